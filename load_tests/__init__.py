@@ -1,0 +1,1 @@
+"""Simulated sessions that speak the wire, and side-by-side comparisons."""

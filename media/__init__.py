@@ -1,0 +1,1 @@
+"""Bytes from one peer to many: the relay, its workers and the waveforms."""

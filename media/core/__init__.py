@@ -1,0 +1,1 @@
+"""Pure media plane: no socket, no clock, no randomness of its own."""

@@ -1,0 +1,1 @@
+"""The application: composition root, HTTP API, identity, record and demo."""

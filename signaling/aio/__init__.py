@@ -1,0 +1,1 @@
+"""Shell of the signalling plane: Socket.IO, sessions, stores and buses."""

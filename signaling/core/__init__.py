@@ -1,0 +1,1 @@
+"""Pure signalling: messages, the consult state machine and the permission table."""

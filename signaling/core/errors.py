@@ -1,0 +1,89 @@
+"""Refusals: a stable code for the program, a sentence for the person, nothing about the inside.
+
+A refusal never tells whether something the caller may not see exists: what is
+absent and what is hidden are both ``not_found``.
+"""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Codes never change meaning; a client may switch on them."""
+
+    MALFORMED = "malformed"
+    NOT_JOINED = "not_joined"
+    ALREADY_JOINED = "already_joined"
+    NOT_ALLOWED = "not_allowed"
+    NOT_FOUND = "not_found"
+    NOT_LEAD = "not_lead"
+    CONSULT_FULL = "consult_full"
+    CONSULT_ENDED = "consult_ended"
+    CONTEXT_CHANGED = "context_changed"
+    SIMULATED_ON_REAL_PATIENT = "simulated_on_real_patient"
+    WRONG_PATIENT = "wrong_patient"
+    BAD_MEDIA_PARAMETERS = "bad_media_parameters"
+    MEDIA_UNAVAILABLE = "media_unavailable"
+    CONFLICT = "conflict"
+    TOO_BUSY = "too_busy"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a code, not a secret
+    PROTOCOL_VERSION = "protocol_version"
+    INTERNAL = "internal"
+
+
+SENTENCES: dict[ErrorCode, tuple[str, str]] = {
+    ErrorCode.MALFORMED: ("The request was not understood.", "无法识别该请求。"),
+    ErrorCode.NOT_JOINED: ("Join the consult first.", "请先加入会诊。"),
+    ErrorCode.ALREADY_JOINED: ("You have already joined.", "您已加入会诊。"),
+    ErrorCode.NOT_ALLOWED: ("Your role may not do this.", "您的角色无权执行此操作。"),
+    ErrorCode.NOT_FOUND: ("There is no such thing in this consult.", "本次会诊中没有该内容。"),
+    ErrorCode.NOT_LEAD: ("Only the one who leads may turn the page.", "只有主导者可以翻页。"),
+    ErrorCode.CONSULT_FULL: ("The consult is full.", "会诊人数已满。"),
+    ErrorCode.CONSULT_ENDED: ("The consult has ended.", "会诊已结束。"),
+    ErrorCode.CONTEXT_CHANGED: ("Another patient has been opened meanwhile.", "当前患者已变更。"),
+    ErrorCode.SIMULATED_ON_REAL_PATIENT: (
+        "A simulated source can only be used with a test patient.",
+        "模拟信号源只能用于测试患者。",
+    ),
+    ErrorCode.WRONG_PATIENT: (
+        "The device is bound to a patient who is not part of this consult.",
+        "设备绑定的患者不属于本次会诊。",
+    ),
+    ErrorCode.BAD_MEDIA_PARAMETERS: ("The media parameters cannot be used.", "媒体参数无法使用。"),
+    ErrorCode.MEDIA_UNAVAILABLE: (
+        "Video and ECG are restarting. Please wait.",
+        "音视频与心电服务正在恢复，请稍候。",
+    ),
+    ErrorCode.CONFLICT: ("Someone else was faster. Please try again.", "操作冲突，请重试。"),
+    ErrorCode.TOO_BUSY: ("Too many requests at once.", "请求过于频繁。"),
+    ErrorCode.TOKEN_INVALID: (
+        "Your admission has expired. Please open the consult again.",
+        "准入凭证已失效，请重新进入会诊。",
+    ),
+    ErrorCode.PROTOCOL_VERSION: ("This page is out of date. Please reload it.", "页面版本过旧，请刷新。"),
+    ErrorCode.INTERNAL: ("Something went wrong on the server.", "服务器内部错误。"),
+}
+"""English and Chinese sentence per code; a test checks that none is missing."""
+
+
+class Refusal(Exception):
+    """A command was declined.
+
+    Args:
+        code: what the client may switch on.
+        detail: for the server's log only, never sent.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str = "") -> None:
+        super().__init__(f"{code.value}: {detail}" if detail else code.value)
+        self.code = code
+        self.detail = detail
+
+    @property
+    def en(self) -> str:
+        """The English sentence."""
+        return SENTENCES[self.code][0]
+
+    @property
+    def zh(self) -> str:
+        """The Chinese sentence."""
+        return SENTENCES[self.code][1]

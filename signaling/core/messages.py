@@ -1,0 +1,631 @@
+"""Every message of the signalling wire: commands, their results, events and signals.
+
+A *command* asks and is acknowledged with its result or a refusal. An *event*
+happened, was committed, raises the revision by one and is sent to everyone in
+the consult. A *signal* is worth nothing a second later (pointer, scroll,
+loudness): it has no revision, is never stored and may be dropped.
+
+PROTOCOL.md gives the rules; the TypeScript types are generated from these
+classes and the test command fails when they drift apart.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from signaling.core.ids import (
+    ConsumerId,
+    DataConsumerId,
+    DataProducerId,
+    ParticipantId,
+    PatientId,
+    ProducerId,
+    TransportId,
+)
+from signaling.core.model import (
+    Connection,
+    Consult,
+    Context,
+    ContextVersion,
+    Counter,
+    DataProducerInfo,
+    Fraction,
+    Id,
+    JsonObject,
+    MediaSource,
+    Participant,
+    ProducerInfo,
+    ShortText,
+    TimeMs,
+    Value,
+    View,
+    WaveformStream,
+)
+
+PROTOCOL_VERSION = 1
+
+# ---------------------------------------------------------------- commands
+
+
+class Command(Value):
+    """Asked by one participant; answered with the result class named in ``RESULTS``."""
+
+
+class Join(Command):
+    """Enter the consult. Must be the first command of a session. [CO1]"""
+
+    type: Literal["join"] = "join"
+
+
+class Sync(Command):
+    """Ask for what happened after ``since``. [CO4]"""
+
+    type: Literal["sync"] = "sync"
+    since: Counter
+
+
+class Leave(Command):
+    """Leave for good; the participant is removed at once."""
+
+    type: Literal["leave"] = "leave"
+
+
+class EndConsult(Command):
+    """End the consult for everyone."""
+
+    type: Literal["end_consult"] = "end_consult"
+
+
+class OpenContext(Command):
+    """Open a patient of this consult on every screen."""
+
+    type: Literal["open_context"] = "open_context"
+    patient: PatientId
+
+
+class CloseContext(Command):
+    """Close the open patient; nothing is open afterwards (H27)."""
+
+    type: Literal["close_context"] = "close_context"
+
+
+class ConfirmContext(Command):
+    """This participant's clinical views show ``version`` and nothing older (W19)."""
+
+    type: Literal["confirm_context"] = "confirm_context"
+    version: ContextVersion
+
+
+class TurnPage(Command):
+    """The lead shows another page or opens an entry of it."""
+
+    type: Literal["turn_page"] = "turn_page"
+    context_version: ContextVersion
+    view: View
+
+
+class TakeLead(Command):
+    """Become the one whose view the others follow."""
+
+    type: Literal["take_lead"] = "take_lead"
+
+
+class HandLead(Command):
+    """Give the lead to another participant."""
+
+    type: Literal["hand_lead"] = "hand_lead"
+    to: ParticipantId
+
+
+class Scroll(Command):
+    """The lead scrolled; passed on as a signal."""
+
+    type: Literal["scroll"] = "scroll"
+    context_version: ContextVersion
+    view: View
+    y: Fraction
+    """Top of the viewport as a fraction of the scrollable height."""
+
+
+class Point(Command):
+    """The lead points at something; passed on as a signal."""
+
+    type: Literal["point"] = "point"
+    context_version: ContextVersion
+    view: View
+    x: Fraction
+    y: Fraction
+    """Fractions of the page content's width and height, not of the window."""
+    visible: bool
+
+
+class CreateTransport(Command):
+    """Ask for one WebRTC transport; a participant has at most one of each direction."""
+
+    type: Literal["create_transport"] = "create_transport"
+    direction: Literal["send", "recv"]
+
+
+class ConnectTransport(Command):
+    """Give the client's DTLS fingerprint and role."""
+
+    type: Literal["connect_transport"] = "connect_transport"
+    transport: TransportId
+    dtls_parameters: JsonObject
+
+
+class RestartIce(Command):
+    """Ask for fresh ICE credentials; the old ones stay valid until the new are nominated."""
+
+    type: Literal["restart_ice"] = "restart_ice"
+    transport: TransportId
+
+
+class Produce(Command):
+    """Send audio or video."""
+
+    type: Literal["produce"] = "produce"
+    transport: TransportId
+    kind: Literal["audio", "video"]
+    rtp_parameters: JsonObject
+    source: MediaSource
+    label: ShortText = ""
+    paused: bool = False
+
+
+class ProducerCommand(Command):
+    """Names one Producer of the asking participant."""
+
+    producer: ProducerId
+
+
+class PauseProducer(ProducerCommand):
+    """Stop forwarding a Producer (mute, camera off)."""
+
+    type: Literal["pause_producer"] = "pause_producer"
+
+
+class ResumeProducer(ProducerCommand):
+    """Forward it again."""
+
+    type: Literal["resume_producer"] = "resume_producer"
+
+
+class CloseProducer(ProducerCommand):
+    """Take a Producer away."""
+
+    type: Literal["close_producer"] = "close_producer"
+
+
+class Consume(Command):
+    """Receive a Producer; the Consumer starts paused."""
+
+    type: Literal["consume"] = "consume"
+    transport: TransportId
+    producer: ProducerId
+    rtp_capabilities: JsonObject
+
+
+class ConsumerCommand(Command):
+    """Names one Consumer of the asking participant."""
+
+    consumer: ConsumerId
+
+
+class PauseConsumer(ConsumerCommand):
+    """Stop receiving (tile out of sight)."""
+
+    type: Literal["pause_consumer"] = "pause_consumer"
+
+
+class ResumeConsumer(ConsumerCommand):
+    """Receive; a key frame is asked for."""
+
+    type: Literal["resume_consumer"] = "resume_consumer"
+
+
+class CloseConsumer(ConsumerCommand):
+    """Stop for good."""
+
+    type: Literal["close_consumer"] = "close_consumer"
+
+
+class ProduceData(Command):
+    """Send data-channel messages. Label ``ecg`` needs ``waveform``; label ``ctl`` talks to the relay itself."""
+
+    type: Literal["produce_data"] = "produce_data"
+    transport: TransportId
+    label: ShortText
+    protocol: ShortText = ""
+    sctp_stream_parameters: JsonObject
+    waveform: WaveformStream | None = None
+
+
+class CloseDataProducer(Command):
+    """Take a DataProducer away."""
+
+    type: Literal["close_data_producer"] = "close_data_producer"
+    data_producer: DataProducerId
+
+
+class ConsumeData(Command):
+    """Receive a DataProducer; ``ctl`` names the relay's own answers. Starts paused."""
+
+    type: Literal["consume_data"] = "consume_data"
+    transport: TransportId
+    data_producer: DataProducerId
+
+
+class ResumeDataConsumer(Command):
+    """The channel is open at this end: messages may flow (ORTC.md trap 22)."""
+
+    type: Literal["resume_data_consumer"] = "resume_data_consumer"
+    data_consumer: DataConsumerId
+
+
+class CloseDataConsumer(Command):
+    """Stop for good."""
+
+    type: Literal["close_data_consumer"] = "close_data_consumer"
+    data_consumer: DataConsumerId
+
+
+MediaCommand = Annotated[
+    CreateTransport
+    | ConnectTransport
+    | RestartIce
+    | Produce
+    | PauseProducer
+    | ResumeProducer
+    | CloseProducer
+    | Consume
+    | PauseConsumer
+    | ResumeConsumer
+    | CloseConsumer
+    | ProduceData
+    | CloseDataProducer
+    | ConsumeData
+    | ResumeDataConsumer
+    | CloseDataConsumer,
+    Field(discriminator="type"),
+]
+
+AnyCommand = Annotated[
+    Join
+    | Sync
+    | Leave
+    | EndConsult
+    | OpenContext
+    | CloseContext
+    | ConfirmContext
+    | TurnPage
+    | TakeLead
+    | HandLead
+    | Scroll
+    | Point
+    | CreateTransport
+    | ConnectTransport
+    | RestartIce
+    | Produce
+    | PauseProducer
+    | ResumeProducer
+    | CloseProducer
+    | Consume
+    | PauseConsumer
+    | ResumeConsumer
+    | CloseConsumer
+    | ProduceData
+    | CloseDataProducer
+    | ConsumeData
+    | ResumeDataConsumer
+    | CloseDataConsumer,
+    Field(discriminator="type"),
+]
+
+# ---------------------------------------------------------------- results
+
+
+class Done(Value):
+    """Nothing to say beyond "yes"."""
+
+
+class Joined(Value):
+    """The present, and what a client needs to build its media."""
+
+    you: ParticipantId
+    snapshot: Consult
+    router_rtp_capabilities: JsonObject
+    server_time_ms: TimeMs
+
+
+class SyncResult(Value):
+    """Either the missing events, oldest first, or a snapshot when they are too many."""
+
+    events: tuple["AnyEvent", ...] = ()
+    snapshot: Consult | None = None
+
+
+class TransportOptions(Value):
+    """What mediasoup-client's createSendTransport / createRecvTransport take (ORTC.md)."""
+
+    id: TransportId
+    ice_parameters: JsonObject
+    ice_candidates: tuple[JsonObject, ...]
+    dtls_parameters: JsonObject
+    sctp_parameters: JsonObject
+    media_epoch: Counter
+
+
+class IceRestarted(Value):
+    """Fresh ICE credentials."""
+
+    ice_parameters: JsonObject
+
+
+class Produced(Value):
+    """Id of the new Producer."""
+
+    producer: ProducerId
+
+
+class Consuming(Value):
+    """What mediasoup-client's ``transport.consume`` takes."""
+
+    consumer: ConsumerId
+    producer: ProducerId
+    kind: Literal["audio", "video"]
+    rtp_parameters: JsonObject
+    producer_paused: bool
+
+
+class DataProduced(Value):
+    """Id of the new DataProducer."""
+
+    data_producer: DataProducerId
+
+
+class ConsumingData(Value):
+    """What mediasoup-client's ``transport.consumeData`` takes."""
+
+    data_consumer: DataConsumerId
+    data_producer: DataProducerId
+    sctp_stream_parameters: JsonObject
+    label: ShortText
+    protocol: ShortText
+
+
+AnyResult = (
+    Done | Joined | SyncResult | TransportOptions | IceRestarted | Produced | Consuming | DataProduced | ConsumingData
+)
+MediaResult = Done | TransportOptions | IceRestarted | Produced | Consuming | DataProduced | ConsumingData
+
+# ---------------------------------------------------------------- events
+
+
+class Event(Value):
+    """Happened and was committed. ``revision`` grows by exactly one; a hole means "sync"."""
+
+    revision: Counter
+    at_ms: TimeMs
+
+
+class ParticipantJoined(Event):
+    """Sent to everyone in the Consult, the newcomer included. [CO2]"""
+
+    type: Literal["participant_joined"] = "participant_joined"
+    participant: Participant
+
+
+class ParticipantLeft(Event):
+    """Gone for good; its Producers went with it."""
+
+    type: Literal["participant_left"] = "participant_left"
+    participant: ParticipantId
+
+
+class ConnectionChanged(Event):
+    """A participant's socket or media path went away or came back."""
+
+    type: Literal["connection_changed"] = "connection_changed"
+    participant: ParticipantId
+    connection: Connection
+
+
+class ContextOpened(Event):
+    """Clear every clinical view, then show this patient (W24). The view goes back to the summary."""
+
+    type: Literal["context_opened"] = "context_opened"
+    context: Context
+
+
+class ContextClosed(Event):
+    """Clear every clinical view; no patient is open."""
+
+    type: Literal["context_closed"] = "context_closed"
+    by: ParticipantId
+
+
+class ContextConfirmed(Event):
+    """One participant shows this version (W19)."""
+
+    type: Literal["context_confirmed"] = "context_confirmed"
+    participant: ParticipantId
+    version: ContextVersion
+
+
+class LeadChanged(Event):
+    """Another participant leads, or nobody."""
+
+    type: Literal["lead_changed"] = "lead_changed"
+    lead: ParticipantId | None
+
+
+class PageTurned(Event):
+    """The lead shows another page."""
+
+    type: Literal["page_turned"] = "page_turned"
+    by: ParticipantId
+    view: View
+
+
+class ProducerAdded(Event):
+    """Something new to consume."""
+
+    type: Literal["producer_added"] = "producer_added"
+    producer: ProducerInfo
+
+
+class ProducerChanged(Event):
+    """Muted or unmuted."""
+
+    type: Literal["producer_changed"] = "producer_changed"
+    producer: ProducerId
+    paused: bool
+
+
+class ProducerClosed(Event):
+    """Gone; its Consumers are closed."""
+
+    type: Literal["producer_closed"] = "producer_closed"
+    producer: ProducerId
+
+
+class DataProducerAdded(Event):
+    """A new waveform or data source."""
+
+    type: Literal["data_producer_added"] = "data_producer_added"
+    data_producer: DataProducerInfo
+
+
+class DataProducerClosed(Event):
+    """Gone; its DataConsumers are closed."""
+
+    type: Literal["data_producer_closed"] = "data_producer_closed"
+    data_producer: DataProducerId
+
+
+class MediaReset(Event):
+    """The media worker was replaced: all Transports and Producers are gone, make new ones."""
+
+    type: Literal["media_reset"] = "media_reset"
+    media_epoch: Counter
+
+
+class ConsultEnded(Event):
+    """Final."""
+
+    type: Literal["consult_ended"] = "consult_ended"
+    by: ParticipantId
+
+
+AnyEvent = Annotated[
+    ParticipantJoined
+    | ParticipantLeft
+    | ConnectionChanged
+    | ContextOpened
+    | ContextClosed
+    | ContextConfirmed
+    | LeadChanged
+    | PageTurned
+    | ProducerAdded
+    | ProducerChanged
+    | ProducerClosed
+    | DataProducerAdded
+    | DataProducerClosed
+    | MediaReset
+    | ConsultEnded,
+    Field(discriminator="type"),
+]
+
+# ---------------------------------------------------------------- signals
+
+
+class Signal(Value):
+    """Never stored, never repeated, may be dropped."""
+
+
+class Beat(Signal):
+    """Every 2 s to every session: proof that the picture of the consult is fresh.
+
+    A clinical view that has not seen one for 5 s must blank itself (W19).
+    """
+
+    type: Literal["beat"] = "beat"
+    revision: Counter
+    context_version: ContextVersion
+    """Version of the open context, 0 when none is open."""
+    server_time_ms: TimeMs
+
+
+class Scrolled(Signal):
+    """Follow the lead's scroll."""
+
+    type: Literal["scrolled"] = "scrolled"
+    by: ParticipantId
+    context_version: ContextVersion
+    view: View
+    y: Fraction
+
+
+class Pointed(Signal):
+    """Show the lead's pointer."""
+
+    type: Literal["pointed"] = "pointed"
+    by: ParticipantId
+    context_version: ContextVersion
+    view: View
+    x: Fraction
+    y: Fraction
+    visible: bool
+
+
+class ActiveSpeaker(Signal):
+    """Who is loudest now; ``None`` in silence."""
+
+    type: Literal["active_speaker"] = "active_speaker"
+    producer: ProducerId | None
+
+
+class Goodbye(Signal):
+    """The last thing a session hears, so that the page can say why."""
+
+    type: Literal["goodbye"] = "goodbye"
+    reason: Literal["replaced", "ended", "removed", "server_stopping", "too_slow", "malformed"]
+
+
+AnySignal = Annotated[Beat | Scrolled | Pointed | ActiveSpeaker | Goodbye, Field(discriminator="type")]
+
+SyncResult.model_rebuild()
+Joined.model_rebuild()
+
+COMMANDS: TypeAdapter[AnyCommand] = TypeAdapter(AnyCommand)
+EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+SIGNALS: TypeAdapter[AnySignal] = TypeAdapter(AnySignal)
+
+RESULTS: dict[str, type[Value]] = {
+    "join": Joined,
+    "sync": SyncResult,
+    "create_transport": TransportOptions,
+    "restart_ice": IceRestarted,
+    "produce": Produced,
+    "consume": Consuming,
+    "produce_data": DataProduced,
+    "consume_data": ConsumingData,
+}
+"""Result class per command type; every other command answers ``Done``."""
+
+
+class RefusalBody(Value):
+    """How a refusal looks on the wire."""
+
+    code: Id
+    en: str
+    zh: str
+
+
+class Ack(Value):
+    """Acknowledgement of a command: exactly one of ``result`` and ``refusal`` is set."""
+
+    ok: bool
+    result: AnyResult | None = None
+    refusal: RefusalBody | None = None

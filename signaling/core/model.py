@@ -1,0 +1,208 @@
+"""What a consult is: the values that commands carry, events change and a snapshot shows.
+
+Every class is frozen and refuses unknown fields, so a stored consult, a message
+from a browser and a value in a test are checked by the same rules. Times are
+integer milliseconds since 1970 (UTC); nothing here reads a clock.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from signaling.core.ids import (
+    ConsultId,
+    DataProducerId,
+    ParticipantId,
+    PatientId,
+    ProducerId,
+)
+
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
+ShortText = Annotated[str, Field(max_length=200)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+TimeMs = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Counter = Annotated[int, Field(ge=0, le=2**53 - 1)]
+ContextVersion = Annotated[int, Field(ge=0, le=2**32 - 1)]
+JsonObject = dict[str, Any]
+"""An ORTC parameter object; the media plane checks it, signalling only carries it."""
+
+
+class Value(BaseModel):
+    """Base of everything on the wire: frozen, strict about fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, ser_json_bytes="base64")
+
+
+class Role(StrEnum):
+    """What a participant is in one consult; the column of the permission table."""
+
+    DOCTOR = "doctor"
+    NURSE = "nurse"
+    GUEST = "guest"
+    """A doctor who came by a one-time link."""
+    SCREEN = "screen"
+    """One wall display."""
+    ROOM = "room"
+    """A partner hospital's room: cameras and microphones without a person's account."""
+    DEVICE = "device"
+    """A source of waveforms at the bedside."""
+
+
+class ScreenRole(StrEnum):
+    """What a wall display shows."""
+
+    RECORD = "record"
+    VIDEO = "video"
+    ECG = "ecg"
+
+
+class Connection(StrEnum):
+    """How the others see a participant (ARCHITECTURE section 8)."""
+
+    CONNECTED = "connected"
+    UNSTABLE = "unstable"
+    """The socket stands, the media path gave no sign of life for 7 s."""
+    RECONNECTING = "reconnecting"
+    """The socket is gone and the participant may still come back as the same one."""
+
+
+class Page(StrEnum):
+    """The pages of the record pane, in the order they are shown."""
+
+    SUMMARY = "summary"
+    PROBLEMS = "problems"
+    MEDICATIONS = "medications"
+    ALLERGIES = "allergies"
+    LABS = "labs"
+    REPORTS = "reports"
+    DOCUMENTS = "documents"
+
+
+class Identifier(Value):
+    """One of a patient's identifiers as people read it, e.g. MRN 00017."""
+
+    label: ShortText
+    value: ShortText
+
+
+class PatientBanner(Value):
+    """Who the patient is, on every screen, in this order (W18)."""
+
+    id: PatientId
+    name: ShortText
+    name_latin: ShortText = ""
+    sex: Literal["female", "male", "other", "unknown"]
+    birth_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    identifiers: tuple[Identifier, Identifier]
+    test: bool = False
+    """A test patient: the only kind a simulated source may be bound to (W9)."""
+
+
+class Context(Value):
+    """The open patient. Each change raises ``version``; closing never restores an earlier one (H27)."""
+
+    version: ContextVersion
+    patient: PatientBanner
+    opened_at_ms: TimeMs
+    opened_by: ParticipantId
+
+
+class View(Value):
+    """Where the lead is in the record; followers show the same."""
+
+    page: Page = Page.SUMMARY
+    item: Annotated[str, Field(max_length=64)] = ""
+    """The opened entry of a page (FHIR id or lab code); empty for the list."""
+
+
+class Participant(Value):
+    """A person, display or device admitted to the consult; survives reconnects."""
+
+    id: ParticipantId
+    role: Role
+    name: ShortText
+    hospital: ShortText = ""
+    screen: ScreenRole | None = None
+    screen_number: Annotated[int, Field(ge=1, le=9)] | None = None
+    connection: Connection = Connection.CONNECTED
+    joined_at_ms: TimeMs
+    context_seen: ContextVersion = 0
+    """The context version this participant has confirmed to show; behind ``context.version`` is out of sync (W19)."""
+    simulated: bool = False
+
+
+class MediaSource(StrEnum):
+    """What a Producer carries."""
+
+    CAMERA = "camera"
+    MICROPHONE = "microphone"
+    SCREEN = "screen"
+    SCREEN_AUDIO = "screen_audio"
+
+
+class ProducerInfo(Value):
+    """One audio or video source that may be consumed."""
+
+    id: ProducerId
+    participant: ParticipantId
+    kind: Literal["audio", "video"]
+    source: MediaSource
+    label: ShortText = ""
+    paused: bool = False
+
+
+class WaveformStream(Value):
+    """Stream descriptor of a waveform (WAVEFORM.md section 4)."""
+
+    stream_id: Annotated[int, Field(ge=1, le=2**32 - 1)]
+    leads: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=8)], ...], Field(min_length=1, max_length=16)]
+    """Lead names in bit order of the frame's lead mask; bits 0-5 are I II III aVR aVL aVF."""
+    sample_rate_mhz: Annotated[int, Field(ge=1_000, le=10_000_000)]
+    """Samples per second and lead, times 1000."""
+    lsb_nv: Annotated[int, Field(ge=1, le=65_535)]
+    """Nanovolts per step."""
+    device: ShortText
+    filter: ShortText = ""
+    """Bandwidth text of the source (W29); empty means unknown and is shown as such."""
+    simulated: bool
+    patient: PatientId
+    """The patient the device is bound to (W20)."""
+
+
+class DataProducerInfo(Value):
+    """One source of data-channel messages; ``waveform`` is set on an ECG."""
+
+    id: DataProducerId
+    participant: ParticipantId
+    label: ShortText
+    protocol: ShortText = ""
+    waveform: WaveformStream | None = None
+
+
+class ConsultStatus(StrEnum):
+    """Life of a consult. ``ended`` is final."""
+
+    SCHEDULED = "scheduled"
+    OPEN = "open"
+    ENDED = "ended"
+
+
+class Consult(Value):
+    """A snapshot: the whole shared state at ``revision``; each event adds one to it."""
+
+    id: ConsultId
+    revision: Counter = 0
+    title: ShortText
+    status: ConsultStatus = ConsultStatus.OPEN
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    participants: dict[ParticipantId, Participant] = {}
+    context: Context | None = None
+    context_version: ContextVersion = 0
+    """The last version given out; keeps rising when a context is closed."""
+    lead: ParticipantId | None = None
+    view: View = View()
+    media_epoch: Counter = 0
+    """Raised when the media worker was replaced: every Transport of an older epoch is gone."""
+    producers: dict[ProducerId, ProducerInfo] = {}
+    data_producers: dict[DataProducerId, DataProducerInfo] = {}

@@ -1,0 +1,92 @@
+"""What the signalling plane needs from the outside, each as one small port.
+
+Adapters: stores in ``signaling.aio.memory`` and ``server.storage``; buses in
+``signaling.aio.memory`` and ``signaling.aio.redis_bus``; the media plane in
+``server.media_plane``. One contract suite per port runs on every adapter.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
+from signaling.core.messages import AnyEvent, MediaCommand, MediaResult
+from signaling.core.model import Connection, Consult, JsonObject, PatientBanner
+
+
+class Conflict(Exception):
+    """The stored revision is not the one the commit was based on; load again and retry."""
+
+
+class ConsultStore(Protocol):
+    """The truth about consults."""
+
+    async def load(self, consult: ConsultId) -> Consult | None:
+        """Present snapshot, or None when there is no such consult."""
+
+    async def commit(
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+    ) -> None:
+        """Store ``after`` and append ``events`` in one transaction.
+
+        Raises:
+            Conflict: the stored revision is no longer ``before.revision``.
+        """
+
+    async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
+        """Events after ``revision``, oldest first; None when there are more than ``limit``."""
+
+    async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
+        """Banner of a patient who belongs to the consult, else None."""
+
+
+class EventBus(Protocol):
+    """A hint to the other nodes that a consult has moved on; may lose hints."""
+
+    async def publish(self, consult: ConsultId, revision: int) -> None:
+        """Tell every node, this one included."""
+
+    def listen(self, listener: Callable[[ConsultId, int], Awaitable[None]]) -> None:
+        """Call ``listener`` for each hint."""
+
+    async def start(self) -> None:
+        """Begin to receive."""
+
+    async def stop(self) -> None:
+        """Release everything; idempotent."""
+
+
+class MediaListener(Protocol):
+    """What the media plane tells signalling of its own accord."""
+
+    async def media_reset(self, consult: ConsultId) -> None:
+        """The worker of this consult was replaced; all Transports and Producers are gone."""
+
+    async def transport_changed(
+        self, consult: ConsultId, participant: ParticipantId, transport: TransportId, connection: Connection
+    ) -> None:
+        """CONNECTED: consent is fresh. UNSTABLE: none for 7 s. RECONNECTING: closed after 30 s."""
+
+    async def active_speaker(self, consult: ConsultId, producer: ProducerId | None) -> None:
+        """The loudest Producer changed."""
+
+
+class MediaPlane(Protocol):
+    """Everything that moves media. Errors are ``Refusal``s from signaling.core.errors."""
+
+    async def open(self, consult: ConsultId) -> JsonObject:
+        """Place the consult on a worker (idempotent); its router RTP capabilities."""
+
+    async def call(self, consult: ConsultId, participant: ParticipantId, command: MediaCommand) -> MediaResult:
+        """Carry out one media command for one participant.
+
+        Ids named in the command must belong to that participant, else ``not_found``.
+        """
+
+    async def release(self, consult: ConsultId, participant: ParticipantId) -> None:
+        """Close all Transports of a participant; idempotent."""
+
+    async def close(self, consult: ConsultId) -> None:
+        """Forget the consult; idempotent."""
+
+    def listen(self, listener: MediaListener) -> None:
+        """Register the one listener."""
