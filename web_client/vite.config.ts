@@ -1,0 +1,18 @@
+/** One build, three pages: the app (sign-in, consults, stations), the desk and the wall. */
+import { resolve } from "node:path";
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+const page = (name: string): string => resolve(import.meta.dirname, `${name}.html`);
+
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    outDir: "dist",
+    target: "es2023",
+    // Everything must come from our own origin and pass the CSP: no inlined data: scripts or fonts.
+    assetsInlineLimit: 0,
+    rollupOptions: { input: { index: page("index"), consult: page("consult"), wall: page("wall") } },
+  },
+  worker: { format: "es" },
+});
