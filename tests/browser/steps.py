@@ -1,0 +1,97 @@
+"""What people do and see, in the words of the tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.chromium import Visitor, wait_until
+from tests.demo_process import Demo
+
+
+def sign_in(person: Visitor, demo_login: str) -> None:
+    """Through the sign-in page, with one of the demo's accounts."""
+    person.page.goto(person.origin + "/login")
+    person.page.get_by_test_id(f"demo-login-{demo_login}").click()
+    person.page.wait_for_url(person.origin + "/")
+
+
+def first_doctor(hub: Demo) -> str:
+    """Login of the demo's first doctor."""
+    config: Any = hub.api("/api/config")
+    return str(next(entry["login"] for entry in config["demo_logins"] if entry["role"] == "doctor"))
+
+
+def open_running_consult(person: Visitor) -> str:
+    """From the list of consults through the pre-join page to the desk; the consult's id."""
+    person.page.locator("[data-testid^=btn-join-]").first.click()
+    person.page.wait_for_url("**/consult/*")
+    consult = person.page.url.rsplit("/", 1)[1].split("?")[0]
+    join_from_prejoin(person)
+    return consult
+
+
+def join_from_prejoin(person: Visitor) -> None:
+    """Press Join and wait for the desk."""
+    person.page.get_by_test_id("prejoin-join").click()
+    expect(person.page.get_by_test_id("desk-root")).to_be_visible()
+
+
+def open_wall(wall: Visitor, screen: int, role: str) -> None:
+    """A demo wall display: paired without a code, in the running consult."""
+    wall.page.goto(f"{wall.origin}/wall?screen={screen}&demo=1")
+    expect(wall.page.locator(f'[data-testid=wall-root][data-role={role}]')).to_be_visible()
+
+
+def frames_decoded(page: Page) -> int:
+    """Sum of decoded frames over all received video."""
+    return int(page.evaluate("async () => (await window.__consilium.stats()).framesDecoded"))
+
+
+def audio_energy(page: Page) -> float:
+    """Sum of received audio energy."""
+    return float(page.evaluate("async () => (await window.__consilium.stats()).audioEnergy"))
+
+
+def expect_moving_video(page: Page) -> None:
+    """Decoded frames keep growing."""
+    before = frames_decoded(page)
+    wait_until(page, lambda: frames_decoded(page) > before + 20, "twenty more decoded frames")
+
+
+def expect_sound(page: Page) -> None:
+    """Received sound is not silence."""
+    before = audio_energy(page)
+    wait_until(page, lambda: audio_energy(page) > before, "audio energy above zero")
+
+
+def samples_drawn(page: Page) -> int:
+    """Samples that the ECG view says it has drawn."""
+    return int(page.get_by_test_id("ecg").first.get_attribute("data-samples-drawn") or 0)
+
+
+def expect_live_ecg(page: Page, timeout_ms: int = 30_000) -> None:
+    """The trace is LIVE and its pixels move."""
+    ecg = page.get_by_test_id("ecg").first
+    expect(ecg).to_have_attribute("data-state", "LIVE", timeout=timeout_ms)
+    before = samples_drawn(page)
+    wait_until(page, lambda: samples_drawn(page) > before + 500, "five hundred more samples drawn")
+    picture = ecg.screenshot()
+    page.wait_for_timeout(700)
+    assert ecg.screenshot() != picture, "the ECG picture stands still"
+
+
+def expect_page(page: Page, name: str) -> None:
+    """The record pane shows this page."""
+    expect(page.locator(f'[data-testid=record-page][data-page={name}]')).to_be_visible()
+
+
+def expect_patient(page: Page, patient: str) -> None:
+    """The banner names this patient."""
+    expect(page.locator(f'[data-testid=patient-banner][data-patient="{patient}"]').first).to_be_visible()
+
+
+def shown_patient(page: Page) -> str:
+    """Patient id of the banner."""
+    return str(page.get_by_test_id("patient-banner").first.get_attribute("data-patient"))

@@ -1,0 +1,129 @@
+"""The first consult: two doctors and a three-screen station, in real browsers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from playwright.sync_api import expect
+
+from tests.browser.chromium import Visitor, wait_until
+from tests.browser.steps import (
+    expect_live_ecg,
+    expect_moving_video,
+    expect_page,
+    expect_patient,
+    expect_sound,
+    first_doctor,
+    frames_decoded,
+    join_from_prejoin,
+    open_running_consult,
+    open_wall,
+    samples_drawn,
+    shown_patient,
+    sign_in,
+)
+from tests.demo_process import Demo
+
+
+def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
+    """The whole path: picture, sound, ECG, record; a crash, a worker's death, a wall cut off. [W14, W19, W24]"""
+    anna = open_visitor("anna")
+    sign_in(anna, first_doctor(hub))
+    open_running_consult(anna)
+    expect_moving_video(anna.page)
+    expect_sound(anna.page)
+    expect_live_ecg(anna.page)
+
+    # Doctor B by a one-time link.
+    anna.page.get_by_test_id("btn-invite").click()
+    anna.page.get_by_test_id("invite-name").fill("Dr Bo")
+    anna.page.get_by_test_id("invite-create").click()
+    link = anna.page.get_by_test_id("invite-url").input_value()
+    anna.page.keyboard.press("Escape")
+    bo = open_visitor("bo")
+    bo.page.goto(link)
+    bo.page.get_by_test_id("guest-continue").click()
+    bo.page.wait_for_url("**/consult/*")
+    join_from_prejoin(bo)
+    expect_moving_video(bo.page)
+    expect_sound(bo.page)
+    expect_live_ecg(bo.page)
+
+    # A station's three screens.
+    walls = {role: open_visitor(f"wall-{role}", camera=False) for role in ("record", "video", "ecg")}
+    for number, (role, wall) in enumerate(walls.items(), start=1):
+        open_wall(wall, number, role)
+    patient = shown_patient(anna.page)
+    for wall in walls.values():
+        expect_patient(wall.page, patient)
+    expect_moving_video(walls["video"].page)
+    expect_sound(walls["video"].page)
+    expect_live_ecg(walls["ecg"].page)
+
+    # A page turn by A is followed everywhere.
+    lead = anna.page.get_by_test_id("btn-lead")
+    if lead.get_attribute("data-leading") != "true":
+        lead.click()
+        expect(lead).to_have_attribute("data-leading", "true")
+    anna.page.get_by_test_id("record-tab-labs").click()
+    for page in (anna.page, bo.page, walls["record"].page):
+        expect_page(page, "labs")
+
+    # Doctor B's browser dies and comes back in the same profile, as the same participant.
+    bo_url = bo.page.url
+    bo.kill()
+    bo = open_visitor("bo")
+    bo.page.goto(bo_url)
+    join_from_prejoin(bo)
+    expect_moving_video(bo.page)
+    expect_live_ecg(bo.page)
+    expect_page(bo.page, "labs")
+    assert anna.page.locator("[data-testid^=tile-]", has_text="Dr Bo").count() == 1
+
+    # The media worker is killed: picture and trace come back by themselves, no page is reloaded.
+    pages = (anna.page, bo.page, walls["video"].page)
+    for page in (*pages, walls["ecg"].page):
+        page.evaluate("window.__notReloaded = true")
+    before = hub.worker_pid()
+    os.kill(before, signal.SIGKILL)
+    wait_until(anna.page, lambda: any("media.aio.worker" in c for p, c in hub.children().items() if p != before), "a new worker")
+    for page in pages:
+        expect_moving_video(page)
+    for page in (anna.page, bo.page, walls["ecg"].page):
+        expect_live_ecg(page)
+    for page in (*pages, walls["ecg"].page):
+        assert page.evaluate("window.__notReloaded") is True
+
+    # Wall 1 is cut off while the patient changes: it blanks and says so, nobody shows the old patient as current.
+    walls["record"].context.set_offline(True)
+    anna.page.get_by_test_id("btn-open-patient").click()
+    choices = anna.page.locator("[data-testid^=patient-choice-]")
+    other = next(
+        identity
+        for identity in (c.get_attribute("data-testid").removeprefix("patient-choice-") for c in choices.all())  # type: ignore[union-attr]
+        if identity != patient
+    )
+    anna.page.get_by_test_id(f"patient-choice-{other}").click()
+    anna.page.get_by_test_id("patient-confirm").click()
+    for page in (anna.page, bo.page, walls["video"].page, walls["ecg"].page):
+        expect_patient(page, other)
+    expect(walls["record"].page.get_by_test_id("not-in-sync")).to_be_visible(timeout=10_000)
+    expect(walls["record"].page.get_by_test_id("record-page")).to_have_count(0)
+    expect(walls["record"].page.locator(f'[data-testid=patient-banner][data-patient="{patient}"]')).to_have_count(0)
+    expect(anna.page.get_by_test_id("not-in-sync")).to_be_visible(timeout=10_000)
+
+    # The ECG belongs to the first patient: it must not run under the second one's name.
+    drawn = samples_drawn(walls["ecg"].page)
+    walls["ecg"].page.wait_for_timeout(1500)
+    assert samples_drawn(walls["ecg"].page) == drawn
+
+    # The wall comes back and follows.
+    walls["record"].context.set_offline(False)
+    expect_patient(walls["record"].page, other)
+    expect(walls["record"].page.get_by_test_id("not-in-sync")).to_have_count(0)
+
+    for someone in (anna, bo, *walls.values()):
+        assert someone.foreign_requests == []
+    assert frames_decoded(bo.page) > 0

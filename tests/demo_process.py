@@ -1,0 +1,100 @@
+"""`consilium demo` as a child process, for tests and benchmarks that need the whole system."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Demo:
+    """A running demo: its address, process and log."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    data_dir: Path
+
+    def children(self) -> dict[int, str]:
+        """Process ids of all descendants with their command lines."""
+        found: dict[int, str] = {}
+        parents = {self.process.pid}
+        table = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError, IndexError, ValueError):
+                    stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    table.append((int(entry.name), int(stat[1]), command))
+        for _ in range(4):
+            for pid, parent, command in table:
+                if parent in parents:
+                    parents.add(pid)
+                    found[pid] = command
+        return found
+
+    def worker_pid(self) -> int:
+        """Process id of the media worker."""
+        return next(pid for pid, command in self.children().items() if "media.aio.worker" in command)
+
+    def api(self, path: str) -> object:
+        """GET a JSON document without signing in."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return json.load(answer)
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """Ctrl-C, as a person would; the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout_s)
+
+
+@contextlib.contextmanager
+def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0) -> Iterator[Demo]:
+    """Start a demo on a free port and stop it at the end."""
+    port = free_port()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir.parent / f"{data_dir.name}.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server", "demo", "--data-dir", str(data_dir), "--port", str(port), *extra],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    running = Demo(f"http://localhost:{port}", process, log, data_dir)
+    try:
+        deadline = time.monotonic() + ready_within_s
+        while True:
+            if process.poll() is not None:
+                raise AssertionError(f"demo ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(running.url + "/readyz", timeout=2):
+                break
+            if time.monotonic() > deadline:
+                raise AssertionError(f"demo not ready:\n{log.read_text()[-4000:]}")
+            time.sleep(0.2)
+        yield running
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.stop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
