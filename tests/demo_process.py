@@ -51,9 +51,9 @@ class Demo:
                     found[pid] = command
         return found
 
-    def worker_pid(self) -> int:
-        """Process id of the media worker."""
-        return next(pid for pid, command in self.children().items() if "media.aio.worker" in command)
+    def worker_pid(self) -> int | None:
+        """Process id of the media worker, None while there is none."""
+        return next((pid for pid, command in self.children().items() if "media.aio.worker" in command), None)
 
     def api(self, path: str) -> object:
         """GET a JSON document without signing in."""
@@ -85,7 +85,10 @@ def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0) -> Iterator
         while True:
             if process.poll() is not None:
                 raise AssertionError(f"demo ended with {process.returncode}:\n{log.read_text()[-4000:]}")
-            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(running.url + "/readyz", timeout=2):
+            with (
+                contextlib.suppress(urllib.error.URLError, OSError),
+                urllib.request.urlopen(running.url + "/readyz", timeout=2),
+            ):
                 break
             if time.monotonic() > deadline:
                 raise AssertionError(f"demo not ready:\n{log.read_text()[-4000:]}")

@@ -41,7 +41,7 @@ def join_from_prejoin(person: Visitor) -> None:
 def open_wall(wall: Visitor, screen: int, role: str) -> None:
     """A demo wall display: paired without a code, in the running consult."""
     wall.page.goto(f"{wall.origin}/wall?screen={screen}&demo=1")
-    expect(wall.page.locator(f'[data-testid=wall-root][data-role={role}]')).to_be_visible()
+    expect(wall.page.locator(f"[data-testid=wall-root][data-role={role}]")).to_be_visible()
 
 
 def frames_decoded(page: Page) -> int:
@@ -84,7 +84,7 @@ def expect_live_ecg(page: Page, timeout_ms: int = 30_000) -> None:
 
 def expect_page(page: Page, name: str) -> None:
     """The record pane shows this page."""
-    expect(page.locator(f'[data-testid=record-page][data-page={name}]')).to_be_visible()
+    expect(page.locator(f"[data-testid=record-page][data-page={name}]")).to_be_visible()
 
 
 def expect_patient(page: Page, patient: str) -> None:

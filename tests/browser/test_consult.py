@@ -87,8 +87,13 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     for page in (*pages, walls["ecg"].page):
         page.evaluate("window.__notReloaded = true")
     before = hub.worker_pid()
+    assert before is not None
     os.kill(before, signal.SIGKILL)
-    wait_until(anna.page, lambda: any("media.aio.worker" in c for p, c in hub.children().items() if p != before), "a new worker")
+    wait_until(
+        anna.page,
+        lambda: any("media.aio.worker" in c for p, c in hub.children().items() if p != before),
+        "a new worker",
+    )
     for page in pages:
         expect_moving_video(page)
     for page in (anna.page, bo.page, walls["ecg"].page):
