@@ -1,0 +1,241 @@
+"""Keep one media worker process alive.
+
+The supervisor listens on a Unix socket in a directory of its own (mode 0700), starts
+``python -m media.aio.worker`` and waits until the worker has dialled in and said ``ready``. When
+the worker dies it is started again, after a pause that doubles with every quick death, on
+the same UDP port, and ``on_restart`` is called: everything in the worker is gone (DTLS keys do
+not outlive it), so signalling tells all clients to make their Transports again.
+
+What the worker does is ``media.aio.worker``; calls to it go through ``client``.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from media.aio.client import NotificationCallback, WorkerClient
+from media.core import control
+from media.core.control import MediaError, MediaErrorCode
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """How to start the worker."""
+
+    addresses: Sequence[str] = ("127.0.0.1",)
+    """Addresses announced as ICE candidates, most preferred first."""
+    bind: str = "0.0.0.0"  # noqa: S104 - media must be reachable from other hosts; peers authenticate by ICE and DTLS
+    """Address the UDP port is bound to."""
+    port: int = 0
+    """UDP port; 0 lets the system choose one, which is then kept over restarts."""
+    ready_timeout_s: float = 15.0
+    """Importing the worker takes about 1 s on an idle core."""
+    stop_timeout_s: float = 3.0
+    """How long a worker may take to end before it is killed."""
+    first_pause_s: float = 0.05
+    longest_pause_s: float = 5.0
+    steady_after_s: float = 10.0
+    """A worker that lived this long was healthy: the pause starts small again."""
+
+
+class Supervisor:
+    """Owns the worker process and its control connection."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        on_notification: NotificationCallback,
+        on_restart: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._on_notification = on_notification
+        self._on_restart = on_restart
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._client: WorkerClient | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+        self.port = settings.port
+        """UDP port in use; known after ``start``."""
+        self.restarts = 0
+
+    @property
+    def client(self) -> WorkerClient:
+        """The live connection.
+
+        Raises:
+            MediaError: ``worker_gone`` while there is none.
+        """
+        if self._client is None or self._client.closed.is_set():
+            raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker is being restarted")
+        return self._client
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the present worker."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start the first worker and keep one running.
+
+        Raises:
+            MediaError: ``worker_gone`` when it does not come up (for instance: port in use).
+        """
+        self._directory = tempfile.TemporaryDirectory(prefix="consilium-media-")
+        try:
+            await self._spawn()
+        except BaseException:
+            await self.stop()
+            raise
+        self._keeper = asyncio.create_task(self._keep(), name="media-supervisor")
+
+    async def wait_up(self, timeout_s: float) -> WorkerClient:
+        """The live connection, waiting through a restart.
+
+        Raises:
+            MediaError: ``worker_gone`` when none came in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError:
+            raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker did not come back") from None
+        return self.client
+
+    async def stop(self) -> None:
+        """End the worker and its keeper; idempotent."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+        await self._end_worker()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
+
+    async def _keep(self) -> None:
+        pause_s = self._settings.first_pause_s
+        while True:
+            assert self._client is not None
+            began = time.monotonic()
+            await self._client.closed.wait()
+            self._up.clear()
+            log.error("media worker died", extra={"pid": self.pid, "restarts": self.restarts})
+            if time.monotonic() - began > self._settings.steady_after_s:
+                pause_s = self._settings.first_pause_s
+            while True:
+                await self._end_worker()
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, self._settings.longest_pause_s)
+                try:
+                    await self._spawn()
+                    break
+                except MediaError as error:
+                    log.error("media worker did not start", extra={"reason": error.text})
+            self.restarts += 1
+            try:
+                await self._on_restart()
+            except Exception:  # the listener's bug must not leave the next death unattended
+                log.exception("restart listener failed")
+
+    async def _spawn(self) -> None:
+        assert self._directory is not None
+        path = Path(self._directory.name) / "control"
+        path.unlink(missing_ok=True)
+        accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+        accepted = asyncio.get_running_loop().create_future()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if accepted.done():
+                writer.close()
+            else:
+                accepted.set_result((reader, writer))
+
+        server = await asyncio.start_unix_server(connected, path)
+        try:
+            self._process = await asyncio.create_subprocess_exec(*self._command(path), stdin=asyncio.subprocess.DEVNULL)
+            async with asyncio.timeout(self._settings.ready_timeout_s):
+                reader, writer = await self._first(accepted, self._process)
+                await self._greet(reader, writer)
+        except TimeoutError:
+            await self._end_worker()
+            raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker was not ready in time") from None
+        except MediaError:
+            await self._end_worker()
+            raise
+        finally:
+            server.close()
+            path.unlink(missing_ok=True)
+
+    def _command(self, path: Path) -> list[str]:
+        command = [sys.executable, "-m", "media.aio.worker", "--control", str(path)]
+        command += ["--port", str(self.port), "--bind", self._settings.bind]
+        for address in self._settings.addresses:
+            command += ["--address", address]
+        return command
+
+    @staticmethod
+    async def _first(
+        accepted: "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]",
+        process: asyncio.subprocess.Process,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The worker's connection, or the news that it ended instead."""
+        ended = asyncio.create_task(process.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {accepted, ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        if accepted.done():
+            return accepted.result()
+        raise MediaError(MediaErrorCode.WORKER_GONE, f"the media worker ended with code {process.returncode}")
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ready: asyncio.Future[control.WorkerReady] = asyncio.get_running_loop().create_future()
+
+        def notified(notification: control.AnyNotification) -> None:
+            if not isinstance(notification, control.WorkerReady):
+                self._on_notification(notification)
+            elif not ready.done():
+                ready.set_result(notification)
+
+        self._client = WorkerClient(reader, writer, notified)
+        gone = asyncio.create_task(self._client.closed.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {ready, gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if not ready.done():
+            raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker ended before it was ready")
+        self.port = ready.result().port
+        self._up.set()
+        log.info("media worker ready", extra={"pid": self.pid, "port": self.port})
+
+    async def _end_worker(self) -> None:
+        self._up.clear()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(self._settings.stop_timeout_s):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,385 @@
+"""How the application and a media worker talk: typed requests, results, notifications.
+
+One Unix stream socket carries frames of ``u32 big-endian length || msgpack map``:
+
+* ``{"id": n, "call": {"method": ..., ...}}``  application -> worker
+* ``{"id": n, "ok": {...}}`` or ``{"id": n, "error": {"code", "text"}}``  worker -> application
+* ``{"note": {"event": ..., ...}}``  worker -> application, unasked
+
+Every id of a Router, Transport, Producer and so on is chosen by the caller, so a call
+repeated after a lost answer is refused as ``exists`` instead of making a second object.
+Closing is idempotent. A call that fails has changed nothing.
+
+The sockets are in ``media.aio.client`` and ``media.aio.control_server``.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import msgpack
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+JsonObject = dict[str, Any]
+"""One ORTC object as it is on the wire: camelCase keys, JSON values."""
+
+FRAME_LIMIT_BYTES = 1 << 20
+"""Largest control frame; the largest real one (many codecs and extensions) is under 20 kB."""
+
+Id = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class MediaErrorCode(StrEnum):
+    """Stable codes of what a worker can refuse."""
+
+    NOT_FOUND = "not_found"
+    BAD_PARAMETERS = "bad_parameters"
+    EXISTS = "exists"
+    BAD_STATE = "bad_state"
+    LIMIT = "limit"
+    WORKER_GONE = "worker_gone"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+
+class MediaError(Exception):
+    """A call on the media plane was declined; nothing changed (except after ``timeout``)."""
+
+    def __init__(self, code: MediaErrorCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Request(BaseModel):
+    """What every call shares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpenRouter(Request):
+    """Make a Router; result ``rtp_capabilities``."""
+
+    method: Literal["open_router"] = "open_router"
+    router: Id
+
+
+class CloseRouter(Request):
+    """Close a Router and everything in it."""
+
+    method: Literal["close_router"] = "close_router"
+    router: Id
+
+
+class CreateTransport(Request):
+    """Make one WebRTC Transport.
+
+    Result: ``id``, ``ice_parameters``, ``ice_candidates``, ``dtls_parameters``, ``sctp_parameters``.
+    """
+
+    method: Literal["create_transport"] = "create_transport"
+    router: Id
+    transport: Id
+    owner: Id
+    """Whom it belongs to; comes back in notifications, has no other meaning here."""
+    direction: Literal["send", "recv"]
+    """As the client sees it: it sends media on ``send``."""
+
+
+class ConnectTransport(Request):
+    """Give the client's DTLS fingerprints and role; may be called once."""
+
+    method: Literal["connect_transport"] = "connect_transport"
+    transport: Id
+    dtls_parameters: JsonObject
+
+
+class RestartIce(Request):
+    """New ICE credentials; result ``ice_parameters``. The old ones stay until the new are nominated."""
+
+    method: Literal["restart_ice"] = "restart_ice"
+    transport: Id
+
+
+class CloseTransport(Request):
+    """Close a Transport with its Producers and Consumers."""
+
+    method: Literal["close_transport"] = "close_transport"
+    transport: Id
+
+
+class Produce(Request):
+    """Register a media source of a ``send`` Transport."""
+
+    method: Literal["produce"] = "produce"
+    transport: Id
+    producer: Id
+    kind: Literal["audio", "video"]
+    rtp_parameters: JsonObject
+    paused: bool = False
+
+
+class PauseProducer(Request):
+    """Drop what a Producer sends."""
+
+    method: Literal["pause_producer"] = "pause_producer"
+    producer: Id
+
+
+class ResumeProducer(Request):
+    """Forward it again, video from its next key frame."""
+
+    method: Literal["resume_producer"] = "resume_producer"
+    producer: Id
+
+
+class CloseProducer(Request):
+    """Remove a Producer; its Consumers close with it."""
+
+    method: Literal["close_producer"] = "close_producer"
+    producer: Id
+
+
+class Consume(Request):
+    """Copy a Producer to a ``recv`` Transport; starts paused.
+
+    Result: ``rtp_parameters``, ``producer_paused``, ``kind``.
+    """
+
+    method: Literal["consume"] = "consume"
+    transport: Id
+    consumer: Id
+    producer: Id
+    rtp_capabilities: JsonObject
+
+
+class PauseConsumer(Request):
+    """Stop forwarding to one viewer."""
+
+    method: Literal["pause_consumer"] = "pause_consumer"
+    consumer: Id
+
+
+class ResumeConsumer(Request):
+    """Forward to one viewer, video from the next key frame."""
+
+    method: Literal["resume_consumer"] = "resume_consumer"
+    consumer: Id
+
+
+class CloseConsumer(Request):
+    """Remove a Consumer."""
+
+    method: Literal["close_consumer"] = "close_consumer"
+    consumer: Id
+
+
+class WaveformSource(Request):
+    """What makes a DataProducer a waveform: WAVEFORM.md."""
+
+    stream_id: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
+    simulated: bool
+
+
+class ProduceData(Request):
+    """Register an SCTP stream a client sends on; label ``ecg`` and ``ctl`` have meaning here."""
+
+    method: Literal["produce_data"] = "produce_data"
+    transport: Id
+    data_producer: Id
+    label: Annotated[str, Field(max_length=256)] = ""
+    protocol: Annotated[str, Field(max_length=256)] = ""
+    sctp_stream_parameters: JsonObject
+    waveform: WaveformSource | None = None
+
+
+class CloseDataProducer(Request):
+    """Remove a DataProducer; its DataConsumers close with it."""
+
+    method: Literal["close_data_producer"] = "close_data_producer"
+    data_producer: Id
+
+
+class ConsumeData(Request):
+    """Copy a DataProducer, or the relay's own ``ctl`` answers, to a ``recv`` Transport; starts paused.
+
+    Result: ``sctp_stream_parameters``, ``label``, ``protocol``.
+    """
+
+    method: Literal["consume_data"] = "consume_data"
+    transport: Id
+    data_consumer: Id
+    data_producer: Id
+    """Id of a DataProducer, or ``ctl``."""
+
+
+class ResumeDataConsumer(Request):
+    """The client has its end of the channel: start to send (ORTC trap 22)."""
+
+    method: Literal["resume_data_consumer"] = "resume_data_consumer"
+    data_consumer: Id
+
+
+class CloseDataConsumer(Request):
+    """Remove a DataConsumer."""
+
+    method: Literal["close_data_consumer"] = "close_data_consumer"
+    data_consumer: Id
+
+
+class Stats(Request):
+    """Counters of the whole worker, by name."""
+
+    method: Literal["stats"] = "stats"
+
+
+AnyRequest = Annotated[
+    OpenRouter
+    | CloseRouter
+    | CreateTransport
+    | ConnectTransport
+    | RestartIce
+    | CloseTransport
+    | Produce
+    | PauseProducer
+    | ResumeProducer
+    | CloseProducer
+    | Consume
+    | PauseConsumer
+    | ResumeConsumer
+    | CloseConsumer
+    | ProduceData
+    | CloseDataProducer
+    | ConsumeData
+    | ResumeDataConsumer
+    | CloseDataConsumer
+    | Stats,
+    Field(discriminator="method"),
+]
+
+
+class Notification(BaseModel):
+    """Something the worker says of its own accord."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorkerReady(Notification):
+    """First thing a worker says: it owns its UDP port."""
+
+    event: Literal["ready"] = "ready"
+    pid: int
+    port: int
+    addresses: list[str]
+
+
+class TransportState(Notification):
+    """Connectivity of one Transport changed; ``closed`` is final and frees its id."""
+
+    event: Literal["transport_state"] = "transport_state"
+    router: Id
+    owner: Id
+    transport: Id
+    state: Literal["connected", "unstable", "closed"]
+
+
+class ActiveSpeaker(Notification):
+    """Another audio Producer is the loudest now; None when all are silent."""
+
+    event: Literal["active_speaker"] = "active_speaker"
+    router: Id
+    producer: Id | None
+
+
+class ProducerClosed(Notification):
+    """The worker closed a Producer because its Transport died."""
+
+    event: Literal["producer_closed"] = "producer_closed"
+    router: Id
+    producer: Id
+
+
+class ConsumerClosed(Notification):
+    """The worker closed a Consumer because its Producer or Transport died."""
+
+    event: Literal["consumer_closed"] = "consumer_closed"
+    router: Id
+    consumer: Id
+
+
+AnyNotification = Annotated[
+    WorkerReady | TransportState | ActiveSpeaker | ProducerClosed | ConsumerClosed, Field(discriminator="event")
+]
+
+_requests: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
+_notifications: TypeAdapter[AnyNotification] = TypeAdapter(AnyNotification)
+
+
+class MalformedFrame(Exception):
+    """The other end broke the framing; the connection cannot go on."""
+
+
+class FrameReader:
+    """Cut a byte stream into control frames; bounded by ``FRAME_LIMIT_BYTES``."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[JsonObject]:
+        """Take bytes, give the frames that are now complete.
+
+        Raises:
+            MalformedFrame: too long, not msgpack, or not a map.
+        """
+        self._pending += data
+        while len(self._pending) >= 4:
+            length = int.from_bytes(self._pending[:4], "big")
+            if length > FRAME_LIMIT_BYTES:
+                raise MalformedFrame(f"frame of {length} bytes")
+            if len(self._pending) < 4 + length:
+                return
+            body = bytes(self._pending[4 : 4 + length])
+            del self._pending[: 4 + length]
+            yield _decode_map(body)
+
+
+def _decode_map(body: bytes) -> JsonObject:
+    try:
+        value = msgpack.unpackb(body, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise MalformedFrame("not msgpack") from error
+    if not isinstance(value, dict):
+        raise MalformedFrame("not a map")
+    return value
+
+
+def build_frame(value: JsonObject) -> bytes:
+    """Length prefix and msgpack of one map."""
+    body: bytes = msgpack.packb(value)
+    return len(body).to_bytes(4, "big") + body
+
+
+def parse_request(call: object) -> AnyRequest:
+    """Check one call.
+
+    Raises:
+        MediaError: ``bad_parameters``; unknown method, missing, wrong or unknown fields.
+    """
+    try:
+        return _requests.validate_python(call)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise MediaError(MediaErrorCode.BAD_PARAMETERS, f"{where}: {first['msg']}") from error
+
+
+def parse_notification(note: object) -> AnyNotification:
+    """Check one notification.
+
+    Raises:
+        MalformedFrame: not one this version knows.
+    """
+    try:
+        return _notifications.validate_python(note)
+    except ValidationError as error:
+        raise MalformedFrame("unknown notification") from error
