@@ -1,0 +1,1 @@
+"""Who is asking: accounts, sessions, consult tokens, guest links and paired screens."""

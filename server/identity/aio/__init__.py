@@ -1,0 +1,1 @@
+"""Identity with its storage, hashing threads and counters."""

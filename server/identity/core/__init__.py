@@ -1,0 +1,1 @@
+"""Decisions about identity; time, bytes and random values come in as arguments."""

@@ -1,0 +1,1 @@
+"""Alembic migrations, applied by `server.storage.schema` with an open connection."""

@@ -1,0 +1,1 @@
+"""The patient's record: FHIR R4 resources, who may read them and when."""

@@ -1,0 +1,1 @@
+"""What a FHIR resource means to us; no I/O."""

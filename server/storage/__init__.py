@@ -1,0 +1,1 @@
+"""Everything the server keeps: tables, transactions, the consult store and the audit chain."""
