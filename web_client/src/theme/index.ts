@@ -1,0 +1,3 @@
+export { AppProviders, type AppProvidersProps } from "./AppProviders";
+export { applyColorScheme, type SchemeChoice } from "./colorScheme";
+export { theme } from "./theme";
