@@ -66,6 +66,9 @@ class MediaListener(Protocol):
     ) -> None:
         """CONNECTED: consent is fresh. UNSTABLE: none for 7 s. RECONNECTING: closed after 30 s."""
 
+    async def producers_closed(self, consult: ConsultId, participant: ParticipantId) -> None:
+        """The participant's sending Transport died in the worker; what it produced is gone."""
+
     async def active_speaker(self, consult: ConsultId, producer: ProducerId | None) -> None:
         """The loudest Producer changed."""
 
