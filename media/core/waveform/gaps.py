@@ -11,7 +11,8 @@ joined to the one before (W5).
 The frame that carries the restart flag may itself be lost. Then the restart is
 inferred: from an index that went back, or is too small for the frames known to be
 missing, or from a time that does not fit the index. A late frame is placed only
-where both its number and its time agree; else it is counted as lost (W4).
+where both its number and its time agree; else it is counted as lost (W4). A source
+whose clock steps back must say so with a session restart (`FrameWriter` does).
 
 Keeping the samples is `assemble.py`; the browser's twin is web_client/src/waveform/tracker.ts.
 """
@@ -69,6 +70,7 @@ class GapTracker:
         self._sessions: list[_Session] = []
         self._seen: dict[int, int] = {}
         self._newest_seq = -1
+        self._epoch_t0_us = 0
 
     @property
     def newest_seq(self) -> int:
@@ -83,7 +85,10 @@ class GapTracker:
         if self._seen.get(frame.seq) == frame.t0_ns:
             self.duplicates += 1
             return None
-        placement = self._newer(frame) if frame.seq > self._newest_seq else self._older(frame)
+        if frame.seq <= self._newest_seq:
+            placement = self._older(frame)
+        else:
+            placement = None if self._from_before(frame) else self._newer(frame)
         if placement is None:
             self.unplaceable += 1
         else:
@@ -128,6 +133,17 @@ class GapTracker:
         self._take_missing(frame.seq)
         return Placement(session.origin + frame.first_sample, session.number, late=True, restart=False)
 
+    def _from_before(self, frame: WaveformFrame) -> bool:
+        """Whether a frame with a new number is an old one: from before the device restarted.
+
+        Time may also step back at a source; then it says so with a session restart.
+        """
+        if not self._sessions:
+            return False
+        restart = bool(frame.flags & Flag.SESSION_RESTART)
+        earlier = frame.t0_us < self._time_of(self._sessions[-1], self._sessions[-1].end_index) - TOLERANCE_US
+        return frame.t0_us < self._epoch_t0_us or (earlier and not restart)
+
     def _device_restarted(self, frame: WaveformFrame) -> Placement:
         """A lower seq at a later time: the source counts anew, so nothing old can be asked for (W5)."""
         self.missing.clear()
@@ -135,7 +151,7 @@ class GapTracker:
         self._begin(frame)
         del self._sessions[:-1]
         session = self._sessions[-1]
-        self._newest_seq = frame.seq
+        self._newest_seq, self._epoch_t0_us = frame.seq, frame.t0_us
         return Placement(session.origin + frame.first_sample, session.number, late=False, restart=True)
 
     def _begin(self, frame: WaveformFrame) -> None:

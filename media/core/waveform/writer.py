@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.core.waveform.frame import Flag, InvalidRun, build_frame, build_message, with_flags
+from media.core.waveform.gaps import TOLERANCE_US
 
 FAST_RATE_MHZ: Final = 1_000_000
 """From 1000 Hz on, 100 ms of twelve leads and their predecessor no longer fit one packet (WAVEFORM.md section 0)."""
@@ -49,6 +50,7 @@ class FrameWriter:
         """Index of the next sample."""
         self._previous: bytes | None = None
         self._pending = Flag.SESSION_RESTART
+        self._anchor: tuple[int, int] | None = None
 
     def skip(self, samples: int) -> None:
         """The source lost ``samples`` samples: leave a hole of exactly that width."""
@@ -81,12 +83,13 @@ class FrameWriter:
             samples: int16, shape ``(stream.leads, n)``; rows of leads that are off
                 are left out of the frame, whatever they hold.
             t0_us: server time of the first sample, microseconds since 1970.
-            restart: same as calling `restart` first.
+            restart: same as calling `restart` first; also done when ``t0_us`` is
+                off by more than the tolerance of receivers.
 
         Raises:
             ValueError: arguments that no receiver would accept.
         """
-        if restart:
+        if restart or self._time_jumped(t0_us):
             self.restart()
         if samples.ndim != 2 or samples.shape[0] != self.stream.leads:
             raise ValueError(f"samples must have {self.stream.leads} rows, not shape {samples.shape}")
@@ -110,6 +113,15 @@ class FrameWriter:
         message = build_message(frame, self._previous)
         self._previous = with_flags(frame, remove=Flag.RESEND)
         self._pending = Flag(0)
+        self._anchor = (t0_us, self.index)
         self.seq += 1
         self.index += samples.shape[1]
         return message
+
+    def _time_jumped(self, t0_us: int) -> bool:
+        """Whether a block's time does not fit its index: the clock stepped, so a new session it is."""
+        if self._anchor is None:
+            return False
+        then_us, then_index = self._anchor
+        expected_us = then_us + (self.index - then_index) * 1e9 / self.stream.sample_rate_mhz
+        return abs(t0_us - expected_us) > TOLERANCE_US
