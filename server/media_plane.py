@@ -16,7 +16,7 @@ import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 
@@ -89,6 +89,10 @@ class Placement:
         """Belongings of a participant, empty at first."""
         return self.participants.setdefault(participant, Belongings())
 
+    def everyone(self, kind: Literal["producers", "data_producers"]) -> set[Any]:
+        """All ids of one kind in this consult: what may be consumed."""
+        return {identity for belongings in self.participants.values() for identity in getattr(belongings, kind)}
+
 
 class WorkerMediaPlane:
     """``MediaPlane`` on one supervised worker process."""
@@ -156,6 +160,7 @@ class WorkerMediaPlane:
 
     async def close(self, consult: ConsultId) -> None:
         """Forget the consult; idempotent."""
+        self._opening.pop(consult, None)
         if self._placements.pop(consult, None) is not None:
             with contextlib.suppress(MediaError):
                 await self._supervisor.client.close_router(consult)
@@ -192,7 +197,7 @@ class WorkerMediaPlane:
                 await worker.close_producer(own(mine.producers, command.producer))
                 mine.producers.discard(command.producer)
             case m.Consume():
-                return await self._consume(worker, mine, command)
+                return await self._consume(worker, consult, mine, command)
             case m.PauseConsumer():
                 await worker.pause_consumer(own(mine.consumers, command.consumer))
             case m.ResumeConsumer():
@@ -238,7 +243,10 @@ class WorkerMediaPlane:
         mine.producers.add(producer)
         return m.Produced(producer=producer)
 
-    async def _consume(self, worker: WorkerClient, mine: Belongings, command: m.Consume) -> m.Consuming:
+    async def _consume(
+        self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.Consume
+    ) -> m.Consuming:
+        own(self._placements[consult].everyone("producers"), command.producer)
         consumer = new_id(ConsumerId)
         transport = own_transport(mine, command.transport)
         answer = await worker.consume(transport, consumer, command.producer, command.rtp_capabilities)
@@ -269,11 +277,8 @@ class WorkerMediaPlane:
     async def _consume_data(
         self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.ConsumeData
     ) -> m.ConsumingData:
-        placement = self._placements[consult]
-        if command.data_producer != CTL and not any(
-            command.data_producer in other.data_producers for other in placement.participants.values()
-        ):
-            raise MediaError(MediaErrorCode.NOT_FOUND, "no such data producer in this consult")
+        if command.data_producer != CTL:
+            own(self._placements[consult].everyone("data_producers"), command.data_producer)
         data_consumer = new_id(DataConsumerId)
         transport = own_transport(mine, command.transport)
         answer = await worker.consume_data(transport, data_consumer, command.data_producer)
@@ -364,13 +369,13 @@ def new_id(kind: Callable[[str], NewId]) -> NewId:
 
 
 def own(owned: set[NewId], identity: NewId) -> NewId:
-    """The id itself when the participant owns it.
+    """The id itself when it is in the set.
 
     Raises:
         MediaError: ``not_found``, whether it is another's or nobody's.
     """
     if identity not in owned:
-        raise MediaError(MediaErrorCode.NOT_FOUND, "not one of this participant")
+        raise MediaError(MediaErrorCode.NOT_FOUND, "no such id here")
     return identity
 
 
