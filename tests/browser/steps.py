@@ -6,8 +6,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.chromium import Visitor, wait_until
-from tests.demo_process import Demo
+from load_tests.chromium import Visitor, wait_until
+from load_tests.demo_process import Demo
 
 
 def sign_in(person: Visitor, demo_login: str) -> None:
