@@ -22,7 +22,7 @@ export function PatientBanner({ patient, contextVersion, size = "desk" }: Patien
   const { t } = useTranslation();
   return (
     <section
-      className={styles["banner"]}
+      className={styles.banner}
       data-size={size}
       data-testid="patient-banner"
       data-patient={patient?.id ?? ""}
@@ -30,15 +30,15 @@ export function PatientBanner({ patient, contextVersion, size = "desk" }: Patien
       aria-label={t("record.banner.label")}
     >
       {patient === null ? (
-        <p className={styles["none"]}>
-          <UserRoundX aria-hidden="true" className={styles["noneIcon"]} />
+        <p className={styles.none}>
+          <UserRoundX aria-hidden="true" className={styles.noneIcon} />
           {t("record.banner.none")}
         </p>
       ) : (
         <Identity patient={patient} />
       )}
       {size !== "compact" && (
-        <span className={styles["context"]}>{t("record.banner.context", { version: contextVersion })}</span>
+        <span className={styles.context}>{t("record.banner.context", { version: contextVersion })}</span>
       )}
     </section>
   );
@@ -49,27 +49,24 @@ export function Identity({ patient }: { patient: Patient }) {
   const { t } = useTranslation();
   const age = ageOn(patient.birth_date, new Date());
   return (
-    <div className={styles["facts"]}>
-      <span className={styles["names"]}>
-        <strong className={styles["name"]}>{patient.name}</strong>
+    <div className={styles.facts}>
+      <span className={styles.names}>
+        <strong className={styles.name}>{patient.name}</strong>
         {patient.name_latin !== "" && patient.name_latin !== patient.name && (
-          <span className={styles["latin"]}>{patient.name_latin}</span>
+          <span className={styles.latin}>{patient.name_latin}</span>
         )}
       </span>
-      <span className={styles["fact"]}>{t(`record.banner.${patient.sex}`)}</span>
-      <span className={styles["fact"]}>
-        <span className={styles["key"]}>{t("record.banner.born")}</span> {patient.birth_date}
-        {age !== null && (
-          <span className={styles["age"]}> · {t(`record.banner.${age.unit}`, { count: age.count })}</span>
-        )}
+      <span className={styles.fact}>{t(`record.banner.${patient.sex}`)}</span>
+      <span className={styles.fact}>
+        <span className={styles.key}>{t("record.banner.born")}</span> {patient.birth_date}
+        {age !== null && <span className={styles.age}> · {t(`record.banner.${age.unit}`, { count: age.count })}</span>}
       </span>
       {patient.identifiers.map((identifier) => (
-        <span className={styles["fact"]} key={`${identifier.label} ${identifier.value}`}>
-          <span className={styles["key"]}>{identifier.label}</span>{" "}
-          <span className={styles["id"]}>{identifier.value}</span>
+        <span className={styles.fact} key={`${identifier.label} ${identifier.value}`}>
+          <span className={styles.key}>{identifier.label}</span> <span className={styles.id}>{identifier.value}</span>
         </span>
       ))}
-      {patient.test && <strong className={styles["test"]}>{t("record.banner.test")}</strong>}
+      {patient.test && <strong className={styles.test}>{t("record.banner.test")}</strong>}
     </div>
   );
 }

@@ -9,22 +9,22 @@ import type { Identifier, PatientBanner } from "./types";
  * nothing of this patient may be shown under it.
  */
 export function readBanner(value: Obj): PatientBanner | null {
-  const [first, second] = objs(value["identifiers"]).map(readIdentifier);
-  const id = str(value["id"]);
-  const name = str(value["name"]);
+  const [first, second] = objs(value.identifiers).map(readIdentifier);
+  const id = str(value.id);
+  const name = str(value.name);
   if (id === "" || name === "" || first === undefined || second === undefined) return null;
   return {
     id,
     name,
-    name_latin: str(value["name_latin"]),
-    sex: oneOf(value["sex"], ["female", "male", "other", "unknown"], "unknown"),
-    birth_date: str(value["birth_date"]),
+    name_latin: str(value.name_latin),
+    sex: oneOf(value.sex, ["female", "male", "other", "unknown"], "unknown"),
+    birth_date: str(value.birth_date),
     identifiers: [first, second],
-    test: value["test"] === true,
+    test: value.test === true,
   };
 }
 
-const readIdentifier = (value: Obj): Identifier => ({ label: str(value["label"]), value: str(value["value"]) });
+const readIdentifier = (value: Obj): Identifier => ({ label: str(value.label), value: str(value.value) });
 
 export type Age = { unit: "years" | "months"; count: number };
 

@@ -1,0 +1,155 @@
+/**
+ * The record beside the video and on the first wall screen.
+ *
+ * The lead's page, scroll and pointer are everyone's; whoever turns a page
+ * without leading browses alone until they return. The pane never decides who
+ * leads: its owner tells it and gets calls back.
+ *
+ * W24: everything below is keyed by context version and patient, so opening
+ * another patient removes every trace of the former one in the same commit that
+ * paints the new identity. The banner is `PatientBanner`, placed by the owner
+ * outside of what scrolls. Loading is in recordData.ts, the pages in pages/.
+ */
+import { EyeOff, Unplug, UserRoundX } from "lucide-react";
+import { useEffect, useMemo, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { FollowBar } from "./FollowBar";
+import { PageTabs, tabId } from "./PageTabs";
+import { AllergiesPage } from "./pages/Allergies";
+import { DocumentsPage } from "./pages/Documents";
+import { LabsPage } from "./pages/Labs";
+import { MedicationsPage } from "./pages/Medications";
+import { Notice } from "./pages/parts";
+import { ProblemsPage } from "./pages/Problems";
+import { ReportsPage } from "./pages/Reports";
+import { SummaryPage } from "./pages/Summary";
+import styles from "./RecordPane.module.css";
+import { type PaneContext, PaneContextValue, useRecordData } from "./recordData";
+import type { Page, PatientBanner, RemotePointer, RemoteScroll, View } from "./types";
+import { Viewport } from "./Viewport";
+
+export interface RecordPaneProps {
+  consultId: string;
+  /** Version of the open context; only answers that carry it are shown. */
+  contextVersion: number;
+  /** The open patient, null when none is. */
+  patient: PatientBanner | null;
+  /** The shared view. */
+  view: View;
+  /** Whether this participant shows the shared view; ignored while leading. */
+  following: boolean;
+  /** This participant leads now: page turns, scroll and pointer go to everyone. */
+  canLead: boolean;
+  /** Who leads, for "Return to ..."; null when nobody does. */
+  leadName?: string | null;
+  onFollowingChange?: (following: boolean) => void;
+  onTurnPage?: (view: View) => void;
+  /** The lead's scroll, at most 10 a second, with the view it is about. */
+  onScroll?: (y: number, view: View) => void;
+  /** The lead's pointer, at most 20 a second. */
+  onPoint?: (x: number, y: number, visible: boolean, view: View) => void;
+  remoteScroll?: RemoteScroll | null;
+  remotePointer?: RemotePointer | null;
+  /** False blanks the content: no beat for 5 s, or another version elsewhere (W19). */
+  inSync?: boolean;
+  /** Called once nothing but this version is in the pane: time to confirm the context. */
+  onContextShown?: (version: number) => void;
+  /** A wall: always follows, no controls, large type. */
+  wall?: boolean;
+}
+
+export function RecordPane(props: RecordPaneProps) {
+  const { t } = useTranslation();
+  const { patient, contextVersion, onContextShown, wall = false, inSync = true } = props;
+  useEffect(() => onContextShown?.(contextVersion), [contextVersion, onContextShown]);
+  return (
+    <section className={styles["pane"]} data-wall={wall} aria-label={t("record.label")}>
+      {!inSync ? (
+        <Notice icon={Unplug} title={t("record.notInSync")} body={t("record.notInSyncBody")} tone="danger" />
+      ) : patient === null ? (
+        <Notice icon={UserRoundX} title={t("record.noPatient")} body={t("record.noPatientBody")} />
+      ) : (
+        <OpenRecord key={`${contextVersion} ${patient.id}`} {...props} patient={patient} />
+      )}
+    </section>
+  );
+}
+
+function OpenRecord(props: RecordPaneProps & { patient: PatientBanner }) {
+  const { consultId, contextVersion, patient, view, canLead, following, onTurnPage, onFollowingChange } = props;
+  const wall = props.wall ?? false;
+  const [ownView, setOwnView] = useState<View>(view);
+  const shared = wall || canLead || following;
+  const shown = shared ? view : ownView;
+  const context = useMemo(
+    () => ({ consultId, version: contextVersion, patientId: patient.id }),
+    [consultId, contextVersion, patient.id],
+  );
+  const data = useRecordData(context);
+
+  const browseAlone = (target: View): void => {
+    setOwnView(target);
+    if (following) onFollowingChange?.(false);
+  };
+  const go = (page: Page, item = ""): void => {
+    const target = { page, item };
+    if (canLead) onTurnPage?.(target);
+    else browseAlone(target);
+  };
+  const pane: PaneContext = { context, data, go, wall };
+
+  return (
+    <PaneContextValue.Provider value={pane}>
+      <PageTabs page={shown.page} wall={wall} onSelect={(page) => go(page)} />
+      {!wall && (
+        <FollowBar
+          leading={canLead}
+          alone={!shared}
+          leadName={props.leadName ?? null}
+          onAlone={() => browseAlone(view)}
+          onReturn={() => onFollowingChange?.(true)}
+        />
+      )}
+      <Viewport
+        key={`${shown.page} ${shown.item}`}
+        view={shown}
+        version={contextVersion}
+        labelledBy={tabId(shown.page)}
+        leading={canLead}
+        follows={shared && !canLead}
+        wall={wall}
+        leadName={props.leadName ?? null}
+        remoteScroll={props.remoteScroll ?? null}
+        remotePointer={props.remotePointer ?? null}
+        onScroll={props.onScroll}
+        onPoint={props.onPoint}
+        onOwnScroll={() => browseAlone(view)}
+      >
+        <PageContent view={shown} />
+      </Viewport>
+    </PaneContextValue.Provider>
+  );
+}
+
+function PageContent({ view }: { view: View }) {
+  const { t } = useTranslation();
+  switch (view.page) {
+    case "summary":
+      return <SummaryPage />;
+    case "problems":
+      return <ProblemsPage item={view.item} />;
+    case "medications":
+      return <MedicationsPage item={view.item} />;
+    case "allergies":
+      return <AllergiesPage item={view.item} />;
+    case "labs":
+      return <LabsPage item={view.item} />;
+    case "reports":
+      return <ReportsPage item={view.item} />;
+    case "documents":
+      return <DocumentsPage item={view.item} />;
+    default:
+      // A newer server may know a page that this client does not.
+      return <Notice icon={EyeOff} title={t("record.unknownPage")} body="" />;
+  }
+}

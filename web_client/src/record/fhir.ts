@@ -1,0 +1,154 @@
+/**
+ * Reading FHIR R4 resources as they come, odd ones included.
+ *
+ * A reader takes one resource and gives what the pane shows, or null when the
+ * resource lacks what would make it safe to show. None of them throws. A
+ * resource that gives null is counted as "cannot be shown" and never hides the
+ * others; nor does one that names another patient, which must never be painted.
+ *
+ * This file: bundles, terms, dates. fhirClinical, fhirLabs and fhirDocuments
+ * read the resource types.
+ */
+import { type Obj, obj, objs, str } from "../common/read";
+
+/** One sentence or name in both languages; the same where the record has only one. */
+export interface Term {
+  en: string;
+  zh: string;
+}
+
+/** What one bundle gave: entries to show, and ids of those that cannot be. */
+export interface Entries<T> {
+  items: readonly T[];
+  unreadable: readonly string[];
+}
+
+/** A moment of the record. Partial dates stay as precise as they were written. */
+export interface Moment {
+  /** As shown: 2024, 2024-03, 2024-03-01 or 2024-03-01 08:05 in local time. */
+  text: string;
+  /** Milliseconds for sorting and drawing; the start of a partial date. */
+  ms: number;
+}
+
+/** Read all resources of one type out of a searchset. */
+export function readEntries<T>(
+  bundle: unknown,
+  resourceType: string,
+  patientId: string,
+  read: (resource: Obj) => T | readonly T[] | null,
+): Entries<T> {
+  const items: T[] = [];
+  const unreadable: string[] = [];
+  const entries = obj(bundle).entry;
+  for (const [index, entry] of (Array.isArray(entries) ? entries : []).entries()) {
+    const resource = obj(obj(entry).resource);
+    // A warning that travels in the bundle (OperationOutcome) is not a clinical entry.
+    if (str(obj(obj(entry).search).mode) === "outcome") continue;
+    const fits = resource.resourceType === resourceType && namesPatient(resource, patientId);
+    const shown = fits ? read(resource) : null;
+    if (shown === null) unreadable.push(str(resource.id) || `#${index + 1}`);
+    else if (Array.isArray(shown)) items.push(...(shown as readonly T[]));
+    else items.push(shown as T);
+  }
+  return { items, unreadable };
+}
+
+/** Whether the resource is about this patient; one that names nobody is refused too. */
+function namesPatient(resource: Obj, patientId: string): boolean {
+  const reference = str(obj(resource.subject).reference) || str(obj(resource.patient).reference);
+  return reference === `Patient/${patientId}` || reference.endsWith(`/Patient/${patientId}`);
+}
+
+const CJK = /[\u3400-\u9fff]/;
+
+/** A CodeableConcept's name, or null when it names nothing. */
+export function readTerm(concept: unknown): Term | null {
+  const o = obj(concept);
+  const codings = objs(o.coding);
+  const names = [
+    str(o.text),
+    ...translations(o._text),
+    ...codings.flatMap((coding) => [str(coding.display), ...translations(coding._display)]),
+    ...codings.map((coding) => str(coding.code)),
+  ].filter((name) => name !== "");
+  return termOf(names);
+}
+
+/** Pick the Chinese and the Latin-script name among several; the first stands in for a missing one. */
+export function termOf(names: readonly string[]): Term | null {
+  const first = names[0];
+  if (first === undefined) return null;
+  return { zh: names.find((name) => CJK.test(name)) ?? first, en: names.find((name) => !CJK.test(name)) ?? first };
+}
+
+/** Contents of FHIR translation extensions on a primitive. */
+function translations(primitive: unknown): string[] {
+  return objs(obj(primitive).extension)
+    .filter((extension) => str(extension.url).endsWith("/translation"))
+    .flatMap((extension) => objs(extension.extension))
+    .filter((part) => part.url === "content")
+    .map((part) => str(part.valueString) || str(part.valueMarkdown));
+}
+
+/** The first code of a concept, empty when it has none. */
+export function readCode(concept: unknown): string {
+  return (
+    objs(obj(concept).coding)
+      .map((coding) => str(coding.code))
+      .find((code) => code !== "") ?? ""
+  );
+}
+
+/** The first code that is one of `words`. */
+export function readCodeAmong<const T extends string>(concept: unknown, words: readonly T[]): T | null {
+  const codes = objs(obj(concept).coding).map((coding) => coding.code);
+  return words.find((word) => codes.includes(word)) ?? null;
+}
+
+const PARTIAL = /^(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?$/;
+
+/** A FHIR date, dateTime or instant; null when it is not one. */
+export function readMoment(value: unknown): Moment | null {
+  const text = str(value);
+  const partial = PARTIAL.exec(text);
+  if (partial !== null) {
+    const ms = new Date(Number(partial[1]), Number(partial[2] ?? 1) - 1, Number(partial[3] ?? 1)).getTime();
+    return Number.isNaN(ms) ? null : { text, ms };
+  }
+  const ms = /^\d{4}-\d{2}-\d{2}T/.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(ms) ? null : { text: minuteText(ms), ms };
+}
+
+/** Local time to the minute, in the order both languages read without doubt. */
+export function minuteText(ms: number): string {
+  const date = new Date(ms);
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}`;
+}
+
+/** The first of several values that is a moment. */
+export function firstMoment(...values: readonly unknown[]): Moment | null {
+  for (const value of values) {
+    const moment = readMoment(value);
+    if (moment !== null) return moment;
+  }
+  return null;
+}
+
+/** All notes of a resource as plain text. */
+export function readNotes(value: unknown): string {
+  return objs(value)
+    .map((note) => str(note.text).trim())
+    .filter((text) => text !== "")
+    .join("\n");
+}
+
+/** What a reference is called, empty when it only points. */
+export const referenceName = (value: unknown): string => str(obj(value).display);
+
+/** Newest first; entries without a date come last and keep their order. */
+export function newestFirst<T>(items: readonly T[], at: (item: T) => Moment | null): readonly T[] {
+  return [...items].sort((a, b) => (at(b)?.ms ?? Number.NEGATIVE_INFINITY) - (at(a)?.ms ?? Number.NEGATIVE_INFINITY));
+}

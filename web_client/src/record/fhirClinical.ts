@@ -1,0 +1,219 @@
+/** Problems, medication, allergies and encounters as the pane shows them. */
+import { type Obj, obj, objs, oneOf, str } from "../common/read";
+import {
+  firstMoment,
+  type Moment,
+  readCode,
+  readCodeAmong,
+  readMoment,
+  readNotes,
+  readTerm,
+  referenceName,
+  type Term,
+  termOf,
+} from "./fhir";
+
+export const CLINICAL_STATUS = [
+  "active",
+  "recurrence",
+  "relapse",
+  "inactive",
+  "remission",
+  "resolved",
+  "unknown",
+] as const;
+export const VERIFICATION = [
+  "unconfirmed",
+  "provisional",
+  "differential",
+  "confirmed",
+  "refuted",
+  "entered-in-error",
+] as const;
+
+export interface Problem {
+  id: string;
+  name: Term;
+  code: string;
+  status: (typeof CLINICAL_STATUS)[number];
+  verification: (typeof VERIFICATION)[number] | null;
+  /** Whether it belongs to the list of what the patient has now. */
+  current: boolean;
+  onset: Moment | null;
+  ended: Moment | null;
+  severity: Term | null;
+  note: string;
+}
+
+/** Condition. */
+export function readProblem(resource: Obj): Problem | null {
+  const name = readTerm(resource.code);
+  if (name === null) return null;
+  const status = readCodeAmong(resource.clinicalStatus, CLINICAL_STATUS) ?? "unknown";
+  const verification = readCodeAmong(resource.verificationStatus, VERIFICATION);
+  const void_ = verification === "refuted" || verification === "entered-in-error";
+  return {
+    id: str(resource.id),
+    name,
+    code: readCode(resource.code),
+    status,
+    verification,
+    // An unknown status counts as current: hiding it among the past ones would be the graver error.
+    current: !void_ && !["inactive", "remission", "resolved"].includes(status),
+    onset: firstMoment(resource.onsetDateTime, obj(resource.onsetPeriod).start, resource.recordedDate),
+    ended: firstMoment(resource.abatementDateTime, obj(resource.abatementPeriod).end),
+    severity: readTerm(resource.severity),
+    note: readNotes(resource.note),
+  };
+}
+
+export const MEDICATION_STATUS = [
+  "active",
+  "on-hold",
+  "cancelled",
+  "completed",
+  "entered-in-error",
+  "stopped",
+  "draft",
+  "unknown",
+] as const;
+
+export interface Medication {
+  id: string;
+  name: Term;
+  doses: readonly Dose[];
+  status: (typeof MEDICATION_STATUS)[number];
+  current: boolean;
+  since: Moment | null;
+  reason: Term | null;
+  note: string;
+}
+
+export interface Dose {
+  text: Term | null;
+  asNeeded: boolean;
+}
+
+/** MedicationRequest. */
+export function readMedication(resource: Obj): Medication | null {
+  const name =
+    readTerm(resource.medicationCodeableConcept) ??
+    termOf([referenceName(resource.medicationReference)].filter((text) => text !== "")) ??
+    containedMedication(resource);
+  if (name === null) return null;
+  const status = oneOf(resource.status, MEDICATION_STATUS, "unknown");
+  return {
+    id: str(resource.id),
+    name,
+    doses: objs(resource.dosageInstruction).map(readDose),
+    status,
+    current: ["active", "on-hold", "unknown"].includes(status),
+    since: readMoment(resource.authoredOn),
+    reason:
+      objs(resource.reasonCode)
+        .map(readTerm)
+        .find((term) => term !== null) ?? null,
+    note: readNotes(resource.note),
+  };
+}
+
+function containedMedication(resource: Obj): Term | null {
+  const wanted = str(obj(resource.medicationReference).reference).replace(/^#/, "");
+  const contained = objs(resource.contained).find((part) => part.id === wanted && wanted !== "");
+  return contained === undefined ? null : readTerm(contained.code);
+}
+
+function readDose(dosage: Obj): Dose {
+  return {
+    text: termOf(
+      [str(dosage.text), str(dosage.patientInstruction), composedDose(dosage)].filter((text) => text !== ""),
+    ),
+    asNeeded: dosage.asNeededBoolean === true || dosage.asNeededCodeableConcept !== undefined,
+  };
+}
+
+/** Dose and rhythm from the coded parts, for records that carry no text. */
+function composedDose(dosage: Obj): string {
+  const quantity = obj(obj(objs(dosage.doseAndRate)[0]).doseQuantity);
+  const repeat = obj(obj(dosage.timing).repeat);
+  const amount = typeof quantity.value === "number" ? `${quantity.value} ${str(quantity.unit)}`.trim() : "";
+  const rhythm =
+    typeof repeat.frequency === "number" && typeof repeat.period === "number"
+      ? `${repeat.frequency}×/${repeat.period === 1 ? "" : repeat.period}${str(repeat.periodUnit)}`
+      : "";
+  return [amount, rhythm, readTerm(dosage.route)?.en ?? ""].filter((part) => part !== "").join(", ");
+}
+
+export const CRITICALITY = ["high", "low", "unable-to-assess"] as const;
+export const SEVERITY = ["severe", "moderate", "mild"] as const;
+
+export interface Allergy {
+  id: string;
+  substance: Term;
+  reactions: readonly Term[];
+  /** The worst severity among recorded reactions. */
+  severity: (typeof SEVERITY)[number] | null;
+  criticality: (typeof CRITICALITY)[number] | null;
+  verification: (typeof VERIFICATION)[number] | null;
+  /** False when resolved, refuted or entered in error. */
+  current: boolean;
+  recorded: Moment | null;
+  note: string;
+}
+
+/** AllergyIntolerance. */
+export function readAllergy(resource: Obj): Allergy | null {
+  const reactions = objs(resource.reaction);
+  const substance = readTerm(resource.code) ?? reactions.map((reaction) => readTerm(reaction.substance))[0] ?? null;
+  if (substance === null) return null;
+  const severities = reactions.map((reaction) => reaction.severity);
+  const verification = readCodeAmong(resource.verificationStatus, VERIFICATION);
+  const status = readCodeAmong(resource.clinicalStatus, ["active", "inactive", "resolved"]);
+  return {
+    id: str(resource.id),
+    substance,
+    reactions: reactions.flatMap((reaction) => objs(reaction.manifestation).flatMap((one) => readTerm(one) ?? [])),
+    severity: SEVERITY.find((severity) => severities.includes(severity)) ?? null,
+    criticality: CRITICALITY.find((criticality) => criticality === resource.criticality) ?? null,
+    verification,
+    current:
+      verification !== "refuted" &&
+      verification !== "entered-in-error" &&
+      status !== "inactive" &&
+      status !== "resolved",
+    recorded: firstMoment(resource.recordedDate, resource.onsetDateTime, resource.lastOccurrence),
+    note: readNotes(resource.note),
+  };
+}
+
+export interface Encounter {
+  id: string;
+  kind: Term;
+  place: string;
+  start: Moment | null;
+  end: Moment | null;
+  reason: Term | null;
+}
+
+/** Encounter. */
+export function readEncounter(resource: Obj): Encounter | null {
+  const encounterClass = obj(resource.class);
+  const kind =
+    objs(resource.type)
+      .map(readTerm)
+      .find((term) => term !== null) ??
+    termOf([str(encounterClass.display), str(encounterClass.code)].filter((text) => text !== ""));
+  if (kind === null || kind === undefined) return null;
+  const period = obj(resource.period);
+  return {
+    id: str(resource.id),
+    kind,
+    place: referenceName(resource.serviceProvider) || referenceName(obj(objs(resource.location)[0]).location),
+    start: readMoment(period.start),
+    end: readMoment(period.end),
+    reason:
+      objs(resource.reasonCode)
+        .map(readTerm)
+        .find((term) => term !== null) ?? null,
+  };
+}

@@ -1,0 +1,132 @@
+/** Reports and documents: text that people wrote, and where their bytes are. */
+import { type Obj, obj, objs, oneOf, str } from "../common/read";
+import { firstMoment, type Moment, readTerm, referenceName, type Term, termOf } from "./fhir";
+
+export const REPORT_STATUS = [
+  "registered",
+  "partial",
+  "preliminary",
+  "final",
+  "amended",
+  "corrected",
+  "appended",
+  "cancelled",
+  "entered-in-error",
+  "unknown",
+] as const;
+
+/** Bytes of a document: inside the resource or at the Binary endpoint. */
+export interface Attachment {
+  /** Without parameters, lower case; empty when the record does not say. */
+  contentType: string;
+  title: string;
+  /** Id for /record/Binary/{id}; empty when the bytes are inline. */
+  binaryId: string;
+  /** Inline text, already decoded; null when there is none. */
+  text: string | null;
+}
+
+export interface Report {
+  id: string;
+  title: Term;
+  category: Term | null;
+  status: (typeof REPORT_STATUS)[number];
+  issued: Moment | null;
+  by: string;
+  conclusion: string;
+  findings: string;
+  attachments: readonly Attachment[];
+}
+
+/** DiagnosticReport. */
+export function readReport(resource: Obj): Report | null {
+  const title = readTerm(resource.code);
+  if (title === null) return null;
+  const attachments = objs(resource.presentedForm).map(readAttachment);
+  const inline = attachments.flatMap((attachment) => attachment.text ?? []).join("\n\n");
+  return {
+    id: str(resource.id),
+    title,
+    category:
+      objs(resource.category)
+        .map(readTerm)
+        .find((term) => term !== null) ?? null,
+    status: oneOf(resource.status, REPORT_STATUS, "unknown"),
+    issued: firstMoment(resource.effectiveDateTime, obj(resource.effectivePeriod).start, resource.issued),
+    by: [...objs(resource.resultsInterpreter), ...objs(resource.performer)]
+      .map(referenceName)
+      .filter((name, index, names) => name !== "" && names.indexOf(name) === index)
+      .join(", "),
+    conclusion: str(resource.conclusion).trim(),
+    findings: inline || narrative(resource.text),
+    attachments: attachments.filter((attachment) => attachment.text === null),
+  };
+}
+
+export interface Document {
+  id: string;
+  title: Term;
+  kind: Term | null;
+  date: Moment | null;
+  author: string;
+  superseded: boolean;
+  attachments: readonly Attachment[];
+}
+
+/** DocumentReference. */
+export function readDocument(resource: Obj): Document | null {
+  const attachments = objs(resource.content).map((content) => readAttachment(obj(content.attachment)));
+  const kind = readTerm(resource.type);
+  const title =
+    termOf([str(resource.description), ...attachments.map((one) => one.title)].filter((text) => text !== "")) ?? kind;
+  if (title === null || resource.status === "entered-in-error") return null;
+  const created = obj(obj(objs(resource.content)[0]).attachment).creation;
+  return {
+    id: str(resource.id),
+    title,
+    kind,
+    date: firstMoment(resource.date, created, obj(obj(resource.context).period).start),
+    author: objs(resource.author)
+      .map(referenceName)
+      .filter((name) => name !== "")
+      .join(", "),
+    superseded: resource.status === "superseded",
+    attachments,
+  };
+}
+
+function readAttachment(attachment: Obj): Attachment {
+  const contentType = (str(attachment.contentType).split(";")[0] ?? "").trim().toLowerCase();
+  const data = str(attachment.data);
+  return {
+    contentType,
+    title: str(attachment.title),
+    binaryId: /(?:^|\/)Binary\/([A-Za-z0-9.-]{1,64})$/.exec(str(attachment.url))?.[1] ?? "",
+    text: data !== "" && contentType === "text/plain" ? decodeBase64(data) : null,
+  };
+}
+
+/** UTF-8 text out of base64; null when it is neither. */
+export function decodeBase64(data: string): string | null {
+  try {
+    const bytes = Uint8Array.from(atob(data.replace(/\s+/g, "")), (letter) => letter.charCodeAt(0));
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    // Not base64 or not UTF-8: the caller shows the document as unreadable.
+    return null;
+  }
+}
+
+const BLOCKS = "p, div, li, tr, br, h1, h2, h3, h4, h5, h6, table, ul, ol";
+
+/** A resource's XHTML narrative as plain text: nothing of it is ever put into our page as markup. */
+export function narrative(text: unknown): string {
+  const div = str(obj(text).div);
+  if (div === "") return "";
+  const parsed = new DOMParser().parseFromString(div, "text/html");
+  for (const block of parsed.querySelectorAll(BLOCKS)) block.append("\n");
+  return (parsed.body.textContent ?? "")
+    .replace(/[ \t]+/g, " ")
+    .replace(/ ?\n[ \n]*/g, "\n")
+    .trim();
+}
