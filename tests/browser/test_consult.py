@@ -9,6 +9,7 @@ from collections.abc import Callable
 from playwright.sync_api import expect
 
 from load_tests.chromium import Visitor, wait_until
+from load_tests.demo_process import Demo
 from tests.browser.steps import (
     expect_live_ecg,
     expect_moving_video,
@@ -24,7 +25,6 @@ from tests.browser.steps import (
     shown_patient,
     sign_in,
 )
-from load_tests.demo_process import Demo
 
 
 def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
