@@ -1,0 +1,11 @@
+/** The signalling wire as the rest of the client uses it: generated messages plus the few types that derive from them. */
+import type { AnyCommand, CommandResults, Goodbye, View } from "./messages";
+
+export * from "./messages";
+
+/** What the server answers to a command of this type. */
+export type ResultFor<T extends AnyCommand> = CommandResults[T["type"]];
+
+export type GoodbyeReason = Goodbye["reason"];
+
+export const SUMMARY: View = { page: "summary", item: "" };

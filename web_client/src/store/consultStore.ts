@@ -1,0 +1,135 @@
+/**
+ * What this page knows about its consult, as one zustand store.
+ *
+ * The snapshot is changed only by `applyEvent` and by newer snapshots; signals
+ * (pointer, scroll, loudest speaker) are kept beside it and forgotten when the
+ * context, the page or the lead they belong to is gone.
+ *
+ *     const { store, socket } = openConsult({ getToken });
+ *     socket.start();
+ *     const lead = useStore(store, (state) => state.consult?.lead);
+ */
+import { createStore, type StoreApi } from "zustand/vanilla";
+import { type ConnectionStatus, ConsultSocket, type ConsultSocketOptions, INITIAL_STATUS } from "../net/consultSocket";
+import type { AnyEvent, AnySignal, Consult, Joined, JsonObject, Participant, Pointed, Scrolled } from "../protocol";
+import { applyEvent } from "./apply";
+
+export interface ConsultState {
+  status: ConnectionStatus;
+  /** This page's participant id; null before the first join. */
+  you: string | null;
+  consult: Consult | null;
+  /** For mediasoup-client's `device.load`. */
+  routerRtpCapabilities: JsonObject | null;
+  /** Counts joins after which Transports of before must be thrown away. */
+  mediaGeneration: number;
+  /** Add to `Date.now()` to get the server's clock; good to about half a round trip. */
+  serverOffsetMs: number;
+  pointer: Pointed | null;
+  scroll: Scrolled | null;
+  /** Producer id of the loudest speaker. */
+  activeSpeaker: string | null;
+}
+
+export type ConsultStore = StoreApi<ConsultState>;
+
+const NOTHING_KNOWN: ConsultState = {
+  status: INITIAL_STATUS,
+  you: null,
+  consult: null,
+  routerRtpCapabilities: null,
+  mediaGeneration: 0,
+  serverOffsetMs: 0,
+  pointer: null,
+  scroll: null,
+  activeSpeaker: null,
+};
+
+export function createConsultStore(): ConsultStore {
+  return createStore<ConsultState>()(() => NOTHING_KNOWN);
+}
+
+/** A store and the socket that fills it; call `socket.start()`, and `socket.leave()` or `socket.close()` at the end. */
+export function openConsult(options: Omit<ConsultSocketOptions, "onJoined" | "onSnapshot" | "onEvent" | "onStatus">): {
+  store: ConsultStore;
+  socket: ConsultSocket;
+} {
+  const store = createConsultStore();
+  const socket = new ConsultSocket({
+    ...options,
+    onJoined: (joined, resumed) => store.setState((state) => afterJoin(state, joined, resumed)),
+    onSnapshot: (consult) => store.setState((state) => withConsult(state, consult)),
+    onEvent: (event) => store.setState((state) => afterEvent(state, event)),
+    onSignal: (signal) => {
+      store.setState((state) => afterSignal(state, signal));
+      options.onSignal?.(signal);
+    },
+    onStatus: (status) => store.setState({ status }),
+  });
+  return { store, socket };
+}
+
+export function afterJoin(state: ConsultState, joined: Joined, resumed: boolean): Partial<ConsultState> {
+  const kept = resumed && state.consult?.media_epoch === joined.snapshot.media_epoch;
+  return {
+    ...withConsult(state, joined.snapshot),
+    you: joined.you,
+    routerRtpCapabilities: joined.router_rtp_capabilities,
+    mediaGeneration: kept ? state.mediaGeneration : state.mediaGeneration + 1,
+    serverOffsetMs: joined.server_time_ms - Date.now(),
+    pointer: null,
+    scroll: null,
+    activeSpeaker: null,
+  };
+}
+
+export function afterEvent(state: ConsultState, event: AnyEvent): Partial<ConsultState> {
+  if (state.consult === null) return {};
+  const next = withConsult(state, applyEvent(state.consult, event));
+  return event.type === "media_reset" ? { ...next, mediaGeneration: state.mediaGeneration + 1 } : next;
+}
+
+export function afterSignal(state: ConsultState, signal: AnySignal): Partial<ConsultState> {
+  switch (signal.type) {
+    case "pointed":
+      return belongs(state.consult, signal) ? { pointer: signal.visible ? signal : null } : {};
+    case "scrolled":
+      return belongs(state.consult, signal) ? { scroll: signal } : {};
+    case "active_speaker":
+      return { activeSpeaker: signal.producer };
+    case "beat":
+      return { serverOffsetMs: signal.server_time_ms - Date.now() };
+    case "goodbye":
+      return {};
+  }
+}
+
+function withConsult(state: ConsultState, consult: Consult): Partial<ConsultState> {
+  const { pointer, scroll, activeSpeaker } = state;
+  return {
+    consult,
+    pointer: belongs(consult, pointer) ? pointer : null,
+    scroll: belongs(consult, scroll) ? scroll : null,
+    activeSpeaker: activeSpeaker !== null && activeSpeaker in consult.producers ? activeSpeaker : null,
+  };
+}
+
+/** A pointer of another patient, page or former lead must never be drawn (H21). */
+function belongs(consult: Consult | null, signal: Pointed | Scrolled | null): boolean {
+  if (consult === null || signal === null || consult.context === null) return false;
+  return (
+    signal.context_version === consult.context.version &&
+    signal.by === consult.lead &&
+    signal.view.page === consult.view.page &&
+    signal.view.item === consult.view.item
+  );
+}
+
+/** Participants who do not confirm the open context: their screens are NOT IN SYNC (W19). */
+export function outOfSync(consult: Consult): Participant[] {
+  const version = consult.context?.version;
+  if (version === undefined) return [];
+  return Object.values(consult.participants).filter(
+    ({ role, context_seen }) => role !== "room" && role !== "device" && context_seen !== version,
+  );
+}
