@@ -1,6 +1,49 @@
 import type { SameKeys } from "../shape";
 import type en from "./prejoin.en";
 
-const zh: SameKeys<typeof en> = {};
+const zh: SameKeys<typeof en> = {
+  title: "准备加入？",
+  consult: "会诊",
+  join: "加入会诊",
+  joining: "正在加入……",
+  joinAnyway: "没有摄像头或麦克风也可加入，之后可随时打开。",
+  camera: "摄像头",
+  microphone: "麦克风",
+  speaker: "扬声器",
+  cameraOn: "打开摄像头",
+  cameraOff: "关闭摄像头",
+  microphoneOn: "打开麦克风",
+  microphoneOff: "关闭麦克风",
+  test: "播放测试音",
+  testing: "正在播放……",
+  level: "麦克风音量",
+  levelHint: "请说几句话，音量条应随之变化。",
+  preview: "您的画面",
+  previewOff: "摄像头已关闭",
+  opening: "正在启动……",
+  none: "未找到",
+  systemSpeaker: "系统扬声器",
+  back: "我的会诊",
+  retry: "重试",
+  withPatients: "患者",
+  problem: {
+    cameraDenied: "摄像头被阻止",
+    cameraDeniedHelp: "请点击浏览器地址栏中的摄像头图标，选择“允许”后重试。受管理的浏览器请联系信息科。",
+    cameraMissing: "未找到摄像头",
+    cameraMissingHelp: "请连接摄像头，或仅以语音加入。连接后会自动识别。",
+    cameraBusy: "摄像头被占用",
+    cameraBusyHelp: "其他程序正在使用摄像头，请在该程序中关闭后重试。",
+    microphoneDenied: "麦克风被阻止",
+    microphoneDeniedHelp: "请点击浏览器地址栏中的麦克风图标，选择“允许”后重试。",
+    microphoneMissing: "未找到麦克风",
+    microphoneMissingHelp: "请连接耳机或麦克风。没有麦克风也可收听。",
+    microphoneBusy: "麦克风被占用",
+    microphoneBusyHelp: "其他程序正在使用麦克风，请在该程序中关闭后重试。",
+    insecure: "当前地址不安全",
+    insecureHelp: "浏览器仅在 https 地址下开放摄像头和麦克风。请使用 https 地址打开会诊，或向信息科索取证书。您仍可观看和收听。",
+    failed: "设备无法启动",
+    failedHelp: "请重新插拔设备，或选择其他设备。",
+  },
+};
 
 export default zh;

@@ -1,1 +1,36 @@
-export default {};
+/** Wall displays. */
+export default {
+  title: "Wall display",
+  pairing: {
+    title: "Connect this display",
+    steps: "Scan the code, or open this address on the station and enter the code",
+    code: "Pairing code",
+    expires: "New code in {{time}}",
+    qr: "QR code that opens the station page with this code",
+    address: "This display: {{address}}",
+    loading: "Asking the hub for a code…",
+    unreachable: "The hub cannot be reached. Trying again…",
+  },
+  idle: {
+    ready: "Ready",
+    noConsult: "No consult in this room",
+    screen: "Screen {{number}}",
+    record: "Record",
+    video: "Video",
+    ecg: "ECG",
+  },
+  consult: {
+    connecting: "Connecting…",
+    notInSync: "NOT IN SYNC – screen {{number}}",
+    notInSyncHint: "Clinical content is hidden until this display is up to date again.",
+    switching: "Changing patient…",
+    noPatient: "No patient is open",
+    noVideo: "Waiting for the partner hospital's room",
+    noEcg: "No ECG source for this patient",
+    otherPatient: "The connected monitor is bound to another patient. Its trace is not shown.",
+    soundOff: "Sound is off",
+    soundOn: "Turn sound on",
+    ended: "The consult has ended",
+  },
+  identify: "Screen {{number}}",
+};

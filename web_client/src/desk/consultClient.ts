@@ -1,0 +1,70 @@
+/**
+ * Everything one page holds of one consult: its socket, its store, its media.
+ *
+ * Shared by the desk and the walls; only the wishes and the tracks brought along differ.
+ */
+import { ApiError, type Http } from "../common/http";
+import { obj, str } from "../common/read";
+import { type Attached, attachMedia } from "../media/attach";
+import { clickToFirstFrameMs } from "../media/marks";
+import type { Wishes } from "../media/plan";
+import type { SessionFigures } from "../media/figures";
+import type { MediaSession } from "../media/session";
+import type { ConsultSocket } from "../net/consultSocket";
+import { RefusalError } from "../net/refusal";
+import { type ConsultStore, openConsult } from "../store/consultStore";
+
+export interface ConsultClient {
+  readonly store: ConsultStore;
+  readonly socket: ConsultSocket;
+  /** `null` on a screen that shows no media. */
+  readonly media: MediaSession | null;
+  readonly close: () => void;
+}
+
+/** Read-only figures for tests and for the technical report. */
+export interface PageFigures extends SessionFigures {
+  readonly clickToFirstFrameMs: number | null;
+}
+
+declare global {
+  interface Window {
+    __consilium?: { readonly stats: () => Promise<PageFigures> };
+  }
+}
+
+/** A consult token, asked for before every connection; refusals that time cannot heal end the attempts. */
+export async function fetchToken(http: Http, consultId: string): Promise<string> {
+  try {
+    return await http.post(`/api/consults/${encodeURIComponent(consultId)}/token`, {}, (body) => str(obj(body)["token"]));
+  } catch (error) {
+    const isFinal = error instanceof ApiError && [401, 403, 404, 410].includes(error.status);
+    if (isFinal) throw new RefusalError({ code: error.code, en: error.en, zh: error.zh });
+    throw error;
+  }
+}
+
+/** Join a consult; `wishes` null means no media at all. */
+export function openClient(http: Http, consultId: string, wishes: Wishes | null): ConsultClient {
+  const { store, socket } = openConsult({ getToken: () => fetchToken(http, consultId) });
+  const attached: Attached | null = wishes === null ? null : attachMedia(store, socket, wishes);
+  const media = attached?.session ?? null;
+  window.__consilium = {
+    stats: async () => ({ ...(await figuresOf(media)), clickToFirstFrameMs: clickToFirstFrameMs() }),
+  };
+  socket.start();
+  return {
+    store,
+    socket,
+    media,
+    close: () => {
+      attached?.detach();
+      socket.close();
+    },
+  };
+}
+
+function figuresOf(media: MediaSession | null): Promise<SessionFigures> {
+  const nothing: SessionFigures = { framesDecoded: 0, audioEnergy: 0, roundTripMs: null, consumers: [] };
+  return media === null ? Promise.resolve(nothing) : media.figures();
+}

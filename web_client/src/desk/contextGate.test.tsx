@@ -1,0 +1,43 @@
+import { act, render } from "@testing-library/react";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { useContextGate } from "./contextGate";
+
+function View({ version, isFresh, confirm }: { version: number; isFresh: boolean; confirm: (version: number) => void }) {
+  const isShown = useContextGate(version, isFresh, true, confirm);
+  return <p>{isShown ? `patient of ${version}` : "blank"}</p>;
+}
+
+describe("[W19] [W24] clearing before painting before confirming", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it("shows nothing in the commit that learns of a new patient, and confirms last", () => {
+    const confirmed: [number, string | null][] = [];
+    const confirm = (version: number): void => void confirmed.push([version, view.container.textContent]);
+    const view = render(<View version={4} isFresh confirm={confirm} />);
+    act(() => vi.advanceTimersByTime(500));
+    expect(view.container.textContent).toBe("patient of 4");
+
+    view.rerender(<View version={5} isFresh confirm={confirm} />);
+    expect(view.container.textContent).toBe("blank");
+    act(() => vi.advanceTimersByTime(500));
+
+    expect(confirmed).toEqual([
+      [4, "patient of 4"],
+      [5, "patient of 5"],
+    ]);
+  });
+
+  it("blanks when the state is no longer fresh and confirms again after it has come back", () => {
+    const confirm = vi.fn();
+    const view = render(<View version={4} isFresh confirm={confirm} />);
+    act(() => vi.advanceTimersByTime(500));
+    view.rerender(<View version={4} isFresh={false} confirm={confirm} />);
+    expect(view.container.textContent).toBe("blank");
+
+    view.rerender(<View version={4} isFresh confirm={confirm} />);
+    act(() => vi.advanceTimersByTime(500));
+
+    expect(confirm.mock.calls).toEqual([[4], [4]]);
+  });
+});

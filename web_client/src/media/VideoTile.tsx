@@ -1,0 +1,142 @@
+/**
+ * One person, room or shared screen: the picture, who it is, and whether it is live.
+ *
+ * The picture is never trusted by itself. Its age comes from decoded frames; a dot appears at 2 s, and from 3 s the
+ * last picture is greyed under LIVE STOPPED and the running seconds. While a new track is awaited (a worker was
+ * replaced) the old last picture stays that way instead of a tile that looks switched off.
+ */
+import { MicOff, MonitorUp, VideoOff } from "lucide-react";
+import { useEffect, useRef } from "react";
+import { useTranslation } from "react-i18next";
+import type { Connection } from "../protocol";
+import { markOnce } from "./marks";
+import type { RemoteMedia } from "./session";
+import styles from "./VideoTile.module.css";
+import { ageMs, clockText, type Freshness, freshness } from "./videoAge";
+
+export interface VideoTileProps {
+  testId: string;
+  name: string;
+  hospital: string;
+  connection: Connection;
+  /** A picture of somebody else, with its age; absent when they send none. */
+  media?: RemoteMedia | undefined;
+  /** One's own picture: always live, mirrored, never heard. */
+  ownTrack?: MediaStreamTrack | null;
+  micOff: boolean;
+  speaking?: boolean;
+  simulated?: boolean;
+  isScreen?: boolean;
+  size?: "desk" | "wall" | "strip";
+  nowMs: number;
+  onPick?: (() => void) | undefined;
+  pickLabel?: string;
+}
+
+export function VideoTile(props: VideoTileProps) {
+  const { t } = useTranslation();
+  const { media, ownTrack, connection, nowMs, size = "desk" } = props;
+  const video = useRef<HTMLVideoElement>(null);
+  const shown = ownTrack ?? (media?.paused === false || media?.producer === null ? (media?.track ?? null) : null);
+  const isOn = shown !== null;
+  const state: Freshness = ownTrack ? "live" : freshness(media?.frames, nowMs);
+  const seconds = clockText(ageMs(media?.frames, nowMs));
+  useTrack(video, shown, ownTrack !== undefined);
+
+  return (
+    <figure
+      className={styles.tile}
+      data-testid={props.testId}
+      data-state={isOn ? state : "off"}
+      data-size={size}
+      data-speaking={props.speaking === true}
+      data-screen={props.isScreen === true}
+      data-connection={connection}
+    >
+      <video
+        ref={video}
+        className={styles.video}
+        data-own={ownTrack !== undefined && props.isScreen !== true}
+        hidden={!isOn}
+        muted
+        autoPlay
+        playsInline
+        aria-label={props.name}
+      />
+      {!isOn && <Placeholder name={props.name} />}
+      {isOn && state === "waiting" && <p className={styles.waiting}>{t("desk.tile.waiting")}</p>}
+      {isOn && state === "stopped" && (
+        <p className={styles.stopped} data-testid="video-age" role="status">
+          <span>{t("desk.tile.stopped")}</span> <span className={styles.seconds}>{seconds}</span>
+        </p>
+      )}
+      {isOn && state === "quiet" && <span className={styles.quiet} role="img" aria-label={t("desk.tile.quiet")} />}
+      {props.simulated === true && <strong className={styles.simulated}>{t("desk.tile.simulated")}</strong>}
+      <Caption {...props} isOn={isOn} />
+      {props.onPick !== undefined && (
+        <button type="button" className={styles.pick} onClick={props.onPick} aria-label={props.pickLabel} />
+      )}
+    </figure>
+  );
+}
+
+function Caption({ name, hospital, connection, micOff, isScreen, isOn }: VideoTileProps & { isOn: boolean }) {
+  const { t } = useTranslation();
+  return (
+    <figcaption className={styles.caption}>
+      <span
+        className={styles.dot}
+        data-connection={connection}
+        role="img"
+        aria-label={t(`desk.tile.${connection}`)}
+        title={t(`desk.tile.${connection}`)}
+      />
+      {isScreen === true && <MonitorUp className={styles.icon} aria-hidden="true" />}
+      <span className={styles.name}>
+        {connection === "reconnecting" ? t("desk.tile.isReconnecting", { name }) : name}
+      </span>
+      {hospital !== "" && <span className={styles.hospital}>{hospital}</span>}
+      <span className={styles.signs}>
+        {!isOn && isScreen !== true && (
+          <VideoOff className={styles.icon} role="img" aria-label={t("desk.tile.cameraOff")} />
+        )}
+        {micOff && isScreen !== true && (
+          <MicOff className={styles.icon} role="img" aria-label={t("desk.tile.microphoneOff")} />
+        )}
+      </span>
+    </figcaption>
+  );
+}
+
+function Placeholder({ name }: { name: string }) {
+  return (
+    <div className={styles.placeholder} aria-hidden="true">
+      <span className={styles.initial}>{initialOf(name)}</span>
+    </div>
+  );
+}
+
+/** A family name's first character in Chinese, first letters in Latin. Titles are left out. */
+export function initialOf(name: string): string {
+  const words = name.replace(/^(dr|prof)\.?\s+/i, "").trim().split(/\s+/);
+  const first = words[0] ?? "";
+  if (/^[\u3400-\u9fff]/.test(first)) return first.slice(0, 1);
+  return words
+    .slice(0, 2)
+    .map((word) => word.slice(0, 1).toUpperCase())
+    .join("");
+}
+
+/** Attach a track; the former picture stays until a new track is there. */
+function useTrack(video: React.RefObject<HTMLVideoElement | null>, track: MediaStreamTrack | null, own: boolean): void {
+  useEffect(() => {
+    const element = video.current;
+    if (element === null || track === null || track.readyState === "ended") return;
+    element.srcObject = new MediaStream([track]);
+    // A muted element may always play; a refusal means that the tab is being closed or the track was replaced.
+    element.play().catch(() => undefined);
+    if (own || !("requestVideoFrameCallback" in element)) return;
+    const request = element.requestVideoFrameCallback(() => markOnce("first-frame"));
+    return () => element.cancelVideoFrameCallback(request);
+  }, [video, track, own]);
+}

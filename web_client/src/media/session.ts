@@ -1,0 +1,317 @@
+/**
+ * The media of one page: what it sends, what it receives, and the repair of both.
+ *
+ * The consult's state is the only input that matters. Whenever it changes, or a path breaks, or a socket returns, the
+ * session is *kicked*: one serial task compares what should be (transports of the present media generation, a Consumer for
+ * every Producer of the others, a Producer for every track that is on) with what is, and makes up the difference.
+ * Nothing is replayed, so it does not matter which event was missed while the network was away. A media reset is no
+ * special case either: the generation differs, so both transports go and everything is made again, with no page reload.
+ *
+ * Path repair is `leg.ts`, sending `local.ts`, the ECG's channels `ecgLink.ts`; what people see is drawn from `state`.
+ */
+import { Device } from "mediasoup-client";
+import type { types } from "mediasoup-client";
+import { createStore, type StoreApi } from "zustand/vanilla";
+import type { Consult, DataProducerInfo, JsonObject } from "../protocol";
+import { EcgLink } from "./ecgLink";
+import { isGone, Leg, type Send } from "./leg";
+import { LocalSources, type LocalState, NOTHING_SENT } from "./local";
+import { routerCapabilities } from "./ortc";
+import { planReceiving, type Wishes } from "./plan";
+import { foldSources, type RemoteSource } from "./sources";
+import { readFigures, type SessionFigures } from "./figures";
+import { type FrameMark, observeFrames, restartClock } from "./videoAge";
+
+export interface RemoteMedia extends RemoteSource {
+  /** The newest live track; the one before stays until a new one is there, so that the last picture can be greyed. */
+  readonly track: MediaStreamTrack | null;
+  readonly frames: FrameMark | undefined;
+}
+
+export interface MediaState {
+  /** `waiting` for a first path, `unstable` while one is repaired. */
+  readonly path: "waiting" | "good" | "unstable";
+  readonly remote: readonly RemoteMedia[];
+  readonly local: LocalState;
+  /** ECG sources whose channel is open. */
+  readonly ecg: readonly DataProducerInfo[];
+}
+
+const TEND_MS = 500;
+const RETRY_MS = [250, 500, 1_000, 2_000, 4_000] as const;
+
+export class MediaSession {
+  readonly store: StoreApi<MediaState> = createStore<MediaState>(() => ({
+    path: "waiting",
+    remote: [],
+    local: NOTHING_SENT,
+    ecg: [],
+  }));
+  readonly local: LocalSources;
+  readonly ecg: EcgLink;
+
+  private device: Device | null = null;
+  private legs: { send: Leg | null; recv: Leg | null } = { send: null, recv: null };
+  /** Which generation of media our legs belong to; the store raises it when all Transports are gone. */
+  private builtGeneration = -1;
+  private generation = 0;
+  private readonly consumers = new Map<string, types.Consumer>();
+  private readonly opening = new Set<string>();
+  private consult: Consult | null = null;
+  private folded: { epoch: number; sources: readonly RemoteSource[] } = { epoch: 0, sources: [] };
+  private me = "";
+  private routerRtp: JsonObject | null = null;
+  private isOnline = false;
+  private isClosed = false;
+  private running: Promise<void> | null = null;
+  private isKicked = false;
+  private failures = 0;
+  private retry: ReturnType<typeof setTimeout> | undefined;
+  private readonly timer: ReturnType<typeof setInterval>;
+
+  constructor(
+    private readonly send: Send,
+    private readonly wishes: Wishes,
+  ) {
+    this.local = new LocalSources(
+      send,
+      (local) => this.store.setState({ local }),
+      () => this.kickLater(),
+    );
+    this.ecg = new EcgLink(send, () => this.kickLater());
+    this.timer = setInterval(() => void this.tend(), TEND_MS);
+  }
+
+  /** The socket joined (again): from now on commands work. */
+  online(me: string, routerRtpCapabilities: JsonObject): void {
+    this.me = me;
+    this.routerRtp = routerRtpCapabilities;
+    this.isOnline = true;
+    this.failures = 0;
+    this.kick();
+  }
+
+  /** The socket is gone; media flow on by themselves and repairs wait. */
+  offline(): void {
+    this.isOnline = false;
+    clearTimeout(this.retry);
+  }
+
+  /** The consult changed. */
+  update(consult: Consult, generation: number): void {
+    this.consult = consult;
+    this.generation = generation;
+    this.refreshRemote();
+    this.kick();
+  }
+
+  /** Figures for the report and for tests. */
+  figures(): Promise<SessionFigures> {
+    return readFigures(this.legs.recv?.transport ?? null, this.consumers);
+  }
+
+  close(): void {
+    this.isClosed = true;
+    clearInterval(this.timer);
+    clearTimeout(this.retry);
+    this.dropLegs();
+    this.local.close();
+  }
+
+  /** Look at everything soon. */
+  private kick(): void {
+    this.isKicked = true;
+    if (this.running !== null || !this.isOnline || this.isClosed) return;
+    clearTimeout(this.retry);
+    this.running = this.settle().finally(() => {
+      this.running = null;
+    });
+  }
+
+  private kickLater(): void {
+    const delayMs = RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)] ?? 4_000;
+    this.failures += 1;
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.kick(), delayMs);
+  }
+
+  private async settle(): Promise<void> {
+    while (this.isKicked && this.isOnline && !this.isClosed) {
+      this.isKicked = false;
+      try {
+        await this.makeUpDifference();
+        this.failures = 0;
+      } catch (error) {
+        // A refusal, a timeout or a lost socket: the next look starts from whatever is true then.
+        if (isGone(error)) this.dropLegs();
+        this.kickLater();
+        return;
+      }
+    }
+  }
+
+  private async makeUpDifference(): Promise<void> {
+    const consult = this.consult;
+    if (consult === null || this.routerRtp === null) return;
+    const { generation } = this;
+    if (generation !== this.builtGeneration || this.lostOwnProducer(consult)) this.dropLegs();
+    this.builtGeneration = generation;
+    const device = await this.loadDevice(this.routerRtp);
+    await Promise.all([this.settleReceiving(device, consult), this.settleSending(device, consult)]);
+  }
+
+  private async loadDevice(routerRtp: JsonObject): Promise<Device> {
+    if (this.device !== null) return this.device;
+    const device = await Device.factory();
+    await device.load({ routerRtpCapabilities: routerCapabilities(routerRtp) });
+    this.device = device;
+    return device;
+  }
+
+  private async settleSending(device: Device, consult: Consult): Promise<void> {
+    if (!this.local.wantsToSend && !this.wishes.ecg) return;
+    const leg = await this.leg("send", device);
+    await Promise.all([this.local.publish(leg), this.wishes.ecg ? this.ecg.openControl(leg) : undefined]);
+    await this.local.align(new Map(Object.entries(consult.producers)));
+  }
+
+  private async settleReceiving(device: Device, consult: Consult): Promise<void> {
+    const leg = await this.leg("recv", device);
+    const dataProducers = Object.values(consult.data_producers);
+    const plan = planReceiving(
+      { producers: Object.values(consult.producers), dataProducers },
+      this.me,
+      this.wishes,
+      { producers: new Set([...this.consumers.keys(), ...this.opening]), dataProducers: this.ecg.held },
+    );
+    for (const id of plan.close) this.closeConsumer(id);
+    for (const id of plan.closeData) this.ecg.close(id);
+    const infos = plan.consumeData.flatMap((id) => dataProducers.filter((info) => info.id === id));
+    const work = [
+      ...plan.consume.map((id) => this.consume(leg, id)),
+      ...infos.map((info) => this.ecg.consume(leg, info)),
+      ...(this.wishes.ecg ? [this.ecg.listen(leg)] : []),
+    ];
+    // All are tried before one failure sends us round again: a Producer that has just gone must not hold up the rest.
+    const failed = (await Promise.allSettled(work)).find((result) => result.status === "rejected");
+    this.store.setState({ ecg: this.ecg.sources });
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  private async leg(direction: "send" | "recv", device: Device): Promise<Leg> {
+    const present = this.legs[direction];
+    if (present !== null && !present.transport.closed) return present;
+    const generation = this.builtGeneration;
+    const leg = await Leg.open(direction, device, this.send, () => this.rebuild());
+    if (this.generation !== generation || this.isClosed) {
+      leg.close();
+      throw new Error("media were reset while a transport was being made");
+    }
+    this.legs[direction] = leg;
+    return leg;
+  }
+
+  private async consume(leg: Leg, producer: string): Promise<void> {
+    const info = this.consult?.producers[producer];
+    if (info === undefined) return;
+    this.opening.add(producer);
+    try {
+      const streamId = info.source.startsWith("screen") ? `${info.participant}-screen` : info.participant;
+      const consumer = await leg.consume(producer, streamId);
+      this.consumers.set(producer, consumer);
+      this.refreshRemote();
+    } catch (error) {
+      // Gone between the event and our question: the next event says so. Anything else is looked at again.
+      if (!isGone(error) || this.consult?.producers[producer] !== undefined) throw error;
+    } finally {
+      this.opening.delete(producer);
+    }
+  }
+
+  private closeConsumer(producer: string): void {
+    const consumer = this.consumers.get(producer);
+    this.consumers.delete(producer);
+    consumer?.close();
+    this.refreshRemote();
+  }
+
+  /** The server closed a transport of ours (30 s without a sign of life): its Producers are missing in the consult. */
+  private lostOwnProducer(consult: Consult): boolean {
+    return this.local.confirmedGone(new Set(Object.keys(consult.producers)));
+  }
+
+  private rebuild(): void {
+    this.dropLegs();
+    this.kick();
+  }
+
+  private dropLegs(): void {
+    this.local.detach();
+    this.ecg.detach();
+    this.consumers.clear();
+    this.legs.send?.close();
+    this.legs.recv?.close();
+    this.legs = { send: null, recv: null };
+  }
+
+  private refreshRemote(): void {
+    const { consult } = this;
+    if (consult === null) return;
+    const now = {
+      epoch: consult.media_epoch,
+      producers: Object.values(consult.producers),
+      participants: new Set(Object.keys(consult.participants)),
+    };
+    const sources = foldSources(this.folded, now, this.me, performance.now());
+    this.folded = { epoch: now.epoch, sources };
+    const before = new Map(this.store.getState().remote.map((media) => [media.key, media]));
+    this.store.setState({ remote: sources.map((source) => this.withTrack(source, before.get(source.key))) });
+  }
+
+  private withTrack(source: RemoteSource, before: RemoteMedia | undefined): RemoteMedia {
+    const consumer = source.producer === null ? undefined : this.consumers.get(source.producer);
+    const track = consumer?.track ?? before?.track ?? null;
+    const resumed = before?.paused === true && !source.paused;
+    const frames = before?.frames;
+    return {
+      ...source,
+      track,
+      frames: resumed && frames !== undefined ? restartClock(frames, performance.now()) : frames,
+    };
+  }
+
+  /** Every half second: repair paths, read ages, let go of what was awaited too long. */
+  private async tend(): Promise<void> {
+    const nowMs = performance.now();
+    if (this.isOnline) {
+      this.legs.send?.tend(nowMs);
+      this.legs.recv?.tend(nowMs);
+    }
+    this.refreshPath();
+    if (this.folded.sources.some(({ producer }) => producer === null)) this.refreshRemote();
+    await this.refreshAges();
+  }
+
+  private refreshPath(): void {
+    const { send, recv } = this.legs;
+    const unstable = send?.unstable === true || recv?.unstable === true;
+    const path = unstable ? "unstable" : recv?.connected === true ? "good" : "waiting";
+    if (this.store.getState().path !== path) this.store.setState({ path });
+  }
+
+  private async refreshAges(): Promise<void> {
+    const { remote } = this.store.getState();
+    if (!remote.some(({ kind }) => kind === "video")) return;
+    const { consumers } = await this.figures();
+    const nowMs = performance.now();
+    this.store.setState((state) => ({
+      remote: state.remote.map((media) => {
+        const figure = consumers.find(({ producer }) => producer === media.producer);
+        if (media.kind !== "video" || figure === undefined) return media;
+        const reading = { consumer: figure.consumer, frames: figure.framesDecoded };
+        const frames = observeFrames(media.frames, reading, nowMs);
+        return { ...media, frames: media.paused ? restartClock(frames, nowMs) : frames };
+      }),
+    }));
+  }
+}
