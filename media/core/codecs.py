@@ -1,0 +1,121 @@
+"""What the relay must know of a payload: where a key frame starts, what to renumber in VP8.
+
+Nothing is decoded. A viewer may only be switched on at the first packet of a key frame, and a
+VP8 stream put together from two sources must count its PictureID and TL0PICIDX on without a
+hole (RFC 7741 section 4.2), or the browser's depacketizer drops frames.
+
+Every function reads ``data[start:end]`` where the packet lies, never outside it, and raises
+nothing whatever the bytes: a payload too short to tell is "not a key frame", "nothing to renumber".
+Payloads whose padding or RTX prefix is not yet cut off are the caller's mistake.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+Buffer = bytes | bytearray | memoryview
+
+NOWHERE: Final = -1
+"""Offset of a field that this payload does not have."""
+
+
+class Codec(StrEnum):
+    """What the Router forwards; the value is the MIME type of ORTC."""
+
+    OPUS = "audio/opus"
+    VP8 = "video/VP8"
+    H264 = "video/H264"
+
+
+def is_key_frame(codec: Codec, data: Buffer, start: int, end: int) -> bool:
+    """The payload begins a key frame. True of every Opus packet: a listener may join anywhere."""
+    if codec is Codec.VP8:
+        return vp8_starts_key_frame(data, start, end)
+    if codec is Codec.H264:
+        return h264_starts_key_frame(data, start, end)
+    return True
+
+
+def vp8_starts_key_frame(data: Buffer, start: int, end: int) -> bool:
+    """S set, partition 0, and the P bit of the frame header clear (RFC 7741 sections 4.2, 4.3)."""
+    if end - start < 2 or data[start] & 0x17 != 0x10:
+        return False
+    position = start + 1
+    if data[start] & 0x80:
+        flags = data[position]
+        position += 1
+        if flags & 0x80:
+            if position >= end:
+                return False
+            position += 2 if data[position] & 0x80 else 1
+        if flags & 0x40:
+            position += 1
+        if flags & 0x30:
+            position += 1
+    return position < end and not data[position] & 1
+
+
+def vp8_fields(data: Buffer, start: int, end: int) -> tuple[int, int, int]:
+    """Find what is renumbered per viewer (RFC 7741 section 4.2).
+
+    Returns:
+        Offset of PictureID, its width in bits (7 or 15; 0 when absent), offset of TL0PICIDX.
+        Offsets count from the beginning of ``data``; ``NOWHERE`` when absent or cut off.
+    """
+    if end - start < 2 or not data[start] & 0x80:
+        return NOWHERE, 0, NOWHERE
+    flags = data[start + 1]
+    position = start + 2
+    picture_id_at, bits = NOWHERE, 0
+    if flags & 0x80:
+        if position >= end:
+            return NOWHERE, 0, NOWHERE
+        bits = 15 if data[position] & 0x80 else 7
+        picture_id_at = position
+        position += 2 if bits == 15 else 1
+        if position > end:
+            return NOWHERE, 0, NOWHERE
+    tl0_at = position if flags & 0x40 and position < end else NOWHERE
+    return picture_id_at, bits, tl0_at
+
+
+def read_picture_id(data: Buffer, at: int, bits: int) -> int:
+    """PictureID at an offset that `vp8_fields` gave."""
+    if bits == 15:
+        return (data[at] & 0x7F) << 8 | data[at + 1]
+    return data[at] & 0x7F
+
+
+def write_picture_id(data: bytearray | memoryview, at: int, bits: int, picture_id: int) -> None:
+    """Replace PictureID in place, in the width it has: a narrower viewer cannot be given a wider one."""
+    if bits == 15:
+        data[at] = 0x80 | (picture_id >> 8 & 0x7F)
+        data[at + 1] = picture_id & 0xFF
+    else:
+        data[at] = picture_id & 0x7F
+
+
+def h264_starts_key_frame(data: Buffer, start: int, end: int) -> bool:
+    """The packet carries an SPS or the start of an IDR slice (RFC 6184 sections 5.6, 5.7.1, 5.8).
+
+    An IDR picture comes behind its SPS and PPS; whichever packet is first is where to start.
+    """
+    if start >= end:
+        return False
+    nal = data[start] & 0x1F
+    if nal == 24:
+        return _stap_a_has_key(data, start + 1, end)
+    if nal == 28:
+        return start + 1 < end and data[start + 1] & 0x80 != 0 and data[start + 1] & 0x1F in (5, 7)
+    return nal in (5, 7)
+
+
+def _stap_a_has_key(data: Buffer, position: int, end: int) -> bool:
+    while position + 2 < end:
+        length = data[position] << 8 | data[position + 1]
+        position += 2
+        if length == 0 or position + length > end:
+            return False
+        if data[position] & 0x1F in (5, 7):
+            return True
+        position += length
+    return False
