@@ -19,9 +19,9 @@ export function FollowBar({ leading, alone, leadName, onAlone, onReturn }: Follo
   const following = leadName === null ? t("record.followingNobody") : t("record.following", { name: leadName });
   const sentence = { leading: t("record.leading"), alone: t("record.browsingAlone"), following }[mode];
   return (
-    <div className={styles["follow"]} data-mode={mode}>
-      <Icon aria-hidden="true" className={styles["followIcon"]} />
-      <span role="status" className={styles["followText"]}>
+    <div className={styles.follow} data-mode={mode}>
+      <Icon aria-hidden="true" className={styles.followIcon} />
+      <span role="status" className={styles.followText}>
         {sentence}
       </span>
       {mode === "following" && (

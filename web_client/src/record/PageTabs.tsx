@@ -34,7 +34,7 @@ export function PageTabs({ page, wall, onSelect }: PageTabsProps) {
   };
   const reachable = focused ?? page;
   return (
-    <div className={styles["tabs"]} role="tablist" aria-label={t("record.label")} onKeyDown={onKeyDown}>
+    <div className={styles.tabs} role="tablist" aria-label={t("record.label")} onKeyDown={onKeyDown}>
       {PAGES.map((one) => (
         <button
           key={one}
@@ -49,7 +49,7 @@ export function PageTabs({ page, wall, onSelect }: PageTabsProps) {
           aria-selected={one === page}
           aria-controls={PANEL_ID}
           tabIndex={one === reachable ? 0 : -1}
-          className={styles["tab"]}
+          className={styles.tab}
           onFocus={() => setFocused(one)}
           onBlur={() => setFocused(null)}
           onClick={() => onSelect(one)}
@@ -79,13 +79,13 @@ export function neighbour(page: Page, key: string): Page | null {
 function WallPages({ page }: { page: Page }) {
   const { t } = useTranslation();
   return (
-    <ol className={styles["tabs"]} aria-label={t("record.label")}>
+    <ol className={styles.tabs} aria-label={t("record.label")}>
       {PAGES.map((one) => (
         <li
           key={one}
           id={tabId(one)}
           data-testid={tabId(one)}
-          className={styles["tab"]}
+          className={styles.tab}
           aria-current={one === page ? "page" : undefined}
         >
           {t(`record.page.${one}`)}

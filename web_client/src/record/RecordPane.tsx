@@ -19,8 +19,8 @@ import { AllergiesPage } from "./pages/Allergies";
 import { DocumentsPage } from "./pages/Documents";
 import { LabsPage } from "./pages/Labs";
 import { MedicationsPage } from "./pages/Medications";
-import { Notice } from "./pages/parts";
 import { ProblemsPage } from "./pages/Problems";
+import { Notice } from "./pages/parts";
 import { ReportsPage } from "./pages/Reports";
 import { SummaryPage } from "./pages/Summary";
 import styles from "./RecordPane.module.css";
@@ -63,7 +63,7 @@ export function RecordPane(props: RecordPaneProps) {
   const { patient, contextVersion, onContextShown, wall = false, inSync = true } = props;
   useEffect(() => onContextShown?.(contextVersion), [contextVersion, onContextShown]);
   return (
-    <section className={styles["pane"]} data-wall={wall} aria-label={t("record.label")}>
+    <section className={styles.pane} data-wall={wall} aria-label={t("record.label")}>
       {!inSync ? (
         <Notice icon={Unplug} title={t("record.notInSync")} body={t("record.notInSyncBody")} tone="danger" />
       ) : patient === null ? (

@@ -5,7 +5,16 @@
  * It is remounted for every view, so scroll and pointer of one page can never
  * be applied to another.
  */
-import { type PointerEvent, type ReactNode, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import {
+  type PointerEvent,
+  type ReactNode,
+  type RefObject,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { useTranslation } from "react-i18next";
 import {
   clampFraction,
@@ -18,8 +27,8 @@ import {
   throttle,
 } from "./follow";
 import { PANEL_ID } from "./PageTabs";
-import styles from "./RecordPane.module.css";
 import type { RecordPaneProps } from "./RecordPane";
+import styles from "./RecordPane.module.css";
 import type { RemotePointer, RemoteScroll, View } from "./types";
 
 export interface ViewportProps {
@@ -49,14 +58,13 @@ export function Viewport(props: ViewportProps) {
   const lead = useLeadSignals(props, box, content);
   const leave = follows && !wall ? onOwnScroll : undefined;
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region must be reachable by keyboard (WCAG 2.1.1).
     <div
       ref={box}
       id={PANEL_ID}
-      role={wall ? "region" : "tabpanel"}
+      role="tabpanel"
       aria-labelledby={props.labelledBy}
       tabIndex={wall ? -1 : 0}
-      className={styles["viewport"]}
+      className={styles.viewport}
       data-testid="record-page"
       data-page={view.page}
       data-item={view.item}
@@ -64,13 +72,11 @@ export function Viewport(props: ViewportProps) {
       onScroll={leading ? lead.scrolled : undefined}
       onWheel={leave}
       onTouchMove={leave}
-      onKeyDown={
-        leave && ((event) => event.target === event.currentTarget && SCROLL_KEYS.has(event.key) && leave())
-      }
+      onKeyDown={leave && ((event) => event.target === event.currentTarget && SCROLL_KEYS.has(event.key) && leave())}
     >
       <div
         ref={content}
-        className={styles["content"]}
+        className={styles.content}
         onPointerMove={leading ? lead.pointed : undefined}
         onPointerLeave={leading ? lead.pointerLeft : undefined}
       >
@@ -83,8 +89,8 @@ export function Viewport(props: ViewportProps) {
 
 /** Keep the box where the lead is, also when the content grows after loading. */
 function useFollowedScroll(
-  box: React.RefObject<HTMLDivElement | null>,
-  content: React.RefObject<HTMLDivElement | null>,
+  box: RefObject<HTMLDivElement | null>,
+  content: RefObject<HTMLDivElement | null>,
   remote: RemoteScroll | null,
   version: number,
   view: View,
@@ -106,8 +112,8 @@ function useFollowedScroll(
 /** The lead's own movements, as throttled fractions. */
 function useLeadSignals(
   { view, onScroll, onPoint, leading }: ViewportProps,
-  box: React.RefObject<HTMLDivElement | null>,
-  content: React.RefObject<HTMLDivElement | null>,
+  box: RefObject<HTMLDivElement | null>,
+  content: RefObject<HTMLDivElement | null>,
 ) {
   const { page, item } = view;
   const signals = useMemo(() => {
@@ -155,13 +161,13 @@ function LeadPointer(props: { pointer: RemotePointer | null; version: number; vi
   const name = props.name ?? t("record.someone");
   return (
     <div
-      className={styles["pointer"]}
+      className={styles.pointer}
       data-testid="lead-pointer"
       data-flip={pointer.x > 0.7}
       style={{ left: `${pointer.x * 100}%`, top: `${pointer.y * 100}%` }}
       aria-hidden="true"
     >
-      <span className={styles["pointerName"]}>{name}</span>
+      <span className={styles.pointerName}>{name}</span>
     </div>
   );
 }

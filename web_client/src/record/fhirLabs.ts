@@ -80,7 +80,8 @@ function readResult(resource: Obj, part: Obj, id: string): LabValue | null {
   const range = readRange(part) ?? (part === resource ? null : readRange(resource));
   return {
     id,
-    code: readCode(part.code) || name.en,
+    // It becomes the shared view's item, which holds 64 letters.
+    code: (readCode(part.code) || name.en).slice(0, 64),
     name,
     ...value,
     range,

@@ -18,8 +18,7 @@ export const sameView = (a: View, b: View): boolean => a.page === b.page && a.it
 export const isAbout = (signal: RemoteScroll | RemotePointer, version: number, view: View): boolean =>
   signal.context_version === version && sameView(signal.view, view);
 
-export const clampFraction = (value: number): number =>
-  Number.isFinite(value) ? Math.min(1, Math.max(0, value)) : 0;
+export const clampFraction = (value: number): number => (Number.isFinite(value) ? Math.min(1, Math.max(0, value)) : 0);
 
 interface Scrollable {
   scrollTop: number;

@@ -9,7 +9,7 @@
  */
 import { useQuery } from "@tanstack/react-query";
 import { createContext, useContext } from "react";
-import { ApiError, type Answer, type Http, useHttp } from "../common/http";
+import { type Answer, ApiError, type Http, useHttp } from "../common/http";
 import { worthRetrying } from "../common/queries";
 import type { Obj } from "../common/read";
 import { type Entries, readEntries } from "./fhir";

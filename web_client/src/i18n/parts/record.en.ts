@@ -60,6 +60,7 @@ export default {
     labsNormal: "No latest result is out of range.",
     reports: "Latest reports",
     encounters: "Encounters",
+    noEncounters: "No encounters",
     more: "Show all {{count}}",
   },
   problems: {

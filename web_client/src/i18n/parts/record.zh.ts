@@ -63,6 +63,7 @@ const zh: SameKeys<typeof en> = {
     labsNormal: "最近的检验结果均在参考范围内。",
     reports: "最近报告",
     encounters: "就诊",
+    noEncounters: "没有就诊记录",
     more: "显示全部 {{count}} 条",
   },
   problems: {

@@ -1,0 +1,3 @@
+export { readBanner } from "./banner";
+export { Identity, PatientBanner, type PatientBannerProps } from "./PatientBanner";
+export { RecordPane, type RecordPaneProps } from "./RecordPane";

@@ -1,0 +1,95 @@
+/** Documents: the list, and one of them shown in the pane. */
+import { FileX2 } from "lucide-react";
+import { useTranslation } from "react-i18next";
+import { newestFirst } from "../fhir";
+import type { Attachment, Document } from "../fhirDocuments";
+import styles from "../RecordPane.module.css";
+import { usePane } from "../recordData";
+import { AttachmentView } from "./AttachmentView";
+import { BackToList, Empty, Name, Notice, PageTitle, Ready, Row, Tag, When, word } from "./parts";
+
+export function DocumentsPage({ item }: { item: string }) {
+  const { t } = useTranslation();
+  const { data } = usePane();
+  return (
+    <>
+      {item === "" && <PageTitle page="documents" />}
+      <Ready of={data.documents}>
+        {(documents) => {
+          if (item !== "") return <OneDocument document={documents.find((document) => document.id === item)} />;
+          if (documents.length === 0) return <Empty text={t("record.documents.empty")} />;
+          return (
+            <ul className={styles.rows}>
+              {newestFirst(documents, (document) => document.date).map((document) => (
+                <DocumentRow key={document.id} document={document} />
+              ))}
+            </ul>
+          );
+        }}
+      </Ready>
+    </>
+  );
+}
+
+function DocumentRow({ document }: { document: Document }) {
+  return (
+    <Row page="documents" item={document.id} testId={`document-${document.id}`}>
+      <div className={styles.rowMain}>
+        <Name term={document.title} struck={document.superseded} />
+        {document.author !== "" && <p className={styles.soft}>{document.author}</p>}
+      </div>
+      <div className={styles.rowSide}>
+        <span className={styles.tags}>
+          {document.kind !== null && <Tag>{word(document.kind)}</Tag>}
+          {document.attachments.map((attachment, index) => (
+            <Tag key={attachment.binaryId || index}>
+              <Format attachment={attachment} />
+            </Tag>
+          ))}
+        </span>
+        <When at={document.date} />
+      </div>
+    </Row>
+  );
+}
+
+function Format({ attachment }: { attachment: Attachment }) {
+  const { t } = useTranslation();
+  if (attachment.contentType === "text/plain") return t("record.documents.text");
+  if (attachment.contentType === "image/png") return t("record.documents.image");
+  return t("record.documents.other", { type: attachment.contentType || "?" });
+}
+
+function OneDocument({ document }: { document: Document | undefined }) {
+  const { t } = useTranslation();
+  if (document === undefined) {
+    return (
+      <>
+        <BackToList page="documents" />
+        <Notice icon={FileX2} title={t("record.notHere")} />
+      </>
+    );
+  }
+  return (
+    <>
+      <BackToList page="documents" />
+      <header className={styles.pageHead}>
+        <h2 className={styles.pageTitle}>
+          <Name term={document.title} struck={document.superseded} />
+        </h2>
+        <p className={styles.byline}>
+          <When at={document.date} />
+          {document.author !== "" && (
+            <span>
+              <span className={styles.soft}>{t("record.documents.author")}</span> {document.author}
+            </span>
+          )}
+        </p>
+      </header>
+      {document.attachments.length === 0 && <Empty text={t("record.documents.noContent")} />}
+      {document.attachments.map((attachment, index) => (
+        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={word(document.title)} />
+      ))}
+    </>
+  );
+}

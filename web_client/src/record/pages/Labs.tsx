@@ -1,0 +1,216 @@
+/** Results: one line per test with its latest value, and one test with its trend. */
+import { FlaskConicalOff } from "lucide-react";
+import { lazy, Suspense } from "react";
+import { useTranslation } from "react-i18next";
+import { type Flag, groupResults, isCritical, isOutOfRange, type LabSeries, type LabValue } from "../fhirLabs";
+import styles from "../RecordPane.module.css";
+import { usePane } from "../recordData";
+import { BackToList, Empty, Name, Notice, otherWord, PageTitle, Ready, Section, When, word } from "./parts";
+import { Sparkline } from "./Sparkline";
+
+// The chart library is a third of the page's weight: it comes with the first trend.
+const Trend = lazy(() => import("./Trend"));
+
+const GROUPS = ["laboratory", "vital-signs", "other"] as const;
+const GROUP_TITLE = { laboratory: "laboratory", "vital-signs": "vitals", other: "other" } as const;
+
+export function LabsPage({ item }: { item: string }) {
+  const { t } = useTranslation();
+  const { data } = usePane();
+  return (
+    <>
+      {item === "" && <PageTitle page="labs" />}
+      <Ready of={data.results}>
+        {(values) => {
+          if (item !== "") return <OneTest series={groupResults(values).find((series) => series.code === item)} />;
+          if (values.length === 0) return <Empty text={t("record.labs.empty")} />;
+          const all = groupResults(values);
+          return GROUPS.map((group) => (
+            <TestTable
+              key={group}
+              title={t(`record.labs.${GROUP_TITLE[group]}`)}
+              tests={all.filter((series) => series.group === group)}
+            />
+          ));
+        }}
+      </Ready>
+    </>
+  );
+}
+
+export function TestTable({ title, tests }: { title: string; tests: readonly LabSeries[] }) {
+  const { t } = useTranslation();
+  if (tests.length === 0) return null;
+  return (
+    <Section title={title} count={tests.length}>
+      <table className={styles.table}>
+        <thead>
+          <tr>
+            <th scope="col">{t("record.labs.test")}</th>
+            <th scope="col" className={styles.numeric}>
+              {t("record.labs.result")}
+            </th>
+            <th scope="col">{t("record.labs.flag")}</th>
+            <th scope="col" className={styles.wideOnly}>
+              {t("record.labs.range")}
+            </th>
+            <th scope="col" className={styles.wideOnly}>
+              {t("record.labs.taken")}
+            </th>
+            <th scope="col">{t("record.labs.trend")}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {tests.map((series) => (
+            <TestRow key={series.code} series={series} />
+          ))}
+        </tbody>
+      </table>
+    </Section>
+  );
+}
+
+function TestRow({ series }: { series: LabSeries }) {
+  const { t } = useTranslation();
+  const { go, wall } = usePane();
+  const { latest } = series;
+  return (
+    <tr data-flag={latest?.flag ?? "none"}>
+      <th scope="row">
+        {wall ? (
+          <Name term={series.name} />
+        ) : (
+          <button
+            type="button"
+            className={styles.testButton}
+            data-testid={`lab-${series.code}`}
+            aria-label={t("record.labs.openTest", { name: word(series.name) })}
+            onClick={() => go("labs", series.code)}
+          >
+            <Name term={series.name} />
+          </button>
+        )}
+        {latest !== null && (
+          <span className={styles.narrowOnly}>
+            {rangeOf(latest) || t("record.labs.noRange")} · {latest.at?.text ?? t("record.unknownDate")}
+          </span>
+        )}
+      </th>
+      <td className={styles.numeric}>{latest === null ? "-" : <Result value={latest} />}</td>
+      <td>{latest !== null && <FlagMark flag={latest.flag} />}</td>
+      <td className={styles.wideOnly}>
+        {latest === null ? "" : rangeOf(latest) || <span className={styles.soft}>{t("record.labs.noRange")}</span>}
+      </td>
+      <td className={styles.wideOnly}>{latest !== null && <When at={latest.at} />}</td>
+      <td>
+        <Sparkline series={series} />
+      </td>
+    </tr>
+  );
+}
+
+const rangeOf = (value: LabValue): string => value.range?.text ?? "";
+
+export function Result({ value }: { value: LabValue }) {
+  return (
+    <span className={styles.result} data-struck={value.void} data-out={isOutOfRange(value.flag)}>
+      <strong>{word(value.text)}</strong> {value.unit !== "" && <span className={styles.unit}>{value.unit}</span>}
+    </span>
+  );
+}
+
+/** Letters, an arrow and a word: the colour only repeats what they say. */
+export function FlagMark({ flag }: { flag: Flag }) {
+  const { t } = useTranslation();
+  const tone = isCritical(flag) ? "critical" : isOutOfRange(flag) ? "out" : "normal";
+  return (
+    <span className={styles.flag} data-tone={tone} title={t(`record.flag.${flag}`)}>
+      <span aria-hidden="true">{t(`record.flagShort.${flag}`)}</span>
+      <span className={styles.flagWord}>{t(`record.flag.${flag}`)}</span>
+    </span>
+  );
+}
+
+function OneTest({ series }: { series: LabSeries | undefined }) {
+  const { t } = useTranslation();
+  if (series === undefined) {
+    return (
+      <>
+        <BackToList page="labs" />
+        <Notice icon={FlaskConicalOff} title={t("record.notHere")} />
+      </>
+    );
+  }
+  const other = otherWord(series.name);
+  return (
+    <>
+      <BackToList page="labs" />
+      <header className={styles.pageHead}>
+        <h2 className={styles.pageTitle}>
+          {word(series.name)} {other !== "" && <span className={styles.nameOther}>{other}</span>}
+        </h2>
+        {series.latest !== null && (
+          <p className={styles.latest}>
+            <Result value={series.latest} /> <FlagMark flag={series.latest.flag} /> <When at={series.latest.at} />
+          </p>
+        )}
+      </header>
+      <Drawn series={series} />
+      <Section title={t("record.labs.history")} count={series.values.length}>
+        <History values={series.values} />
+      </Section>
+    </>
+  );
+}
+
+function Drawn({ series }: { series: LabSeries }) {
+  const { t } = useTranslation();
+  const { drawn, otherUnits } = series;
+  if (drawn.length < 2) {
+    const reason = otherUnits.length > 0 ? t("record.labs.allUnitsDiffer") : t("record.labs.oneValue");
+    return <p className={styles.soft}>{reason}</p>;
+  }
+  return (
+    <>
+      <Suspense fallback={<div className={styles.chartSpace} />}>
+        <Trend series={series} />
+      </Suspense>
+      {otherUnits.length > 0 && (
+        <p className={styles.unreadable}>{t("record.labs.mixedUnits", { units: otherUnits.join(", ") })}</p>
+      )}
+    </>
+  );
+}
+
+function History({ values }: { values: readonly LabValue[] }) {
+  const { t } = useTranslation();
+  return (
+    <table className={styles.table}>
+      <thead>
+        <tr>
+          <th scope="col">{t("record.labs.taken")}</th>
+          <th scope="col" className={styles.numeric}>
+            {t("record.labs.result")}
+          </th>
+          <th scope="col">{t("record.labs.flag")}</th>
+          <th scope="col">{t("record.labs.range")}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {values.map((value) => (
+          <tr key={value.id} data-flag={value.void ? "none" : value.flag}>
+            <th scope="row">
+              <When at={value.at} />
+              {value.note !== "" && <p className={styles.note}>{value.note}</p>}
+            </th>
+            <td className={styles.numeric}>
+              <Result value={value} />
+            </td>
+            <td>{value.void ? t("record.labs.void") : <FlagMark flag={value.flag} />}</td>
+            <td>{rangeOf(value) || t("record.labs.noRange")}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}

@@ -1,0 +1,83 @@
+/** What the patient takes, and what was stopped. */
+import { useTranslation } from "react-i18next";
+import { newestFirst } from "../fhir";
+import type { Medication } from "../fhirClinical";
+import styles from "../RecordPane.module.css";
+import { usePane } from "../recordData";
+import { Empty, key, Name, PageTitle, Ready, Row, Section, Tag, When, word } from "./parts";
+
+export function MedicationsPage({ item }: { item: string }) {
+  const { t } = useTranslation();
+  const { data } = usePane();
+  return (
+    <>
+      <PageTitle page="medications" />
+      <Ready of={data.medications}>
+        {(all) =>
+          all.length === 0 ? (
+            <Empty text={t("record.medications.empty")} />
+          ) : (
+            <>
+              <Group
+                title={t("record.medications.current")}
+                medications={all.filter((one) => one.current)}
+                item={item}
+              />
+              <Group
+                title={t("record.medications.stopped")}
+                medications={all.filter((one) => !one.current)}
+                item={item}
+              />
+            </>
+          )
+        }
+      </Ready>
+    </>
+  );
+}
+
+function Group(props: { title: string; medications: readonly Medication[]; item: string }) {
+  if (props.medications.length === 0) return null;
+  return (
+    <Section title={props.title} count={props.medications.length}>
+      <ul className={styles.rows}>
+        {newestFirst(props.medications, (one) => one.since).map((one) => (
+          <MedicationRow key={one.id} medication={one} open={one.id === props.item} />
+        ))}
+      </ul>
+    </Section>
+  );
+}
+
+export function MedicationRow({ medication, open = false }: { medication: Medication; open?: boolean }) {
+  const { t } = useTranslation();
+  const doses = medication.doses
+    .map((dose) => (dose.text === null ? "" : word(dose.text)))
+    .filter((text) => text !== "");
+  const asNeeded = medication.doses.some((dose) => dose.asNeeded);
+  return (
+    <Row page="medications" tone={open ? "ok" : "plain"}>
+      <div className={styles.rowMain}>
+        <Name term={medication.name} struck={medication.status === "entered-in-error"} />
+        <p className={styles.dose}>{doses.length === 0 ? t("record.medications.notTold") : doses.join("; ")}</p>
+        {medication.note !== "" && <p className={styles.note}>{medication.note}</p>}
+      </div>
+      <div className={styles.rowSide}>
+        <span className={styles.tags}>
+          {asNeeded && <Tag>{t("record.medications.asNeeded")}</Tag>}
+          {medication.status !== "active" && (
+            <Tag tone={medication.status === "on-hold" || medication.status === "unknown" ? "warn" : "plain"}>
+              {t(`record.medicationStatus.${key(medication.status)}`)}
+            </Tag>
+          )}
+        </span>
+        {medication.reason !== null && (
+          <span className={styles.soft}>
+            {t("record.medications.reason")} {word(medication.reason)}
+          </span>
+        )}
+        <When at={medication.since} label={t("record.medications.since")} />
+      </div>
+    </Row>
+  );
+}

@@ -1,0 +1,103 @@
+/** Imaging, ECG and other reports: what was found and concluded, by whom, when. */
+import { FileX2 } from "lucide-react";
+import { useTranslation } from "react-i18next";
+import { newestFirst } from "../fhir";
+import type { Report } from "../fhirDocuments";
+import styles from "../RecordPane.module.css";
+import { usePane } from "../recordData";
+import { AttachmentView } from "./AttachmentView";
+import { BackToList, Empty, key, Name, Notice, PageTitle, Ready, Row, Section, Tag, When, word } from "./parts";
+
+export function ReportsPage({ item }: { item: string }) {
+  const { t } = useTranslation();
+  const { data } = usePane();
+  return (
+    <>
+      {item === "" && <PageTitle page="reports" />}
+      <Ready of={data.reports}>
+        {(reports) => {
+          if (item !== "") return <OneReport report={reports.find((report) => report.id === item)} />;
+          if (reports.length === 0) return <Empty text={t("record.reports.empty")} />;
+          return (
+            <ul className={styles.rows}>
+              {newestFirst(reports, (report) => report.issued).map((report) => (
+                <ReportRow key={report.id} report={report} />
+              ))}
+            </ul>
+          );
+        }}
+      </Ready>
+    </>
+  );
+}
+
+export function ReportRow({ report }: { report: Report }) {
+  return (
+    <Row page="reports" item={report.id} testId={`report-${report.id}`}>
+      <div className={styles.rowMain}>
+        <Name term={report.title} struck={report.status === "entered-in-error"} />
+        {report.conclusion !== "" && <p className={styles.clamp}>{report.conclusion}</p>}
+      </div>
+      <div className={styles.rowSide}>
+        <span className={styles.tags}>
+          {report.category !== null && <Tag>{word(report.category)}</Tag>}
+          <StatusTag report={report} />
+        </span>
+        <When at={report.issued} />
+      </div>
+    </Row>
+  );
+}
+
+/** A final report needs no tag; anything else must be seen. */
+function StatusTag({ report }: { report: Report }) {
+  const { t } = useTranslation();
+  if (report.status === "final") return null;
+  return <Tag tone="warn">{t(`record.reportStatus.${key(report.status)}`)}</Tag>;
+}
+
+function OneReport({ report }: { report: Report | undefined }) {
+  const { t } = useTranslation();
+  if (report === undefined) {
+    return (
+      <>
+        <BackToList page="reports" />
+        <Notice icon={FileX2} title={t("record.notHere")} />
+      </>
+    );
+  }
+  const silent = report.conclusion === "" && report.findings === "" && report.attachments.length === 0;
+  return (
+    <>
+      <BackToList page="reports" />
+      <header className={styles.pageHead}>
+        <h2 className={styles.pageTitle}>
+          <Name term={report.title} struck={report.status === "entered-in-error"} />
+        </h2>
+        <p className={styles.byline}>
+          <StatusTag report={report} />
+          <When at={report.issued} />
+          {report.by !== "" && (
+            <span>
+              <span className={styles.soft}>{t("record.reports.by")}</span> {report.by}
+            </span>
+          )}
+        </p>
+      </header>
+      {report.conclusion !== "" && (
+        <Section title={t("record.reports.conclusion")}>
+          <p className={styles.conclusion}>{report.conclusion}</p>
+        </Section>
+      )}
+      {report.findings !== "" && (
+        <Section title={t("record.reports.findings")}>
+          <p className={styles.prose}>{report.findings}</p>
+        </Section>
+      )}
+      {report.attachments.map((attachment, index) => (
+        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={word(report.title)} />
+      ))}
+      {silent && <Empty text={t("record.reports.noText")} />}
+    </>
+  );
+}
