@@ -6,6 +6,8 @@ R5, under which R4 data does not parse). Reading never validates: what was
 checked on the way in is sent as it was stored.
 """
 
+import base64
+import binascii
 import importlib
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,16 @@ RECORD_TYPES = frozenset(
 
 TEST_TAG = ("http://terminology.hl7.org/CodeSystem/v3-ActReason", "HTEST")
 """``meta.tag`` of health data that describes no real person (W9)."""
+
+BINARY_TYPES = {
+    "text/plain": "text/plain; charset=utf-8",
+    "text/plain; charset=utf-8": "text/plain; charset=utf-8",
+    "image/png": "image/png",
+    "image/jpeg": "image/jpeg",
+    "application/pdf": "application/pdf",
+}
+"""``Binary.contentType`` that is stored -> what it is served as. Nothing a browser would run (G12)."""
+_MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "application/pdf": b"%PDF-"}
 
 _DATES = ("effectiveDateTime", "authoredOn", "recordedDate", "onsetDateTime", "issued", "date", "birthDate")
 _MAX_PROBLEMS = 5
@@ -84,6 +96,8 @@ def file_resource(raw: Any) -> FiledResource:
             banner_of(raw, test=is_test(raw))
         except BannerInvalid as problem:
             raise ResourceInvalid(str(problem)) from None
+    if kind == "Binary":
+        _check_binary(raw)
     return FiledResource(
         type=kind,
         id=id_,
@@ -113,6 +127,24 @@ def _places(problem: ValidationError) -> str:
     places = [f"{'.'.join(str(part) for part in e['loc']) or 'resource'} ({e['type']})" for e in problem.errors()]
     more = len(places) - _MAX_PROBLEMS
     return ", ".join(places[:_MAX_PROBLEMS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _check_binary(raw: dict[str, Any]) -> None:
+    """The content is what its type says (G12)."""
+    content_type = raw.get("contentType")
+    if content_type not in BINARY_TYPES:
+        raise ResourceInvalid("Binary has a content type that the record does not keep")
+    try:
+        data = base64.b64decode(raw.get("data") or "", validate=True)
+    except (binascii.Error, TypeError):
+        raise ResourceInvalid("Binary.data is not base64") from None
+    if not data.startswith(_MAGIC.get(content_type, b"")):
+        raise ResourceInvalid("Binary.data is not of its content type")
+    if content_type.startswith("text/"):
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            raise ResourceInvalid("Binary.data is not UTF-8 text") from None
 
 
 def _patient_of(kind: str, raw: dict[str, Any]) -> str:

@@ -1,0 +1,80 @@
+"""Refusals of the HTTP API: a stable code, a status, and a sentence in both languages.
+
+What does not exist and what the caller may not see are the same ``not_found``;
+a guest link that is unknown, used or expired is always ``invite_invalid``.
+"""
+
+from enum import StrEnum
+
+from signaling.core.errors import SENTENCES as SIGNALING_SENTENCES
+from signaling.core.errors import ErrorCode
+
+
+class ApiCode(StrEnum):
+    """Codes never change meaning."""
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    NOT_SIGNED_IN = "not_signed_in"
+    BAD_CREDENTIALS = "bad_credentials"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    WRONG_ORIGIN = "wrong_origin"
+    WRONG_HOST = "wrong_host"
+    NOT_ALLOWED = "not_allowed"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONTEXT_CHANGED = "context_changed"
+    CONSULT_ENDED = "consult_ended"
+    INVITE_INVALID = "invite_invalid"
+    CODE_INVALID = "code_invalid"
+    STOPPING = "stopping"
+    INTERNAL = "internal"
+
+
+_ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
+    ApiCode.MALFORMED: (400, *SIGNALING_SENTENCES[ErrorCode.MALFORMED]),
+    ApiCode.TOO_LARGE: (413, "The request is too large.", "请求内容过大。"),
+    ApiCode.NOT_JSON: (415, "The request must be JSON.", "请求必须为 JSON 格式。"),
+    ApiCode.NOT_SIGNED_IN: (401, "Please sign in.", "请先登录。"),
+    ApiCode.BAD_CREDENTIALS: (401, "The login or the password is not right.", "账号或密码不正确。"),
+    ApiCode.TOO_MANY_ATTEMPTS: (429, "Too many attempts. Please wait.", "尝试次数过多，请稍候再试。"),
+    ApiCode.WRONG_ORIGIN: (403, "The request came from another site.", "请求来源不受信任。"),
+    ApiCode.WRONG_HOST: (421, "This server is not known by that name.", "无法以该地址访问本服务。"),
+    ApiCode.NOT_ALLOWED: (403, *SIGNALING_SENTENCES[ErrorCode.NOT_ALLOWED]),
+    ApiCode.NOT_FOUND: (404, "There is no such thing here.", "没有找到该内容。"),
+    ApiCode.METHOD_NOT_ALLOWED: (405, "That cannot be done here.", "不支持该操作。"),
+    ApiCode.CONTEXT_CHANGED: (409, *SIGNALING_SENTENCES[ErrorCode.CONTEXT_CHANGED]),
+    ApiCode.CONSULT_ENDED: (409, *SIGNALING_SENTENCES[ErrorCode.CONSULT_ENDED]),
+    ApiCode.INVITE_INVALID: (410, "This link can no longer be used.", "该链接已失效。"),
+    ApiCode.CODE_INVALID: (404, "No screen shows this code now.", "没有屏幕正在显示该配对码。"),
+    ApiCode.STOPPING: (503, "The server is restarting. Please wait.", "服务器正在重启，请稍候。"),
+    ApiCode.INTERNAL: (500, *SIGNALING_SENTENCES[ErrorCode.INTERNAL]),
+}
+
+
+class ApiError(Exception):
+    """A request was declined.
+
+    Args:
+        code: what the client may switch on.
+        detail: for the server's log only, never sent.
+        retry_after_s: sent as ``Retry-After``.
+    """
+
+    def __init__(self, code: ApiCode, detail: str = "", *, retry_after_s: int | None = None) -> None:
+        super().__init__(f"{code.value}: {detail}" if detail else code.value)
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        return _ANSWERS[self.code][0]
+
+    @property
+    def body(self) -> dict[str, dict[str, str]]:
+        """What the client gets."""
+        _, en, zh = _ANSWERS[self.code]
+        return {"error": {"code": self.code.value, "en": en, "zh": zh}}

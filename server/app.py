@@ -1,0 +1,172 @@
+"""Composition root: gives each port its adapter, and each part its place in the order of start and stop.
+
+Start: data folder, database schema, media worker, signalling, housekeeping.
+Stop is the reverse; sockets are told goodbye before anything they need goes away.
+"""
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from media.aio.supervisor import WorkerSettings
+from media.core.control import MediaError
+from server.api.services import SERVICES, DemoInfo, DemoLogin, Services
+from server.clock import server_clock
+from server.exits import Exit, StartError
+from server.housekeeping import Housekeeper
+from server.http import build_web, web_root
+from server.identity.aio.devices import Devices
+from server.identity.aio.invites import Invites
+from server.identity.aio.passwords import Passwords
+from server.identity.aio.sessions import Sessions
+from server.identity.aio.throttle import Attempts
+from server.identity.aio.tokens import ConsultTokens, token_key
+from server.identity.aio.walls import Walls
+from server.identity.core.rules import SessionLimits
+from server.media_plane import WorkerMediaPlane
+from server.settings import Settings, is_local
+from server.storage import schema
+from server.storage.audit import AnchorFile
+from server.storage.consult_store import SqlConsultStore
+from server.storage.database import Database
+
+log = structlog.get_logger(__name__)
+
+ANCHORS = "audit-anchors.jsonl"
+
+__all__ = ["ANCHORS", "SERVICES", "DemoInfo", "DemoLogin", "build_app", "open_database", "prepare_data_dir"]
+
+
+def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Application:
+    """The whole server as one application; nothing runs until it is started.
+
+    Args:
+        demo: sample logins and the demo station; only with ``settings.demo``.
+
+    Raises:
+        StartError: the data folder or the signing key cannot be used.
+    """
+    assert demo is None or settings.demo, "sample logins belong to a demo"
+    prepare_data_dir(settings.data_dir)
+    services = _services(settings, demo)
+    media = WorkerMediaPlane(_worker_settings(settings))
+    app = build_web(services, web_root())
+    anchors = AnchorFile(settings.data_dir / ANCHORS)
+    housekeeper = Housekeeper(services.database, services.tokens, anchors, services.now_ms)
+
+    async def database_part(_app: web.Application) -> AsyncIterator[None]:
+        await check_schema(services.database)
+        yield
+        await services.database.close()
+
+    async def media_part(_app: web.Application) -> AsyncIterator[None]:
+        try:
+            await media.start()
+        except MediaError as problem:
+            raise StartError(Exit.PORT_IN_USE, f"The media worker does not start: {problem}.") from None
+        log.info("media ready", addresses=list(settings.media_addresses), port=media.supervisor.port)
+        yield
+        await media.stop()
+
+    async def housekeeping_part(_app: web.Application) -> AsyncIterator[None]:
+        housekeeper.start()
+        yield
+        await housekeeper.stop()
+
+    app.cleanup_ctx.extend([database_part, media_part, housekeeping_part])
+    return app
+
+
+def prepare_data_dir(path: Path) -> None:
+    """Make the data folder and try to write in it.
+
+    Raises:
+        StartError: with what the administrator can do.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as problem:
+        raise StartError(
+            Exit.DATA_DIR,
+            f"The data folder {path} cannot be written: {problem.strerror}. "
+            "Choose another with --data-dir or CONSILIUM_DATA_DIR.",
+        ) from None
+
+
+async def open_database(settings: Settings) -> Database:
+    """The database at this version's schema, for programs that run beside or before the server.
+
+    Raises:
+        StartError: it cannot be reached, or has the wrong schema.
+    """
+    prepare_data_dir(settings.data_dir)
+    database = Database(settings.database)
+    await check_schema(database)
+    return database
+
+
+async def check_schema(database: Database) -> None:
+    """Bring a SQLite file up to date; of PostgreSQL only demand it, because other nodes may be running.
+
+    Raises:
+        StartError: unreachable, or not at this version's schema.
+    """
+    try:
+        if database.is_sqlite:
+            copy = await schema.upgrade(database)
+            if copy is not None:
+                log.info("database upgraded", copy=str(copy))
+        at = await schema.present(database)
+    except (SQLAlchemyError, OSError) as problem:
+        raise StartError(Exit.DATABASE, f"The database cannot be used: {_reason(problem)}.") from None
+    if at != schema.newest():
+        raise StartError(
+            Exit.DATABASE,
+            f"The database is at schema {at or 'none'}, this version needs {schema.newest()}. "
+            "Run `consilium db upgrade`.",
+        )
+
+
+def _reason(problem: Exception) -> str:
+    original = getattr(problem, "orig", None) or problem
+    return str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+
+
+def _services(settings: Settings, demo: DemoInfo | None) -> Services:
+    now_ms = server_clock()
+    database = Database(settings.database)
+    store = SqlConsultStore(database)
+    limits = SessionLimits(idle_ms=settings.session_idle_s * 1_000, length_ms=settings.session_length_s * 1_000)
+    attempts = Attempts(settings.redis_url, now_ms)
+    sessions = Sessions(database, Passwords(), attempts, limits, now_ms)
+    walls, devices = Walls(database, now_ms), Devices(database)
+    try:
+        key = token_key(settings.data_dir)
+    except (OSError, ValueError) as problem:
+        raise StartError(Exit.DATA_DIR, f"The signing key cannot be used: {problem}.") from None
+    return Services(
+        settings=settings,
+        now_ms=now_ms,
+        database=database,
+        store=store,
+        sessions=sessions,
+        invites=Invites(database, limits, now_ms),
+        walls=walls,
+        devices=devices,
+        tokens=ConsultTokens(key, database, store, sessions, walls, devices, now_ms),
+        attempts=attempts,
+        demo=demo,
+    )
+
+
+def _worker_settings(settings: Settings) -> WorkerSettings:
+    if all(is_local(address) for address in settings.media_addresses):
+        # Nobody else can reach these addresses: do not listen for anybody else.
+        return WorkerSettings(addresses=settings.media_addresses, bind="127.0.0.1", port=settings.media_port)
+    return WorkerSettings(addresses=settings.media_addresses, port=settings.media_port)

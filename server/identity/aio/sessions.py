@@ -1,0 +1,202 @@
+"""Signed-in browsers: server-side sessions behind an opaque cookie.
+
+The cookie is 256 random bits; the table holds its hash. Signing out, an idle
+hour and the end of a shift each end the session on the server, whatever the
+browser keeps.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.clock import NowMs
+from server.identity.aio.passwords import Passwords
+from server.identity.aio.throttle import Attempts, TooManyAttempts
+from server.identity.core.principal import AccessRole, GuestPrincipal, PersonPrincipal
+from server.identity.core.rules import (
+    LOGIN_ADDRESS,
+    LOGIN_AND_ADDRESS,
+    LOGIN_ONLY,
+    TOUCH_MS,
+    SessionLimits,
+    session_alive,
+)
+from server.identity.core.secret import encode_secret, hash_secret
+from server.storage import audit
+from server.storage.database import Database
+from server.storage.models import Account, ConsultState, Hospital, Invite, Person, WebSession
+from signaling.core.ids import ConsultId
+from signaling.core.model import ConsultStatus
+
+SessionRow = Row[WebSession, Person, Invite, str, str]
+
+
+class BadCredentials(Exception):
+    """Unknown login, wrong password or a closed account: nobody is told which."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedIn:
+    """A fresh session; ``cookie`` leaves the server once."""
+
+    cookie: str
+    person: PersonPrincipal
+
+
+class Sessions:
+    """Sign in, recognise, sign out."""
+
+    def __init__(
+        self, database: Database, passwords: Passwords, attempts: Attempts, limits: SessionLimits, now_ms: NowMs
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._attempts = attempts
+        self._limits = limits
+        self._now_ms = now_ms
+
+    async def sign_in(self, login: str, password: str, address: str) -> SignedIn:
+        """Open a session.
+
+        Raises:
+            BadCredentials: after the same work for a known and an unknown login.
+            TooManyAttempts: from this address on this login, or on either alone.
+        """
+        login = login.strip().lower()
+        await self._throttled(login, address)
+        async with self._database.read() as session:
+            row = (
+                await session.execute(
+                    select(Account.password_hash, Person, Hospital.name.label("hospital"))
+                    .join(Person, Person.id == Account.person_id)
+                    .join(Hospital, Hospital.id == Person.hospital_id)
+                    .where(Account.login == login)
+                )
+            ).one_or_none()
+        fits = await self._passwords.check(row.password_hash if row else None, password)
+        if row is None or not fits or not row.Person.active:
+            await self._failed(login, address, row.Person.id if row else None)
+            raise BadCredentials
+        await self._attempts.forget(LOGIN_AND_ADDRESS, login, address)
+        return await self._open(row.Person, row.hospital)
+
+    async def _throttled(self, login: str, address: str) -> None:
+        try:
+            await self._attempts.check(LOGIN_ADDRESS, address)
+            await self._attempts.check(LOGIN_ONLY, login)
+            # Counted before the password is checked: attempts sent at once must not all slip through.
+            await self._attempts.take(LOGIN_AND_ADDRESS, login, address)
+        except TooManyAttempts:
+            await self._record("login_throttled", audit.SERVER, {})
+            raise
+
+    async def _failed(self, login: str, address: str, person: str | None) -> None:
+        for throttle, who in ((LOGIN_ADDRESS, address), (LOGIN_ONLY, login)):
+            try:
+                await self._attempts.take(throttle, who)
+            except TooManyAttempts:
+                continue  # this attempt was already answered; the next one will be refused
+        await self._record("login_failed", audit.SERVER, {"person": person})
+
+    async def _open(self, person: Person, hospital: str) -> SignedIn:
+        cookie, now_ms = encode_secret(secrets.token_bytes(32)), self._now_ms()
+        credential = hash_secret(cookie)
+        principal = _person(person, hospital, credential)
+        async with self._database.write() as session:
+            session.add(
+                WebSession(
+                    id_hash=credential,
+                    person_id=person.id,
+                    created_at_ms=now_ms,
+                    last_seen_ms=now_ms,
+                    expires_at_ms=now_ms + self._limits.length_ms,
+                )
+            )
+            await session.flush()
+            await audit.append(session, [audit.Entry(kind="login", at_ms=now_ms, actor=principal.actor)])
+        return SignedIn(cookie=cookie, person=principal)
+
+    async def find(self, cookie: str, *, touch: bool) -> PersonPrincipal | GuestPrincipal | None:
+        """Who this cookie belongs to, if its session is alive; ``touch`` keeps it alive."""
+        return await self.by_credential(hash_secret(cookie), touch=touch)
+
+    async def by_credential(self, credential: str, *, touch: bool) -> PersonPrincipal | GuestPrincipal | None:
+        """The same by the stored hash."""
+        now_ms = self._now_ms()
+        async with self._database.read() as session:
+            row = await _session_row(session, credential)
+        if row is None:
+            return None
+        web: WebSession = row.WebSession
+        if not session_alive(
+            now_ms=now_ms,
+            last_seen_ms=web.last_seen_ms,
+            expires_at_ms=web.expires_at_ms,
+            revoked=web.revoked,
+            idle_ms=self._limits.idle_ms,
+        ):
+            return None
+        principal = _principal(row, credential)
+        if principal is not None and touch and now_ms - web.last_seen_ms >= TOUCH_MS:
+            async with self._database.write() as session:
+                await session.execute(
+                    update(WebSession).where(WebSession.id_hash == credential).values(last_seen_ms=now_ms)
+                )
+        return principal
+
+    async def sign_out(self, principal: PersonPrincipal | GuestPrincipal) -> None:
+        """End the session now; tokens asked with it die with it."""
+        now_ms = self._now_ms()
+        async with self._database.write() as session:
+            await session.execute(
+                update(WebSession).where(WebSession.id_hash == principal.credential).values(revoked=True)
+            )
+            await audit.append(session, [audit.Entry(kind="logout", at_ms=now_ms, actor=principal.actor)])
+
+    async def _record(self, kind: str, actor: str, body: dict[str, str | None]) -> None:
+        async with self._database.write() as session:
+            await audit.append(session, [audit.Entry(kind=kind, at_ms=self._now_ms(), actor=actor, body=body)])
+
+
+async def _session_row(session: AsyncSession, credential: str) -> SessionRow | None:
+    query = (
+        select(WebSession, Person, Invite, Hospital.name.label("hospital"), ConsultState.status.label("status"))
+        .outerjoin(Person, Person.id == WebSession.person_id)
+        .outerjoin(Hospital, Hospital.id == Person.hospital_id)
+        .outerjoin(Invite, Invite.id == WebSession.invite_id)
+        .outerjoin(ConsultState, ConsultState.consult_id == Invite.consult_id)
+        .where(WebSession.id_hash == credential)
+    )
+    return (await session.execute(query)).one_or_none()
+
+
+def _principal(row: SessionRow, credential: str) -> PersonPrincipal | GuestPrincipal | None:
+    if row.Person is not None:
+        return _person(row.Person, row.hospital, credential) if row.Person.active else None
+    if row.status == ConsultStatus.ENDED.value:
+        return None  # a guest's cookie lasts as long as the consult
+    return GuestPrincipal(
+        kind="guest",
+        subject=row.Invite.id,
+        access=AccessRole.GUEST,
+        credential=credential,
+        name=row.Invite.name,
+        hospital_id="",
+        hospital="",
+        consult=ConsultId(row.Invite.consult_id),
+    )
+
+
+def _person(person: Person, hospital: str, credential: str) -> PersonPrincipal:
+    return PersonPrincipal(
+        kind="person",
+        subject=person.id,
+        access=AccessRole(person.role),
+        credential=credential,
+        name=person.name,
+        name_latin=person.name_latin,
+        hospital_id=person.hospital_id,
+        hospital=hospital,
+    )

@@ -1,0 +1,67 @@
+"""Count attempts per key in a moving window; in memory, or in redis where nodes share the count."""
+
+import hashlib
+import math
+
+from limits import RateLimitItem, RateLimitItemPerSecond
+from limits.aio.storage import MovingWindowSupport, Storage
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.storage import storage_from_string
+
+from server.clock import NowMs
+from server.identity.core.rules import Throttle
+
+
+class TooManyAttempts(Exception):
+    """Wait ``retry_after_s`` seconds."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"retry after {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class Attempts:
+    """Attempts by what and by whom."""
+
+    def __init__(self, redis_url: str, wall_ms: NowMs) -> None:
+        if redis_url:
+            storage = storage_from_string(f"async+{redis_url}", implementation="redispy")
+        else:
+            storage = storage_from_string("async+memory://")
+        assert isinstance(storage, Storage)
+        assert isinstance(storage, MovingWindowSupport)
+        self._limiter = MovingWindowRateLimiter(storage)
+        self._wall_ms = wall_ms
+
+    async def take(self, throttle: Throttle, *who: str) -> None:
+        """Count one attempt.
+
+        Raises:
+            TooManyAttempts: and nothing was counted.
+        """
+        item, key = _item(throttle), _key(who)
+        if not await self._limiter.hit(item, throttle.name, key):
+            raise await self._refused(item, throttle.name, key)
+
+    async def check(self, throttle: Throttle, *who: str) -> None:
+        """Like `take`, without counting."""
+        item, key = _item(throttle), _key(who)
+        if not await self._limiter.test(item, throttle.name, key):
+            raise await self._refused(item, throttle.name, key)
+
+    async def forget(self, throttle: Throttle, *who: str) -> None:
+        """Start over after a success."""
+        await self._limiter.clear(_item(throttle), throttle.name, _key(who))
+
+    async def _refused(self, item: RateLimitItem, name: str, key: str) -> TooManyAttempts:
+        stats = await self._limiter.get_window_stats(item, name, key)
+        return TooManyAttempts(max(1, math.ceil(stats.reset_time - self._wall_ms() / 1_000)))
+
+
+def _item(throttle: Throttle) -> RateLimitItem:
+    return RateLimitItemPerSecond(throttle.attempts, throttle.window_s)
+
+
+def _key(who: tuple[str, ...]) -> str:
+    """Hashed: what somebody typed as a login may be their password, and must not lie in redis."""
+    return hashlib.sha256("\n".join(who).encode(errors="replace")).hexdigest()

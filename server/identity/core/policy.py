@@ -1,0 +1,44 @@
+"""Who may do what over HTTP: the one table, tested cell by cell.
+
+What may be done *inside* a consult is `signaling.core.policy`. Membership of the
+consult in question is checked as well; a cell only says "a doctor may, in her
+own consults".
+"""
+
+from enum import StrEnum
+
+from server.identity.core.principal import AccessRole
+
+
+class Action(StrEnum):
+    """Row of the table."""
+
+    SEE_CONSULT = "see_consult"
+    ENTER_CONSULT = "enter_consult"
+    SEE_PATIENTS = "see_patients"
+    READ_RECORD = "read_record"
+    INVITE_GUEST = "invite_guest"
+    SEE_STATIONS = "see_stations"
+    MANAGE_SCREENS = "manage_screens"
+
+
+_CLINICIANS = frozenset({AccessRole.DOCTOR, AccessRole.NURSE})
+_STAFF = _CLINICIANS | {AccessRole.ADMIN}
+_SCREENS = frozenset({AccessRole.RECORD_SCREEN, AccessRole.OTHER_SCREEN})
+_SOURCES = frozenset({AccessRole.ROOM, AccessRole.DEVICE})
+
+ALLOWED: dict[Action, frozenset[AccessRole]] = {
+    Action.SEE_CONSULT: _STAFF | _SCREENS | _SOURCES | {AccessRole.GUEST},
+    Action.ENTER_CONSULT: _CLINICIANS | _SCREENS | _SOURCES | {AccessRole.GUEST},
+    # Every screen shows the banner (W18), also those that may not read the record (G11).
+    Action.SEE_PATIENTS: _CLINICIANS | _SCREENS | {AccessRole.GUEST},
+    Action.READ_RECORD: _CLINICIANS | {AccessRole.GUEST, AccessRole.RECORD_SCREEN},
+    Action.INVITE_GUEST: _CLINICIANS,
+    Action.SEE_STATIONS: _STAFF,
+    Action.MANAGE_SCREENS: _STAFF,
+}
+
+
+def allowed(role: AccessRole, action: Action) -> bool:
+    """The only permission check of the HTTP API."""
+    return role in ALLOWED[action]

@@ -1,0 +1,146 @@
+"""Run the application on a port until somebody says stop.
+
+The port is taken first: an address in use must be told at once, not after a
+media worker has started. First signal: readiness goes, sockets hear goodbye,
+requests under way get ``drain_s``. Second signal: no more waiting.
+"""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from server.api.services import SERVICES, DemoInfo
+from server.app import build_app
+from server.exits import Exit, StartError
+from server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 512
+
+
+def free_port(host: str = "127.0.0.1", wanted: int = 0) -> int:
+    """``wanted`` if it is free, else any free port."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), contextlib.closing(_bound(host, port)) as probe:
+            return int(probe.getsockname()[1])
+    raise StartError(Exit.PORT_IN_USE, f"No free port on {host}.")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        StartError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        sock = _bound(host, port)
+        sock.listen(BACKLOG)
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise StartError(
+                Exit.PORT_IN_USE,
+                f"Port {port} on {host} is in use by another program. "
+                "Stop it, or choose another with --port or CONSILIUM_PORT.",
+            ) from None
+        raise StartError(Exit.PORT_IN_USE, f"Cannot listen on {host} port {port}: {problem.strerror}.") from None
+    return sock
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as problem:
+        raise StartError(Exit.SETTINGS, f"{host} is not an address of this machine: {problem.strerror}.") from None
+    sock = socket.socket(family, kind, proto)
+    try:
+        # A restarted server must not wait for the old one's closed connections.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    settings: Settings, demo: DemoInfo | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[web.Application]:
+    """The server, ready for the length of the block.
+
+    Raises:
+        StartError: a port, the data folder, the database or the media worker cannot be used.
+    """
+    assert settings.secure == (tls is not None), "TLS settings and context come together"
+    async with contextlib.AsyncExitStack() as stack:
+        sock = stack.enter_context(contextlib.closing(listen(settings.host, settings.port)))
+        app = build_app(settings, demo)
+        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=settings.drain_s)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.SockSite(runner, sock, ssl_context=tls).start()
+        await _start_metrics(settings, stack)
+        state = app[SERVICES].state
+        state.ready = True
+        log.info("ready", origin=settings.main_origin)
+        try:
+            yield app
+        finally:
+            state.stopping = True
+            log.info("stopping")
+
+
+async def run(settings: Settings, demo: DemoInfo | None = None, tls: ssl.SSLContext | None = None) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    with stop_signals() as stop:
+        async with serving(settings, demo, tls):
+            await stop.wait()
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGINT or SIGTERM sets; the next one of them ends the process without ceremony."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("stopped without draining")
+            for one in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(one)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _start_metrics(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """``/metrics`` on an address of its own, so that a firewall can tell it from the rest."""
+    if settings.metrics_port is None:
+        return
+    sock = stack.enter_context(contextlib.closing(listen(settings.metrics_host, settings.metrics_port)))
+    app = web.Application()
+    app.router.add_get("/metrics", _metrics)
+    runner = web.AppRunner(app, handle_signals=False, access_log=None)
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await web.SockSite(runner, sock).start()
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

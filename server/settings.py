@@ -1,0 +1,185 @@
+"""Settings: one frozen model, read once from the environment, checked before anything starts.
+
+Every name is ``CONSILIUM_`` plus the field in capitals; an unknown name with that
+prefix is an error, because a misspelt security setting must not pass silently.
+Lists are separated by commas.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from server.exits import Exit, StartError
+from server.storage.database import DatabaseUrlError, parse_url
+
+PREFIX = "CONSILIUM_"
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class SettingsError(StartError):
+    """A setting cannot be used."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(Exit.SETTINGS, sentence)
+
+
+class Settings(BaseSettings):
+    """What an administrator may choose."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but this machine needs TLS (cameras, workers and cookies need it)."""
+    port: Port = 8440
+    public_origins: Names = ()
+    """Origins that browsers use, e.g. ``https://hub.hospital.cn``. Empty: derived from host and port."""
+    data_dir: Path = Path("data")
+    """Database, keys and audit anchors; made with mode 0700."""
+    database_url: str = ""
+    """Empty: a SQLite file in ``data_dir``."""
+    redis_url: str = ""
+    """Empty: one node, everything in memory."""
+    media_addresses: Names = ("127.0.0.1",)
+    """IP addresses that the media worker offers to browsers."""
+    media_port: Port = 8441
+    """The one UDP and TCP port of media; 0 picks a free one."""
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port | None = None
+    """Where ``/metrics`` listens, without sign-in; None for nowhere."""
+    session_idle_s: Annotated[int, Field(ge=60, le=86_400)] = 3_600
+    """A signed-in browser that asks for nothing this long is signed out (G3, C34)."""
+    session_length_s: Annotated[int, Field(ge=300, le=7 * 86_400)] = 12 * 3_600
+    """A session ends after this however busy it is: one shift."""
+    drain_s: Annotated[int, Field(ge=0, le=6 * 3_600)] = 10
+    """How long a stopping server waits for requests under way."""
+    demo: bool = False
+    """Sample logins on the sign-in page and walls without pairing. Never with real patients."""
+    log_json: bool = False
+
+    @field_validator("public_origins", "media_addresses", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("media_addresses")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise ValueError(f"{address} is not an IP address") from None
+        if not value:
+            raise ValueError("name at least one IP address")
+        return value
+
+    @field_validator("public_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.hostname
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{origin} is not an origin such as https://hub.hospital.cn")
+            if parts.scheme == "http" and not is_local(parts.hostname):
+                raise ValueError(f"{origin} would be plain HTTP: cameras do not work there; use https")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if value:
+            parse_url(value)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together")
+        if self.tls_cert_file is None and not is_local(self.host):
+            raise ValueError(
+                f"host {self.host} is reachable from other machines and needs TLS: give tls_cert_file and "
+                "tls_key_file, or run `consilium ca` to make a local certificate authority"
+            )
+        if self.demo and not is_local(self.host) and self.tls_cert_file is None:
+            raise ValueError("demo mode on another address needs TLS too")
+        return self
+
+    @property
+    def secure(self) -> bool:
+        """Whether this process ends TLS itself."""
+        return self.tls_cert_file is not None
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Every origin that a page of ours may have."""
+        if self.public_origins:
+            return frozenset(self.public_origins)
+        scheme = "https" if self.secure else "http"
+        hosts = {"localhost", "127.0.0.1", "[::1]"} if is_local(self.host) else {_bracketed(self.host)}
+        default_port = 443 if self.secure else 80
+        suffix = "" if self.port == default_port else f":{self.port}"
+        return frozenset(f"{scheme}://{host}{suffix}" for host in hosts)
+
+    @property
+    def main_origin(self) -> str:
+        """The origin written into links."""
+        if self.public_origins:
+            return self.public_origins[0]
+        return next((origin for origin in self.origins if "//localhost" in origin), min(self.origins))
+
+    @property
+    def database(self) -> str:
+        """Database URL with the default filled in."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'consilium.db').absolute()}"
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the environment; ``overrides`` (command line) win.
+
+    Raises:
+        SettingsError: the first problem, as a sentence that names the setting, never its value if it may be secret.
+    """
+    names = os.environ if environment is None else environment
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in names if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(known))}")
+    given = {name: value for name in Settings.model_fields if (value := names.get(f"{PREFIX}{name.upper()}"))}
+    try:
+        return Settings(**{**given, **{name: value for name, value in overrides.items() if value is not None}})
+    except ValidationError as problem:
+        first = problem.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"][:1])
+        text = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{PREFIX}{place.upper()}: {text}" if place else text) from None
+
+
+def is_local(host: str) -> bool:
+    """Whether a host name or address can only be reached from this machine."""
+    name = host.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+__all__ = ["DatabaseUrlError", "Settings", "SettingsError", "is_local", "load_settings"]
