@@ -160,7 +160,7 @@ def room_tone() -> NDArray[np.int16]:
     return cast(NDArray[np.int16], np.rint(tone * 32767).astype(np.int16))
 
 
-def _opus() -> Iterator[av.Packet[AudioStream]]:
+def _opus() -> "Iterator[av.Packet[AudioStream]]":
     """Packets of the middle one of three rounds, numbered from 0."""
     codec = av.CodecContext.create("libopus", "w")
     codec.sample_rate, codec.bit_rate = AUDIO_RATE_HZ, AUDIO_BPS

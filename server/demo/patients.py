@@ -140,7 +140,12 @@ class _Record:
         return self._seeded + timedelta(days=day)
 
     def _resource(self, kind: str, key: str, **fields: Any) -> Resource:
-        return {"resourceType": kind, "id": f"{self._prefix}-{key}", "meta": {"security": [HTEST]}, **fields}
+        return {
+            "resourceType": kind,
+            "id": f"{self._prefix}-{key}",
+            "meta": {"security": [HTEST], "tag": [HTEST]},
+            **fields,
+        }
 
     def _patient(self) -> Resource:
         name = self._story["name"]
@@ -159,7 +164,7 @@ class _Record:
                 },
                 {
                     "use": "official",
-                    "type": _concept("身份证号（测试） ID (test)", _coding(_HL7 + "v2-0203", "NI", "National identifier")),
+                    "type": _concept("身份证号（测试） ID (test)", _coding(_HL7 + "v2-0203", "NI")),
                     "system": "urn:consilium:demo:national-id",
                     "value": self._story["national_id"],
                 },

@@ -1,0 +1,240 @@
+"""The simulated bedside monitor: a process that plays the sample ECG as a live device.
+
+It joins with role ``device`` like any client (`client`), announces a stream that
+is marked simulated and bound to the test patient [W9, W20], learns the hub's
+clock over the ``ctl`` pair, and sends 50 ms frames on an unordered channel
+without retransmits. It sends only while its own patient's context is open:
+under another patient's context a wave cannot run [W20, W21].
+
+The pace and the numbering are `Playback` (pure); the record is `recording`.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from media.core.waveform import Flag, FrameWriter, StreamFormat
+from server.demo import child, patients
+from server.demo.client import Admission, DataIn, DataOut, Media, Signalling, perform, running
+from server.demo.recording import LEADS, Recording, sample_record
+from signaling.core.ids import DataProducerId, PatientId
+from signaling.core.model import WaveformStream
+
+PATIENT = PatientId(patients.ECG_PATIENT)
+CTL = DataProducerId("ctl")
+DEVICE = "模拟监护仪 Simulated monitor"
+FIRST_PINGS, FIRST_PING_S, PING_S = 5, 0.2, 5.0
+PONG_S = 2.0
+LATE_S = 1.0
+"""Later than this (the machine slept) and the record starts anew in the present; old samples are not sent as live."""
+FULL_BYTES = 16_384
+"""Of unsent frames: a path that is this far behind loses frames, which downstream is an ordinary gap."""
+
+
+class HubClock:
+    """The hub's clock seen from here: the offset of the quickest of the last pings."""
+
+    def __init__(self, keep: int = 60) -> None:
+        self._pings: deque[tuple[int, int]] = deque(maxlen=keep)
+
+    def add(self, sent_us: int, received_us: int, hub_us: int) -> None:
+        """One ping: our times, and the hub's in between."""
+        self._pings.append((received_us - sent_us, hub_us - (sent_us + received_us) // 2))
+
+    @property
+    def synced(self) -> bool:
+        """Whether any ping was answered."""
+        return bool(self._pings)
+
+    @property
+    def offset_us(self) -> int:
+        """Hub time minus ours; 0 until the first answer."""
+        return min(self._pings)[1] if self._pings else 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """What to send next."""
+
+    samples: NDArray[np.int16]
+    due_us: int
+    """When the last sample has been taken, on the player's clock."""
+    first_us: int
+    """When the first sample was taken, on the player's clock."""
+    restart: bool
+    """The record begins anew here."""
+
+
+class Playback:
+    """Cuts the record into blocks and gives each its time. No clock: times are arguments.
+
+    Args:
+        samples: int16, shape (leads, n).
+        block_samples: samples per block.
+    """
+
+    def __init__(self, samples: NDArray[np.int16], block_samples: int, sample_rate_mhz: int) -> None:
+        self._samples, self._block, self._rate_mhz = samples, block_samples, sample_rate_mhz
+        self._position = 0
+        self._start_us: int | None = None
+
+    def rewind(self) -> None:
+        """Start the record anew with the next block."""
+        self._position, self._start_us = 0, None
+
+    def next(self, now_us: int) -> Block:
+        """The next block. The record's last block may be shorter; then it begins anew without a pause."""
+        if self._start_us is None:
+            self._start_us = now_us
+        elif self._position >= self._samples.shape[1]:
+            self._start_us += self._duration_us(self._samples.shape[1])
+            self._position = 0
+        first = self._position
+        samples = self._samples[:, first : first + self._block]
+        self._position += samples.shape[1]
+        return Block(
+            samples=samples,
+            due_us=self._start_us + self._duration_us(self._position),
+            first_us=self._start_us + self._duration_us(first),
+            restart=first == 0,
+        )
+
+    def _duration_us(self, samples: int) -> int:
+        return samples * 1_000_000_000 // self._rate_mhz
+
+
+class Monitor:
+    """One bedside device; keeps its stream id and numbering over every rebuilding of the media."""
+
+    def __init__(self, recording: Recording, stream_id: int) -> None:
+        self.stream = WaveformStream(
+            stream_id=stream_id,
+            leads=LEADS,
+            sample_rate_mhz=recording.sample_rate_mhz,
+            lsb_nv=recording.lsb_nv,
+            device=f"{DEVICE}: {recording.device}",
+            filter=recording.filter,
+            simulated=True,
+            patient=PATIENT,
+        )
+        announced = StreamFormat(
+            stream_id=stream_id,
+            leads=len(LEADS),
+            sample_rate_mhz=recording.sample_rate_mhz,
+            lsb_nv=recording.lsb_nv,
+            simulated=True,
+        )
+        self.writer = FrameWriter(announced)
+        self.playback = Playback(recording.samples, announced.block_samples, recording.sample_rate_mhz)
+        self._anchor_us = 0
+
+    def rewind(self) -> None:
+        """The next frame starts a new session."""
+        self.playback.rewind()
+        self.writer.restart()
+
+    def frame(self, block: Block, clock: HubClock, unix_us: int, context_version: int) -> bytes:
+        """The message for one block.
+
+        Args:
+            unix_us: our wall clock minus the player's clock, used until the hub's is known.
+            context_version: version of the open context of our patient.
+        """
+        if block.restart:
+            # Within a session t0 follows the index exactly; what the clocks drifted is taken up at the seam.
+            self._anchor_us = clock.offset_us if clock.synced else unix_us
+        return self.writer.write(
+            block.samples,
+            t0_us=block.first_us + self._anchor_us,
+            context_version=context_version,
+            restart=block.restart,
+            flags=Flag(0) if clock.synced else Flag.CLOCK_UNSYNCED,
+        )
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+async def _ping(ctl_out: DataOut, ctl_in: DataIn, clock: HubClock) -> None:
+    """Keep the hub's clock known; runs until cancelled."""
+    count = 0
+    while True:
+        sent_us = _now_us()
+        ctl_out.send(msgpack.packb({"t": "ping", "c": sent_us}))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PONG_S):
+                clock.add(sent_us, *await _pong(ctl_in, sent_us))
+        count += 1
+        await asyncio.sleep(FIRST_PING_S if count < FIRST_PINGS else PING_S)
+
+
+async def _pong(ctl_in: DataIn, sent_us: int) -> tuple[int, int]:
+    """When the answer to this ping came, and the hub's time in it. Other messages are not for a source."""
+    while True:
+        raw = await ctl_in.messages.get()
+        received_us = _now_us()
+        try:
+            answer = msgpack.unpackb(raw)
+        except (ValueError, msgpack.UnpackException):
+            continue
+        if isinstance(answer, dict) and answer.get("t") == "pong" and answer.get("c") == sent_us:
+            return received_us, int(answer["s"])
+
+
+def _open_version(signalling: Signalling) -> int | None:
+    """Version of the open context if it is our patient's."""
+    context = signalling.context
+    return context.version if context is not None and context.patient.id == PATIENT else None
+
+
+async def _play(monitor: Monitor, signalling: Signalling, channel: DataOut, clock: HubClock) -> None:
+    """Send frames while our patient is open; runs until cancelled."""
+    monitor.rewind()
+    while True:
+        if _open_version(signalling) is None:
+            monitor.rewind()
+            signalling.changed.clear()
+            await signalling.changed.wait()
+            continue
+        block = monitor.playback.next(_now_us())
+        wait_us = block.due_us - _now_us()
+        if wait_us < -LATE_S * 1_000_000:
+            monitor.rewind()
+            continue
+        await asyncio.sleep(max(0, wait_us) / 1_000_000)
+        version = _open_version(signalling)
+        if version is not None:
+            message = monitor.frame(block, clock, time.time_ns() // 1000 - _now_us(), version)
+            channel.send(message, room_bytes=FULL_BYTES)
+
+
+async def work(admission: Admission) -> None:
+    """Play the record until cancelled."""
+    monitor = Monitor(sample_record(), stream_id=1 + secrets.randbelow(2**32 - 1))
+    clock = HubClock()
+
+    async def performance(signalling: Signalling, media: Media) -> None:
+        ctl_out = await media.produce_data("ctl", reliable=True)
+        ctl_in = await media.consume_data(CTL)
+        async with running(_ping(ctl_out, ctl_in, clock)) as pinging:
+            channel = await media.produce_data("ecg", reliable=False, waveform=monitor.stream)
+            async with running(_play(monitor, signalling, channel, clock)) as playing:
+                await asyncio.wait({pinging, playing}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (pinging, playing):
+                    if task.done():
+                        task.result()
+
+    await perform(admission, performance)
+
+
+if __name__ == "__main__":
+    sys.exit(child.main(work))
