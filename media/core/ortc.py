@@ -1,0 +1,772 @@
+"""ORTC parameter objects: what the Router offers, what clients may say, what viewers are told.
+
+Foreign clients (mediasoup-client, pymediasoup) negotiate with these objects instead of SDP. Payload
+types and extension ids of everything the relay sends are fixed here, so they can never collide
+between two Consumers of one Transport; what a publisher sends uses the publisher's own numbers.
+
+Choices a browser forces on us cite the trap they avoid by its number in the
+project's ORTC notes, as "[trap 12]". Every ``parse_*`` takes any JSON value and raises `OrtcError`, nothing else.
+Finding the stream a packet belongs to is `match_stream`; the tables of SSRCs are the caller's.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from media.core.codecs import Codec
+
+JsonObject = dict[str, Any]
+Kind = Literal["audio", "video"]
+DtlsRole = Literal["client", "server"]
+K = TypeVar("K")
+
+MID_URI: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
+RID_URI: Final = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+REPAIRED_RID_URI: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
+ABS_SEND_TIME_URI: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+TRANSPORT_CC_URI: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+AUDIO_LEVEL_URI: Final = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+VIDEO_ORIENTATION_URI: Final = "urn:3gpp:video-orientation"
+ABS_CAPTURE_TIME_URI: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+PLAYOUT_DELAY_URI: Final = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
+
+EXTENSION_IDS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        MID_URI: 1,
+        RID_URI: 2,
+        REPAIRED_RID_URI: 3,
+        ABS_SEND_TIME_URI: 4,
+        TRANSPORT_CC_URI: 5,
+        AUDIO_LEVEL_URI: 10,
+        VIDEO_ORIENTATION_URI: 11,
+        ABS_CAPTURE_TIME_URI: 13,
+        PLAYOUT_DELAY_URI: 14,
+    }
+)
+"""Ids of everything the relay sends, the same for every Consumer of every Transport [trap 3]."""
+
+SENT_EXTENSIONS: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
+    {
+        "audio": (ABS_SEND_TIME_URI, AUDIO_LEVEL_URI, ABS_CAPTURE_TIME_URI),
+        "video": (ABS_SEND_TIME_URI, VIDEO_ORIENTATION_URI, ABS_CAPTURE_TIME_URI, PLAYOUT_DELAY_URI),
+    }
+)
+"""What a viewer may get. Not mid: a viewer finds its stream by the SSRC we announce [trap 12]."""
+
+_RECEIVED_ONLY: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
+    {
+        "audio": (MID_URI, TRANSPORT_CC_URI),
+        "video": (MID_URI, RID_URI, REPAIRED_RID_URI, TRANSPORT_CC_URI),
+    }
+)
+"""What publishers may send us and no viewer gets. mid and rid are needed for simulcast [trap 5]."""
+
+PROBATOR_PAYLOAD_TYPE: Final = 127
+PROBATOR_SSRC: Final = 1234
+PROBATOR_MID: Final = "probator"
+"""mediasoup-client makes a section with these of its own accord; nothing of ours may use them [trap 13]."""
+
+PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType({Codec.OPUS: 100, Codec.VP8: 101, Codec.H264: 103})
+RTX_PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType({Codec.VP8: 102, Codec.H264: 104})
+CLOCK_RATES_HZ: Final[Mapping[Codec, int]] = MappingProxyType(
+    {Codec.OPUS: 48_000, Codec.VP8: 90_000, Codec.H264: 90_000}
+)
+MAX_MESSAGE_BYTES: Final = 262_144
+MAX_ENCODINGS: Final = 4
+MAX_LIST: Final = 128
+"""Codecs or header extensions in one object; Chromium's capabilities have about 60 in all."""
+MAX_STREAM_ID: Final = 65_534
+"""65535 is reserved (RFC 8832 section 6)."""
+
+_H264_PARAMETERS: Final = {"level-asymmetry-allowed": 1, "packetization-mode": 1, "profile-level-id": "42e01f"}
+_VIDEO_FEEDBACK: Final = (
+    ("nack", ""),
+    ("nack", "pli"),
+    ("ccm", "fir"),
+    ("goog-remb", ""),
+    ("transport-cc", ""),
+)
+_AUDIO_FEEDBACK: Final = (("nack", ""), ("transport-cc", ""))
+
+
+class OrtcError(Exception):
+    """A client's parameters cannot be used.
+
+    ``code`` is ``bad_parameters``, the stable word of the control protocol; ``reason`` is for the
+    operator and never repeats what the client sent.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.code = "bad_parameters"
+        self.reason = reason
+
+
+# ---------------------------------------------------------------- router capabilities
+
+
+def router_capabilities() -> JsonObject:
+    """routerRtpCapabilities for ``Device.load``; a fresh copy, the client library modifies it.
+
+    Every codec has ``preferredPayloadType``, every rtx a numeric ``apt``, every extension its
+    ``kind``: without them load() throws [trap 1].
+    """
+    codecs: list[JsonObject] = [
+        _codec_capability("audio", Codec.OPUS, {"minptime": 10, "useinbandfec": 1}, _AUDIO_FEEDBACK) | {"channels": 2}
+    ]
+    for codec, parameters in ((Codec.VP8, {}), (Codec.H264, _H264_PARAMETERS)):
+        codecs.append(_codec_capability("video", codec, parameters, _VIDEO_FEEDBACK))
+        codecs.append(
+            {
+                "kind": "video",
+                "mimeType": "video/rtx",
+                "preferredPayloadType": RTX_PAYLOAD_TYPES[codec],
+                "clockRate": CLOCK_RATES_HZ[codec],
+                "parameters": {"apt": PAYLOAD_TYPES[codec]},
+                "rtcpFeedback": [],
+            }
+        )
+    return {"codecs": codecs, "headerExtensions": _extension_capabilities()}
+
+
+def _codec_capability(
+    kind: Kind, codec: Codec, parameters: Mapping[str, object], feedback: Iterable[tuple[str, str]]
+) -> JsonObject:
+    return {
+        "kind": kind,
+        "mimeType": codec.value,
+        "preferredPayloadType": PAYLOAD_TYPES[codec],
+        "clockRate": CLOCK_RATES_HZ[codec],
+        "parameters": dict(parameters),
+        "rtcpFeedback": [{"type": name, "parameter": parameter} for name, parameter in feedback],
+    }
+
+
+def _extension_capabilities() -> list[JsonObject]:
+    """One entry per kind; the direction is the Router's."""
+    return [
+        {
+            "kind": kind,
+            "uri": uri,
+            "preferredId": EXTENSION_IDS[uri],
+            "preferredEncrypt": False,
+            "direction": direction,
+        }
+        for direction, table in (("recvonly", _RECEIVED_ONLY), ("sendrecv", SENT_EXTENSIONS))
+        for kind, uris in table.items()
+        for uri in uris
+    ]
+
+
+# ---------------------------------------------------------------- publishers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """One RTP stream of a publisher: a simulcast layer, or the only one."""
+
+    ssrc: int | None = None
+    """Announced SSRC; None when packets say who they are by mid and rid."""
+    rtx_ssrc: int | None = None
+    rid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """RTCP feedback the publisher will act on; sending any other is waste."""
+
+    transport_cc: bool = False
+    remb: bool = False
+    nack: bool = False
+    pli: bool = False
+    fir: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerParameters:
+    """A publisher's rtpParameters, checked. All numbers are the publisher's own."""
+
+    kind: Kind
+    codec: Codec
+    payload_type: int
+    rtx_payload_type: int | None
+    clock_rate_hz: int
+    mid: str | None
+    encodings: tuple[Encoding, ...]
+    """At least one, lowest quality first; the first rids may be the only ones sent."""
+    extension_ids: Mapping[str, int]
+    """Id of each known URI in this publisher's packets; unknown URIs are left out."""
+    feedback: Feedback
+    cname: str
+    """Often empty with simulcast [trap 7]: name the publisher yourself towards viewers."""
+
+    @property
+    def simulcast(self) -> bool:
+        """More than one layer."""
+        return len(self.encodings) > 1
+
+
+def parse_producer(kind: Kind, value: object) -> ProducerParameters:
+    """Check rtpParameters of ``produce``.
+
+    The first codec is the one sent; the rest may hold its rtx. pymediasoup sends what a browser
+    sends, without simulcast, transport-cc and fir [trap 25].
+
+    Raises:
+        OrtcError: a missing, wrong or contradictory field, or a codec the Router does not forward.
+    """
+    parameters = _object(value, "rtpParameters")
+    codecs = [_object(entry, "codecs") for entry in _list(parameters, "codecs")]
+    if not codecs:
+        raise OrtcError("codecs is empty")
+    codec = _media_codec(kind, codecs[0])
+    payload_type = _payload_type(codecs[0], "payloadType")
+    rtx_payload_type = _rtx_payload_type(codecs, kind, payload_type)
+    extension_ids = _extension_ids(parameters)
+    mid = _optional_text(parameters, "mid", 16)
+    encodings = _encodings(parameters, mid, extension_ids)
+    if rtx_payload_type is None and any(encoding.rtx_ssrc is not None for encoding in encodings):
+        raise OrtcError("rtx SSRC without an rtx codec")
+    rtcp = parameters.get("rtcp")
+    return ProducerParameters(
+        kind=kind,
+        codec=codec,
+        payload_type=payload_type,
+        rtx_payload_type=rtx_payload_type,
+        clock_rate_hz=CLOCK_RATES_HZ[codec],
+        mid=mid,
+        encodings=encodings,
+        extension_ids=extension_ids,
+        feedback=_feedback(codecs[0], extension_ids),
+        cname=(_optional_text(_object(rtcp, "rtcp"), "cname", 255) or "") if rtcp is not None else "",
+    )
+
+
+def _media_codec(kind: Kind, entry: JsonObject) -> Codec:
+    mime = _text(entry, "mimeType", 64).lower()
+    codec = next((known for known in Codec if known.value.lower() == mime), None)
+    if codec is None or not mime.startswith(f"{kind}/"):
+        raise OrtcError("codec is not forwarded here")
+    if _integer(entry, "clockRate", 1, 1 << 20) != CLOCK_RATES_HZ[codec]:
+        raise OrtcError("clockRate does not fit the codec")
+    if codec is Codec.OPUS and entry.get("channels") != 2:
+        raise OrtcError("opus has two channels on the wire")
+    if codec is Codec.H264 and not _is_forwarded_h264(_object(entry.get("parameters"), "parameters")):
+        raise OrtcError("H264 must be constrained baseline with packetization-mode 1")
+    return codec
+
+
+def _is_forwarded_h264(parameters: JsonObject) -> bool:
+    """Constrained baseline in any of its spellings (RFC 6184 section 8.1, table 5)."""
+    profile = parameters.get("profile-level-id", "42000a")
+    if parameters.get("packetization-mode") not in (1, "1") or not isinstance(profile, str) or len(profile) != 6:
+        return False
+    try:
+        profile_idc, constraints = int(profile[:2], 16), int(profile[2:4], 16)
+        int(profile[4:], 16)
+    except ValueError:
+        return False
+    needed = {0x42: 0x40, 0x4D: 0x80, 0x58: 0xC0}.get(profile_idc)
+    return needed is not None and constraints & needed == needed
+
+
+def _rtx_payload_type(codecs: Sequence[JsonObject], kind: Kind, payload_type: int) -> int | None:
+    for entry in codecs[1:]:
+        if _text(entry, "mimeType", 64).lower() != f"{kind}/rtx":
+            continue
+        if _integer(_object(entry.get("parameters"), "parameters"), "apt", 0, 127) == payload_type:
+            rtx = _payload_type(entry, "payloadType")
+            if rtx == payload_type:
+                raise OrtcError("rtx shares the payload type of its codec")
+            return rtx
+    return None
+
+
+def _payload_type(entry: JsonObject, key: str) -> int:
+    payload_type = _integer(entry, key, 0, 127)
+    if 64 <= payload_type <= 95:
+        raise OrtcError("payload type reads as RTCP")  # RFC 5761 section 4
+    return payload_type
+
+
+def _extension_ids(parameters: JsonObject) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for entry in _list(parameters, "headerExtensions", optional=True):
+        extension = _object(entry, "headerExtensions")
+        uri = _text(extension, "uri", 256)
+        identifier = _integer(extension, "id", 1, 255)
+        if extension.get("encrypt"):
+            raise OrtcError("encrypted header extensions are not read here")
+        if uri not in EXTENSION_IDS:
+            continue
+        if found.get(uri, identifier) != identifier or (uri not in found and identifier in found.values()):
+            raise OrtcError("header extension ids collide")
+        found[uri] = identifier
+    return MappingProxyType(found)
+
+
+def _encodings(parameters: JsonObject, mid: str | None, extension_ids: Mapping[str, int]) -> tuple[Encoding, ...]:
+    entries = _list(parameters, "encodings", optional=True) or [{}]
+    if len(entries) > MAX_ENCODINGS:
+        raise OrtcError("too many encodings")
+    encodings = tuple(_encoding(_object(entry, "encodings")) for entry in entries)
+    ssrcs = [ssrc for encoding in encodings for ssrc in (encoding.ssrc, encoding.rtx_ssrc) if ssrc is not None]
+    rids = [encoding.rid for encoding in encodings if encoding.rid is not None]
+    if len(set(ssrcs)) != len(ssrcs) or len(set(rids)) != len(rids):
+        raise OrtcError("encodings are not distinct")
+    if len(encodings) > 1 and any(encoding.ssrc is None and encoding.rid is None for encoding in encodings):
+        raise OrtcError("an encoding of several has neither ssrc nor rid")
+    # [trap 5] Such packets could never be assigned. By mid alone only a single stream can.
+    if any(encoding.ssrc is None and encoding.rid is not None for encoding in encodings):
+        if RID_URI not in extension_ids:
+            raise OrtcError("rid without its header extension")
+    elif encodings[0].ssrc is None and (mid is None or MID_URI not in extension_ids):
+        raise OrtcError("neither ssrc, rid nor mid tells the packets")
+    return encodings
+
+
+def _encoding(entry: JsonObject) -> Encoding:
+    rtx = entry.get("rtx")
+    ssrc = _optional_integer(entry, "ssrc", 0, 0xFFFF_FFFF)
+    rtx_ssrc = _integer(_object(rtx, "rtx"), "ssrc", 0, 0xFFFF_FFFF) if rtx is not None else None
+    if rtx_ssrc is not None and ssrc is None:
+        raise OrtcError("rtx SSRC without a media SSRC")
+    return Encoding(ssrc=ssrc, rtx_ssrc=rtx_ssrc, rid=_optional_text(entry, "rid", 255))
+
+
+def _feedback(entry: JsonObject, extension_ids: Mapping[str, int]) -> Feedback:
+    offered = _feedback_pairs(entry)
+    return Feedback(
+        # [trap 9] A recycled section lists transport-cc without its extension: then it does not work.
+        transport_cc=("transport-cc", "") in offered and TRANSPORT_CC_URI in extension_ids,
+        remb=("goog-remb", "") in offered,
+        nack=("nack", "") in offered,  # [trap 4] depends on the client's codecOptions for opus
+        pli=("nack", "pli") in offered,
+        fir=("ccm", "fir") in offered,
+    )
+
+
+def _feedback_pairs(entry: JsonObject) -> set[tuple[str, str]]:
+    pairs = set()
+    for item in _list(entry, "rtcpFeedback", optional=True):
+        feedback = _object(item, "rtcpFeedback")
+        pairs.add((_text(feedback, "type", 64), _optional_text(feedback, "parameter", 64) or ""))
+    return pairs
+
+
+# ---------------------------------------------------------------- packets of unknown SSRC
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMatch(Generic[K]):
+    """Which stream a new SSRC is."""
+
+    key: K
+    encoding: int
+    """Index into ``ProducerParameters.encodings``."""
+    rtx: bool
+
+
+def match_stream(
+    producers: Iterable[tuple[K, ProducerParameters]],
+    ssrc: int,
+    payload_type: int,
+    mid: str | None,
+    rid: str | None,
+    repaired_rid: str | None,
+) -> StreamMatch[K] | None:
+    """Assign the first packet of an SSRC to a Producer of its Transport.
+
+    By announced SSRC, else by mid (and rid within it), else by rid and payload type, and that only
+    when a single Producer fits that has no mid extension [traps 8, 9]: all clients name their
+    layers r0, r1, r2.
+
+    Args:
+        producers: the open Producers of the Transport; closed ones must not be in it [trap 10].
+        mid, rid, repaired_rid: what the packet's header extensions say, None when absent.
+
+    Returns:
+        None when nothing fits, or not only one: drop the packet, and send no report about it, so
+        that the client goes on to name mid and rid [trap 6].
+    """
+    candidates = list(producers)
+    for key, parameters in candidates:
+        for index, encoding in enumerate(parameters.encodings):
+            if ssrc == encoding.ssrc and payload_type == parameters.payload_type:
+                return StreamMatch(key, index, False)
+            if ssrc == encoding.rtx_ssrc and payload_type == parameters.rtx_payload_type:
+                return StreamMatch(key, index, True)
+    if mid is not None:
+        fitting = [pair for pair in candidates if pair[1].mid == mid]
+    else:
+        fitting = [pair for pair in candidates if MID_URI not in pair[1].extension_ids]
+    found = [
+        match
+        for key, parameters in fitting
+        if (match := _match_by_rid(key, parameters, payload_type, rid, repaired_rid)) is not None
+        and (mid is not None or parameters.encodings[match.encoding].rid is not None)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _match_by_rid(
+    key: K, parameters: ProducerParameters, payload_type: int, rid: str | None, repaired_rid: str | None
+) -> StreamMatch[K] | None:
+    if payload_type == parameters.payload_type:
+        rtx, name = False, rid
+    elif payload_type == parameters.rtx_payload_type:
+        rtx, name = True, repaired_rid or rid
+    else:
+        return None
+    for index, encoding in enumerate(parameters.encodings):
+        if encoding.ssrc is None and encoding.rid == name:
+            return StreamMatch(key, index, rtx)
+    return None
+
+
+# ---------------------------------------------------------------- viewers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewerCapabilities:
+    """What a client can receive, reduced to what the Router sends."""
+
+    codecs: Mapping[Codec, frozenset[tuple[str, str]]]
+    """Each codec it takes under our payload type, with its feedback pairs (type, parameter)."""
+    rtx: frozenset[Codec]
+    extensions: frozenset[tuple[str, int]]
+    """(URI, id) pairs."""
+
+
+def parse_capabilities(value: object) -> ViewerCapabilities:
+    """Check rtpCapabilities of ``consume``.
+
+    Codecs count by payload type, extensions by URI and id, never by ``kind``: clients list an
+    extension that audio and video share once, with either kind [traps 1, 2].
+
+    Raises:
+        OrtcError: a missing or wrong field. Unknown codecs and extensions are no error.
+    """
+    capabilities = _object(value, "rtpCapabilities")
+    codecs: dict[Codec, frozenset[tuple[str, str]]] = {}
+    rtx: set[Codec] = set()
+    for item in _list(capabilities, "codecs", optional=True):
+        entry = _object(item, "codecs")
+        mime = _text(entry, "mimeType", 64).lower()
+        payload_type = _integer(entry, "preferredPayloadType", 0, 127)
+        for codec in Codec:
+            if mime == codec.value.lower() and payload_type == PAYLOAD_TYPES[codec]:
+                codecs[codec] = frozenset(_feedback_pairs(entry))
+            elif mime == "video/rtx" and payload_type == RTX_PAYLOAD_TYPES.get(codec):
+                rtx.add(codec)
+    extensions = set()
+    for item in _list(capabilities, "headerExtensions", optional=True):
+        entry = _object(item, "headerExtensions")
+        extensions.add((_text(entry, "uri", 256), _integer(entry, "preferredId", 1, 255)))
+    return ViewerCapabilities(codecs=MappingProxyType(codecs), rtx=frozenset(rtx), extensions=frozenset(extensions))
+
+
+def can_consume(producer: ProducerParameters, viewer: ViewerCapabilities) -> bool:
+    """The viewer can decode what this Producer sends."""
+    return producer.codec in viewer.codecs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerParameters:
+    """How one Producer goes to one viewer."""
+
+    rtp_parameters: JsonObject
+    """For mediasoup-client's ``transport.consume``."""
+    payload_type: int
+    rtx_payload_type: int | None
+    """None when the viewer does not take rtx: then NACK is not answered."""
+    extension_ids: Mapping[str, int]
+    """URI to id of what may be put into this viewer's packets."""
+
+
+def consumer_parameters(
+    producer: ProducerParameters, viewer: ViewerCapabilities, ssrc: int, rtx_ssrc: int, mid: str, cname: str
+) -> ConsumerParameters:
+    """Make the parameters of one Consumer.
+
+    Args:
+        ssrc, rtx_ssrc: random, unique in the Transport, not ``PROBATOR_SSRC`` [trap 13].
+        mid: unique in the Transport, never used again: count up, ``consumer_mid`` [trap 11].
+        cname: not empty, or two videos play nothing [trap 12]; one per publisher, for its sound
+            and picture alike, or they are not synchronised [trap 7].
+
+    Raises:
+        OrtcError: the viewer cannot decode it.
+    """
+    assert cname
+    assert mid not in ("", PROBATOR_MID)
+    assert PROBATOR_SSRC not in (ssrc, rtx_ssrc)
+    assert ssrc != rtx_ssrc
+    if not can_consume(producer, viewer):
+        raise OrtcError("the viewer cannot decode this codec")
+    codec = producer.codec
+    rtx_payload_type = RTX_PAYLOAD_TYPES.get(codec) if codec in viewer.rtx else None
+    extension_ids = {
+        uri: EXTENSION_IDS[uri]
+        for uri in SENT_EXTENSIONS[producer.kind]
+        if (uri, EXTENSION_IDS[uri]) in viewer.extensions
+    }
+    encoding: JsonObject = {"ssrc": ssrc}
+    if rtx_payload_type is not None:
+        encoding["rtx"] = {"ssrc": rtx_ssrc}
+    return ConsumerParameters(
+        rtp_parameters={
+            "mid": mid,
+            "codecs": _consumer_codecs(codec, viewer, rtx_payload_type),
+            "headerExtensions": [
+                {"uri": uri, "id": identifier, "encrypt": False, "parameters": {}}
+                for uri, identifier in extension_ids.items()
+            ],
+            "encodings": [encoding],
+            "rtcp": {"cname": cname, "reducedSize": True},
+        },
+        payload_type=PAYLOAD_TYPES[codec],
+        rtx_payload_type=rtx_payload_type,
+        extension_ids=MappingProxyType(extension_ids),
+    )
+
+
+def _consumer_codecs(codec: Codec, viewer: ViewerCapabilities, rtx_payload_type: int | None) -> list[JsonObject]:
+    """First the media codec, under the Router's payload type, or consume() throws [trap 1]."""
+    ours = next(entry for entry in _CAPABILITIES["codecs"] if entry["preferredPayloadType"] == PAYLOAD_TYPES[codec])
+    feedback = [
+        entry
+        for entry in ours["rtcpFeedback"]
+        # No transport-cc towards viewers (REMB is what we read), and no NACK for audio (no rtx to answer it with).
+        if entry["type"] != "transport-cc"
+        and (codec is not Codec.OPUS or entry["type"] != "nack")
+        and (entry["type"], entry["parameter"]) in viewer.codecs[codec]
+    ]
+    media = {
+        "mimeType": codec.value,
+        "payloadType": PAYLOAD_TYPES[codec],
+        "clockRate": CLOCK_RATES_HZ[codec],
+        "parameters": ours["parameters"],
+        "rtcpFeedback": feedback,
+    }
+    if codec is Codec.OPUS:
+        media["channels"] = 2
+    codecs = [media]
+    if rtx_payload_type is not None:
+        codecs.append(
+            {
+                "mimeType": "video/rtx",
+                "payloadType": rtx_payload_type,
+                "clockRate": CLOCK_RATES_HZ[codec],
+                "parameters": {"apt": PAYLOAD_TYPES[codec]},
+                "rtcpFeedback": [],
+            }
+        )
+    return deepcopy(codecs)
+
+
+_CAPABILITIES: Final = router_capabilities()
+
+
+def consumer_mid(counter: int) -> str:
+    """mid of a Transport's n-th Consumer: a plain number, as the client itself would count [trap 11]."""
+    return str(counter)
+
+
+# ---------------------------------------------------------------- transports
+
+
+@dataclass(frozen=True, slots=True)
+class DtlsParameters:
+    """What is needed to start DTLS with a client."""
+
+    our_role: DtlsRole
+    sha256_fingerprint: str
+    """32 upper-case hex pairs, colons between."""
+
+
+def parse_dtls(value: object) -> DtlsParameters:
+    """Check dtlsParameters of ``connect``.
+
+    A client that says "server" must be called by us (pymediasoup's send Transport always [trap
+    17]); "client" and "auto" call us, which is what browsers answer to our "auto" [trap 16].
+
+    Raises:
+        OrtcError: unknown role, or no well-formed sha-256 fingerprint.
+    """
+    parameters = _object(value, "dtlsParameters")
+    role = parameters.get("role", "auto")
+    if role not in ("auto", "client", "server"):
+        raise OrtcError("unknown DTLS role")
+    for item in _list(parameters, "fingerprints"):
+        entry = _object(item, "fingerprints")
+        if _text(entry, "algorithm", 16).lower() == "sha-256":
+            return DtlsParameters("client" if role == "server" else "server", _fingerprint(_text(entry, "value", 95)))
+    raise OrtcError("no sha-256 fingerprint")
+
+
+def _fingerprint(text: str) -> str:
+    pairs = text.upper().split(":")
+    if len(pairs) != 32 or any(len(pair) != 2 or not set(pair) <= set("0123456789ABCDEF") for pair in pairs):
+        raise OrtcError("fingerprint is not 32 hex pairs")
+    return ":".join(pairs)
+
+
+def ice_parameters(ufrag: str, password: str) -> JsonObject:
+    """iceParameters; lite is said, or a receiving client never nominates [trap 18]."""
+    return {"usernameFragment": ufrag, "password": password, "iceLite": True}
+
+
+def ice_candidates(addresses: Sequence[str], port: int) -> list[JsonObject]:
+    """One host candidate per address, the first the most preferred (RFC 8445 section 5.1.2.1).
+
+    ``ip`` is for pymediasoup, ``address`` for newer clients. Firefox never connects to
+    127.0.0.1: give the network card's address too [trap 20].
+
+    Args:
+        addresses: IPv4 or IPv6 literals, not names.
+
+    Raises:
+        ValueError: not an address; our configuration is wrong, not a client.
+    """
+    return [
+        {
+            "foundation": f"host{index}",
+            "priority": 126 << 24 | (65_535 - index) << 8 | 255,
+            "ip": str(ip_address(address)),
+            "address": str(ip_address(address)),
+            "protocol": "udp",
+            "port": port,
+            "type": "host",
+        }
+        for index, address in enumerate(addresses)
+    ]
+
+
+def dtls_parameters(sha256_fingerprint: str) -> JsonObject:
+    """dtlsParameters of ours. The role stays "auto": with "client" Chromium's receiving side fails [trap 16]."""
+    return {"role": "auto", "fingerprints": [{"algorithm": "sha-256", "value": sha256_fingerprint}]}
+
+
+def sctp_parameters() -> JsonObject:
+    """sctpParameters in the words of both clients [trap 24]."""
+    return {
+        "port": 5000,
+        "OS": 1024,
+        "MIS": 1024,
+        "maxMessageSize": MAX_MESSAGE_BYTES,
+        "maxSendMessageSize": MAX_MESSAGE_BYTES,
+        "maxReceiveMessageSize": MAX_MESSAGE_BYTES,
+    }
+
+
+def transport_options(
+    transport: str, ufrag: str, password: str, addresses: Sequence[str], port: int, sha256_fingerprint: str
+) -> JsonObject:
+    """Everything a client needs to make its Transport, with the keys of the control protocol."""
+    return {
+        "id": transport,
+        "ice_parameters": ice_parameters(ufrag, password),
+        "ice_candidates": ice_candidates(addresses, port),
+        "dtls_parameters": dtls_parameters(sha256_fingerprint),
+        "sctp_parameters": sctp_parameters(),
+    }
+
+
+# ---------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, slots=True)
+class SctpStream:
+    """One negotiated data channel; there is no DCEP, so both sides must know this [trap 21]."""
+
+    stream_id: int
+    ordered: bool
+    max_retransmits: int | None
+    max_packet_life_time_ms: int | None
+
+    def parameters(self) -> JsonObject:
+        """sctpStreamParameters for ``consumeData``; limits that are not set are left out."""
+        result: JsonObject = {"streamId": self.stream_id, "ordered": self.ordered}
+        if self.max_retransmits is not None:
+            result["maxRetransmits"] = self.max_retransmits
+        if self.max_packet_life_time_ms is not None:
+            result["maxPacketLifeTime"] = self.max_packet_life_time_ms
+        return result
+
+    def renumbered(self, stream_id: int) -> "SctpStream":
+        """The same reliability on another Transport, whose ids the relay counts from 0 [trap 21]."""
+        return SctpStream(stream_id, self.ordered, self.max_retransmits, self.max_packet_life_time_ms)
+
+
+def parse_sctp_stream(value: object) -> SctpStream:
+    """Check sctpStreamParameters of ``produceData``.
+
+    A limit makes the channel unordered, whatever ``ordered`` says: mediasoup-client refuses to
+    consume an ordered one with a limit, and pymediasoup sends one for maxRetransmits 0 [trap 25].
+
+    Raises:
+        OrtcError: a missing or wrong field, or both limits at once.
+    """
+    parameters = _object(value, "sctpStreamParameters")
+    retransmits = _optional_integer(parameters, "maxRetransmits", 0, 65_535)
+    life_time_ms = _optional_integer(parameters, "maxPacketLifeTime", 0, 65_535)
+    if retransmits is not None and life_time_ms is not None:
+        raise OrtcError("maxRetransmits and maxPacketLifeTime exclude each other")
+    ordered = parameters.get("ordered")
+    if ordered is not None and not isinstance(ordered, bool):
+        raise OrtcError("ordered is not a boolean")
+    return SctpStream(
+        stream_id=_integer(parameters, "streamId", 0, MAX_STREAM_ID),
+        ordered=ordered is not False and retransmits is None and life_time_ms is None,
+        max_retransmits=retransmits,
+        max_packet_life_time_ms=life_time_ms,
+    )
+
+
+# ---------------------------------------------------------------- fields of any JSON
+
+
+def _object(value: object, where: str) -> JsonObject:
+    if not isinstance(value, dict):
+        raise OrtcError(f"{where} is not an object")
+    return value
+
+
+def _list(entry: JsonObject, key: str, *, optional: bool = False) -> list[object]:
+    value = entry.get(key)
+    if value is None and optional:
+        return []
+    if not isinstance(value, list | tuple):
+        raise OrtcError(f"{key} is not a list")
+    if len(value) > MAX_LIST:
+        raise OrtcError(f"{key} is too long")
+    return list(value)
+
+
+def _text(entry: JsonObject, key: str, longest: int) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value or len(value) > longest:
+        raise OrtcError(f"{key} is not a text of 1 to {longest} characters")
+    return value
+
+
+def _optional_text(entry: JsonObject, key: str, longest: int) -> str | None:
+    """None for a missing, null or empty text: clients write all three for "not given"."""
+    return None if entry.get(key) in (None, "") else _text(entry, key, longest)
+
+
+def _integer(entry: JsonObject, key: str, least: int, greatest: int) -> int:
+    value = entry.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON and msgpack of some clients write 5.0
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= greatest:
+        raise OrtcError(f"{key} is not an integer of {least} to {greatest}")
+    return value
+
+
+def _optional_integer(entry: JsonObject, key: str, least: int, greatest: int) -> int | None:
+    return None if entry.get(key) is None else _integer(entry, key, least, greatest)
