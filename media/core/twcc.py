@@ -1,0 +1,240 @@
+"""Transport-wide congestion feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+
+A publisher numbers all packets of its Transport together; `ArrivalRecorder` notes when each came
+and turns that into feedback from which the publisher estimates its uplink. Without any feedback
+Chromium stays near 300 kbit/s.
+
+One feedback covers an unbroken run of numbers from the first that was not reported yet, so a
+packet that is missing at the border is reported as lost once. A packet that comes after that (late
+by reordering) makes the next feedback start with it again; recent arrivals are kept for this.
+
+Arrivals are in microseconds of any steady clock; on the wire they are steps of 250 us from a
+reference in steps of 64 ms. The RTCP header around the body is ``media.core.rtcp``.
+"""
+
+from dataclasses import dataclass
+from struct import Struct, pack
+from typing import Final
+
+from media.core.rtcp import Buffer, MalformedRtcp, build_transport_feedback
+from media.core.serial import HALF_16, MASK_16, add16
+
+TICK_US: Final = 250
+TICKS_PER_REFERENCE: Final = 256
+"""64 ms of ticks."""
+MAX_STATUSES: Final = 1024
+"""Packets in one feedback: 1 s of 10 Mbit/s, and at most 2.1 kB + 14 bytes when every delta is wide."""
+MAX_BODY_BYTES: Final = 1100
+"""Keeps the RTCP packet with its SRTCP trailer inside any path MTU."""
+REORDER_WINDOW: Final = 256
+"""A packet later than this is not reported again."""
+MAX_RECORDED: Final = 8192
+"""Arrivals kept when nobody builds feedback; the oldest are dropped."""
+
+_HEAD: Final = Struct("!HHI")
+_DELTA: Final = Struct("!h")
+_LOST, _SMALL, _LARGE = 0, 1, 2
+
+
+class ArrivalRecorder:
+    """Arrivals of one publishing Transport, waiting to be reported."""
+
+    __slots__ = ("_arrivals", "_count", "_highest", "_oldest_new", "_reported")
+
+    def __init__(self) -> None:
+        self._arrivals: dict[int, int] = {}
+        self._highest = -1
+        self._reported = -1
+        """First number that no feedback has covered."""
+        self._oldest_new = -1
+        self._count = 0
+
+    @property
+    def pending(self) -> bool:
+        """There is something to report."""
+        return self._oldest_new >= 0
+
+    def record(self, seq: int, now_us: int) -> None:
+        """A packet with this transport-wide number came in; a repeated number keeps its first time."""
+        highest = self._highest
+        if highest < 0:
+            number = seq + HALF_16 * 2  # room below for what was overtaken
+            self._reported = number
+        else:
+            number = highest + ((seq - highest + HALF_16) & MASK_16) - HALF_16  # serial.extend16
+        arrivals = self._arrivals
+        if number in arrivals or number < self._reported - REORDER_WINDOW:
+            return
+        arrivals[number] = now_us
+        if number > highest:
+            self._highest = number
+        if self._oldest_new < 0 or number < self._oldest_new:
+            self._oldest_new = number
+        if len(arrivals) > MAX_RECORDED:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        for number in sorted(self._arrivals)[: MAX_RECORDED // 2]:
+            del self._arrivals[number]
+        oldest = min(self._arrivals)
+        self._reported = max(self._reported, oldest)
+        self._oldest_new = max(self._oldest_new, oldest)
+
+    def build(self, sender_ssrc: int, media_ssrc: int) -> list[bytes]:
+        """RTCP packets that report everything pending; empty when nothing is.
+
+        Args:
+            sender_ssrc: ours.
+            media_ssrc: any SSRC of the publisher; only the Transport counts.
+        """
+        if self._oldest_new < 0:
+            return []
+        numbers = sorted(number for number in self._arrivals if number >= min(self._oldest_new, self._reported))
+        if numbers[0] > self._reported and numbers[0] - self._reported < MAX_STATUSES:
+            start = self._reported  # what lies between was lost
+        else:
+            start = numbers[0]
+        packets = []
+        position = 0
+        while position < len(numbers):
+            body, position, start = self._build_one(numbers, position, start)
+            packets.append(build_transport_feedback(sender_ssrc, media_ssrc, body))
+        self._reported = self._highest + 1
+        self._oldest_new = -1
+        for number in [number for number in self._arrivals if number < self._reported - REORDER_WINDOW]:
+            del self._arrivals[number]
+        return packets
+
+    def _build_one(self, numbers: list[int], position: int, start: int) -> tuple[bytes, int, int]:
+        """Body of one feedback from ``start``; ``numbers[position:]`` are the arrivals not in one yet.
+
+        Returns:
+            The body, the position after what it covers, and where the next one starts.
+        """
+        arrivals = self._arrivals
+        ticks = arrivals[numbers[position]] // TICK_US
+        reference = ticks // TICKS_PER_REFERENCE
+        last = reference * TICKS_PER_REFERENCE
+        symbols: list[int] = []
+        deltas = bytearray()
+        following = start
+        while position < len(numbers):
+            number = numbers[position]
+            ticks = arrivals[number] // TICK_US
+            delta = ticks - last
+            lost = number - following
+            if symbols and (
+                not -0x8000 <= delta <= 0x7FFF
+                or len(symbols) + lost >= MAX_STATUSES
+                or len(deltas) + (len(symbols) + lost) // 3 + 12 > MAX_BODY_BYTES
+            ):
+                break
+            symbols.extend([_LOST] * lost)
+            if 0 <= delta <= 0xFF:
+                symbols.append(_SMALL)
+                deltas.append(delta)
+            else:
+                symbols.append(_LARGE)
+                deltas += _DELTA.pack(delta)
+            last = ticks
+            following = number + 1
+            position += 1
+        body = _HEAD.pack(start & MASK_16, len(symbols), (reference & 0xFF_FFFF) << 8 | self._count)
+        self._count = (self._count + 1) & 0xFF
+        body += _build_chunks(symbols) + deltas
+        if position < len(numbers) and numbers[position] - following >= MAX_STATUSES:
+            following = numbers[position]  # too wide a hole to report: the publisher knows it is one
+        return body + bytes(-len(body) & 3), position, following
+
+
+def _build_chunks(symbols: list[int]) -> bytes:
+    """Greedy: a run where 14 or more agree, else 14 one-bit symbols, else 7 two-bit symbols."""
+    chunks = bytearray()
+    position, end = 0, len(symbols)
+    while position < end:
+        symbol = symbols[position]
+        run = 1
+        while position + run < end and run < 0x1FFF and symbols[position + run] == symbol:
+            run += 1
+        if run >= 14 or position + run == end or (run >= 7 and symbol == _LARGE):
+            chunk, taken = symbol << 13 | run, run
+        elif _LARGE not in symbols[position : position + 14]:
+            chunk, taken = _vector(0x8000, symbols[position : position + 14], 1)
+        else:
+            chunk, taken = _vector(0xC000, symbols[position : position + 7], 2)
+        chunks += pack("!H", chunk)
+        position += taken
+    return bytes(chunks)
+
+
+def _vector(head: int, symbols: list[int], bits: int) -> tuple[int, int]:
+    shift = 14
+    for symbol in symbols:
+        shift -= bits
+        head |= symbol << shift
+    return head, len(symbols)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackReport:
+    """One parsed feedback."""
+
+    base_seq: int
+    count: int
+    """Feedback number of the sender, modulo 256: a hole means a lost feedback."""
+    reference_us: int
+    """Signed 24 bits of 64 ms."""
+    arrivals: tuple[tuple[int, int | None], ...]
+    """(transport-wide number, arrival in microseconds on the receiver's clock or None when lost), in order."""
+
+
+def parse_feedback(fci: Buffer) -> FeedbackReport:
+    """Read the body of a transport-wide feedback.
+
+    Raises:
+        MalformedRtcp: cut off, or the reserved symbol; nothing else, whatever the bytes.
+    """
+    if len(fci) < 8:
+        raise MalformedRtcp("feedback header cut off")
+    base, statuses, word = _HEAD.unpack_from(fci)
+    symbols, position = _parse_chunks(fci, statuses)
+    reference = word >> 8
+    if reference & 0x80_0000:
+        reference -= 0x100_0000
+    ticks = reference * TICKS_PER_REFERENCE
+    arrivals: list[tuple[int, int | None]] = []
+    for index, symbol in enumerate(symbols):
+        seq = add16(base, index)
+        if symbol == _LOST:
+            arrivals.append((seq, None))
+            continue
+        width = 1 if symbol == _SMALL else 2
+        if position + width > len(fci):
+            raise MalformedRtcp("delta cut off")
+        ticks += fci[position] if width == 1 else _DELTA.unpack_from(fci, position)[0]
+        position += width
+        arrivals.append((seq, ticks * TICK_US))
+    return FeedbackReport(base, word & 0xFF, reference * TICKS_PER_REFERENCE * TICK_US, tuple(arrivals))
+
+
+def _parse_chunks(fci: Buffer, statuses: int) -> tuple[list[int], int]:
+    """Symbols of all statuses, and the position of the first delta."""
+    symbols: list[int] = []
+    position = 8
+    while len(symbols) < statuses:
+        if position + 2 > len(fci):
+            raise MalformedRtcp("status chunk cut off")
+        chunk = fci[position] << 8 | fci[position + 1]
+        position += 2
+        wanted = statuses - len(symbols)
+        if not chunk & 0x8000:
+            symbols.extend([chunk >> 13] * min(chunk & 0x1FFF, wanted))
+            if not chunk & 0x1FFF:
+                raise MalformedRtcp("run of no packets")
+        elif not chunk & 0x4000:
+            symbols.extend([chunk >> shift & 1 for shift in range(13, -1, -1)][:wanted])
+        else:
+            symbols.extend([chunk >> shift & 3 for shift in range(12, -1, -2)][:wanted])
+    if 3 in symbols:
+        raise MalformedRtcp("reserved symbol")
+    return symbols, position
