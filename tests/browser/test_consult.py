@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from load_tests.chromium import Visitor, wait_until
 from load_tests.demo_process import Demo
-from tests.browser.steps import (
+from load_tests.steps import (
     expect_live_ecg,
     expect_moving_video,
     expect_page,
@@ -24,6 +24,7 @@ from tests.browser.steps import (
     samples_drawn,
     shown_patient,
     sign_in,
+    take_lead,
 )
 
 
@@ -63,10 +64,7 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     expect_live_ecg(walls["ecg"].page)
 
     # A page turn by A is followed everywhere.
-    lead = anna.page.get_by_test_id("btn-lead")
-    if lead.get_attribute("data-leading") != "true":
-        lead.click()
-        expect(lead).to_have_attribute("data-leading", "true")
+    take_lead(anna)
     anna.page.get_by_test_id("record-tab-labs").click()
     for page in (anna.page, bo.page, walls["record"].page):
         expect_page(page, "labs")

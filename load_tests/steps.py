@@ -1,4 +1,4 @@
-"""What people do and see, in the words of the tests."""
+"""What people do and see in a browser, in the words of tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -55,9 +55,17 @@ def audio_energy(page: Page) -> float:
 
 
 def expect_moving_video(page: Page) -> None:
-    """Decoded frames keep growing."""
-    before = frames_decoded(page)
-    wait_until(page, lambda: frames_decoded(page) > before + 20, "twenty more decoded frames")
+    """Decoded frames keep growing; a receiver that was made anew starts counting from zero."""
+    seen, grown = frames_decoded(page), 0
+
+    def moving() -> bool:
+        nonlocal seen, grown
+        now = frames_decoded(page)
+        grown += max(0, now - seen)
+        seen = now
+        return grown > 20
+
+    wait_until(page, moving, "twenty more decoded frames", 30_000)
 
 
 def expect_sound(page: Page) -> None:
@@ -95,3 +103,11 @@ def expect_patient(page: Page, patient: str) -> None:
 def shown_patient(page: Page) -> str:
     """Patient id of the banner."""
     return str(page.get_by_test_id("patient-banner").first.get_attribute("data-patient"))
+
+
+def take_lead(person: Visitor) -> None:
+    """Become the one whom the others follow, unless it is so already."""
+    lead = person.page.get_by_test_id("btn-lead")
+    if lead.get_attribute("data-leading") != "true":
+        lead.click()
+        expect(lead).to_have_attribute("data-leading", "true")
