@@ -19,7 +19,7 @@ from playwright.sync_api import Page, Playwright, sync_playwright
 
 from load_tests.chromium import Visitor, visitor, wait_until
 from load_tests.demo_process import Demo, demo
-from load_tests.figures import emit, median, note, percentile
+from load_tests.figures import Scalar, emit, median, note, percentile
 from load_tests.steps import (
     expect_live_ecg,
     expect_moving_video,
@@ -58,7 +58,7 @@ def joins(person: Visitor) -> None:
         person.page.reload()
         join_from_prejoin(person)
         taken.append(first_frame_ms(person))
-    params = {"joins": JOINS, "loopback": True, "video": "720p30 VP8"}
+    params: dict[str, Scalar] = {"joins": JOINS, "loopback": True, "video": "720p30 VP8"}
     emit("click_to_first_frame_ms_p50", percentile(taken, 50), "ms", params)
     emit("click_to_first_frame_ms_p95", percentile(taken, 95), "ms", params)
 
