@@ -1,6 +1,6 @@
 """Being a child process of the demo: its orders come in on standard input, and its end too.
 
-The first line is the `Admission` as JSON (secrets do not belong on a command
+The first line is the `Assignment` as JSON (secrets do not belong on a command
 line). End of input means that the demo is gone, however it went, so no
 simulator outlives it. Ctrl-C in a terminal reaches every process of the group;
 the demo decides what it means, so a child ignores it and waits to be told.
@@ -15,21 +15,21 @@ from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
 
-from server.demo.client import Admission
+from server.demo.client import Assignment
 from server.exits import Exit
 from server.log import configure_log
 
 
-def main(work: Callable[[Admission], Awaitable[None]]) -> int:
+def main(work: Callable[[Assignment], Awaitable[None]]) -> int:
     """Run ``work`` until the demo says stop; the exit code."""
     configure_log(json=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        admission = Admission.model_validate_json(sys.stdin.readline())
+        assignment = Assignment.model_validate_json(sys.stdin.readline())
     except ValidationError:
         print("This is a part of `consilium demo`, which starts it and tells it where to go.", file=sys.stderr)
         return Exit.SETTINGS
-    asyncio.run(_until_told(work(admission)))
+    asyncio.run(_until_told(work(assignment)))
     return Exit.OK
 
 

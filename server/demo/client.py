@@ -49,7 +49,7 @@ EVENT_LIMIT = 1000
 R = TypeVar("R", bound=Value)
 
 
-class Admission(BaseModel):
+class Assignment(BaseModel):
     """What a simulator needs to find its consult; handed over on standard input, never on a command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,7 +95,7 @@ class Signalling:
         self._socket.on("disconnect", self._on_disconnect)
         self._holes: asyncio.Queue[int] = asyncio.Queue(EVENT_LIMIT)
 
-    async def open(self, admission: Admission) -> m.Joined:
+    async def open(self, assignment: Assignment) -> m.Joined:
         """Buy a token, connect and join.
 
         Raises:
@@ -103,9 +103,9 @@ class Signalling:
             TimeoutError, OSError, aiohttp.ClientError, SocketIOError: it cannot be reached.
         """
         async with asyncio.timeout(ANSWER_S):
-            token = await _token(admission)
+            token = await _token(assignment)
             await self._socket.connect(
-                admission.origin,
+                assignment.origin,
                 transports=["websocket"],
                 auth={"token": token, "protocol": m.PROTOCOL_VERSION},
                 wait_timeout=ANSWER_S,
@@ -194,9 +194,9 @@ class Signalling:
         self.changed.set()
 
 
-async def _token(admission: Admission) -> str:
-    headers = {"Authorization": f"Bearer {admission.secret}", "Origin": admission.origin}
-    url = f"{admission.origin}/api/consults/{admission.consult}/token"
+async def _token(assignment: Assignment) -> str:
+    headers = {"Authorization": f"Bearer {assignment.secret}", "Origin": assignment.origin}
+    url = f"{assignment.origin}/api/consults/{assignment.consult}/token"
     async with aiohttp.ClientSession() as http, http.post(url, json={}, headers=headers) as answer:
         body = await answer.json(content_type=None)
         if answer.status >= 400:
@@ -409,13 +409,13 @@ Performance = Callable[[Signalling, Media], Awaitable[None]]
 """What a simulator does once it stands in the consult; runs until it is cancelled."""
 
 
-async def perform(admission: Admission, performance: Performance) -> None:
+async def perform(assignment: Assignment, performance: Performance) -> None:
     """Stay in the consult and perform, whatever breaks; runs until it is cancelled."""
     pause_s = FIRST_PAUSE_S
     while True:
         started = asyncio.get_running_loop().time()
         try:
-            await _one_session(admission, performance)
+            await _one_session(assignment, performance)
         except EXPECTED as error:
             log.warning("simulator lost the consult", reason=str(error) or type(error).__name__)
         if asyncio.get_running_loop().time() - started > LONGEST_PAUSE_S:
@@ -424,10 +424,10 @@ async def perform(admission: Admission, performance: Performance) -> None:
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _one_session(admission: Admission, performance: Performance) -> None:
+async def _one_session(assignment: Assignment, performance: Performance) -> None:
     signalling = Signalling()
     try:
-        joined = await signalling.open(admission)
+        joined = await signalling.open(assignment)
         log.info("simulator joined", participant=joined.you)
         async with running(signalling.follow()) as follower:
             while not (signalling.lost.is_set() or signalling.ended or follower.done()):

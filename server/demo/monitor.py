@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from media.core.waveform import Flag, FrameWriter, StreamFormat
 from server.demo import child, patients
-from server.demo.client import Admission, DataIn, DataOut, Media, Signalling, perform, running
+from server.demo.client import Assignment, DataIn, DataOut, Media, Signalling, perform, running
 from server.demo.recording import LEADS, Recording, sample_record
 from signaling.core.ids import DataProducerId, PatientId
 from signaling.core.model import WaveformStream
@@ -217,7 +217,7 @@ async def _play(monitor: Monitor, signalling: Signalling, channel: DataOut, cloc
             channel.send(message, room_bytes=FULL_BYTES)
 
 
-async def work(admission: Admission) -> None:
+async def work(assignment: Assignment) -> None:
     """Play the record until cancelled."""
     monitor = Monitor(sample_record(), stream_id=1 + secrets.randbelow(2**32 - 1))
     clock = HubClock()
@@ -233,7 +233,7 @@ async def work(admission: Admission) -> None:
                     if task.done():
                         task.result()
 
-    await perform(admission, performance)
+    await perform(assignment, performance)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from aiortc import MediaStreamTrack
 from av.packet import Packet
 
 from server.demo import child
-from server.demo.client import Admission, Media, Signalling, perform
+from server.demo.client import Assignment, Media, Signalling, perform
 from server.demo.media import AUDIO_RATE_HZ, FPS, OPUS_SAMPLES, MediaLoop, prepare
 from signaling.core.model import MediaSource
 
@@ -79,9 +79,9 @@ def tracks(loop: MediaLoop, start_s: float) -> tuple[LoopTrack, LoopTrack]:
     )
 
 
-async def work(admission: Admission) -> None:
+async def work(assignment: Assignment) -> None:
     """Send the room until cancelled."""
-    loop = await asyncio.to_thread(prepare, Path(admission.media_dir))
+    loop = await asyncio.to_thread(prepare, Path(assignment.media_dir))
 
     async def performance(_: Signalling, media: Media) -> None:
         video, audio = tracks(loop, asyncio.get_running_loop().time())
@@ -89,7 +89,7 @@ async def work(admission: Admission) -> None:
         await media.produce(audio, MediaSource.MICROPHONE, LABEL)
         await asyncio.Event().wait()
 
-    await perform(admission, performance)
+    await perform(assignment, performance)
 
 
 if __name__ == "__main__":
