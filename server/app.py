@@ -38,7 +38,16 @@ log = structlog.get_logger(__name__)
 
 ANCHORS = "audit-anchors.jsonl"
 
-__all__ = ["ANCHORS", "SERVICES", "DemoInfo", "DemoLogin", "build_app", "open_database", "prepare_data_dir"]
+__all__ = [
+    "ANCHORS",
+    "SERVICES",
+    "DemoInfo",
+    "DemoLogin",
+    "build_app",
+    "build_services",
+    "open_database",
+    "prepare_data_dir",
+]
 
 
 def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Application:
@@ -52,7 +61,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     """
     assert demo is None or settings.demo, "sample logins belong to a demo"
     prepare_data_dir(settings.data_dir)
-    services = _services(settings, demo)
+    services = build_services(settings, demo)
     media = WorkerMediaPlane(_worker_settings(settings))
     app = build_web(services, web_root())
     anchors = AnchorFile(settings.data_dir / ANCHORS)
@@ -138,7 +147,12 @@ def _reason(problem: Exception) -> str:
     return str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
 
 
-def _services(settings: Settings, demo: DemoInfo | None) -> Services:
+def build_services(settings: Settings, demo: DemoInfo | None) -> Services:
+    """Everything behind the HTTP API.
+
+    Raises:
+        StartError: the signing key cannot be used.
+    """
     now_ms = server_clock()
     database = Database(settings.database)
     store = SqlConsultStore(database)

@@ -26,7 +26,7 @@ async def consult_cards(session: AsyncSession, ids: Sequence[str], *, with_patie
         .where(ConsultRow.id.in_(ids))
     )
     cards: dict[str, dict[str, Any]] = {}
-    for row, snapshot, room_name, hub_name, partner_name in (await session.execute(query)).tuples():
+    for row, snapshot, room_name, hub_name, partner_name in await session.execute(query):
         state = Consult.model_validate_json(snapshot)
         banners = await consult_banners(session, row.id) if with_patients else []
         cards[row.id] = {
