@@ -77,40 +77,40 @@ export interface Redeemed {
 }
 
 /** A place may be told as its name or as `{id, name}`. */
-const placeName = (value: unknown): string => str(value) || str(obj(value)["name"]);
+const placeName = (value: unknown): string => str(value) || str(obj(value).name);
 
 export function readPerson(value: unknown): Person {
   const o = obj(value);
-  const hospital = obj(o["hospital"]);
+  const hospital = obj(o.hospital);
   return {
-    id: str(o["id"]),
-    name: str(o["name"]),
-    nameLatin: str(o["name_latin"]),
-    role: oneOf(o["role"], ["doctor", "nurse", "admin"], "doctor"),
-    hospital: { id: str(hospital["id"]), name: str(hospital["name"]) },
+    id: str(o.id),
+    name: str(o.name),
+    nameLatin: str(o.name_latin),
+    role: oneOf(o.role, ["doctor", "nurse", "admin"], "doctor"),
+    hospital: { id: str(hospital.id), name: str(hospital.name) },
   };
 }
 
 export function readSession(body: unknown): Session {
   const o = obj(body);
-  if (o["kind"] === "screen") return { kind: "screen" };
-  if (o["kind"] === "guest") {
-    const guest = obj(o["guest"]);
-    return { kind: "guest", name: str(guest["name"]), consult: str(guest["consult"]) };
+  if (o.kind === "screen") return { kind: "screen" };
+  if (o.kind === "guest") {
+    const guest = obj(o.guest);
+    return { kind: "guest", name: str(guest.name), consult: str(guest.consult) };
   }
-  return { kind: "person", person: readPerson(o["person"]) };
+  return { kind: "person", person: readPerson(o.person) };
 }
 
 export function readConfig(body: unknown): Config {
   const o = obj(body);
   return {
-    demo: o["demo"] === true,
-    version: str(o["version"]),
-    demoLogins: objs(o["demo_logins"]).map((login) => ({
-      login: str(login["login"]),
-      password: str(login["password"]),
-      name: str(login["name"]),
-      role: oneOf(login["role"], ["doctor", "nurse", "admin"], "doctor"),
+    demo: o.demo === true,
+    version: str(o.version),
+    demoLogins: objs(o.demo_logins).map((login) => ({
+      login: str(login.login),
+      password: str(login.password),
+      name: str(login.name),
+      role: oneOf(login.role, ["doctor", "nurse", "admin"], "doctor"),
     })),
   };
 }
@@ -118,47 +118,47 @@ export function readConfig(body: unknown): Config {
 export function readConsult(value: unknown): ConsultCard {
   const o = obj(value);
   return {
-    id: str(o["id"]),
-    title: str(o["title"]),
-    status: oneOf(o["status"], ["scheduled", "open", "ended"], "scheduled"),
-    room: placeName(o["room"]),
-    hub: placeName(o["hub"]),
-    partner: placeName(o["partner"]),
-    startsAtMs: num(o["starts_at_ms"]),
-    patients: objs(o["patients"]).flatMap((patient) => readBanner(patient) ?? []),
-    participants: num(o["participants"]) ?? 0,
+    id: str(o.id),
+    title: str(o.title),
+    status: oneOf(o.status, ["scheduled", "open", "ended"], "scheduled"),
+    room: placeName(o.room),
+    hub: placeName(o.hub),
+    partner: placeName(o.partner),
+    startsAtMs: num(o.starts_at_ms),
+    patients: objs(o.patients).flatMap((patient) => readBanner(patient) ?? []),
+    participants: num(o.participants) ?? 0,
   };
 }
 
 export function readConsults(body: unknown): readonly ConsultCard[] {
-  return objs(obj(body)["consults"])
+  return objs(obj(body).consults)
     .map(readConsult)
     .filter((consult) => consult.id !== "");
 }
 
 export function readStations(body: unknown): readonly StationRoom[] {
-  return objs(obj(body)["rooms"]).map((room) => ({
-    id: str(room["id"]),
-    name: str(room["name"]),
-    stations: objs(room["stations"]).map(readStation),
+  return objs(obj(body).rooms).map((room) => ({
+    id: str(room.id),
+    name: str(room.name),
+    stations: objs(room.stations).map(readStation),
   }));
 }
 
 function readStation(o: Obj): Station {
   return {
-    id: str(o["id"]),
-    name: str(o["name"]),
-    consult: strOrNull(o["consult"]),
-    screens: objs(o["screens"]).map((screen) => ({
-      number: num(screen["number"]) ?? 0,
-      role: SCREEN_ROLES.find((role) => role === screen["role"]) ?? null,
-      paired: screen["paired"] === true,
-      online: screen["online"] === true,
+    id: str(o.id),
+    name: str(o.name),
+    consult: strOrNull(o.consult),
+    screens: objs(o.screens).map((screen) => ({
+      number: num(screen.number) ?? 0,
+      role: SCREEN_ROLES.find((role) => role === screen.role) ?? null,
+      paired: screen.paired === true,
+      online: screen.online === true,
     })),
   };
 }
 
 export function readRedeemed(body: unknown): Redeemed {
   const o = obj(body);
-  return { consult: str(o["consult"]), name: str(o["name"]) };
+  return { consult: str(o.consult), name: str(o.name) };
 }

@@ -115,13 +115,13 @@ async function jsonOf(response: Response): Promise<unknown> {
 
 async function refusalOf(response: Response): Promise<ApiError> {
   const body: unknown = await response.json().catch(() => null);
-  const error = obj(obj(body)["error"]);
+  const error = obj(obj(body).error);
   const retryAfter = num(Number(response.headers.get("Retry-After") ?? Number.NaN));
   return new ApiError(
     response.status,
-    str(error["code"]) || `http_${response.status}`,
-    str(error["en"]) || `The server refused the request (${response.status}).`,
-    str(error["zh"]) || `服务器拒绝了请求（${response.status}）。`,
+    str(error.code) || `http_${response.status}`,
+    str(error.en) || `The server refused the request (${response.status}).`,
+    str(error.zh) || `服务器拒绝了请求（${response.status}）。`,
     retryAfter,
   );
 }

@@ -120,7 +120,7 @@ export function useSignIn() {
   const http = useHttp();
   const queries = useQueryClient();
   return useMutation<Person, unknown, Credentials>({
-    mutationFn: (credentials) => http.post("/api/session", credentials, (body) => readPerson(obj(body)["person"])),
+    mutationFn: (credentials) => http.post("/api/session", credentials, (body) => readPerson(obj(body).person)),
     onSuccess: (person) => {
       // What a former person saw must not flash up for the next one.
       queries.removeQueries({ predicate: (query) => query.queryKey[0] !== keys.config[0] });

@@ -4,6 +4,7 @@ export default {
     lead: "Use the account your hospital gave you.",
     login: "Login",
     password: "Password",
+    showPassword: "Show or hide the password",
     submit: "Sign in",
     submitting: "Signing in…",
     missing: "Enter your login and password.",

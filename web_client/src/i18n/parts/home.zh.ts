@@ -7,6 +7,7 @@ const zh: SameKeys<typeof en> = {
     lead: "请使用医院分配给您的账号。",
     login: "账号",
     password: "密码",
+    showPassword: "显示或隐藏密码",
     submit: "登录",
     submitting: "正在登录…",
     missing: "请输入账号和密码。",

@@ -1,0 +1,89 @@
+/** The frame of every signed-in page: where you are, who you are, the way out. */
+import { Button, Menu } from "@mantine/core";
+import { CalendarClock, LogOut, MonitorCog, UserRound } from "lucide-react";
+import type { ReactNode } from "react";
+import { useTranslation } from "react-i18next";
+import { Link, useLocation } from "wouter";
+import type { Person } from "../common/api";
+import { Clock, ColorSchemeSwitch, LanguageSwitch } from "../common/controls";
+import { useSignOut } from "../common/queries";
+import { Wordmark } from "../theme/Brand";
+import styles from "./Shell.module.css";
+
+const PLACES = [
+  { path: "/", label: "home.nav.consults", icon: CalendarClock },
+  { path: "/station", label: "home.nav.stations", icon: MonitorCog },
+] as const;
+
+export function Shell({ person, children }: { person: Person; children: ReactNode }) {
+  const { t } = useTranslation();
+  const [path] = useLocation();
+  return (
+    <div className={styles.shell}>
+      <a className="skip-link" href="#main">
+        {t("common.skipToContent")}
+      </a>
+      <header className={styles.head}>
+        <Link href="/" className={styles.brand} aria-label={t("common.product")}>
+          <Wordmark />
+        </Link>
+        <nav className={styles.nav} aria-label={t("home.nav.label")}>
+          {PLACES.map(({ path: to, label, icon: Icon }) => (
+            <Link key={to} href={to} className={styles.place} aria-current={path === to ? "page" : undefined}>
+              <Icon size={19} aria-hidden="true" />
+              {t(label)}
+            </Link>
+          ))}
+        </nav>
+        <div className={styles.tools}>
+          <span className={styles.wide}>
+            <Clock />
+          </span>
+          <LanguageSwitch compact />
+          <ColorSchemeSwitch />
+          <Account person={person} />
+        </div>
+      </header>
+      <main id="main" tabIndex={-1} className={styles.main}>
+        {children}
+      </main>
+    </div>
+  );
+}
+
+function Account({ person }: { person: Person }) {
+  const { t } = useTranslation();
+  const signOut = useSignOut();
+  return (
+    <Menu position="bottom-end" withinPortal>
+      <Menu.Target>
+        <Button
+          variant="default"
+          size="compact-md"
+          leftSection={<UserRound size={17} aria-hidden="true" />}
+          aria-label={t("home.account.menu", { name: person.name })}
+          data-testid="btn-account"
+        >
+          <span className={styles.wide}>{person.name}</span>
+        </Button>
+      </Menu.Target>
+      <Menu.Dropdown>
+        <div className={styles.who}>
+          <strong>{person.name}</strong>
+          {person.nameLatin !== "" && person.nameLatin !== person.name && <span>{person.nameLatin}</span>}
+          <span className={styles.soft}>
+            {t(`home.role.${person.role}`)} · {person.hospital.name}
+          </span>
+        </div>
+        <Menu.Divider />
+        <Menu.Item
+          leftSection={<LogOut size={16} aria-hidden="true" />}
+          data-testid="btn-sign-out"
+          onClick={() => signOut.mutate()}
+        >
+          {t("home.account.signOut")}
+        </Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
