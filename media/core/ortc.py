@@ -4,8 +4,10 @@ Foreign clients (mediasoup-client, pymediasoup) negotiate with these objects ins
 types and extension ids of everything the relay sends are fixed here, so they can never collide
 between two Consumers of one Transport; what a publisher sends uses the publisher's own numbers.
 
-Choices a browser forces on us cite the trap they avoid by its number in the
-project's ORTC notes, as "[trap 12]". Every ``parse_*`` takes any JSON value and raises `OrtcError`, nothing else.
+A choice that a foreign client forces on us cites the trap it avoids by its number in the
+project's ORTC notes: "[trap 12]". Every ``parse_*`` takes any JSON value and raises `OrtcError`,
+nothing else.
+
 Finding the stream a packet belongs to is `match_stream`; the tables of SSRCs are the caller's.
 """
 

@@ -159,7 +159,7 @@ class ReceiveStream:
         self.payload_bytes = 0
         self._rate_hz = clock_rate_hz
         self._nacks = NackList() if nack else None
-        self._seen = [-1] * WINDOW
+        self._seen: list[int] = []
         self._base = 0
         self._bad_seq = -1
         self._expected_prior = 0
@@ -191,10 +191,12 @@ class ReceiveStream:
         self.received += 1
         slot = number & WINDOW - 1
         if delta <= 0:
-            if self._seen[slot] == number or number < self._base:
+            if self._seen[slot] == number:
                 self.duplicates += 1
                 return STALE
             self._seen[slot] = number
+            if number < self._base:
+                self._base = number  # overtaken by what we took for the first
             self.payload_bytes += size_bytes
             if self._nacks is not None:
                 self._nacks.found(number)
@@ -220,6 +222,7 @@ class ReceiveStream:
         self._base = seq + MASK_16 + 1
         self.highest = self._base - 1
         self._bad_seq = -1
+        self._seen = [-1] * WINDOW
         self.received = self._received_prior = self._expected_prior = 0
 
     def _confirms_restart(self, seq: int) -> bool:

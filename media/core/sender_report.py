@@ -67,11 +67,12 @@ def round_trip_us(now_us: int, lsr: int, dlsr: int) -> int | None:
 class PublisherClock:
     """Publisher's NTP clock minus ours, transit included."""
 
-    __slots__ = ("offset_us",)
+    __slots__ = ("epoch", "offset_us")
 
     def __init__(self) -> None:
-        self.offset_us: int | None = None
-        """None before the first sender report of any stream."""
+        self.offset_us = 0
+        self.epoch = 0
+        """Grows when the clock was set: reports of an earlier epoch mean nothing. 0 before any report."""
 
     def observe(self, source_us: int, now_us: int) -> None:
         """A report written at ``source_us`` (publisher's clock) arrived at ``now_us``.
@@ -79,24 +80,26 @@ class PublisherClock:
         The least delayed arrival is the best estimate, so an earlier one is taken at once and a
         later one only slowly.
         """
-        sample = source_us - now_us
-        if self.offset_us is None or sample > self.offset_us or self.offset_us - sample > STEP_US:
-            self.offset_us = sample
+        change = source_us - now_us - self.offset_us
+        if self.epoch == 0 or abs(change) > STEP_US:
+            self.offset_us += change
+            self.epoch += 1
         else:
-            self.offset_us += (sample - self.offset_us) >> DRIFT_SHIFT
+            self.offset_us += change if change > 0 else change >> DRIFT_SHIFT
 
 
 class SourceTime:
     """Where the RTP timestamps of one incoming SSRC lie in time."""
 
-    __slots__ = ("_clock", "_rate_hz", "_report_source_us", "_report_timestamp", "_seen_timestamp", "_seen_us")
+    __slots__ = ("_clock", "_epoch", "_rate_hz", "_report_timestamp", "_report_us", "_seen_timestamp", "_seen_us")
 
     def __init__(self, clock_rate_hz: int, clock: PublisherClock) -> None:
         self._rate_hz = clock_rate_hz
         self._clock = clock
         self._seen_us = -1
         self._seen_timestamp = 0
-        self._report_source_us: int | None = None
+        self._epoch = -1
+        self._report_us = 0
         self._report_timestamp = 0
 
     def on_packet(self, timestamp: int, now_us: int) -> None:
@@ -109,14 +112,15 @@ class SourceTime:
         """The publisher's own pair; an NTP of 0 means it has no clock (RFC 3550 section 6.4.1)."""
         if ntp == 0:
             return
-        self._report_source_us = us_from_ntp(ntp)
+        self._report_us = us_from_ntp(ntp)
         self._report_timestamp = timestamp
-        self._clock.observe(self._report_source_us, now_us)
+        self._clock.observe(self._report_us, now_us)
+        self._epoch = self._clock.epoch
 
     def timestamp_at(self, now_us: int) -> int | None:
         """RTP timestamp of this moment; None before the first packet or report."""
-        if self._report_source_us is not None and self._clock.offset_us is not None:
-            elapsed_us = now_us + self._clock.offset_us - self._report_source_us
+        if self._epoch == self._clock.epoch:
+            elapsed_us = now_us + self._clock.offset_us - self._report_us
             return (self._report_timestamp + elapsed_us * self._rate_hz // 1_000_000) & MASK_32
         if self._seen_us < 0:
             return None
@@ -124,9 +128,9 @@ class SourceTime:
 
     def time_of(self, timestamp: int) -> int | None:
         """Server clock time in microseconds of a timestamp within half the 32-bit circle; None before anything came."""
-        if self._report_source_us is not None and self._clock.offset_us is not None:
+        if self._epoch == self._clock.epoch:
             ticks = diff32(timestamp, self._report_timestamp)
-            return self._report_source_us - self._clock.offset_us + ticks * 1_000_000 // self._rate_hz
+            return self._report_us - self._clock.offset_us + ticks * 1_000_000 // self._rate_hz
         if self._seen_us < 0:
             return None
         return self._seen_us + diff32(timestamp, self._seen_timestamp) * 1_000_000 // self._rate_hz

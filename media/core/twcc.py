@@ -23,7 +23,7 @@ TICK_US: Final = 250
 TICKS_PER_REFERENCE: Final = 256
 """64 ms of ticks."""
 MAX_STATUSES: Final = 1024
-"""Packets in one feedback: 1 s of 10 Mbit/s, and at most 2.1 kB + 14 bytes when every delta is wide."""
+"""Packets in one feedback, missing ones included; a wider hole is left out."""
 MAX_BODY_BYTES: Final = 1100
 """Keeps the RTCP packet with its SRTCP trailer inside any path MTU."""
 REORDER_WINDOW: Final = 256
