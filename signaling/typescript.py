@@ -24,7 +24,8 @@ from pydantic.json_schema import models_json_schema
 
 from signaling.core import messages
 from signaling.core.errors import ErrorCode
-from signaling.core.messages import PROTOCOL_VERSION, RESULTS, Ack, Command, Done, RefusalBody, Value
+from signaling.core.messages import PROTOCOL_VERSION, RESULTS, Ack, Command, Done, RefusalBody
+from signaling.core.model import Value
 
 SCHEMA_PATH = Path(__file__).with_name("protocol.schema.json")
 

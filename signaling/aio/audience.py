@@ -1,0 +1,84 @@
+"""The sessions of one consult on this node, and the state they have been told.
+
+``state`` is the fold of every event delivered so far: what a command is decided
+against (compare-and-set finds out when another node was faster), what a beat
+vouches for, and what a newcomer gets as its snapshot.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+from signaling.core.admission import Admission
+from signaling.core.fold import apply
+from signaling.core.frames import encode_event
+from signaling.core.ids import ParticipantId, TransportId
+from signaling.core.messages import AnyEvent, AnySignal
+from signaling.core.model import Consult
+from signaling.core.signals import key_of
+
+
+class Peer(Protocol):
+    """A session, as far as the consult is concerned."""
+
+    admission: Admission
+
+    def deliver(self, frame: bytes, key: str | None = None) -> None:
+        """Send without waiting; with ``key``, a signal."""
+
+    def hold_events(self) -> None:
+        """Keep events back until the running command is answered."""
+
+    def goodbye(self, reason: str) -> None:
+        """Say why, then close."""
+
+
+class Audience:
+    """One consult on this node."""
+
+    def __init__(self, state: Consult) -> None:
+        self.state = state
+        self.lock = asyncio.Lock()
+        """Held from decision to delivery, so that events leave in revision order."""
+        self.peers: dict[ParticipantId, Peer] = {}
+        self.graces: dict[ParticipantId, asyncio.TimerHandle] = {}
+        self.silent_transports: dict[ParticipantId, set[TransportId]] = {}
+        self.arrivals = 0
+        """Joins under way."""
+
+    def tell(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
+        """Fold events that are new here and pass them on; returns those."""
+        told: list[AnyEvent] = []
+        for event in events:
+            if event.revision <= self.state.revision:
+                continue
+            self.state = apply(self.state, event)
+            frame = encode_event("event", event.model_dump(mode="json"))
+            for peer in list(self.peers.values()):
+                peer.deliver(frame)
+            told.append(event)
+        return told
+
+    def signal(self, signal: AnySignal, skip: Peer | None = None) -> None:
+        """Pass a signal to everyone but ``skip``."""
+        frame = encode_event("signal", signal.model_dump(mode="json"))
+        for peer in self.peers.values():
+            if peer is not skip:
+                peer.deliver(frame, key_of(signal))
+
+    def stop_grace(self, participant: ParticipantId) -> None:
+        """The participant is back, or gone for good."""
+        timer = self.graces.pop(participant, None)
+        if timer is not None:
+            timer.cancel()
+
+    def forget(self, participant: ParticipantId) -> None:
+        """Drop everything kept about one participant."""
+        self.stop_grace(participant)
+        self.peers.pop(participant, None)
+        self.silent_transports.pop(participant, None)
+
+    @property
+    def deserted(self) -> bool:
+        """Nobody is here, on the way or may come back."""
+        return not (self.peers or self.graces or self.arrivals or self.state.participants)

@@ -1,0 +1,396 @@
+"""Sockets: the only importer of python-socketio.
+
+python-socketio keeps the connections (handshake, ping, close); everything a
+client sends passes `decode_frame` before its dispatcher, which would run the
+reserved events at a client's request, run one client's handlers side by side and
+log a traceback per malformed frame. Commands never reach its dispatcher: they go
+to the session's inbox, and answers and events leave through the session's
+outbox in one order.
+
+What is relied on without being documented, each held by a test against a real
+server in ``tests/integration/signaling``: ``eio.handlers`` (to wrap the three engine
+events), ``eio.sockets[...].queue`` (to know when the writer has room) and
+``eio._async["websocket"]`` (to see text frames before the engine parses them).
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import socketio
+from aiohttp import web
+from engineio.async_drivers.aiohttp import WebSocket
+from pydantic import Field, ValidationError
+from socketio.exceptions import ConnectionRefusedError as SocketRefused
+from socketio.packet import Packet
+
+from signaling.aio.service import ConsultService
+from signaling.aio.session import Session, SessionLimits
+from signaling.core import frames
+from signaling.core.admission import Admission
+from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.messages import PROTOCOL_VERSION, RefusalBody
+from signaling.core.model import Value
+
+log = logging.getLogger(__name__)
+
+VerifyToken = Callable[[str], Awaitable[Admission]]
+
+_CONNECTION = "consilium.connection"
+"""Key of our connection in python-engineio's environ."""
+
+_PONG, _CLOSE = "3", "1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatewaySettings:
+    """Times and limits of sockets."""
+
+    path: str = "/socket.io/"
+    ping_interval_s: float = 5.0
+    ping_timeout_s: float = 5.0
+    """With the interval, a dead wall display is noticed within 10 s (ARCHITECTURE section 8)."""
+    handshake_s: float = 5.0
+    """A socket that has shown no valid token by then is closed."""
+    verify_timeout_s: float = 5.0
+    goodbye_s: float = 2.0
+    """How long a goodbye may take to leave before the connection is cut."""
+    malformed_limit: int = 5
+    too_busy_pause_s: float = 0.02
+    """Pause in reading per command refused as too_busy: a flood is slowed by its own TCP window."""
+    session: SessionLimits = field(default_factory=SessionLimits)
+
+
+class Hello(Value):
+    """The ``auth`` of a connect. [SE7]"""
+
+    token: str = Field(min_length=1, max_length=4096)
+    protocol: int
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """One WebSocket."""
+
+    eio_sid: str
+    request: web.Request
+    deadline: asyncio.TimerHandle
+    sid: str = ""
+    greeted: bool = False
+    """A connect was sent; there is only one."""
+    malformed: int = 0
+    session: Session | None = None
+    closer: "asyncio.Task[None] | None" = None
+
+
+class _MsgPackPacket(Packet):  # type: ignore[misc] # python-socketio has no types
+    """python-socketio's own packets (connect answers, disconnects) in our encoding."""
+
+    uses_binary_events = False
+
+    def encode(self) -> bytes:
+        return frames.encode_frame(frames.Frame(self.packet_type, self.data, self.id))
+
+    def decode(self, encoded_packet: object) -> int:
+        frame = frames.decode_frame(encoded_packet)
+        self.packet_type, self.data, self.id, self.namespace = frame.type, frame.data, frame.id, "/"
+        return 0
+
+
+class SignalingGateway:
+    """The signalling socket of one server.
+
+    Args:
+        verify_token: admits or raises ``Refusal``; a token is good for one connect.
+        origins: public origins of pages that may connect, or a function that knows them.
+            Programs send no Origin and are let through: they still need a token.
+    """
+
+    def __init__(
+        self,
+        service: ConsultService,
+        verify_token: VerifyToken,
+        origins: Collection[str] | Callable[[str], bool],
+        settings: GatewaySettings = GatewaySettings(),
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        """``malformed_frames``, ``refused_connects``, ``too_busy``, ``goodbye_<reason>``; only ever grow."""
+        self._service = service
+        self._verify_token = verify_token
+        self._origins = origins if callable(origins) else frozenset(origins).__contains__
+        self._settings = settings
+        self._connections: dict[str, _Connection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._sio = self._build_server()
+        self._sio.on("connect", self._greet)
+        engine = self._sio.eio
+        self._dispatch = engine.handlers["message"]
+        self._engine_opened = engine.handlers["connect"]
+        self._engine_closed = engine.handlers["disconnect"]
+        engine.on("connect", self._opened)
+        engine.on("message", self._received)
+        engine.on("disconnect", self._closed)
+        engine._async = {**engine._async, "websocket": self._websocket}
+
+    def _build_server(self) -> Any:
+        quiet = logging.getLogger("signaling.socketio")
+        quiet.setLevel(logging.WARNING)  # below that it logs every packet, tokens included
+        return socketio.AsyncServer(
+            async_mode="aiohttp",
+            serializer=_MsgPackPacket,
+            transports=["websocket"],
+            cors_allowed_origins=self._is_allowed_origin,
+            always_connect=False,
+            max_http_buffer_size=frames.MAX_FRAME_BYTES,
+            ping_interval=self._settings.ping_interval_s,
+            ping_timeout=self._settings.ping_timeout_s,
+            logger=quiet,
+            engineio_logger=quiet,
+        )
+
+    # ------------------------------------------------------------ life
+
+    @property
+    def sessions(self) -> int:
+        """Sockets that have been admitted."""
+        return sum(connection.session is not None for connection in self._connections.values())
+
+    def attach(self, app: web.Application) -> None:
+        """Serve on the application's router. Only GET: there is no long polling."""
+        app.router.add_get(self._settings.path, self._sio.handle_request)
+
+    async def start(self) -> None:
+        """Start the service behind it."""
+        await self._service.start()
+
+    async def stop(self) -> None:
+        """Say goodbye to everyone, then end the service; idempotent. [SE9]"""
+        self._stopping = True
+        for connection in list(self._connections.values()):
+            if connection.session is not None:
+                connection.session.goodbye("server_stopping")
+            else:
+                self._cut(connection)
+        closers = [c.closer for c in self._connections.values() if c.closer is not None]
+        if closers:
+            await asyncio.wait(closers, timeout=2 * self._settings.goodbye_s)
+        while self._connections:
+            _, connection = self._connections.popitem()
+            self._cut(connection)
+            await self._drop(connection)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=self._settings.goodbye_s)
+        await self._service.stop()
+        await self._sio.shutdown()
+
+    # ------------------------------------------------------------ connect
+
+    def _is_allowed_origin(self, origin: str | None, environ: object) -> bool:
+        """The Origin header against our own list; never the Host or X-Forwarded-* that anyone can send. [SE7]"""
+        return origin is not None and self._origins(origin)
+
+    def _websocket(self, handler: Any, server: Any) -> "_GuardedWebSocket":
+        return _GuardedWebSocket(handler, server, self._text_frame)
+
+    async def _opened(self, eio_sid: str, environ: dict[str, Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        connection = _Connection(
+            eio_sid,
+            environ["aiohttp.request"],
+            loop.call_later(self._settings.handshake_s, lambda: self._cut_stranger(eio_sid)),
+        )
+        environ[_CONNECTION] = connection
+        self._connections[eio_sid] = connection
+        return await self._engine_opened(eio_sid, environ)
+
+    async def _greet(self, sid: str, environ: dict[str, Any], auth: object) -> None:
+        """python-socketio's connect handler: admit or refuse. [SE7]"""
+        connection: _Connection = environ[_CONNECTION]
+        try:
+            admission = await self._admit(auth)
+        except Refusal as refusal:
+            self.counters["refused_connects"] += 1
+            connection.deadline.cancel()
+            loop = asyncio.get_running_loop()
+            # The answer leaves first; the client has no business here after it.
+            connection.deadline = loop.call_later(1.0, lambda: self._cut_stranger(connection.eio_sid))
+            body = RefusalBody(code=refusal.code.value, en=refusal.en, zh=refusal.zh)
+            raise SocketRefused(refusal.code.value, body.model_dump()) from None
+        connection.deadline.cancel()
+        connection.sid = sid
+        connection.session = self._new_session(connection, admission)
+        connection.session.start()
+        connection.closer = self._spawn(self._close_when_finished(connection, connection.session))
+
+    async def _admit(self, auth: object) -> Admission:
+        try:
+            hello = Hello.model_validate(auth)
+        except ValidationError:
+            raise Refusal(ErrorCode.TOKEN_INVALID) from None
+        if hello.protocol != PROTOCOL_VERSION:
+            raise Refusal(ErrorCode.PROTOCOL_VERSION)
+        if self._stopping:
+            raise Refusal(ErrorCode.TOO_BUSY)
+        try:
+            async with asyncio.timeout(self._settings.verify_timeout_s):
+                return await self._verify_token(hello.token)
+        except Refusal:
+            raise
+        except Exception:  # a bug in the check must not let anyone in, nor leave the client without an answer
+            log.exception("token check failed")
+            raise Refusal(ErrorCode.INTERNAL) from None
+
+    def _new_session(self, connection: _Connection, admission: Admission) -> Session:
+        async def send(frame: bytes) -> None:
+            await self._send(connection.eio_sid, frame)
+
+        now_s = asyncio.get_running_loop().time
+        return Session(admission, send, self._service.execute, now_s, self._settings.session)
+
+    # ------------------------------------------------------------ traffic
+
+    async def _received(self, eio_sid: str, data: object) -> None:
+        """Every message of every socket, in the order of each; the engine reads on when this returns."""
+        connection = self._connections.get(eio_sid)
+        if connection is None or connection.malformed > self._settings.malformed_limit:
+            return
+        try:
+            frame = frames.decode_frame(data)
+            if (frame.type == frames.CONNECT) == connection.greeted:
+                raise frames.MalformedFrame("connect comes first, and once")
+        except frames.MalformedFrame:
+            self._count_malformed(connection)
+            return
+        if frame.type == frames.EVENT:
+            await self._command(connection, frame)
+        else:
+            connection.greeted = True
+            await self._dispatch(eio_sid, data)
+            if frame.type == frames.DISCONNECT:
+                self._hang_up(connection)
+
+    async def _command(self, connection: _Connection, frame: frames.Frame) -> None:
+        if connection.session is None or connection.session.goodbye_reason is not None:
+            return
+        assert frame.id is not None
+        if not connection.session.receive(frame.id, frame.data[1]):
+            self.counters["too_busy"] += 1
+            await asyncio.sleep(self._settings.too_busy_pause_s)
+
+    def _text_frame(self, environ: dict[str, Any], text: str) -> bool:
+        """Of engine.io's text frames a client may send pong and close; whether to go on. [WF4]"""
+        connection: _Connection | None = environ.get(_CONNECTION)
+        if connection is None:
+            return False
+        self._count_malformed(connection)
+        return connection.malformed <= self._settings.malformed_limit
+
+    def _count_malformed(self, connection: _Connection) -> None:
+        """One counter, no log line per frame; the limit ends the connection. [WF3]"""
+        self.counters["malformed_frames"] += 1
+        connection.malformed += 1
+        if connection.malformed == self._settings.malformed_limit:
+            if connection.session is not None:
+                connection.session.goodbye("malformed")
+            else:
+                self._cut(connection)
+
+    async def _send(self, eio_sid: str, frame: bytes) -> None:
+        """Put a frame on the wire; returns when the writer has taken it.
+
+        python-engineio's own queue has no bound: waiting for it here is what
+        makes the session's outbox the only place where frames pile up.
+        """
+        await self._sio.eio.send(eio_sid, frame)
+        await self._written(eio_sid)
+
+    async def _written(self, eio_sid: str) -> None:
+        socket = self._sio.eio.sockets.get(eio_sid)
+        if socket is not None:
+            await socket.queue.join()
+
+    # ------------------------------------------------------------ close
+
+    async def _close_when_finished(self, connection: _Connection, session: Session) -> None:
+        """After a goodbye: flush, disconnect, close; cut when the peer does not read."""
+        await session.finished.wait()
+        self.counters[f"goodbye_{session.goodbye_reason}"] += 1
+        await session.flushed(self._settings.goodbye_s)
+        try:
+            async with asyncio.timeout(self._settings.goodbye_s):
+                await self._sio.disconnect(connection.sid)
+                await self._written(connection.eio_sid)
+        except TimeoutError:
+            self.counters["cut"] += 1
+        self._hang_up(connection)
+
+    def _hang_up(self, connection: _Connection) -> None:
+        """Close the TCP connection once what was written has left, and soon in any case."""
+        transport = connection.request.transport
+        if transport is not None:
+            transport.close()
+            asyncio.get_running_loop().call_later(self._settings.goodbye_s, transport.abort)
+
+    def _cut(self, connection: _Connection) -> None:
+        transport = connection.request.transport
+        if transport is not None:
+            transport.abort()
+
+    def _cut_stranger(self, eio_sid: str) -> None:
+        connection = self._connections.get(eio_sid)
+        if connection is not None and connection.session is None:
+            self._cut(connection)
+
+    async def _closed(self, eio_sid: str, reason: str) -> None:
+        """The engine has lost the socket, for whatever reason."""
+        connection = self._connections.pop(eio_sid, None)
+        await self._engine_closed(eio_sid, reason)
+        if connection is not None:
+            connection.deadline.cancel()
+            self._spawn(self._drop(connection))
+
+    async def _drop(self, connection: _Connection) -> None:
+        session = connection.session
+        if session is None:
+            return
+        if connection.closer is not None and not session.finished.is_set():
+            connection.closer.cancel()
+        await session.stop()
+        if not self._stopping:
+            await self._service.detach(session)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("connection task failed", exc_info=error)
+
+
+class _GuardedWebSocket(WebSocket):  # type: ignore[misc] # python-engineio has no types
+    """The engine's WebSocket, less the text frames that its parser answers with tracebacks or replies of its own."""
+
+    def __init__(self, handler: Any, server: Any, on_text: Callable[[dict[str, Any], str], bool]) -> None:
+        super().__init__(handler, server)
+        self._on_text = on_text
+
+    async def wait(self) -> bytes | str:
+        """The next frame for the engine: binary, pong or close.
+
+        Raises:
+            OSError: the connection is to be given up; the engine closes it quietly.
+        """
+        while True:
+            data = await super().wait()
+            if data and (isinstance(data, bytes) or data in (_PONG, _CLOSE)):
+                return data  # type: ignore[no-any-return] # bytes or str by the condition
+            if not self._on_text(self.environ, str(data)):
+                raise OSError("too many malformed frames")

@@ -1,0 +1,90 @@
+"""Store and bus in this process's memory: for one node without a database, and for tests."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from signaling.core.ids import ConsultId, ParticipantId, PatientId
+from signaling.core.messages import AnyEvent
+from signaling.core.model import Consult, PatientBanner
+from signaling.core.ports import Conflict
+
+
+class MemoryStore:
+    """`signaling.core.ports.ConsultStore`."""
+
+    def __init__(self) -> None:
+        self._consults: dict[ConsultId, Consult] = {}
+        self._events: dict[ConsultId, list[AnyEvent]] = {}
+        self._patients: dict[ConsultId, dict[PatientId, PatientBanner]] = {}
+
+    def add(self, consult: Consult, patients: Iterable[PatientBanner] = ()) -> None:
+        """Make a consult exist."""
+        self._consults[consult.id] = consult
+        self._events[consult.id] = []
+        self._patients[consult.id] = {patient.id: patient for patient in patients}
+
+    async def load(self, consult: ConsultId) -> Consult | None:
+        """Present snapshot, or None when there is no such consult."""
+        return self._consults.get(consult)
+
+    async def commit(
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+    ) -> None:
+        """Store ``after`` and append ``events``.
+
+        Raises:
+            Conflict: the stored revision is no longer ``before.revision``.
+        """
+        stored = self._consults.get(before.id)
+        if stored is None or stored.revision != before.revision:
+            raise Conflict
+        self._consults[before.id] = after
+        self._events[before.id].extend(events)
+
+    async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
+        """Events after ``revision``, oldest first; None when there are more than ``limit``."""
+        missed = [event for event in self._events.get(consult, ()) if event.revision > revision]
+        return None if len(missed) > limit else missed
+
+    async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
+        """Banner of a patient who belongs to the consult, else None."""
+        return self._patients.get(consult, {}).get(patient)
+
+
+class MemoryBus:
+    """`signaling.core.ports.EventBus` for one process; a slow listener makes hints wait, not commits."""
+
+    def __init__(self, limit: int = 1_000) -> None:
+        self._listeners: list[Callable[[ConsultId, int], Awaitable[None]]] = []
+        self._hints: asyncio.Queue[tuple[ConsultId, int]] = asyncio.Queue(limit)
+        self._task: asyncio.Task[None] | None = None
+        self.lost_hints = 0
+
+    async def publish(self, consult: ConsultId, revision: int) -> None:
+        """Tell every listener; the hint is dropped and counted when too many are waiting."""
+        try:
+            self._hints.put_nowait((consult, revision))
+        except asyncio.QueueFull:
+            self.lost_hints += 1
+
+    def listen(self, listener: Callable[[ConsultId, int], Awaitable[None]]) -> None:
+        """Call ``listener`` for each hint."""
+        self._listeners.append(listener)
+
+    async def start(self) -> None:
+        """Begin to deliver."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop delivering; idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            consult, revision = await self._hints.get()
+            for listener in self._listeners:
+                await listener(consult, revision)

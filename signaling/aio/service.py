@@ -1,0 +1,510 @@
+"""Commands carried out: decide, commit, tell.
+
+    policy and rules -> media plane, where the command needs it -> commit against
+    the revision -> events to the local sessions in revision order -> hint to the
+    other nodes
+
+The store is the truth and the bus a hint: hints may be lost, so each beat
+first asks the store for what this node has not seen. A beat therefore vouches for
+the state, and when the store cannot be reached no beat is sent and the clinical
+views blank themselves (W19).
+
+One lock per consult orders what this node does; compare-and-set orders it
+against other nodes. Media calls are made outside the lock: they may take long.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from signaling.aio.audience import Audience, Peer
+from signaling.aio.media_calls import MediaCalls
+from signaling.core import occurrences
+from signaling.core.admission import Admission
+from signaling.core.consult import Known, as_admitted, closed_sources, handle
+from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.fold import apply
+from signaling.core.ids import ConsultId, ParticipantId, ProducerId, TransportId
+from signaling.core.messages import (
+    ActiveSpeaker,
+    AnyCommand,
+    AnyEvent,
+    Beat,
+    ConsultEnded,
+    Done,
+    Join,
+    Joined,
+    MediaCommand,
+    MediaReset,
+    MediaResult,
+    OpenContext,
+    ParticipantLeft,
+    Point,
+    ProduceData,
+    Scroll,
+    Sync,
+    SyncResult,
+    TransportOptions,
+)
+from signaling.core.model import Connection, Consult, PatientBanner, Value
+from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane
+from signaling.core.signals import signal_of
+
+log = logging.getLogger(__name__)
+
+Decide = Callable[[Consult], list[AnyEvent]]
+
+_PLAIN = frozenset(
+    {
+        "leave",
+        "end_consult",
+        "open_context",
+        "close_context",
+        "confirm_context",
+        "turn_page",
+        "take_lead",
+        "hand_lead",
+    }
+)
+"""Commands that the state alone answers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceSettings:
+    """Times and limits of the consult service."""
+
+    grace_s: float = 60.0
+    """How long a participant without a socket stays one (ARCHITECTURE section 8)."""
+    beat_s: float = 2.0
+    """A clinical view blanks after 5 s: one beat may be lost."""
+    commit_tries: int = 3
+    catch_up_events: int = 200
+    """What more than this was missed is replaced by a snapshot."""
+    media_timeout_s: float = 10.0
+    store_timeout_s: float = 5.0
+    retry_s: float = 1.0
+    """Pause before what must be stored is tried again."""
+    sole_node: bool = True
+    """No other node serves these consults: whoever has no socket here has none. [SE8]"""
+
+
+class ConsultService:
+    """Everything that happens in consults on this node; the media plane's listener.
+
+    Args:
+        now_ms: wall clock, milliseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: ConsultStore,
+        bus: EventBus,
+        media: MediaPlane,
+        now_ms: Callable[[], int],
+        settings: ServiceSettings = ServiceSettings(),
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._media = MediaCalls(media, settings.media_timeout_s)
+        self._now_ms = now_ms
+        self._settings = settings
+        self._audiences: dict[ConsultId, Audience] = {}
+        self._opening: dict[ConsultId, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._beats: asyncio.Task[None] | None = None
+        bus.listen(self._hinted)
+        media.listen(self)
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Listen to the other nodes and begin to beat."""
+        await self._bus.start()
+        self._beats = asyncio.create_task(self._beat_forever())
+
+    async def stop(self) -> None:
+        """End every task and timer; idempotent. Participants stay: they may come back to the next process."""
+        tasks = [*self._tasks, *([self._beats] if self._beats else [])]
+        for audience in self._audiences.values():
+            for participant in list(audience.graces):
+                audience.stop_grace(participant)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._beats = None
+        self._audiences.clear()
+        await self._bus.stop()
+
+    # ------------------------------------------------------------ commands
+
+    async def execute(self, peer: Peer, command: AnyCommand) -> Value:
+        """Carry out one command of one session.
+
+        Raises:
+            Refusal: declined; nothing happened.
+        """
+        if isinstance(command, Join):
+            return await self._join(peer)
+        command = as_admitted(peer.admission, command)
+        audience = self._audience_of(peer)
+        if isinstance(command, Sync):
+            return await self._sync(audience, peer.admission, command)
+        if isinstance(command, Scroll | Point):
+            handle(audience.state, peer.admission, command, self._now_ms())
+            audience.signal(signal_of(peer.admission, command), skip=peer)
+            return Done()
+        if command.type in _PLAIN:
+            return await self._plain(audience, peer.admission, command)
+        return await self._with_media(audience, peer.admission, command)  # type: ignore[arg-type] # the rest is MediaCommand
+
+    async def detach(self, peer: Peer) -> None:
+        """A session's socket is gone. The participant may come back within the grace time. [SE3] [SE4]"""
+        audience = self._audiences.get(peer.admission.consult)
+        who = peer.admission.participant
+        if audience is None or audience.peers.get(who) is not peer:
+            return
+        del audience.peers[who]
+        self._start_grace(audience, who)
+        await self._insist(audience, lambda state: self._absent(audience, who, state, occurrences.socket_lost))
+
+    async def _join(self, peer: Peer) -> Joined:
+        """[CO1] [CO2] [SE5]"""
+        actor = peer.admission
+        audience = await self._open(actor.consult)
+        audience.arrivals += 1
+        try:
+            if audience.peers.get(actor.participant) is peer:
+                raise Refusal(ErrorCode.ALREADY_JOINED)
+            handle(audience.state, actor, Join(), self._now_ms())
+            capabilities = await self._media.capabilities(actor.consult)
+            snapshot = await self._change(
+                audience,
+                actor.participant,
+                lambda state: self._entering(audience, state, actor),
+                committed=lambda: self._admit(audience, peer),
+            )
+        finally:
+            audience.arrivals -= 1
+            self._desert_if_empty(audience)
+        return Joined(
+            you=actor.participant,
+            snapshot=snapshot,
+            router_rtp_capabilities=capabilities,
+            server_time_ms=self._now_ms(),
+        )
+
+    def _entering(self, audience: Audience, state: Consult, actor: Admission) -> list[AnyEvent]:
+        """A page that takes over from another one has shown nothing yet: it starts as one that was away. [SE5]"""
+        replaced = actor.participant in audience.peers
+        away = occurrences.socket_lost(state, actor.participant, self._now_ms()) if replaced else []
+        back = handle(reduce(apply, away, state), actor, Join(), self._now_ms())
+        return [*away, *back]
+
+    def _admit(self, audience: Audience, peer: Peer) -> None:
+        who = peer.admission.participant
+        older = audience.peers.get(who)
+        if older is not None:
+            older.goodbye("replaced")
+        peer.hold_events()
+        audience.peers[who] = peer
+        audience.stop_grace(who)
+
+    async def _sync(self, audience: Audience, actor: Admission, command: Sync) -> SyncResult:
+        """[CO4]"""
+        handle(audience.state, actor, command, self._now_ms())
+        if command.since > audience.state.revision:
+            return SyncResult(snapshot=audience.state)
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            events = await self._store.events_since(actor.consult, command.since, self._settings.catch_up_events)
+        if events is None:
+            return SyncResult(snapshot=audience.state)
+        return SyncResult(events=tuple(events))
+
+    async def _plain(self, audience: Audience, actor: Admission, command: AnyCommand) -> Done:
+        known = Known(patient=await self._patient(actor.consult, command))
+        await self._change(
+            audience, actor.participant, lambda state: handle(state, actor, command, self._now_ms(), known)
+        )
+        return Done()
+
+    async def _with_media(self, audience: Audience, actor: Admission, command: MediaCommand) -> MediaResult:
+        """[ME1]-[ME7]"""
+        epoch = audience.state.media_epoch
+        known = Known(patient=await self._patient(actor.consult, command))
+        handle(audience.state, actor, command, self._now_ms(), known)
+        result = await self._media.ask(actor, command)
+        answered = replace(known, media=result, media_epoch=epoch)
+        try:
+            await self._change(
+                audience, actor.participant, lambda state: handle(state, actor, command, self._now_ms(), answered)
+            )
+        except Exception:  # whatever stopped the commit, nothing may stay in the relay that the state does not know
+            await self._media.undo(actor, result)
+            raise
+        if isinstance(result, TransportOptions):
+            audience.silent_transports.pop(actor.participant, None)
+            return result.model_copy(update={"media_epoch": epoch})
+        return result
+
+    async def _patient(self, consult: ConsultId, command: AnyCommand) -> PatientBanner | None:
+        if isinstance(command, OpenContext):
+            patient = command.patient
+        elif isinstance(command, ProduceData) and command.waveform is not None:
+            patient = command.waveform.patient
+        else:
+            return None
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            return await self._store.patient(consult, patient)
+
+    # ------------------------------------------------------------ the one way to change a consult
+
+    async def _change(
+        self,
+        audience: Audience,
+        actor: ParticipantId | None,
+        decide: Decide,
+        committed: Callable[[], None] = lambda: None,
+    ) -> Consult:
+        """Decide, commit with compare-and-set, tell the local sessions, hint the other nodes.
+
+        Args:
+            committed: called after the commit and before the events are told.
+
+        Returns:
+            The state after the change.
+
+        Raises:
+            Refusal: from ``decide``; or ``conflict`` when other nodes were faster each time. [CO6]
+        """
+        told: list[AnyEvent] = []
+        async with audience.lock:
+            try:
+                events = await self._commit(audience, actor, decide, told)
+                committed()
+                told += audience.tell(events)
+            finally:
+                self._consequences(audience, told)
+            after = audience.state
+        if events:
+            await self._bus.publish(after.id, after.revision)
+        return after
+
+    async def _commit(
+        self, audience: Audience, actor: ParticipantId | None, decide: Decide, told: list[AnyEvent]
+    ) -> list[AnyEvent]:
+        """Commit what ``decide`` wants; what other nodes did meanwhile is told and added to ``told``."""
+        for _ in range(self._settings.commit_tries):
+            before = audience.state
+            events = decide(before)
+            if not events:
+                return []
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    await self._store.commit(before, reduce(apply, events, before), events, actor)
+            except Conflict:
+                told += await self._fetch_missed(audience)
+            else:
+                return events
+        raise Refusal(ErrorCode.CONFLICT)
+
+    def _consequences(self, audience: Audience, events: Sequence[AnyEvent]) -> None:
+        """What an event means for sessions and media on this node, whichever node decided it."""
+        for event in events:
+            if isinstance(event, ParticipantLeft):
+                self._gone(audience, event.participant)
+            elif isinstance(event, MediaReset):
+                audience.silent_transports.clear()
+            elif isinstance(event, ConsultEnded):
+                self._ended(audience)
+        self._desert_if_empty(audience)
+
+    def _gone(self, audience: Audience, who: ParticipantId) -> None:
+        peer = audience.peers.get(who)
+        audience.forget(who)
+        if peer is not None:
+            peer.goodbye("removed")
+        self._spawn(self._media.release(audience.state.id, who))
+
+    def _ended(self, audience: Audience) -> None:
+        for who in [*audience.peers, *audience.graces]:
+            peer = audience.peers.get(who)
+            audience.forget(who)
+            if peer is not None:
+                peer.goodbye("ended")
+
+    def _desert_if_empty(self, audience: Audience) -> None:
+        """Nobody is left: the consult costs nothing until someone comes."""
+        consult = audience.state.id
+        if audience.deserted and self._audiences.get(consult) is audience:
+            del self._audiences[consult]
+            self._spawn(self._close_media(consult))
+
+    async def _close_media(self, consult: ConsultId) -> None:
+        async with self._opening.setdefault(consult, asyncio.Lock()):
+            if consult not in self._audiences:
+                await self._media.close(consult)
+
+    # ------------------------------------------------------------ catching up
+
+    async def _hinted(self, consult: ConsultId, revision: int) -> None:
+        audience = self._audiences.get(consult)
+        if audience is not None and revision > audience.state.revision:
+            await self._catch_up(audience)
+
+    async def _catch_up(self, audience: Audience) -> None:
+        async with audience.lock:
+            told = await self._fetch_missed(audience)
+        self._consequences(audience, told)
+
+    async def _fetch_missed(self, audience: Audience) -> list[AnyEvent]:
+        """Tell what other nodes committed. When that is too much the state jumps, and a beat makes the clients sync."""
+        consult = audience.state.id
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            missed = await self._store.events_since(consult, audience.state.revision, self._settings.catch_up_events)
+            if missed is not None:
+                return audience.tell(missed)
+            state = await self._store.load(consult)
+        if state is not None and state.revision > audience.state.revision:
+            audience.state = state
+            self._beat(audience)
+        return []
+
+    async def _open(self, consult: ConsultId) -> Audience:
+        """The consult's audience on this node, made when its first session comes.
+
+        Raises:
+            Refusal: ``not_found``.
+        """
+        async with self._opening.setdefault(consult, asyncio.Lock()):
+            audience = self._audiences.get(consult)
+            if audience is not None:
+                return audience
+            async with asyncio.timeout(self._settings.store_timeout_s):
+                state = await self._store.load(consult)
+            if state is None:
+                raise Refusal(ErrorCode.NOT_FOUND)
+            audience = Audience(state)
+            if self._settings.sole_node:
+                await self._adopt(audience)
+            self._audiences[consult] = audience
+            return audience
+
+    async def _adopt(self, audience: Audience) -> None:
+        await self._change(audience, None, lambda state: occurrences.adopted(state, (), self._now_ms()))
+        for participant in audience.state.participants:
+            self._start_grace(audience, participant)
+
+    def _audience_of(self, peer: Peer) -> Audience:
+        audience = self._audiences.get(peer.admission.consult)
+        if audience is None or audience.peers.get(peer.admission.participant) is not peer:
+            raise Refusal(ErrorCode.NOT_JOINED)
+        return audience
+
+    # ------------------------------------------------------------ time
+
+    def _start_grace(self, audience: Audience, who: ParticipantId) -> None:
+        audience.stop_grace(who)
+        loop = asyncio.get_running_loop()
+        audience.graces[who] = loop.call_later(
+            self._settings.grace_s, lambda: self._spawn(self._grace_over(audience, who))
+        )
+
+    async def _grace_over(self, audience: Audience, who: ParticipantId) -> None:
+        await self._insist(audience, lambda state: self._absent(audience, who, state, occurrences.grace_over))
+        audience.stop_grace(who)
+        self._desert_if_empty(audience)
+
+    def _absent(
+        self,
+        audience: Audience,
+        who: ParticipantId,
+        state: Consult,
+        occurrence: Callable[[Consult, ParticipantId, int], list[AnyEvent]],
+    ) -> list[AnyEvent]:
+        """What happens to a participant who has no socket here, unless it came back meanwhile."""
+        return [] if who in audience.peers else occurrence(state, who, self._now_ms())
+
+    async def _insist(self, audience: Audience, decide: Decide) -> None:
+        """Change what has happened in any case: when the store fails, again until it does not."""
+        while True:
+            try:
+                await self._change(audience, None, decide)
+                return
+            except Exception as error:  # whatever the store's trouble is, the truth must still get there
+                log.warning("change put off", extra={"consult": audience.state.id, "error": type(error).__name__})
+            await asyncio.sleep(self._settings.retry_s)
+
+    async def _beat_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.beat_s)
+            await asyncio.gather(*(self._refresh(audience) for audience in list(self._audiences.values())))
+
+    async def _refresh(self, audience: Audience) -> None:
+        try:
+            async with asyncio.timeout(self._settings.beat_s):
+                await self._catch_up(audience)
+        except Exception as error:  # any store failure means the same: what we know may be old, so do not vouch for it
+            log.warning("no beat", extra={"consult": audience.state.id, "error": type(error).__name__})
+        else:
+            self._beat(audience)
+
+    def _beat(self, audience: Audience) -> None:
+        state = audience.state
+        audience.signal(
+            Beat(
+                revision=state.revision,
+                context_version=state.context.version if state.context else 0,
+                server_time_ms=self._now_ms(),
+            )
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work failed", exc_info=error)
+
+    # ------------------------------------------------------------ media plane
+
+    async def media_reset(self, consult: ConsultId) -> None:
+        """The worker of this consult was replaced. [ME4]"""
+        audience = self._audiences.get(consult)
+        if audience is not None:
+            await self._insist(audience, lambda state: occurrences.worker_replaced(state, self._now_ms()))
+
+    async def transport_changed(
+        self, consult: ConsultId, participant: ParticipantId, transport: TransportId, connection: Connection
+    ) -> None:
+        """A Transport fell silent (7 s), closed (30 s) or is alive again. [ME8]"""
+        audience = self._audiences.get(consult)
+        if audience is None or participant not in audience.state.participants:
+            return
+        silent = audience.silent_transports.setdefault(participant, set())
+        if connection is Connection.CONNECTED:
+            silent.discard(transport)
+        else:
+            silent.add(transport)
+        await self._change(
+            audience,
+            None,
+            lambda state: occurrences.path_changed(state, participant, self._now_ms(), healthy=not silent),
+        )
+
+    async def producers_closed(self, consult: ConsultId, participant: ParticipantId) -> None:
+        """A participant's sending Transport died; what it sent is gone. [ME1]"""
+        audience = self._audiences.get(consult)
+        if audience is not None:
+            await self._insist(audience, lambda state: closed_sources(state, participant, self._now_ms()))
+
+    async def active_speaker(self, consult: ConsultId, producer: ProducerId | None) -> None:
+        """The loudest Producer changed."""
+        audience = self._audiences.get(consult)
+        if audience is not None:
+            audience.signal(ActiveSpeaker(producer=producer))

@@ -1,0 +1,167 @@
+"""State + event -> state: the one meaning of every event.
+
+The browser folds the same events with ``web_client/src/store/apply.ts``; golden
+vectors in ``tests/vectors/signaling`` hold the two together. Deciding which
+events happen is ``consult.py``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from signaling.core.ids import ParticipantId
+from signaling.core.messages import (
+    AnyEvent,
+    ConnectionChanged,
+    ConsultEnded,
+    ContextClosed,
+    ContextConfirmed,
+    ContextOpened,
+    DataProducerAdded,
+    DataProducerClosed,
+    LeadChanged,
+    MediaReset,
+    PageTurned,
+    ParticipantJoined,
+    ParticipantLeft,
+    ProducerAdded,
+    ProducerChanged,
+    ProducerClosed,
+)
+from signaling.core.model import Connection, Consult, ConsultStatus, View
+
+Changes = dict[str, Any]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class RevisionGap(Exception):
+    """The event does not follow the state: one in between is missing. [CO4]"""
+
+
+def apply(state: Consult, event: AnyEvent) -> Consult:
+    """The state after ``event``; an event the state already contains changes nothing. [CO3]
+
+    Raises:
+        RevisionGap: the event's revision is not the next one.
+    """
+    if event.revision <= state.revision:
+        return state
+    if event.revision != state.revision + 1:
+        raise RevisionGap(f"revision {event.revision} does not follow {state.revision}")
+    changes = _FOLDS[type(event)](state, event)
+    return state.model_copy(update={**changes, "revision": event.revision})
+
+
+def _participant_joined(state: Consult, event: ParticipantJoined) -> Changes:
+    return {"participants": {**state.participants, event.participant.id: event.participant}}
+
+
+def _participant_left(state: Consult, event: ParticipantLeft) -> Changes:
+    gone = event.participant
+    return {
+        "participants": _without(state.participants, gone),
+        "producers": {i: p for i, p in state.producers.items() if p.participant != gone},
+        "data_producers": {i: p for i, p in state.data_producers.items() if p.participant != gone},
+        "lead": None if state.lead == gone else state.lead,
+    }
+
+
+def _connection_changed(state: Consult, event: ConnectionChanged) -> Changes:
+    changes: Changes = {"connection": event.connection}
+    if event.connection is Connection.RECONNECTING:
+        # Nobody can vouch for what a display without a connection shows (W19).
+        changes["context_seen"] = 0
+    return _patch_participant(state, event.participant, changes)
+
+
+def _context_opened(state: Consult, event: ContextOpened) -> Changes:
+    return {"context": event.context, "context_version": event.context.version, "view": View()}
+
+
+def _context_closed(state: Consult, event: ContextClosed) -> Changes:
+    return {"context": None, "context_version": state.context_version + 1, "view": View()}
+
+
+def _context_confirmed(state: Consult, event: ContextConfirmed) -> Changes:
+    return _patch_participant(state, event.participant, {"context_seen": event.version})
+
+
+def _lead_changed(state: Consult, event: LeadChanged) -> Changes:
+    return {"lead": event.lead}
+
+
+def _page_turned(state: Consult, event: PageTurned) -> Changes:
+    return {"view": event.view}
+
+
+def _producer_added(state: Consult, event: ProducerAdded) -> Changes:
+    return {"producers": {**state.producers, event.producer.id: event.producer}}
+
+
+def _producer_changed(state: Consult, event: ProducerChanged) -> Changes:
+    producer = state.producers.get(event.producer)
+    if producer is None:
+        return {}
+    changed = producer.model_copy(update={"paused": event.paused})
+    return {"producers": {**state.producers, event.producer: changed}}
+
+
+def _producer_closed(state: Consult, event: ProducerClosed) -> Changes:
+    return {"producers": _without(state.producers, event.producer)}
+
+
+def _data_producer_added(state: Consult, event: DataProducerAdded) -> Changes:
+    return {"data_producers": {**state.data_producers, event.data_producer.id: event.data_producer}}
+
+
+def _data_producer_closed(state: Consult, event: DataProducerClosed) -> Changes:
+    return {"data_producers": _without(state.data_producers, event.data_producer)}
+
+
+def _media_reset(state: Consult, event: MediaReset) -> Changes:
+    return {"media_epoch": event.media_epoch, "producers": {}, "data_producers": {}}
+
+
+def _consult_ended(state: Consult, event: ConsultEnded) -> Changes:
+    """Cameras, feeds and bindings end with the consult (W21)."""
+    return {
+        "status": ConsultStatus.ENDED,
+        "participants": {},
+        "producers": {},
+        "data_producers": {},
+        "lead": None,
+        "context": None,
+        "context_version": state.context_version + (state.context is not None),
+        "view": View(),
+    }
+
+
+def _patch_participant(state: Consult, who: ParticipantId, changes: Changes) -> Changes:
+    participant = state.participants.get(who)
+    if participant is None:
+        return {}
+    return {"participants": {**state.participants, who: participant.model_copy(update=changes)}}
+
+
+def _without(entries: Mapping[K, V], gone: K) -> dict[K, V]:
+    return {key: value for key, value in entries.items() if key != gone}
+
+
+_FOLDS: dict[type, Callable[[Consult, Any], Changes]] = {
+    ParticipantJoined: _participant_joined,
+    ParticipantLeft: _participant_left,
+    ConnectionChanged: _connection_changed,
+    ContextOpened: _context_opened,
+    ContextClosed: _context_closed,
+    ContextConfirmed: _context_confirmed,
+    LeadChanged: _lead_changed,
+    PageTurned: _page_turned,
+    ProducerAdded: _producer_added,
+    ProducerChanged: _producer_changed,
+    ProducerClosed: _producer_closed,
+    DataProducerAdded: _data_producer_added,
+    DataProducerClosed: _data_producer_closed,
+    MediaReset: _media_reset,
+    ConsultEnded: _consult_ended,
+}
+"""A test checks that no event class is missing."""

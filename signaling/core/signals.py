@@ -1,0 +1,32 @@
+"""Pointer, scroll and loudness: worth nothing a second later, never stored. [LE4]
+
+A signal carries the context version and the page it was made on, so that a
+late one is never drawn over another patient (H21). ``key_of`` says which
+pending signals a newer one replaces.
+"""
+
+from signaling.core.admission import Admission
+from signaling.core.messages import AnySignal, Point, Pointed, Scroll, Scrolled
+
+
+def signal_of(actor: Admission, command: Scroll | Point) -> AnySignal:
+    """What the others get to see; the caller has asked `handle` first."""
+    match command:
+        case Scroll():
+            return Scrolled(
+                by=actor.participant, context_version=command.context_version, view=command.view, y=command.y
+            )
+        case Point():
+            return Pointed(
+                by=actor.participant,
+                context_version=command.context_version,
+                view=command.view,
+                x=command.x,
+                y=command.y,
+                visible=command.visible,
+            )
+
+
+def key_of(signal: AnySignal) -> str:
+    """Of two undelivered signals with the same key only the newer matters."""
+    return signal.type
