@@ -11,10 +11,16 @@
  */
 import { type Obj, obj, objs, str } from "../common/read";
 
-/** One sentence or name in both languages; the same where the record has only one. */
+/** One name in both languages; the same where the record has only one. */
 export interface Term {
   en: string;
   zh: string;
+  /**
+   * The text both were cut from, when the record wrote the languages one after
+   * the other; null when they came apart. Cutting is a guess: a place that does
+   * not show both halves must show this instead.
+   */
+  whole: string | null;
 }
 
 /** What one bundle gave: entries to show, and ids of those that cannot be. */
@@ -60,26 +66,50 @@ function namesPatient(resource: Obj, patientId: string): boolean {
   return reference === `Patient/${patientId}` || reference.endsWith(`/Patient/${patientId}`);
 }
 
-const CJK = /[\u3400-\u9fff]/;
+const CJK = /[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]/;
 
-/** A CodeableConcept's name, or null when it names nothing. */
+/** A CodeableConcept's name, or null when it names nothing. What people saw (`text`) comes before code systems. */
 export function readTerm(concept: unknown): Term | null {
   const o = obj(concept);
   const codings = objs(o.coding);
-  const names = [
+  return termOf([
     str(o.text),
     ...translations(o._text),
     ...codings.flatMap((coding) => [str(coding.display), ...translations(coding._display)]),
     ...codings.map((coding) => str(coding.code)),
-  ].filter((name) => name !== "");
-  return termOf(names);
+  ]);
 }
 
-/** Pick the Chinese and the Latin-script name among several; the first stands in for a missing one. */
-export function termOf(names: readonly string[]): Term | null {
+/** A name from its candidates: the first, and the first in the other script where there is one. */
+export function termOf(candidates: readonly string[]): Term | null {
+  const names = candidates.map((name) => name.trim()).filter((name) => name !== "");
   const first = names[0];
   if (first === undefined) return null;
-  return { zh: names.find((name) => CJK.test(name)) ?? first, en: names.find((name) => !CJK.test(name)) ?? first };
+  const halves = cutLanguages(first);
+  if (halves !== null) return { ...halves, whole: first };
+  return {
+    zh: names.find((name) => CJK.test(name)) ?? first,
+    en: names.find((name) => !CJK.test(name)) ?? first,
+    whole: null,
+  };
+}
+
+/** A text that is not to be cut or chosen among. */
+export const plainTerm = (text: string): Term | null => (text === "" ? null : { en: text, zh: text, whole: null });
+
+/**
+ * "肌酐 Creatinine" as its two halves; null when the text is not clearly written twice.
+ *
+ * The English half must hold a word in small letters, so "糖类抗原 CA 125" stays
+ * whole; a short symbol after the Chinese belongs to it ("肌钙蛋白 I Troponin I").
+ */
+export function cutLanguages(text: string): { zh: string; en: string } | null {
+  const match = /^(.*[\u3000-\u303f\u3400-\u9fff\uff00-\uffef])[\s/·|]+(.+)$/su.exec(text);
+  if (match === null) return null;
+  let [zh, en] = [match[1] ?? "", match[2] ?? ""];
+  const symbol = /^([A-Z0-9.]{1,3}) (.+)$/s.exec(en);
+  if (symbol !== null) [zh, en] = [`${zh} ${symbol[1] ?? ""}`, symbol[2] ?? ""];
+  return /[a-z]{3}/.test(en) ? { zh, en } : null;
 }
 
 /** Contents of FHIR translation extensions on a primitive. */
@@ -91,13 +121,11 @@ function translations(primitive: unknown): string[] {
     .map((part) => str(part.valueString) || str(part.valueMarkdown));
 }
 
-/** The first code of a concept, empty when it has none. */
-export function readCode(concept: unknown): string {
-  return (
-    objs(obj(concept).coding)
-      .map((coding) => str(coding.code))
-      .find((code) => code !== "") ?? ""
-  );
+/** A concept's code, empty when it has none; one of the preferred system when given. */
+export function readCode(concept: unknown, preferredSystem = ""): string {
+  const codings = objs(obj(concept).coding).filter((coding) => str(coding.code) !== "");
+  const preferred = codings.find((coding) => preferredSystem !== "" && str(coding.system).includes(preferredSystem));
+  return str((preferred ?? codings[0])?.code);
 }
 
 /** The first code that is one of `words`. */

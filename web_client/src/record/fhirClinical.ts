@@ -55,7 +55,8 @@ export function readProblem(resource: Obj): Problem | null {
   return {
     id: str(resource.id),
     name,
-    code: readCode(resource.code),
+    // Hospitals of both sides know ICD-10; SNOMED numbers mean nothing to a reader.
+    code: readCode(resource.code, "icd-10"),
     status,
     verification,
     // An unknown status counts as current: hiding it among the past ones would be the graver error.
@@ -90,7 +91,8 @@ export interface Medication {
 }
 
 export interface Dose {
-  text: Term | null;
+  /** As ordered; empty when the order states none. */
+  text: string;
   asNeeded: boolean;
 }
 
@@ -98,7 +100,7 @@ export interface Dose {
 export function readMedication(resource: Obj): Medication | null {
   const name =
     readTerm(resource.medicationCodeableConcept) ??
-    termOf([referenceName(resource.medicationReference)].filter((text) => text !== "")) ??
+    termOf([referenceName(resource.medicationReference)]) ??
     containedMedication(resource);
   if (name === null) return null;
   const status = oneOf(resource.status, MEDICATION_STATUS, "unknown");
@@ -109,10 +111,7 @@ export function readMedication(resource: Obj): Medication | null {
     status,
     current: ["active", "on-hold", "unknown"].includes(status),
     since: readMoment(resource.authoredOn),
-    reason:
-      objs(resource.reasonCode)
-        .map(readTerm)
-        .find((term) => term !== null) ?? null,
+    reason: readReason(resource),
     note: readNotes(resource.note),
   };
 }
@@ -125,9 +124,8 @@ function containedMedication(resource: Obj): Term | null {
 
 function readDose(dosage: Obj): Dose {
   return {
-    text: termOf(
-      [str(dosage.text), str(dosage.patientInstruction), composedDose(dosage)].filter((text) => text !== ""),
-    ),
+    // A dose is never cut or chosen by language: the whole text is the order.
+    text: str(dosage.text) || str(dosage.patientInstruction) || composedDose(dosage),
     asNeeded: dosage.asNeededBoolean === true || dosage.asNeededCodeableConcept !== undefined,
   };
 }
@@ -201,8 +199,7 @@ export function readEncounter(resource: Obj): Encounter | null {
   const kind =
     objs(resource.type)
       .map(readTerm)
-      .find((term) => term !== null) ??
-    termOf([str(encounterClass.display), str(encounterClass.code)].filter((text) => text !== ""));
+      .find((term) => term !== null) ?? termOf([str(encounterClass.display), str(encounterClass.code)]);
   if (kind === null || kind === undefined) return null;
   const period = obj(resource.period);
   return {
@@ -211,9 +208,11 @@ export function readEncounter(resource: Obj): Encounter | null {
     place: referenceName(resource.serviceProvider) || referenceName(obj(objs(resource.location)[0]).location),
     start: readMoment(period.start),
     end: readMoment(period.end),
-    reason:
-      objs(resource.reasonCode)
-        .map(readTerm)
-        .find((term) => term !== null) ?? null,
+    reason: readReason(resource),
   };
+}
+
+function readReason(resource: Obj): Term | null {
+  const coded = objs(resource.reasonCode).flatMap((concept) => readTerm(concept) ?? []);
+  return coded[0] ?? termOf(objs(resource.reasonReference).map(referenceName));
 }

@@ -1,6 +1,6 @@
 /** Reports and documents: text that people wrote, and where their bytes are. */
 import { type Obj, obj, objs, oneOf, str } from "../common/read";
-import { firstMoment, type Moment, readTerm, referenceName, type Term, termOf } from "./fhir";
+import { firstMoment, type Moment, readCode, readTerm, referenceName, type Term, termOf } from "./fhir";
 
 export const REPORT_STATUS = [
   "registered",
@@ -30,6 +30,8 @@ export interface Report {
   id: string;
   title: Term;
   category: Term | null;
+  /** Section code of HL7 table 0074 (RAD, CUS, EC, ...); empty when it has none. */
+  section: string;
   status: (typeof REPORT_STATUS)[number];
   issued: Moment | null;
   by: string;
@@ -43,6 +45,7 @@ export function readReport(resource: Obj): Report | null {
   const title = readTerm(resource.code);
   if (title === null) return null;
   const attachments = objs(resource.presentedForm).map(readAttachment);
+  const conclusion = str(resource.conclusion).trim();
   const inline = attachments.flatMap((attachment) => attachment.text ?? []).join("\n\n");
   return {
     id: str(resource.id),
@@ -51,17 +54,22 @@ export function readReport(resource: Obj): Report | null {
       objs(resource.category)
         .map(readTerm)
         .find((term) => term !== null) ?? null,
+    section: objs(resource.category).map((concept) => readCode(concept))[0] ?? "",
     status: oneOf(resource.status, REPORT_STATUS, "unknown"),
     issued: firstMoment(resource.effectiveDateTime, obj(resource.effectivePeriod).start, resource.issued),
     by: [...objs(resource.resultsInterpreter), ...objs(resource.performer)]
       .map(referenceName)
       .filter((name, index, names) => name !== "" && names.indexOf(name) === index)
       .join(", "),
-    conclusion: str(resource.conclusion).trim(),
-    findings: inline || narrative(resource.text),
+    conclusion,
+    findings: withoutEnd(inline || narrative(resource.text), conclusion),
     attachments: attachments.filter((attachment) => attachment.text === null),
   };
 }
+
+/** The printed form often ends with the conclusion that is shown above it: once is enough. */
+const withoutEnd = (text: string, end: string): string =>
+  end !== "" && text.trim().endsWith(end) ? text.trim().slice(0, -end.length).trim() : text.trim();
 
 export interface Document {
   id: string;
@@ -77,8 +85,7 @@ export interface Document {
 export function readDocument(resource: Obj): Document | null {
   const attachments = objs(resource.content).map((content) => readAttachment(obj(content.attachment)));
   const kind = readTerm(resource.type);
-  const title =
-    termOf([str(resource.description), ...attachments.map((one) => one.title)].filter((text) => text !== "")) ?? kind;
+  const title = termOf([str(resource.description) || (attachments[0]?.title ?? "")]) ?? kind;
   if (title === null || resource.status === "entered-in-error") return null;
   const created = obj(obj(objs(resource.content)[0]).attachment).creation;
   return {

@@ -6,7 +6,7 @@
  * are neither the latest nor drawn.
  */
 import { num, type Obj, obj, objs, str } from "../common/read";
-import { firstMoment, type Moment, newestFirst, readCode, readNotes, readTerm, type Term } from "./fhir";
+import { firstMoment, type Moment, newestFirst, plainTerm, readCode, readNotes, readTerm, type Term } from "./fhir";
 
 export type Flag = "HH" | "H" | "N" | "L" | "LL" | "A" | "AA" | "none";
 
@@ -106,15 +106,14 @@ function readValue(part: Obj): Pick<LabValue, "number" | "text" | "unit"> | null
     const text = `${comparator}${value}`;
     return {
       number: comparator === "" ? value : null,
-      text: { en: text, zh: text },
+      text: { en: text, zh: text, whole: null },
       unit: str(quantity.unit) || str(quantity.code),
     };
   }
-  const words = readTerm(part.valueCodeableConcept) ?? plain(str(part.valueString)) ?? readTerm(part.dataAbsentReason);
+  const words =
+    readTerm(part.valueCodeableConcept) ?? plainTerm(str(part.valueString)) ?? readTerm(part.dataAbsentReason);
   return words === null ? null : { number: null, text: words, unit: "" };
 }
-
-const plain = (text: string): Term | null => (text === "" ? null : { en: text, zh: text });
 
 function readRange(part: Obj): Range | null {
   const first = objs(part.referenceRange)[0];

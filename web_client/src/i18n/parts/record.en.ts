@@ -182,6 +182,7 @@ export default {
     results: "Results",
     noText: "This report carries no text.",
   },
+  section: { RAD: "Imaging", CUS: "Echo", EC: "ECG", LAB: "Laboratory", PAT: "Pathology" },
   reportStatus: {
     registered: "Registered",
     partial: "Partial",

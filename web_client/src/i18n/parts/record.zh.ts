@@ -185,6 +185,7 @@ const zh: SameKeys<typeof en> = {
     results: "结果",
     noText: "此报告没有文字内容。",
   },
+  section: { RAD: "影像", CUS: "心脏超声", EC: "心电", LAB: "检验", PAT: "病理" },
   reportStatus: {
     registered: "已登记",
     partial: "部分结果",

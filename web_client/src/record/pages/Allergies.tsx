@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import type { Allergy } from "../fhirClinical";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
-import { Empty, key, Name, PageTitle, Ready, Row, Tag, type Tone, word } from "./parts";
+import { Empty, full, key, Name, PageTitle, Ready, Row, Tag, type Tone } from "./parts";
 
 const RANK = { severe: 0, moderate: 1, mild: 2 } as const;
 
@@ -47,7 +47,7 @@ export function AllergyRow({ allergy, open = false }: { allergy: Allergy; open?:
       <div className={styles.rowMain}>
         <Name term={allergy.substance} struck={!allergy.current} />
         {allergy.reactions.length > 0 && (
-          <p className={styles.dose}>{allergy.reactions.map((reaction) => word(reaction)).join(", ")}</p>
+          <p className={styles.dose}>{allergy.reactions.map((reaction) => full(reaction)).join(", ")}</p>
         )}
         {allergy.note !== "" && <p className={styles.note}>{allergy.note}</p>}
       </div>

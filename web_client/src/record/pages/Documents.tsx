@@ -6,7 +6,7 @@ import type { Attachment, Document } from "../fhirDocuments";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { AttachmentView } from "./AttachmentView";
-import { BackToList, Empty, Name, Notice, PageTitle, Ready, Row, Tag, When, word } from "./parts";
+import { BackToList, Empty, full, Name, Notice, PageTitle, Ready, Row, Tag, When } from "./parts";
 
 export function DocumentsPage({ item }: { item: string }) {
   const { t } = useTranslation();
@@ -40,7 +40,7 @@ function DocumentRow({ document }: { document: Document }) {
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
-          {document.kind !== null && <Tag>{word(document.kind)}</Tag>}
+          {document.kind !== null && <Tag>{full(document.kind)}</Tag>}
           {document.attachments.map((attachment, index) => (
             <Tag key={attachment.binaryId || index}>
               <Format attachment={attachment} />
@@ -88,7 +88,7 @@ function OneDocument({ document }: { document: Document | undefined }) {
       </header>
       {document.attachments.length === 0 && <Empty text={t("record.documents.noContent")} />}
       {document.attachments.map((attachment, index) => (
-        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={word(document.title)} />
+        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={full(document.title)} />
       ))}
     </>
   );

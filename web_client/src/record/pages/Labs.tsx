@@ -5,7 +5,7 @@ import { useTranslation } from "react-i18next";
 import { type Flag, groupResults, isCritical, isOutOfRange, type LabSeries, type LabValue } from "../fhirLabs";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
-import { BackToList, Empty, Name, Notice, otherWord, PageTitle, Ready, Section, When, word } from "./parts";
+import { BackToList, Empty, full, Name, Notice, PageTitle, Ready, Section, When } from "./parts";
 import { Sparkline } from "./Sparkline";
 
 // The chart library is a third of the page's weight: it comes with the first trend.
@@ -84,7 +84,7 @@ function TestRow({ series }: { series: LabSeries }) {
             type="button"
             className={styles.testButton}
             data-testid={`lab-${series.code}`}
-            aria-label={t("record.labs.openTest", { name: word(series.name) })}
+            aria-label={t("record.labs.openTest", { name: full(series.name) })}
             onClick={() => go("labs", series.code)}
           >
             <Name term={series.name} />
@@ -114,7 +114,7 @@ const rangeOf = (value: LabValue): string => value.range?.text ?? "";
 export function Result({ value }: { value: LabValue }) {
   return (
     <span className={styles.result} data-struck={value.void} data-out={isOutOfRange(value.flag)}>
-      <strong>{word(value.text)}</strong> {value.unit !== "" && <span className={styles.unit}>{value.unit}</span>}
+      <strong>{full(value.text)}</strong> {value.unit !== "" && <span className={styles.unit}>{value.unit}</span>}
     </span>
   );
 }
@@ -141,13 +141,12 @@ function OneTest({ series }: { series: LabSeries | undefined }) {
       </>
     );
   }
-  const other = otherWord(series.name);
   return (
     <>
       <BackToList page="labs" />
       <header className={styles.pageHead}>
         <h2 className={styles.pageTitle}>
-          {word(series.name)} {other !== "" && <span className={styles.nameOther}>{other}</span>}
+          <Name term={series.name} />
         </h2>
         {series.latest !== null && (
           <p className={styles.latest}>

@@ -4,7 +4,7 @@ import { newestFirst } from "../fhir";
 import type { Medication } from "../fhirClinical";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
-import { Empty, key, Name, PageTitle, Ready, Row, Section, Tag, When, word } from "./parts";
+import { Empty, full, key, Name, PageTitle, Ready, Row, Section, Tag, When } from "./parts";
 
 export function MedicationsPage({ item }: { item: string }) {
   const { t } = useTranslation();
@@ -51,9 +51,7 @@ function Group(props: { title: string; medications: readonly Medication[]; item:
 
 export function MedicationRow({ medication, open = false }: { medication: Medication; open?: boolean }) {
   const { t } = useTranslation();
-  const doses = medication.doses
-    .map((dose) => (dose.text === null ? "" : word(dose.text)))
-    .filter((text) => text !== "");
+  const doses = medication.doses.map((dose) => dose.text).filter((text) => text !== "");
   const asNeeded = medication.doses.some((dose) => dose.asNeeded);
   return (
     <Row page="medications" tone={open ? "ok" : "plain"}>
@@ -73,7 +71,7 @@ export function MedicationRow({ medication, open = false }: { medication: Medica
         </span>
         {medication.reason !== null && (
           <span className={styles.soft}>
-            {t("record.medications.reason")} {word(medication.reason)}
+            {t("record.medications.reason")} {full(medication.reason)}
           </span>
         )}
         <When at={medication.since} label={t("record.medications.since")} />

@@ -4,7 +4,7 @@ import { newestFirst } from "../fhir";
 import type { Problem } from "../fhirClinical";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
-import { Empty, key, Name, PageTitle, Ready, Row, Section, Tag, When, word } from "./parts";
+import { Empty, full, key, Name, PageTitle, Ready, Row, Section, Tag, When } from "./parts";
 
 export function ProblemsPage({ item }: { item: string }) {
   const { t } = useTranslation();
@@ -61,7 +61,7 @@ export function ProblemRow({ problem, open = false }: { problem: Problem; open?:
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
-          {problem.severity !== null && <Tag>{word(problem.severity)}</Tag>}
+          {problem.severity !== null && <Tag>{full(problem.severity)}</Tag>}
           {!certain && <Tag tone="warn">{t(`record.verification.${key(problem.verification ?? "")}`)}</Tag>}
           {problem.status !== "active" && <Tag>{t(`record.clinicalStatus.${problem.status}`)}</Tag>}
           {problem.code !== "" && <span className={styles.code}>{problem.code}</span>}

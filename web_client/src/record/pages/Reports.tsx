@@ -6,7 +6,7 @@ import type { Report } from "../fhirDocuments";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { AttachmentView } from "./AttachmentView";
-import { BackToList, Empty, key, Name, Notice, PageTitle, Ready, Row, Section, Tag, When, word } from "./parts";
+import { BackToList, Empty, full, key, Name, Notice, PageTitle, Ready, Row, Section, Tag, When } from "./parts";
 
 export function ReportsPage({ item }: { item: string }) {
   const { t } = useTranslation();
@@ -40,13 +40,23 @@ export function ReportRow({ report }: { report: Report }) {
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
-          {report.category !== null && <Tag>{word(report.category)}</Tag>}
+          <SectionTag report={report} />
           <StatusTag report={report} />
         </span>
         <When at={report.issued} />
       </div>
     </Row>
   );
+}
+
+/** The sections people meet daily have short names in both languages; others as the record names them. */
+const SECTIONS = ["RAD", "CUS", "EC", "LAB", "PAT"] as const;
+
+function SectionTag({ report }: { report: Report }) {
+  const { t } = useTranslation();
+  const known = SECTIONS.find((section) => section === report.section);
+  if (known !== undefined) return <Tag>{t(`record.section.${known}`)}</Tag>;
+  return report.category === null ? null : <Tag>{full(report.category)}</Tag>;
 }
 
 /** A final report needs no tag; anything else must be seen. */
@@ -95,7 +105,7 @@ function OneReport({ report }: { report: Report | undefined }) {
         </Section>
       )}
       {report.attachments.map((attachment, index) => (
-        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={word(report.title)} />
+        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={full(report.title)} />
       ))}
       {silent && <Empty text={t("record.reports.noText")} />}
     </>

@@ -10,7 +10,7 @@ import { AllergyRow, byRisk } from "./Allergies";
 import { FlagMark, Result } from "./Labs";
 import { MedicationRow } from "./Medications";
 import { ProblemRow } from "./Problems";
-import { Empty, Name, PageTitle, Ready, Row, Section, When, word } from "./parts";
+import { Empty, full, Name, PageTitle, Ready, Row, Section, When } from "./parts";
 import { ReportRow } from "./Reports";
 
 /** How many of each kind: the rest is one tab away. */
@@ -152,7 +152,7 @@ function OutOfRange() {
             {out.map((series) => (
               <Row key={series.code} page="labs" item={series.code}>
                 <div className={styles.rowMain}>
-                  <span className={styles.nameMain}>{word(series.name)}</span>
+                  <Name term={series.name} />
                 </div>
                 <div className={styles.rowResult}>
                   {series.latest !== null && (
@@ -224,7 +224,7 @@ function EncounterRow({ encounter }: { encounter: Encounter }) {
         {encounter.place !== "" && <p className={styles.soft}>{encounter.place}</p>}
       </div>
       <div className={styles.rowSide}>
-        {encounter.reason !== null && <span className={styles.soft}>{word(encounter.reason)}</span>}
+        {encounter.reason !== null && <span className={styles.soft}>{full(encounter.reason)}</span>}
         <When at={encounter.start} />
       </div>
     </Row>

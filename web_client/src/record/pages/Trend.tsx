@@ -12,7 +12,7 @@ import { useTranslation } from "react-i18next";
 import UPlot from "uplot";
 import type { LabSeries, Range } from "../fhirLabs";
 import styles from "../RecordPane.module.css";
-import { word } from "./parts";
+import { full } from "./parts";
 
 export default function Trend({ series }: { series: LabSeries }) {
   const { t } = useTranslation();
@@ -30,7 +30,7 @@ export default function Trend({ series }: { series: LabSeries }) {
 
   const day = (ms: number | undefined): string => (ms === undefined ? "" : new Date(ms).toLocaleDateString("sv"));
   const label = t("record.labs.chart", {
-    name: word(series.name),
+    name: full(series.name),
     count: series.drawn.length,
     first: day(series.drawn[0]?.ms),
     last: day(series.drawn.at(-1)?.ms),

@@ -19,6 +19,9 @@ export const otherWord = (term: Term): string => {
   return other === word(term) ? "" : other;
 };
 
+/** A term in full, for places that show it once. */
+export const full = (term: Term): string => term.whole ?? localized(term);
+
 /** FHIR codes have hyphens, translation keys do not. */
 export const key = (code: string): string => code.replaceAll("-", "_");
 
