@@ -20,6 +20,7 @@ import av
 import av.error
 import numpy as np
 from av.audio import AudioStream
+from av.video import VideoStream
 from numpy.typing import NDArray
 
 from server.demo.scene import HEIGHT, WIDTH, Scene
@@ -29,6 +30,8 @@ SECONDS = 10
 FRAMES = FPS * SECONDS
 KEY_FRAME_EVERY = 15
 """Frames. A viewer waits for the next one before it sees anything: 0.5 s at most."""
+WARM_UP = 2 * KEY_FRAME_EVERY
+"""Frames encoded before the loop and thrown away: an encoder's first pictures are coarse."""
 VIDEO_BPS = 1_350_000
 AUDIO_RATE_HZ = 48_000
 AUDIO_BPS = 48_000
@@ -36,7 +39,7 @@ OPUS_SAMPLES = 960
 """Samples per Opus packet: 20 ms."""
 AUDIO_PACKETS = SECONDS * AUDIO_RATE_HZ // OPUS_SAMPLES
 
-_FILE = f"partner-room-v1-{WIDTH}x{HEIGHT}.webm"
+_FILE = f"partner-room-v2-{WIDTH}x{HEIGHT}.webm"
 """Change the version when the scene or the encoding changes: an older cache is then not used."""
 
 Progress = Callable[[float], None]
@@ -132,12 +135,23 @@ def make(path: Path, progress: Progress = lambda _: None) -> None:
             packet.stream = audio
             container.mux(packet)
         scene = Scene(FRAMES, FPS)
-        for index in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(scene.frame(index), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
-            container.mux(video.encode(frame))
-            progress((index + 1) / FRAMES)
-        container.mux(video.encode(None))
+        for index in range(-WARM_UP, FRAMES):
+            frame = av.VideoFrame.from_ndarray(scene.frame(index % FRAMES), format="rgb24")
+            frame.pts, frame.time_base = WARM_UP + index, Fraction(1, FPS)
+            container.mux(_after_warm_up(video.encode(frame)))
+            progress((WARM_UP + index + 1) / (WARM_UP + FRAMES))
+        container.mux(_after_warm_up(video.encode(None)))
+
+
+def _after_warm_up(packets: "list[av.Packet[VideoStream]]") -> "list[av.Packet[VideoStream]]":
+    """Without the pictures that only settled the encoder; the first one kept is numbered 0."""
+    kept = []
+    for packet in packets:
+        assert packet.pts is not None, "the encoder numbers its packets"
+        if packet.pts >= WARM_UP:
+            packet.pts = packet.dts = packet.pts - WARM_UP
+            kept.append(packet)
+    return kept
 
 
 def room_tone() -> NDArray[np.int16]:

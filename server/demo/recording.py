@@ -62,7 +62,7 @@ def read(path: Path) -> Recording:
         RecordingError: no rhythm group, leads missing, other scaling per lead, or not int16.
     """
     dataset = pydicom.dcmread(path)
-    group = next((g for g in dataset.WaveformSequence if g.get("MultiplexGroupLabel") == "RHYTHM"), None)
+    group = next((g for g in dataset.get("WaveformSequence", ()) if g.get("MultiplexGroupLabel") == "RHYTHM"), None)
     if group is None or group.WaveformBitsAllocated != 16 or group.WaveformSampleInterpretation != "SS":
         raise RecordingError("no rhythm group of 16-bit samples")
     channels = list(group.ChannelDefinitionSequence)
