@@ -1,0 +1,205 @@
+"""Data channels of one Router: waveforms, their control channel, and plain messages.
+
+A DataProducer's label decides what its messages mean: ``ecg`` are waveform frames that the Router's
+`WaveformHub` checks and keeps, ``ctl`` are a client's requests that the hub answers on the client's own
+channels, everything else is copied to the DataConsumers unread.
+
+A slow viewer must not fill memory or delay others. Live frames are dropped for it while more than
+32 kB wait (an ordinary gap; the viewer asks again over ``ctl``). What it asked for waits in a bounded
+backlog and leaves as its channel drains, behind the live frames.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from media.aio.aiortc_port import MAX_STREAMS, ChannelPort
+from media.aio.clock import Clock
+from media.aio.counters import Counters
+from media.aio.transport import Transport
+from media.core.control import MediaError, MediaErrorCode
+from media.core.ortc import SctpStream
+from media.core.waveform import StreamInUse, WaveformHub, peek_stream_id
+
+ECG = "ecg"
+CTL = "ctl"
+LIVE_LIMIT_BYTES = 32_768
+"""About a second of twelve leads: more would be older than what a trace may show as live."""
+BACKLOG_LIMIT_BYTES = 16_384
+"""Resent frames leave only while less than this waits, so that live ones are never refused for them."""
+MESSAGE_LIMIT_BYTES = 1 << 20
+"""What may wait on a channel that is not a live waveform."""
+BACKLOG_FRAMES = 1024
+"""One ring of a stream."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class DataConsumer:
+    """A copy of a DataProducer, or the relay's own ``ctl``, to one client."""
+
+    id: str
+    transport: Transport
+    source: "DataProducer | None"
+    """None: the relay's ``ctl`` answers."""
+    stream: SctpStream
+    channel: ChannelPort
+    resumed: bool = False
+    backlog: deque[bytes] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class DataProducer:
+    """An SCTP stream a client sends on."""
+
+    id: str
+    transport: Transport
+    label: str
+    protocol: str
+    stream: SctpStream
+    waveform_stream: int | None
+    channel: ChannelPort | None = None
+    consumers: dict[str, DataConsumer] = field(default_factory=dict)
+
+
+class DataPlane:
+    """Data channels of one Router."""
+
+    def __init__(self, counters: Counters, clock: Clock) -> None:
+        self.hub = WaveformHub()
+        self._counters = counters
+        self._clock = clock
+        self._backlogged: set[DataConsumer] = set()
+        self._ctl: dict[str, DataConsumer] = {}
+        """The relay's answering channel, by owner."""
+        self._ecg: dict[tuple[str, int], DataConsumer] = {}
+        """Waveform channels, by owner and stream."""
+
+    def produce(self, producer: DataProducer, simulated: bool) -> None:
+        """Open the channel of a DataProducer.
+
+        Raises:
+            MediaError: the waveform stream or the SCTP stream id is taken.
+        """
+        waveform = producer.waveform_stream
+        if waveform is not None:
+            try:
+                self.hub.open_stream(waveform, simulated)
+            except StreamInUse as error:
+                raise MediaError(MediaErrorCode.EXISTS, str(error)) from error
+        try:
+            producer.channel = producer.transport.sctp.open_channel(
+                producer.stream, producer.label, producer.protocol, lambda message: self._received(producer, message)
+            )
+        except ValueError as error:
+            if waveform is not None:
+                self.hub.close_stream(waveform)
+            raise MediaError(MediaErrorCode.BAD_PARAMETERS, "the SCTP stream id is taken") from error
+
+    def close_producer(self, producer: DataProducer) -> None:
+        """Close the channel and forget the waveform stream; its DataConsumers are closed by the caller."""
+        if producer.channel is not None:
+            producer.channel.close()
+        if producer.waveform_stream is not None:
+            self.hub.close_stream(producer.waveform_stream)
+        if producer.label == CTL:
+            self.hub.close_viewer(producer.transport.owner)
+
+    def consume(
+        self, identity: str, transport: Transport, source: DataProducer | None, taken: set[int]
+    ) -> DataConsumer:
+        """Open a channel to a client, on the first stream id that is not ``taken``; silent until resumed.
+
+        Raises:
+            MediaError: ``limit`` when the Transport has no stream id left, ``exists`` for a second ``ctl``.
+        """
+        if source is None and transport.owner in self._ctl:
+            raise MediaError(MediaErrorCode.EXISTS, "this owner has its ctl channel already")
+        free = next((number for number in range(MAX_STREAMS) if number not in taken), None)
+        if free is None:
+            raise MediaError(MediaErrorCode.LIMIT, "no SCTP stream id is left")
+        # the viewer's channel promises what the source's does; the relay's own ctl is ordered and reliable
+        stream = SctpStream(free, True, None, None) if source is None else source.stream.renumbered(free)
+        label, protocol = (CTL, "") if source is None else (source.label, source.protocol)
+        try:
+            channel = transport.sctp.open_channel(stream, label, protocol, None)
+        except ValueError as error:
+            raise MediaError(MediaErrorCode.LIMIT, "the SCTP stream id is still being reset") from error
+        consumer = DataConsumer(id=identity, transport=transport, source=source, stream=stream, channel=channel)
+        if source is None:
+            self._ctl[transport.owner] = consumer
+        else:
+            source.consumers[identity] = consumer
+            if source.waveform_stream is not None:
+                self._ecg[transport.owner, source.waveform_stream] = consumer
+        return consumer
+
+    def close_consumer(self, consumer: DataConsumer) -> None:
+        """Close the channel to a client."""
+        consumer.channel.close()
+        self._backlogged.discard(consumer)
+        source, owner = consumer.source, consumer.transport.owner
+        if source is None:
+            if self._ctl.get(owner) is consumer:
+                del self._ctl[owner]
+            return
+        source.consumers.pop(consumer.id, None)
+        key = (owner, source.waveform_stream or 0)
+        if self._ecg.get(key) is consumer:
+            del self._ecg[key]
+
+    def tick(self) -> None:
+        """Let backlogs follow where channels have drained; call some 40 times a second."""
+        for consumer in list(self._backlogged):
+            while consumer.backlog and consumer.channel.buffered_bytes < BACKLOG_LIMIT_BYTES:
+                consumer.channel.send(consumer.backlog.popleft())
+            if not consumer.backlog:
+                self._backlogged.discard(consumer)
+
+    def _received(self, producer: DataProducer, message: bytes | str) -> None:
+        """One message of a client. Runs inside aiortc's receive path, so nothing may escape."""
+        self._counters.add("data_messages_received")
+        if producer.label in (ECG, CTL) and not isinstance(message, bytes):
+            self._counters.add("data_text_refused")
+        elif producer.waveform_stream is not None:
+            assert isinstance(message, bytes)
+            checked = self.hub.accept(producer.waveform_stream, message, self._clock())
+            if checked is None:
+                self._counters.add("waveform_refused")
+            else:
+                self._copy(producer, checked, LIVE_LIMIT_BYTES)
+        elif producer.label == CTL:
+            assert isinstance(message, bytes)
+            self._answer(producer.transport.owner, message)
+        else:
+            self._copy(producer, message, MESSAGE_LIMIT_BYTES)
+
+    def _copy(self, producer: DataProducer, message: bytes | str, limit_bytes: int) -> None:
+        for consumer in producer.consumers.values():
+            if not consumer.resumed:
+                continue
+            if consumer.channel.buffered_bytes > limit_bytes:
+                self._counters.add("data_messages_dropped")
+            elif consumer.channel.send(message):
+                self._counters.add("data_messages_sent")
+
+    def _answer(self, owner: str, message: bytes) -> None:
+        for channel, reply in self.hub.control(owner, message, self._clock()):
+            if channel == CTL:
+                consumer = self._ctl.get(owner)
+                if consumer is None or not consumer.resumed:
+                    self._counters.add("ctl_answers_without_channel")
+                elif consumer.channel.buffered_bytes > MESSAGE_LIMIT_BYTES or not consumer.channel.send(reply):
+                    self._counters.add("data_messages_dropped")
+            else:
+                self._resend(owner, reply)
+
+    def _resend(self, owner: str, frame: bytes) -> None:
+        consumer = self._ecg.get((owner, peek_stream_id(frame)))
+        if consumer is None or not consumer.resumed:
+            self._counters.add("resends_without_channel")
+            return
+        if len(consumer.backlog) == BACKLOG_FRAMES:
+            self._counters.add("data_messages_dropped")
+        consumer.backlog.append(frame)
+        self._backlogged.add(consumer)
+        if len(consumer.backlog) == 1:
+            self.tick()

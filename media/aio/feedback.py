@@ -1,0 +1,236 @@
+"""RTCP both ways: what peers report and ask, and what the relay tells them in time.
+
+Towards a publisher the relay is the receiver: NACK and key frame requests, transport-cc every
+100 ms (REMB for those that know only that), receiver reports every second. Towards a viewer it is
+the sender: it answers NACK from the history as RTX, passes key frame requests on merged, answers
+RRTR, and sends a sender report at the start and every second.
+
+``tick`` drives what is periodic; formats and rules are in ``media.core``.
+"""
+
+from collections.abc import Iterable
+
+from media.aio.counters import Counters
+from media.aio.forward import Forwarder
+from media.aio.objects import Consumer, InboundStream, Producer
+from media.aio.transport import Transport
+from media.core import rtcp
+from media.core.remb import LossBasedEstimate
+from media.core.router import Flow
+from media.core.sender_report import compact_ntp, round_trip_us
+
+TRANSPORT_CC_INTERVAL_US = 100_000
+REPORT_INTERVAL_US = 1_000_000
+RESENDS_PER_INTERVAL = 256
+"""Packets one viewer may have resent in 100 ms: a whole key frame, not an amplifier."""
+RELAY_SSRC = 1
+"""Sender of reports to publishers; no media has it, so no viewer ever meets it."""
+ASSUMED_ROUND_TRIP_US = 50_000
+"""Between NACKs for the same packet: a publisher gets no media from us to measure its round trip with."""
+
+
+class Feedback:
+    """RTCP of all Transports of one worker."""
+
+    def __init__(self, counters: Counters, forwarder: Forwarder) -> None:
+        self._counters = counters
+        self._forwarder = forwarder
+        self._repairing: dict[int, tuple[Transport, InboundStream]] = {}
+        self._wanting: dict[str, Producer] = {}
+        self._estimates: dict[str, LossBasedEstimate] = {}
+        self._transport_cc_due_us = 0
+        self._reports_due_us = 0
+
+    # ------------------------------------------------------------- decisions others ask for
+
+    def want_keyframe(self, producer: Producer, now_us: int) -> None:
+        """A viewer of this Producer needs a key frame."""
+        if producer.is_audio:
+            return
+        self._wanting[producer.id] = producer
+        if producer.fanout.keyframes.want(now_us // 1000):
+            self._ask_keyframe(producer)
+
+    def start(self, consumer: Consumer, now_us: int) -> None:
+        """Let a Consumer that has everything it needs wait for its key frame; else stop it."""
+        producer = consumer.producer
+        if consumer.paused or producer.paused or not consumer.leg.ready:
+            self.stop(consumer, now_us)
+        elif consumer.flow is Flow.IDLE:
+            producer.fanout.wait(consumer)
+            self.want_keyframe(producer, now_us)
+
+    def stop(self, consumer: Consumer, now_us: int) -> None:
+        """Nothing more goes to it; its numbering can be continued."""
+        source = consumer.producer.source
+        if consumer.producer.fanout.stop(consumer) and source is not None:
+            consumer.numbers.stop(source.highest, source.highest_timestamp, now_us // 1000)
+
+    def restart(self, consumer: Consumer, now_us: int) -> None:
+        """It has missed packets that will not come: go on at the next key frame."""
+        self.stop(consumer, now_us)
+        self.start(consumer, now_us)
+
+    def repair(self, transport: Transport, stream: InboundStream, now_us: int) -> None:
+        """Packets of a publisher are missing: ask for them, or for a key frame when they are too many."""
+        lost = stream.receive.nacks_due(now_us, ASSUMED_ROUND_TRIP_US)
+        if lost:
+            self._forwarder.send_rtcp(transport.leg, rtcp.build_nack(RELAY_SSRC, stream.ssrc, lost))
+            self._counters.add("nacks_sent")
+        if stream.receive.take_key_frame_request():
+            self.want_keyframe(stream.producer, now_us)
+        if stream.receive.missing:
+            self._repairing[stream.ssrc] = transport, stream
+        else:
+            self._repairing.pop(stream.ssrc, None)
+
+    def forget(self, producer: Producer) -> None:
+        """The Producer is gone."""
+        self._wanting.pop(producer.id, None)
+        for ssrc in [s for s, (_, stream) in self._repairing.items() if stream.producer is producer]:
+            del self._repairing[ssrc]
+
+    def forget_transport(self, transport: Transport) -> None:
+        """The Transport is gone."""
+        self._estimates.pop(transport.id, None)
+
+    # ------------------------------------------------------------- what peers say
+
+    def received(self, transport: Transport, compound: bytes, now_us: int) -> None:
+        """One decrypted RTCP datagram."""
+        try:
+            items = rtcp.parse(compound)
+        except rtcp.MalformedRtcp:
+            self._counters.add("rtcp_malformed")
+            return
+        for item in items:
+            match item:
+                case rtcp.SenderReport():
+                    self._sender_report(transport, item, now_us)
+                case rtcp.ReceiverReport():
+                    self._report_blocks(transport, item.blocks, now_us)
+                case rtcp.Nack():
+                    self._nack(transport, item, now_us)
+                case rtcp.Pli():
+                    self._picture_lost(transport, (item.media_ssrc,), now_us)
+                case rtcp.Fir():
+                    self._picture_lost(transport, [ssrc for ssrc, _ in item.entries], now_us)
+                case rtcp.Rrtr():
+                    self._reference_time(transport, item)
+                case _:
+                    pass  # SDES, BYE, REMB, feedback for a sender that we are not: nothing depends on them yet
+
+    def _sender_report(self, transport: Transport, report: rtcp.SenderReport, now_us: int) -> None:
+        stream = transport.streams.get(report.ssrc)
+        if stream is not None:
+            stream.receive.on_sender_report(report.ntp, now_us)
+            if not stream.is_rtx:
+                stream.time.on_sender_report(report.ntp, report.rtp_timestamp, now_us)
+        self._report_blocks(transport, report.blocks, now_us)
+
+    def _report_blocks(self, transport: Transport, blocks: Iterable[rtcp.ReportBlock], now_us: int) -> None:
+        for block in blocks:
+            consumer = transport.consumers.get(block.ssrc)
+            if consumer is not None:
+                self._counters.values["receiver_reports"] += 1
+                consumer.round_trip_us = round_trip_us(now_us, block.lsr, block.dlsr) or consumer.round_trip_us
+
+    def _nack(self, transport: Transport, nack: rtcp.Nack, now_us: int) -> None:
+        consumer = transport.consumers.get(nack.media_ssrc)
+        if consumer is None:
+            self._counters.add("rtcp_unknown_ssrc")
+            return
+        source = consumer.producer.source
+        if source is None or not consumer.rtx_payload_type or consumer.flow is not Flow.LIVE:
+            return
+        for seq in nack.lost:
+            self._counters.values["nacks_received"] += 1
+            number = consumer.numbers.source_number(seq, source.highest)
+            packet = None if number is None else source.history.get(number)
+            if packet is None:
+                self._counters.values["nacks_missed"] += 1
+            elif consumer.resends_left <= 0:
+                self._counters.values["nacks_over_budget"] += 1
+            elif self._forwarder.resend(consumer, packet, now_us):
+                consumer.resends_left -= 1
+                self._counters.values["rtx_sent"] += 1
+
+    def _picture_lost(self, transport: Transport, ssrcs: Iterable[int], now_us: int) -> None:
+        for ssrc in ssrcs:
+            consumer = transport.consumers.get(ssrc)
+            if consumer is None:
+                self._counters.add("rtcp_unknown_ssrc")
+            else:
+                self._counters.values["plis_received"] += 1
+                self.want_keyframe(consumer.producer, now_us)
+
+    def _reference_time(self, transport: Transport, reference: rtcp.Rrtr) -> None:
+        """A viewer that sends no media asks for the round trip; libwebrtc wants it from each stream's SSRC."""
+        block = rtcp.DlrrBlock(reference.sender_ssrc, compact_ntp(reference.ntp), 0)
+        answer = b"".join(rtcp.build_dlrr(ssrc, (block,)) for ssrc in list(transport.consumers)[:16])
+        if self._forwarder.send_rtcp(transport.leg, answer):
+            self._counters.add("dlrr_sent")
+
+    # ------------------------------------------------------------- what is due
+
+    def tick(self, transports: Iterable[Transport], now_us: int) -> None:
+        """Do what is due; call every 20 ms."""
+        for transport, stream in list(self._repairing.values()):
+            self.repair(transport, stream, now_us)
+        for producer in list(self._wanting.values()):
+            if not producer.fanout.keyframes.wanted:
+                del self._wanting[producer.id]
+            elif producer.fanout.keyframes.due(now_us // 1000):
+                self._ask_keyframe(producer)
+        if now_us < self._transport_cc_due_us:
+            return
+        self._transport_cc_due_us = now_us + TRANSPORT_CC_INTERVAL_US
+        report = now_us >= self._reports_due_us
+        if report:
+            self._reports_due_us = now_us + REPORT_INTERVAL_US
+        for transport in transports:
+            self._transport_duties(transport, now_us, report)
+
+    def _transport_duties(self, transport: Transport, now_us: int, report: bool) -> None:
+        leg = transport.leg
+        if not leg.ready:
+            return
+        if transport.arrivals.pending and transport.streams:
+            for packet in transport.arrivals.build(RELAY_SSRC, next(iter(transport.streams))):
+                self._forwarder.send_rtcp(leg, packet)
+                self._counters.values["transport_cc_sent"] += 1
+        for consumer in transport.consumers.values():
+            consumer.resends_left = RESENDS_PER_INTERVAL
+            if report and consumer.flow is Flow.LIVE:
+                self._forwarder.send_sender_report(consumer, now_us)
+        if report and transport.streams:
+            self._receiver_report(transport, now_us)
+
+    def _receiver_report(self, transport: Transport, now_us: int) -> None:
+        blocks = []
+        for stream in list(transport.streams.values())[: rtcp.MAX_BLOCKS]:
+            block = stream.receive.report_block(now_us)
+            if block is not None:
+                blocks.append(block)
+        if not blocks:
+            return
+        compound = rtcp.build_receiver_report(RELAY_SSRC, blocks)
+        remb = [
+            producer.media.ssrc
+            for producer in transport.producers.values()
+            if producer.parameters.feedback.remb and not producer.parameters.feedback.transport_cc and producer.media
+        ]
+        if remb:
+            estimate = self._estimates.setdefault(transport.id, LossBasedEstimate())
+            lost = max(block.fraction_lost for block in blocks) / 256
+            compound += rtcp.build_remb(RELAY_SSRC, estimate.update(lost), remb)
+            self._counters.values["remb_sent"] += 1
+        self._forwarder.send_rtcp(transport.leg, compound)
+
+    def _ask_keyframe(self, producer: Producer) -> None:
+        media = producer.media
+        if media is None:
+            return  # nothing has come yet; an encoder's first frame is a key frame
+        request = rtcp.build_pli(RELAY_SSRC, media.ssrc)  # every client that knows FIR knows PLI
+        if self._forwarder.send_rtcp(producer.leg, request):
+            self._counters.add("plis_sent")

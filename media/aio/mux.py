@@ -1,0 +1,114 @@
+"""Which Transport a datagram belongs to, and what it is (RFC 7983).
+
+Everything arrives on one port. A datagram that is empty, longer than any path carries, or from an
+address no Transport has learnt is dropped here, counted and not logged; only STUN is looked at from
+strangers, and an address is learnt only after its MESSAGE-INTEGRITY was verified. One unauthenticated
+datagram must never end a call (MEDIA_PLANE d1).
+"""
+
+from typing import Protocol
+
+from media.aio import stun
+from media.aio.aiortc_port import NativeBuffer
+from media.aio.counters import Counters
+from media.aio.transport import Transport
+from media.aio.udp import UdpPort
+from media.core.ice import Address
+
+MAX_DATAGRAM_BYTES = 1500
+
+
+class MediaSink(Protocol):
+    """Takes what is protected by SRTP keys."""
+
+    def srtp(self, transport: Transport, offset: int, size: int, now_us: int) -> None:
+        """One SRTP or SRTCP packet in the receive buffer, from a Transport whose keys are known."""
+
+
+class Mux:
+    """Address and ufrag tables of one worker."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._by_ufrag: dict[str, Transport] = {}
+        self._by_address: dict[Address, Transport] = {}
+        self._udp: UdpPort | None = None
+        self._media: MediaSink | None = None
+        self._buffer: NativeBuffer | None = None
+
+    def attach(self, udp: UdpPort, media: MediaSink) -> None:
+        """Give it its socket and the receiver of media, which both need it first."""
+        self._udp, self._media, self._buffer = udp, media, udp.buffer
+
+    def add(self, transport: Transport, ufrag: str) -> None:
+        """Checks with this ufrag belong to the Transport."""
+        self._by_ufrag[ufrag] = transport
+
+    def retire(self, ufrags: list[str]) -> None:
+        """These credentials are no longer valid."""
+        for ufrag in ufrags:
+            self._by_ufrag.pop(ufrag, None)
+
+    def remove(self, transport: Transport) -> None:
+        """Forget a Transport; idempotent."""
+        self.retire(transport.ice.ufrags)
+        for address in transport.ice.addresses:
+            if self._by_address.get(address) is transport:
+                del self._by_address[address]
+
+    def knows_ufrag(self, ufrag: str) -> bool:
+        """The ufrag is in use."""
+        return ufrag in self._by_ufrag
+
+    def datagram(self, offset: int, size: int, address: Address, now_us: int) -> None:
+        """Dispatch one datagram of the receive buffer."""
+        assert self._buffer is not None
+        assert self._media is not None
+        if size == 0:
+            self._counters.add("datagrams_empty")
+            return
+        if size > MAX_DATAGRAM_BYTES:
+            self._counters.add("datagrams_oversize")
+            return
+        first = self._buffer.data[offset]
+        transport = self._by_address.get(address)
+        if transport is not None and 128 <= first < 192:
+            if transport.leg.rx is None:
+                self._counters.add("srtp_before_keys")
+            else:
+                self._media.srtp(transport, offset, size, now_us)
+        elif first < 4:
+            self._stun(bytes(self._buffer.view[offset : offset + size]), address, now_us)
+        elif transport is None:
+            self._counters.add("datagrams_unknown_address")
+        elif 20 <= first < 64:
+            transport.offer_dtls(bytes(self._buffer.view[offset : offset + size]))
+        else:
+            self._counters.add("datagrams_unknown_kind")
+
+    def _stun(self, datagram: bytes, address: Address, now_us: int) -> None:
+        try:
+            request = stun.parse_binding_request(datagram)
+        except stun.BadStun:
+            self._counters.add("stun_malformed")
+            return
+        transport = self._by_ufrag.get(request.ufrag)
+        password = None if transport is None else transport.ice.password(request.ufrag)
+        if transport is None or password is None:
+            self._counters.add("stun_unknown_ufrag")
+            return
+        if not stun.authenticate(request, password):
+            self._counters.add("stun_bad_integrity")
+            return
+        self._counters.add("stun_checks")
+        other = self._by_address.get(address)
+        if other is not transport:
+            if other is not None:
+                other.forget_address(address)
+            self._by_address[address] = transport
+        assert self._udp is not None
+        self._udp.send(stun.build_success(request, address, password), address)
+        outcome = transport.checked(request.ufrag, address, request.use_candidate, now_us // 1000)
+        self.retire(outcome.retired_ufrags)
+        if outcome.evicted is not None and self._by_address.get(outcome.evicted) is transport:
+            del self._by_address[outcome.evicted]

@@ -1,0 +1,184 @@
+"""The worker's one UDP socket.
+
+asyncio's datagram transport costs a callback and an address object per packet and knows neither
+UDP_GRO nor UDP_SEGMENT, so this drives a raw non-blocking socket: reads are batched, a run of
+equal packets arrives in one call (GRO) and leaves in one call (GSO). Where the kernel refuses
+either, the port falls back for good and counts it.
+
+When the socket would block, datagrams wait in a bounded outbox; when that is full the sender
+is told and drops (a viewer then resumes at a key frame). What the bytes mean is
+``media.aio.relay``'s business.
+"""
+
+import asyncio
+import errno
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from media.aio.aiortc_port import NativeBuffer
+from media.aio.clock import Clock
+from media.aio.counters import Counters
+from media.core.ice import Address
+
+UDP_SEGMENT = 103
+UDP_GRO = 104
+_GRO_SPACE_BYTES = socket.CMSG_SPACE(4)
+READ_BUFFER_BYTES = 65_536
+READS_PER_WAKEUP = 64
+"""Bounds how long other work waits; 64 reads of a GRO run each are up to 4 MB."""
+SOCKET_BUFFER_BYTES = 4 << 20
+OUTBOX_BYTES = 1 << 20
+"""About 20 ms at 400 Mbit/s: longer queues only add delay."""
+_GSO_REFUSED = frozenset({errno.EINVAL, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+
+OnDatagram = Callable[[int, int, Address, int], None]
+"""``(offset, size, address, now_us)`` of one datagram in ``UdpPort.buffer``, valid during the call."""
+
+
+class UdpPort:
+    """A bound socket that hands out datagrams and sends runs of them."""
+
+    def __init__(
+        self, counters: Counters, clock: Clock, on_datagram: OnDatagram, on_batch_end: Callable[[int], None]
+    ) -> None:
+        self._clock = clock
+        self.buffer = NativeBuffer(READ_BUFFER_BYTES)
+        self._counters = counters
+        self._on_datagram = on_datagram
+        self._on_batch_end = on_batch_end
+        self._outbox: deque[tuple[bytes, int, Address]] = deque()
+        self._outbox_bytes = 0
+        self._segments: dict[int, list[tuple[int, int, bytes]]] = {}
+        self._gso = True
+        self._gro = False
+        self._socket: socket.socket | None = None
+
+    def open(self, bind: str, port: int) -> int:
+        """Bind and start to read; returns the port.
+
+        Raises:
+            OSError: the address or port cannot be had.
+        """
+        family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+            sock.bind((bind, port))
+        except OSError:
+            sock.close()
+            raise
+        try:
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+            self._gro = True
+        except OSError:
+            self._counters.add("udp_gro_refused")
+        self._socket = sock
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
+        return int(sock.getsockname()[1])
+
+    def close(self) -> None:
+        """Release the port; idempotent."""
+        if self._socket is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket.fileno())
+            loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def send(self, datagram: bytes, address: Address) -> bool:
+        """Send one datagram; False when it was dropped."""
+        return self.send_run(memoryview(datagram), len(datagram), address)
+
+    def send_run(self, run: memoryview, segment_bytes: int, address: Address) -> bool:
+        """Send equal datagrams lying back to back (the last may be shorter); False when dropped.
+
+        Args:
+            run: all datagrams; copied before this returns.
+            segment_bytes: length of each.
+        """
+        sock = self._socket
+        if sock is None:
+            return False
+        if self._outbox:
+            return self._queue(run, segment_bytes, address)
+        if len(run) > segment_bytes and not self._gso:
+            return all(
+                self.send_run(run[start : start + segment_bytes], segment_bytes, address)
+                for start in range(0, len(run), segment_bytes)
+            )
+        try:
+            if len(run) > segment_bytes:
+                ancillary = self._segments.get(segment_bytes)
+                if ancillary is None:
+                    ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", segment_bytes))]
+                    self._segments[segment_bytes] = ancillary
+                sock.sendmsg((run,), ancillary, 0, address)
+            else:
+                sock.sendto(run, address)
+        except BlockingIOError:
+            return self._queue(run, segment_bytes, address)
+        except OSError as error:
+            if len(run) > segment_bytes and error.errno in _GSO_REFUSED:
+                self._gso = False
+                self._counters.add("udp_gso_refused")
+                return self.send_run(run, segment_bytes, address)
+            self._counters.add("udp_send_errors")
+            return False
+        return True
+
+    def _queue(self, run: memoryview, segment_bytes: int, address: Address) -> bool:
+        if self._outbox_bytes + len(run) > OUTBOX_BYTES:
+            self._counters.add("udp_outbox_full")
+            return False
+        assert self._socket is not None
+        if not self._outbox:
+            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._writable)
+        self._outbox.append((bytes(run), segment_bytes, address))
+        self._outbox_bytes += len(run)
+        self._counters.add("udp_outbox_used")
+        return True
+
+    def _writable(self) -> None:
+        waiting, self._outbox, self._outbox_bytes = self._outbox, deque(), 0
+        assert self._socket is not None
+        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        for run, segment_bytes, address in waiting:  # what still blocks queues itself again, in order
+            self.send_run(memoryview(run), segment_bytes, address)
+
+    def _readable(self) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        buffers = [self.buffer.data]
+        reads = 0
+        try:
+            while reads < READS_PER_WAKEUP:
+                if self._gro:
+                    size, ancillary, _, address = sock.recvmsg_into(buffers, _GRO_SPACE_BYTES)
+                else:
+                    size, address = sock.recvfrom_into(self.buffer.data)
+                    ancillary = []
+                reads += 1
+                self._split(size, ancillary, address, self._clock())
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._counters.add("udp_receive_errors")
+        self._on_batch_end(self._clock())
+
+    def _split(self, size: int, ancillary: list[tuple[int, int, bytes]], address: Address, now_us: int) -> None:
+        segment = size
+        if ancillary:
+            for level, kind, data in ancillary:
+                if level == socket.IPPROTO_UDP and kind == UDP_GRO:
+                    segment = int.from_bytes(data[:4], sys.byteorder)
+        if segment >= size:
+            self._on_datagram(0, size, address, now_us)
+            return
+        for offset in range(0, size, segment):
+            self._on_datagram(offset, min(segment, size - offset), address, now_us)

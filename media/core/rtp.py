@@ -1,0 +1,122 @@
+"""RTP headers by offset (RFC 3550 section 5.1, extensions RFC 8285).
+
+The relay reads a packet where the socket left it and copies only what it forwards, so nothing
+here builds a packet object: positions go in and come out. RTCP is ``media.core.rtcp``; the 16-bit
+arithmetic is ``media.core.serial``.
+"""
+
+from struct import Struct
+from typing import Final
+
+FIXED_HEADER_BYTES: Final = 12
+HEADER: Final = Struct("!BBHII")
+"""First byte, marker and payload type, sequence, timestamp, SSRC."""
+OUTBOUND: Final = Struct("!HHII")
+"""The same on the way out, with the first two bytes as one number."""
+ONE_BYTE_PROFILE: Final = 0xBEDE
+TWO_BYTE_PROFILE: Final = 0x1000
+
+Extension = tuple[int, int, int]
+"""Id, position of the data, its length."""
+
+_PROFILE: Final = Struct("!HH")
+
+
+class MalformedPacket(Exception):
+    """The packet's lengths contradict each other; nothing of it is believed."""
+
+
+def is_rtcp(second_byte: int) -> bool:
+    """Tell RTCP from RTP on one port (RFC 5761 section 4)."""
+    return 192 <= second_byte <= 223
+
+
+def payload_start(data: bytearray, start: int, end: int) -> int:
+    """Position of the first byte after fixed header and CSRCs (before any extension).
+
+    Raises:
+        MalformedPacket: wrong version or too short.
+    """
+    if end - start < FIXED_HEADER_BYTES or data[start] >> 6 != 2:
+        raise MalformedPacket
+    position = start + FIXED_HEADER_BYTES + 4 * (data[start] & 15)
+    if position > end:
+        raise MalformedPacket
+    return position
+
+
+def read_extensions(data: bytearray, position: int, end: int) -> tuple[list[Extension], int]:
+    """Walk the extension block at ``position``.
+
+    Returns:
+        The elements in order, and the position after the block. A block of an unknown profile
+        is skipped whole.
+
+    Raises:
+        MalformedPacket: an element or the block runs past its end.
+    """
+    if position + 4 > end:
+        raise MalformedPacket
+    profile, words = _PROFILE.unpack_from(data, position)
+    position += 4
+    stop = position + 4 * words
+    if stop > end:
+        raise MalformedPacket
+    if profile == ONE_BYTE_PROFILE:
+        return _one_byte_elements(data, position, stop), stop
+    if profile & 0xFFF0 == TWO_BYTE_PROFILE:
+        return _two_byte_elements(data, position, stop), stop
+    return [], stop
+
+
+def _one_byte_elements(data: bytearray, position: int, stop: int) -> list[Extension]:
+    found = []
+    while position < stop:
+        byte = data[position]
+        position += 1
+        if byte == 0:
+            continue
+        identifier = byte >> 4
+        if identifier == 15:
+            break  # RFC 8285 section 4.2: stop here
+        length = (byte & 15) + 1
+        if position + length > stop:
+            raise MalformedPacket
+        found.append((identifier, position, length))
+        position += length
+    return found
+
+
+def _two_byte_elements(data: bytearray, position: int, stop: int) -> list[Extension]:
+    found = []
+    while position < stop:
+        identifier = data[position]
+        position += 1
+        if identifier == 0:
+            continue
+        if position >= stop:
+            raise MalformedPacket
+        length = data[position]
+        position += 1
+        if position + length > stop:
+            raise MalformedPacket
+        found.append((identifier, position, length))
+        position += length
+    return found
+
+
+def build_extensions(elements: list[tuple[int, bytes]]) -> bytes:
+    """Extension block for one packet; empty when there are no elements.
+
+    One-byte form where it fits, since some receivers know only that (RFC 8285 section 4.2).
+    """
+    if not elements:
+        return b""
+    if all(identifier < 15 and 0 < len(value) <= 16 for identifier, value in elements):
+        profile = ONE_BYTE_PROFILE
+        body = b"".join([bytes((identifier << 4 | len(value) - 1,)) + value for identifier, value in elements])
+    else:
+        profile = TWO_BYTE_PROFILE
+        body = b"".join([bytes((identifier, len(value))) + value for identifier, value in elements])
+    body += bytes(-len(body) & 3)
+    return _PROFILE.pack(profile, len(body) >> 2) + body
