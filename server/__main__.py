@@ -27,6 +27,20 @@ def serve(*, host: str | None = None, port: int | None = None, data_dir: Path | 
     return _guarded(lambda: _serve(load_settings(host=host, port=port, data_dir=data_dir)))
 
 
+@app.command
+def demo(*, port: int | None = None, data_dir: Path | None = None) -> int:
+    """Run a sample hub on this machine: patients, a simulated room and a simulated bedside monitor.
+
+    Args:
+        port: TCP port of the web server; another one is taken, and told, when it is in use.
+        data_dir: folder in which the demo keeps everything.
+    """
+    # Only the demo needs codecs, pictures and pydicom.
+    from server.demo.run import demo as run_demo
+
+    return _guarded(lambda: run_demo(port=port, data_dir=data_dir))
+
+
 def _serve(settings: Settings) -> int:
     configure_log(json=settings.log_json)
     asyncio.run(run(settings))

@@ -27,12 +27,19 @@ from server.identity.aio.throttle import Attempts
 from server.identity.aio.tokens import ConsultTokens, token_key
 from server.identity.aio.walls import Walls
 from server.identity.core.rules import SessionLimits
+from server.identity.core.tokens import TokenInvalid
 from server.media_plane import WorkerMediaPlane
+from server.metrics import TOKENS
 from server.settings import Settings, is_local
 from server.storage import schema
 from server.storage.audit import AnchorFile
 from server.storage.consult_store import SqlConsultStore
 from server.storage.database import Database
+from signaling.aio.gateway import SignalingGateway, VerifyToken
+from signaling.aio.memory import MemoryBus
+from signaling.aio.service import ConsultService
+from signaling.core.admission import Admission
+from signaling.core.errors import ErrorCode, Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +70,10 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     prepare_data_dir(settings.data_dir)
     services = build_services(settings, demo)
     media = WorkerMediaPlane(_worker_settings(settings))
+    service = ConsultService(services.store, MemoryBus(), media, services.now_ms)
+    gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins)
     app = build_web(services, web_root())
+    gateway.attach(app)
     anchors = AnchorFile(settings.data_dir / ANCHORS)
     housekeeper = Housekeeper(services.database, services.tokens, anchors, services.now_ms)
 
@@ -81,13 +91,38 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         yield
         await media.stop()
 
+    async def signalling_part(_app: web.Application) -> AsyncIterator[None]:
+        await gateway.start()
+        yield
+        await gateway.stop()
+
+    async def say_goodbye(_app: web.Application) -> None:
+        # Before aiohttp waits for open connections: these would never end by themselves.
+        await gateway.stop()
+
     async def housekeeping_part(_app: web.Application) -> AsyncIterator[None]:
         housekeeper.start()
         yield
         await housekeeper.stop()
 
-    app.cleanup_ctx.extend([database_part, media_part, housekeeping_part])
+    app.cleanup_ctx.extend([database_part, media_part, signalling_part, housekeeping_part])
+    app.on_shutdown.append(say_goodbye)
     return app
+
+
+def admit_with(tokens: ConsultTokens) -> VerifyToken:
+    """The gateway's question, answered by identity: why a token is refused stays in our counters."""
+
+    async def verify(token: str) -> Admission:
+        try:
+            admission = await tokens.accept(token)
+        except TokenInvalid as problem:
+            TOKENS.labels("refused").inc()
+            raise Refusal(ErrorCode.TOKEN_INVALID, str(problem)) from None
+        TOKENS.labels("accepted").inc()
+        return admission
+
+    return verify
 
 
 def prepare_data_dir(path: Path) -> None:
