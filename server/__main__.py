@@ -1,18 +1,30 @@
 """The ``consilium`` command: arguments -> settings -> run -> exit code (`exits.py`)."""
 
 import asyncio
+import datetime
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography import x509
 from cyclopts import App
 
+from server.app import ANCHORS, database_errors, prepare_data_dir, require_schema
 from server.exits import Exit, StartError
 from server.lifecycle import run
 from server.log import configure_log
 from server.settings import Settings, load_settings
+from server.storage import audit, schema
+from server.storage.audit import AnchorFile
+from server.storage.database import Database
+from server.tls import expires_at, make_authority
+from server.trust import fingerprint
 
 app = App(name="consilium", help="Real-time teleconsultation server.")
+audit_app = App(name="audit", help="The audit trail.")
+db_app = App(name="db", help="The database.")
+app.command(audit_app)
+app.command(db_app)
 
 
 @app.command
@@ -39,6 +51,101 @@ def demo(*, port: int | None = None, data_dir: Path | None = None) -> int:
     from server.demo.run import demo as run_demo
 
     return _guarded(lambda: run_demo(port=port, data_dir=data_dir))
+
+
+@audit_app.command(name="verify")
+def audit_verify(*, data_dir: Path | None = None) -> int:
+    """Walk the audit chain and name the first row that is not as it was written.
+
+    Exit code 0: every row is whole. 6: a row was changed, removed, moved or added, or the end is missing.
+    The end of the chain is held by anchors: `audit-anchors.jsonl` in the data folder and the "audit chain anchored"
+    lines of the log. Rows after the last anchor could be cut off unseen; keep copies of the anchors on another machine.
+
+    Args:
+        data_dir: folder of database and anchors.
+    """
+    return _guarded(lambda: asyncio.run(_audit_verify(load_settings(data_dir=data_dir))))
+
+
+async def _audit_verify(settings: Settings) -> int:
+    database = Database(settings.database)
+    try:
+        await require_schema(database)
+        verdict = await audit.verify(database, AnchorFile(settings.data_dir / ANCHORS).read())
+    finally:
+        await database.close()
+    if verdict.broken is not None:
+        print(f"BROKEN at row {verdict.broken.seq}: {verdict.broken.problem}. {verdict.rows} rows before it are whole.")
+        return Exit.AUDIT_BROKEN
+    print(f"{verdict.rows} rows whole, {verdict.anchors} anchors agree. Head {verdict.rows} {verdict.head.hex()}")
+    return Exit.OK
+
+
+@db_app.command(name="upgrade")
+def db_upgrade(*, data_dir: Path | None = None) -> int:
+    """Bring the database to the schema of this version; a SQLite file is copied first.
+
+    Args:
+        data_dir: folder of the database, if it is a file.
+    """
+    return _guarded(lambda: asyncio.run(_db_upgrade(load_settings(data_dir=data_dir))))
+
+
+async def _db_upgrade(settings: Settings) -> int:
+    prepare_data_dir(settings.data_dir)
+    database = Database(settings.database)
+    try:
+        with database_errors():
+            copy = await schema.upgrade(database)
+    finally:
+        await database.close()
+    print(f"The database is at schema {schema.newest()}." + (f" The former file is {copy}." if copy else ""))
+    return Exit.OK
+
+
+@app.command
+def ca(*hosts: str, data_dir: Path | None = None) -> int:
+    """Make a local certificate authority (once) and a server certificate for these names.
+
+    Args:
+        hosts: names and addresses by which browsers will call the server, e.g. hub.lan 192.168.1.20
+        data_dir: folder in which `serve` finds the certificate by itself.
+    """
+    return _guarded(lambda: _ca(load_settings(data_dir=data_dir), hosts))
+
+
+def _ca(settings: Settings, hosts: tuple[str, ...]) -> int:
+    prepare_data_dir(settings.data_dir)
+    files = make_authority(settings.data_dir / "tls", hosts, datetime.datetime.now(datetime.UTC))
+    cert = x509.load_pem_x509_certificate(files.ca_cert.read_bytes())
+    print(f"Authority    {files.ca_cert}\n  SHA-256    {fingerprint(cert)}")
+    print(f"Certificate  {files.cert}, good until {expires_at(files.cert):%Y-%m-%d}, for {', '.join(hosts)}")
+    print("Machines must trust the authority: set CONSILIUM_TRUST_PORT and open http://<host>:<port>/trust on each.")
+    return Exit.OK
+
+
+@app.command
+def doctor(*, host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> int:
+    """Try everything the server needs and say what to mend. Exit code 8 when something does not work.
+
+    Args:
+        host: as for serve.
+        port: as for serve.
+        data_dir: as for serve.
+    """
+    return _guarded(lambda: _doctor(load_settings(host=host, port=port, data_dir=data_dir)))
+
+
+def _doctor(settings: Settings) -> int:
+    # The checks import the whole server; `--help` need not.
+    from server.doctor import examine
+
+    findings = asyncio.run(examine(settings))
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<13} {finding.text}")
+        if finding.advice:
+            print(f"      {'':<13} {finding.advice}")
+    return Exit.OK if all(finding.ok for finding in findings) else Exit.CHECK_FAILED
 
 
 def _serve(settings: Settings) -> int:

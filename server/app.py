@@ -4,12 +4,14 @@ Start: data folder, database schema, media worker, signalling, housekeeping.
 Stop is the reverse; sockets are told goodbye before anything they need goes away.
 """
 
+import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import structlog
 from aiohttp import web
+from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from media.aio.supervisor import WorkerSettings
@@ -54,6 +56,7 @@ __all__ = [
     "build_services",
     "open_database",
     "prepare_data_dir",
+    "worker_settings",
 ]
 
 
@@ -69,7 +72,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     assert demo is None or settings.demo, "sample logins belong to a demo"
     prepare_data_dir(settings.data_dir)
     services = build_services(settings, demo)
-    media = WorkerMediaPlane(_worker_settings(settings))
+    media = WorkerMediaPlane(worker_settings(settings))
     service = ConsultService(services.store, MemoryBus(), media, services.now_ms)
     gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins)
     app = build_web(services, web_root())
@@ -161,20 +164,43 @@ async def check_schema(database: Database) -> None:
     Raises:
         StartError: unreachable, or not at this version's schema.
     """
-    try:
-        if database.is_sqlite:
+    if database.is_sqlite:
+        with database_errors():
             copy = await schema.upgrade(database)
-            if copy is not None:
-                log.info("database upgraded", copy=str(copy))
+        if copy is not None:
+            log.info("database upgraded", copy=str(copy))
+    await require_schema(database)
+
+
+async def require_schema(database: Database) -> None:
+    """Check, and change nothing.
+
+    Raises:
+        StartError: unreachable, or not at this version's schema.
+    """
+    if database.file is not None and not database.file.exists():
+        raise StartError(Exit.DATABASE, f"There is no database {database.file}.")
+    with database_errors():
         at = await schema.present(database)
-    except (SQLAlchemyError, OSError) as problem:
-        raise StartError(Exit.DATABASE, f"The database cannot be used: {_reason(problem)}.") from None
     if at != schema.newest():
         raise StartError(
             Exit.DATABASE,
             f"The database is at schema {at or 'none'}, this version needs {schema.newest()}. "
             "Run `consilium db upgrade`.",
         )
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """What a database says when it cannot be used, as one sentence.
+
+    Raises:
+        StartError: instead of whatever the driver raised.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, CommandError, OSError) as problem:
+        raise StartError(Exit.DATABASE, f"The database cannot be used: {_reason(problem)}.") from None
 
 
 def _reason(problem: Exception) -> str:
@@ -214,7 +240,8 @@ def build_services(settings: Settings, demo: DemoInfo | None) -> Services:
     )
 
 
-def _worker_settings(settings: Settings) -> WorkerSettings:
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """How the media worker is started."""
     if all(is_local(address) for address in settings.media_addresses):
         # Nobody else can reach these addresses: do not listen for anybody else.
         return WorkerSettings(addresses=settings.media_addresses, bind="127.0.0.1", port=settings.media_port)

@@ -21,6 +21,8 @@ from server.api.services import SERVICES, DemoInfo
 from server.app import build_app
 from server.exits import Exit, StartError
 from server.settings import Settings
+from server.tls import AuthorityFiles, CertificateWatch, server_context
+from server.trust import build_trust_app
 
 log = structlog.get_logger(__name__)
 
@@ -72,16 +74,14 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    settings: Settings, demo: DemoInfo | None = None, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[web.Application]:
+async def serving(settings: Settings, demo: DemoInfo | None = None) -> AsyncIterator[web.Application]:
     """The server, ready for the length of the block.
 
     Raises:
-        StartError: a port, the data folder, the database or the media worker cannot be used.
+        StartError: a port, a certificate, the data folder, the database or the media worker cannot be used.
     """
-    assert settings.secure == (tls is not None), "TLS settings and context come together"
     async with contextlib.AsyncExitStack() as stack:
+        tls = await _tls(settings, stack)
         sock = stack.enter_context(contextlib.closing(listen(settings.host, settings.port)))
         app = build_app(settings, demo)
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=settings.drain_s)
@@ -89,6 +89,7 @@ async def serving(
         await runner.setup()
         await web.SockSite(runner, sock, ssl_context=tls).start()
         await _start_metrics(settings, stack)
+        await _start_trust_page(settings, stack)
         state = app[SERVICES].state
         state.ready = True
         log.info("ready", origin=settings.main_origin)
@@ -99,11 +100,22 @@ async def serving(
             log.info("stopping")
 
 
-async def run(settings: Settings, demo: DemoInfo | None = None, tls: ssl.SSLContext | None = None) -> None:
+async def run(settings: Settings, demo: DemoInfo | None = None) -> None:
     """Serve until SIGINT or SIGTERM."""
     with stop_signals() as stop:
-        async with serving(settings, demo, tls):
+        async with serving(settings, demo):
             await stop.wait()
+
+
+async def _tls(settings: Settings, stack: contextlib.AsyncExitStack) -> ssl.SSLContext | None:
+    """The TLS context, watched for a renewed certificate."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    context = server_context(settings.tls_cert_file, settings.tls_key_file)
+    watch = CertificateWatch(context, settings.tls_cert_file, settings.tls_key_file)
+    watch.start()
+    stack.push_async_callback(watch.stop)
+    return context
 
 
 @contextlib.contextmanager
@@ -133,9 +145,23 @@ async def _start_metrics(settings: Settings, stack: contextlib.AsyncExitStack) -
     """``/metrics`` on an address of its own, so that a firewall can tell it from the rest."""
     if settings.metrics_port is None:
         return
-    sock = stack.enter_context(contextlib.closing(listen(settings.metrics_host, settings.metrics_port)))
     app = web.Application()
     app.router.add_get("/metrics", _metrics)
+    await _start_plain(app, settings.metrics_host, settings.metrics_port, stack)
+
+
+async def _start_trust_page(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Where machines get the local authority's certificate, if there is one."""
+    ca_file = AuthorityFiles(folder=settings.data_dir / "tls").ca_cert
+    if settings.trust_port is None:
+        return
+    if not ca_file.exists():
+        raise StartError(Exit.TLS, "trust_port is set, but there is no local authority. Run `consilium ca` first.")
+    await _start_plain(build_trust_app(ca_file, settings.main_origin), settings.host, settings.trust_port, stack)
+
+
+async def _start_plain(app: web.Application, host: str, port: int, stack: contextlib.AsyncExitStack) -> None:
+    sock = stack.enter_context(contextlib.closing(listen(host, port)))
     runner = web.AppRunner(app, handle_signals=False, access_log=None)
     stack.push_async_callback(runner.cleanup)
     await runner.setup()

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.exits import Exit, StartError
 from server.storage.database import DatabaseUrlError, parse_url
+from server.tls import AuthorityFiles
 
 PREFIX = "CONSILIUM_"
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -52,6 +53,8 @@ class Settings(BaseSettings):
     """The one UDP and TCP port of media; 0 picks a free one."""
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    trust_port: Port | None = None
+    """Plain HTTP port of the page that installs the local authority's certificate; None for no such page."""
     metrics_host: str = "127.0.0.1"
     metrics_port: Port | None = None
     """Where ``/metrics`` listens, without sign-in; None for nowhere."""
@@ -158,13 +161,22 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     if unknown:
         raise SettingsError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(known))}")
     given = {name: value for name in Settings.model_fields if (value := names.get(f"{PREFIX}{name.upper()}"))}
+    values = {**given, **{name: value for name, value in overrides.items() if value is not None}}
     try:
-        return Settings(**{**given, **{name: value for name, value in overrides.items() if value is not None}})
+        return Settings(**{**_own_certificate(values), **values})
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"][:1])
         text = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{PREFIX}{place.upper()}: {text}" if place else text) from None
+
+
+def _own_certificate(values: Mapping[str, Any]) -> dict[str, Path]:
+    """What ``consilium ca`` has made, for a host that needs TLS and was given no certificate."""
+    files = AuthorityFiles(folder=Path(values.get("data_dir", Settings.model_fields["data_dir"].default)) / "tls")
+    if is_local(str(values.get("host", "localhost"))) or "tls_cert_file" in values or not files.cert.exists():
+        return {}
+    return {"tls_cert_file": files.cert, "tls_key_file": files.key}
 
 
 def is_local(host: str) -> bool:

@@ -100,6 +100,21 @@ def make_authority(folder: Path, hosts: Sequence[str], now: datetime.datetime) -
     return files
 
 
+def renew_if_due(folder: Path, now: datetime.datetime) -> bool:
+    """Make the server certificate again for the same hosts when less than a third of its life is left.
+
+    Raises:
+        TlsError: the authority's key is not here (kept offline), or cannot be used.
+    """
+    files = AuthorityFiles(folder=folder)
+    if expires_at(files.cert) - now > datetime.timedelta(days=RENEW_BELOW_DAYS):
+        return False
+    leaf = x509.load_pem_x509_certificate(files.cert.read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    make_authority(folder, [str(name.value) for name in names], now)
+    return True
+
+
 def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
     """TLS 1.2 and later with this certificate.
 
@@ -141,6 +156,7 @@ class CertificateWatch:
         self._files = (cert_file, key_file)
         self._every_s = every_s
         self._seen = self._stamp()
+        self._cannot_renew = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -162,6 +178,7 @@ class CertificateWatch:
     def check(self) -> bool:
         """Look once; whether a new certificate was taken over. A broken one is logged and the old one stays."""
         try:
+            self._renew()
             CERT_EXPIRY.set((expires_at(self._files[0]) - datetime.datetime.now(datetime.UTC)).total_seconds())
             stamp = self._stamp()
             if stamp == self._seen:
@@ -175,6 +192,17 @@ class CertificateWatch:
         self._seen = stamp
         log.info("certificate taken over", file=str(self._files[0]))
         return True
+
+    def _renew(self) -> None:
+        """Only for a certificate of our own authority; a hospital's own certificate is its own business."""
+        own = AuthorityFiles(folder=self._files[0].parent)
+        if self._files[0] != own.cert or not own.ca_cert.exists() or self._cannot_renew:
+            return
+        try:
+            renew_if_due(own.folder, datetime.datetime.now(datetime.UTC))
+        except TlsError as problem:
+            self._cannot_renew = True  # said once: the metric goes on counting down
+            log.warning("certificate not renewed", problem=str(problem))
 
     def _stamp(self) -> tuple[tuple[int, int], ...]:
         try:

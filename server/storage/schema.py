@@ -15,9 +15,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from server.storage.database import Database
 from server.storage.models import Base
+
+__all__ = ["SQLAlchemyError", "downgrade", "drift", "newest", "present", "upgrade"]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 

@@ -1,0 +1,192 @@
+"""``consilium doctor``: try everything the server needs, and say in words what to mend.
+
+Each check does the real thing (binds the port, writes the folder, starts the
+worker) instead of guessing from settings. Nothing leaves the machine.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import os
+import shutil
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from media.aio.supervisor import Supervisor
+from media.core.control import AnyNotification, MediaError
+from server.app import ANCHORS, prepare_data_dir, worker_settings
+from server.exits import StartError
+from server.http import NOT_BUILT, web_root
+from server.lifecycle import listen
+from server.settings import Settings
+from server.storage import audit, schema
+from server.storage.audit import AnchorFile
+from server.storage.database import Database
+from server.tls import expires_at, server_context
+
+DISK_BYTES = 1 << 30
+OPEN_FILES = 4_096
+EARLIEST = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+"""The program is younger than this: a clock before it has never been set."""
+CERT_DAYS = 21
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Result of one check; ``advice`` is set when it failed."""
+
+    name: str
+    ok: bool
+    text: str
+    advice: str = ""
+
+
+class _Failed(Exception):
+    def __init__(self, text: str, advice: str) -> None:
+        super().__init__(text)
+        self.advice = advice
+
+
+Check = Callable[[Settings], Awaitable[str]]
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Run every check, one after the other; one that fails does not stop the rest."""
+    findings = []
+    for name, check in CHECKS.items():
+        try:
+            findings.append(Finding(name=name, ok=True, text=await check(settings)))
+        except _Failed as problem:
+            findings.append(Finding(name=name, ok=False, text=str(problem), advice=problem.advice))
+        except StartError as problem:
+            findings.append(Finding(name=name, ok=False, text=str(problem)))
+    return findings
+
+
+async def _data_dir(settings: Settings) -> str:
+    prepare_data_dir(settings.data_dir)
+    return f"{settings.data_dir.absolute()} can be written"
+
+
+async def _disk(settings: Settings) -> str:
+    free = shutil.disk_usage(_existing(settings.data_dir)).free
+    if free < DISK_BYTES:
+        raise _Failed(
+            f"{free >> 20} MiB free below {settings.data_dir}", "Free at least 1 GiB or move the data folder."
+        )
+    return f"{free >> 30} GiB free"
+
+
+async def _web_port(settings: Settings) -> str:
+    with contextlib.closing(listen(settings.host, settings.port)):
+        return f"{settings.host} port {settings.port} is free"
+
+
+async def _media_port(settings: Settings) -> str:
+    for kind, word in ((socket.SOCK_DGRAM, "UDP"), (socket.SOCK_STREAM, "TCP")):
+        for address in settings.media_addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with contextlib.closing(socket.socket(family, kind)) as sock:
+                try:
+                    sock.bind((address, settings.media_port))
+                except OSError as problem:
+                    raise _Failed(
+                        f"{word} port {settings.media_port} on {address}: {problem.strerror}",
+                        "Stop what uses it, choose another CONSILIUM_MEDIA_PORT, or name an address of this machine in "
+                        "CONSILIUM_MEDIA_ADDRESSES (a public address behind NAT cannot be checked from here).",
+                    ) from None
+    return f"UDP and TCP port {settings.media_port} on {', '.join(settings.media_addresses)}"
+
+
+async def _worker(settings: Settings) -> str:
+    async def nothing() -> None:
+        """The check ends before a restart would matter."""
+
+    def ignore(_note: AnyNotification) -> None:
+        """The check asks for nothing."""
+
+    began = time.monotonic()
+    supervisor = Supervisor(worker_settings(settings.model_copy(update={"media_port": 0})), ignore, nothing)
+    try:
+        await supervisor.start()
+    except MediaError as problem:
+        raise _Failed(f"the media worker does not start: {problem}", "See the lines above for its own words.") from None
+    finally:
+        await supervisor.stop()
+    return f"starts in {time.monotonic() - began:.1f} s"
+
+
+async def _clock(_settings: Settings) -> str:
+    now = datetime.datetime.now(datetime.UTC)
+    if now < EARLIEST:
+        raise _Failed(f"the clock says {now:%Y-%m-%d %H:%M} UTC", "Set the clock and let NTP keep it (C23).")
+    synchronised = await asyncio.to_thread(Path("/run/systemd/timesync/synchronized").exists)
+    return f"{now:%Y-%m-%d %H:%M:%S} UTC" + (", kept by NTP" if synchronised else "; compare it with a reliable clock")
+
+
+async def _database(settings: Settings) -> str:
+    database = Database(settings.database)
+    if database.file is not None and not database.file.exists():
+        return "will be made at the first start"
+    try:
+        at = await schema.present(database)
+        if at != schema.newest():
+            raise _Failed(f"schema {at or 'none'}, needed {schema.newest()}", "Run `consilium db upgrade`.")
+        verdict = await audit.verify(database, AnchorFile(settings.data_dir / ANCHORS).read())
+    except (OSError, schema.SQLAlchemyError) as problem:
+        raise _Failed(
+            f"cannot be used: {type(problem).__name__}", "Check CONSILIUM_DATABASE_URL and the server."
+        ) from None
+    finally:
+        await database.close()
+    if verdict.broken is not None:
+        raise _Failed(
+            f"audit row {verdict.broken.seq}: {verdict.broken.problem}",
+            "Stop the server, keep a copy of the database, and find out who changed it.",
+        )
+    return f"schema {at}, {verdict.rows} audit rows whole"
+
+
+async def _certificate(settings: Settings) -> str:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return "not needed: only this machine can connect"
+    server_context(settings.tls_cert_file, settings.tls_key_file)
+    end = expires_at(settings.tls_cert_file)
+    if end - datetime.datetime.now(datetime.UTC) < datetime.timedelta(days=CERT_DAYS):
+        raise _Failed(f"expires {end:%Y-%m-%d}", "Renew it now; running servers take the new file over by themselves.")
+    return f"good until {end:%Y-%m-%d}"
+
+
+async def _limits(_settings: Settings) -> str:
+    limit = os.sysconf("SC_OPEN_MAX")
+    if limit < OPEN_FILES:
+        raise _Failed(f"{limit} open files allowed", f"Allow {OPEN_FILES} (LimitNOFILE= in the systemd unit).")
+    return f"{limit} open files allowed"
+
+
+async def _client(_settings: Settings) -> str:
+    root = web_root()
+    if root is None:
+        raise _Failed("not found", NOT_BUILT.strip())
+    return str(root)
+
+
+CHECKS: dict[str, Check] = {
+    "data folder": _data_dir,
+    "disk": _disk,
+    "open files": _limits,
+    "clock": _clock,
+    "database": _database,
+    "web port": _web_port,
+    "media port": _media_port,
+    "media worker": _worker,
+    "certificate": _certificate,
+    "web client": _client,
+}
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
