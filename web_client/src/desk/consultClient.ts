@@ -6,9 +6,9 @@
 import { ApiError, type Http } from "../common/http";
 import { obj, str } from "../common/read";
 import { type Attached, attachMedia } from "../media/attach";
+import type { SessionFigures } from "../media/figures";
 import { clickToFirstFrameMs } from "../media/marks";
 import type { Wishes } from "../media/plan";
-import type { SessionFigures } from "../media/figures";
 import type { MediaSession } from "../media/session";
 import type { ConsultSocket } from "../net/consultSocket";
 import { RefusalError } from "../net/refusal";
@@ -36,7 +36,7 @@ declare global {
 /** A consult token, asked for before every connection; refusals that time cannot heal end the attempts. */
 export async function fetchToken(http: Http, consultId: string): Promise<string> {
   try {
-    return await http.post(`/api/consults/${encodeURIComponent(consultId)}/token`, {}, (body) => str(obj(body)["token"]));
+    return await http.post(`/api/consults/${encodeURIComponent(consultId)}/token`, {}, (body) => str(obj(body).token));
   } catch (error) {
     const isFinal = error instanceof ApiError && [401, 403, 404, 410].includes(error.status);
     if (isFinal) throw new RefusalError({ code: error.code, en: error.en, zh: error.zh });

@@ -2,9 +2,22 @@ import { act, render } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { useContextGate } from "./contextGate";
 
-function View({ version, isFresh, confirm }: { version: number; isFresh: boolean; confirm: (version: number) => void }) {
+function View({
+  version,
+  isFresh,
+  confirm,
+}: {
+  version: number;
+  isFresh: boolean;
+  confirm: (version: number) => void;
+}) {
   const isShown = useContextGate(version, isFresh, true, confirm);
   return <p>{isShown ? `patient of ${version}` : "blank"}</p>;
+}
+
+/** Let clearing, painting and confirming each have their turn. */
+function settle(): void {
+  for (let turn = 0; turn < 3; turn += 1) act(() => void vi.advanceTimersByTime(500));
 }
 
 describe("[W19] [W24] clearing before painting before confirming", () => {
@@ -15,12 +28,12 @@ describe("[W19] [W24] clearing before painting before confirming", () => {
     const confirmed: [number, string | null][] = [];
     const confirm = (version: number): void => void confirmed.push([version, view.container.textContent]);
     const view = render(<View version={4} isFresh confirm={confirm} />);
-    act(() => vi.advanceTimersByTime(500));
+    settle();
     expect(view.container.textContent).toBe("patient of 4");
 
     view.rerender(<View version={5} isFresh confirm={confirm} />);
     expect(view.container.textContent).toBe("blank");
-    act(() => vi.advanceTimersByTime(500));
+    settle();
 
     expect(confirmed).toEqual([
       [4, "patient of 4"],
@@ -31,12 +44,12 @@ describe("[W19] [W24] clearing before painting before confirming", () => {
   it("blanks when the state is no longer fresh and confirms again after it has come back", () => {
     const confirm = vi.fn();
     const view = render(<View version={4} isFresh confirm={confirm} />);
-    act(() => vi.advanceTimersByTime(500));
+    settle();
     view.rerender(<View version={4} isFresh={false} confirm={confirm} />);
     expect(view.container.textContent).toBe("blank");
 
     view.rerender(<View version={4} isFresh confirm={confirm} />);
-    act(() => vi.advanceTimersByTime(500));
+    settle();
 
     expect(confirm.mock.calls).toEqual([[4], [4]]);
   });

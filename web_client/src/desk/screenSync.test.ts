@@ -2,7 +2,11 @@ import { describe, expect, it } from "vitest";
 import type { Participant } from "../protocol";
 import { type BehindSince, untrusted, watchScreens } from "./screenSync";
 
-const screen = (number: number, context_seen: number, connection: Participant["connection"] = "connected"): Participant => ({
+const screen = (
+  number: number,
+  context_seen: number,
+  connection: Participant["connection"] = "connected",
+): Participant => ({
   id: `s${number}`,
   role: "screen",
   name: `Screen ${number}`,

@@ -55,7 +55,7 @@ function Voice({ track, sound }: { track: MediaStreamTrack | null; sound: Sound 
     };
     // `attempt` grows with each click on "Turn sound on".
     // biome-ignore lint/correctness/useExhaustiveDependencies: see above
-  }, [track, onBlocked, attempt]);
+  }, [track, onBlocked]);
   useEffect(() => {
     const speaker = rememberedDevice("speaker");
     // A loudspeaker that is gone or not permitted leaves the default one, which is what people expect.

@@ -118,7 +118,10 @@ function Placeholder({ name }: { name: string }) {
 
 /** A family name's first character in Chinese, first letters in Latin. Titles are left out. */
 export function initialOf(name: string): string {
-  const words = name.replace(/^(dr|prof)\.?\s+/i, "").trim().split(/\s+/);
+  const words = name
+    .replace(/^(dr|prof)\.?\s+/i, "")
+    .trim()
+    .split(/\s+/);
   const first = words[0] ?? "";
   if (/^[\u3400-\u9fff]/.test(first)) return first.slice(0, 1);
   return words

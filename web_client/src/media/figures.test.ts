@@ -8,7 +8,13 @@ it("matches figures to Consumers by track and sums frames and sound", () => {
   ]);
   const figures = foldReport(
     [
-      { type: "inbound-rtp", trackIdentifier: "t1", framesDecoded: 40, jitterBufferDelay: 2, jitterBufferEmittedCount: 40 },
+      {
+        type: "inbound-rtp",
+        trackIdentifier: "t1",
+        framesDecoded: 40,
+        jitterBufferDelay: 2,
+        jitterBufferEmittedCount: 40,
+      },
       { type: "inbound-rtp", trackIdentifier: "t2", totalAudioEnergy: 0.5 },
       // mediasoup-client's bandwidth probator has a track of its own that nobody consumes.
       { type: "inbound-rtp", trackIdentifier: "probator", framesDecoded: 7 },

@@ -49,15 +49,18 @@ export async function readFigures(
 /** The part of a stats report that concerns our Consumers, matched by track id. */
 export function foldReport(
   report: readonly unknown[],
-  consumers: ReadonlyMap<string, { readonly id: string; readonly kind: string; readonly track: { readonly id: string } }>,
+  consumers: ReadonlyMap<
+    string,
+    { readonly id: string; readonly kind: string; readonly track: { readonly id: string } }
+  >,
 ): SessionFigures {
   const entries = report.filter(isEntry);
   const byTrack = new Map([...consumers].map(([producer, consumer]) => [consumer.track.id, { producer, consumer }]));
   const figures = entries.flatMap((entry) => {
-    const match = entry["type"] === "inbound-rtp" ? byTrack.get(String(entry["trackIdentifier"])) : undefined;
+    const match = entry.type === "inbound-rtp" ? byTrack.get(String(entry.trackIdentifier)) : undefined;
     return match === undefined ? [] : [consumerFigures(entry, match.producer, match.consumer)];
   });
-  const pair = entries.find((entry) => entry["type"] === "candidate-pair" && entry["nominated"] === true);
+  const pair = entries.find((entry) => entry.type === "candidate-pair" && entry.nominated === true);
   return {
     framesDecoded: figures.reduce((sum, { framesDecoded }) => sum + framesDecoded, 0),
     audioEnergy: figures.reduce((sum, { audioEnergy }) => sum + audioEnergy, 0),

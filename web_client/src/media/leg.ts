@@ -5,8 +5,8 @@
  * `pathHealth.ts` says so. It cannot rebuild itself: that takes both legs and is asked of the session through `onLost`.
  */
 import type { Device, types } from "mediasoup-client";
-import type { AnyCommand, MediaSource, ResultFor } from "../protocol";
 import { RefusalError } from "../net/refusal";
+import type { AnyCommand, MediaSource, ResultFor } from "../protocol";
 import { consumerOptions, dataConsumerOptions, iceParameters, toWire, transportOptions } from "./ortc";
 import { dueAction, isUnstable, NEW_PATH, onIceState, onRestart, type PathHealth } from "./pathHealth";
 
@@ -45,12 +45,7 @@ export class Leg {
   }
 
   /** Ask the server for a transport and make ours to it. */
-  static async open(
-    direction: "send" | "recv",
-    device: Device,
-    send: Send,
-    onLost: () => void,
-  ): Promise<Leg> {
+  static async open(direction: "send" | "recv", device: Device, send: Send, onLost: () => void): Promise<Leg> {
     const options = await send({ type: "create_transport", direction });
     const local = transportOptions(options);
     const transport = direction === "send" ? device.createSendTransport(local) : device.createRecvTransport(local);
@@ -89,7 +84,11 @@ export class Leg {
     return consumer;
   }
 
-  /** Receive a DataProducer. What is sent before our end is open would be lost (ORTC.md trap 22), so it resumes then. */
+  /**
+   * Receive a DataProducer; resolves once messages may flow.
+   *
+   * What is sent before our end is open would be lost (ORTC.md trap 22), so it is resumed only then.
+   */
   async consumeData(dataProducer: string, onMessage: (bytes: ArrayBuffer) => void): Promise<types.DataConsumer> {
     const wire = await this.send({
       type: "consume_data",
@@ -101,13 +100,16 @@ export class Leg {
     consumer.on("message", (data: unknown) => {
       if (data instanceof ArrayBuffer) onMessage(data);
     });
-    const resume = (): void => {
-      const command = { type: "resume_data_consumer", data_consumer: wire.data_consumer } as const;
-      this.send(command).catch(() => this.onLost());
-    };
-    if (consumer.readyState === "open") resume();
-    else consumer.on("open", resume);
+    await opened(consumer);
+    await this.send({ type: "resume_data_consumer", data_consumer: wire.data_consumer });
     return consumer;
+  }
+
+  /** Open a reliable channel to the relay. */
+  async produceData(label: string): Promise<types.DataProducer> {
+    const producer = await this.transport.produceData({ label, ordered: true });
+    await opened(producer);
+    return producer;
   }
 
   private answerProduce(): void {
@@ -141,7 +143,8 @@ export class Leg {
     this.path = onRestart(this.path, nowMs);
     try {
       const answer = await this.send({ type: "restart_ice", transport: this.transport.id });
-      if (!this.transport.closed) await this.transport.restartIce({ iceParameters: iceParameters(answer.ice_parameters) });
+      if (!this.transport.closed)
+        await this.transport.restartIce({ iceParameters: iceParameters(answer.ice_parameters) });
     } catch (error) {
       // Without a socket the next try is due in 3 s; a transport the server no longer knows must be rebuilt.
       if (isGone(error)) this.onLost();
@@ -149,6 +152,26 @@ export class Leg {
       this.restarting = false;
     }
   }
+}
+
+/** A channel that does not open in this time never will: its path is being repaired or rebuilt. */
+const OPEN_TIMEOUT_MS = 15_000;
+
+function opened(channel: types.DataConsumer | types.DataProducer): Promise<void> {
+  if (channel.readyState === "open") return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const fail = (): void => reject(new Error("data channel did not open"));
+    const timer = setTimeout(fail, OPEN_TIMEOUT_MS);
+    const settle = (done: () => void) => (): void => {
+      clearTimeout(timer);
+      done();
+    };
+    // Producer and Consumer share these events, but their emitters' types do not unite.
+    const events = channel as types.DataConsumer;
+    events.once("open", settle(resolve));
+    events.once("close", settle(fail));
+    events.once("transportclose", settle(fail));
+  });
 }
 
 /** The server no longer has what we named. */

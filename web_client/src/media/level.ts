@@ -40,9 +40,10 @@ export function watchLevel(track: MediaStreamTrack, onLevel: (level: number) => 
 }
 
 /** Two soft notes on the chosen loudspeaker; resolves when they have sounded. */
-export async function playTestTone(): Promise<void> {
+export async function playTestTone(speaker: string | null): Promise<void> {
   const context = new AudioContext();
   await context.resume();
+  await sendTo(context, speaker);
   const gain = context.createGain();
   gain.connect(context.destination);
   const start = context.currentTime + 0.05;
@@ -60,4 +61,14 @@ export async function playTestTone(): Promise<void> {
   gain.gain.linearRampToValueAtTime(0, start + 0.65);
   await new Promise((resolve) => setTimeout(resolve, 800));
   await context.close();
+}
+
+/** Not every browser lets a page choose the loudspeaker; the default one is then what will be heard in the consult. */
+async function sendTo(context: AudioContext, speaker: string | null): Promise<void> {
+  if (speaker === null || !("setSinkId" in context) || typeof context.setSinkId !== "function") return;
+  try {
+    await context.setSinkId(speaker);
+  } catch {
+    // Unplugged meanwhile: the default one sounds.
+  }
 }

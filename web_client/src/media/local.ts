@@ -7,8 +7,8 @@
  * After a rebuild `publish` makes new Producers for whatever is on, and muted stays muted.
  */
 import type { types } from "mediasoup-client";
-import { DeviceError, type DeviceProblem, openCamera, openMicrophone, openScreen } from "./devices";
 import type { PauseProducer, ResumeProducer } from "../protocol";
+import { DeviceError, type DeviceProblem, openCamera, openMicrophone, openScreen } from "./devices";
 import type { Leg, Send, SourceTag } from "./leg";
 
 export type LocalKind = "camera" | "microphone" | "screen";

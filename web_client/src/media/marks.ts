@@ -22,7 +22,8 @@ export function markJoinClick(): void {
 
 /** Milliseconds from pressing Join to the first picture; `null` until both happened. */
 export function clickToFirstFrameMs(): number | null {
-  const at = (name: string): number | undefined => performance.getEntriesByName(`consilium:${name}`, "mark")[0]?.startTime;
+  const at = (name: string): number | undefined =>
+    performance.getEntriesByName(`consilium:${name}`, "mark")[0]?.startTime;
   const [click, frame] = [at("join-click"), at("first-frame")];
   return click === undefined || frame === undefined ? null : frame - click;
 }

@@ -9,17 +9,18 @@
  *
  * Path repair is `leg.ts`, sending `local.ts`, the ECG's channels `ecgLink.ts`; what people see is drawn from `state`.
  */
-import { Device } from "mediasoup-client";
+
 import type { types } from "mediasoup-client";
+import { Device } from "mediasoup-client";
 import { createStore, type StoreApi } from "zustand/vanilla";
 import type { Consult, DataProducerInfo, JsonObject } from "../protocol";
 import { EcgLink } from "./ecgLink";
+import { readFigures, type SessionFigures } from "./figures";
 import { isGone, Leg, type Send } from "./leg";
 import { LocalSources, type LocalState, NOTHING_SENT } from "./local";
 import { routerCapabilities } from "./ortc";
 import { planReceiving, type Wishes } from "./plan";
 import { foldSources, type RemoteSource } from "./sources";
-import { readFigures, type SessionFigures } from "./figures";
 import { type FrameMark, observeFrames, restartClock } from "./videoAge";
 
 export interface RemoteMedia extends RemoteSource {
@@ -52,8 +53,7 @@ export class MediaSession {
 
   private device: Device | null = null;
   private legs: { send: Leg | null; recv: Leg | null } = { send: null, recv: null };
-  /** Which generation of media our legs belong to; the store raises it when all Transports are gone. */
-  private builtGeneration = -1;
+  /** The store raises it when all Transports of before are gone. */
   private generation = 0;
   private readonly consumers = new Map<string, types.Consumer>();
   private readonly opening = new Set<string>();
@@ -78,7 +78,7 @@ export class MediaSession {
       (local) => this.store.setState({ local }),
       () => this.kickLater(),
     );
-    this.ecg = new EcgLink(send, () => this.kickLater());
+    this.ecg = new EcgLink(() => this.kickLater());
     this.timer = setInterval(() => void this.tend(), TEND_MS);
   }
 
@@ -100,6 +100,8 @@ export class MediaSession {
   /** The consult changed. */
   update(consult: Consult, generation: number): void {
     this.consult = consult;
+    // At once, not in the next look: a step that waits for a dead transport ends when that is closed.
+    if (generation !== this.generation) this.dropLegs();
     this.generation = generation;
     this.refreshRemote();
     this.kick();
@@ -153,9 +155,7 @@ export class MediaSession {
   private async makeUpDifference(): Promise<void> {
     const consult = this.consult;
     if (consult === null || this.routerRtp === null) return;
-    const { generation } = this;
-    if (generation !== this.builtGeneration || this.lostOwnProducer(consult)) this.dropLegs();
-    this.builtGeneration = generation;
+    if (this.lostOwnProducer(consult)) this.dropLegs();
     const device = await this.loadDevice(this.routerRtp);
     await Promise.all([this.settleReceiving(device, consult), this.settleSending(device, consult)]);
   }
@@ -178,12 +178,10 @@ export class MediaSession {
   private async settleReceiving(device: Device, consult: Consult): Promise<void> {
     const leg = await this.leg("recv", device);
     const dataProducers = Object.values(consult.data_producers);
-    const plan = planReceiving(
-      { producers: Object.values(consult.producers), dataProducers },
-      this.me,
-      this.wishes,
-      { producers: new Set([...this.consumers.keys(), ...this.opening]), dataProducers: this.ecg.held },
-    );
+    const plan = planReceiving({ producers: Object.values(consult.producers), dataProducers }, this.me, this.wishes, {
+      producers: new Set([...this.consumers.keys(), ...this.opening]),
+      dataProducers: this.ecg.held,
+    });
     for (const id of plan.close) this.closeConsumer(id);
     for (const id of plan.closeData) this.ecg.close(id);
     const infos = plan.consumeData.flatMap((id) => dataProducers.filter((info) => info.id === id));
@@ -201,7 +199,7 @@ export class MediaSession {
   private async leg(direction: "send" | "recv", device: Device): Promise<Leg> {
     const present = this.legs[direction];
     if (present !== null && !present.transport.closed) return present;
-    const generation = this.builtGeneration;
+    const { generation } = this;
     const leg = await Leg.open(direction, device, this.send, () => this.rebuild());
     if (this.generation !== generation || this.isClosed) {
       leg.close();

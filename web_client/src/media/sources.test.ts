@@ -11,14 +11,21 @@ const camera = (id: string, participant = "room"): Producer => ({
 });
 const participants = new Set(["me", "room"]);
 const start: { epoch: number; sources: RemoteSource[] } = { epoch: 0, sources: [] };
-const fold = (before: { epoch: number; sources: readonly RemoteSource[] }, epoch: number, producers: Producer[], atMs: number) => ({
+const fold = (
+  before: { epoch: number; sources: readonly RemoteSource[] },
+  epoch: number,
+  producers: Producer[],
+  atMs: number,
+) => ({
   epoch,
   sources: foldSources(before, { epoch, producers, participants }, "me", atMs),
 });
 
 describe("sources of the others", () => {
   it("leaves out one's own", () => {
-    expect(fold(start, 0, [camera("p1", "me"), camera("p2")], 0).sources.map(({ producer }) => producer)).toEqual(["p2"]);
+    expect(fold(start, 0, [camera("p1", "me"), camera("p2")], 0).sources.map(({ producer }) => producer)).toEqual([
+      "p2",
+    ]);
   });
 
   it("drops a camera that was taken away", () => {

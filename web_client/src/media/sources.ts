@@ -62,5 +62,14 @@ export function foldSources(
 
 function toSource(producer: Producer): RemoteSource {
   const { id, participant, kind, source, label, paused } = producer;
-  return { key: `${participant}/${source}/${label}`, participant, kind, source, label, producer: id, paused, lostAtMs: null };
+  return {
+    key: `${participant}/${source}/${label}`,
+    participant,
+    kind,
+    source,
+    label,
+    producer: id,
+    paused,
+    lostAtMs: null,
+  };
 }

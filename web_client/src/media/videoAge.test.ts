@@ -2,7 +2,10 @@ import { describe, expect, it } from "vitest";
 import { ageMs, clockText, type FrameMark, freshness, observeFrames, restartClock } from "./videoAge";
 
 const mark = (readings: [string, number, number][]): FrameMark | undefined =>
-  readings.reduce<FrameMark | undefined>((m, [consumer, frames, at]) => observeFrames(m, { consumer, frames }, at), undefined);
+  readings.reduce<FrameMark | undefined>(
+    (m, [consumer, frames, at]) => observeFrames(m, { consumer, frames }, at),
+    undefined,
+  );
 
 describe("age of a picture (ARCHITECTURE section 8)", () => {
   it.each([

@@ -106,7 +106,8 @@ export default {
   },
   invite: {
     title: "Invite a doctor",
-    intro: "The link admits one person, once, within 15 minutes. It then stays valid in that browser until the consult ends.",
+    intro:
+      "The link admits one person, once, within 15 minutes. It then stays valid in that browser until the consult ends.",
     name: "Name shown to the others",
     create: "Create link",
     url: "Link",

@@ -26,7 +26,8 @@ export default {
   withPatients: "Patients",
   problem: {
     cameraDenied: "Camera blocked",
-    cameraDeniedHelp: "Click the camera sign in the browser's address bar, choose Allow, then try again. In managed browsers ask your IT.",
+    cameraDeniedHelp:
+      "Click the camera sign in the browser's address bar, choose Allow, then try again. In managed browsers ask your IT.",
     cameraMissing: "No camera found",
     cameraMissingHelp: "Plug one in, or join with sound only. It is noticed as soon as it is connected.",
     cameraBusy: "Camera in use",
@@ -38,7 +39,8 @@ export default {
     microphoneBusy: "Microphone in use",
     microphoneBusyHelp: "Another program holds the microphone. Close it there, then try again.",
     insecure: "This address is not secure",
-    insecureHelp: "Browsers give camera and microphone only to https addresses. Open the consult under its https address, or ask your IT for the hub's certificate. You can still watch and listen.",
+    insecureHelp:
+      "Browsers give camera and microphone only to https addresses. Open the consult under its https address, or ask your IT for the hub's certificate. You can still watch and listen.",
     failed: "The device could not be started",
     failedHelp: "Unplug and reconnect it, or choose another one.",
   },

@@ -40,7 +40,8 @@ const zh: SameKeys<typeof en> = {
     microphoneBusy: "麦克风被占用",
     microphoneBusyHelp: "其他程序正在使用麦克风，请在该程序中关闭后重试。",
     insecure: "当前地址不安全",
-    insecureHelp: "浏览器仅在 https 地址下开放摄像头和麦克风。请使用 https 地址打开会诊，或向信息科索取证书。您仍可观看和收听。",
+    insecureHelp:
+      "浏览器仅在 https 地址下开放摄像头和麦克风。请使用 https 地址打开会诊，或向信息科索取证书。您仍可观看和收听。",
     failed: "设备无法启动",
     failedHelp: "请重新插拔设备，或选择其他设备。",
   },

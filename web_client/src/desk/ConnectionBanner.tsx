@@ -1,0 +1,64 @@
+/** What the person is told about the connection (WEB_AND_OPS 1.3), as strips under the patient banner. */
+import { RefreshCw, TriangleAlert, WifiOff } from "lucide-react";
+import { useTranslation } from "react-i18next";
+import type { MediaState } from "../media/session";
+import type { ConnectionStatus } from "../net/consultSocket";
+import styles from "./Banners.module.css";
+
+export interface ConnectionBannerProps {
+  status: ConnectionStatus;
+  path: MediaState["path"];
+  nowMs: number;
+}
+
+/** The socket's first seconds of trouble are not worth a word: most blips end before. */
+const SHOW_AFTER_MS = 2_000;
+
+export function ConnectionBanner({ status, path, nowMs }: ConnectionBannerProps) {
+  const { t } = useTranslation();
+  const troubleMs = status.troubleSinceMs === null ? 0 : nowMs - status.troubleSinceMs;
+  if (status.phase === "connected") {
+    if (path !== "unstable") return null;
+    return (
+      <div
+        className={styles.strip}
+        data-tone="warn"
+        data-testid="connection-banner"
+        data-phase="unstable"
+        role="status"
+      >
+        <TriangleAlert className={styles.icon} aria-hidden="true" />
+        <span>{t("desk.connection.unstable")}</span>
+      </div>
+    );
+  }
+  if (status.phase === "connecting") return null;
+  if (status.goodbye === "server_stopping") {
+    return (
+      <div
+        className={styles.strip}
+        data-tone="info"
+        data-testid="connection-banner"
+        data-phase="draining"
+        role="status"
+      >
+        <RefreshCw className={styles.icon} aria-hidden="true" />
+        <span>{t("desk.connection.draining")}</span>
+      </div>
+    );
+  }
+  if (troubleMs < SHOW_AFTER_MS) return null;
+  return (
+    <div
+      className={styles.strip}
+      data-tone="warn"
+      data-testid="connection-banner"
+      data-phase={status.phase}
+      role="status"
+    >
+      <WifiOff className={styles.icon} aria-hidden="true" />
+      <strong>{t("desk.connection.reconnecting")}</strong>
+      <span>{t("desk.connection.reconnectingHint")}</span>
+    </div>
+  );
+}

@@ -1,0 +1,271 @@
+/**
+ * The doctor's desk: whose patient, who is here, the record, the ECG.
+ *
+ * The banner with the patient's identity is the first row and never scrolls. Below it strips say what is wrong, then
+ * three views in panels that can be dragged (stacked on a phone, ECG first), then the controls. Clinical views stand
+ * behind the context gate: an old patient leaves the DOM before the new one is painted, and a desk that has heard
+ * nothing from the server for 5 s hides them (W19, W24).
+ */
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useStore } from "zustand";
+import { LOCAL_KINDS, type LocalKind } from "../media/local";
+import { SoundOutlet, useSound } from "../media/SoundOutlet";
+import type { MediaSession } from "../media/session";
+import { useNow } from "../media/useNow";
+import { RefusalError, UnansweredError } from "../net/refusal";
+import type { AnyCommand, RefusalBody } from "../protocol";
+import { PatientBanner } from "../record/PatientBanner";
+import { DeskRecord } from "./Clinical";
+import { ConnectionBanner } from "./ConnectionBanner";
+import { confirmContext } from "./confirmContext";
+import type { ConsultClient } from "./consultClient";
+import { useContextGate } from "./contextGate";
+import styles from "./Desk.module.css";
+import { EcgPane } from "./EcgPane";
+import { EndScreen, endingOf } from "./EndScreen";
+import { ErrorStrip } from "./ErrorStrip";
+import { InviteDialog } from "./InviteDialog";
+import { LeaveDialog } from "./LeaveDialog";
+import { type LayoutName, nextLayout, rememberedLayout, rememberLayout } from "./layouts";
+import { PatientDialog } from "./PatientDialog";
+import { possibleLeads } from "./people";
+import { copyReport } from "./report";
+import { ShortcutsDialog } from "./ShortcutsDialog";
+import { SoundStrip } from "./SoundStrip";
+import { SyncBanner } from "./SyncBanner";
+import { type Shortcut, useShortcuts } from "./shortcuts";
+import { Toolbar } from "./Toolbar";
+import { VideoGrid } from "./VideoGrid";
+import { Views } from "./Views";
+
+type Dialog = "patient" | "invite" | "leave" | "shortcuts";
+
+export function Desk({
+  client,
+  media,
+  onRejoin,
+}: {
+  client: ConsultClient;
+  media: MediaSession;
+  onRejoin: () => void;
+}) {
+  const status = useStore(client.store, (state) => state.status);
+  const [hasLeft, setLeft] = useState(false);
+  const [report, reportCopied] = useReport(client, media);
+  const ending = endingOf(status, hasLeft);
+  const leave = useCallback(() => {
+    setLeft(true);
+    void client.socket.leave();
+  }, [client]);
+
+  // Whatever ended the consult, camera and microphone must not stay open behind the closing words.
+  useEffect(() => {
+    if (ending !== null && ending !== "lost") client.media?.close();
+  }, [ending, client]);
+
+  if (ending !== null) {
+    return (
+      <EndScreen
+        ending={ending}
+        status={status}
+        onRejoin={ending === "lost" ? () => client.socket.retry() : onRejoin}
+        onCopyReport={report}
+        reportCopied={reportCopied}
+      />
+    );
+  }
+  return <OpenDesk client={client} media={media} onLeave={leave} onReport={report} reportCopied={reportCopied} />;
+}
+
+interface OpenDeskProps {
+  client: ConsultClient;
+  media: MediaSession;
+  onLeave: () => void;
+  onReport: () => void;
+  reportCopied: boolean;
+}
+
+function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskProps) {
+  const { t } = useTranslation();
+  const { consult, you, status, activeSpeaker } = useStore(client.store);
+  const { path, remote, local } = useStore(media.store);
+  const nowMs = useNow();
+  const sound = useSound();
+  const [dialog, setDialog] = useState<Dialog | null>(null);
+  const [layout, setLayout] = useLayoutName();
+  const [refused, command, dismiss] = useCommands(client);
+  const me = you ?? "";
+  const isConnected = status.phase === "connected";
+  const isFresh = consult !== null && status.fresh;
+  const confirm = useCallback((version: number) => void confirmContext(client, version), [client]);
+  const isShown = useContextGate(
+    consult?.context_version ?? null,
+    isFresh && isConnected,
+    consult?.context !== null && consult !== null,
+    confirm,
+  );
+  const toggle = useCallback((kind: LocalKind) => void media.local.set(kind, !media.local.current[kind].on), [media]);
+  const act = useShortcutActions({ toggle, setDialog, setLayout, command, isConnected });
+  const [areShortcutsOn, switchShortcuts] = useShortcuts(act);
+
+  if (consult === null) {
+    return (
+      <main className={styles.opening} role="status">
+        {t("desk.loading")}
+      </main>
+    );
+  }
+  const patient = isShown ? (consult.context?.patient ?? null) : null;
+  const lead = consult.lead === null ? undefined : consult.participants[consult.lead];
+  const role = consult.participants[me]?.role;
+  const silentS = Math.floor((nowMs - (status.troubleSinceMs ?? nowMs)) / 1_000) + 5;
+  const problems = LOCAL_KINDS.flatMap((kind) => local[kind].problem ?? []);
+  return (
+    <div className={styles.desk} data-testid="desk-root" data-phase={status.phase} data-path={path}>
+      <header className={styles.head}>
+        <PatientBanner patient={patient} contextVersion={consult.context_version} />
+      </header>
+      {!isFresh && isConnected === false && (
+        <ErrorStrip
+          title={t("desk.sync.self")}
+          text={t("desk.sync.selfHint", { seconds: silentS })}
+          testId="self-not-in-sync"
+        />
+      )}
+      <ConnectionBanner status={status} path={path} nowMs={nowMs} />
+      <SyncBanner consult={consult} nowMs={nowMs} />
+      {refused !== null && <ErrorStrip refusal={refused} onDismiss={dismiss} />}
+      {problems[0] !== undefined && (
+        <ErrorStrip title="" text={t(`desk.device.${problems[0]}`)} testId="device-problem" />
+      )}
+      <SoundStrip sound={sound} />
+      <SoundOutlet remote={remote} sound={sound} />
+      <Views
+        layout={layout}
+        video={<VideoGrid consult={consult} me={me} remote={remote} local={local} activeSpeaker={activeSpeaker} />}
+        record={
+          <DeskRecord client={client} consult={consult} me={me} isShown={isShown} onCommand={(c) => void command(c)} />
+        }
+        ecg={<EcgPane consult={consult} media={media} isShown={isShown} />}
+      />
+      <Toolbar
+        title={consult.title}
+        local={local}
+        isConnected={isConnected}
+        isLeading={consult.lead === me}
+        leadName={lead?.name ?? null}
+        possibleLeads={possibleLeads(consult, me)}
+        layout={layout}
+        reportCopied={reportCopied}
+        onToggle={toggle}
+        onDevice={(kind, deviceId) => void media.local.change(kind, deviceId)}
+        onLayout={setLayout}
+        onTakeLead={() => void command({ type: "take_lead" })}
+        onHandLead={(to) => void command({ type: "hand_lead", to })}
+        onOpenPatient={() => setDialog("patient")}
+        onInvite={() => setDialog("invite")}
+        onShortcuts={() => setDialog("shortcuts")}
+        onReport={onReport}
+        onLeave={() => setDialog("leave")}
+      />
+      <PatientDialog
+        consultId={consult.id}
+        opened={dialog === "patient"}
+        current={consult.context?.patient.id ?? null}
+        onClose={() => setDialog(null)}
+        onOpen={(id) => {
+          setDialog(null);
+          void command({ type: "open_context", patient: id });
+        }}
+        onCloseContext={() => {
+          setDialog(null);
+          void command({ type: "close_context" });
+        }}
+      />
+      <InviteDialog consultId={consult.id} opened={dialog === "invite"} onClose={() => setDialog(null)} />
+      <ShortcutsDialog
+        opened={dialog === "shortcuts"}
+        isOn={areShortcutsOn}
+        onSwitch={switchShortcuts}
+        onClose={() => setDialog(null)}
+      />
+      <LeaveDialog
+        opened={dialog === "leave"}
+        canEnd={role === "doctor"}
+        onClose={() => setDialog(null)}
+        onLeave={onLeave}
+        onEnd={() => {
+          setDialog(null);
+          void command({ type: "end_consult" });
+        }}
+      />
+    </div>
+  );
+}
+
+/** Send commands; what the server declines is shown, what was not answered is shown by the connection itself. */
+function useCommands(client: ConsultClient): [RefusalBody | null, (command: AnyCommand) => Promise<void>, () => void] {
+  const [refused, setRefused] = useState<RefusalBody | null>(null);
+  const command = useCallback(
+    async (asked: AnyCommand): Promise<void> => {
+      try {
+        await client.socket.command(asked);
+        setRefused(null);
+      } catch (error) {
+        if (error instanceof RefusalError) setRefused(error.body());
+        else if (!(error instanceof UnansweredError)) throw error;
+      }
+    },
+    [client],
+  );
+  const dismiss = useCallback(() => setRefused(null), []);
+  return [refused, command, dismiss];
+}
+
+function useLayoutName(): [LayoutName, (change: LayoutName | ((current: LayoutName) => LayoutName)) => void] {
+  const [layout, setLayout] = useState(rememberedLayout);
+  useEffect(() => rememberLayout(layout), [layout]);
+  return [layout, setLayout];
+}
+
+interface ShortcutTargets {
+  toggle: (kind: LocalKind) => void;
+  setDialog: (dialog: Dialog) => void;
+  setLayout: (change: (current: LayoutName) => LayoutName) => void;
+  command: (command: AnyCommand) => Promise<void>;
+  isConnected: boolean;
+}
+
+function useShortcutActions({ toggle, setDialog, setLayout, command, isConnected }: ShortcutTargets) {
+  return useMemo(() => {
+    const whenConnected = (act: () => void) => () => {
+      if (isConnected) act();
+    };
+    const actions: Record<Shortcut, () => void> = {
+      mute: () => toggle("microphone"),
+      camera: () => toggle("camera"),
+      share: () => toggle("screen"),
+      layout: () => setLayout(nextLayout),
+      lead: whenConnected(() => void command({ type: "take_lead" })),
+      patient: whenConnected(() => setDialog("patient")),
+      invite: whenConnected(() => setDialog("invite")),
+      help: () => setDialog("shortcuts"),
+    };
+    return (name: Shortcut): void => actions[name]();
+  }, [toggle, setDialog, setLayout, command, isConnected]);
+}
+
+const COPIED_FOR_MS = 3_000;
+
+function useReport(client: ConsultClient, media: MediaSession): [() => void, boolean] {
+  const [isCopied, setCopied] = useState(false);
+  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = useCallback(async (): Promise<void> => {
+    await copyReport(client, media);
+    setCopied(true);
+    timer.current = setTimeout(() => setCopied(false), COPIED_FOR_MS);
+  }, [client, media]);
+  return [() => void copy(), isCopied];
+}

@@ -1,0 +1,77 @@
+/** `/consult/{id}`: who is this, then the device check, then the desk. */
+import { useCallback, useEffect, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useHttp } from "../common/http";
+import { useConsult, useSession } from "../common/queries";
+import { markJoinClick } from "../media/marks";
+import { type JoinTracks, PreJoin } from "../prejoin/PreJoin";
+import { type ConsultClient, openClient } from "./consultClient";
+import { Desk } from "./Desk";
+import styles from "./Desk.module.css";
+
+const WISHES = { audio: true, video: true, ecg: true };
+
+/** The consult's id in the address. */
+export function consultIdOf(pathname: string): string {
+  return decodeURIComponent(/^\/consult\/([^/]+)/.exec(pathname)?.[1] ?? "");
+}
+
+export function DeskApp() {
+  const { t } = useTranslation();
+  const session = useSession();
+  const [consultId] = useState(() => consultIdOf(window.location.pathname));
+  const isSignedOut = session.data === null;
+  useEffect(() => {
+    if (isSignedOut) window.location.replace(`/login?next=${encodeURIComponent(window.location.pathname)}`);
+  }, [isSignedOut]);
+  if (session.data === undefined || session.data === null) {
+    return (
+      <main className={styles.opening} role="status">
+        {t("desk.loading")}
+      </main>
+    );
+  }
+  return <JoinedDesk consultId={consultId} />;
+}
+
+function JoinedDesk({ consultId }: { consultId: string }) {
+  const http = useHttp();
+  const consult = useConsult(consultId);
+  const [client, setClient] = useState<ConsultClient | null>(null);
+  const current = useRef<ConsultClient | null>(null);
+  const title = consult.data?.title;
+
+  useEffect(() => {
+    if (title !== undefined && title !== "") document.title = `${title} · Consilium`;
+  }, [title]);
+
+  // A closed tab must free camera and microphone at once; the participant stays and may come back.
+  useEffect(() => {
+    const close = (): void => current.current?.close();
+    window.addEventListener("pagehide", close);
+    return () => {
+      window.removeEventListener("pagehide", close);
+      close();
+    };
+  }, []);
+
+  const join = useCallback(
+    ({ camera, microphone }: JoinTracks): void => {
+      markJoinClick();
+      const opened = openClient(http, consultId, WISHES);
+      if (camera !== null) void opened.media?.local.adopt("camera", camera);
+      if (microphone !== null) void opened.media?.local.adopt("microphone", microphone);
+      current.current = opened;
+      setClient(opened);
+    },
+    [http, consultId],
+  );
+  const rejoin = useCallback((): void => {
+    current.current?.close();
+    current.current = null;
+    setClient(null);
+  }, []);
+
+  if (client === null || client.media === null) return <PreJoin consult={consult.data} onJoin={join} />;
+  return <Desk client={client} media={client.media} onRejoin={rejoin} />;
+}
