@@ -44,7 +44,8 @@ srtp_unprotect_rtcp: Any = _lib.srtp_unprotect_rtcp
 """``f(context, pointer, int_pointer) -> status``: work in place, ``int_pointer[0]`` is the length in and out."""
 
 SRTP_OK: int = _lib.srtp_err_status_ok
-SRTP_REPLAYED: frozenset[int] = frozenset({_lib.srtp_err_status_replay_fail, _lib.srtp_err_status_replay_old})
+SRTP_REPLAYED: frozenset[int] = frozenset({9, 10})
+"""srtp_err_status_replay_fail and _replay_old of libsrtp's enum, which the binding does not name."""
 SRTP_TRAILER_BYTES = 148
 """Room libsrtp may need behind a packet (SRTCP index, largest tag, largest MKI)."""
 
@@ -149,7 +150,7 @@ class DtlsPort:
             DtlsFailed: it ended without keys.
         """
         self.inner._set_role(parameters.our_role)
-        fingerprint = RTCDtlsFingerprint(algorithm="sha-256", value=parameters.sha256_fingerprint)
+        fingerprint = RTCDtlsFingerprint(algorithm=parameters.algorithm, value=parameters.fingerprint)
         await self.inner.start(RTCDtlsParameters(fingerprints=[fingerprint]))
         if self.inner.state != "connected":
             raise DtlsFailed(self.inner.state)

@@ -586,8 +586,10 @@ class DtlsParameters:
     """What is needed to start DTLS with a client."""
 
     our_role: DtlsRole
-    sha256_fingerprint: str
-    """32 upper-case hex pairs, colons between."""
+    algorithm: str
+    """``sha-256``, ``sha-384`` or ``sha-512``; the weakest a client gives is strong enough."""
+    fingerprint: str
+    """Upper-case hex pairs, colons between."""
 
 
 def parse_dtls(value: object) -> DtlsParameters:
@@ -596,24 +598,33 @@ def parse_dtls(value: object) -> DtlsParameters:
     A client that says "server" must be called by us (pymediasoup's send Transport always [trap
     17]); "client" and "auto" call us, which is what browsers answer to our "auto" [trap 16].
 
+    Browsers give sha-256; pymediasoup gives only the last its aiortc made, sha-512 [trap 25].
+
     Raises:
-        OrtcError: unknown role, or no well-formed sha-256 fingerprint.
+        OrtcError: unknown role, or no well-formed fingerprint of a SHA-2 hash.
     """
     parameters = _object(value, "dtlsParameters")
     role = parameters.get("role", "auto")
     if role not in ("auto", "client", "server"):
         raise OrtcError("unknown DTLS role")
+    given = {}
     for item in _list(parameters, "fingerprints"):
         entry = _object(item, "fingerprints")
-        if _text(entry, "algorithm", 16).lower() == "sha-256":
-            return DtlsParameters("client" if role == "server" else "server", _fingerprint(_text(entry, "value", 95)))
-    raise OrtcError("no sha-256 fingerprint")
+        given[_text(entry, "algorithm", 16).lower()] = _text(entry, "value", 191)
+    for algorithm, octets in _FINGERPRINT_BYTES.items():
+        if algorithm in given:
+            our_role: DtlsRole = "client" if role == "server" else "server"
+            return DtlsParameters(our_role, algorithm, _fingerprint(given[algorithm], octets))
+    raise OrtcError("no fingerprint of a SHA-2 hash")
 
 
-def _fingerprint(text: str) -> str:
+_FINGERPRINT_BYTES: Final[Mapping[str, int]] = MappingProxyType({"sha-256": 32, "sha-384": 48, "sha-512": 64})
+
+
+def _fingerprint(text: str, octets: int) -> str:
     pairs = text.upper().split(":")
-    if len(pairs) != 32 or any(len(pair) != 2 or not set(pair) <= set("0123456789ABCDEF") for pair in pairs):
-        raise OrtcError("fingerprint is not 32 hex pairs")
+    if len(pairs) != octets or any(len(pair) != 2 or not set(pair) <= set("0123456789ABCDEF") for pair in pairs):
+        raise OrtcError(f"fingerprint is not {octets} hex pairs")
     return ":".join(pairs)
 
 

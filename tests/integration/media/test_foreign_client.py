@@ -1,0 +1,36 @@
+"""An unmodified pymediasoup publishes and receives through a worker process, and what arrives decodes."""
+
+import asyncio
+
+import numpy as np
+
+from tests.integration.media.conftest import RunningWorker
+from tests.integration.media.foreign import TONE_HZ, ForeignClient, MovingPicture, Tone, frames
+
+
+async def test_picture_and_sound_arrive_and_decode(worker: RunningWorker) -> None:
+    """ORTC traps 1, 11-14, 16, 17, 24, 25 as one journey: publish, consume, resume, decode."""
+    capabilities = await worker.client.open_router("consult")
+    publisher = ForeignClient(worker.client, "consult", capabilities)
+    viewer = ForeignClient(worker.client, "consult", capabilities)
+    picture, tone = MovingPicture(), Tone()
+    await publisher.join([picture, tone])
+    await viewer.join([])
+    await publisher.send.produce(track=picture)
+    await publisher.send.produce(track=tone)
+
+    video = await viewer.consume(publisher.produced[0])
+    audio = await viewer.consume(publisher.produced[1])
+    pictures, sounds = await asyncio.gather(frames(video.track, 20), frames(audio.track, 60))
+
+    shown = [frame.to_ndarray(format="rgb24").astype(int) for frame in pictures]
+    assert shown[0].shape == (240, 320, 3)
+    assert all(np.abs(a - b).max() > 50 for a, b in zip(shown, shown[1:], strict=False))
+    heard = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in sounds[20:]]).astype(float)
+    spectrum = np.abs(np.fft.rfft(heard))
+    assert abs(np.argmax(spectrum) * sounds[0].sample_rate / len(heard) - TONE_HZ) < 10
+    stats = await worker.client.stats()
+    assert stats["keyframes_received"] >= 1
+    assert stats["remb_sent"] >= 1
+    await publisher.close()
+    await viewer.close()
