@@ -169,6 +169,8 @@ class SignalingGateway:
 
     async def stop(self) -> None:
         """Say goodbye to everyone, then end the service; idempotent. [SE9]"""
+        if self._stopping:
+            return
         self._stopping = True
         for connection in list(self._connections.values()):
             if connection.session is not None:
