@@ -1,0 +1,115 @@
+/** What the page tells the drawing side, what it hears back, and the loop that keeps the engine going. */
+
+import type { WaveformStream } from "../protocol/messages";
+import { type EcgCanvas, EcgEngine, type EcgSettings, type EcgSize, type EcgStatus } from "./engine";
+
+export type ToEcg =
+  | {
+      readonly type: "start";
+      readonly trace: EcgCanvas;
+      readonly text: EcgCanvas;
+      readonly stream: WaveformStream;
+      readonly contextVersion: number | null;
+      readonly settings: EcgSettings;
+    }
+  | { readonly type: "frame"; readonly message: ArrayBuffer }
+  | { readonly type: "control"; readonly message: Uint8Array }
+  | { readonly type: "open"; readonly open: boolean }
+  | { readonly type: "context"; readonly version: number | null }
+  | { readonly type: "settings"; readonly settings: EcgSettings }
+  | { readonly type: "size"; readonly size: EcgSize }
+  | { readonly type: "wake" }
+  | { readonly type: "stop" };
+
+export type FromEcg =
+  | { readonly type: "control"; readonly message: Uint8Array }
+  | { readonly type: "status"; readonly status: EcgStatus };
+
+const POLL_MS = 50;
+const STATUS_EVERY_POLLS = 5;
+/** Without a GPU a 4K page costs twice as much at 60 frames per second for no gain anyone sees. */
+const LARGE_PX = 6_000_000;
+
+/** Feeds an engine from messages and time; the same in a worker and on the main thread. */
+export class EcgDriver {
+  private engine: EcgEngine | null = null;
+  private poller: ReturnType<typeof setInterval> | null = null;
+  private polls = 0;
+  private everyOther = false;
+  private skip = false;
+
+  constructor(private readonly post: (message: FromEcg) => void) {}
+
+  handle(message: ToEcg): void {
+    const nowUs = now();
+    const { engine } = this;
+    switch (message.type) {
+      case "start":
+        this.start(message);
+        break;
+      case "frame":
+        engine?.onFrame(new Uint8Array(message.message), nowUs);
+        break;
+      case "control":
+        engine?.onControl(message.message, nowUs);
+        break;
+      case "open":
+        engine?.setOpen(message.open, nowUs);
+        break;
+      case "context":
+        engine?.setContext(message.version, nowUs);
+        this.report();
+        break;
+      case "settings":
+        engine?.setSettings(message.settings, nowUs);
+        break;
+      case "size":
+        this.everyOther = message.size.width * message.size.height > LARGE_PX;
+        engine?.setSize(message.size, nowUs);
+        break;
+      case "wake":
+        engine?.wake(nowUs);
+        break;
+      case "stop":
+        this.stop();
+        break;
+    }
+  }
+
+  private start({ trace, text, stream, contextVersion, settings }: ToEcg & { type: "start" }): void {
+    this.engine = new EcgEngine(trace, text, stream, contextVersion, settings, (message) =>
+      this.post({ type: "control", message }),
+    );
+    this.engine.setOpen(false, now());
+    this.poller = setInterval(() => this.onPoll(), POLL_MS);
+    requestAnimationFrame(() => this.onAnimationFrame());
+  }
+
+  private stop(): void {
+    if (this.poller !== null) clearInterval(this.poller);
+    this.poller = null;
+    this.engine = null;
+  }
+
+  private onPoll(): void {
+    this.engine?.poll(now());
+    this.polls += 1;
+    if (this.polls % STATUS_EVERY_POLLS === 0) this.report();
+  }
+
+  private report(): void {
+    if (this.engine !== null) this.post({ type: "status", status: this.engine.status(now()) });
+  }
+
+  private onAnimationFrame(): void {
+    if (this.engine === null) return;
+    this.skip = this.everyOther && !this.skip;
+    if (!this.skip) this.engine.tick(now());
+    requestAnimationFrame(() => this.onAnimationFrame());
+  }
+}
+
+/** This thread's clock, integer microseconds; it never steps, unlike the wall clock. */
+function now(): number {
+  return Math.round((performance.timeOrigin + performance.now()) * 1000);
+}

@@ -1,0 +1,192 @@
+/**
+ * The page: which lead is drawn where, and how many device pixels a millimetre takes.
+ *
+ * One sweep crosses the whole page, as on paper: in "3x4" the four columns show their
+ * leads one after the other over the rhythm strip, so everything in one vertical line
+ * happened at the same time. All lengths are derived from px per mm and never summed up
+ * from rounded steps. Everything here is in device pixels unless named `_mm`. Pure.
+ */
+
+import type { Calibration } from "./calibration";
+import type { EcgTheme } from "./palette";
+
+export type EcgLayout = "3x4" | "6x2" | "12x1" | "auto";
+export type EcgSpeed = 12.5 | 25 | 50;
+export type EcgGain = 5 | 10 | 20;
+
+export interface Surface {
+  /** Backing store, device pixels. */
+  readonly width: number;
+  readonly height: number;
+  readonly dpr: number;
+  readonly calibration: Calibration;
+  readonly theme: EcgTheme;
+}
+
+export interface PageRequest {
+  readonly surface: Surface;
+  readonly leads: readonly string[];
+  readonly sampleRateMhz: number;
+  readonly layout: EcgLayout;
+  readonly speedMmS: EcgSpeed;
+  readonly gainMmMv: EcgGain;
+}
+
+export interface Segment {
+  readonly name: string;
+  /** Row of the stream, null when the device does not send this lead. */
+  readonly lead: number | null;
+  /** Columns of the sweep, in samples: from inclusive, to exclusive. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface Row {
+  readonly baseline: number;
+  readonly top: number;
+  readonly bottom: number;
+  readonly segments: readonly Segment[];
+}
+
+export interface Page {
+  readonly width: number;
+  readonly height: number;
+  /** Text unit: one CSS pixel, or one design pixel of a wall. */
+  readonly unit: number;
+  readonly narrow: boolean;
+  readonly bandTop: number;
+  readonly bandBottom: number;
+  /** Enlargement of the far view; 1 = true scale if calibrated. */
+  readonly zoom: number;
+  readonly pxPerMmX: number;
+  readonly pxPerMmY: number;
+  readonly pxPerMv: number;
+  readonly lineWidth: number;
+  /** Left edge of the sweep; the calibration mark stands before it. */
+  readonly sweepX: number;
+  /** Samples in one sweep, and their distance. */
+  readonly sweepSamples: number;
+  readonly pxPerSample: number;
+  readonly rows: readonly Row[];
+}
+
+const STANDARD = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"] as const;
+const RHYTHM = "II";
+const ZOOMS = [4, 3, 2.5, 2, 1.5] as const;
+const FAR_SECONDS = 9.5;
+const FAR_ROW_MM = 20;
+const CALIBRATION_S = 0.2;
+/** Flat paper on both sides of the calibration mark. */
+const MARK_MARGIN_MM = 2;
+
+export function computePage(request: PageRequest): Page {
+  const { surface, sampleRateMhz, speedMmS, gainMmMv } = request;
+  const unit = textUnit(surface);
+  const narrow = surface.width / surface.dpr < 720;
+  const bandTop = Math.round((surface.theme === "wall" ? 84 : narrow ? 76 : 44) * unit);
+  const bandBottom = Math.round((surface.theme === "wall" ? 54 : narrow ? 46 : 30) * unit);
+  const names = rowNames(request);
+  const area = surface.height - bandTop - bandBottom;
+  const zoom = farView(request, area, names.length);
+  const pxPerMmX = surface.dpr * surface.calibration.pxPerMmX * zoom;
+  const pxPerMmY = surface.dpr * surface.calibration.pxPerMmY * zoom;
+  const sweepX = Math.round((CALIBRATION_S * speedMmS + 2 * MARK_MARGIN_MM) * pxPerMmX);
+  const pxPerSample = (speedMmS * pxPerMmX * 1000) / sampleRateMhz;
+  const sweepSamples = Math.max(1, Math.floor((surface.width - sweepX) / pxPerSample));
+  return {
+    width: surface.width,
+    height: surface.height,
+    unit,
+    narrow,
+    bandTop,
+    bandBottom,
+    zoom,
+    pxPerMmX,
+    pxPerMmY,
+    pxPerMv: gainMmMv * pxPerMmY,
+    lineWidth: Math.max(1, (surface.theme === "wall" ? 2.4 : 1.4) * unit),
+    sweepX,
+    sweepSamples,
+    pxPerSample,
+    rows: placeRows(names, request.leads, sweepSamples, { top: bandTop, height: area, pxPerMmY }),
+  };
+}
+
+/** Where a position of the stream's axis is in the sweep. */
+export function columnOf(page: Page, position: number): number {
+  const column = position % page.sweepSamples;
+  return column < 0 ? column + page.sweepSamples : column;
+}
+
+export function xOfColumn(page: Page, column: number): number {
+  return page.sweepX + column * page.pxPerSample;
+}
+
+function textUnit({ theme, width, height, dpr }: Surface): number {
+  return theme === "wall" ? Math.max(dpr * 0.55, Math.min(width / 1920, height / 1080)) : dpr;
+}
+
+/** A wall is read from afar: enlarge as long as ten seconds and tall enough rows still fit. */
+function farView(request: PageRequest, area: number, rows: number): number {
+  const { surface, speedMmS } = request;
+  if (surface.theme !== "wall") return 1;
+  const widthMm = surface.width / surface.dpr / surface.calibration.pxPerMmX;
+  const rowMm = area / rows / surface.dpr / surface.calibration.pxPerMmY;
+  const sideMm = CALIBRATION_S * speedMmS + 2 * MARK_MARGIN_MM;
+  const fits = (zoom: number): boolean => (widthMm / zoom - sideMm) / 25 >= FAR_SECONDS && rowMm / zoom >= FAR_ROW_MM;
+  return ZOOMS.find(fits) ?? 1;
+}
+
+function rowNames({ surface, leads, layout }: PageRequest): readonly (readonly string[])[] {
+  const known = leads.filter((name) => STANDARD.some((standard) => same(standard, name)));
+  if (known.length < 6) return leads.map((name) => [name]);
+  const chosen = layout === "auto" ? autoLayout(surface) : layout;
+  if (chosen === "12x1") return STANDARD.map((name) => [name]);
+  const perColumn = chosen === "3x4" ? 3 : 6;
+  const rows: string[][] = Array.from({ length: perColumn }, () => []);
+  for (const [i, name] of STANDARD.entries()) rows[i % perColumn]?.push(name);
+  return chosen === "3x4" ? [...rows, [RHYTHM]] : rows;
+}
+
+function autoLayout({ width, height, dpr }: Surface): EcgLayout {
+  if (width / dpr >= 720) return "3x4";
+  return height > width ? "12x1" : "6x2";
+}
+
+interface Area {
+  readonly top: number;
+  readonly height: number;
+  readonly pxPerMmY: number;
+}
+
+function placeRows(
+  names: readonly (readonly string[])[],
+  leads: readonly string[],
+  samples: number,
+  area: Area,
+): Row[] {
+  const pitch = area.height / names.length;
+  const origin = area.top + pitch / 2;
+  return names.map((columns, i) => {
+    // Each baseline lies on a bold line of the one grid that all rows share.
+    const offset = Math.round((i * pitch) / area.pxPerMmY / 5) * 5 * area.pxPerMmY;
+    return {
+      baseline: origin + offset,
+      top: area.top + i * pitch,
+      bottom: area.top + (i + 1) * pitch,
+      segments: columns.map((name, c) => {
+        const lead = leads.findIndex((candidate) => same(candidate, name));
+        return {
+          name,
+          lead: lead < 0 ? null : lead,
+          from: Math.floor((samples * c) / columns.length),
+          to: Math.floor((samples * (c + 1)) / columns.length),
+        };
+      }),
+    };
+  });
+}
+
+function same(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase();
+}

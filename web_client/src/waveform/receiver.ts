@@ -1,0 +1,184 @@
+/**
+ * The receiving end of one stream: bytes in, samples in their places out, repairs asked for.
+ *
+ * Only frames of this stream, of its rate and scale, honestly marked as simulated or not,
+ * and of the open patient's context version are stored. A frame of another context
+ * empties the buffer at once: nothing of one patient is seen under another's name
+ * (W19, W24). No clock and no drawing here; time comes in as this browser's microseconds.
+ */
+
+import { decode, encode } from "@msgpack/msgpack";
+import type { WaveformStream } from "../protocol/messages";
+import { ServerClock } from "./clock";
+import { Flag, parseMessage, type WaveformFrame } from "./frame";
+import { LeadBuffer } from "./leadBuffer";
+import { GapTracker, Recovery } from "./tracker";
+
+export type ContextState = "in_sync" | "waiting" | "not_in_sync";
+
+export interface ReceiverEvents {
+  /** Ask the relay something. */
+  send(message: Uint8Array): void;
+  /** Samples were put in their place; what the pen has passed is to be drawn again. */
+  stored(from: number, to: number): void;
+  /** The buffer was emptied. */
+  cleared(): void;
+}
+
+const LAG_WINDOW = 31;
+const DAY_US = 86_400_000_000;
+
+export class Receiver {
+  readonly buffer: LeadBuffer;
+  readonly tracker: GapTracker;
+  readonly clock = new ServerClock();
+  readonly recovery = new Recovery();
+  /** When a frame of the present context last came in, this browser's microseconds. */
+  lastFrameUs: number | null = null;
+  malformed = 0;
+  refused = 0;
+  otherContext = 0;
+  /** Leads without contact in the newest frame. */
+  leadOffMask = 0;
+  private seenVersion: number | null = null;
+  private lags: number[] = [];
+
+  constructor(
+    readonly stream: WaveformStream,
+    private expectedVersion: number | null,
+    private readonly events: ReceiverEvents,
+  ) {
+    this.buffer = new LeadBuffer(stream.leads.length, stream.sample_rate_mhz);
+    this.tracker = new GapTracker(stream.sample_rate_mhz);
+  }
+
+  get contextVersion(): number | null {
+    return this.expectedVersion;
+  }
+
+  get context(): ContextState {
+    if (this.expectedVersion === null) return "not_in_sync";
+    if (this.seenVersion === null) return "waiting";
+    return this.seenVersion === this.expectedVersion ? "in_sync" : "not_in_sync";
+  }
+
+  /** The open patient changed: nothing received so far may be shown any more. */
+  setContext(version: number | null): void {
+    if (version === this.expectedVersion) return;
+    this.expectedVersion = version;
+    this.clear();
+  }
+
+  onMessage(message: Uint8Array, nowUs: number): void {
+    const result = parseMessage(message);
+    if (!result.ok) {
+      this.malformed += 1;
+      return;
+    }
+    if (result.previous !== null) this.accept(result.previous, nowUs);
+    this.accept(result.frame, nowUs);
+  }
+
+  onControl(message: Uint8Array, nowUs: number): void {
+    const answer = readControl(message);
+    if (answer === null) {
+      this.malformed += 1;
+      return;
+    }
+    // Server time of 1970 or of the year 3000 would put every sample's age out of reason.
+    if (answer.t === "pong" && answer.s > DAY_US) this.clock.onPong(answer.c, answer.s, nowUs);
+    if (answer.t === "gone" && answer.stream === this.stream.stream_id) this.recovery.gone(answer.first, answer.last);
+  }
+
+  /** The path is open (again): measure the clock and fetch what was missed. */
+  onOpen(): void {
+    this.clock.restart();
+    if (this.tracker.newestSeq < 0) return;
+    this.send({ t: "have", stream: this.stream.stream_id, seq: this.tracker.newestSeq });
+  }
+
+  /** Regular work: pings and requests for missing frames. */
+  poll(nowUs: number): void {
+    if (this.clock.pingDue(nowUs)) this.send({ t: "ping", c: nowUs });
+    for (const [first, last] of this.recovery.due(this.tracker.missing, this.clock.rttUs, nowUs)) {
+      this.send({ t: "nack", stream: this.stream.stream_id, first, last });
+    }
+  }
+
+  /** Typical time from a frame's first sample to its arrival; null before the first. */
+  get lagUs(): number | null {
+    const sorted = [...this.lags].sort((a, b) => a - b);
+    return sorted[sorted.length >> 1] ?? null;
+  }
+
+  private accept(frame: WaveformFrame, nowUs: number): void {
+    if (!this.isOurs(frame)) {
+      this.refused += 1;
+      return;
+    }
+    const placement = this.tracker.offer(frame);
+    if (placement === null) return;
+    if (!placement.late) this.seeVersion(frame.contextVersion);
+    if (frame.contextVersion !== this.expectedVersion || this.context !== "in_sync") {
+      this.otherContext += 1;
+      return;
+    }
+    if (!placement.late) this.noteArrival(frame, nowUs);
+    const stored = this.buffer.store(frame, placement);
+    if (stored === "stored") this.events.stored(placement.position, placement.position + frame.n);
+  }
+
+  private isOurs(frame: WaveformFrame): boolean {
+    const { stream } = this;
+    return (
+      frame.streamId === stream.stream_id &&
+      frame.sampleRateMhz === stream.sample_rate_mhz &&
+      (frame.lsbNv === 0 || frame.lsbNv === stream.lsb_nv) &&
+      ((frame.flags & Flag.simulated) !== 0) === stream.simulated &&
+      (frame.leads.at(-1) ?? 0) < stream.leads.length
+    );
+  }
+
+  private seeVersion(version: number): void {
+    if (version !== this.seenVersion && version !== this.expectedVersion) this.clear();
+    this.seenVersion = version;
+  }
+
+  private noteArrival(frame: WaveformFrame, nowUs: number): void {
+    this.lastFrameUs = nowUs;
+    this.leadOffMask = frame.leadOffMask;
+    const serverUs = this.clock.serverNowUs(nowUs);
+    if (serverUs !== null) this.lags = [...this.lags, serverUs - frame.t0Us].slice(-LAG_WINDOW);
+  }
+
+  private clear(): void {
+    this.buffer.clear();
+    this.lastFrameUs = null;
+    this.leadOffMask = 0;
+    this.events.cleared();
+  }
+
+  private send(message: Readonly<Record<string, unknown>>): void {
+    this.events.send(encode(message, { useBigInt64: false }));
+  }
+}
+
+type ControlAnswer =
+  | { readonly t: "pong"; readonly c: number; readonly s: number }
+  | { readonly t: "gone"; readonly stream: number; readonly first: number; readonly last: number };
+
+function readControl(message: Uint8Array): ControlAnswer | null {
+  let value: unknown;
+  try {
+    value = decode(message);
+  } catch {
+    return null;
+  }
+  if (typeof value !== "object" || value === null) return null;
+  const { t, c, s, stream, first, last } = value as Record<string, unknown>;
+  if (t === "pong" && typeof c === "number" && typeof s === "number") return { t, c, s };
+  if (t === "gone" && typeof stream === "number" && typeof first === "number" && typeof last === "number") {
+    return { t, stream, first, last };
+  }
+  return null;
+}

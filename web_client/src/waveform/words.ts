@@ -1,0 +1,70 @@
+/**
+ * Every word painted on the strips, in Chinese and English.
+ *
+ * They are kept here and not with the page's translations because the worker paints
+ * them: a safety text must not depend on the main thread or on a loaded catalogue.
+ */
+
+export type EcgLanguage = "zh" | "en";
+
+export interface EcgWords {
+  readonly states: Readonly<Record<"LIVE" | "DELAYED" | "STALE" | "LOST", string>>;
+  readonly seconds: string;
+  readonly age: string;
+  readonly simulated: string;
+  readonly warning: string;
+  readonly notToScale: string;
+  readonly equivalent: string;
+  readonly filterUnknown: string;
+  readonly leadOff: string;
+  readonly notSent: string;
+  readonly notInSync: string;
+  readonly waiting: string;
+  readonly noClock: string;
+  readonly frozen: string;
+  readonly displayStopped: string;
+  readonly clock: string;
+  readonly label: string;
+}
+
+const EN: EcgWords = {
+  states: { LIVE: "LIVE", DELAYED: "DELAYED", STALE: "STALE", LOST: "LOST" },
+  seconds: "s",
+  age: "age",
+  simulated: "SIMULATED",
+  warning: "Remote display, delayed. Not for defibrillation, cardioversion, pacing or alarm use.",
+  notToScale: "not to scale",
+  equivalent: "equivalent",
+  filterUnknown: "filter unknown",
+  leadOff: "LEAD OFF",
+  notSent: "not sent",
+  notInSync: "NOT IN SYNC",
+  waiting: "waiting for the signal",
+  noClock: "server time unknown",
+  frozen: "trace frozen, not live",
+  displayStopped: "DISPLAY STOPPED",
+  clock: "clock ±",
+  label: "Live ECG",
+};
+
+const ZH: EcgWords = {
+  states: { LIVE: "实时", DELAYED: "延迟", STALE: "陈旧", LOST: "信号丢失" },
+  seconds: "秒",
+  age: "时延",
+  simulated: "模拟信号",
+  warning: "远程显示，有延迟。不得用于除颤、电复律、起搏或报警。",
+  notToScale: "未按比例校准",
+  equivalent: "等效",
+  filterUnknown: "滤波未知",
+  leadOff: "导联脱落",
+  notSent: "未发送",
+  notInSync: "未同步",
+  waiting: "等待信号",
+  noClock: "服务器时间未知",
+  frozen: "波形已冻结，非实时",
+  displayStopped: "显示已停止",
+  clock: "时钟 ±",
+  label: "实时心电图",
+};
+
+export const WORDS: Readonly<Record<EcgLanguage, EcgWords>> = { en: EN, zh: ZH };
