@@ -8,7 +8,7 @@ import type { SchemeChoice } from "../theme/colorScheme";
 import styles from "./controls.module.css";
 
 /** One press: the sentence on it is in the language it leads to. */
-export function LanguageSwitch({ compact = false }: { compact?: boolean }) {
+export function LanguageSwitch() {
   const { t, i18n } = useTranslation();
   const target = i18n.language === "zh-CN" ? "en" : "zh-CN";
   return (
@@ -22,7 +22,7 @@ export function LanguageSwitch({ compact = false }: { compact?: boolean }) {
       data-testid="btn-language"
       onClick={() => void setLanguage(target)}
     >
-      {target === "en" ? (compact ? "EN" : "English") : "中文"}
+      {target === "en" ? "English" : "中文"}
     </Button>
   );
 }

@@ -84,12 +84,16 @@ function Card({ consult, withDay }: { consult: ConsultCard; withDay: boolean }) 
             label={t("home.consults.between")}
             text={[consult.hub, consult.partner].filter((place) => place !== "").join(" ↔ ")}
           />
-          <Fact icon={Users} label="" text={t("home.consults.participants", { count: consult.participants })} />
         </ul>
         <Patients consult={consult} />
       </div>
       <div className={styles.action}>
         <JoinButton consult={consult} />
+        {status === "open" && (
+          <p className={styles.present}>
+            <Users size={16} aria-hidden="true" /> {t("home.consults.participants", { count: consult.participants })}
+          </p>
+        )}
       </div>
     </li>
   );

@@ -33,10 +33,15 @@ export function Scene() {
         <path d={`M448 162${BEAT}${BEAT}l16 0`} />
       </g>
       <g className={styles.desk}>
-        <path d="M70 262h500l-28 -28H98z" />
-        <circle cx="208" cy="226" r="15" />
-        <circle cx="320" cy="226" r="15" />
-        <circle cx="432" cy="226" r="15" />
+        <path d="M40 290h560l-44 -46H84z" />
+      </g>
+      <g className={styles.doctors}>
+        {[196, 320, 444].map((x) => (
+          <g key={x}>
+            <circle cx={x} cy="222" r="16" />
+            <path d={`M${x - 38} 290c0-30 16-48 38-48s38 18 38 48z`} />
+          </g>
+        ))}
       </g>
     </svg>
   );

@@ -39,7 +39,7 @@ export function Shell({ person, children }: { person: Person; children: ReactNod
           <span className={styles.wide}>
             <Clock />
           </span>
-          <LanguageSwitch compact />
+          <LanguageSwitch />
           <ColorSchemeSwitch />
           <Account person={person} />
         </div>
@@ -60,11 +60,11 @@ function Account({ person }: { person: Person }) {
         <Button
           variant="default"
           size="compact-md"
-          leftSection={<UserRound size={17} aria-hidden="true" />}
           aria-label={t("home.account.menu", { name: person.name })}
           data-testid="btn-account"
         >
-          <span className={styles.wide}>{person.name}</span>
+          <UserRound size={17} aria-hidden="true" />
+          <span className={styles.accountName}>{person.name}</span>
         </Button>
       </Menu.Target>
       <Menu.Dropdown>

@@ -87,6 +87,8 @@ export function termOf(candidates: readonly string[]): Term | null {
   if (first === undefined) return null;
   const halves = cutLanguages(first);
   if (halves !== null) return { ...halves, whole: first };
+  // Both scripts in one text, yet no clear cut: it already says it to everyone.
+  if (CJK.test(first) && /[A-Za-z]{2}/.test(first)) return plainTerm(first);
   return {
     zh: names.find((name) => CJK.test(name)) ?? first,
     en: names.find((name) => !CJK.test(name)) ?? first,
@@ -107,7 +109,7 @@ export function cutLanguages(text: string): { zh: string; en: string } | null {
   const match = /^(.*[\u3000-\u303f\u3400-\u9fff\uff00-\uffef])[\s/·|]+(.+)$/su.exec(text);
   if (match === null) return null;
   let [zh, en] = [match[1] ?? "", match[2] ?? ""];
-  const symbol = /^([A-Z0-9.]{1,3}) (.+)$/s.exec(en);
+  const symbol = /^([A-Z]|I{2,3}|IV|[A-Z]?\d{1,3}) (.+)$/s.exec(en);
   if (symbol !== null) [zh, en] = [`${zh} ${symbol[1] ?? ""}`, symbol[2] ?? ""];
   return /[a-z]{3}/.test(en) ? { zh, en } : null;
 }

@@ -147,7 +147,7 @@ function flagFromRange(value: number | null, range: Range | null): Flag {
 }
 
 function readGroup(resource: Obj): LabValue["group"] {
-  const codes = objs(resource.category).map(readCode);
+  const codes = objs(resource.category).map((concept) => readCode(concept));
   if (codes.includes("laboratory")) return "laboratory";
   return codes.includes("vital-signs") ? "vital-signs" : "other";
 }

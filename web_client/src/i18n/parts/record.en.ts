@@ -145,7 +145,7 @@ export default {
     mixedUnits: "Values in other units ({{units}}) are listed, not drawn.",
     allUnitsDiffer: "No trend: the units differ.",
     history: "All values",
-    openTest: "{{name}}, show trend",
+    openTest: "(show trend)",
     laboratory: "Laboratory",
     vitals: "Vital signs",
     other: "Other results",

@@ -148,7 +148,7 @@ const zh: SameKeys<typeof en> = {
     mixedUnits: "其他单位（{{units}}）的结果仅列出，不绘图。",
     allUnitsDiffer: "单位不一致，无法显示趋势。",
     history: "全部结果",
-    openTest: "{{name}}，查看趋势",
+    openTest: "（查看趋势）",
     laboratory: "实验室检验",
     vitals: "生命体征",
     other: "其他结果",

@@ -57,7 +57,9 @@ export function TestTable({ title, tests }: { title: string; tests: readonly Lab
             <th scope="col" className={styles.wideOnly}>
               {t("record.labs.taken")}
             </th>
-            <th scope="col">{t("record.labs.trend")}</th>
+            <th scope="col" className={styles.trendCell}>
+              {t("record.labs.trend")}
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -84,10 +86,10 @@ function TestRow({ series }: { series: LabSeries }) {
             type="button"
             className={styles.testButton}
             data-testid={`lab-${series.code}`}
-            aria-label={t("record.labs.openTest", { name: full(series.name) })}
             onClick={() => go("labs", series.code)}
           >
             <Name term={series.name} />
+            <span className="visually-hidden"> {t("record.labs.openTest")}</span>
           </button>
         )}
         {latest !== null && (
@@ -98,11 +100,11 @@ function TestRow({ series }: { series: LabSeries }) {
       </th>
       <td className={styles.numeric}>{latest === null ? "-" : <Result value={latest} />}</td>
       <td>{latest !== null && <FlagMark flag={latest.flag} />}</td>
-      <td className={styles.wideOnly}>
+      <td className={`${styles.wideOnly} ${styles.range}`}>
         {latest === null ? "" : rangeOf(latest) || <span className={styles.soft}>{t("record.labs.noRange")}</span>}
       </td>
       <td className={styles.wideOnly}>{latest !== null && <When at={latest.at} />}</td>
-      <td>
+      <td className={styles.trendCell}>
         <Sparkline series={series} />
       </td>
     </tr>
@@ -206,7 +208,7 @@ function History({ values }: { values: readonly LabValue[] }) {
               <Result value={value} />
             </td>
             <td>{value.void ? t("record.labs.void") : <FlagMark flag={value.flag} />}</td>
-            <td>{rangeOf(value) || t("record.labs.noRange")}</td>
+            <td className={styles.range}>{rangeOf(value) || t("record.labs.noRange")}</td>
           </tr>
         ))}
       </tbody>

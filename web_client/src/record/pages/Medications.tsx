@@ -49,7 +49,14 @@ function Group(props: { title: string; medications: readonly Medication[]; item:
   );
 }
 
-export function MedicationRow({ medication, open = false }: { medication: Medication; open?: boolean }) {
+export interface MedicationRowProps {
+  medication: Medication;
+  open?: boolean;
+  /** On the summary: what is taken and how, not why and since when. */
+  brief?: boolean;
+}
+
+export function MedicationRow({ medication, open = false, brief = false }: MedicationRowProps) {
   const { t } = useTranslation();
   const doses = medication.doses.map((dose) => dose.text).filter((text) => text !== "");
   const asNeeded = medication.doses.some((dose) => dose.asNeeded);
@@ -69,12 +76,12 @@ export function MedicationRow({ medication, open = false }: { medication: Medica
             </Tag>
           )}
         </span>
-        {medication.reason !== null && (
+        {!brief && medication.reason !== null && (
           <span className={styles.soft}>
             {t("record.medications.reason")} {full(medication.reason)}
           </span>
         )}
-        <When at={medication.since} label={t("record.medications.since")} />
+        {!brief && <When at={medication.since} label={t("record.medications.since")} dayOnly />}
       </div>
     </Row>
   );

@@ -1,7 +1,8 @@
 /** What the patient has, and had. */
+import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
-import { newestFirst } from "../fhir";
-import type { Problem } from "../fhirClinical";
+import { newestFirst, type Term } from "../fhir";
+import { type Problem, SEVERITY } from "../fhirClinical";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { Empty, full, key, Name, PageTitle, Ready, Row, Section, Tag, When } from "./parts";
@@ -49,6 +50,12 @@ function ProblemGroup({ title, problems, item }: { title: string; problems: read
   );
 }
 
+/** The three usual grades in the page's language; anything else as the record says it. */
+function severityWord(severity: Term, t: TFunction): string {
+  const grade = SEVERITY.find((one) => one === severity.en.toLowerCase());
+  return grade === undefined ? full(severity) : t(`record.allergies.${grade}`);
+}
+
 export function ProblemRow({ problem, open = false }: { problem: Problem; open?: boolean }) {
   const { t } = useTranslation();
   const wrong = problem.verification === "entered-in-error" || problem.verification === "refuted";
@@ -61,7 +68,7 @@ export function ProblemRow({ problem, open = false }: { problem: Problem; open?:
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
-          {problem.severity !== null && <Tag>{full(problem.severity)}</Tag>}
+          {problem.severity !== null && <Tag>{severityWord(problem.severity, t)}</Tag>}
           {!certain && <Tag tone="warn">{t(`record.verification.${key(problem.verification ?? "")}`)}</Tag>}
           {problem.status !== "active" && <Tag>{t(`record.clinicalStatus.${problem.status}`)}</Tag>}
           {problem.code !== "" && <span className={styles.code}>{problem.code}</span>}

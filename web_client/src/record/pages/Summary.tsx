@@ -127,7 +127,7 @@ function MedicationList() {
           <>
             <ul className={styles.rows}>
               {current.slice(0, MANY).map((one) => (
-                <MedicationRow key={one.id} medication={one} />
+                <MedicationRow key={one.id} medication={one} brief />
               ))}
             </ul>
             <More page="medications" total={current.length} shown={MANY} />

@@ -151,12 +151,16 @@ export function Name({ term, struck = false }: { term: Term; struck?: boolean })
   );
 }
 
-export function When({ at, label }: { at: Moment | null; label?: string }) {
+export function When({ at, label, dayOnly = false }: { at: Moment | null; label?: string; dayOnly?: boolean }) {
   const { t } = useTranslation();
   return (
     <span className={styles.when}>
       {label !== undefined && <span className={styles.soft}>{label} </span>}
-      {at === null ? t("record.unknownDate") : <time dateTime={at.text.replace(" ", "T")}>{at.text}</time>}
+      {at === null ? (
+        t("record.unknownDate")
+      ) : (
+        <time dateTime={at.text.replace(" ", "T")}>{dayOnly ? at.text.slice(0, 10) : at.text}</time>
+      )}
     </span>
   );
 }
