@@ -11,20 +11,22 @@ import type { RemoteMedia } from "./session";
 export interface Sound {
   /** The browser held some sound back. */
   readonly blocked: boolean;
+  /** Play everything; to be called from a click. */
   readonly resume: () => void;
+  /** For the outlets: register a voice, and tell when it was held back. */
+  readonly voices: Set<HTMLAudioElement>;
   readonly onBlocked: () => void;
-  readonly attempt: number;
 }
 
 export function useSound(): Sound {
   const [blocked, setBlocked] = useState(false);
-  const [attempt, setAttempt] = useState(0);
+  const [voices] = useState(() => new Set<HTMLAudioElement>());
+  const onBlocked = useCallback(() => setBlocked(true), []);
   const resume = useCallback(() => {
     setBlocked(false);
-    setAttempt((count) => count + 1);
-  }, []);
-  const onBlocked = useCallback(() => setBlocked(true), []);
-  return { blocked, resume, onBlocked, attempt };
+    for (const voice of voices) play(voice, onBlocked);
+  }, [voices, onBlocked]);
+  return { blocked, resume, voices, onBlocked };
 }
 
 export function SoundOutlet({ remote, sound }: { remote: readonly RemoteMedia[]; sound: Sound }) {
@@ -38,29 +40,31 @@ export function SoundOutlet({ remote, sound }: { remote: readonly RemoteMedia[];
   );
 }
 
+function play(element: HTMLAudioElement, onBlocked: () => void): void {
+  element.play().catch((error: unknown) => {
+    // Any other reason is a track that was replaced meanwhile, and its successor is played by itself.
+    if (error instanceof DOMException && error.name === "NotAllowedError") onBlocked();
+  });
+}
+
 function Voice({ track, sound }: { track: MediaStreamTrack | null; sound: Sound }) {
   const audio = useRef<HTMLAudioElement>(null);
-  const { onBlocked, attempt } = sound;
+  const { onBlocked, voices } = sound;
   useEffect(() => {
     const element = audio.current;
     if (element === null || track === null || track.readyState === "ended") return;
-    const stream = element.srcObject instanceof MediaStream ? element.srcObject : null;
-    if (stream?.getTracks()[0] !== track) element.srcObject = new MediaStream([track]);
-    let isCurrent = true;
-    element.play().catch((error: unknown) => {
-      if (isCurrent && error instanceof DOMException && error.name === "NotAllowedError") onBlocked();
-    });
+    element.srcObject = new MediaStream([track]);
+    voices.add(element);
+    play(element, onBlocked);
     return () => {
-      isCurrent = false;
+      voices.delete(element);
     };
-    // `attempt` grows with each click on "Turn sound on".
-    // biome-ignore lint/correctness/useExhaustiveDependencies: see above
-  }, [track, onBlocked]);
+  }, [track, onBlocked, voices]);
   useEffect(() => {
     const speaker = rememberedDevice("speaker");
     // A loudspeaker that is gone or not permitted leaves the default one, which is what people expect.
     if (speaker !== undefined && audio.current !== null) audio.current.setSinkId?.(speaker).catch(() => undefined);
   }, []);
   // biome-ignore lint/a11y/useMediaCaption: live speech has no captions yet
-  return <audio ref={audio} autoPlay />;
+  return <audio ref={audio} />;
 }

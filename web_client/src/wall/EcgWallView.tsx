@@ -7,12 +7,12 @@ import { EcgView } from "../waveform/EcgView";
 import styles from "./Wall.module.css";
 
 export default function EcgWallView({ media, consult }: { media: MediaSession; consult: Consult }) {
-  const { t } = useTranslation();
+  const { t, i18n } = useTranslation();
   const { stream, isOtherPatient } = chooseEcg(consult);
   const version = consult.context_version;
-  if (consult.context === null) return <p className={styles.notice}>{t("wall.consult.noPatient")}</p>;
+  if (consult.context === null) return <Nothing text={t("wall.consult.noPatient")} />;
   if (stream === null) {
-    return <p className={styles.notice}>{t(isOtherPatient ? "wall.consult.otherPatient" : "wall.consult.noEcg")}</p>;
+    return <Nothing text={t(isOtherPatient ? "wall.consult.otherPatient" : "wall.consult.noEcg")} />;
   }
   return (
     <EcgView
@@ -20,6 +20,18 @@ export default function EcgWallView({ media, consult }: { media: MediaSession; c
       stream={stream}
       channel={media.ecg.channel(stream.stream_id)}
       contextVersion={version}
+      theme="wall"
+      lang={i18n.language === "zh-CN" ? "zh" : "en"}
+      layout="3x4"
     />
+  );
+}
+
+/** Says so under the same test id as a trace, with nothing drawn. */
+function Nothing({ text }: { text: string }) {
+  return (
+    <p className={styles.notice} data-testid="ecg" data-state="NONE" data-samples-drawn="0">
+      {text}
+    </p>
   );
 }

@@ -79,6 +79,8 @@ export default {
     notInSync: "not in sync",
   },
   ecg: {
+    speed: "Paper speed",
+    gain: "Gain",
     none: "No ECG source for this patient",
     noneHint: "The trace appears here as soon as a bedside monitor bound to this patient sends.",
     otherPatient: "The connected monitor is bound to another patient. Its trace is not shown.",

@@ -81,6 +81,8 @@ const zh: SameKeys<typeof en> = {
     notInSync: "未同步",
   },
   ecg: {
+    speed: "走纸速度",
+    gain: "增益",
     none: "该患者暂无心电来源",
     noneHint: "与该患者绑定的床旁监护仪开始发送后，波形将显示在此处。",
     otherPatient: "已连接的监护仪绑定的是另一位患者，不显示其波形。",
