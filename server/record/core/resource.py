@@ -80,8 +80,11 @@ def file_resource(raw: Any) -> FiledResource:
     if not isinstance(kind, str) or kind not in RECORD_TYPES:
         raise ResourceInvalid("resourceType is not one the record keeps")
     try:
+        _refuse_null(kind, raw)
         _model(kind).model_validate(raw)
         text = canonical_json(raw)
+    except ResourceInvalid:
+        raise
     except ValidationError as problem:
         raise ResourceInvalid(f"{kind} is not valid FHIR R4: {_places(problem)}") from None
     except ValueError:
@@ -120,6 +123,17 @@ def _model(kind: str) -> type[BaseModel]:
     # One module per type: importing all of R4B takes seconds.
     found: type[BaseModel] = getattr(importlib.import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
     return found
+
+
+def _refuse_null(kind: str, value: Any) -> None:
+    """FHIR JSON has no null properties (section 2.6.2.1); the models would take one for a required element."""
+    if isinstance(value, dict):
+        if any(item is None for item in value.values()):
+            raise ResourceInvalid(f"{kind} has a property that is null")
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _refuse_null(kind, item)
 
 
 def _places(problem: ValidationError) -> str:

@@ -1,0 +1,77 @@
+"""Settings: what is refused, and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from server.exits import Exit
+from server.settings import SettingsError, load_settings
+
+
+def test_the_defaults_serve_this_machine_only() -> None:
+    settings = load_settings({})
+    assert settings.host == "127.0.0.1"
+    assert settings.origins == {"http://localhost:8440", "http://127.0.0.1:8440", "http://[::1]:8440"}
+    assert settings.main_origin == "http://localhost:8440"
+    assert settings.database.startswith("sqlite:////")
+
+
+def test_lists_are_separated_by_commas() -> None:
+    settings = load_settings(
+        {
+            "CONSILIUM_PUBLIC_ORIGINS": "https://hub.hospital.cn, https://hub.lan:8443",
+            "CONSILIUM_MEDIA_ADDRESSES": "192.168.1.20,2001:db8::1",
+        }
+    )
+    assert settings.origins == {"https://hub.hospital.cn", "https://hub.lan:8443"}
+    assert settings.main_origin == "https://hub.hospital.cn"
+    assert settings.media_addresses == ("192.168.1.20", "2001:db8::1")
+
+
+def test_options_win_over_the_environment() -> None:
+    assert load_settings({"CONSILIUM_PORT": "9000"}, port=9001, host=None).port == 9001
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"CONSILIUM_HOST": "0.0.0.0"}, "consilium ca"),
+        ({"CONSILIUM_HOST": "hub.lan"}, "needs TLS"),
+        ({"CONSILIUM_PORT": "http"}, "CONSILIUM_PORT"),
+        ({"CONSILIUM_PORT": "70000"}, "CONSILIUM_PORT"),
+        ({"CONSILIUM_PUBLIC_ORIGINS": "http://hub.lan"}, "https"),
+        ({"CONSILIUM_PUBLIC_ORIGINS": "https://hub.lan/path"}, "not an origin"),
+        ({"CONSILIUM_PUBLIC_ORIGINS": "*"}, "not an origin"),
+        ({"CONSILIUM_MEDIA_ADDRESSES": "hub.lan"}, "not an IP address"),
+        ({"CONSILIUM_MEDIA_ADDRESSES": ","}, "at least one"),
+        ({"CONSILIUM_TLS_CERT_FILE": "/x.crt"}, "belong together"),
+        ({"CONSILIUM_DATABASE_URL": "mysql://root:geheim@db/x"}, "sqlite or postgresql"),
+        ({"CONSILIUM_DATABASE_URL": "geheim"}, "not a database URL"),
+        ({"CONSILIUM_SESSION_IDLE_S": "1"}, "CONSILIUM_SESSION_IDLE_S"),
+        ({"CONSILIUM_SESION_IDLE_S": "600"}, "CONSILIUM_SESION_IDLE_S is not a setting"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_sentence(environment: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environment)
+    assert words in str(caught.value)
+    assert "geheim" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code is Exit.SETTINGS
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load_settings({}).port = 1
+
+
+def test_the_local_authoritys_certificate_is_found_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "server.crt").touch()
+    settings = load_settings({"CONSILIUM_HOST": "0.0.0.0"}, data_dir=tmp_path)
+    assert settings.secure
+    assert settings.tls_key_file == tmp_path / "tls" / "server.key"
+    assert not load_settings({}, data_dir=tmp_path).secure, "localhost needs none"
