@@ -8,6 +8,7 @@ the demo decides what it means, so a child ignores it and waits to be told.
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -22,7 +23,8 @@ from server.log import configure_log
 
 def main(work: Callable[[Assignment], Awaitable[None]]) -> int:
     """Run ``work`` until the demo says stop; the exit code."""
-    configure_log(json=False)
+    configure_log(json=False, level=logging.WARNING)
+    logging.getLogger("pymediasoup").setLevel(logging.ERROR)  # it warns of every channel that closes
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         assignment = Assignment.model_validate_json(sys.stdin.readline())

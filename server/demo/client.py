@@ -33,6 +33,7 @@ from pymediasoup.sctp_parameters import SctpParameters, SctpStreamParameters
 from pymediasoup.transport import Transport
 
 from signaling.core import messages as m
+from signaling.core.errors import ErrorCode
 from signaling.core.ids import DataProducerId, TransportId
 from signaling.core.model import Consult, ConsultStatus, Context, MediaSource, Value, WaveformStream
 
@@ -43,7 +44,7 @@ ANSWER_S = 10.0
 OPEN_S = 15.0
 """Longest wait for a data channel to open."""
 CLOSE_S = 3.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.3, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 EVENT_LIMIT = 1000
 
 R = TypeVar("R", bound=Value)
@@ -95,17 +96,20 @@ class Signalling:
         self._socket.on("disconnect", self._on_disconnect)
         self._holes: asyncio.Queue[int] = asyncio.Queue(EVENT_LIMIT)
 
-    async def open(self, assignment: Assignment) -> m.Joined:
-        """Buy a token, connect and join.
+    async def open(self, origin: str, token: str) -> m.Joined:
+        """Connect and join.
+
+        Args:
+            token: a consult token; it is good for this one connect.
 
         Raises:
             Refused: the hub does not let us in.
             TimeoutError, OSError, aiohttp.ClientError, SocketIOError: it cannot be reached.
         """
         async with asyncio.timeout(ANSWER_S):
-            token = await _token(assignment)
             await self._socket.connect(
-                assignment.origin,
+                origin,
+                headers={"Origin": origin},
                 transports=["websocket"],
                 auth={"token": token, "protocol": m.PROTOCOL_VERSION},
                 wait_timeout=ANSWER_S,
@@ -123,11 +127,10 @@ class Signalling:
             TimeoutError: no answer in time.
         """
         try:
-            ack = m.Ack.model_validate(
-                await self._socket.call("command", command.model_dump(mode="json"), timeout=ANSWER_S)
-            )
+            raw = await self._socket.call("command", command.model_dump(mode="json"), timeout=ANSWER_S)
+            ack = m.Ack.model_validate(raw)
             if ack.ok:
-                result: R = answer.model_validate(ack.model_dump()["result"] or {})
+                result: R = answer.model_validate(raw["result"])
                 return result
         except socketio.exceptions.TimeoutError:
             raise TimeoutError from None
@@ -194,7 +197,13 @@ class Signalling:
         self.changed.set()
 
 
-async def _token(assignment: Assignment) -> str:
+async def buy_token(assignment: Assignment) -> str:
+    """A consult token for one connect.
+
+    Raises:
+        Refused: the hub does not know the secret, or the device is not in that consult.
+        aiohttp.ClientError, OSError: it cannot be reached.
+    """
     headers = {"Authorization": f"Bearer {assignment.secret}", "Origin": assignment.origin}
     url = f"{assignment.origin}/api/consults/{assignment.consult}/token"
     async with aiohttp.ClientSession() as http, http.post(url, json={}, headers=headers) as answer:
@@ -405,37 +414,62 @@ def _plain(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json", exclude_none=True)
 
 
+class _Pause:
+    """How long to wait before the next attempt: short after one that held, longer each time after ones that did not."""
+
+    def __init__(self) -> None:
+        self._length_s = FIRST_PAUSE_S
+        self._began_s = 0.0
+
+    def begin(self) -> None:
+        """An attempt begins now."""
+        self._began_s = asyncio.get_running_loop().time()
+
+    def next_s(self) -> float:
+        """After the attempt: the pause, spread so that many clients do not come at once."""
+        if asyncio.get_running_loop().time() - self._began_s > LONGEST_PAUSE_S:
+            self._length_s = FIRST_PAUSE_S
+        length_s = self._length_s * (0.75 + secrets.randbelow(500) / 1000)
+        self._length_s = min(2 * self._length_s, LONGEST_PAUSE_S)
+        return length_s
+
+
 Performance = Callable[[Signalling, Media], Awaitable[None]]
 """What a simulator does once it stands in the consult; runs until it is cancelled."""
 
 
 async def perform(assignment: Assignment, performance: Performance) -> None:
-    """Stay in the consult and perform, whatever breaks; runs until it is cancelled."""
-    pause_s = FIRST_PAUSE_S
+    """Stay in the consult and perform, whatever breaks, until the consult is ended."""
+    pause = _Pause()
     while True:
-        started = asyncio.get_running_loop().time()
+        pause.begin()
         try:
             await _one_session(assignment, performance)
+        except Refused as refusal:
+            if refusal.code == ErrorCode.CONSULT_ENDED:
+                return
+            log.warning("simulator was refused", refusal=refusal.code)
         except EXPECTED as error:
             log.warning("simulator lost the consult", reason=str(error) or type(error).__name__)
-        if asyncio.get_running_loop().time() - started > LONGEST_PAUSE_S:
-            pause_s = FIRST_PAUSE_S
-        await asyncio.sleep(pause_s * (0.75 + secrets.randbelow(500) / 1000))
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await asyncio.sleep(pause.next_s())
 
 
 async def _one_session(assignment: Assignment, performance: Performance) -> None:
     signalling = Signalling()
     try:
-        joined = await signalling.open(assignment)
+        async with asyncio.timeout(ANSWER_S):
+            token = await buy_token(assignment)
+        joined = await signalling.open(assignment.origin, token)
         log.info("simulator joined", participant=joined.you)
         async with running(signalling.follow()) as follower:
+            pause = _Pause()
             while not (signalling.lost.is_set() or signalling.ended or follower.done()):
+                pause.begin()
                 try:
                     await _one_media(signalling, joined.router_rtp_capabilities, performance)
                 except Refused as refusal:  # the worker is being replaced: the socket stands, so try again here
                     log.info("simulator waits for the media plane", refusal=refusal.code)
-                    await _until(FIRST_PAUSE_S, signalling.lost)
+                await _until(pause.next_s(), signalling.lost)
     finally:
         await signalling.close()
 

@@ -1,4 +1,7 @@
-"""The simulators as supervised child processes: started with the demo, restarted when they fall, ended with it."""
+"""The simulators as supervised child processes: started with the demo, restarted when they fall, ended with it.
+
+One that ends by itself has seen its consult ended; the next start of the demo makes a new consult.
+"""
 
 import asyncio
 import contextlib
@@ -8,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from server.demo.client import Assignment
+from server.exits import Exit
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +43,8 @@ async def _keep(module: str, assignment: Assignment, say: Callable[[str], None])
         code = await _run(module, assignment)
         if loop.time() - began > STEADY_S:
             pause_s = FIRST_PAUSE_S
+        if code == Exit.OK:  # its consult was ended
+            return
         say(f"{module} ended with code {code}; starting it again.")
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
