@@ -1,12 +1,15 @@
 """Store and bus in this process's memory: for one node without a database, and for tests."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import AnyEvent
 from signaling.core.model import Consult, PatientBanner
 from signaling.core.ports import Conflict
+
+log = logging.getLogger(__name__)
 
 
 class MemoryStore:
@@ -87,4 +90,7 @@ class MemoryBus:
         while True:
             consult, revision = await self._hints.get()
             for listener in self._listeners:
-                await listener(consult, revision)
+                try:
+                    await listener(consult, revision)
+                except Exception:  # one consult's trouble must not stop the hints of all others
+                    log.exception("hint listener failed", extra={"consult": consult})

@@ -18,6 +18,9 @@ from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.model import Role
 from tests.signaling_kit import PATIENTS, MemoryMedia, admission, consult
 
+QUICK_BEATS = ServiceSettings(beat_s=0.2, grace_s=30.0)
+DEFAULTS = GatewaySettings()
+
 
 @pytest.fixture
 async def make_hub() -> AsyncIterator[MakeHub]:
@@ -25,8 +28,8 @@ async def make_hub() -> AsyncIterator[MakeHub]:
 
     async def make(
         *,
-        service: ServiceSettings = ServiceSettings(beat_s=0.2, grace_s=30.0),
-        gateway: GatewaySettings = GatewaySettings(),
+        service: ServiceSettings = QUICK_BEATS,
+        gateway: GatewaySettings = DEFAULTS,
         store: MemoryStore | None = None,
         limit: int = 50,
     ) -> Hub:

@@ -249,9 +249,7 @@ async def test_command_flood_is_refused_not_queued(make_hub: MakeHub, make_raw: 
     assert hub.gateway.counters["too_busy"] == codes.count("too_busy")
 
 
-async def test_reader_that_stops_reading_is_closed_and_loses_nothing(
-    make_hub: MakeHub, make_client: MakeClient
-) -> None:
+async def test_reader_that_stops_is_closed_and_loses_nothing(make_hub: MakeHub, make_client: MakeClient) -> None:
     """[SE6] Full outbox: the slow one is sent away; others do not wait; coming back brings the whole present."""
     hub = await make_hub(gateway=GatewaySettings(goodbye_s=0.2, session=SessionLimits(outbox=64, commands_hz=5_000)))
     lead = await make_client(hub, "lead")

@@ -1,0 +1,99 @@
+"""What every `ConsultStore` must do. Subclass it, give it a fixture ``make_store``, and pytest runs it all.
+
+class TestMyStore(ConsultStoreSuite):
+    @pytest.fixture
+    async def make_store(self) -> MakeStore: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import reduce
+
+import pytest
+
+from signaling.core.consult import Known, apply, handle
+from signaling.core.ids import ConsultId, PatientId
+from signaling.core.messages import AnyCommand, AnyEvent, Join, OpenContext, TakeLead
+from signaling.core.model import Consult, PatientBanner
+from signaling.core.ports import Conflict, ConsultStore
+from tests.signaling_kit import CONSULT, PATIENTS, admission, consult
+
+MakeStore = Callable[[Consult, Sequence[PatientBanner]], Awaitable[ConsultStore]]
+"""A store that holds this consult with these patients and nothing else."""
+
+ACTOR = admission("a")
+
+
+def step(state: Consult, command: AnyCommand) -> tuple[Consult, list[AnyEvent]]:
+    events = handle(state, ACTOR, command, 1_700_000_000_000, Known(patient=PATIENTS[0]))
+    return reduce(apply, events, state), events
+
+
+class ConsultStoreSuite:
+    """The contract."""
+
+    async def test_what_was_committed_is_loaded(self, make_store: MakeStore) -> None:
+        """[CO6] State and events survive the round trip exactly, Chinese names and all."""
+        store = await make_store(consult(), PATIENTS)
+        state, history = consult(), []
+        for command in (Join(), TakeLead(), OpenContext(patient=PATIENTS[0].id)):
+            after, events = step(state, command)
+            await store.commit(state, after, events, ACTOR.participant)
+            state, history = after, [*history, *events]
+        assert await store.load(CONSULT) == state
+        assert list(await store.events_since(CONSULT, 0, 10) or ()) == history
+
+    async def test_the_slower_of_two_commits_conflicts(self, make_store: MakeStore) -> None:
+        """[CO6] And leaves nothing behind."""
+        store = await make_store(consult(), PATIENTS)
+        before = consult()
+        after, events = step(before, Join())
+        await store.commit(before, after, events, ACTOR.participant)
+        with pytest.raises(Conflict):
+            await store.commit(before, after, events, ACTOR.participant)
+        assert await store.load(CONSULT) == after
+        assert len(await store.events_since(CONSULT, 0, 10) or ()) == len(events)
+
+    async def test_of_many_commits_at_once_one_wins(self, make_store: MakeStore) -> None:
+        """[CO6]"""
+        store = await make_store(consult(), PATIENTS)
+        before = consult()
+        after, events = step(before, Join())
+        outcomes = await asyncio.gather(
+            *(store.commit(before, after, events, None) for _ in range(8)), return_exceptions=True
+        )
+        assert sum(outcome is None for outcome in outcomes) == 1
+        assert all(outcome is None or isinstance(outcome, Conflict) for outcome in outcomes)
+
+    async def test_commit_to_a_consult_that_is_not_there_conflicts(self, make_store: MakeStore) -> None:
+        store = await make_store(consult(), PATIENTS)
+        stranger = consult().model_copy(update={"id": ConsultId("c2")})
+        with pytest.raises(Conflict):
+            await store.commit(stranger, stranger.model_copy(update={"revision": 1}), [], None)
+
+    async def test_events_since_is_oldest_first_and_exact(self, make_store: MakeStore) -> None:
+        """[CO4] Neither the named revision nor any later one is missing or doubled."""
+        store = await make_store(consult(), PATIENTS)
+        state = consult()
+        for command in (Join(), TakeLead(), OpenContext(patient=PATIENTS[0].id)):
+            after, events = step(state, command)
+            await store.commit(state, after, events, ACTOR.participant)
+            state = after
+        assert [event.revision for event in await store.events_since(CONSULT, 1, 2) or ()] == [2, 3]
+        assert list(await store.events_since(CONSULT, 3, 2) or ()) == []
+        assert await store.events_since(CONSULT, 0, 2) is None
+
+    async def test_what_is_not_there_is_none(self, make_store: MakeStore) -> None:
+        store = await make_store(consult(), PATIENTS)
+        assert await store.load(ConsultId("nowhere")) is None
+        assert await store.patient(ConsultId("nowhere"), PATIENTS[0].id) is None
+        assert list(await store.events_since(ConsultId("nowhere"), 0, 5) or ()) == []
+
+    async def test_only_patients_of_the_consult_are_found(self, make_store: MakeStore) -> None:
+        """[CX1]"""
+        store = await make_store(consult(), PATIENTS[:2])
+        assert await store.patient(CONSULT, PATIENTS[1].id) == PATIENTS[1]
+        assert await store.patient(CONSULT, PATIENTS[2].id) is None
+        assert await store.patient(CONSULT, PatientId("p9")) is None
