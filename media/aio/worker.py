@@ -24,7 +24,7 @@ from media.aio.log import configure_log
 from media.aio.relay import Relay
 from media.core import control
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("media.aio.worker")  # __name__ is "__main__" here
 
 EXIT_OK, EXIT_PORT, EXIT_CONTROL = 0, 3, 4
 
