@@ -67,22 +67,23 @@ def _settings(port: int | None, data_dir: Path | None) -> Settings:
     free = free_port(HOST, settings.port)
     if free != settings.port and settings.port:
         say(f"Port {settings.port} is in use by another program; the demo takes {free}.")
-    media_port = settings.media_port if _udp_free(settings.media_port) else 0
-    if media_port != settings.media_port:
-        say(f"Media port {settings.media_port} is in use by another program; the demo takes a free one.")
+    media_port = _free_media_port(settings.media_port)
+    if media_port != settings.media_port and settings.media_port:
+        say(f"Media port {settings.media_port} is in use by another program; the demo takes {media_port}.")
     addresses = settings.media_addresses
     if addresses == (HOST,) and (own := _own_address()) is not None:
         addresses = (HOST, own)
     return settings.model_copy(update={"port": free, "media_port": media_port, "media_addresses": addresses})
 
 
-def _udp_free(port: int) -> bool:
+def _free_media_port(wanted: int) -> int:
+    """``wanted`` if it is free for UDP, else any port that is."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         try:
-            probe.bind(("", port))
+            probe.bind(("", wanted))
         except OSError:
-            return False
-    return True
+            probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def _own_address() -> str | None:
@@ -163,7 +164,7 @@ def _tell(settings: Settings) -> None:
     say(f"Walls   {origin}/wall?screen=1&demo=1   record  病历")
     say(f"        {origin}/wall?screen=2&demo=1   video   视频")
     say(f"        {origin}/wall?screen=3&demo=1   ECG     心电")
-    say(f"Media   UDP port {settings.media_port or '(chosen freely)'} on {', '.join(settings.media_addresses)}")
+    say(f"Media   UDP port {settings.media_port} on {', '.join(settings.media_addresses)}")
     say("        Patients are samples, the room and the ECG are simulated. 示例患者，模拟信号。")
     say("Stop    Ctrl-C (twice to force)")
 

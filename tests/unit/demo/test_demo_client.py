@@ -1,0 +1,77 @@
+"""The simulators' client: what pymediasoup gets wrong is put right, and nobody is hammered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
+from pydantic import ValidationError
+
+from server.demo.client import LONGEST_PAUSE_S, Assignment, Signalling, _Handler, _Pause
+from signaling.core.ids import ConsultId
+from signaling.core.model import Consult
+
+
+@pytest.mark.parametrize(("ordered", "retransmits"), [(False, 0), (True, None)])
+async def test_a_channel_sends_as_it_was_announced(ordered: bool, retransmits: int | None) -> None:
+    """ORTC.md trap 25: the library announces maxRetransmits and then sends reliably."""
+    handler = _Handler()
+    handler._direction, handler._hasDataChannelMediaSection = "send", True
+    handler._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    try:
+        made = await handler.sendDataChannel(label="ecg", ordered=ordered, maxRetransmits=retransmits)
+        assert made.dataChannel.maxRetransmits == retransmits
+        assert made.dataChannel.ordered is ordered
+        assert made.sctpStreamParameters.maxRetransmits == retransmits
+        assert "createDataChannel" not in vars(handler._pc), "the library's own method is back"
+    finally:
+        await handler.close()
+
+
+async def test_attempts_that_do_not_hold_come_less_and_less_often() -> None:
+    pause = _Pause()
+    waits = []
+    for _ in range(12):
+        pause.begin()
+        waits.append(pause.next_s())
+    assert waits[0] < 0.15
+    assert all(later > earlier for earlier, later in zip(waits[:5], waits[2:7], strict=True))
+    assert 0.7 * LONGEST_PAUSE_S < waits[-1] < 1.3 * LONGEST_PAUSE_S
+
+
+async def test_a_hole_in_the_revisions_is_noticed_and_nothing_is_taken_twice() -> None:
+    """[CO4] An event that was missed is asked for; one that was seen changes nothing."""
+    signalling = Signalling()
+    signalling._take_snapshot(Consult(id=ConsultId("c"), title="t", revision=7, media_epoch=2))
+    reset = {"type": "media_reset", "at_ms": 1, "media_epoch": 3}
+
+    signalling._on_event({**reset, "revision": 9})
+    assert signalling.media_epoch == 2
+    assert signalling._holes.qsize() == 1
+
+    signalling._on_event({**reset, "revision": 8})
+    signalling._on_event({**reset, "revision": 8, "media_epoch": 99})
+    assert (signalling.revision, signalling.media_epoch) == (8, 3)
+
+
+@pytest.mark.parametrize("raw", [None, 7, {"type": "unheard_of", "revision": 1, "at_ms": 1}, {"revision": "x"}])
+async def test_an_event_that_nobody_understands_ends_the_session(raw: object) -> None:
+    """It may have been a context change: better to come again than to send under the wrong patient."""
+    signalling = Signalling()
+    signalling._on_event(raw)
+    assert signalling.lost.is_set()
+
+
+async def test_the_goodbye_of_an_ended_consult_is_understood() -> None:
+    signalling = Signalling()
+    signalling._on_signal({"type": "beat", "revision": 1})
+    assert not signalling.lost.is_set()
+    signalling._on_signal({"type": "goodbye", "reason": "ended"})
+    assert signalling.ended
+    await asyncio.wait_for(signalling.lost.wait(), 1)
+
+
+def test_orders_with_anything_unknown_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        Assignment.model_validate_json('{"origin": "http://x", "consult": "c", "secret": "s", "shell": "true"}')
