@@ -32,7 +32,7 @@ from aiortc.rtcsctptransport import WEBRTC_DCEP, Chunk, RTCSctpCapabilities, RTC
 from pylibsrtp import _binding
 
 from media.core import sctp_guard
-from media.core.ortc import MAX_MESSAGE_BYTES, DtlsParameters, SctpStream
+from media.core.ortc_transport import MAX_MESSAGE_BYTES, DtlsParameters, SctpStream
 
 _ffi: Any = _binding.ffi
 _lib: Any = _binding.lib

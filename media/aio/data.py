@@ -17,7 +17,7 @@ from media.aio.clock import Clock
 from media.aio.counters import Counters
 from media.aio.transport import Transport
 from media.core.control import MediaError, MediaErrorCode
-from media.core.ortc import SctpStream
+from media.core.ortc_transport import SctpStream
 from media.core.waveform import StreamInUse, WaveformHub, peek_stream_id
 
 ECG = "ecg"

@@ -26,9 +26,10 @@ from media.aio.mux import Mux
 from media.aio.objects import Consumer, Producer
 from media.aio.transport import Direction, Transport
 from media.aio.udp import UdpPort
-from media.core import control, ortc
+from media.core import control, ortc, ortc_transport
 from media.core.control import JsonObject, MediaError, MediaErrorCode
 from media.core.ice import Consent, Credentials
+from media.core.ortc_fields import OrtcError
 from media.core.rewriter import ViewerNumbers
 from media.core.router import ExtensionPlan
 from media.core.speaker import SpeakerDetector
@@ -147,7 +148,7 @@ class Relay:
         )
         self._transports[transport] = found.transports[transport] = made
         self._mux.add(made, made.ice.current.ufrag)
-        return ortc.transport_options(
+        return ortc_transport.transport_options(
             transport,
             made.ice.current.ufrag,
             made.ice.current.password,
@@ -158,7 +159,7 @@ class Relay:
 
     def connect_transport(self, transport: str, dtls_parameters: JsonObject) -> None:
         """Give the client's fingerprint and role."""
-        _get(self._transports, transport, "transport").connect(_ortc(ortc.parse_dtls, dtls_parameters))
+        _get(self._transports, transport, "transport").connect(_ortc(ortc_transport.parse_dtls, dtls_parameters))
 
     def restart_ice(self, transport: str) -> JsonObject:
         """Add a generation of credentials; the client's new iceParameters."""
@@ -166,7 +167,7 @@ class Relay:
         credentials = self._new_credentials()
         self._mux.retire(found.ice.restart(credentials))
         self._mux.add(found, credentials.ufrag)
-        return ortc.ice_parameters(credentials.ufrag, credentials.password)
+        return ortc_transport.ice_parameters(credentials.ufrag, credentials.password)
 
     def close_transport(self, transport: str) -> None:
         """Close a Transport and all it carries; idempotent."""
@@ -300,7 +301,7 @@ class Relay:
         found = self._sending(transport, "send")
         _refuse_existing(self._data_producers, data_producer)
         _limit([p for p in self._data_producers.values() if p.transport is found])
-        stream = _ortc(ortc.parse_sctp_stream, sctp_stream_parameters)
+        stream = _ortc(ortc_transport.parse_sctp_stream, sctp_stream_parameters)
         if stream.stream_id >= MAX_STREAMS:
             raise MediaError(MediaErrorCode.BAD_PARAMETERS, f"streamId must be below {MAX_STREAMS}")
         if (label == ECG) != (waveform is not None):
@@ -566,7 +567,7 @@ def _ortc(parse: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Call a parser of the core; its refusal becomes the protocol's."""
     try:
         return parse(*arguments, **named)
-    except ortc.OrtcError as error:
+    except OrtcError as error:
         raise MediaError(MediaErrorCode.BAD_PARAMETERS, error.reason) from error
 
 

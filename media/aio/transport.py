@@ -19,7 +19,7 @@ from media.aio.counters import Counters
 from media.aio.objects import Consumer, InboundStream, Leg, Producer
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ice import Address, CheckOutcome, Consent, Credentials, IceLite
-from media.core.ortc import DtlsParameters
+from media.core.ortc_transport import DtlsParameters
 from media.core.sender_report import PublisherClock
 from media.core.twcc import ArrivalRecorder
 

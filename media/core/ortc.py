@@ -8,21 +8,30 @@ A choice that a foreign client forces on us cites the trap it avoids by its numb
 project's ORTC notes: "[trap 12]". Every ``parse_*`` takes any JSON value and raises `OrtcError`,
 nothing else.
 
-Finding the stream a packet belongs to is `match_stream`; the tables of SSRCs are the caller's.
+Transports and data channels are ``ortc_transport``. Which stream a packet belongs to is
+`match_stream`; the tables of SSRCs are the caller's. Router, publishers and viewers stay in one file
+because they are one agreement on the same payload types and extension ids.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from ipaddress import ip_address
 from types import MappingProxyType
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from media.core.codecs import Codec
+from media.core.ortc_fields import (
+    JsonObject,
+    OrtcError,
+    integer_of,
+    list_of,
+    object_of,
+    optional_integer,
+    optional_text,
+    text_of,
+)
 
-JsonObject = dict[str, Any]
 Kind = Literal["audio", "video"]
-DtlsRole = Literal["client", "server"]
 K = TypeVar("K")
 
 MID_URI: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
@@ -52,16 +61,20 @@ EXTENSION_IDS: Final[Mapping[str, int]] = MappingProxyType(
 
 SENT_EXTENSIONS: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
     {
-        "audio": (ABS_SEND_TIME_URI, AUDIO_LEVEL_URI, ABS_CAPTURE_TIME_URI),
-        "video": (ABS_SEND_TIME_URI, VIDEO_ORIENTATION_URI, ABS_CAPTURE_TIME_URI, PLAYOUT_DELAY_URI),
+        "audio": (ABS_SEND_TIME_URI, AUDIO_LEVEL_URI),
+        "video": (ABS_SEND_TIME_URI, VIDEO_ORIENTATION_URI, PLAYOUT_DELAY_URI),
     }
 )
-"""What a viewer may get. Not mid: a viewer finds its stream by the SSRC we announce [trap 12]."""
+"""What a viewer may get.
+
+Not mid: a viewer finds its stream by the SSRC we announce [trap 12]. Not the capture time: it is on
+the publisher's clock, while our sender reports are on ours, so passed on as it is it would be wrong.
+"""
 
 _RECEIVED_ONLY: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
     {
-        "audio": (MID_URI, TRANSPORT_CC_URI),
-        "video": (MID_URI, RID_URI, REPAIRED_RID_URI, TRANSPORT_CC_URI),
+        "audio": (MID_URI, TRANSPORT_CC_URI, ABS_CAPTURE_TIME_URI),
+        "video": (MID_URI, RID_URI, REPAIRED_RID_URI, TRANSPORT_CC_URI, ABS_CAPTURE_TIME_URI),
     }
 )
 """What publishers may send us and no viewer gets. mid and rid are needed for simulcast [trap 5]."""
@@ -76,12 +89,7 @@ RTX_PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType({Codec.VP8: 102
 CLOCK_RATES_HZ: Final[Mapping[Codec, int]] = MappingProxyType(
     {Codec.OPUS: 48_000, Codec.VP8: 90_000, Codec.H264: 90_000}
 )
-MAX_MESSAGE_BYTES: Final = 262_144
 MAX_ENCODINGS: Final = 4
-MAX_LIST: Final = 128
-"""Codecs or header extensions in one object; Chromium's capabilities have about 60 in all."""
-MAX_STREAM_ID: Final = 65_534
-"""65535 is reserved (RFC 8832 section 6)."""
 
 _H264_PARAMETERS: Final = {"level-asymmetry-allowed": 1, "packetization-mode": 1, "profile-level-id": "42e01f"}
 _VIDEO_FEEDBACK: Final = (
@@ -92,19 +100,6 @@ _VIDEO_FEEDBACK: Final = (
     ("transport-cc", ""),
 )
 _AUDIO_FEEDBACK: Final = (("nack", ""), ("transport-cc", ""))
-
-
-class OrtcError(Exception):
-    """A client's parameters cannot be used.
-
-    ``code`` is ``bad_parameters``, the stable word of the control protocol; ``reason`` is for the
-    operator and never repeats what the client sent.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.code = "bad_parameters"
-        self.reason = reason
 
 
 # ---------------------------------------------------------------- router capabilities
@@ -220,15 +215,15 @@ def parse_producer(kind: Kind, value: object) -> ProducerParameters:
     Raises:
         OrtcError: a missing, wrong or contradictory field, or a codec the Router does not forward.
     """
-    parameters = _object(value, "rtpParameters")
-    codecs = [_object(entry, "codecs") for entry in _list(parameters, "codecs")]
+    parameters = object_of(value, "rtpParameters")
+    codecs = [object_of(entry, "codecs") for entry in list_of(parameters, "codecs")]
     if not codecs:
         raise OrtcError("codecs is empty")
     codec = _media_codec(kind, codecs[0])
     payload_type = _payload_type(codecs[0], "payloadType")
     rtx_payload_type = _rtx_payload_type(codecs, kind, payload_type)
     extension_ids = _extension_ids(parameters)
-    mid = _optional_text(parameters, "mid", 16)
+    mid = optional_text(parameters, "mid", 16)
     encodings = _encodings(parameters, mid, extension_ids)
     if rtx_payload_type is None and any(encoding.rtx_ssrc is not None for encoding in encodings):
         raise OrtcError("rtx SSRC without an rtx codec")
@@ -243,20 +238,20 @@ def parse_producer(kind: Kind, value: object) -> ProducerParameters:
         encodings=encodings,
         extension_ids=extension_ids,
         feedback=_feedback(codecs[0], extension_ids),
-        cname=(_optional_text(_object(rtcp, "rtcp"), "cname", 255) or "") if rtcp is not None else "",
+        cname=(optional_text(object_of(rtcp, "rtcp"), "cname", 255) or "") if rtcp is not None else "",
     )
 
 
 def _media_codec(kind: Kind, entry: JsonObject) -> Codec:
-    mime = _text(entry, "mimeType", 64).lower()
+    mime = text_of(entry, "mimeType", 64).lower()
     codec = next((known for known in Codec if known.value.lower() == mime), None)
     if codec is None or not mime.startswith(f"{kind}/"):
         raise OrtcError("codec is not forwarded here")
-    if _integer(entry, "clockRate", 1, 1 << 20) != CLOCK_RATES_HZ[codec]:
+    if integer_of(entry, "clockRate", 1, 1 << 20) != CLOCK_RATES_HZ[codec]:
         raise OrtcError("clockRate does not fit the codec")
     if codec is Codec.OPUS and entry.get("channels") != 2:
         raise OrtcError("opus has two channels on the wire")
-    if codec is Codec.H264 and not _is_forwarded_h264(_object(entry.get("parameters"), "parameters")):
+    if codec is Codec.H264 and not _is_forwarded_h264(object_of(entry.get("parameters"), "parameters")):
         raise OrtcError("H264 must be constrained baseline with packetization-mode 1")
     return codec
 
@@ -277,9 +272,9 @@ def _is_forwarded_h264(parameters: JsonObject) -> bool:
 
 def _rtx_payload_type(codecs: Sequence[JsonObject], kind: Kind, payload_type: int) -> int | None:
     for entry in codecs[1:]:
-        if _text(entry, "mimeType", 64).lower() != f"{kind}/rtx":
+        if text_of(entry, "mimeType", 64).lower() != f"{kind}/rtx":
             continue
-        if _integer(_object(entry.get("parameters"), "parameters"), "apt", 0, 127) == payload_type:
+        if integer_of(object_of(entry.get("parameters"), "parameters"), "apt", 0, 127) == payload_type:
             rtx = _payload_type(entry, "payloadType")
             if rtx == payload_type:
                 raise OrtcError("rtx shares the payload type of its codec")
@@ -288,7 +283,7 @@ def _rtx_payload_type(codecs: Sequence[JsonObject], kind: Kind, payload_type: in
 
 
 def _payload_type(entry: JsonObject, key: str) -> int:
-    payload_type = _integer(entry, key, 0, 127)
+    payload_type = integer_of(entry, key, 0, 127)
     if 64 <= payload_type <= 95:
         raise OrtcError("payload type reads as RTCP")  # RFC 5761 section 4
     return payload_type
@@ -296,10 +291,10 @@ def _payload_type(entry: JsonObject, key: str) -> int:
 
 def _extension_ids(parameters: JsonObject) -> Mapping[str, int]:
     found: dict[str, int] = {}
-    for entry in _list(parameters, "headerExtensions", optional=True):
-        extension = _object(entry, "headerExtensions")
-        uri = _text(extension, "uri", 256)
-        identifier = _integer(extension, "id", 1, 255)
+    for entry in list_of(parameters, "headerExtensions", optional=True):
+        extension = object_of(entry, "headerExtensions")
+        uri = text_of(extension, "uri", 256)
+        identifier = integer_of(extension, "id", 1, 255)
         if extension.get("encrypt"):
             raise OrtcError("encrypted header extensions are not read here")
         if uri not in EXTENSION_IDS:
@@ -311,10 +306,10 @@ def _extension_ids(parameters: JsonObject) -> Mapping[str, int]:
 
 
 def _encodings(parameters: JsonObject, mid: str | None, extension_ids: Mapping[str, int]) -> tuple[Encoding, ...]:
-    entries = _list(parameters, "encodings", optional=True) or [{}]
+    entries = list_of(parameters, "encodings", optional=True) or [{}]
     if len(entries) > MAX_ENCODINGS:
         raise OrtcError("too many encodings")
-    encodings = tuple(_encoding(_object(entry, "encodings")) for entry in entries)
+    encodings = tuple(_encoding(object_of(entry, "encodings")) for entry in entries)
     ssrcs = [ssrc for encoding in encodings for ssrc in (encoding.ssrc, encoding.rtx_ssrc) if ssrc is not None]
     rids = [encoding.rid for encoding in encodings if encoding.rid is not None]
     if len(set(ssrcs)) != len(ssrcs) or len(set(rids)) != len(rids):
@@ -332,11 +327,11 @@ def _encodings(parameters: JsonObject, mid: str | None, extension_ids: Mapping[s
 
 def _encoding(entry: JsonObject) -> Encoding:
     rtx = entry.get("rtx")
-    ssrc = _optional_integer(entry, "ssrc", 0, 0xFFFF_FFFF)
-    rtx_ssrc = _integer(_object(rtx, "rtx"), "ssrc", 0, 0xFFFF_FFFF) if rtx is not None else None
+    ssrc = optional_integer(entry, "ssrc", 0, 0xFFFF_FFFF)
+    rtx_ssrc = integer_of(object_of(rtx, "rtx"), "ssrc", 0, 0xFFFF_FFFF) if rtx is not None else None
     if rtx_ssrc is not None and ssrc is None:
         raise OrtcError("rtx SSRC without a media SSRC")
-    return Encoding(ssrc=ssrc, rtx_ssrc=rtx_ssrc, rid=_optional_text(entry, "rid", 255))
+    return Encoding(ssrc=ssrc, rtx_ssrc=rtx_ssrc, rid=optional_text(entry, "rid", 255))
 
 
 def _feedback(entry: JsonObject, extension_ids: Mapping[str, int]) -> Feedback:
@@ -353,9 +348,9 @@ def _feedback(entry: JsonObject, extension_ids: Mapping[str, int]) -> Feedback:
 
 def _feedback_pairs(entry: JsonObject) -> set[tuple[str, str]]:
     pairs = set()
-    for item in _list(entry, "rtcpFeedback", optional=True):
-        feedback = _object(item, "rtcpFeedback")
-        pairs.add((_text(feedback, "type", 64), _optional_text(feedback, "parameter", 64) or ""))
+    for item in list_of(entry, "rtcpFeedback", optional=True):
+        feedback = object_of(item, "rtcpFeedback")
+        pairs.add((text_of(feedback, "type", 64), optional_text(feedback, "parameter", 64) or ""))
     return pairs
 
 
@@ -452,22 +447,22 @@ def parse_capabilities(value: object) -> ViewerCapabilities:
     Raises:
         OrtcError: a missing or wrong field. Unknown codecs and extensions are no error.
     """
-    capabilities = _object(value, "rtpCapabilities")
+    capabilities = object_of(value, "rtpCapabilities")
     codecs: dict[Codec, frozenset[tuple[str, str]]] = {}
     rtx: set[Codec] = set()
-    for item in _list(capabilities, "codecs", optional=True):
-        entry = _object(item, "codecs")
-        mime = _text(entry, "mimeType", 64).lower()
-        payload_type = _integer(entry, "preferredPayloadType", 0, 127)
+    for item in list_of(capabilities, "codecs", optional=True):
+        entry = object_of(item, "codecs")
+        mime = text_of(entry, "mimeType", 64).lower()
+        payload_type = integer_of(entry, "preferredPayloadType", 0, 127)
         for codec in Codec:
             if mime == codec.value.lower() and payload_type == PAYLOAD_TYPES[codec]:
                 codecs[codec] = frozenset(_feedback_pairs(entry))
             elif mime == "video/rtx" and payload_type == RTX_PAYLOAD_TYPES.get(codec):
                 rtx.add(codec)
     extensions = set()
-    for item in _list(capabilities, "headerExtensions", optional=True):
-        entry = _object(item, "headerExtensions")
-        extensions.add((_text(entry, "uri", 256), _integer(entry, "preferredId", 1, 255)))
+    for item in list_of(capabilities, "headerExtensions", optional=True):
+        entry = object_of(item, "headerExtensions")
+        extensions.add((text_of(entry, "uri", 256), integer_of(entry, "preferredId", 1, 255)))
     return ViewerCapabilities(codecs=MappingProxyType(codecs), rtx=frozenset(rtx), extensions=frozenset(extensions))
 
 
@@ -576,210 +571,3 @@ _CAPABILITIES: Final = router_capabilities()
 def consumer_mid(counter: int) -> str:
     """mid of a Transport's n-th Consumer: a plain number, as the client itself would count [trap 11]."""
     return str(counter)
-
-
-# ---------------------------------------------------------------- transports
-
-
-@dataclass(frozen=True, slots=True)
-class DtlsParameters:
-    """What is needed to start DTLS with a client."""
-
-    our_role: DtlsRole
-    algorithm: str
-    """``sha-256``, ``sha-384`` or ``sha-512``; the weakest a client gives is strong enough."""
-    fingerprint: str
-    """Upper-case hex pairs, colons between."""
-
-
-def parse_dtls(value: object) -> DtlsParameters:
-    """Check dtlsParameters of ``connect``.
-
-    A client that says "server" must be called by us (pymediasoup's send Transport always [trap
-    17]); "client" and "auto" call us, which is what browsers answer to our "auto" [trap 16].
-
-    Browsers give sha-256; pymediasoup gives only the last its aiortc made, sha-512 [trap 25].
-
-    Raises:
-        OrtcError: unknown role, or no well-formed fingerprint of a SHA-2 hash.
-    """
-    parameters = _object(value, "dtlsParameters")
-    role = parameters.get("role", "auto")
-    if role not in ("auto", "client", "server"):
-        raise OrtcError("unknown DTLS role")
-    given = {}
-    for item in _list(parameters, "fingerprints"):
-        entry = _object(item, "fingerprints")
-        given[_text(entry, "algorithm", 16).lower()] = _text(entry, "value", 191)
-    for algorithm, octets in _FINGERPRINT_BYTES.items():
-        if algorithm in given:
-            our_role: DtlsRole = "client" if role == "server" else "server"
-            return DtlsParameters(our_role, algorithm, _fingerprint(given[algorithm], octets))
-    raise OrtcError("no fingerprint of a SHA-2 hash")
-
-
-_FINGERPRINT_BYTES: Final[Mapping[str, int]] = MappingProxyType({"sha-256": 32, "sha-384": 48, "sha-512": 64})
-
-
-def _fingerprint(text: str, octets: int) -> str:
-    pairs = text.upper().split(":")
-    if len(pairs) != octets or any(len(pair) != 2 or not set(pair) <= set("0123456789ABCDEF") for pair in pairs):
-        raise OrtcError(f"fingerprint is not {octets} hex pairs")
-    return ":".join(pairs)
-
-
-def ice_parameters(ufrag: str, password: str) -> JsonObject:
-    """iceParameters; lite is said, or a receiving client never nominates [trap 18]."""
-    return {"usernameFragment": ufrag, "password": password, "iceLite": True}
-
-
-def ice_candidates(addresses: Sequence[str], port: int) -> list[JsonObject]:
-    """One host candidate per address, the first the most preferred (RFC 8445 section 5.1.2.1).
-
-    ``ip`` is for pymediasoup, ``address`` for newer clients. Firefox never connects to
-    127.0.0.1: give the network card's address too [trap 20].
-
-    Args:
-        addresses: IPv4 or IPv6 literals, not names.
-
-    Raises:
-        ValueError: not an address; our configuration is wrong, not a client.
-    """
-    return [
-        {
-            "foundation": f"host{index}",
-            "priority": 126 << 24 | (65_535 - index) << 8 | 255,
-            "ip": str(ip_address(address)),
-            "address": str(ip_address(address)),
-            "protocol": "udp",
-            "port": port,
-            "type": "host",
-        }
-        for index, address in enumerate(addresses)
-    ]
-
-
-def dtls_parameters(sha256_fingerprint: str) -> JsonObject:
-    """dtlsParameters of ours. The role stays "auto": with "client" Chromium's receiving side fails [trap 16]."""
-    return {"role": "auto", "fingerprints": [{"algorithm": "sha-256", "value": sha256_fingerprint}]}
-
-
-def sctp_parameters() -> JsonObject:
-    """sctpParameters in the words of both clients [trap 24]."""
-    return {
-        "port": 5000,
-        "OS": 1024,
-        "MIS": 1024,
-        "maxMessageSize": MAX_MESSAGE_BYTES,
-        "maxSendMessageSize": MAX_MESSAGE_BYTES,
-        "maxReceiveMessageSize": MAX_MESSAGE_BYTES,
-    }
-
-
-def transport_options(
-    transport: str, ufrag: str, password: str, addresses: Sequence[str], port: int, sha256_fingerprint: str
-) -> JsonObject:
-    """Everything a client needs to make its Transport, with the keys of the control protocol."""
-    return {
-        "id": transport,
-        "ice_parameters": ice_parameters(ufrag, password),
-        "ice_candidates": ice_candidates(addresses, port),
-        "dtls_parameters": dtls_parameters(sha256_fingerprint),
-        "sctp_parameters": sctp_parameters(),
-    }
-
-
-# ---------------------------------------------------------------- data
-
-
-@dataclass(frozen=True, slots=True)
-class SctpStream:
-    """One negotiated data channel; there is no DCEP, so both sides must know this [trap 21]."""
-
-    stream_id: int
-    ordered: bool
-    max_retransmits: int | None
-    max_packet_life_time_ms: int | None
-
-    def parameters(self) -> JsonObject:
-        """sctpStreamParameters for ``consumeData``; limits that are not set are left out."""
-        result: JsonObject = {"streamId": self.stream_id, "ordered": self.ordered}
-        if self.max_retransmits is not None:
-            result["maxRetransmits"] = self.max_retransmits
-        if self.max_packet_life_time_ms is not None:
-            result["maxPacketLifeTime"] = self.max_packet_life_time_ms
-        return result
-
-    def renumbered(self, stream_id: int) -> "SctpStream":
-        """The same reliability on another Transport, whose ids the relay counts from 0 [trap 21]."""
-        return SctpStream(stream_id, self.ordered, self.max_retransmits, self.max_packet_life_time_ms)
-
-
-def parse_sctp_stream(value: object) -> SctpStream:
-    """Check sctpStreamParameters of ``produceData``.
-
-    A limit makes the channel unordered, whatever ``ordered`` says: mediasoup-client refuses to
-    consume an ordered one with a limit, and pymediasoup sends one for maxRetransmits 0 [trap 25].
-
-    Raises:
-        OrtcError: a missing or wrong field, or both limits at once.
-    """
-    parameters = _object(value, "sctpStreamParameters")
-    retransmits = _optional_integer(parameters, "maxRetransmits", 0, 65_535)
-    life_time_ms = _optional_integer(parameters, "maxPacketLifeTime", 0, 65_535)
-    if retransmits is not None and life_time_ms is not None:
-        raise OrtcError("maxRetransmits and maxPacketLifeTime exclude each other")
-    ordered = parameters.get("ordered")
-    if ordered is not None and not isinstance(ordered, bool):
-        raise OrtcError("ordered is not a boolean")
-    return SctpStream(
-        stream_id=_integer(parameters, "streamId", 0, MAX_STREAM_ID),
-        ordered=ordered is not False and retransmits is None and life_time_ms is None,
-        max_retransmits=retransmits,
-        max_packet_life_time_ms=life_time_ms,
-    )
-
-
-# ---------------------------------------------------------------- fields of any JSON
-
-
-def _object(value: object, where: str) -> JsonObject:
-    if not isinstance(value, dict):
-        raise OrtcError(f"{where} is not an object")
-    return value
-
-
-def _list(entry: JsonObject, key: str, *, optional: bool = False) -> list[object]:
-    value = entry.get(key)
-    if value is None and optional:
-        return []
-    if not isinstance(value, list | tuple):
-        raise OrtcError(f"{key} is not a list")
-    if len(value) > MAX_LIST:
-        raise OrtcError(f"{key} is too long")
-    return list(value)
-
-
-def _text(entry: JsonObject, key: str, longest: int) -> str:
-    value = entry.get(key)
-    if not isinstance(value, str) or not value or len(value) > longest:
-        raise OrtcError(f"{key} is not a text of 1 to {longest} characters")
-    return value
-
-
-def _optional_text(entry: JsonObject, key: str, longest: int) -> str | None:
-    """None for a missing, null or empty text: clients write all three for "not given"."""
-    return None if entry.get(key) in (None, "") else _text(entry, key, longest)
-
-
-def _integer(entry: JsonObject, key: str, least: int, greatest: int) -> int:
-    value = entry.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JSON and msgpack of some clients write 5.0
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= greatest:
-        raise OrtcError(f"{key} is not an integer of {least} to {greatest}")
-    return value
-
-
-def _optional_integer(entry: JsonObject, key: str, least: int, greatest: int) -> int | None:
-    return None if entry.get(key) is None else _integer(entry, key, least, greatest)

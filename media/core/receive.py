@@ -181,11 +181,12 @@ class ReceiveStream:
             highest = self.highest
         number = highest + ((seq - highest + HALF_16) & MASK_16) - HALF_16  # serial.extend16
         delta = number - highest
-        if (delta > MAX_DROPOUT or delta <= -WINDOW) and not self._confirms_restart(seq):
-            self.received += 1
-            self.duplicates += 1
-            return STALE
-        if delta > MAX_DROPOUT or delta <= -WINDOW:
+        restarted = delta > MAX_DROPOUT or delta <= -WINDOW
+        if restarted:
+            if not self._confirms_restart(seq):
+                self.received += 1
+                self.duplicates += 1
+                return STALE
             number = self.highest + 1
             delta = 1
         self.received += 1
@@ -211,6 +212,8 @@ class ReceiveStream:
             change = abs((change + 0x8000_0000 & MASK_32) - 0x8000_0000)
             self._jitter_q4 += change - (self._jitter_q4 + 8 >> 4)
         self._last_transit = transit
+        if restarted:
+            return FRESH_AFTER_GAP
         if delta == 1:
             return FRESH
         if self._nacks is not None:

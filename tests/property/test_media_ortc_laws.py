@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pymediasoup import ortc as foreign
 from pymediasoup.rtp_parameters import RtpCapabilities, RtpParameters
 
-from media.core import ortc
-from media.core.ortc import OrtcError
+from media.core import ortc, ortc_transport
+from media.core.ortc_fields import OrtcError
 
 leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4)
 json = st.recursive(
@@ -42,10 +42,10 @@ GOOD: list[tuple[Callable[[object], object], dict[str, Any]]] = [
     ),
     (ortc.parse_capabilities, ortc.router_capabilities()),
     (
-        ortc.parse_dtls,
+        ortc_transport.parse_dtls,
         {"role": "auto", "fingerprints": [{"algorithm": "sha-256", "value": ":".join(["AB"] * 32)}]},
     ),
-    (ortc.parse_sctp_stream, {"streamId": 0, "ordered": False, "maxRetransmits": 0}),
+    (ortc_transport.parse_sctp_stream, {"streamId": 0, "ordered": False, "maxRetransmits": 0}),
 ]
 
 

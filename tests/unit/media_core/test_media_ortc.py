@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from media.core import ortc
+from media.core import ortc, ortc_transport
 from media.core.codecs import Codec
 from media.core.ortc import (
     ABS_CAPTURE_TIME_URI,
@@ -17,13 +17,12 @@ from media.core.ortc import (
     RID_URI,
     TRANSPORT_CC_URI,
     VIDEO_ORIENTATION_URI,
-    DtlsParameters,
     Encoding,
-    OrtcError,
-    SctpStream,
     StreamMatch,
     match_stream,
 )
+from media.core.ortc_fields import OrtcError
+from media.core.ortc_transport import DtlsParameters, SctpStream
 
 Json = dict[str, Any]
 
@@ -155,7 +154,7 @@ def test_router_extensions_and_directions() -> None:
         MID_URI: (1, "recvonly"),
         TRANSPORT_CC_URI: (5, "recvonly"),
         ABS_SEND_TIME_URI: (4, "sendrecv"),
-        ABS_CAPTURE_TIME_URI: (13, "sendrecv"),
+        ABS_CAPTURE_TIME_URI: (13, "recvonly"),
     }
     video = {
         RID_URI: (2, "recvonly"),
@@ -166,6 +165,12 @@ def test_router_extensions_and_directions() -> None:
     expected = {("audio", uri): entry for uri, entry in both.items()} | {("audio", AUDIO_LEVEL_URI): (10, "sendrecv")}
     expected |= {("video", uri): entry for uri, entry in (both | video).items()}
     assert table == expected
+
+
+def test_capture_time_never_reaches_a_viewer() -> None:
+    """It is on the publisher's clock and our sender reports are on ours: passed on it would be a wrong time."""
+    for parameters, kind in ((opus(), "audio"), (simulcast_video(), "video")):
+        assert ABS_CAPTURE_TIME_URI not in consume(parameters, viewer(), kind).extension_ids  # type: ignore[arg-type]
 
 
 def test_router_avoids_the_probators_numbers() -> None:
@@ -396,7 +401,6 @@ def test_consumer_of_a_simulcast_video() -> None:
             for uri, identifier in (
                 (ABS_SEND_TIME_URI, 4),
                 (VIDEO_ORIENTATION_URI, 11),
-                (ABS_CAPTURE_TIME_URI, 13),
                 (PLAYOUT_DELAY_URI, 14),
             )
         ],
@@ -413,7 +417,7 @@ def test_consumer_of_opus() -> None:
     assert (codec["payloadType"], codec["channels"], codec["rtcpFeedback"]) == (100, 2, [])
     assert result.rtp_parameters["encodings"] == [{"ssrc": 1111}]
     assert result.rtx_payload_type is None
-    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, AUDIO_LEVEL_URI: 10, ABS_CAPTURE_TIME_URI: 13}
+    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, AUDIO_LEVEL_URI: 10}
 
 
 def test_consumer_of_h264() -> None:
@@ -426,7 +430,7 @@ def test_consumer_of_h264() -> None:
 def test_shared_extensions_are_taken_whatever_kind_the_viewer_lists(kind: str) -> None:
     """[ORTC trap 2] A shared id is listed once, with the last section's kind."""
     result = consume(opus(), viewer(ext_kind=kind), "audio")
-    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, AUDIO_LEVEL_URI: 10, ABS_CAPTURE_TIME_URI: 13}
+    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, AUDIO_LEVEL_URI: 10}
 
 
 def test_extensions_under_another_id_are_left_out() -> None:
@@ -522,15 +526,15 @@ def test_we_take_the_other_dtls_role(role: str | None, ours: str) -> None:
     }
     if role is not None:
         value["role"] = role
-    assert ortc.parse_dtls(value) == DtlsParameters(ours, "sha-256", FINGERPRINT)  # type: ignore[arg-type]
+    assert ortc_transport.parse_dtls(value) == DtlsParameters(ours, "sha-256", FINGERPRINT)  # type: ignore[arg-type]
 
 
 def test_a_client_with_only_a_longer_hash_is_taken() -> None:
     """[ORTC trap 25] pymediasoup gives sha-512 alone; of several, sha-256 is what we check."""
     long = {"algorithm": "sha-512", "value": ":".join(["0A"] * 64)}
     short = {"algorithm": "sha-256", "value": FINGERPRINT}
-    assert ortc.parse_dtls({"fingerprints": [long]}).algorithm == "sha-512"
-    assert ortc.parse_dtls({"fingerprints": [long, short]}).algorithm == "sha-256"
+    assert ortc_transport.parse_dtls({"fingerprints": [long]}).algorithm == "sha-512"
+    assert ortc_transport.parse_dtls({"fingerprints": [long, short]}).algorithm == "sha-256"
 
 
 @pytest.mark.parametrize(
@@ -549,12 +553,14 @@ def test_a_client_with_only_a_longer_hash_is_taken() -> None:
 )
 def test_broken_dtls_parameters_are_refused(value: object) -> None:
     with pytest.raises(OrtcError):
-        ortc.parse_dtls(value)
+        ortc_transport.parse_dtls(value)
 
 
 def test_transport_options() -> None:
     """[ORTC traps 16, 18, 20, 24] Role auto, lite, ip and address, both clients' SCTP words."""
-    options = ortc.transport_options("t1", "ufrag", "pwd", ["192.0.2.7", "2001:db8::1", "127.0.0.1"], 7100, FINGERPRINT)
+    options = ortc_transport.transport_options(
+        "t1", "ufrag", "pwd", ["192.0.2.7", "2001:db8::1", "127.0.0.1"], 7100, FINGERPRINT
+    )
     assert options["id"] == "t1"
     assert options["ice_parameters"] == {"usernameFragment": "ufrag", "password": "pwd", "iceLite": True}
     assert options["dtls_parameters"] == {
@@ -587,7 +593,7 @@ def test_transport_options() -> None:
 
 def test_a_candidate_must_be_an_address() -> None:
     with pytest.raises(ValueError):
-        ortc.ice_candidates(["localhost"], 7100)
+        ortc_transport.ice_candidates(["localhost"], 7100)
 
 
 # ---------------------------------------------------------------- data
@@ -607,7 +613,7 @@ def test_a_candidate_must_be_an_address() -> None:
 )
 def test_data_channel_parameters(value: Json, expected: SctpStream) -> None:
     """[ORTC traps 21, 25] No parity of ids; a limit makes it unordered."""
-    assert ortc.parse_sctp_stream(value) == expected
+    assert ortc_transport.parse_sctp_stream(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -625,12 +631,12 @@ def test_data_channel_parameters(value: Json, expected: SctpStream) -> None:
 )
 def test_broken_data_channel_parameters_are_refused(value: object) -> None:
     with pytest.raises(OrtcError):
-        ortc.parse_sctp_stream(value)
+        ortc_transport.parse_sctp_stream(value)
 
 
 def test_data_channel_goes_on_under_a_number_of_the_viewers_transport() -> None:
     """[ORTC trap 21] The relay numbers each receiving Transport from 0."""
-    stream = ortc.parse_sctp_stream({"streamId": 7, "ordered": False, "maxRetransmits": 0})
+    stream = ortc_transport.parse_sctp_stream({"streamId": 7, "ordered": False, "maxRetransmits": 0})
     assert stream.renumbered(0).parameters() == {"streamId": 0, "ordered": False, "maxRetransmits": 0}
-    reliable = ortc.parse_sctp_stream({"streamId": 7})
+    reliable = ortc_transport.parse_sctp_stream({"streamId": 7})
     assert reliable.parameters() == {"streamId": 7, "ordered": True}

@@ -207,7 +207,7 @@ def test_a_lone_stray_far_away_changes_nothing() -> None:
 
 def test_two_packets_in_order_far_away_are_a_restart() -> None:
     stream = video()
-    assert feed(stream, 100, 40_000, 40_001, 40_002) == [FRESH, STALE, FRESH, FRESH]
+    assert feed(stream, 100, 40_000, 40_001, 40_002) == [FRESH, STALE, FRESH_AFTER_GAP, FRESH]
     block = stream.report_block(NOW)
     assert block is not None
     assert (block.highest_seq, block.cumulative_lost) == (40_002, 0)
@@ -218,7 +218,7 @@ def test_a_restart_just_behind_does_not_meet_old_memories() -> None:
     stream = video()
     feed(stream, *range(10_000, 10_000 + WINDOW))
     first = 10_000 - WINDOW
-    assert feed(stream, first, first + 1, first + 2) == [STALE, FRESH, FRESH]
+    assert feed(stream, first, first + 1, first + 2) == [STALE, FRESH_AFTER_GAP, FRESH]
     assert feed(stream, *range(first + 3, first + 3 + 2 * WINDOW)) == [FRESH] * (2 * WINDOW)
 
 
