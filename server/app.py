@@ -39,9 +39,11 @@ from server.storage.consult_store import SqlConsultStore
 from server.storage.database import Database
 from signaling.aio.gateway import SignalingGateway, VerifyToken
 from signaling.aio.memory import MemoryBus
-from signaling.aio.service import ConsultService
+from signaling.aio.redis_bus import RedisBus
+from signaling.aio.service import ConsultService, ServiceSettings
 from signaling.core.admission import Admission
 from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.ports import EventBus
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +75,9 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     prepare_data_dir(settings.data_dir)
     services = build_services(settings, demo)
     media = WorkerMediaPlane(worker_settings(settings))
-    service = ConsultService(services.store, MemoryBus(), media, services.now_ms)
+    bus: EventBus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
+    limits = ServiceSettings(sole_node=not settings.redis_url)
+    service = ConsultService(services.store, bus, media, services.now_ms, limits)
     gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins)
     app = build_web(services, web_root())
     gateway.attach(app)

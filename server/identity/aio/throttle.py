@@ -1,6 +1,7 @@
 """Count attempts per key in a moving window; in memory, or in redis where nodes share the count."""
 
 import hashlib
+import json
 import math
 
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -55,7 +56,8 @@ class Attempts:
 
     async def _refused(self, item: RateLimitItem, name: str, key: str) -> TooManyAttempts:
         stats = await self._limiter.get_window_stats(item, name, key)
-        return TooManyAttempts(max(1, math.ceil(stats.reset_time - self._wall_ms() / 1_000)))
+        wait_s = math.ceil(stats.reset_time - self._wall_ms() / 1_000)
+        return TooManyAttempts(min(item.get_expiry(), max(1, wait_s)))
 
 
 def _item(throttle: Throttle) -> RateLimitItem:
@@ -63,5 +65,8 @@ def _item(throttle: Throttle) -> RateLimitItem:
 
 
 def _key(who: tuple[str, ...]) -> str:
-    """Hashed: what somebody typed as a login may be their password, and must not lie in redis."""
-    return hashlib.sha256("\n".join(who).encode(errors="replace")).hexdigest()
+    """Hashed: what somebody typed as a login may be their password, and must not lie in redis.
+
+    As JSON, because a login may hold any separator.
+    """
+    return hashlib.sha256(json.dumps(who).encode()).hexdigest()
