@@ -1,13 +1,17 @@
 /** `/consult/{id}`: who is this, then the device check, then the desk. */
-import { useCallback, useEffect, useRef, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useHttp } from "../common/http";
 import { useConsult, useSession } from "../common/queries";
 import { markJoinClick } from "../media/marks";
+import { loadLibrary } from "../media/session";
 import { type JoinTracks, PreJoin } from "../prejoin/PreJoin";
 import { type ConsultClient, openClient } from "./consultClient";
-import { Desk } from "./Desk";
 import styles from "./Desk.module.css";
+
+/** Fetched while the person checks their devices, so that pressing Join shows the desk at once. */
+const loadDesk = () => import("./Desk");
+const Desk = lazy(() => loadDesk().then((module) => ({ default: module.Desk })));
 
 const WISHES = { audio: true, video: true, ecg: true };
 
@@ -17,21 +21,23 @@ export function consultIdOf(pathname: string): string {
 }
 
 export function DeskApp() {
-  const { t } = useTranslation();
   const session = useSession();
   const [consultId] = useState(() => consultIdOf(window.location.pathname));
   const isSignedOut = session.data === null;
   useEffect(() => {
     if (isSignedOut) window.location.replace(`/login?next=${encodeURIComponent(window.location.pathname)}`);
   }, [isSignedOut]);
-  if (session.data === undefined || session.data === null) {
-    return (
-      <main className={styles.opening} role="status">
-        {t("desk.loading")}
-      </main>
-    );
-  }
+  if (session.data === undefined || session.data === null) return <Opening />;
   return <JoinedDesk consultId={consultId} />;
+}
+
+function Opening() {
+  const { t } = useTranslation();
+  return (
+    <main className={styles.opening} role="status">
+      {t("desk.loading")}
+    </main>
+  );
 }
 
 function JoinedDesk({ consultId }: { consultId: string }) {
@@ -40,6 +46,12 @@ function JoinedDesk({ consultId }: { consultId: string }) {
   const [client, setClient] = useState<ConsultClient | null>(null);
   const current = useRef<ConsultClient | null>(null);
   const title = consult.data?.title;
+
+  useEffect(() => {
+    // What fails to load now is tried again, and told, when it is needed.
+    loadLibrary().catch(() => undefined);
+    loadDesk().catch(() => undefined);
+  }, []);
 
   useEffect(() => {
     if (title !== undefined && title !== "") document.title = `${title} · Consilium`;
@@ -73,5 +85,9 @@ function JoinedDesk({ consultId }: { consultId: string }) {
   }, []);
 
   if (client === null || client.media === null) return <PreJoin consult={consult.data} onJoin={join} />;
-  return <Desk client={client} media={client.media} onRejoin={rejoin} />;
+  return (
+    <Suspense fallback={<Opening />}>
+      <Desk client={client} media={client.media} onRejoin={rejoin} />
+    </Suspense>
+  );
 }

@@ -43,7 +43,6 @@ function Strip({ media, stream, version }: { media: MediaSession; stream: Wavefo
     <div className={styles.strip}>
       <header className={styles.head}>
         <h2 className={styles.heading}>{t("desk.views.ecg")}</h2>
-        <span className={styles.device}>{stream.device}</span>
         <Choice label={t("desk.ecg.speed")} unit="mm/s" values={SPEEDS} value={speed} onChange={setSpeed} />
         <Choice label={t("desk.ecg.gain")} unit="mm/mV" values={GAINS} value={gain} onChange={setGain} />
       </header>

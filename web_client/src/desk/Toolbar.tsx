@@ -23,7 +23,7 @@ import {
   Video,
   VideoOff,
 } from "lucide-react";
-import { type ReactNode, useState } from "react";
+import { type ComponentProps, type ReactNode, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { type DeviceList, listDevices } from "../media/devices";
 import type { LocalKind, LocalState } from "../media/local";
@@ -68,7 +68,7 @@ export function Toolbar(props: ToolbarProps) {
           icon={local.screen.on ? <MonitorOff /> : <MonitorUp />}
           label={local.screen.on ? t("desk.tools.unshare") : t("desk.tools.share")}
           tone={local.screen.on ? "active" : "plain"}
-          pressed={local.screen.on}
+          aria-pressed={local.screen.on}
           onClick={() => props.onToggle("screen")}
         />
       </div>
@@ -104,39 +104,24 @@ export function Toolbar(props: ToolbarProps) {
   );
 }
 
-interface ToolProps {
+interface ToolProps extends ComponentProps<"button"> {
   testId: string;
   icon: ReactNode;
   label: string;
   tone?: "plain" | "active" | "off" | "danger";
-  disabled?: boolean;
-  pressed?: boolean;
   leading?: boolean;
-  onClick?: () => void;
 }
 
-function Tool({
-  testId,
-  icon,
-  label,
-  tone = "plain",
-  disabled = false,
-  pressed,
-  leading,
-  onClick,
-  ...rest
-}: ToolProps) {
+/** A menu that uses it as its target adds a ref, handlers and aria attributes of its own. */
+function Tool({ testId, icon, label, tone = "plain", leading, className, ...rest }: ToolProps) {
   return (
     <button
       type="button"
-      className={styles.tool}
+      {...rest}
+      className={className === undefined ? styles.tool : `${styles.tool} ${className}`}
       data-testid={testId}
       data-tone={tone}
       data-leading={leading}
-      disabled={disabled}
-      aria-pressed={pressed}
-      onClick={onClick}
-      {...rest}
     >
       {icon}
       <span className={styles.label}>{label}</span>
@@ -170,7 +155,7 @@ function DeviceTool({ kind, local, onToggle, onDevice }: ToolbarProps & { kind: 
         icon={icon}
         label={label}
         tone={on ? "plain" : "off"}
-        pressed={on}
+        aria-pressed={on}
         disabled={busy}
         onClick={() => onToggle(kind)}
       />

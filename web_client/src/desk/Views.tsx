@@ -40,21 +40,21 @@ function Panels({ layout, video, record, ecg }: ViewsProps) {
   return (
     <main className={styles.panels} aria-label={t("desk.views.label")}>
       <Group orientation="vertical" groupRef={rows} defaultLayout={{ ...SIZES[layout].rows }}>
-        <Panel id="top" minSize="20%">
+        <Panel id="panel-top" minSize="20%">
           <Group orientation="horizontal" groupRef={columns} defaultLayout={{ ...SIZES[layout].columns }}>
-            <Panel id="video" minSize="15%">
+            <Panel id="panel-video" minSize="15%">
               <section className={styles.video} aria-label={t("desk.views.video")}>
                 {video}
               </section>
             </Panel>
             <Separator className={styles.barX} />
-            <Panel id="record" minSize="20%">
+            <Panel id="panel-record" minSize="20%">
               <div className={styles.pane}>{record}</div>
             </Panel>
           </Group>
         </Panel>
         <Separator className={styles.barY} />
-        <Panel id="ecg" minSize="12%">
+        <Panel id="panel-ecg" minSize="12%">
           <section className={styles.pane} aria-label={t("desk.views.ecg")}>
             {ecg}
           </section>

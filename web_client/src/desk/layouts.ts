@@ -10,15 +10,15 @@ export const LAYOUTS = ["balanced", "record", "video", "ecg"] as const;
 export type LayoutName = (typeof LAYOUTS)[number];
 
 export interface LayoutSizes {
-  readonly columns: { readonly video: number; readonly record: number };
-  readonly rows: { readonly top: number; readonly ecg: number };
+  readonly columns: { readonly "panel-video": number; readonly "panel-record": number };
+  readonly rows: { readonly "panel-top": number; readonly "panel-ecg": number };
 }
 
 export const SIZES: Record<LayoutName, LayoutSizes> = {
-  balanced: { columns: { video: 44, record: 56 }, rows: { top: 58, ecg: 42 } },
-  record: { columns: { video: 26, record: 74 }, rows: { top: 74, ecg: 26 } },
-  video: { columns: { video: 68, record: 32 }, rows: { top: 72, ecg: 28 } },
-  ecg: { columns: { video: 36, record: 64 }, rows: { top: 34, ecg: 66 } },
+  balanced: { columns: { "panel-video": 44, "panel-record": 56 }, rows: { "panel-top": 58, "panel-ecg": 42 } },
+  record: { columns: { "panel-video": 26, "panel-record": 74 }, rows: { "panel-top": 74, "panel-ecg": 26 } },
+  video: { columns: { "panel-video": 68, "panel-record": 32 }, rows: { "panel-top": 72, "panel-ecg": 28 } },
+  ecg: { columns: { "panel-video": 36, "panel-record": 64 }, rows: { "panel-top": 34, "panel-ecg": 66 } },
 };
 
 const STORAGE_KEY = "consilium.desk-layout";

@@ -10,8 +10,7 @@
  * Path repair is `leg.ts`, sending `local.ts`, the ECG's channels `ecgLink.ts`; what people see is drawn from `state`.
  */
 
-import type { types } from "mediasoup-client";
-import { Device } from "mediasoup-client";
+import type { Device, types } from "mediasoup-client";
 import { createStore, type StoreApi } from "zustand/vanilla";
 import type { Consult, DataProducerInfo, JsonObject } from "../protocol";
 import { EcgLink } from "./ecgLink";
@@ -37,6 +36,9 @@ export interface MediaState {
   /** ECG sources whose channel is open. */
   readonly ecg: readonly DataProducerInfo[];
 }
+
+/** A page that will need it soon (device check) fetches it early; a screen that shows no media never does. */
+export const loadLibrary = () => import("mediasoup-client");
 
 const TEND_MS = 500;
 const RETRY_MS = [250, 500, 1_000, 2_000, 4_000] as const;
@@ -80,6 +82,8 @@ export class MediaSession {
     );
     this.ecg = new EcgLink(() => this.kickLater());
     this.timer = setInterval(() => void this.tend(), TEND_MS);
+    // While the socket connects; a failure shows when it is used.
+    loadLibrary().catch(() => undefined);
   }
 
   /** The socket joined (again): from now on commands work. */
@@ -162,6 +166,7 @@ export class MediaSession {
 
   private async loadDevice(routerRtp: JsonObject): Promise<Device> {
     if (this.device !== null) return this.device;
+    const { Device } = await loadLibrary();
     const device = await Device.factory();
     await device.load({ routerRtpCapabilities: routerCapabilities(routerRtp) });
     this.device = device;
