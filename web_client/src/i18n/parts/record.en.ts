@@ -39,7 +39,7 @@ export default {
   notInSync: "NOT IN SYNC",
   notInSyncBody: "This screen has lost touch with the consult. Nothing of a patient is shown until it is back in step.",
   unknownPage: "This page is not known here",
-  errorTitle: "This page of the record cannot be read",
+  errorTitle: "This part of the record cannot be read",
   cannotShow_one: "{{count}} entry cannot be shown. Look in the source record.",
   cannotShow_other: "{{count}} entries cannot be shown. Look in the source record.",
   cannotShowEntry: "This entry cannot be shown",

@@ -42,7 +42,7 @@ const zh: SameKeys<typeof en> = {
   notInSync: "未同步",
   notInSyncBody: "此屏幕与会诊失去联系。恢复同步前不显示任何患者信息。",
   unknownPage: "此处不支持该页面",
-  errorTitle: "无法读取病历的这一页",
+  errorTitle: "无法读取病历的这一部分",
   cannotShow_one: "有 {{count}} 条内容无法显示，请查看原始病历。",
   cannotShow_other: "有 {{count}} 条内容无法显示，请查看原始病历。",
   cannotShowEntry: "此条内容无法显示",

@@ -40,7 +40,7 @@ function DocumentRow({ document }: { document: Document }) {
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
-          {document.kind !== null && <Tag>{full(document.kind)}</Tag>}
+          {document.kind !== null && document.kind.en !== document.title.en && <Tag>{full(document.kind)}</Tag>}
           {document.attachments.map((attachment, index) => (
             <Tag key={attachment.binaryId || index}>
               <Format attachment={attachment} />
