@@ -130,6 +130,16 @@ describe("context version", () => {
     screen.getByText("NOT IN SYNC");
   });
 
+  it("[W24] forgets where one browsed alone in the former patient", () => {
+    const view = render(pane({ following: false }));
+    fireEvent.click(screen.getByTestId("record-tab-labs"));
+    expect(screen.getByTestId("record-page").dataset.page).toBe("labs");
+
+    view.rerender(pane({ following: false, contextVersion: 2, patient: patient("p2") }));
+
+    expect(screen.getByTestId("record-page").dataset.page).toBe("problems");
+  });
+
   it("tells its owner which version is in the pane", () => {
     const onContextShown = vi.fn();
     const view = render(pane({ onContextShown }));
