@@ -1,0 +1,112 @@
+"""Laws of the consult, whatever people do."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import reduce
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signaling.core import policy
+from signaling.core.consult import RevisionGap, apply, handle
+from signaling.core.errors import Refusal
+from signaling.core.messages import TakeLead
+from signaling.core.model import Consult, ConsultStatus
+from tests.signaling_world import BY_ID, PEOPLE, Asked, Step, commands, empty, endings, events_of, run, scripts
+
+
+@given(scripts, scripts, endings)
+def test_snapshot_plus_later_events_is_the_present(before: list[Step], after: list[Step], ending: list[Step]) -> None:
+    """[CO4] A late joiner converges, even when stale events trail in."""
+    snapshot, early = run(empty(), before)
+    present, late = run(snapshot, [*after, *ending])
+    assert reduce(apply, late + early, snapshot) == present
+    assert reduce(apply, early + late, empty()) == present
+
+
+@given(scripts, endings)
+def test_revisions_count_every_event(script: list[Step], ending: list[Step]) -> None:
+    """[CO3]"""
+    present, events = run(empty(), [*script, *ending])
+    assert [event.revision for event in events] == list(range(1, len(events) + 1))
+    assert present.revision == len(events)
+
+
+@given(scripts, st.data())
+def test_a_hole_is_never_folded_over(script: list[Step], data: st.DataObject) -> None:
+    """[CO4] A missing event is noticed at the next one."""
+    _, events = run(empty(), script)
+    if len(events) < 2:
+        return
+    missing = data.draw(st.integers(0, len(events) - 2))
+    with pytest.raises(RevisionGap):
+        reduce(apply, events[:missing] + events[missing + 1 :], empty())
+
+
+@given(scripts, st.sampled_from(PEOPLE), commands)
+def test_only_refusals_are_raised(script: list[Step], actor: object, command: object) -> None:
+    """[CO5] Also when the caller knows nothing about patients or media."""
+    state, _ = run(empty(), script)
+    untouched = state.model_copy(deep=True)
+    with contextlib.suppress(Refusal):
+        handle(state, actor, command, 0)  # type: ignore[arg-type] # drawn from the right types
+    assert state == untouched
+
+
+@given(scripts, endings)
+def test_the_state_stays_in_order(script: list[Step], ending: list[Step]) -> None:
+    """[CX2] [LE3] [ME7] [CO8] after every single event."""
+    state = empty()
+    _, events = run(state, [*script, *ending])
+    versions_opened: list[int] = []
+    for event in events:
+        before, state = state, apply(state, event)
+        _check_people(state)
+        _check_media(state)
+        assert state.context_version >= before.context_version
+        assert (state.context != before.context) == (state.context_version != before.context_version)
+        if event.type == "context_opened":
+            versions_opened.append(event.context.version)
+    assert versions_opened == sorted(set(versions_opened))
+
+
+def _check_people(state: Consult) -> None:
+    assert len(state.participants) <= state.limit
+    assert all(p.context_seen <= state.context_version for p in state.participants.values())
+    if state.lead is not None:
+        assert policy.allows(state.participants[state.lead].role, TakeLead())
+    if state.context is not None:
+        assert state.context.version == state.context_version
+    if state.status is ConsultStatus.ENDED:
+        assert (state.participants, state.producers, state.data_producers, state.context) == ({}, {}, {}, None)
+
+
+def _check_media(state: Consult) -> None:
+    sources = [*state.producers.values(), *state.data_producers.values()]
+    assert {source.participant for source in sources} <= state.participants.keys()
+    for source in state.data_producers.values():
+        assert source.waveform is not None
+        assert BY_ID[source.waveform.patient].test or not source.waveform.simulated
+        if source.participant == "monitor":
+            assert source.waveform.simulated
+
+
+@given(scripts, endings)
+def test_state_and_events_survive_storage(script: list[Step], ending: list[Step]) -> None:
+    """[CO6] What is stored as JSON is what was decided."""
+    from signaling.core.messages import EVENTS
+
+    present, events = run(empty(), [*script, *ending])
+    assert Consult.model_validate_json(present.model_dump_json()) == present
+    assert [EVENTS.validate_json(event.model_dump_json()) for event in events] == events
+
+
+@given(scripts, st.sampled_from(PEOPLE), commands)
+def test_nothing_happens_outside_the_table(script: list[Step], actor: object, command: object) -> None:
+    """A command that the table does not give to the role never makes an event."""
+    state, _ = run(empty(), script)
+    asked = Asked(actor, command)  # type: ignore[arg-type] # drawn from the right types
+    if not policy.allows(asked.actor.role, asked.command):
+        assert events_of(state, asked, 0) == []

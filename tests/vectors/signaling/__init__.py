@@ -1,0 +1,1 @@
+"""Golden event sequences: what Python folds, the browser must fold to the same."""
