@@ -51,7 +51,10 @@ const MIN_DELAY_US = 150_000;
 const MARGIN_US = 60_000;
 const STEP_ABOVE_US = 250_000;
 const SLEW = 0.01;
+/** Missing samples are waited for this long; then the pen goes on and leaves a hole. */
 const WAIT_US = 300_000;
+/** With nothing new at all the pen stops here, so that what was received stays visible, greyed, while it ages. */
+const HOLE_US = 1_000_000;
 
 export class EcgEngine {
   private readonly receiver: Receiver;
@@ -202,8 +205,10 @@ export class EcgEngine {
     this.followDelay(nowUs);
     const due = tracker.positionAt(serverUs - (this.delayUs ?? MIN_DELAY_US));
     if (due === null) return;
-    const patience = (WAIT_US * this.stream.sample_rate_mhz) / 1e9;
-    const target = Math.floor(due > buffer.end && due - buffer.end <= patience ? buffer.end : due);
+    const perUs = this.stream.sample_rate_mhz / 1e9;
+    const ahead = due - buffer.end;
+    const beyond = ahead <= WAIT_US * perUs ? 0 : Math.min(ahead, HOLE_US * perUs);
+    const target = Math.floor(ahead > 0 ? buffer.end + beyond : due);
     if (this.lostSinceUs !== null) this.sweep.jump(target);
     else this.sweep.advance(target);
   }

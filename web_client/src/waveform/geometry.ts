@@ -108,7 +108,12 @@ export function computePage(request: PageRequest): Page {
     sweepX,
     sweepSamples,
     pxPerSample,
-    rows: placeRows(names, request.leads, sweepSamples, { top: bandTop, height: area, pxPerMmY }),
+    rows: placeRows(names, request.leads, sweepSamples, {
+      top: bandTop,
+      height: area,
+      pxPerMmY,
+      pxPerMv: gainMmMv * pxPerMmY,
+    }),
   };
 }
 
@@ -157,6 +162,7 @@ interface Area {
   readonly top: number;
   readonly height: number;
   readonly pxPerMmY: number;
+  readonly pxPerMv: number;
 }
 
 function placeRows(
@@ -166,10 +172,12 @@ function placeRows(
   area: Area,
 ): Row[] {
   const pitch = area.height / names.length;
-  const origin = area.top + pitch / 2;
+  // Rows as even as the paper allows: on bold lines where they are far apart, else on millimetre lines.
+  const snapMm = pitch / area.pxPerMmY >= 20 ? 5 : 1;
+  // Room above the first baseline for its calibration mark.
+  const origin = area.top + Math.min(0.72 * pitch, Math.max(pitch / 2, area.pxPerMv + area.pxPerMmY));
   return names.map((columns, i) => {
-    // Each baseline lies on a bold line of the one grid that all rows share.
-    const offset = Math.round((i * pitch) / area.pxPerMmY / 5) * 5 * area.pxPerMmY;
+    const offset = Math.round((i * pitch) / area.pxPerMmY / snapMm) * snapMm * area.pxPerMmY;
     return {
       baseline: origin + offset,
       top: area.top + i * pitch,

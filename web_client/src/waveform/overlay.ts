@@ -42,7 +42,6 @@ export function paintOverlay(context: Context2d, style: OverlayStyle, model: Ove
   if (model.sync === "not_in_sync") {
     painter.notInSync();
   } else {
-    painter.watermark();
     painter.leads(model.leadOffMask);
     painter.liveness(model);
   }
@@ -72,7 +71,7 @@ class Painter {
     this.centred(this.words.notInSync, this.size(44, 64), this.palette.cross);
   }
 
-  watermark(): void {
+  private watermark(): void {
     if (!this.style.stream.simulated) return;
     const { page, context } = this;
     const height = page.height - page.bandTop - page.bandBottom;
@@ -92,12 +91,15 @@ class Painter {
   }
 
   liveness({ state, sync, hasClock, lostMs }: OverlayModel): void {
-    if (state === "LIVE" || state === "DELAYED") return;
     const { page, context, palette } = this;
     const bottom = page.height - page.bandBottom;
-    context.fillStyle = palette.wash;
-    context.fillRect(0, page.bandTop, page.width, bottom - page.bandTop);
-    if (state === "STALE") return;
+    if (state === "STALE" || state === "LOST") {
+      context.fillStyle = palette.wash;
+      context.fillRect(0, page.bandTop, page.width, bottom - page.bandTop);
+    }
+    // Above the grey: a stale simulated trace is no less simulated.
+    this.watermark();
+    if (state !== "LOST") return;
     if (sync === "waiting" || !hasClock) {
       this.centred(sync === "waiting" ? this.words.waiting : this.words.noClock, this.size(26, 44), palette.text);
       return;
@@ -156,11 +158,13 @@ class Painter {
     const note = segment.lead === null ? ` ${words.notSent}` : off ? ` ${words.leadOff}` : "";
     const size = Math.min(this.size(15, 34), (row.bottom - row.top) * 0.42);
     this.font(size, 700);
-    const width = context.measureText(segment.name + note).width;
     const x = xOfColumn(page, segment.from) + 0.35 * size;
     const y = row.top + 0.75 * size;
-    context.fillStyle = palette.labelBack;
-    roundRect(context, x - 0.25 * size, y - 0.62 * size, width + 0.5 * size, 1.24 * size, 0.25 * size);
+    // A halo and no box: the trace under the name must stay readable.
+    context.strokeStyle = palette.labelBack;
+    context.lineWidth = 0.22 * size;
+    context.lineJoin = "round";
+    context.strokeText(segment.name + note, x, y);
     context.fillStyle = palette.label;
     context.fillText(segment.name, x, y);
     if (note === "") return;

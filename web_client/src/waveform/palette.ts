@@ -74,6 +74,14 @@ const DARK: Palette = {
   simulated: SIMULATED,
 };
 
-const WALL: Palette = { ...DARK, paper: "#04090a", band: "#05090b", text: "#f5f9fa", soft: "#c6d2d8" };
+const WALL: Palette = {
+  ...DARK,
+  paper: "#04090a",
+  gridFine: "#10211d",
+  gridBold: "#2b5a4e",
+  band: "#05090b",
+  text: "#f5f9fa",
+  soft: "#c6d2d8",
+};
 
 export const PALETTES: Readonly<Record<EcgTheme, Palette>> = { light: LIGHT, dark: DARK, wall: WALL };

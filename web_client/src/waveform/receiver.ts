@@ -26,6 +26,8 @@ export interface ReceiverEvents {
 }
 
 const LAG_WINDOW = 31;
+/** Frames that come in together count once: a backlog says nothing about how long frames take. */
+const BURST_US = 30_000;
 const DAY_US = 86_400_000_000;
 
 export class Receiver {
@@ -41,7 +43,7 @@ export class Receiver {
   /** Leads without contact in the newest frame. */
   leadOffMask = 0;
   private seenVersion: number | null = null;
-  private lags: number[] = [];
+  private lags: { readonly atUs: number; readonly lagUs: number }[] = [];
 
   constructor(
     readonly stream: WaveformStream,
@@ -105,10 +107,13 @@ export class Receiver {
     }
   }
 
-  /** Typical time from a frame's first sample to its arrival; null before the first. */
+  /**
+   * What a frame takes from its first sample to its arrival when nothing holds it up; null before the first.
+   * The lower quartile: neither one lucky frame nor the backlog after a stall moves the pen.
+   */
   get lagUs(): number | null {
-    const sorted = [...this.lags].sort((a, b) => a - b);
-    return sorted[sorted.length >> 1] ?? null;
+    const sorted = this.lags.map((lag) => lag.lagUs).sort((a, b) => a - b);
+    return sorted[sorted.length >> 2] ?? null;
   }
 
   private accept(frame: WaveformFrame, nowUs: number): void {
@@ -148,7 +153,11 @@ export class Receiver {
     this.lastFrameUs = nowUs;
     this.leadOffMask = frame.leadOffMask;
     const serverUs = this.clock.serverNowUs(nowUs);
-    if (serverUs !== null) this.lags = [...this.lags, serverUs - frame.t0Us].slice(-LAG_WINDOW);
+    if (serverUs === null) return;
+    const lag = { atUs: nowUs, lagUs: serverUs - frame.t0Us };
+    const last = this.lags.at(-1);
+    if (last === undefined || nowUs - last.atUs > BURST_US) this.lags = [...this.lags, lag].slice(-LAG_WINDOW);
+    else if (lag.lagUs < last.lagUs) this.lags = [...this.lags.slice(0, -1), { atUs: last.atUs, lagUs: lag.lagUs }];
   }
 
   private clear(): void {

@@ -54,6 +54,13 @@ class TestChannel implements EcgChannel {
     for (const callback of this.frames) callback(bytes.slice().buffer);
   }
 
+  /** Push each frame when its time has come, as a device would. */
+  play(frames: readonly { readonly atUs: number; readonly message: string }[]): void {
+    for (const { atUs, message } of frames) {
+      setTimeout(() => this.push(message), Math.max(0, (atUs - nowUs()) / 1000));
+    }
+  }
+
   setOpen(open: boolean): void {
     this.open = open;
     for (const callback of this.opens) callback(open);
