@@ -197,11 +197,14 @@ def _open_version(signalling: Signalling) -> int | None:
 
 
 async def _play(monitor: Monitor, signalling: Signalling, channel: DataOut, clock: HubClock) -> None:
-    """Send frames while our patient is open; runs until cancelled."""
-    monitor.rewind()
+    """Send frames while our patient is open, each context version as a session of its own; runs until cancelled."""
+    playing: int | None = None
     while True:
-        if _open_version(signalling) is None:
+        version = _open_version(signalling)
+        if version is None or version != playing:
             monitor.rewind()
+            playing = version
+        if version is None:
             signalling.changed.clear()
             await signalling.changed.wait()
             continue
@@ -211,8 +214,7 @@ async def _play(monitor: Monitor, signalling: Signalling, channel: DataOut, cloc
             monitor.rewind()
             continue
         await asyncio.sleep(max(0, wait_us) / 1_000_000)
-        version = _open_version(signalling)
-        if version is not None:
+        if _open_version(signalling) == version:
             message = monitor.frame(block, clock, time.time_ns() // 1000 - _now_us(), version)
             channel.send(message, room_bytes=FULL_BYTES)
 
