@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from media.aio.counters import Counters
 from media.aio.forward import Forwarder
-from media.aio.objects import Consumer, InboundStream, Producer
+from media.aio.objects import RESENDS_PER_INTERVAL, Consumer, InboundStream, Producer
 from media.aio.transport import Transport
 from media.core import rtcp
 from media.core.remb import LossBasedEstimate
@@ -21,8 +21,6 @@ from media.core.sender_report import compact_ntp, round_trip_us
 
 TRANSPORT_CC_INTERVAL_US = 100_000
 REPORT_INTERVAL_US = 1_000_000
-RESENDS_PER_INTERVAL = 256
-"""Packets one viewer may have resent in 100 ms: a whole key frame, not an amplifier."""
 RELAY_SSRC = 1
 """Sender of reports to publishers; no media has it, so no viewer ever meets it."""
 ASSUMED_ROUND_TRIP_US = 50_000

@@ -15,6 +15,9 @@ from media.core.router import ConsumerState, Fanout, Source
 from media.core.sender_report import SourceTime
 from media.core.speaker import AudioLevel
 
+RESENDS_PER_INTERVAL = 256
+"""Packets one viewer may have resent in 100 ms: a whole key frame, not an amplifier."""
+
 
 @dataclass(slots=True, eq=False)
 class Leg:
@@ -84,7 +87,7 @@ class Consumer(ConsumerState):
     rtx_payload_type: int
     """0: RTX was not negotiated."""
     paused: bool = True
-    resends_left: int = 0
+    resends_left: int = RESENDS_PER_INTERVAL
     """Packets that may still be sent again in this interval of 100 ms."""
     round_trip_us: int = 0
     """Last measured, 0 before."""

@@ -1,4 +1,8 @@
-"""A real worker process under a real supervisor."""
+"""A real worker process under a real supervisor.
+
+Starting one costs two seconds, so the tests of a module share it; each opens a Router of its own and
+reads counters as differences.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -15,13 +19,31 @@ class RunningWorker:
     supervisor: Supervisor
     notifications: list[AnyNotification] = field(default_factory=list)
 
+    _before: dict[str, int] = field(default_factory=dict)
+
     @property
     def client(self) -> WorkerClient:
         return self.supervisor.client
 
+    async def begin(self) -> None:
+        """A new test: count and listen from here."""
+        self.notifications.clear()
+        self._before = await self.client.stats()
 
-@pytest_asyncio.fixture
-async def worker() -> AsyncIterator[RunningWorker]:
+    async def count(self, name: str) -> int:
+        """How often something was counted in this test."""
+        return (await self.client.stats()).get(name, 0) - self._before.get(name, 0)
+
+    async def until_count(self, name: str, least: int) -> None:
+        """Wait until something was counted so often."""
+        for _ in range(4000):
+            if (seen := await self.count(name)) >= least:
+                return
+        raise AssertionError(f"{name} is {seen}, not {least}")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_worker() -> AsyncIterator[RunningWorker]:
     async def restarted() -> None:
         pass
 
@@ -32,3 +54,9 @@ async def worker() -> AsyncIterator[RunningWorker]:
         yield RunningWorker(supervisor, notifications)
     finally:
         await supervisor.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def worker(shared_worker: RunningWorker) -> RunningWorker:
+    await shared_worker.begin()
+    return shared_worker

@@ -1,11 +1,15 @@
 """An unmodified pymediasoup publishes and receives through a worker process, and what arrives decodes."""
 
 import asyncio
+import itertools
 
 import numpy as np
+import pytest
 
 from tests.integration.media.conftest import RunningWorker
 from tests.integration.media.foreign import TONE_HZ, ForeignClient, MovingPicture, Tone, frames
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_picture_and_sound_arrive_and_decode(worker: RunningWorker) -> None:
@@ -25,7 +29,7 @@ async def test_picture_and_sound_arrive_and_decode(worker: RunningWorker) -> Non
 
     shown = [frame.to_ndarray(format="rgb24").astype(int) for frame in pictures]
     assert shown[0].shape == (240, 320, 3)
-    assert all(np.abs(a - b).max() > 50 for a, b in zip(shown, shown[1:], strict=False))
+    assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(shown))
     heard = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in sounds[20:]]).astype(float)
     spectrum = np.abs(np.fft.rfft(heard))
     assert abs(np.argmax(spectrum) * sounds[0].sample_rate / len(heard) - TONE_HZ) < 10
