@@ -5,6 +5,7 @@ Stop is the reverse; sockets are told goodbye before anything they need goes awa
 """
 
 import contextlib
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -90,10 +91,11 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         await services.database.close()
 
     async def media_part(_app: web.Application) -> AsyncIterator[None]:
+        check_media_port(settings)
         try:
             await media.start()
         except MediaError as problem:
-            raise StartError(Exit.PORT_IN_USE, f"The media worker does not start: {problem}.") from None
+            raise StartError(Exit.MEDIA, f"The media worker does not start: {problem}.") from None
         log.info("media ready", addresses=list(settings.media_addresses), port=media.supervisor.port)
         yield
         await media.stop()
@@ -130,6 +132,24 @@ def admit_with(tokens: ConsultTokens) -> VerifyToken:
         return admission
 
     return verify
+
+
+def check_media_port(settings: Settings) -> None:
+    """Take the media port for a moment: the worker could only say that it did not start.
+
+    Raises:
+        StartError: the UDP port is taken.
+    """
+    bind = worker_settings(settings).bind
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.bind((bind, settings.media_port))
+        except OSError as problem:
+            raise StartError(
+                Exit.PORT_IN_USE,
+                f"The media port, UDP {settings.media_port} on {bind}, cannot be used: {problem.strerror}. "
+                "Stop what uses it, or choose another with CONSILIUM_MEDIA_PORT.",
+            ) from None
 
 
 def prepare_data_dir(path: Path) -> None:

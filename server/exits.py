@@ -18,6 +18,8 @@ class Exit(IntEnum):
     TLS = 7
     CHECK_FAILED = 8
     """`consilium doctor` found something that does not work."""
+    MEDIA = 9
+    """The media worker does not start."""
 
 
 class StartError(Exception):

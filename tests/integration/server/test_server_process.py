@@ -65,6 +65,17 @@ async def test_a_port_in_use_is_one_sentence_and_its_own_code(tmp_path: Path) ->
     assert not (tmp_path / "d").exists(), "nothing was made for a server that cannot run"
 
 
+async def test_a_media_port_in_use_is_named(tmp_path: Path) -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        arguments = ["serve", "--port", str(free_port()), "--data-dir", str(tmp_path)]
+        code, _, err = await consilium(*arguments, CONSILIUM_MEDIA_PORT=str(port), CONSILIUM_LOG_JSON="true")
+    assert code == Exit.PORT_IN_USE
+    assert f"consilium: The media port, UDP {port} on 127.0.0.1, cannot be used: Address already in use." in err
+    assert "Traceback" not in err
+
+
 async def test_a_data_folder_that_cannot_be_written_is_one_sentence_and_its_own_code(tmp_path: Path) -> None:
     """Tests may run as root, whom permissions do not stop: a file in the way does."""
     (tmp_path / "file").touch()
