@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -32,6 +33,7 @@ async def make_hub() -> AsyncIterator[MakeHub]:
         gateway: GatewaySettings = DEFAULTS,
         store: MemoryStore | None = None,
         limit: int = 50,
+        static: Path | None = None,
     ) -> Hub:
         if store is None:
             store = MemoryStore()
@@ -45,15 +47,18 @@ async def make_hub() -> AsyncIterator[MakeHub]:
                 raise Refusal(ErrorCode.TOKEN_INVALID)
             return admitted
 
-        sockets = SignalingGateway(consults, verify, {ORIGIN}, gateway)
+        origins = {ORIGIN}
+        sockets = SignalingGateway(consults, verify, origins.__contains__, gateway)
         app = web.Application()
+        if static is not None:
+            app.router.add_static("/page", static)
         sockets.attach(app)
         await sockets.start()
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        hub = Hub(sockets, consults, store, media, runner.addresses[0][1])
+        hub = Hub(sockets, consults, store, media, runner.addresses[0][1], origins)
         running.append((sockets, runner))
         return hub
 

@@ -30,6 +30,7 @@ class Hub:
     store: MemoryStore
     media: MemoryMedia
     port: int
+    origins: set[str]
     tokens: dict[str, Admission] = field(default_factory=dict)
 
     @property
