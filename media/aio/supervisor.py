@@ -163,7 +163,11 @@ class Supervisor:
 
         server = await asyncio.start_unix_server(connected, path)
         try:
-            self._process = await asyncio.create_subprocess_exec(*self._command(path), stdin=asyncio.subprocess.DEVNULL)
+            # A process group of its own: Ctrl-C in a terminal reaches the whole group, and only the server
+            # knows when its worker may go.
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(path), stdin=asyncio.subprocess.DEVNULL, process_group=0
+            )
             async with asyncio.timeout(self._settings.ready_timeout_s):
                 reader, writer = await self._first(accepted, self._process)
                 await self._greet(reader, writer)
@@ -230,12 +234,11 @@ class Supervisor:
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
         try:
             async with asyncio.timeout(self._settings.stop_timeout_s):
-                await process.wait()
+                await process.wait()  # it ends by itself when its control connection closes
         except TimeoutError:
+            log.error("media worker had to be killed", extra={"pid": process.pid})
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

@@ -52,6 +52,8 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
 
 async def run(arguments: WorkerArguments) -> int:
     """Relay until the control connection closes or SIGTERM comes; the exit code."""
+    told_to_end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end.set)
     try:
         reader, writer = await asyncio.open_unix_connection(arguments.control)
     except OSError as error:
@@ -70,8 +72,11 @@ async def run(arguments: WorkerArguments) -> int:
     gc.collect()
     gc.freeze()  # imports and tables stay: the collector need not walk them while packets wait
     serving = asyncio.create_task(server.serve(relay), name="media-control")
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
-    await asyncio.gather(serving, return_exceptions=True)
+    ending = asyncio.create_task(told_to_end.wait())
+    await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    serving.cancel()
+    await asyncio.gather(serving, ending, return_exceptions=True)
     await relay.close()
     log.info("ended")
     return EXIT_OK
