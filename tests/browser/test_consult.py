@@ -45,7 +45,7 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     anna.page.keyboard.press("Escape")
     bo = open_visitor("bo")
     bo.page.goto(link)
-    bo.page.get_by_test_id("guest-continue").click()
+    bo.page.get_by_test_id("btn-redeem").click()
     bo.page.wait_for_url("**/consult/*")
     join_from_prejoin(bo)
     expect_moving_video(bo.page)
