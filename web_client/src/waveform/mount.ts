@@ -96,8 +96,8 @@ function watchSize(element: HTMLElement, calibration: Calibration, side: Drawing
     const dpr = window.devicePixelRatio;
     const exact = entry?.devicePixelContentBoxSize?.[0];
     const rect = element.getBoundingClientRect();
-    const width = exact?.inlineSize ?? Math.round(rect.width * dpr);
-    const height = exact?.blockSize ?? Math.round(rect.height * dpr);
+    const width = pixels(rect.width * dpr, exact?.inlineSize);
+    const height = pixels(rect.height * dpr, exact?.blockSize);
     if (width > 0 && height > 0) side.post({ type: "size", size: { width, height, dpr, calibration } });
   };
   const observer = new ResizeObserver((entries) => report(entries.at(-1)));
@@ -108,6 +108,11 @@ function watchSize(element: HTMLElement, calibration: Calibration, side: Drawing
     observer.observe(element);
   }
   return () => observer.disconnect();
+}
+
+/** The browser's exact count where it fits the ratio we scale by: under an emulated ratio it does not. */
+function pixels(computed: number, exact: number | undefined): number {
+  return exact !== undefined && Math.abs(exact - computed) <= 1 ? exact : Math.round(computed);
 }
 
 function watchVisibility(side: DrawingSide): Dispose {
