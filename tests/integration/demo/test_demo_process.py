@@ -167,7 +167,39 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.05)
 
 
+def children_of(pid: int) -> set[int]:
+    """Direct children, the simulators and the worker among them."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                found.add(int(entry.name))
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run; a zombie does not."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.add(pid)
+    return found
+
+
+async def test_a_demo_that_is_killed_leaves_nothing_running(data_dir: Path) -> None:
+    """No signal handler runs at SIGKILL: the children see the end of their orders and go."""
+    with demo(data_dir) as hub:
+        await complete(hub)
+        children = children_of(hub.process.pid)
+        assert len(children) == 3
+        hub.process.kill()
+        hub.process.wait(10)
+        await until(lambda: not alive(children))
+
+
 def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
+    """And Ctrl-C as a terminal sends it: to every process of the group at once."""
     with contextlib.closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -177,6 +209,7 @@ def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         assert process.stdout is not None
@@ -185,9 +218,10 @@ def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
             lines.append(line)
             if line.startswith("Stop "):
                 break
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
 
+    assert "Traceback" not in rest
     assert f"Port {port} is in use by another program" in lines[0]
     opened = next(line for line in lines if line.startswith("Open"))
     assert f":{port} " not in opened
