@@ -184,8 +184,12 @@ class SignalingGateway:
             _, connection = self._connections.popitem()
             self._cut(connection)
             await self._drop(connection)
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=self._settings.goodbye_s)
+        tasks = list(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.goodbye_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._service.stop()
         await self._sio.shutdown()
 

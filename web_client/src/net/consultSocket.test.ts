@@ -182,8 +182,9 @@ describe("ConsultSocket", () => {
   it("does not fight the page that replaced it", async () => {
     const { server, socket } = await connected();
     server.goodbye("replaced");
+    expect(socket.status.fresh).toBe(false);
     await pass(30_000);
-    expect(socket.status).toMatchObject({ phase: "stopped", goodbye: "replaced" });
+    expect(socket.status).toMatchObject({ phase: "stopped", goodbye: "replaced", fresh: false });
     expect(server.tokens).toHaveLength(1);
   });
 

@@ -24,7 +24,7 @@ import { type OpenWire, socketIo, type Wire } from "./wire";
 
 export interface ConnectionStatus {
   phase: Phase;
-  /** A beat was heard in the last 5 s. When false, clinical views must blank themselves (W19). */
+  /** A beat was heard in the last 5 s and more may come. When false, clinical views must blank themselves (W19). */
   fresh: boolean;
   /** `performance.now()` at which the present trouble began. */
   troubleSinceMs: number | null;
@@ -163,7 +163,8 @@ export class ConsultSocket {
 
   #publish(): void {
     const { phase, troubleSinceMs, goodbye, refusal } = this.#machine;
-    const fresh = this.#lastBeatMs !== null && this.#now() - this.#lastBeatMs < FRESH_FOR_MS;
+    const heard = this.#lastBeatMs !== null && this.#now() - this.#lastBeatMs < FRESH_FOR_MS;
+    const fresh = heard && isActive(this.#machine);
     const next: ConnectionStatus = { phase, fresh, troubleSinceMs, goodbye, refusal };
     const keys = Object.keys(next) as (keyof ConnectionStatus)[];
     if (keys.every((key) => next[key] === this.#status[key])) return;
