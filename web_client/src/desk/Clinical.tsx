@@ -11,7 +11,7 @@ export interface DeskRecordProps {
   consult: Consult;
   me: string;
   isShown: boolean;
-  onCommand: (command: AnyCommand) => void;
+  onCommand: (command: AnyCommand) => Promise<void>;
 }
 
 export function DeskRecord({ client, consult, me, isShown, onCommand }: DeskRecordProps) {
@@ -30,7 +30,7 @@ export function DeskRecord({ client, consult, me, isShown, onCommand }: DeskReco
       canLead={consult.lead === me}
       leadName={lead?.name ?? null}
       onFollowingChange={setFollowing}
-      onTurnPage={(view) => onCommand({ type: "turn_page", context_version: version, view })}
+      onTurnPage={(view) => void onCommand({ type: "turn_page", context_version: version, view })}
       onScroll={(y, view) => void signal(client, { type: "scroll", context_version: version, view, y })}
       onPoint={(x, y, visible, view) =>
         void signal(client, { type: "point", context_version: version, view, x, y, visible })

@@ -2,20 +2,21 @@
 import { RefreshCw, TriangleAlert, WifiOff } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import type { MediaState } from "../media/session";
+import { useNow } from "../media/useNow";
 import type { ConnectionStatus } from "../net/consultSocket";
 import styles from "./Banners.module.css";
 
 export interface ConnectionBannerProps {
   status: ConnectionStatus;
   path: MediaState["path"];
-  nowMs: number;
 }
 
 /** The socket's first seconds of trouble are not worth a word: most blips end before. */
 const SHOW_AFTER_MS = 2_000;
 
-export function ConnectionBanner({ status, path, nowMs }: ConnectionBannerProps) {
+export function ConnectionBanner({ status, path }: ConnectionBannerProps) {
   const { t } = useTranslation();
+  const nowMs = useNow();
   const troubleMs = status.troubleSinceMs === null ? 0 : nowMs - status.troubleSinceMs;
   if (status.phase === "connected") {
     if (path !== "unstable") return null;

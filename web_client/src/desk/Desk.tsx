@@ -89,8 +89,9 @@ interface OpenDeskProps {
 function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskProps) {
   const { t } = useTranslation();
   const { consult, you, status, activeSpeaker } = useStore(client.store);
-  const { path, remote, local } = useStore(media.store);
-  const nowMs = useNow();
+  // Ages tick twice a second; only what shows them subscribes to them, the record must not render for a clock.
+  const path = useStore(media.store, (state) => state.path);
+  const local = useStore(media.store, (state) => state.local);
   const sound = useSound();
   const [dialog, setDialog] = useState<Dialog | null>(null);
   const [layout, setLayout] = useLayoutName();
@@ -101,8 +102,9 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
   const confirm = useCallback((version: number) => void confirmContext(client, version), [client]);
   const isShown = useContextGate(
     consult?.context_version ?? null,
-    isFresh && isConnected,
-    consult?.context !== null && consult !== null,
+    isFresh,
+    // A reconnect must confirm again, although the view never went away: the server forgot what we showed.
+    isConnected && consult !== null && consult.context !== null,
     confirm,
   );
   const toggle = useCallback((kind: LocalKind) => void media.local.set(kind, !media.local.current[kind].on), [media]);
@@ -119,34 +121,25 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
   const patient = isShown ? (consult.context?.patient ?? null) : null;
   const lead = consult.lead === null ? undefined : consult.participants[consult.lead];
   const role = consult.participants[me]?.role;
-  const silentS = Math.floor((nowMs - (status.troubleSinceMs ?? nowMs)) / 1_000) + 5;
   const problems = LOCAL_KINDS.flatMap((kind) => local[kind].problem ?? []);
   return (
     <div className={styles.desk} data-testid="desk-root" data-phase={status.phase} data-path={path}>
       <header className={styles.head}>
         <PatientBanner patient={patient} contextVersion={consult.context_version} />
       </header>
-      {!isFresh && isConnected === false && (
-        <ErrorStrip
-          title={t("desk.sync.self")}
-          text={t("desk.sync.selfHint", { seconds: silentS })}
-          testId="self-not-in-sync"
-        />
-      )}
-      <ConnectionBanner status={status} path={path} nowMs={nowMs} />
-      <SyncBanner consult={consult} nowMs={nowMs} />
+      {!isFresh && <StaleStrip sinceMs={status.troubleSinceMs} />}
+      <ConnectionBanner status={status} path={path} />
+      <SyncBanner consult={consult} />
       {refused !== null && <ErrorStrip refusal={refused} onDismiss={dismiss} />}
       {problems[0] !== undefined && (
         <ErrorStrip title="" text={t(`desk.device.${problems[0]}`)} testId="device-problem" />
       )}
       <SoundStrip sound={sound} />
-      <SoundOutlet remote={remote} sound={sound} />
+      <SoundOutlet media={media} sound={sound} />
       <Views
         layout={layout}
-        video={<VideoGrid consult={consult} me={me} remote={remote} local={local} activeSpeaker={activeSpeaker} />}
-        record={
-          <DeskRecord client={client} consult={consult} me={me} isShown={isShown} onCommand={(c) => void command(c)} />
-        }
+        video={<VideoGrid consult={consult} me={me} media={media} local={local} activeSpeaker={activeSpeaker} />}
+        record={<DeskRecord client={client} consult={consult} me={me} isShown={isShown} onCommand={command} />}
         ecg={<EcgPane consult={consult} media={media} isShown={isShown} />}
       />
       <Toolbar
@@ -201,6 +194,16 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
         }}
       />
     </div>
+  );
+}
+
+/** No beat for 5 s: the clinical views are hidden, and this says so and since when. */
+function StaleStrip({ sinceMs }: { sinceMs: number | null }) {
+  const { t } = useTranslation();
+  const nowMs = useNow();
+  const seconds = sinceMs === null ? 0 : Math.max(0, Math.floor((nowMs - sinceMs) / 1_000));
+  return (
+    <ErrorStrip title={t("desk.sync.self")} text={t("desk.sync.selfHint", { seconds })} testId="self-not-in-sync" />
   );
 }
 

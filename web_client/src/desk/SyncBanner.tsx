@@ -2,12 +2,14 @@
 import { Unplug } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { useNow } from "../media/useNow";
 import type { Consult } from "../protocol";
 import styles from "./Banners.module.css";
 import { type BehindSince, untrusted, watchScreens } from "./screenSync";
 
-export function SyncBanner({ consult, nowMs }: { consult: Consult; nowMs: number }) {
+export function SyncBanner({ consult }: { consult: Consult }) {
   const { t } = useTranslation();
+  const nowMs = useNow();
   const [since, setSince] = useState<BehindSince>(() => new Map());
   useEffect(() => {
     const version = consult.context?.version ?? null;

@@ -6,11 +6,12 @@
 import { Users } from "lucide-react";
 import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { useStore } from "zustand";
 import { bestGrid } from "../media/grid";
 import type { LocalState } from "../media/local";
-import type { RemoteMedia } from "../media/session";
+import type { MediaSession } from "../media/session";
 import { useNow } from "../media/useNow";
-import { VideoTile } from "../media/VideoTile";
+import { initialOf, VideoTile } from "../media/VideoTile";
 import type { Consult } from "../protocol";
 import { seatsOf, sharedScreens } from "./people";
 import styles from "./VideoGrid.module.css";
@@ -18,7 +19,7 @@ import styles from "./VideoGrid.module.css";
 export interface VideoGridProps {
   consult: Consult;
   me: string;
-  remote: readonly RemoteMedia[];
+  media: MediaSession;
   local: LocalState;
   activeSpeaker: string | null;
 }
@@ -79,7 +80,8 @@ function usePictures(
   pick: (id: string | null) => void,
 ): readonly Picture[] {
   const { t } = useTranslation();
-  const { consult, me, remote, local, activeSpeaker } = props;
+  const { consult, me, media: session, local, activeSpeaker } = props;
+  const remote = useStore(session.store, (state) => state.remote);
   const nowMs = useNow();
   const seats = useMemo(() => seatsOf(consult, me, remote, activeSpeaker), [consult, me, remote, activeSpeaker]);
   const screens = useMemo(() => sharedScreens(consult, remote), [consult, remote]);
@@ -136,6 +138,7 @@ function usePictures(
                 key="me"
                 testId={`tile-${me}`}
                 name={t("desk.tile.you")}
+                initial={initialOf(mine.name)}
                 hospital=""
                 connection={mine.connection}
                 ownTrack={local.camera.track}

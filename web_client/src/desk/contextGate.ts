@@ -34,13 +34,13 @@ export function afterPaint(callback: () => void): () => void {
 /**
  * @param version the consult's context version, `null` before the first snapshot
  * @param isFresh whether the state of the consult is known to be present
- * @param isOpen whether a patient is open: only that is confirmed
+ * @param canConfirm whether a patient is open and the server listens; each time it becomes true is confirmed
  * @returns whether content of `version` may be shown
  */
 export function useContextGate(
   version: number | null,
   isFresh: boolean,
-  isOpen: boolean,
+  canConfirm: boolean,
   confirm: (version: number) => void,
 ): boolean {
   const [cleared, setCleared] = useState<number | null>(null);
@@ -56,9 +56,9 @@ export function useContextGate(
   }, [wanted]);
 
   useEffect(() => {
-    if (!isShown || !isOpen || wanted === null) return;
+    if (!isShown || !canConfirm || wanted === null) return;
     return afterPaint(() => confirm(wanted));
-  }, [isShown, isOpen, wanted, confirm]);
+  }, [isShown, canConfirm, wanted, confirm]);
 
   return isShown;
 }

@@ -5,8 +5,9 @@
  * sound on" and calls `resume` from that click. Sound leaves through the loudspeaker chosen before joining.
  */
 import { useCallback, useEffect, useRef, useState } from "react";
+import { useStore } from "zustand";
 import { rememberedDevice } from "./devices";
-import type { RemoteMedia } from "./session";
+import type { MediaSession } from "./session";
 
 export interface Sound {
   /** The browser held some sound back. */
@@ -29,7 +30,8 @@ export function useSound(): Sound {
   return { blocked, resume, voices, onBlocked };
 }
 
-export function SoundOutlet({ remote, sound }: { remote: readonly RemoteMedia[]; sound: Sound }) {
+export function SoundOutlet({ media: session, sound }: { media: MediaSession; sound: Sound }) {
+  const remote = useStore(session.store, (state) => state.remote);
   const heard = remote.filter(({ kind, track }) => kind === "audio" && track !== null);
   return (
     <div hidden>

@@ -17,6 +17,8 @@ import { ageMs, clockText, type Freshness, freshness } from "./videoAge";
 export interface VideoTileProps {
   testId: string;
   name: string;
+  /** Shown while there is no picture; by default of the name. */
+  initial?: string;
   hospital: string;
   connection: Connection;
   /** A picture of somebody else, with its age; absent when they send none. */
@@ -63,7 +65,7 @@ export function VideoTile(props: VideoTileProps) {
         playsInline
         aria-label={props.name}
       />
-      {!isOn && <Placeholder name={props.name} />}
+      {!isOn && <Placeholder initial={props.initial ?? initialOf(props.name)} />}
       {isOn && state === "waiting" && <p className={styles.waiting}>{t("desk.tile.waiting")}</p>}
       {isOn && state === "stopped" && (
         <p className={styles.stopped} data-testid="video-age" role="status">
@@ -108,10 +110,10 @@ function Caption({ name, hospital, connection, micOff, isScreen, isOn }: VideoTi
   );
 }
 
-function Placeholder({ name }: { name: string }) {
+function Placeholder({ initial }: { initial: string }) {
   return (
     <div className={styles.placeholder} aria-hidden="true">
-      <span className={styles.initial}>{initialOf(name)}</span>
+      <span className={styles.initial}>{initial}</span>
     </div>
   );
 }

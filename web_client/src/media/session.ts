@@ -40,8 +40,14 @@ export interface MediaState {
 /** A page that will need it soon (device check) fetches it early; a screen that shows no media never does. */
 export const loadLibrary = () => import("mediasoup-client");
 
+async function browserDevice(): Promise<Device> {
+  const { Device } = await loadLibrary();
+  return Device.factory();
+}
+
 const TEND_MS = 500;
-const RETRY_MS = [250, 500, 1_000, 2_000, 4_000] as const;
+/** Short: while a worker is replaced the server declines at once, and every second counts on a wall. */
+const RETRY_MS = [100, 200, 400, 700, 1_000] as const;
 
 export class MediaSession {
   readonly store: StoreApi<MediaState> = createStore<MediaState>(() => ({
@@ -74,6 +80,7 @@ export class MediaSession {
   constructor(
     private readonly send: Send,
     private readonly wishes: Wishes,
+    private readonly makeDevice: () => Promise<Device> = browserDevice,
   ) {
     this.local = new LocalSources(
       send,
@@ -135,7 +142,7 @@ export class MediaSession {
   }
 
   private kickLater(): void {
-    const delayMs = RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)] ?? 4_000;
+    const delayMs = RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)] ?? 1_000;
     this.failures += 1;
     clearTimeout(this.retry);
     this.retry = setTimeout(() => this.kick(), delayMs);
@@ -166,8 +173,7 @@ export class MediaSession {
 
   private async loadDevice(routerRtp: JsonObject): Promise<Device> {
     if (this.device !== null) return this.device;
-    const { Device } = await loadLibrary();
-    const device = await Device.factory();
+    const device = await this.makeDevice();
     await device.load({ routerRtpCapabilities: routerCapabilities(routerRtp) });
     this.device = device;
     return device;

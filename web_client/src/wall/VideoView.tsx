@@ -32,7 +32,7 @@ export default function VideoView({ client, media, consult, me }: VideoViewProps
   const strip = seats.filter((seat) => seat !== main).slice(0, STRIP_SEATS);
   return (
     <div className={styles.stage}>
-      <SoundOutlet remote={remote} sound={sound} />
+      <SoundOutlet media={media} sound={sound} />
       <div className={styles.main}>
         {screen !== undefined && (
           <VideoTile
