@@ -23,13 +23,13 @@ class SignalledMedia:
         self._names = names
         self.capabilities: dict[str, Any] = {}
 
-    async def join(self, origin: str, login: str) -> None:
-        browser = Browser(origin)
+    async def join(self, address: str, login: str) -> None:
+        browser = Browser(address)
         await browser.sign_in(login)
         _, issued = await browser.post("/api/consults/c1/token")
         await browser.http.close()
         auth = {"token": issued["token"], "protocol": 1}
-        await self._socket.connect(origin, auth=auth, transports=["websocket"], wait_timeout=10)
+        await self._socket.connect(address, auth=auth, transports=["websocket"], wait_timeout=10)
         self.capabilities = (await self.ask(type="join"))["router_rtp_capabilities"]
 
     async def ask(self, **command: Any) -> dict[str, Any]:
