@@ -22,14 +22,17 @@ export interface EmptyStateProps {
   title: string;
   body?: string;
   icon?: LucideIcon;
+  /** The state is the whole page: its title is the page's. */
+  page?: boolean;
   children?: ReactNode;
 }
 
-export function EmptyState({ title, body, icon: Icon = Inbox, children }: EmptyStateProps) {
+export function EmptyState({ title, body, icon: Icon = Inbox, page = false, children }: EmptyStateProps) {
+  const Title = page ? "h1" : "h2";
   return (
     <div className={styles.state}>
       <Icon aria-hidden="true" className={styles.icon} strokeWidth={1.5} />
-      <h2 className={styles.title}>{title}</h2>
+      <Title className={styles.title}>{title}</Title>
       {body !== undefined && <p className={styles.body}>{body}</p>}
       {children}
     </div>
@@ -39,17 +42,20 @@ export function EmptyState({ title, body, icon: Icon = Inbox, children }: EmptyS
 export interface ErrorStateProps {
   error: unknown;
   title?: string;
+  /** The state is the whole page: its title is the page's. */
+  page?: boolean;
   onRetry?: () => void;
 }
 
 /** What failed, in the person's language, with a code to read out on the phone. */
-export function ErrorState({ error, title, onRetry }: ErrorStateProps) {
+export function ErrorState({ error, title, page = false, onRetry }: ErrorStateProps) {
+  const Title = page ? "h1" : "h2";
   const { t } = useTranslation();
   const known = error instanceof ApiError ? error : null;
   return (
     <div className={styles.state} role="alert">
       <CircleAlert aria-hidden="true" className={styles.iconDanger} strokeWidth={1.5} />
-      <h2 className={styles.title}>{title ?? t("common.errorTitle")}</h2>
+      <Title className={styles.title}>{title ?? t("common.errorTitle")}</Title>
       {known !== null && <p className={styles.body}>{localized(known)}</p>}
       {known !== null && <p className={styles.code}>{t("common.errorCode", { code: known.code })}</p>}
       {onRetry !== undefined && (

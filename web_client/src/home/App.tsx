@@ -46,7 +46,11 @@ function ForPerson({ page }: { page: (person: Person) => ReactNode }) {
   if (session.data === undefined) {
     return (
       <Bare>
-        {session.isError ? <ErrorState error={session.error} onRetry={() => void session.refetch()} /> : <Loading />}
+        {session.isError ? (
+          <ErrorState page error={session.error} onRetry={() => void session.refetch()} />
+        ) : (
+          <Loading />
+        )}
       </Bare>
     );
   }
@@ -67,7 +71,7 @@ function GuestHome({ consult }: { consult: string }) {
   const { t } = useTranslation();
   return (
     <Bare>
-      <EmptyState icon={Ticket} title={t("home.guest.title")} body={t("home.guest.body")}>
+      <EmptyState page icon={Ticket} title={t("home.guest.title")} body={t("home.guest.body")}>
         <a className={styles.go} href={consultPath(consult)}>
           {t("home.guest.back")}
         </a>
@@ -80,7 +84,7 @@ function ScreenHome() {
   const { t } = useTranslation();
   return (
     <Bare>
-      <EmptyState icon={MonitorCheck} title={t("home.screen.title")} body={t("home.screen.body")}>
+      <EmptyState page icon={MonitorCheck} title={t("home.screen.title")} body={t("home.screen.body")}>
         <a className={styles.go} href="/wall">
           {t("home.screen.open")}
         </a>
@@ -93,7 +97,7 @@ function NotFound() {
   const { t } = useTranslation();
   return (
     <Bare>
-      <EmptyState icon={SearchX} title={t("common.notFoundTitle")} body={t("common.notFoundBody")}>
+      <EmptyState page icon={SearchX} title={t("common.notFoundTitle")} body={t("common.notFoundBody")}>
         <a className={styles.go} href="/">
           {t("common.toStart")}
         </a>

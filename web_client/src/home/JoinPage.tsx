@@ -45,7 +45,7 @@ function Confirm({ token }: { token: string }) {
     onSuccess: ({ consult }) => window.location.assign(consultPath(consult)),
   });
   if (redeem.error instanceof ApiError && redeem.error.code === "invite_invalid") return <Broken kind="invalid" />;
-  if (redeem.isError) return <ErrorState error={redeem.error} onRetry={() => redeem.mutate()} />;
+  if (redeem.isError) return <ErrorState page error={redeem.error} onRetry={() => redeem.mutate()} />;
   const person = session.data?.kind === "person" ? session.data.person : null;
   return (
     <div className={styles.card}>
@@ -76,7 +76,7 @@ function Confirm({ token }: { token: string }) {
 
 function Broken({ kind }: { kind: "noToken" | "invalid" }) {
   const { t } = useTranslation();
-  return <EmptyState icon={Link2Off} title={t(`home.join.${kind}`)} body={t(`home.join.${kind}Body`)} />;
+  return <EmptyState page icon={Link2Off} title={t(`home.join.${kind}`)} body={t(`home.join.${kind}Body`)} />;
 }
 
 /** A page without an account: the mark, the language, one thing to do. */

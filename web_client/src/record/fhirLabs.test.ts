@@ -79,6 +79,12 @@ describe("groupResults", () => {
     expect(series?.values.map((value) => value.void)).toEqual([true, false]);
   });
 
+  it("puts critical tests first and keeps the record's order within", () => {
+    const of = (code: string, flag: string) => ({ ...result({ flag }), code });
+    const tests = [of("a", "N"), of("b", "H"), of("c", "LL"), of("d", "L"), of("e", "none")];
+    expect(groupResults(tests).map((series) => series.code)).toEqual(["c", "b", "d", "a", "e"]);
+  });
+
   it("makes one test of each part of a blood pressure", () => {
     const part = (code: string, value: number) => ({
       code: { text: code, coding: [{ code }] },

@@ -155,7 +155,11 @@ function readGroup(resource: Obj): LabValue["group"] {
 export const isOutOfRange = (flag: Flag): boolean => flag !== "N" && flag !== "none";
 export const isCritical = (flag: Flag): boolean => flag === "HH" || flag === "LL" || flag === "AA";
 
-/** Group results by code; tests keep the order of their first appearance. */
+/** Critical results first, then those out of range, then the others; within each, by the record's order. */
+const urgency = ({ latest }: LabSeries): number =>
+  latest === null || !isOutOfRange(latest.flag) ? 2 : isCritical(latest.flag) ? 0 : 1;
+
+/** Group results by code; the most urgent tests first. */
 export function groupResults(values: readonly LabValue[]): readonly LabSeries[] {
   const byCode = new Map<string, LabValue[]>();
   for (const value of values) {
@@ -163,12 +167,13 @@ export function groupResults(values: readonly LabValue[]): readonly LabSeries[] 
     if (group === undefined) byCode.set(value.code, [value]);
     else group.push(value);
   }
-  return [...byCode].map(([code, group]) =>
+  const all = [...byCode].map(([code, group]) =>
     seriesOf(
       code,
       newestFirst(group, (value) => value.at),
     ),
   );
+  return all.toSorted((a, b) => urgency(a) - urgency(b));
 }
 
 function seriesOf(code: string, values: readonly LabValue[]): LabSeries {
