@@ -221,3 +221,11 @@ def test_reports_conclude_in_both_languages(name: str) -> None:
         chinese, english = report["conclusion"].split("\n\n")
         assert not chinese.isascii()
         assert english.isascii()
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [(2.8, "LL"), (2.9, "L"), (3.4, "L"), (3.5, "N"), (5.3, "N"), (5.4, "H"), (6.1, "H"), (6.2, "HH")],
+)
+def test_the_limits_of_a_range_belong_to_it_and_critical_limits_to_the_danger(value: float, flag: str) -> None:
+    assert patients._flag(value, 3.5, 5.3, 2.8, 6.2) == flag

@@ -1,6 +1,6 @@
 """Sample patients as FHIR R4 resources, with every date relative to the day of seeding.
 
-The stories are data (``patients/*.json``: days before the seed day, clock times,
+The stories are data (the JSON files beside this module: days before the seed day, clock times,
 values); this module turns them into resources. Results carry the reference
 range of the patient's sex and the flag that follows from it, and the eGFR is
 computed from each creatinine, so the record cannot contradict itself.
@@ -79,7 +79,7 @@ def egfr(creatinine_umol_l: float, sex: str, age_years: int) -> float:
 
 
 def _json(file: str) -> dict[str, Any]:
-    return cast(dict[str, Any], json.loads((resources.files("server.demo") / "patients" / file).read_text("utf-8")))
+    return cast(dict[str, Any], json.loads((resources.files(__name__) / file).read_text("utf-8")))
 
 
 def _both(entry: Story, zh: str = "zh", en: str = "en", between: str = " ") -> str:
