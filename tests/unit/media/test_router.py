@@ -1,0 +1,68 @@
+"""Who gets packets, what is kept, and how a burst is cut for the kernel."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media.core.history import History
+from media.core.rewriter import ViewerNumbers
+from media.core.router import RUN_PACKETS, ConsumerState, ExtensionPlan, Fanout, Flow, plan_runs
+
+PLAN = ExtensionPlan(ids=frozenset({4}))
+
+
+def consumer(ssrc: int = 1) -> ConsumerState:
+    return ConsumerState(ssrc=ssrc, rtx_ssrc=2, plan=PLAN, numbers=ViewerNumbers(0), rtx_seq=0)
+
+
+def test_a_consumer_waits_then_lives_then_stops() -> None:
+    fanout: Fanout[ConsumerState] = Fanout()
+    one = consumer()
+    assert not fanout.watched
+
+    fanout.wait(one)
+    assert fanout.waiting == [one]
+    fanout.go_live(one)
+    assert fanout.live == {PLAN: [one]}
+    assert fanout.stop(one) is True
+    assert one.flow is Flow.IDLE
+    assert not fanout.watched
+
+
+def test_stopping_one_that_waits_or_idles_is_harmless() -> None:
+    fanout: Fanout[ConsumerState] = Fanout()
+    one = consumer()
+    assert fanout.stop(one) is False
+    fanout.wait(one)
+    fanout.wait(one)
+    assert fanout.waiting == [one]
+    assert fanout.stop(one) is False
+    assert not fanout.watched
+
+
+def test_runs_are_equal_but_for_the_last() -> None:
+    assert plan_runs([1200, 1200, 1200, 900, 900, 1200]) == [(0, 4), (4, 5), (5, 6)]
+    assert plan_runs([100, 200]) == [(0, 1), (1, 2)]
+    assert plan_runs([]) == []
+
+
+@given(st.lists(st.sampled_from([60, 61, 900, 1200]), max_size=100))
+def test_runs_cover_everything_and_obey_the_kernel(sizes: list[int]) -> None:
+    """[GS1] UDP_SEGMENT: all segments equal, only the last may be smaller; nothing lost, nothing twice."""
+    runs = plan_runs(sizes)
+
+    assert [index for start, end in runs for index in range(start, end)] == list(range(len(sizes)))
+    for start, end in runs:
+        assert 0 < end - start <= RUN_PACKETS
+        assert set(sizes[start : end - 1]) <= {sizes[start]}
+        assert sizes[end - 1] <= sizes[start]
+
+
+def test_history_forgets_the_oldest_and_never_confuses() -> None:
+    history: History[str] = History(8)
+    for number in range(20):
+        history.put(number, f"p{number}")
+
+    assert history.get(19) == "p19"
+    assert history.get(12) == "p12"
+    assert history.get(11) is None
+    assert history.get(27) is None
