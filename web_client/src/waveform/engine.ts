@@ -253,7 +253,7 @@ export class EcgEngine {
   private model(nowUs: number): OverlayModel {
     const ageMs = this.ageMs(nowUs);
     const state = stateOf({ ageMs, ...this.silence(nowUs) });
-    const { clock, context, leadOffMask } = this.receiver;
+    const { clock, context, leadOffMask, clockUnsynced } = this.receiver;
     return {
       state,
       ageMs,
@@ -261,6 +261,7 @@ export class EcgEngine {
       sync: context,
       hasClock: clock.serverNowUs(nowUs) !== null,
       clockErrorMs: clock.uncertaintyUs === null ? null : clock.uncertaintyUs / 1000,
+      clockUnsynced,
       leadOffMask,
     };
   }
@@ -277,6 +278,7 @@ export class EcgEngine {
       model.sync,
       model.hasClock,
       Math.round((model.clockErrorMs ?? 0) / 50),
+      model.clockUnsynced,
       model.leadOffMask,
     ]);
     if (shown === this.painted) return;

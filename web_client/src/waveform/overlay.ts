@@ -25,6 +25,8 @@ export interface OverlayModel {
   readonly sync: "in_sync" | "waiting" | "not_in_sync";
   readonly hasClock: boolean;
   readonly clockErrorMs: number | null;
+  /** The source says that it does not know server time well. */
+  readonly clockUnsynced: boolean;
   readonly leadOffMask: number;
 }
 
@@ -202,7 +204,7 @@ class Painter {
     context.fillText(text, right ? page.width - this.pad(1) - context.measureText(text).width : left, y);
   }
 
-  /** Most important first: where there is no room the last ones go, never the first four. */
+  /** Most important first: where there is no room the last ones go, never the first four. A doubtful clock (W11) comes right after them. */
   private scaleTexts(model: OverlayModel): string[] {
     const { words, page } = this;
     const { request, stream } = this.style;
@@ -215,6 +217,7 @@ class Painter {
       stream.filter === "" ? words.filterUnknown : stream.filter,
     ];
     texts.push(calibrated ? `${trimmed(stream.sample_rate_mhz)} Hz` : words.notToScale);
+    if (model.clockUnsynced) texts.push(words.clockUnsynced);
     if (model.clockErrorMs !== null && model.clockErrorMs > 200) {
       texts.push(`${words.clock}${Math.round(model.clockErrorMs)} ms`);
     }

@@ -28,6 +28,7 @@ export interface ReceiverEvents {
 const LAG_WINDOW = 31;
 /** Frames that come in together count once: a backlog says nothing about how long frames take. */
 const BURST_US = 30_000;
+const MAX_PINGS = 32;
 const DAY_US = 86_400_000_000;
 
 export class Receiver {
@@ -42,6 +43,10 @@ export class Receiver {
   otherContext = 0;
   /** Leads without contact in the newest frame. */
   leadOffMask = 0;
+  /** The newest frame says that its source does not know server time well. */
+  clockUnsynced = false;
+  /** Unanswered; the answers to another view of this page come on the same channel. */
+  private readonly pings = new Set<number>();
   private seenVersion: number | null = null;
   private lags: { readonly atUs: number; readonly lagUs: number }[] = [];
 
@@ -88,7 +93,9 @@ export class Receiver {
       return;
     }
     // Server time of 1970 or of the year 3000 would put every sample's age out of reason.
-    if (answer.t === "pong" && answer.s > DAY_US) this.clock.onPong(answer.c, answer.s, nowUs);
+    if (answer.t === "pong" && answer.s > DAY_US && this.pings.delete(answer.c)) {
+      this.clock.onPong(answer.c, answer.s, nowUs);
+    }
     if (answer.t === "gone" && answer.stream === this.stream.stream_id) this.recovery.gone(answer.first, answer.last);
   }
 
@@ -101,7 +108,7 @@ export class Receiver {
 
   /** Regular work: pings and requests for missing frames. */
   poll(nowUs: number): void {
-    if (this.clock.pingDue(nowUs)) this.send({ t: "ping", c: nowUs });
+    if (this.clock.pingDue(nowUs)) this.ping(nowUs);
     for (const [first, last] of this.recovery.due(this.tracker.missing, this.clock.rttUs, nowUs)) {
       this.send({ t: "nack", stream: this.stream.stream_id, first, last });
     }
@@ -114,6 +121,15 @@ export class Receiver {
   get lagUs(): number | null {
     const sorted = this.lags.map((lag) => lag.lagUs).sort((a, b) => a - b);
     return sorted[sorted.length >> 2] ?? null;
+  }
+
+  private ping(nowUs: number): void {
+    this.pings.add(nowUs);
+    for (const oldest of this.pings) {
+      if (this.pings.size <= MAX_PINGS) break;
+      this.pings.delete(oldest);
+    }
+    this.send({ t: "ping", c: nowUs });
   }
 
   private accept(frame: WaveformFrame, nowUs: number): void {
@@ -145,13 +161,15 @@ export class Receiver {
   }
 
   private seeVersion(version: number): void {
-    if (version !== this.seenVersion && version !== this.expectedVersion) this.clear();
+    const isOther = version !== this.seenVersion && version !== this.expectedVersion;
     this.seenVersion = version;
+    if (isOther) this.clear();
   }
 
   private noteArrival(frame: WaveformFrame, nowUs: number): void {
     this.lastFrameUs = nowUs;
     this.leadOffMask = frame.leadOffMask;
+    this.clockUnsynced = (frame.flags & Flag.clockUnsynced) !== 0;
     const serverUs = this.clock.serverNowUs(nowUs);
     if (serverUs === null) return;
     const lag = { atUs: nowUs, lagUs: serverUs - frame.t0Us };

@@ -24,6 +24,7 @@ export interface EcgWords {
   readonly frozen: string;
   readonly displayStopped: string;
   readonly clock: string;
+  readonly clockUnsynced: string;
   readonly label: string;
 }
 
@@ -44,6 +45,7 @@ const EN: EcgWords = {
   frozen: "trace frozen, not live",
   displayStopped: "DISPLAY STOPPED",
   clock: "clock ±",
+  clockUnsynced: "source clock not synchronised",
   label: "Live ECG",
 };
 
@@ -64,6 +66,7 @@ const ZH: EcgWords = {
   frozen: "波形已冻结，非实时",
   displayStopped: "显示已停止",
   clock: "时钟 ±",
+  clockUnsynced: "信号源时钟未同步",
   label: "实时心电图",
 };
 
