@@ -17,7 +17,7 @@ from media.aio.counters import Counters
 from media.aio.objects import Consumer, Leg, Producer
 from media.aio.udp import UdpPort
 from media.core import rtp
-from media.core.router import RUN_PACKETS, ExtensionPlan, Packet, Row, plan_runs
+from media.core.router import RUN_PACKETS, ExtensionPlan, Packet, Row, Source, plan_runs
 from media.core.sender_report import build_sender_report
 
 _MAX_PACKET_BYTES = 1500 + SRTP_TRAILER_BYTES
@@ -35,7 +35,7 @@ class Forwarder:
         self._length = new_length()
 
     def flush(self, producer: Producer, now_us: int) -> list[Consumer]:
-        """Send the burst a Producer has gathered; the Consumers that could not be served."""
+        """Send the burst a Producer has gathered; the Consumers that could not be served, now stopped."""
         fanout = producer.fanout
         burst = fanout.burst
         fanout.burst = []
@@ -48,18 +48,20 @@ class Forwarder:
         for plan, group in fanout.live.items():
             layout = layouts[plan] = _lay_out(burst, plan, producer.payload_type, now_us)
             for consumer in group:
-                if not self._send_rows(consumer, layout, octets):
+                if not self._send_rows(consumer, layout, octets, source, now_us):
                     failed.append(consumer)
         if fanout.waiting:
             for consumer in self._start_waiting(producer, burst, now_us):
                 plan = consumer.plan
                 layout = layouts.get(plan) or _lay_out(burst, plan, producer.payload_type, now_us)
                 layouts[plan] = layout
-                if not self._send_rows(consumer, layout, octets):
+                if not self._send_rows(consumer, layout, octets, source, now_us):
                     failed.append(consumer)
         for packet in burst:
             if packet.number > source.highest:
                 source.highest, source.highest_timestamp = packet.number, packet.timestamp
+        for consumer in failed:
+            fanout.stop(consumer)
         return failed
 
     def _start_waiting(self, producer: Producer, burst: list[Packet], now_us: int) -> list[Consumer]:
@@ -76,17 +78,16 @@ class Forwarder:
         producer.fanout.keyframes.arrived()
         return started
 
-    def _send_rows(self, consumer: Consumer, layout: Layout, octets: int) -> bool:
+    def _send_rows(self, consumer: Consumer, layout: Layout, octets: int, source: Source, now_us: int) -> bool:
+        """Send a burst to one Consumer; False when it could not leave, with its numbering closed behind what did."""
         rows, runs = layout
         leg = consumer.leg
         address, context = leg.address, leg.tx
-        if address is None:
-            return False
+        assert address is not None, "a live consumer's transport has an address"
         data, view, pointer, length = self._buffer.data, self._buffer.view, self._buffer.pointer, self._length
         write_header = rtp.OUTBOUND.pack_into
         numbers, ssrc = consumer.numbers, consumer.ssrc
         base, shift, timestamp_shift = numbers.base, numbers.shift, numbers.timestamp_shift
-        sent = True
         for start, end in runs:
             position = segment = 0
             for template, size, word, number, timestamp in rows[start:end]:
@@ -103,12 +104,15 @@ class Forwarder:
                 position += length[0]
                 segment = segment or position
             if position and not self._udp.send_run(view[:position], segment, address):
-                sent = False
-                break
+                _, _, _, number, timestamp = max(rows[:start], key=_row_number, default=(b"", 0, 0, -1, 0))
+                if number < source.highest:
+                    number, timestamp = source.highest, source.highest_timestamp
+                numbers.stop(number, timestamp, now_us // 1000)
+                return False
         self._counters.values["rtp_sent"] += len(rows)
         consumer.packets_sent += len(rows)
         consumer.octets_sent += octets
-        return sent
+        return True
 
     def resend(self, consumer: Consumer, packet: Packet, now_us: int) -> bool:
         """Send a packet of the history again, as RTX with a number of its own (RFC 4588 section 4)."""
@@ -156,6 +160,10 @@ class Forwarder:
             return False
         assert leg.address is not None
         return self._udp.send_run(self._buffer.view[: self._length[0]], self._length[0], leg.address)
+
+
+def _row_number(row: Row) -> int:
+    return row[3]
 
 
 def _lay_out(burst: list[Packet], plan: ExtensionPlan, payload_type: int, now_us: int) -> Layout:

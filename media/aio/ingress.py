@@ -74,9 +74,12 @@ class Ingress:
         """The read batch is over: send what it brought."""
         gathered, self._gathered = self._gathered, []
         for producer in gathered:
-            for consumer in self._forwarder.flush(producer, now_us):
-                self._counters.add("consumers_skipped_to_keyframe")
-                self._feedback.restart(consumer, now_us)
+            self._flush(producer, now_us)
+
+    def _flush(self, producer: Producer, now_us: int) -> None:
+        for consumer in self._forwarder.flush(producer, now_us):
+            self._counters.add("consumers_skipped_to_keyframe")
+            self._feedback.start(consumer, now_us)
 
     def _rtp(self, transport: Transport, offset: int, end: int, now_us: int) -> None:
         data = self._data
@@ -170,7 +173,7 @@ class Ingress:
         """Another SSRC or another numbering carries this Producer: viewers go on with it at its key frame."""
         had = producer.source is not None
         if producer.fanout.burst:
-            self._forwarder.flush(producer, now_us)
+            self._flush(producer, now_us)
         if had:
             for consumer in [c for group in producer.fanout.live.values() for c in group]:
                 self._feedback.restart(consumer, now_us)

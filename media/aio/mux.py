@@ -100,12 +100,15 @@ class Mux:
         if not stun.authenticate(request, password):
             self._counters.add("stun_bad_integrity")
             return
-        self._counters.add("stun_checks")
         other = self._by_address.get(address)
         if other is not transport:
             if other is not None:
+                if other.ice.holds(address, now_us // 1000):
+                    self._counters.add("stun_address_held")  # a forged source must not cut off another participant
+                    return
                 other.forget_address(address)
             self._by_address[address] = transport
+        self._counters.add("stun_checks")
         assert self._udp is not None
         self._udp.send(stun.build_success(request, address, password), address)
         outcome = transport.checked(request.ufrag, address, request.use_candidate, now_us // 1000)

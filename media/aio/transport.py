@@ -39,7 +39,7 @@ class TransportEvents(Protocol):
         """SRTP keys are there."""
 
     def transport_moved(self, transport: "Transport") -> None:
-        """Media goes to another address from now on."""
+        """Media goes to another address from now on, or to none until the next check."""
 
     def transport_failed(self, transport: "Transport") -> None:
         """It cannot go on: handshake failed, peer said goodbye, or its SCTP is hostile."""
@@ -126,7 +126,9 @@ class Transport:
     def forget_address(self, address: Address) -> None:
         """Another Transport owns this address now."""
         self.ice.forget(address)
-        self.leg.address = self.ice.selected
+        if self.leg.address != self.ice.selected:
+            self.leg.address = self.ice.selected
+            self._events.transport_moved(self)
 
     def offer_dtls(self, datagram: bytes) -> None:
         """A DTLS record from a learnt address."""

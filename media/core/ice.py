@@ -109,6 +109,11 @@ class IceLite:
             outcome.moved = True
         return outcome
 
+    def holds(self, address: Address, now_ms: int) -> bool:
+        """The peer was heard from this address so recently that nobody else may take it."""
+        seen_ms = self._last_seen_ms.get(address)
+        return seen_ms is not None and now_ms - seen_ms < UNSTABLE_AFTER_MS
+
     def forget(self, address: Address) -> None:
         """Another Transport has authenticated itself from this address."""
         self._last_seen_ms.pop(address, None)

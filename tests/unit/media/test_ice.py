@@ -117,6 +117,16 @@ def test_a_transport_that_was_never_used_does_not_die() -> None:
     assert IceLite(OLD).judge(10**9) is Consent.NEW
 
 
+def test_an_address_is_held_while_its_peer_is_heard() -> None:
+    """Somebody who forges a source address cannot cut off the participant who is using it."""
+    ice = IceLite(OLD)
+    ice.check("aaaa", HOME, use_candidate=True, now_ms=0)
+
+    assert ice.holds(HOME, UNSTABLE_AFTER_MS - 1)
+    assert not ice.holds(HOME, UNSTABLE_AFTER_MS)
+    assert not ice.holds(AWAY, 0)
+
+
 def test_an_address_another_transport_proved_is_given_up() -> None:
     ice = IceLite(OLD)
     ice.check("aaaa", HOME, use_candidate=True, now_ms=0)
