@@ -32,6 +32,7 @@ def key(codec: Codec, wire: str) -> bool:
         ("90 e0 8a 0b 05 40 01", False),
         ("90 40 05 00", True),  # TL0PICIDX alone
         ("90 10 05 00", True),  # KEYIDX alone
+        ("90 01 00", True),  # X byte with reserved bits only: the frame follows at once
         ("90 80 8a", False),  # cut off inside PictureID
         ("90 80", False),
         ("10", False),
@@ -78,6 +79,8 @@ def test_opus_can_be_joined_anywhere() -> None:
         ("90 80 0a 00", (2, 7, NOWHERE)),
         ("90 c0 8a 0b 05 00", (2, 15, 4)),
         ("90 40 05 00", (NOWHERE, 0, 2)),
+        ("90 c0 0a 05 00", (2, 7, 3)),
+        ("90 01 05 00", (NOWHERE, 0, NOWHERE)),
         ("90 c0 8a", (NOWHERE, 0, NOWHERE)),
         ("90 c0 8a 0b", (2, 15, NOWHERE)),
         ("90", (NOWHERE, 0, NOWHERE)),

@@ -79,7 +79,8 @@ def test_ten_tries_then_a_key_frame() -> None:
 def test_an_old_hole_is_given_up() -> None:
     stream = video()
     feed(stream, 1, 3)
-    assert stream.nacks_due(NOW + MAX_NACK_AGE_US + 1, RTT) == []
+    assert stream.nacks_due(NOW + MAX_NACK_AGE_US, RTT) == [2]
+    assert stream.nacks_due(NOW + MAX_NACK_AGE_US + 100_000, RTT) == []
     assert stream.missing == 0
     assert stream.take_key_frame_request()
 

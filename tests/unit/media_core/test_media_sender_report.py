@@ -41,6 +41,14 @@ def test_an_older_packet_does_not_move_the_reference() -> None:
     assert source.timestamp_at(NOW) == 9_000
 
 
+def test_a_frame_is_dated_by_its_first_packet() -> None:
+    """The rest of a large picture trickles in later under the same timestamp."""
+    source = SourceTime(90_000, PublisherClock())
+    source.on_packet(9_000, NOW)
+    source.on_packet(9_000, NOW + 30_000)
+    assert source.time_of(9_000) == NOW
+
+
 def test_from_the_publishers_report_even_when_its_clock_is_an_hour_off() -> None:
     source = SourceTime(90_000, PublisherClock())
     source.on_packet(1, NOW - 40_000)
