@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 import aiohttp
@@ -17,7 +18,14 @@ from signaling.core.frames import MAX_FRAME_BYTES
 from signaling.core.ids import ParticipantId
 from tests.signaling_kit import admission, until
 
-DEEP = b"\x91" * 1_000 + b"\xc0"
+
+def nested(levels: int) -> bytes:
+    """A command whose one value is that many lists in each other."""
+    value: Any = None
+    for _ in range(levels):
+        value = [value]
+    return bytes(msgpack.packb({"type": 2, "nsp": "/", "data": ["command", {"type": "join", "x": value}], "id": 1}))
+
 
 MALFORMED: dict[str, bytes | str] = {
     "garbage": b"\xc1\xc1\xc1",
@@ -32,7 +40,8 @@ MALFORMED: dict[str, bytes | str] = {
     "other namespace": msgpack.packb({"type": 2, "nsp": "/admin", "data": ["command", {}], "id": 1}),
     "unknown field": msgpack.packb({"type": 2, "nsp": "/", "data": ["command", {}], "id": 1, "attachments": 3}),
     "extension type": msgpack.packb({"type": 2, "nsp": "/", "data": ["command", {"t": msgpack.ExtType(0, b"")}]}),
-    "nested": msgpack.packb({"type": 2, "nsp": "/", "id": 1})[:1] + DEEP,
+    "nested": nested(12),
+    "nested beyond the parser": b"\x81\xa4data" + b"\x91" * 5_000 + b"\xc0",
     "event without id": msgpack.packb({"type": 2, "nsp": "/", "data": ["command", {"type": "join"}]}),
     "unknown event": msgpack.packb({"type": 2, "nsp": "/", "data": ["message", {}], "id": 1}),
     "reserved connect": msgpack.packb({"type": 2, "nsp": "/", "data": ["connect", {}, {"token": "x"}], "id": 1}),
@@ -258,7 +267,11 @@ async def test_reader_that_stops_is_closed_and_loses_nothing(make_hub: MakeHub, 
 
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port, limit=1024)
     await _handshake_and_join(hub, reader, writer)
-    await until(lambda: len(lead.events) > 0 and hub.gateway.sessions == 2)
+    await lead.heard("participant_joined")
+    await until(
+        lambda: any(e["type"] == "participant_joined" and e["participant"]["id"] == "slow" for e in lead.events)
+    )
+    _shrink_buffers(hub, "slow")
     item = "x" * 64
     turned = 0
     while hub.gateway.counters["goodbye_too_slow"] == 0:
@@ -275,10 +288,18 @@ async def test_reader_that_stops_is_closed_and_loses_nothing(make_hub: MakeHub, 
     assert joined["snapshot"]["view"]["item"].startswith(f"{turned - 1:05}")
 
 
+def _shrink_buffers(hub: Hub, name: str) -> None:
+    """Let the kernel hold little for this connection, so that megabytes are not needed to fill it."""
+    for connection in hub.gateway._connections.values():
+        if connection.session is not None and connection.session.admission.participant == name:
+            transport = connection.request.transport
+            assert transport is not None
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            transport.set_write_buffer_limits(high=1024)
+
+
 async def _handshake_and_join(hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Join on a plain TCP socket that then never reads again."""
-    import socket
-
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     writer.write(
