@@ -115,6 +115,20 @@ async def test_reserved_events_run_nothing(hub: Hub, make_raw: MakeRaw) -> None:
     assert list((await hub.state()).participants) == ["raw"]
 
 
+async def test_the_answer_to_join_comes_before_any_event(hub: Hub, make_raw: MakeRaw) -> None:
+    """[CO2] The newcomer hears of itself after its snapshot, which already contains it."""
+    raw = await make_raw(hub)
+    await raw.packet(2, ["command", {"type": "join"}], ack_id=1)
+    await raw.packet(2, ["command", {"type": "take_lead"}], ack_id=2)
+    await raw.ack(2)
+    packets = [packet for packet in raw.packets if packet["type"] in (2, 3)]
+    kinds = [(p["type"], p["data"][1]["type"] if p["type"] == 2 else p["id"]) for p in packets]
+    told = [kind for kind in kinds if kind != (2, "beat")]
+    assert told[:2] == [(3, 1), (2, "participant_joined")]
+    assert set(told[2:]) == {(2, "lead_changed"), (3, 2)}
+    assert (await raw.ack(1))["result"]["snapshot"]["participants"].keys() == {"raw"}
+
+
 async def test_second_connect_is_malformed(hub: Hub, make_raw: MakeRaw) -> None:
     """[SE7] One connect per socket: a session never changes whose it is."""
     raw = await make_raw(hub, "raw")
