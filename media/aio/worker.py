@@ -3,6 +3,9 @@
 It dials the control socket its supervisor listens on, takes its UDP port, says ``ready`` and
 relays until that connection closes or SIGTERM comes. One worker, one event loop, one core.
 
+With ``--standby`` it waits before that for a ``start`` call that names the port: a supervisor keeps such a
+worker at hand, since importing everything is most of the time a replacement takes.
+
 The log goes to standard error, one line per event, ids and counts only: never a payload, never a line
 per packet.
 """
@@ -26,7 +29,7 @@ from media.core import control
 
 log = logging.getLogger("media.aio.worker")  # __name__ is "__main__" here
 
-EXIT_OK, EXIT_PORT, EXIT_CONTROL = 0, 3, 4
+EXIT_OK, EXIT_BROKEN, EXIT_PORT, EXIT_CONTROL = 0, 1, 3, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class WorkerArguments:
     port: int
     bind: str
     addresses: Sequence[str]
+    standby: bool
 
 
 def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
@@ -46,8 +50,15 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
     parser.add_argument("--port", type=int, default=0, help="UDP port, 0 for any")
     parser.add_argument("--bind", default="0.0.0.0", help="address to bind")  # noqa: S104 - see WorkerSettings.bind
     parser.add_argument("--address", action="append", required=True, help="address announced to clients; repeatable")
+    parser.add_argument("--standby", action="store_true", help="wait for a start call before taking the port")
     parsed = parser.parse_args(arguments)
-    return WorkerArguments(control=parsed.control, port=parsed.port, bind=parsed.bind, addresses=parsed.address)
+    return WorkerArguments(
+        control=parsed.control,
+        port=parsed.port,
+        bind=parsed.bind,
+        addresses=parsed.address,
+        standby=parsed.standby,
+    )
 
 
 async def run(arguments: WorkerArguments) -> int:
@@ -59,27 +70,51 @@ async def run(arguments: WorkerArguments) -> int:
     except OSError as error:
         log.error("no control connection", extra={"reason": error.strerror})
         return EXIT_CONTROL
+    working = asyncio.create_task(_work(arguments, reader, writer), name="media-worker")
+    ending = asyncio.create_task(told_to_end.wait())
+    await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    working.cancel()
+    codes = await asyncio.gather(working, ending, return_exceptions=True)
+    writer.close()
+    if isinstance(codes[0], Exception):
+        log.error("worker broke", exc_info=codes[0])
+        return EXIT_BROKEN
+    return codes[0] if isinstance(codes[0], int) else EXIT_OK
+
+
+async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    gc.collect()
+    gc.freeze()  # imports and tables stay: the collector need not walk them while packets wait
+    port = await _told_port(reader) if arguments.standby else arguments.port
+    if port is None:
+        return EXIT_OK
     server = ControlServer(reader, writer)
     relay = Relay(start_clock(), server.notify, arguments.addresses)
     try:
-        port = relay.open(arguments.bind, arguments.port)
+        port = relay.open(arguments.bind, port)
     except OSError as error:
-        log.error("no UDP port", extra={"port": arguments.port, "reason": error.strerror})
-        writer.close()
+        log.error("no UDP port", extra={"port": port, "reason": error.strerror})
         return EXIT_PORT
-    server.notify(control.WorkerReady(pid=os.getpid(), port=port, addresses=list(arguments.addresses)))
-    log.info("relaying", extra={"port": port, "addresses": ",".join(arguments.addresses)})
-    gc.collect()
-    gc.freeze()  # imports and tables stay: the collector need not walk them while packets wait
-    serving = asyncio.create_task(server.serve(relay), name="media-control")
-    ending = asyncio.create_task(told_to_end.wait())
-    await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
-    ending.cancel()
-    serving.cancel()
-    await asyncio.gather(serving, ending, return_exceptions=True)
-    await relay.close()
-    log.info("ended")
+    try:
+        server.notify(control.WorkerReady(pid=os.getpid(), port=port, addresses=list(arguments.addresses)))
+        log.info("relaying", extra={"port": port, "addresses": ",".join(arguments.addresses)})
+        await server.serve(relay)
+    finally:
+        await relay.close()
+        log.info("ended")
     return EXIT_OK
+
+
+async def _told_port(reader: asyncio.StreamReader) -> int | None:
+    """Port of the ``start`` call; None when the supervisor went away first."""
+    frames = control.FrameReader()
+    while data := await reader.read(65_536):
+        for frame in frames.feed(data):
+            request = control.parse_request(frame.get("call"))
+            if isinstance(request, control.Start):
+                return request.port
+    return None
 
 
 def main() -> None:

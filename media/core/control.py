@@ -57,6 +57,14 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Start(Request):
+    """Take the UDP port and say ``ready``: the one call a worker in standby waits for; it has no answer of its own."""
+
+    method: Literal["start"] = "start"
+    port: Annotated[int, Field(ge=0, le=65_535)]
+    """0: any."""
+
+
 class OpenRouter(Request):
     """Make a Router; result ``rtp_capabilities``."""
 
@@ -234,7 +242,8 @@ class Stats(Request):
 
 
 AnyRequest = Annotated[
-    OpenRouter
+    Start
+    | OpenRouter
     | CloseRouter
     | CreateTransport
     | ConnectTransport

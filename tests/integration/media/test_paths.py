@@ -174,6 +174,53 @@ async def test_a_port_in_use_is_said_at_once(worker: RunningWorker) -> None:
     assert refused.value.code is MediaErrorCode.WORKER_GONE
 
 
+async def test_a_standby_takes_over() -> None:
+    """The replacement was loaded before it was needed, and another is loaded after it."""
+    back = asyncio.Event()
+
+    async def restarted() -> None:
+        back.set()
+
+    settings = WorkerSettings(bind="127.0.0.1", standby_after_s=0)
+    supervisor = Supervisor(settings, lambda note: None, restarted)
+    await supervisor.start()
+    try:
+        port = supervisor.port
+        for _ in range(2):
+            async with asyncio.timeout(60):
+                standby = supervisor._standby
+                assert standby is not None
+                loaded = await asyncio.shield(standby)
+                assert supervisor.pid is not None
+                os.kill(supervisor.pid, signal.SIGKILL)
+                await back.wait()
+                back.clear()
+            assert supervisor.pid == loaded.process.pid
+            assert supervisor.port == port
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_worker_that_hangs_is_replaced() -> None:
+    """Stopped, not dead: it keeps its connection but answers nothing."""
+    back = asyncio.Event()
+
+    async def restarted() -> None:
+        back.set()
+
+    supervisor = Supervisor(WorkerSettings(bind="127.0.0.1", ask_every_s=0.1), lambda note: None, restarted)
+    await supervisor.start()
+    try:
+        hung = supervisor.pid
+        assert hung is not None
+        os.kill(hung, signal.SIGSTOP)
+        async with asyncio.timeout(60):
+            await back.wait()
+        assert supervisor.pid != hung
+    finally:
+        await supervisor.stop()
+
+
 async def calls_until_refused(supervisor: Supervisor) -> MediaError:
     while True:
         try:
