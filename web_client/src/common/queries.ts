@@ -130,13 +130,14 @@ export function useSignIn() {
   });
 }
 
-/** Sign out; every cached answer goes with the session. */
-export function useSignOut() {
+/** Sign out; every cached answer goes with the session. `onSignedOut` runs before the page learns that nobody is here. */
+export function useSignOut(onSignedOut: () => void) {
   const http = useHttp();
   const queries = useQueryClient();
   return useMutation<void, unknown, void>({
     mutationFn: () => http.delete("/api/session"),
     onSuccess: () => {
+      onSignedOut();
       queries.setQueryData<Session | null>(keys.session, null);
       queries.removeQueries({
         predicate: (query) => query.queryKey[0] !== keys.session[0] && query.queryKey[0] !== keys.config[0],

@@ -8,6 +8,7 @@ import type { Person } from "../common/api";
 import { Clock, ColorSchemeSwitch, LanguageSwitch } from "../common/controls";
 import { useSignOut } from "../common/queries";
 import { Wordmark } from "../theme/Brand";
+import { loginPath } from "./routes";
 import styles from "./Shell.module.css";
 
 const PLACES = [
@@ -53,9 +54,10 @@ export function Shell({ person, children }: { person: Person; children: ReactNod
 
 function Account({ person }: { person: Person }) {
   const { t } = useTranslation();
-  const signOut = useSignOut();
+  const [, navigate] = useLocation();
+  const signOut = useSignOut(() => navigate(loginPath("/", "out"), { replace: true }));
   return (
-    <Menu position="bottom-end" withinPortal>
+    <Menu position="bottom-end" withinPortal={false}>
       <Menu.Target>
         <Button
           variant="default"

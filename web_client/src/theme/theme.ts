@@ -65,6 +65,10 @@ export const theme = createTheme({
     },
   },
   respectReducedMotion: true,
+  components: {
+    // The placeholder is a focusable child that a menu may not have (axe: aria-required-children).
+    Menu: { defaultProps: { withInitialFocusPlaceholder: false } },
+  },
 });
 
 /** Mantine's semantic variables point at ours, so both kinds of component change scheme together. */
