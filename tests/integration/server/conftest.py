@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
-from server_hub import LIMITS, Browser, Clock, Hub
+from server_hub import LIMITS, Browser, Clock, Hub, quiet_port
 from server_seed import PASSWORD, QUICK, fill
 
 from server.api.services import DemoInfo, DemoLogin, Services
@@ -19,7 +19,6 @@ from server.identity.aio.passwords import Passwords
 from server.identity.aio.sessions import Sessions
 from server.identity.aio.tokens import ConsultTokens, token_key
 from server.identity.aio.walls import Walls
-from server.lifecycle import free_port
 from server.settings import load_settings
 
 
@@ -29,7 +28,7 @@ async def make_hub(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Hub]
     closing: list[Callable[[], Awaitable[None]]] = []
 
     async def make(*, demo: bool = False) -> Hub:
-        port = free_port()
+        port = quiet_port()
         settings = load_settings({}, port=port, data_dir=tmp_path / "data", demo=demo)
         info = DemoInfo(logins=(DemoLogin(login="d1@hub", password=PASSWORD, name="d1", role="doctor"),), station="st1")
         prepare_data_dir(settings.data_dir)

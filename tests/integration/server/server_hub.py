@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,18 @@ from server_seed import PASSWORD
 
 from server.api.services import Services
 from server.identity.core.rules import SessionLimits
+from server.lifecycle import free_port
 
 LIMITS = SessionLimits(idle_ms=3_600_000, length_ms=12 * 3_600_000)
+
+
+def quiet_port() -> int:
+    """A free port below those the system gives to outgoing connections, which could take it before we do."""
+    for _ in range(100):
+        wanted = random.randrange(20_000, 32_000)
+        if free_port("127.0.0.1", wanted) == wanted:
+            return wanted
+    raise AssertionError("no free port")
 
 
 class Clock:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from server_hub import quiet_port
 from server_seed import fill
 from sqlalchemy import func, select
 
@@ -69,7 +70,7 @@ async def test_a_media_port_in_use_is_named(tmp_path: Path) -> None:
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        arguments = ["serve", "--port", str(free_port()), "--data-dir", str(tmp_path)]
+        arguments = ["serve", "--port", str(quiet_port()), "--data-dir", str(tmp_path)]
         code, _, err = await consilium(*arguments, CONSILIUM_MEDIA_PORT=str(port), CONSILIUM_LOG_JSON="true")
     assert code == Exit.PORT_IN_USE
     assert f"consilium: The media port, UDP {port} on 127.0.0.1, cannot be used: Address already in use." in err
@@ -80,7 +81,7 @@ async def test_a_data_folder_that_cannot_be_written_is_one_sentence_and_its_own_
     """Tests may run as root, whom permissions do not stop: a file in the way does."""
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "data"
-    code, _, err = await consilium("serve", "--port", str(free_port()), "--data-dir", str(folder))
+    code, _, err = await consilium("serve", "--port", str(quiet_port()), "--data-dir", str(folder))
     assert code == Exit.DATA_DIR
     assert err.startswith(f"consilium: The data folder {folder} cannot be written: Not a directory. Choose another")
     assert "Traceback" not in err
@@ -90,7 +91,7 @@ async def test_a_read_only_data_folder_is_refused(tmp_path: Path) -> None:
     """On a file system mounted read-only, which stops root too."""
     folder = tmp_path / "ro"
     folder.mkdir()
-    mount = f"mount -t tmpfs -o ro none {folder} && exec {sys.executable} -m server serve --port {free_port()}"
+    mount = f"mount -t tmpfs -o ro none {folder} && exec {sys.executable} -m server serve --port {quiet_port()}"
     process = await asyncio.create_subprocess_exec(
         "unshare", "--mount", "sh", "-c", f"{mount} --data-dir {folder}",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN,
@@ -116,7 +117,7 @@ async def test_a_read_only_data_folder_is_refused(tmp_path: Path) -> None:
 async def test_what_stands_in_the_way_is_told_without_a_traceback(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], code: Exit
 ) -> None:
-    port = {"CONSILIUM_PORT": str(free_port())}
+    port = {"CONSILIUM_PORT": str(quiet_port())}
     found, out, err = await consilium(*arguments, "--data-dir", str(tmp_path / "d"), **port, **environment)
     assert found == code, err
     assert len(err.strip().splitlines()) == 1
@@ -139,7 +140,7 @@ def test_the_signing_key_is_private_and_stays(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def filled(tmp_path: Path) -> AsyncIterator[tuple[Settings, Database]]:
-    settings = load_settings({}, data_dir=tmp_path / "data", port=free_port(), media_port=0)
+    settings = load_settings({}, data_dir=tmp_path / "data", port=quiet_port(), media_port=0)
     database = await open_database(settings)
     await fill(database)
     yield settings, database
@@ -353,7 +354,7 @@ async def test_the_trust_page_gives_the_certificate_and_nothing_else(tmp_path: P
 async def test_the_whole_server_starts_is_ready_and_stops(filled: tuple[Settings, Database]) -> None:
     """With its real media worker; the token of a device opens a real socket handshake."""
     settings, database = filled
-    settings = settings.model_copy(update={"metrics_port": free_port()})
+    settings = settings.model_copy(update={"metrics_port": quiet_port()})
     async with serving(settings) as app, aiohttp.ClientSession(settings.main_origin) as http:
         async with http.get("/readyz") as ready:
             assert ready.status == 200
@@ -384,7 +385,7 @@ async def test_a_second_server_on_the_same_port_is_refused_and_the_first_goes_on
 
 
 async def test_sigterm_stops_the_server_with_code_0(tmp_path: Path) -> None:
-    port = free_port()
+    port = quiet_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "server", "serve", "--port", str(port), "--data-dir", str(tmp_path),
         stderr=subprocess.PIPE, env={**CLEAN, "CONSILIUM_MEDIA_PORT": "0", "CONSILIUM_LOG_JSON": "true"},

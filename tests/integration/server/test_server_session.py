@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import socketio
-from server_hub import Browser
+from server_hub import Browser, quiet_port
 from server_seed import DEVICE_SECRET, fill
 
 from server.api.services import SERVICES
 from server.app import open_database
-from server.lifecycle import free_port, serving
+from server.lifecycle import serving
 from server.settings import load_settings
 from server.storage import audit
 from server.storage.database import Database
@@ -22,7 +22,7 @@ from server.storage.database import Database
 @pytest.fixture
 async def origin(tmp_path: Path) -> AsyncIterator[tuple[str, Database]]:
     """A running server with its media worker."""
-    settings = load_settings({}, data_dir=tmp_path / "data", port=free_port(), media_port=0)
+    settings = load_settings({}, data_dir=tmp_path / "data", port=quiet_port(), media_port=0)
     database = await open_database(settings)
     await fill(database)
     await database.close()
