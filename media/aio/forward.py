@@ -55,6 +55,9 @@ class Forwarder:
                 plan = consumer.plan
                 layout = layouts.get(plan) or _lay_out(burst, plan, producer.payload_type, now_us)
                 layouts[plan] = layout
+                earlier = [packet for packet in burst if packet.number < consumer.numbers.base]
+                consumer.packets_sent -= len(earlier)  # laid out for the others, skipped for this one
+                consumer.octets_sent -= sum([len(packet.payload) for packet in earlier])
                 if not self._send_rows(consumer, layout, octets, source, now_us):
                     failed.append(consumer)
         for packet in burst:

@@ -116,6 +116,9 @@ class Ingress:
             self._counters.add("rtp_duplicates")
             return
         self._counters.values["rtp_received"] += 1
+        if second & 0x7F != stream.payload_type:
+            self._counters.add("rtp_wrong_payload_type")
+            position = end  # goes the way of padding: not forwarded, and leaves no hole
         if stream.is_rtx:
             if end - position < 2 or producer.media is None:
                 return  # padding probe, or a repair of what was never seen

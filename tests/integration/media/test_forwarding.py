@@ -187,6 +187,20 @@ async def test_duplicates_and_padding_leave_no_hole(call: Call) -> None:
     assert await call.worker.count("rtp_duplicates") == 1
 
 
+async def test_another_payload_type_on_a_known_ssrc_is_not_forwarded(call: Call) -> None:
+    """Viewers would decode it as what it is not; it leaves no hole either."""
+    await call.watch(call.viewer)
+    call.send(1, vp8(True, 1))
+    call.publisher.send_rtp(build_rtp(VIDEO_PT + 5, 2, 6000, VIDEO_SSRC, vp8(True, 2)))
+    call.send(3, vp8(False, 3))
+    await until(lambda: len(call.viewer.got.rtp) == 2, "two packets")
+
+    first, second = call.viewer.got.rtp
+    assert (second.seq - first.seq) & 0xFFFF == 1
+    assert second.payload == vp8(False, 3)
+    assert await call.worker.count("rtp_wrong_payload_type") == 1
+
+
 async def test_numbering_goes_on_after_a_pause(call: Call) -> None:
     """Pause and resume, of either side, cost the viewer no sequence number."""
     await call.watch(call.viewer)
