@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import av.error
@@ -39,7 +39,7 @@ OPUS_SAMPLES = 960
 """Samples per Opus packet: 20 ms."""
 AUDIO_PACKETS = SECONDS * AUDIO_RATE_HZ // OPUS_SAMPLES
 
-_FILE = f"partner-room-v2-{WIDTH}x{HEIGHT}.webm"
+_FILE = f"partner-room-v3-{WIDTH}x{HEIGHT}.webm"
 """Change the version when the scene or the encoding changes: an older cache is then not used."""
 
 Progress = Callable[[float], None]
@@ -136,11 +136,19 @@ def make(path: Path, progress: Progress = lambda _: None) -> None:
             container.mux(packet)
         scene = Scene(FRAMES, FPS)
         for index in range(-WARM_UP, FRAMES):
-            frame = av.VideoFrame.from_ndarray(scene.frame(index % FRAMES), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(scene.frame(index % FRAMES), format="rgb24").reformat(format="yuv420p")
+            scene.add_grain(_luma(frame), index % FRAMES)
             frame.pts, frame.time_base = WARM_UP + index, Fraction(1, FPS)
             container.mux(_after_warm_up(video.encode(frame)))
             progress((WARM_UP + index + 1) / (WARM_UP + FRAMES))
         container.mux(_after_warm_up(video.encode(None)))
+
+
+def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """The Y plane of a picture, to be written into."""
+    plane = frame.planes[0]
+    whole: NDArray[np.uint8] = np.frombuffer(memoryview(cast(Any, plane)), np.uint8).reshape(-1, plane.line_size)
+    return whole[: frame.height, : frame.width]
 
 
 def _after_warm_up(packets: "list[av.Packet[VideoStream]]") -> "list[av.Packet[VideoStream]]":

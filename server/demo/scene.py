@@ -183,7 +183,7 @@ class Scene:
         self._still = _background()
         _mark(self._still)
         noise = np.random.default_rng(20).normal(0.0, 1.6, (HEIGHT + 64, WIDTH + 64))
-        self._grain = np.rint(noise).astype(np.int16)
+        self._grain = np.rint(np.clip(noise, -16, 16)).astype(np.int8).view(np.uint8)
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Frame ``index`` as RGB, shape (720, 1280, 3)."""
@@ -200,7 +200,7 @@ class Scene:
         text = f"{seconds:04.1f} s / {self._frames / self._fps:.0f} s   frame {index:03d}"
         draw.rounded_rectangle((880, 652, 1256, 696), 8, fill=(20, 32, 38))
         draw.text((1068, 674), text, font=fonts.latin(24), fill=(236, 244, 244), anchor="mm")
-        return self._with_grain(np.asarray(picture), index)
+        return np.asarray(picture)
 
     def _moving(
         self, picture: Image.Image, box: tuple[int, int, int, int], phase: float, paint: Callable[[_Pen, float], None]
@@ -221,9 +221,12 @@ class Scene:
         draw.line((x, y, x + 48 * math.sin(angle), y - 48 * math.cos(angle)), fill=(206, 70, 60), width=4)
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=_INK)
 
-    def _with_grain(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
-        """Sensor grain, so that the stream weighs what a camera's weighs; the same for every loop."""
+    def add_grain(self, luma: NDArray[np.uint8], index: int) -> None:
+        """Sensor grain in place, so that the stream weighs what a camera's weighs; the same in every round.
+
+        Args:
+            luma: Y plane in video range (16-235), shape (720, 1280): the grain of at most
+                16 steps can then not leave the byte, and wrapping addition is exact.
+        """
         top, left = (index * 37) % 64, (index * 23) % 64
-        grain = self._grain[top : top + HEIGHT, left : left + WIDTH, None]
-        frame: NDArray[np.uint8] = np.clip(picture + grain, 0, 255).astype(np.uint8)
-        return frame
+        np.add(luma, self._grain[top : top + HEIGHT, left : left + WIDTH], out=luma)

@@ -13,6 +13,8 @@ import pytest
 from server.demo import media
 from server.demo.media import AUDIO_PACKETS, FRAMES, MediaError, MediaLoop
 
+pytestmark = pytest.mark.timeout(400)  # five seconds of work, on an idle machine
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
