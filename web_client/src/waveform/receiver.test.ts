@@ -1,6 +1,7 @@
 import { decode, encode } from "@msgpack/msgpack";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { WaveformStream } from "../protocol/messages";
+import { crc32 } from "./crc32";
 import { Receiver } from "./receiver";
 import { bytesOf, readVectors } from "./vectors";
 
@@ -85,6 +86,22 @@ describe("Receiver", () => {
     expect(filled(ecg)).toBe(0);
     expect(ecg.context).toBe("not_in_sync");
     expect(receiver(null).context).toBe("not_in_sync");
+  });
+
+  it("[W24] forgets what it has when the device goes to another context before the page does", () => {
+    const ecg = receiver(3);
+    feed(ecg, 0, 6);
+    expect(filled(ecg)).toBe(300);
+    const next = (MESSAGES[0] as Uint8Array).slice();
+    const view = new DataView(next.buffer);
+    view.setUint32(8, 6, true);
+    view.setUint32(12, 4, true);
+    view.setUint32(48, crc32(next.subarray(52), crc32(next.subarray(0, 48))), true);
+    ecg.onMessage(next, 10_000);
+    expect(ecg.malformed).toBe(0);
+    expect(filled(ecg)).toBe(0);
+    expect(cleared).toBe(1);
+    expect(ecg.context).toBe("not_in_sync");
   });
 
   it.each<[string, Partial<WaveformStream>]>([
