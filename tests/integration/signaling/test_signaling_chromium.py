@@ -6,9 +6,9 @@ in Node, so this contract can only be tested where it is kept.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,14 @@ export default {
 
 
 @pytest.fixture(scope="module")
-async def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     node, vite = shutil.which("node"), WEB_CLIENT / "node_modules" / "vite" / "bin" / "vite.js"
     if node is None or not vite.exists():
         pytest.skip("node or its modules are not installed (npm ci in web_client)")
     root = tmp_path_factory.mktemp("page")
     (root / "entry.ts").write_text(ENTRY % {"src": str(WEB_CLIENT / "src")}, encoding="utf-8")
     (root / "vite.config.mjs").write_text(CONFIG % {"root": json.dumps(str(root))}, encoding="utf-8")
-    build = await asyncio.create_subprocess_exec(node, str(vite), "build", "--config", str(root / "vite.config.mjs"))
-    assert await build.wait() == 0
+    subprocess.run([node, str(vite), "build", "--config", str(root / "vite.config.mjs")], check=True, timeout=100)
     html = "<!doctype html><meta charset=utf-8><title>t</title><script type=module src=page.js></script>"
     (root / "out" / "index.html").write_text(html, encoding="utf-8")
     return root / "out"

@@ -169,7 +169,7 @@ async def test_media_failure_leaves_no_trace(hub: Hub, make_client: MakeClient) 
 
 
 async def test_worker_replacement_reaches_everyone(hub: Hub, make_client: MakeClient) -> None:
-    """[ME4] New epoch, nothing produced any more, and new Transports carry the new epoch."""
+    """[ME2] [ME4] New epoch, nothing produced any more, and new Transports carry the new epoch."""
     a = await make_client(hub, "a")
     await a.ok(type="produce", transport="t", kind="video", rtp_parameters={}, source="camera")
     await hub.service.media_reset((await hub.state()).id)
