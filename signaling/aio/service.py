@@ -11,6 +11,9 @@ views blank themselves (W19).
 
 One lock per consult orders what this node does; compare-and-set orders it
 against other nodes. Media calls are made outside the lock: they may take long.
+
+A long file on purpose: commands, lost sockets, grace timers, hints and the media
+plane's news all end in the same `_change`, and are safe only because they do.
 """
 
 import asyncio
