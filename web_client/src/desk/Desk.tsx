@@ -9,7 +9,8 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
-import { LOCAL_KINDS, type LocalKind } from "../media/local";
+import { localized } from "../i18n";
+import { LOCAL_KINDS, type LocalKind, type LocalState } from "../media/local";
 import { SoundOutlet, useSound } from "../media/SoundOutlet";
 import type { MediaSession } from "../media/session";
 import { useNow } from "../media/useNow";
@@ -118,22 +119,29 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
       </main>
     );
   }
-  const patient = isShown ? (consult.context?.patient ?? null) : null;
   const lead = consult.lead === null ? undefined : consult.participants[consult.lead];
   const role = consult.participants[me]?.role;
-  const problems = LOCAL_KINDS.flatMap((kind) => local[kind].problem ?? []);
   return (
     <div className={styles.desk} data-testid="desk-root" data-phase={status.phase} data-path={path}>
       <header className={styles.head}>
-        <PatientBanner patient={patient} contextVersion={consult.context_version} />
+        {isShown ? (
+          <PatientBanner patient={consult.context?.patient ?? null} contextVersion={consult.context_version} />
+        ) : (
+          <p className={styles.hidden}>{t(isFresh ? "desk.sync.changing" : "desk.sync.hidden")}</p>
+        )}
       </header>
       {!isFresh && <StaleStrip sinceMs={status.troubleSinceMs} />}
       <ConnectionBanner status={status} path={path} />
       <SyncBanner consult={consult} />
-      {refused !== null && <ErrorStrip refusal={refused} onDismiss={dismiss} />}
-      {problems[0] !== undefined && (
-        <ErrorStrip title="" text={t(`desk.device.${problems[0]}`)} testId="device-problem" />
+      {refused !== null && (
+        <ErrorStrip
+          title={t("desk.connection.refused")}
+          text={localized(refused)}
+          testId="refusal"
+          onDismiss={dismiss}
+        />
       )}
+      <DeviceProblems media={media} local={local} />
       <SoundStrip sound={sound} />
       <SoundOutlet media={media} sound={sound} />
       <Views
@@ -197,13 +205,29 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
   );
 }
 
+/** A camera or microphone that would not start, until it does or the person has read it. */
+function DeviceProblems({ media, local }: { media: MediaSession; local: LocalState }) {
+  const { t } = useTranslation();
+  return LOCAL_KINDS.map((kind) => {
+    const { problem } = local[kind];
+    if (problem === null) return null;
+    const text = t(`desk.device.${kind}`, { problem: t(`desk.device.${problem}`) });
+    return <ErrorStrip key={kind} text={text} testId="device-problem" onDismiss={() => media.local.forgive(kind)} />;
+  });
+}
+
 /** No beat for 5 s: the clinical views are hidden, and this says so and since when. */
 function StaleStrip({ sinceMs }: { sinceMs: number | null }) {
   const { t } = useTranslation();
   const nowMs = useNow();
   const seconds = sinceMs === null ? 0 : Math.max(0, Math.floor((nowMs - sinceMs) / 1_000));
   return (
-    <ErrorStrip title={t("desk.sync.self")} text={t("desk.sync.selfHint", { seconds })} testId="self-not-in-sync" />
+    <ErrorStrip
+      tone="danger"
+      title={t("desk.sync.self")}
+      text={t("desk.sync.selfHint", { seconds })}
+      testId="self-not-in-sync"
+    />
   );
 }
 

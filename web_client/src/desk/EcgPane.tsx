@@ -20,7 +20,8 @@ export interface EcgPaneProps {
 export function EcgPane({ consult, media, isShown }: EcgPaneProps) {
   const { t } = useTranslation();
   const { stream, isOtherPatient } = chooseEcg(consult);
-  if (!isShown || consult.context === null) return <Empty title={t("desk.ecg.noPatient")} />;
+  if (!isShown) return <Empty title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
+  if (consult.context === null) return <Empty title={t("desk.ecg.noPatient")} />;
   if (stream === null) {
     return isOtherPatient ? (
       <Empty title={t("desk.ecg.none")} hint={t("desk.ecg.otherPatient")} isWarning />

@@ -1,38 +1,27 @@
-/** Something did not work, in the words of whoever declined it. */
+/** Something did not work, in words; loud when a patient could be harmed by not noticing. */
 import { CloseButton } from "@mantine/core";
 import { TriangleAlert } from "lucide-react";
 import { useTranslation } from "react-i18next";
-import { localized } from "../i18n";
-import type { RefusalBody } from "../protocol";
 import styles from "./Banners.module.css";
 
-export type ErrorStripProps =
-  | { refusal: RefusalBody; onDismiss: () => void }
-  | { title: string; text: string; testId: string };
+export interface ErrorStripProps {
+  text: string;
+  testId: string;
+  title?: string;
+  tone?: "warn" | "danger";
+  onDismiss?: () => void;
+}
 
-export function ErrorStrip(props: ErrorStripProps) {
+export function ErrorStrip({ text, testId, title, tone = "warn", onDismiss }: ErrorStripProps) {
   const { t } = useTranslation();
-  if ("refusal" in props) {
-    return (
-      <div className={styles.strip} data-tone="warn" data-testid="refusal" role="alert">
-        <TriangleAlert className={styles.icon} aria-hidden="true" />
-        <strong>{t("desk.connection.refused")}</strong>
-        <span>{localized(props.refusal)}</span>
-        <CloseButton onClick={props.onDismiss} aria-label={t("desk.patient.cancel")} />
-      </div>
-    );
-  }
-  const isSafety = props.title !== "";
   return (
-    <div
-      className={styles.strip}
-      data-tone={isSafety ? "danger" : "warn"}
-      data-testid={props.testId}
-      role={isSafety ? "alert" : "status"}
-    >
+    <div className={styles.strip} data-tone={tone} data-testid={testId} role={tone === "danger" ? "alert" : "status"}>
       <TriangleAlert className={styles.icon} aria-hidden="true" />
-      {isSafety && <strong>{props.title}</strong>}
-      <span>{props.text}</span>
+      {title !== undefined && <strong>{title}</strong>}
+      <span>{text}</span>
+      {onDismiss !== undefined && (
+        <CloseButton variant="transparent" onClick={onDismiss} aria-label={t("desk.device.dismiss")} />
+      )}
     </div>
   );
 }

@@ -30,7 +30,14 @@ export function InviteDialog({
 }) {
   const { t } = useTranslation();
   return (
-    <Modal opened={opened} onClose={onClose} title={t("desk.invite.title")} centered size="md">
+    <Modal
+      closeButtonProps={{ "aria-label": t("desk.device.dismiss") }}
+      opened={opened}
+      onClose={onClose}
+      title={t("desk.invite.title")}
+      centered
+      size="md"
+    >
       {opened && <InviteForm consultId={consultId} />}
     </Modal>
   );

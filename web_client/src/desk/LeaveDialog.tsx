@@ -21,7 +21,13 @@ export function LeaveDialog({ opened, canEnd, onClose, onLeave, onEnd }: LeaveDi
     onClose();
   };
   return (
-    <Modal opened={opened} onClose={close} title={t(isEnding ? "desk.leave.endTitle" : "desk.leave.title")} centered>
+    <Modal
+      closeButtonProps={{ "aria-label": t("desk.device.dismiss") }}
+      opened={opened}
+      onClose={close}
+      title={t(isEnding ? "desk.leave.endTitle" : "desk.leave.title")}
+      centered
+    >
       <div className={styles.form}>
         <p className={styles.intro}>{t(isEnding ? "desk.leave.endText" : "desk.leave.text")}</p>
         <div className={styles.actions}>

@@ -28,7 +28,14 @@ const readPatients = (body: unknown): readonly PatientBanner[] =>
 export function PatientDialog(props: PatientDialogProps) {
   const { t } = useTranslation();
   return (
-    <Modal opened={props.opened} onClose={props.onClose} title={t("desk.patient.title")} centered size="lg">
+    <Modal
+      closeButtonProps={{ "aria-label": t("desk.device.dismiss") }}
+      opened={props.opened}
+      onClose={props.onClose}
+      title={t("desk.patient.title")}
+      centered
+      size="lg"
+    >
       {props.opened && <Steps {...props} />}
     </Modal>
   );

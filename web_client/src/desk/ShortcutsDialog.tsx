@@ -15,7 +15,13 @@ export interface ShortcutsDialogProps {
 export function ShortcutsDialog({ opened, isOn, onSwitch, onClose }: ShortcutsDialogProps) {
   const { t } = useTranslation();
   return (
-    <Modal opened={opened} onClose={onClose} title={t("desk.keys.title")} centered>
+    <Modal
+      closeButtonProps={{ "aria-label": t("desk.device.dismiss") }}
+      opened={opened}
+      onClose={onClose}
+      title={t("desk.keys.title")}
+      centered
+    >
       <div className={styles.form}>
         <Switch
           label={t("desk.keys.enabled")}

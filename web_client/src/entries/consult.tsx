@@ -1,6 +1,7 @@
 /** The consult page. */
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
+import { CrashBoundary } from "../desk/CrashBoundary";
 import { DeskApp } from "../desk/DeskApp";
 import { AppProviders, applyColorScheme } from "../theme";
 
@@ -11,7 +12,9 @@ if (root === null) throw new Error("consult.html has no #root");
 createRoot(root).render(
   <StrictMode>
     <AppProviders>
-      <DeskApp />
+      <CrashBoundary>
+        <DeskApp />
+      </CrashBoundary>
     </AppProviders>
   </StrictMode>,
 );

@@ -2,6 +2,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { createHttp } from "../common/http";
+import { CrashBoundary } from "../desk/CrashBoundary";
 import { AppProviders, applyColorScheme } from "../theme";
 import { slotOf } from "../wall/api";
 import { WallApp } from "../wall/WallApp";
@@ -14,7 +15,9 @@ if (root === null) throw new Error("wall.html has no #root");
 createRoot(root).render(
   <StrictMode>
     <AppProviders forceColorScheme="dark" http={createHttp({ wallSlot: slotOf(window.location.search) })}>
-      <WallApp />
+      <CrashBoundary reloadsItself>
+        <WallApp />
+      </CrashBoundary>
     </AppProviders>
   </StrictMode>,
 );

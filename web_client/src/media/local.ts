@@ -78,6 +78,11 @@ export class LocalSources {
     return this.queued(kind, () => (on ? this.switchOn(kind) : this.switchOff(kind)));
   }
 
+  /** The person has read what was wrong. */
+  forgive(kind: LocalKind): void {
+    this.patch(kind, { problem: null });
+  }
+
   /** Use another camera or microphone; opens it even when the source was off. */
   change(kind: "camera" | "microphone", deviceId: string): Promise<void> {
     return this.queued(kind, () => this.open(kind, deviceId));
@@ -148,7 +153,9 @@ export class LocalSources {
       await this.put(kind, track);
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
-      this.patch(kind, { busy: false, problem: error.problem });
+      // Closing the browser's own picker is an answer, not a problem.
+      const isDeclined = kind === "screen" && error.problem === "denied";
+      this.patch(kind, { busy: false, problem: isDeclined ? null : error.problem });
     }
   }
 

@@ -65,16 +65,18 @@ function OpenWall({ client, screen }: { client: ConsultClient; screen: WallScree
       ) : (
         <>
           <header className={styles.head}>
-            <PatientBanner
-              patient={state === "live" ? (consult.context?.patient ?? null) : null}
-              contextVersion={consult.context_version}
-              size="wall"
-            />
+            {state === "live" ? (
+              <PatientBanner
+                patient={consult.context?.patient ?? null}
+                contextVersion={consult.context_version}
+                size="wall"
+              />
+            ) : (
+              <p className={styles.hidden}>{t("wall.consult.switching")}</p>
+            )}
           </header>
           <main className={styles.view}>
-            {state === "switching" ? (
-              <p className={styles.notice}>{t("wall.consult.switching")}</p>
-            ) : (
+            {state === "live" && (
               <Suspense fallback={null}>
                 <RoleView client={client} consult={consult} me={you ?? ""} role={screen.role} />
               </Suspense>
