@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import expect
 
 from load_tests.chromium import Visitor, wait_until
@@ -26,6 +27,8 @@ from load_tests.steps import (
     sign_in,
     take_lead,
 )
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
