@@ -77,7 +77,8 @@ def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0) -> Iterator
             [sys.executable, "-m", "server", "demo", "--data-dir", str(data_dir), "--port", str(port), *extra],
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            # Load goes to loopback only, never to the machine's address on its network.
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1"},
         )
     running = Demo(f"http://localhost:{port}", process, log, data_dir)
     try:

@@ -71,7 +71,7 @@ def _settings(port: int | None, data_dir: Path | None) -> Settings:
     if media_port != settings.media_port and settings.media_port:
         say(f"Media port {settings.media_port} is in use by another program; the demo takes {media_port}.")
     addresses = settings.media_addresses
-    if addresses == (HOST,) and (own := _own_address()) is not None:
+    if "media_addresses" not in settings.model_fields_set and (own := _own_address()) is not None:
         addresses = (HOST, own)
     return settings.model_copy(update={"port": free, "media_port": media_port, "media_addresses": addresses})
 

@@ -210,7 +210,7 @@ def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1"},
         )
         assert process.stdout is not None
         lines = []
@@ -248,7 +248,7 @@ def test_ctrl_c_while_it_is_still_preparing_is_a_clean_end(tmp_path: Path) -> No
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1"},
     )
     assert process.stdout is not None
     for line in process.stdout:
