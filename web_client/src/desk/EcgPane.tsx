@@ -8,7 +8,7 @@ import type { Consult, WaveformStream } from "../protocol";
 import { EcgView } from "../waveform/EcgView";
 import type { EcgGain, EcgSpeed } from "../waveform/geometry";
 import styles from "./EcgPane.module.css";
-import { chooseEcg } from "./ecgSources";
+import { useEcg } from "./ecgSources";
 
 export interface EcgPaneProps {
   consult: Consult;
@@ -19,7 +19,7 @@ export interface EcgPaneProps {
 
 export function EcgPane({ consult, media, isShown }: EcgPaneProps) {
   const { t } = useTranslation();
-  const { stream, isOtherPatient } = chooseEcg(consult);
+  const { stream, isOtherPatient } = useEcg(consult);
   if (!isShown) return <Empty title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
   if (consult.context === null) return <Empty title={t("desk.ecg.noPatient")} />;
   if (stream === null) {

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Consult, WaveformStream } from "../protocol";
-import { chooseEcg } from "./ecgSources";
+import { chooseEcg, type HeldEcg, HOLD_MS, holdEcg } from "./ecgSources";
 
 const stream = (patient: string): WaveformStream => ({
   stream_id: 7,
@@ -61,4 +61,18 @@ it.each([
 ] as const)("[W20] patient %s open, devices bound to %j: draws %s", (open, bound, drawn, isOther) => {
   const choice = chooseEcg(consult(open, bound));
   expect([choice.stream?.patient ?? null, choice.isOtherPatient]).toEqual([drawn, isOther]);
+});
+
+it("[W12] holds a source through a restart of the worker, for a while", () => {
+  const shown: HeldEcg = { stream: stream("p1"), version: 3, lostAtMs: null };
+  const lost = holdEcg(shown, null, 3, 1_000);
+
+  expect([lost.stream?.patient, lost.lostAtMs]).toEqual(["p1", 1_000]);
+  expect(holdEcg(lost, null, 3, 999 + HOLD_MS).stream?.patient).toBe("p1");
+  expect(holdEcg(lost, null, 3, 1_000 + HOLD_MS).stream).toBeNull();
+  expect(holdEcg(lost, stream("p1"), 3, 2_000).lostAtMs).toBeNull();
+});
+
+it("[W24] never holds a source over a change of patient", () => {
+  expect(holdEcg({ stream: stream("p1"), version: 3, lostAtMs: null }, null, 4, 0).stream).toBeNull();
 });

@@ -1,4 +1,11 @@
-/** Which ECG may stand under the open patient's name (W20, W22). Pure. */
+/**
+ * Which ECG may stand under the open patient's name (W20, W22). Pure but for the hook at the end.
+ *
+ * A source that vanishes is held for a while: when the media worker is replaced it comes back, and until then the
+ * frozen, crossed trace that counts its seconds says more than "no source" (W12). It is never held over a change of
+ * patient (W24).
+ */
+import { useEffect, useRef, useState } from "react";
 import type { Consult, WaveformStream } from "../protocol";
 
 export interface EcgChoice {
@@ -14,4 +21,48 @@ export function chooseEcg(consult: Consult): EcgChoice {
   const patient = consult.context?.patient.id;
   const stream = streams.find((candidate) => candidate.patient === patient) ?? null;
   return { stream, isOtherPatient: stream === null && streams.length > 0 && patient !== undefined };
+}
+
+export interface HeldEcg {
+  readonly stream: WaveformStream | null;
+  readonly version: number;
+  readonly lostAtMs: number | null;
+}
+
+export const HOLD_MS = 20_000;
+
+/** Fold the present choice into what is shown. */
+export function holdEcg(before: HeldEcg, stream: WaveformStream | null, version: number, nowMs: number): HeldEcg {
+  if (stream !== null) return { stream, version, lostAtMs: null };
+  if (before.stream === null || before.version !== version) return { stream: null, version, lostAtMs: null };
+  const lostAtMs = before.lostAtMs ?? nowMs;
+  return nowMs - lostAtMs < HOLD_MS ? { ...before, lostAtMs } : { stream: null, version, lostAtMs: null };
+}
+
+/** The ECG to show for the open patient, held through short absences. */
+export function useEcg(consult: Consult): EcgChoice {
+  const { stream, isOtherPatient } = chooseEcg(consult);
+  const version = consult.context_version;
+  const [held, setHeld] = useState<HeldEcg>({ stream: null, version, lostAtMs: null });
+  useEffect(() => {
+    const look = (): void => setHeld((before) => sameHold(before, holdEcg(before, stream, version, performance.now())));
+    look();
+    const timer = setInterval(look, 1_000);
+    return () => clearInterval(timer);
+  }, [stream, version]);
+  // The version is compared here too: the effect runs after the render that learns of another patient.
+  const shown = stream ?? (held.version === version ? held.stream : null);
+  return { stream: useSame(shown), isOtherPatient: isOtherPatient && shown === null };
+}
+
+/** The same object for the same descriptor: each snapshot brings a copy, and another object means another view. */
+function useSame(stream: WaveformStream | null): WaveformStream | null {
+  const last = useRef(stream);
+  if (JSON.stringify(last.current) !== JSON.stringify(stream)) last.current = stream;
+  return last.current;
+}
+
+function sameHold(before: HeldEcg, next: HeldEcg): HeldEcg {
+  const isSame = before.stream === next.stream && before.version === next.version && before.lostAtMs === next.lostAtMs;
+  return isSame ? before : next;
 }

@@ -1,6 +1,6 @@
 /** Screen 3: the open patient's ECG over the whole display. */
 import { useTranslation } from "react-i18next";
-import { chooseEcg } from "../desk/ecgSources";
+import { useEcg } from "../desk/ecgSources";
 import type { MediaSession } from "../media/session";
 import type { Consult } from "../protocol";
 import { EcgView } from "../waveform/EcgView";
@@ -8,7 +8,7 @@ import styles from "./Wall.module.css";
 
 export default function EcgWallView({ media, consult }: { media: MediaSession; consult: Consult }) {
   const { t, i18n } = useTranslation();
-  const { stream, isOtherPatient } = chooseEcg(consult);
+  const { stream, isOtherPatient } = useEcg(consult);
   const version = consult.context_version;
   if (consult.context === null) return <Nothing text={t("wall.consult.noPatient")} />;
   if (stream === null) {
