@@ -2,8 +2,8 @@
  * Opening another patient on every screen: choose, compare the identity, and only then open (W18, W24).
  */
 import { Button, Loader, Modal } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { type UseQueryResult, useQuery } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useHttp } from "../common/http";
 import { obj, objs } from "../common/read";
@@ -25,41 +25,49 @@ export interface PatientDialogProps {
 const readPatients = (body: unknown): readonly PatientBanner[] =>
   objs(obj(body).patients).flatMap((patient) => readBanner(patient) ?? []);
 
+type Patients = UseQueryResult<readonly PatientBanner[]>;
+
 export function PatientDialog(props: PatientDialogProps) {
   const { t } = useTranslation();
-  return (
-    <Modal
-      closeButtonProps={{ "aria-label": t("desk.device.dismiss") }}
-      opened={props.opened}
-      onClose={props.onClose}
-      title={t("desk.patient.title")}
-      centered
-      size="lg"
-    >
-      {props.opened && <Steps {...props} />}
-    </Modal>
-  );
-}
-
-function Steps(props: PatientDialogProps) {
-  const [chosen, setChosen] = useState<PatientBanner | null>(null);
-  if (chosen !== null) return <Confirm {...props} patient={chosen} onBack={() => setChosen(null)} />;
-  return <Choose {...props} onChoose={setChosen} />;
-}
-
-function Choose({
-  consultId,
-  current,
-  onChoose,
-  onCloseContext,
-}: PatientDialogProps & { onChoose: (p: PatientBanner) => void }) {
-  const { t } = useTranslation();
   const http = useHttp();
+  const { consultId, opened } = props;
+  // Asked for while the dialog is still closed: in the consult nobody should wait for a list of three names.
   const patients = useQuery({
     queryKey: ["consults", consultId, "patients"],
     queryFn: ({ signal }) =>
       http.get(`/api/consults/${encodeURIComponent(consultId)}/patients`, readPatients, { signal }),
   });
+  return (
+    <Modal
+      closeButtonProps={{ "aria-label": t("desk.device.dismiss") }}
+      opened={opened}
+      onClose={props.onClose}
+      title={t("desk.patient.title")}
+      centered
+      size="lg"
+    >
+      {opened && <Steps {...props} patients={patients} />}
+    </Modal>
+  );
+}
+
+function Steps(props: PatientDialogProps & { patients: Patients }) {
+  const [chosen, setChosen] = useState<PatientBanner | null>(null);
+  if (chosen !== null) return <Confirm {...props} patient={chosen} onBack={() => setChosen(null)} />;
+  return <Choose {...props} onChoose={setChosen} />;
+}
+
+interface ChooseProps extends PatientDialogProps {
+  patients: Patients;
+  onChoose: (patient: PatientBanner) => void;
+}
+
+function Choose({ patients, current, onChoose, onCloseContext }: ChooseProps) {
+  const { t } = useTranslation();
+  const { refetch } = patients;
+  useEffect(() => {
+    void refetch();
+  }, [refetch]);
   if (patients.isPending) {
     return (
       <p className={styles.waiting} role="status">
