@@ -31,4 +31,20 @@ describe("ServerClock", () => {
     clock.onPong(0, Number.NaN, 9);
     expect(clock.serverNowUs(0)).toBeNull();
   });
+
+  it("[W11] believes the newer answer when a clock stepped: a new relay, or a computer that slept", () => {
+    const clock = new ServerClock();
+    clock.onPong(0, 10_000_500, 1_000); // the best round trip there will be
+    clock.onPong(1_000_000, 41_004_000, 1_008_000); // 30 s further, though 1 s later by this clock
+    expect(clock.serverNowUs(2_000_000)).toBe(42_000_000);
+    clock.onPong(3_000_000, 23_010_000, 3_020_000); // and back
+    expect(clock.serverNowUs(4_000_000)).toBe(24_000_000);
+  });
+
+  it("keeps the better of two answers that a little drift sets apart", () => {
+    const clock = new ServerClock();
+    clock.onPong(0, 500, 1_000);
+    clock.onPong(50_000_000, 50_006_000, 50_001_000); // 5.5 ms in 50 s
+    expect(clock.serverNowUs(0)).toBe(0);
+  });
 });

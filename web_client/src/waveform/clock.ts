@@ -4,6 +4,10 @@
  * The offset of the fastest of the recent answers is the best one: its half round trip
  * bounds the error, however slow the others were (NTP's clock filter). Pings go out
  * five times a second at first, then every 5 s (WAVEFORM.md section 5b).
+ *
+ * Two answers that cannot both be true mean that a clock stepped between them: the relay
+ * was replaced, or this computer slept and its clock with it. Then only the newer counts,
+ * or samples of before would be dated as if they were of now (W11, W14).
  */
 
 const FAST_PINGS = 10;
@@ -12,6 +16,9 @@ const SLOW_EVERY_US = 5_000_000;
 /** Answers are compared over this time; drift of 100 ppm makes 6 ms in it. */
 const WINDOW_US = 60_000_000;
 const MAX_RTT_US = 10_000_000;
+/** Two sound clocks drift apart no faster. */
+const DRIFT = 500e-6;
+const SLACK_US = 2_000;
 
 interface Answer {
   readonly atUs: number;
@@ -39,12 +46,19 @@ export class ServerClock {
     this.nextPingUs = Number.NEGATIVE_INFINITY;
   }
 
+  /** Nothing measured before may be believed any more. */
+  forget(): void {
+    this.answers = [];
+    this.restart();
+  }
+
   /** Take a pong: `clientUs` is what the ping carried, all in microseconds. */
   onPong(clientUs: number, serverUs: number, nowUs: number): void {
     const rttUs = nowUs - clientUs;
     if (!Number.isFinite(serverUs) || !(rttUs >= 0 && rttUs <= MAX_RTT_US)) return;
-    this.answers.push({ atUs: nowUs, rttUs, offsetUs: serverUs - clientUs - rttUs / 2 });
-    this.answers = this.answers.filter((answer) => nowUs - answer.atUs <= WINDOW_US).slice(-64);
+    const answer = { atUs: nowUs, rttUs, offsetUs: serverUs - clientUs - rttUs / 2 };
+    const isSound = (known: Answer): boolean => nowUs - known.atUs <= WINDOW_US && agree(known, answer);
+    this.answers = [...this.answers.filter(isSound), answer].slice(-64);
   }
 
   /** Server time now; null before the first answer. */
@@ -69,4 +83,10 @@ export class ServerClock {
     for (const answer of this.answers) if (best === null || answer.rttUs < best.rttUs) best = answer;
     return best;
   }
+}
+
+/** Each answer bounds the offset by half its round trip; the bounds must meet. */
+function agree(older: Answer, newer: Answer): boolean {
+  const room = (older.rttUs + newer.rttUs) / 2 + SLACK_US + DRIFT * (newer.atUs - older.atUs);
+  return Math.abs(older.offsetUs - newer.offsetUs) <= room;
 }
