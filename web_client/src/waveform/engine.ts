@@ -91,6 +91,10 @@ export class EcgEngine {
       stream.lsb_nv,
     );
     this.overlay = context2d(text);
+    // The graphics system may drop what was painted, SIMULATED and the state with it (W9).
+    for (const canvas of [trace, text]) {
+      canvas.addEventListener("contextrestored", () => this.layOut(this.lastTickUs ?? 0));
+    }
   }
 
   onFrame(message: Uint8Array, nowUs: number): void {
@@ -132,7 +136,7 @@ export class EcgEngine {
 
   /** [W14] The page was hidden or frozen: lost until something live comes in. */
   wake(nowUs: number): void {
-    this.receiver.lastFrameUs = null;
+    this.receiver.wake();
     this.delayUs = null;
     this.tick(nowUs);
   }
@@ -199,7 +203,7 @@ export class EcgEngine {
   }
 
   private movePen(nowUs: number): void {
-    const serverUs = this.receiver.clock.serverNowUs(nowUs);
+    const serverUs = this.streamNowUs(nowUs);
     const { buffer, tracker } = this.receiver;
     if (serverUs === null || buffer.empty || this.isLost(nowUs)) return;
     this.followDelay(nowUs);
@@ -215,9 +219,9 @@ export class EcgEngine {
 
   /** Come near to what frames need at 1 % per tick's time; step only when far off (WAVEFORM.md 5b). */
   private followDelay(nowUs: number): void {
-    const { lagUs } = this.receiver;
+    const { lagUs, sourceAheadUs } = this.receiver;
     if (lagUs === null) return;
-    const wanted = Math.max(MIN_DELAY_US, lagUs + MARGIN_US);
+    const wanted = Math.max(MIN_DELAY_US, lagUs + sourceAheadUs + MARGIN_US);
     if (this.delayUs === null || Math.abs(wanted - this.delayUs) > STEP_ABOVE_US) {
       this.delayUs = wanted;
       return;
@@ -239,9 +243,15 @@ export class EcgEngine {
     };
   }
 
+  /** Now, as the source of the stream would date it; null before server time is known. */
+  private streamNowUs(nowUs: number): number | null {
+    const serverUs = this.receiver.clock.serverNowUs(nowUs);
+    return serverUs === null ? null : serverUs + this.receiver.sourceAheadUs;
+  }
+
   /** [W11] Now less the capture time of the newest sample drawn. */
   private ageMs(nowUs: number): number | null {
-    const serverUs = this.receiver.clock.serverNowUs(nowUs);
+    const serverUs = this.streamNowUs(nowUs);
     const { buffer, tracker } = this.receiver;
     if (serverUs === null || this.sweep.pen === null || buffer.empty) return null;
     let newest = Math.min(this.sweep.pen, buffer.end) - 1;
@@ -253,7 +263,7 @@ export class EcgEngine {
   private model(nowUs: number): OverlayModel {
     const ageMs = this.ageMs(nowUs);
     const state = stateOf({ ageMs, ...this.silence(nowUs) });
-    const { clock, context, leadOffMask, clockUnsynced } = this.receiver;
+    const { clock, context, leadOffMask, clockUnsynced, sourceAheadUs } = this.receiver;
     return {
       state,
       ageMs,
@@ -261,7 +271,7 @@ export class EcgEngine {
       sync: context,
       hasClock: clock.serverNowUs(nowUs) !== null,
       clockErrorMs: clock.uncertaintyUs === null ? null : clock.uncertaintyUs / 1000,
-      clockUnsynced,
+      clockUnsynced: clockUnsynced || sourceAheadUs > 0,
       leadOffMask,
     };
   }

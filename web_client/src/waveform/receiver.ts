@@ -29,6 +29,8 @@ const LAG_WINDOW = 31;
 /** Frames that come in together count once: a backlog says nothing about how long frames take. */
 const BURST_US = 30_000;
 const MAX_PINGS = 32;
+/** Less than this is within what the clocks may be wrong by (W11). */
+const DOUBTFUL_US = 200_000;
 const DAY_US = 86_400_000_000;
 
 export class Receiver {
@@ -48,6 +50,8 @@ export class Receiver {
   /** Unanswered; the answers to another view of this page come on the same channel. */
   private readonly pings = new Set<number>();
   private seenVersion: number | null = null;
+  /** What one frame lasts. */
+  private blockUs = 0;
   private lags: { readonly atUs: number; readonly lagUs: number }[] = [];
 
   constructor(
@@ -123,6 +127,17 @@ export class Receiver {
     return sorted[sorted.length >> 2] ?? null;
   }
 
+  /**
+   * How far the source's clock is ahead of server time: a block cannot arrive before its last sample was taken.
+   * 0 when that is within the error of the clocks. To read the stream by, add it to server time; otherwise old
+   * samples would be dated as if they were of now (W11).
+   */
+  get sourceAheadUs(): number {
+    const { lagUs } = this;
+    const aheadUs = lagUs === null ? 0 : this.blockUs - lagUs;
+    return aheadUs > DOUBTFUL_US + (this.clock.uncertaintyUs ?? 0) ? aheadUs : 0;
+  }
+
   private ping(nowUs: number): void {
     this.pings.add(nowUs);
     for (const oldest of this.pings) {
@@ -144,7 +159,7 @@ export class Receiver {
       this.otherContext += 1;
       return;
     }
-    if (!placement.late) this.noteArrival(frame, nowUs);
+    if (!placement.late) this.noteArrival(frame, placement.restart, nowUs);
     const stored = this.buffer.store(frame, placement);
     if (stored === "stored") this.events.stored(placement.position, placement.position + frame.n);
   }
@@ -166,16 +181,26 @@ export class Receiver {
     if (isOther) this.clear();
   }
 
-  private noteArrival(frame: WaveformFrame, nowUs: number): void {
+  private noteArrival(frame: WaveformFrame, restart: boolean, nowUs: number): void {
     this.lastFrameUs = nowUs;
     this.leadOffMask = frame.leadOffMask;
     this.clockUnsynced = (frame.flags & Flag.clockUnsynced) !== 0;
+    this.blockUs = (frame.n * 1e9) / frame.sampleRateMhz;
+    // A session has a time of its own: what was learnt of the one before says nothing about it.
+    if (restart) this.lags = [];
     const serverUs = this.clock.serverNowUs(nowUs);
     if (serverUs === null) return;
     const lag = { atUs: nowUs, lagUs: serverUs - frame.t0Us };
     const last = this.lags.at(-1);
     if (last === undefined || nowUs - last.atUs > BURST_US) this.lags = [...this.lags, lag].slice(-LAG_WINDOW);
     else if (lag.lagUs < last.lagUs) this.lags = [...this.lags.slice(0, -1), { atUs: last.atUs, lagUs: lag.lagUs }];
+  }
+
+  /** This computer may have slept: no time measured so far holds (W14). */
+  wake(): void {
+    this.lastFrameUs = null;
+    this.lags = [];
+    this.clock.forget();
   }
 
   private clear(): void {
