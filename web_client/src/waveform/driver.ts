@@ -29,6 +29,10 @@ const POLL_MS = 50;
 const STATUS_EVERY_POLLS = 5;
 /** Without a GPU a 4K page costs twice as much at 60 frames per second for no gain anyone sees. */
 const LARGE_PX = 6_000_000;
+/** Not painted for this long: whatever is on screen must not be vouched for. */
+const PAINT_WITHIN_US = 1_000_000;
+/** Time missing in between two polls: the thread stood still, or the computer slept. */
+const SLEPT_US = 2_000_000;
 
 /** Feeds an engine from messages and time; the same in a worker and on the main thread. */
 export class EcgDriver {
@@ -37,6 +41,9 @@ export class EcgDriver {
   private polls = 0;
   private everyOther = false;
   private skip = false;
+  private paintedUs: number | null = null;
+  private polledUs: number | null = null;
+  private polledWallUs = 0;
 
   constructor(private readonly post: (message: FromEcg) => void) {}
 
@@ -77,6 +84,7 @@ export class EcgDriver {
   }
 
   private start({ trace, text, stream, contextVersion, settings }: ToEcg & { type: "start" }): void {
+    this.polledUs = null;
     this.engine = new EcgEngine(trace, text, stream, contextVersion, settings, (message) =>
       this.post({ type: "control", message }),
     );
@@ -92,19 +100,34 @@ export class EcgDriver {
   }
 
   private onPoll(): void {
-    this.engine?.poll(now());
+    const nowUs = now();
+    if (this.hasSlept(nowUs)) this.engine?.wake(nowUs);
+    this.engine?.poll(nowUs);
     this.polls += 1;
     if (this.polls % STATUS_EVERY_POLLS === 0) this.report();
   }
 
+  /** [W14] Some systems stop the monotonic clock in sleep, so the wall clock is asked as well. */
+  private hasSlept(nowUs: number): boolean {
+    const wallUs = Date.now() * 1000;
+    const missing = this.polledUs === null ? 0 : Math.max(nowUs - this.polledUs, wallUs - this.polledWallUs);
+    this.polledUs = nowUs;
+    this.polledWallUs = wallUs;
+    return missing > SLEPT_US;
+  }
+
+  /** [W14] Also the heartbeat that the page listens for: silent while the canvases are not painted. */
   private report(): void {
-    if (this.engine !== null) this.post({ type: "status", status: this.engine.status(now()) });
+    const nowUs = now();
+    if (this.engine === null || this.paintedUs === null || nowUs - this.paintedUs > PAINT_WITHIN_US) return;
+    this.post({ type: "status", status: this.engine.status(nowUs) });
   }
 
   private onAnimationFrame(): void {
     if (this.engine === null) return;
     this.skip = this.everyOther && !this.skip;
     if (!this.skip) this.engine.tick(now());
+    this.paintedUs = now();
     requestAnimationFrame(() => this.onAnimationFrame());
   }
 }
