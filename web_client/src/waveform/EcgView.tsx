@@ -10,7 +10,6 @@
 
 import { useEffect, useRef, useState } from "react";
 import type { WaveformStream } from "../protocol/messages";
-import { readCalibration } from "./calibration";
 import type { EcgChannel } from "./channel";
 import styles from "./EcgView.module.css";
 import type { EcgSettings, EcgStatus } from "./engine";
@@ -56,7 +55,6 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
     const ecg = mountEcg(element, {
       stream,
       channel,
-      calibration: readCalibration(),
       ...latest.current,
       onStatus: (next) => {
         heardAt.current = performance.now();

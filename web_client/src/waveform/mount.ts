@@ -5,7 +5,7 @@
  */
 
 import type { WaveformStream } from "../protocol/messages";
-import type { Calibration } from "./calibration";
+import { readCalibration } from "./calibration";
 import type { Dispose, EcgChannel } from "./channel";
 import { EcgDriver, type FromEcg, type ToEcg } from "./driver";
 import type { EcgSettings, EcgStatus } from "./engine";
@@ -13,7 +13,6 @@ import type { EcgSettings, EcgStatus } from "./engine";
 export interface EcgMount {
   readonly stream: WaveformStream;
   readonly channel: EcgChannel;
-  readonly calibration: Calibration;
   readonly contextVersion: number | null;
   readonly settings: EcgSettings;
   onStatus(status: EcgStatus): void;
@@ -50,7 +49,7 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
     offscreen ? [canvases.trace as OffscreenCanvas, canvases.text as OffscreenCanvas] : [],
   );
   const disposals = [
-    watchSize(element, mount.calibration, side),
+    watchSize(element, side),
     channel.onFrame((message) => side.post({ type: "frame", message }, [message])),
     channel.onControl((message) => side.post({ type: "control", message })),
     channel.onOpenChange((open) => side.post({ type: "open", open })),
@@ -90,14 +89,19 @@ function mainSide(onMessage: (message: FromEcg) => void): DrawingSide {
   return { post: (message) => driver.handle(message), dispose: () => driver.handle({ type: "stop" }) };
 }
 
-/** Backing store in device pixels, exact where the browser says so; followed through zoom and resize. */
-function watchSize(element: HTMLElement, calibration: Calibration, side: DrawingSide): Dispose {
+/**
+ * Backing store in device pixels, exact where the browser says so; followed through zoom and resize.
+ *
+ * The calibration is read each time: zoom or another screen makes it void (W27, W34).
+ */
+function watchSize(element: HTMLElement, side: DrawingSide): Dispose {
   const report = (entry?: ResizeObserverEntry): void => {
     const dpr = window.devicePixelRatio;
     const exact = entry?.devicePixelContentBoxSize?.[0];
     const rect = element.getBoundingClientRect();
     const width = pixels(rect.width * dpr, exact?.inlineSize);
     const height = pixels(rect.height * dpr, exact?.blockSize);
+    const calibration = readCalibration();
     if (width > 0 && height > 0) side.post({ type: "size", size: { width, height, dpr, calibration } });
   };
   const observer = new ResizeObserver((entries) => report(entries.at(-1)));
@@ -107,7 +111,12 @@ function watchSize(element: HTMLElement, calibration: Calibration, side: Drawing
     // Safari does not know this box; CSS pixels times the ratio are close.
     observer.observe(element);
   }
-  return () => observer.disconnect();
+  const onWindow = (): void => report();
+  window.addEventListener("resize", onWindow);
+  return () => {
+    observer.disconnect();
+    window.removeEventListener("resize", onWindow);
+  };
 }
 
 /** The browser's exact count where it fits the ratio we scale by: under an emulated ratio it does not. */
