@@ -135,6 +135,7 @@ class Monitor:
         self.writer = FrameWriter(announced)
         self.playback = Playback(recording.samples, announced.block_samples, recording.sample_rate_mhz)
         self._anchor_us = 0
+        self._anchor_synced = False
 
     def rewind(self) -> None:
         """The next frame starts a new session."""
@@ -148,15 +149,18 @@ class Monitor:
             unix_us: our wall clock minus the player's clock, used until the hub's is known.
             context_version: version of the open context of our patient.
         """
-        if block.restart:
-            # Within a session t0 follows the index exactly; what the clocks drifted is taken up at the seam.
+        # Within a session t0 follows the index exactly; what the clocks drifted is taken up at the seam. Only from our
+        # own time to the hub's it steps at once: until then these samples have no known age (W11).
+        restart = block.restart or (clock.synced and not self._anchor_synced)
+        if restart:
             self._anchor_us = clock.offset_us if clock.synced else unix_us
+            self._anchor_synced = clock.synced
         return self.writer.write(
             block.samples,
             t0_us=block.first_us + self._anchor_us,
             context_version=context_version,
-            restart=block.restart,
-            flags=Flag(0) if clock.synced else Flag.CLOCK_UNSYNCED,
+            restart=restart,
+            flags=Flag(0) if self._anchor_synced else Flag.CLOCK_UNSYNCED,
         )
 
 
@@ -222,9 +226,9 @@ async def _play(monitor: Monitor, signalling: Signalling, channel: DataOut, cloc
 async def work(assignment: Assignment) -> None:
     """Play the record until cancelled."""
     monitor = Monitor(sample_record(), stream_id=1 + secrets.randbelow(2**32 - 1))
-    clock = HubClock()
 
     async def performance(signalling: Signalling, media: Media) -> None:
+        clock = HubClock()  # media made anew may be another process, with a clock of its own
         ctl_out = await media.produce_data("ctl", reliable=True)
         ctl_in = await media.consume_data(CTL)
         async with running(_ping(ctl_out, ctl_in, clock)) as pinging:

@@ -104,6 +104,22 @@ def test_before_the_hub_answers_frames_say_that_the_clock_is_our_own(recording: 
     assert frame.t0_us == UNIX_US
 
 
+def test_frames_call_the_clock_known_only_when_their_own_time_comes_from_it(recording: Recording) -> None:
+    """[W11] Our wall clock may be off by hours: the hub's time is taken up at once, as a session of its own."""
+    monitor, clock = Monitor(recording, stream_id=1), HubClock()
+    hours_us = 3 * 3_600_000_000
+    frames = []
+    for i in range(4):
+        if i == 2:
+            clock.add(0, 100, UNIX_US + 50)
+        block = monitor.playback.next(0)
+        frames.append(split_message(monitor.frame(block, clock, UNIX_US + hours_us, context_version=1))[0])
+
+    assert [Flag.CLOCK_UNSYNCED in f.flags for f in frames] == [True, True, False, False]
+    assert [Flag.SESSION_RESTART in f.flags for f in frames] == [True, False, True, False]
+    assert [f.t0_us - UNIX_US for f in frames] == [hours_us, hours_us + 50_000, 100_000, 150_000]
+
+
 def test_the_stream_is_announced_as_simulated_and_bound_to_the_test_patient(recording: Recording) -> None:
     """[W9] [W20] [W29]"""
     stream = Monitor(recording, stream_id=9).stream
