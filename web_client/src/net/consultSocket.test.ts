@@ -140,6 +140,23 @@ describe("ConsultSocket", () => {
     expect(revisions).toEqual([5]);
   });
 
+  it("[W14] is not fresh after a sleep that the page's own clock did not count", async () => {
+    const server = new FakeServer();
+    const socket = new ConsultSocket({
+      getToken: async () => "t",
+      open: server.open,
+      now: () => performance.now(),
+      random: () => 0.5,
+    });
+    socket.start();
+    await pass(1);
+    server.beat();
+    server.reachable = false;
+    vi.setSystemTime(Date.now() + 60_000);
+    await pass(250);
+    expect(socket.status).toMatchObject({ phase: "reconnecting", fresh: false });
+  });
+
   it("[SE10] is not fresh 5 s after the last beat, and reconnects", async () => {
     const { server, socket, statuses } = await connected();
     await pass(4_900);

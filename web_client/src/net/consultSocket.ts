@@ -80,7 +80,8 @@ export class ConsultSocket {
   #wire: Wire | null = null;
   /** Raised whenever the present attempt or socket is abandoned; callbacks of older ones are ignored. */
   #generation = 0;
-  #lastBeatMs: number | null = null;
+  /** When a beat was last heard: by the page's clock, and by the wall clock. */
+  #lastBeat: { readonly atMs: number; readonly wallMs: number } | null = null;
   #revision = -1;
   #syncing = false;
   #waiting: AnyEvent[] = [];
@@ -163,8 +164,7 @@ export class ConsultSocket {
 
   #publish(): void {
     const { phase, troubleSinceMs, goodbye, refusal } = this.#machine;
-    const heard = this.#lastBeatMs !== null && this.#now() - this.#lastBeatMs < FRESH_FOR_MS;
-    const fresh = heard && isActive(this.#machine);
+    const fresh = this.#silentMs() < FRESH_FOR_MS && isActive(this.#machine);
     const next: ConnectionStatus = { phase, fresh, troubleSinceMs, goodbye, refusal };
     const keys = Object.keys(next) as (keyof ConnectionStatus)[];
     if (keys.every((key) => next[key] === this.#status[key])) return;
@@ -173,10 +173,19 @@ export class ConsultSocket {
   }
 
   readonly #tick = (): void => {
-    const silentMs = this.#lastBeatMs === null ? 0 : this.#now() - this.#lastBeatMs;
-    if (this.#machine.phase === "connected" && silentMs >= FRESH_FOR_MS) this.#lost();
+    if (this.#machine.phase === "connected" && this.#silentMs() >= FRESH_FOR_MS) this.#lost();
     else this.#input({ type: "tick" });
   };
+
+  #beatHeard(): void {
+    this.#lastBeat = { atMs: this.#now(), wallMs: Date.now() };
+  }
+
+  /** Since the last beat. On some systems the page's clock stands still while the computer sleeps (W14). */
+  #silentMs(): number {
+    if (this.#lastBeat === null) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#now() - this.#lastBeat.atMs, Date.now() - this.#lastBeat.wallMs);
+  }
 
   #lost(): void {
     this.#abandon();
@@ -228,7 +237,7 @@ export class ConsultSocket {
   #joined(joined: Joined): void {
     const resumed = this.#joinedBefore && this.#machine.phase === "reconnecting";
     this.#joinedBefore = true;
-    this.#lastBeatMs = this.#now();
+    this.#beatHeard();
     this.#revision = joined.snapshot.revision;
     this.#options.onJoined?.(joined, resumed);
     this.#input({ type: "joined" });
@@ -267,7 +276,7 @@ export class ConsultSocket {
 
   #signal(signal: AnySignal): void {
     if (signal.type === "beat") {
-      this.#lastBeatMs = this.#now();
+      this.#beatHeard();
       if (signal.revision > this.#revision && this.#machine.phase === "connected") void this.#sync();
     }
     this.#options.onSignal?.(signal);
