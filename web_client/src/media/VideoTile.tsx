@@ -12,7 +12,7 @@ import type { Connection } from "../protocol";
 import { markOnce } from "./marks";
 import type { RemoteMedia } from "./session";
 import styles from "./VideoTile.module.css";
-import { ageMs, clockText, type Freshness, freshness } from "./videoAge";
+import { ageMs, clockText, type Freshness, freshness, isPictureOld } from "./videoAge";
 
 export interface VideoTileProps {
   testId: string;
@@ -50,6 +50,7 @@ export function VideoTile(props: VideoTileProps) {
       className={styles.tile}
       data-testid={props.testId}
       data-state={isOn ? state : "off"}
+      data-old={ownTrack === undefined && isPictureOld(media?.frames)}
       data-size={size}
       data-speaking={props.speaking === true}
       data-screen={props.isScreen === true}

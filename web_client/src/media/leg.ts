@@ -56,8 +56,9 @@ export class Leg {
     return isUnstable(this.path, performance.now());
   }
 
-  get connected(): boolean {
-    return this.path.ice === "connected";
+  /** Connected, or in the first silent seconds of a trouble that often heals. */
+  get holds(): boolean {
+    return this.path.ice === "connected" || (this.path.ice === "disconnected" && !this.unstable);
   }
 
   close(): void {

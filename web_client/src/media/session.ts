@@ -303,8 +303,10 @@ export class MediaSession {
 
   private refreshPath(): void {
     const { send, recv } = this.legs;
-    const unstable = send?.unstable === true || recv?.unstable === true;
-    const path = unstable ? "unstable" : recv?.connected === true ? "good" : "waiting";
+    const isGood = recv?.holds === true && send?.unstable !== true;
+    // A path that is built anew after it once worked is trouble to the person, not a beginning.
+    const hasWorked = this.store.getState().path !== "waiting";
+    const path = isGood ? "good" : hasWorked || recv?.unstable === true ? "unstable" : "waiting";
     if (this.store.getState().path !== path) this.store.setState({ path });
   }
 

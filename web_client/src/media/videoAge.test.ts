@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ageMs, clockText, type FrameMark, freshness, observeFrames, restartClock } from "./videoAge";
+import { ageMs, clockText, type FrameMark, freshness, isPictureOld, observeFrames, restartClock } from "./videoAge";
 
 const mark = (readings: [string, number, number][]): FrameMark | undefined =>
   readings.reduce<FrameMark | undefined>(
@@ -39,9 +39,18 @@ describe("age of a picture (ARCHITECTURE section 8)", () => {
     expect(ageMs(seen, 4_000)).toBe(3_000);
   });
 
-  it("does not count the time a source was switched off", () => {
+  it("does not count the time a source was switched off, nor call the picture of before live", () => {
     const seen = mark([["k1", 5, 0]]);
-    expect(seen && freshness(restartClock(seen, 60_000), 61_000)).toBe("live");
+    const resumed = restartClock(seen as FrameMark, 60_000);
+    expect(freshness(resumed, 60_100)).toBe("waiting");
+    expect(isPictureOld(resumed)).toBe(true);
+    expect([freshness(resumed, 63_000), ageMs(resumed, 63_000)]).toEqual(["stopped", 3_000]);
+    const live = observeFrames(resumed, { consumer: "k1", frames: 6 }, 61_000);
+    expect([freshness(live, 61_000), isPictureOld(live)]).toEqual(["live", false]);
+  });
+
+  it("has no old picture before the first", () => {
+    expect([isPictureOld(undefined), isPictureOld(mark([["k1", 0, 0]]))]).toEqual([false, false]);
   });
 
   it.each([

@@ -10,7 +10,7 @@
 export interface FrameMark {
   readonly consumer: string;
   readonly frames: number;
-  /** When a new frame was last seen; `null` before the first. */
+  /** When a new frame was last seen; `null` before the first, and before the first after a pause. */
   readonly grewAtMs: number | null;
   /** Since when frames were due. */
   readonly dueSinceMs: number;
@@ -33,9 +33,14 @@ export function observeFrames(
   return { ...mark, consumer, frames, grewAtMs: frames > known ? nowMs : mark.grewAtMs };
 }
 
-/** The source was resumed or began anew: its silence while paused is nobody's fault. */
+/** The source was resumed: its silence while paused is nobody's fault, and its last picture is no longer live. */
 export function restartClock(mark: FrameMark, nowMs: number): FrameMark {
-  return { ...mark, grewAtMs: mark.grewAtMs === null ? null : nowMs, dueSinceMs: nowMs };
+  return { ...mark, grewAtMs: null, dueSinceMs: nowMs };
+}
+
+/** Whether what is on screen was taken before the source was last switched off. */
+export function isPictureOld(mark: FrameMark | undefined): boolean {
+  return mark !== undefined && mark.grewAtMs === null && mark.frames > 0;
 }
 
 /** Milliseconds since the last new frame, or since one was due when none ever came. */
@@ -45,9 +50,10 @@ export function ageMs(mark: FrameMark | undefined, nowMs: number): number {
 
 /** What to show at this age; before the first frame there is nothing that could look live. */
 export function freshness(mark: FrameMark | undefined, nowMs: number): Freshness {
-  if (mark === undefined || mark.grewAtMs === null) return "waiting";
+  if (mark === undefined || (mark.grewAtMs === null && mark.frames === 0)) return "waiting";
   const age = ageMs(mark, nowMs);
   if (age >= STOPPED_AFTER_MS) return "stopped";
+  if (mark.grewAtMs === null) return "waiting";
   return age >= QUIET_AFTER_MS ? "quiet" : "live";
 }
 
