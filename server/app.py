@@ -31,6 +31,7 @@ from server.identity.aio.tokens import ConsultTokens, token_key
 from server.identity.aio.walls import Walls
 from server.identity.core.rules import SessionLimits
 from server.identity.core.tokens import TokenInvalid
+from server.live import LiveSessions
 from server.media_plane import WorkerMediaPlane
 from server.metrics import TOKENS
 from server.settings import Settings, is_local
@@ -83,7 +84,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app = build_web(services, web_root())
     gateway.attach(app)
     anchors = AnchorFile(settings.data_dir / ANCHORS)
-    housekeeper = Housekeeper(services.database, services.tokens, anchors, services.now_ms)
+    housekeeper = Housekeeper(services.database, anchors, services.now_ms)
 
     async def database_part(_app: web.Application) -> AsyncIterator[None]:
         await check_schema(services.database)
@@ -102,7 +103,9 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
 
     async def signalling_part(_app: web.Application) -> AsyncIterator[None]:
         await gateway.start()
+        services.live.start(gateway)
         yield
+        await services.live.stop()
         await gateway.stop()
 
     async def say_goodbye(_app: web.Application) -> None:
@@ -249,6 +252,7 @@ def build_services(settings: Settings, demo: DemoInfo | None) -> Services:
         key = token_key(settings.data_dir)
     except (OSError, ValueError) as problem:
         raise StartError(Exit.DATA_DIR, f"The signing key cannot be used: {problem}.") from None
+    tokens = ConsultTokens(key, database, sessions, walls, devices, now_ms)
     return Services(
         settings=settings,
         now_ms=now_ms,
@@ -258,7 +262,8 @@ def build_services(settings: Settings, demo: DemoInfo | None) -> Services:
         invites=Invites(database, limits, now_ms),
         walls=walls,
         devices=devices,
-        tokens=ConsultTokens(key, database, store, sessions, walls, devices, now_ms),
+        tokens=tokens,
+        live=LiveSessions(tokens),
         attempts=attempts,
         demo=demo,
     )

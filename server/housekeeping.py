@@ -8,7 +8,6 @@ from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.clock import NowMs
-from server.identity.aio.tokens import ConsultTokens
 from server.metrics import AUDIT_ROWS, LOOP_LAG
 from server.storage import audit
 from server.storage.audit import AnchorFile
@@ -25,9 +24,8 @@ KEEP_SESSIONS_MS = 24 * 3_600_000
 class Housekeeper:
     """One task; ``start`` and ``stop`` belong to the application's lifecycle."""
 
-    def __init__(self, database: Database, tokens: ConsultTokens, anchors: AnchorFile, now_ms: NowMs) -> None:
+    def __init__(self, database: Database, anchors: AnchorFile, now_ms: NowMs) -> None:
         self._database = database
-        self._tokens = tokens
         self._anchors = anchors
         self._now_ms = now_ms
         self._task: asyncio.Task[None] | None = None
@@ -63,7 +61,6 @@ class Housekeeper:
             await session.execute(delete(UsedToken).where(UsedToken.expires_at_ms <= now_ms))
             await session.execute(delete(Pairing).where(Pairing.expires_at_ms <= now_ms))
             await session.execute(delete(WebSession).where(WebSession.expires_at_ms <= now_ms - KEEP_SESSIONS_MS))
-        await self._tokens.keep_connected_alive()
         await self.anchor()
 
     async def anchor(self) -> None:

@@ -11,6 +11,7 @@ from server.identity.aio.sessions import Sessions
 from server.identity.aio.throttle import Attempts
 from server.identity.aio.tokens import ConsultTokens
 from server.identity.aio.walls import Walls
+from server.live import LiveSessions
 from server.settings import Settings
 from server.storage.database import Database
 from signaling.core.ports import ConsultStore
@@ -47,6 +48,7 @@ class Services:
     walls: Walls
     devices: Devices
     tokens: ConsultTokens
+    live: LiveSessions
     attempts: Attempts
     demo: DemoInfo | None = None
     state: "ServerState" = field(default_factory=lambda: ServerState())

@@ -73,6 +73,7 @@ async def sign_out(request: web.Request) -> web.Response:
     if not isinstance(principal, (PersonPrincipal, GuestPrincipal)):
         raise ApiError(ApiCode.NOT_ALLOWED)
     await services(request).sessions.sign_out(principal)
+    services(request).live.revoked(principal.kind, [principal.credential])
     response = web.Response(status=204)
     drop_cookie(response, SESSION_COOKIE)
     return response

@@ -95,9 +95,10 @@ async def pair_demo(request: web.Request) -> web.Response:
         raise ApiError(ApiCode.NOT_FOUND)
     await throttle(request, PAIRING)
     try:
-        cookie = await parts.walls.pair_without_code(parts.demo.station, slot)
+        cookie, revoked = await parts.walls.pair_without_code(parts.demo.station, slot)
     except CodeInvalid:
         raise ApiError(ApiCode.NOT_FOUND) from None
+    parts.live.revoked("screen", revoked)
     response = web.Response(status=204)
     set_cookie(response, wall_cookie(slot), cookie, COOKIE_S)
     return response
@@ -133,9 +134,10 @@ async def claim(request: web.Request) -> web.Response:
     body = await read_body(request, Claim)
     station, number = await _screen(request, person.hospital_id)
     try:
-        await services(request).walls.claim(person, station, number, body.code, ScreenRole(body.role))
+        revoked = await services(request).walls.claim(person, station, number, body.code, ScreenRole(body.role))
     except CodeInvalid:
         raise ApiError(ApiCode.CODE_INVALID) from None
+    services(request).live.revoked("screen", revoked)
     return web.Response(status=204)
 
 
@@ -144,7 +146,7 @@ async def unpair(request: web.Request) -> web.Response:
     """Take a display off its screen."""
     person = await permitted_person(request, Action.MANAGE_SCREENS)
     station, number = await _screen(request, person.hospital_id)
-    await services(request).walls.unpair(person, station, number)
+    services(request).live.revoked("screen", await services(request).walls.unpair(person, station, number))
     return web.Response(status=204)
 
 

@@ -41,6 +41,8 @@ class Audience:
         self.lock = asyncio.Lock()
         """Held from decision to delivery, so that events leave in revision order."""
         self.peers: dict[ParticipantId, Peer] = {}
+        self.admitted: dict[ParticipantId, Admission] = {}
+        """By what right each participant who is here, or was a moment ago, came in. [SE12]"""
         self.graces: dict[ParticipantId, asyncio.TimerHandle] = {}
         self.silent_transports: dict[ParticipantId, set[TransportId]] = {}
         self.arrivals = 0
@@ -76,6 +78,7 @@ class Audience:
         """Drop everything kept about one participant."""
         self.stop_grace(participant)
         self.peers.pop(participant, None)
+        self.admitted.pop(participant, None)
         self.silent_transports.pop(participant, None)
 
     @property

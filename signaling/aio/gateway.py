@@ -159,6 +159,19 @@ class SignalingGateway:
         """Sockets that have been admitted."""
         return sum(connection.session is not None for connection in self._connections.values())
 
+    @property
+    def admissions(self) -> list[Admission]:
+        """The rights by which somebody is here now, or may come back without a word: what is to be looked at again."""
+        live = [c.session.admission for c in self._connections.values() if c.session is not None]
+        return list({id(one): one for one in [*live, *self._service.admitted]}.values())
+
+    def drop(self, over: Callable[[Admission], bool]) -> None:
+        """End every session whose right is over, now: goodbye, the participant leaves, its media stops. [SE12]"""
+        for connection in list(self._connections.values()):
+            if connection.session is not None and over(connection.session.admission):
+                connection.session.goodbye("removed", at_once=True)
+        self._service.dismiss(over)
+
     def attach(self, app: web.Application) -> None:
         """Serve on the application's router. Only GET: there is no long polling."""
         app.router.add_get(self._settings.path, self._sio.handle_request)
@@ -366,7 +379,10 @@ class SignalingGateway:
         if connection.closer is not None and not session.finished.is_set():
             connection.closer.cancel()
         await session.stop()
-        if not self._stopping:
+        if session.goodbye_reason == "removed":
+            # Again, for the case that a `join` was under way when the right ended.
+            self._service.dismiss(lambda admission: admission is session.admission)
+        elif not self._stopping:
             await self._service.detach(session)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

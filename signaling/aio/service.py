@@ -20,7 +20,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from signaling.aio.audience import Audience, Peer
@@ -173,6 +173,26 @@ class ConsultService:
         self._start_grace(audience, who)
         await self._insist(audience, lambda state: self._absent(audience, who, state, occurrences.socket_lost))
 
+    def dismiss(self, over: Callable[[Admission], bool]) -> None:
+        """Whoever came in by a right that is over leaves now, media and all, with or without a socket. [SE12]"""
+        for audience in self._audiences.values():
+            for who, admission in audience.admitted.items():
+                if over(admission):
+                    self._spawn(self._insist(audience, partial(self._dismissed, audience, who, admission)))
+
+    def _dismissed(
+        self, audience: Audience, who: ParticipantId, admission: Admission, state: Consult
+    ) -> list[AnyEvent]:
+        """Nothing when the participant has meanwhile come back by another right."""
+        if audience.admitted.get(who) is not admission:
+            return []
+        return occurrences.dismissed(state, who, self._now_ms())
+
+    @property
+    def admitted(self) -> list[Admission]:
+        """The rights by which participants are in consults on this node, those in their grace time included."""
+        return [admission for audience in self._audiences.values() for admission in audience.admitted.values()]
+
     async def _join(self, peer: Peer) -> Joined:
         """[CO1] [CO2] [SE5]"""
         actor = peer.admission
@@ -213,6 +233,7 @@ class ConsultService:
             older.goodbye("replaced")
         peer.hold_events()
         audience.peers[who] = peer
+        audience.admitted[who] = peer.admission
         audience.stop_grace(who)
 
     async def _sync(self, audience: Audience, actor: Admission, command: Sync) -> SyncResult:

@@ -118,12 +118,17 @@ class Session:
         """Keep events back until the running command (``join``) is answered: its snapshot comes first. [CO2]"""
         self._held = []
 
-    def goodbye(self, reason: str) -> None:
-        """Say why, then close; the first reason stands. Who asked for the end still hears the answer first."""
-        if self.goodbye_reason is not None:
+    def goodbye(self, reason: str, *, at_once: bool = False) -> None:
+        """Say why, then close; the first reason stands. Who asked for the end still hears the answer first.
+
+        Args:
+            at_once: not even the answer to a running command is owed any more.
+        """
+        if self.goodbye_reason is None:
+            self.goodbye_reason = reason
+        elif not at_once:
             return
-        self.goodbye_reason = reason
-        if not self._answering or reason not in ("ended", "removed"):
+        if at_once or not self._answering or reason not in ("ended", "removed"):
             self._farewell()
 
     def _farewell(self) -> None:
@@ -135,6 +140,8 @@ class Session:
     async def _work(self) -> None:
         while True:
             ack_id, payload = await self._inbox.get()
+            if self.goodbye_reason is not None:
+                return  # what was still queued has no effect
             self._answering = True
             self._answer(ack_id, await self._carry_out(payload))
             self._answering = False

@@ -16,6 +16,8 @@ class Admission(Value):
     hospital: ShortText = ""
     screen: ScreenRole | None = None
     screen_number: int | None = Field(default=None, ge=1, le=9)
+    grant: ShortText = ""
+    """What the right rests on, in words that only who gave it understands; when that is revoked, so is this. [SE12]"""
     simulated: bool = False
     """Everything this participant sends is marked SIMULATED, whatever it says itself (W9)."""
 

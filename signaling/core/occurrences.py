@@ -25,6 +25,13 @@ def grace_over(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent
     return [ParticipantLeft(revision=state.revision + 1, at_ms=now_ms, participant=who)]
 
 
+def dismissed(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent]:
+    """The right to be here is over: removed at once, connected or not. [SE12]"""
+    if who not in state.participants:
+        return []
+    return [ParticipantLeft(revision=state.revision + 1, at_ms=now_ms, participant=who)]
+
+
 def path_changed(state: Consult, who: ParticipantId, now_ms: int, *, healthy: bool) -> list[AnyEvent]:
     """The media path fell silent or woke up, while the socket stands. [ME8]"""
     participant = state.participants.get(who)

@@ -122,24 +122,31 @@ class Sessions:
         """Who this cookie belongs to, if its session is alive; ``touch`` keeps it alive."""
         return await self.by_credential(hash_secret(cookie), touch=touch)
 
-    async def by_credential(self, credential: str, *, touch: bool) -> PersonPrincipal | GuestPrincipal | None:
-        """The same by the stored hash."""
+    async def by_credential(
+        self, credential: str, *, touch: bool, lapsed: bool = False
+    ) -> PersonPrincipal | GuestPrincipal | None:
+        """The same by the stored hash.
+
+        Args:
+            lapsed: also whose session has run out of time, as long as nobody has ended it.
+        """
         now_ms = self._now_ms()
         async with self._database.read() as session:
             row = await _session_row(session, credential)
         if row is None:
             return None
         web: WebSession = row.WebSession
-        if not session_alive(
+        alive = session_alive(
             now_ms=now_ms,
             last_seen_ms=web.last_seen_ms,
             expires_at_ms=web.expires_at_ms,
             revoked=web.revoked,
             idle_ms=self._limits.idle_ms,
-        ):
+        )
+        if web.revoked or not (alive or lapsed):
             return None
         principal = _principal(row, credential)
-        if principal is not None and touch and now_ms - web.last_seen_ms >= TOUCH_MS:
+        if principal is not None and alive and touch and now_ms - web.last_seen_ms >= TOUCH_MS:
             async with self._database.write() as session:
                 await session.execute(
                     update(WebSession).where(WebSession.id_hash == credential).values(last_seen_ms=now_ms)

@@ -3,7 +3,8 @@
 Acceptance asks four questions beyond the signature: has this token been used,
 is the session it was asked with still alive, is its owner still a member, and
 in the role the token says. All answers come from the database, so a sign-out on
-one node closes the door on every node.
+one node closes the door on every node. `still_good` asks the last three again
+while the socket is open.
 """
 
 import contextlib
@@ -27,8 +28,7 @@ from server.storage.database import Database
 from server.storage.models import UsedToken
 from signaling.core.admission import Admission
 from signaling.core.ids import ConsultId, ParticipantId
-from signaling.core.model import Connection, Role
-from signaling.core.ports import ConsultStore
+from signaling.core.model import Role
 
 KEY_FILE = "token.key"
 
@@ -49,7 +49,6 @@ class ConsultTokens:
         self,
         key: bytes,
         database: Database,
-        store: ConsultStore,
         sessions: Sessions,
         walls: Walls,
         devices: Devices,
@@ -60,10 +59,7 @@ class ConsultTokens:
         self._sessions = sessions
         self._walls = walls
         self._devices = devices
-        self._store = store
         self._now_ms = now_ms
-        self._admitted: dict[tuple[ConsultId, ParticipantId], str] = {}
-        """Credential of each person or guest let in by this process; see `keep_connected_alive`."""
 
     async def issue(self, principal: Principal, member: Membership) -> IssuedToken:
         """A token for a member; recorded."""
@@ -97,15 +93,13 @@ class ConsultTokens:
         """
         claims = read(token, self._key, self._now_ms())
         await self._spend(claims)
-        principal = await self._principal(claims)
+        principal = await self._principal(claims.kind, claims.credential)
         if principal is None or principal.subject != claims.subject:
             raise TokenInvalid("the session is over")
         async with self._database.read() as session:
             member = await membership(session, principal, claims.consult)
         if member is None or member.role is not claims.role or member.participant != claims.participant:
             raise TokenInvalid("no longer a member in this role")
-        if claims.kind in ("person", "guest"):
-            self._admitted[member.consult, member.participant] = claims.credential
         screen = principal if isinstance(principal, ScreenPrincipal) else None
         return Admission(
             consult=ConsultId(claims.consult),
@@ -115,20 +109,29 @@ class ConsultTokens:
             hospital=principal.hospital,
             screen=screen.role if screen else None,
             screen_number=screen.number if screen else None,
+            grant=grant_of(claims.kind, claims.credential),
             simulated=isinstance(principal, DevicePrincipal) and principal.simulated,
         )
 
-    async def keep_connected_alive(self) -> None:
-        """Somebody who is connected to a consult is not idle, even with folded hands (G3).
+    async def still_good(self, admission: Admission) -> bool:
+        """Whether what an open socket was admitted by still stands.
 
-        Without this a surgeon who only listens would have to sign in again when the line drops.
+        Somebody who is connected to a consult is not idle, even with folded hands (G3): asking keeps their session
+        alive, so that a surgeon who only listens need not sign in again when the line drops. A session that has
+        nevertheless run out of time is not revoked, and its consult goes on.
         """
-        for (consult_id, participant), credential in list(self._admitted.items()):
-            consult = await self._store.load(consult_id)
-            present = consult.participants.get(participant) if consult is not None else None
-            connected = present is not None and present.connection is not Connection.RECONNECTING
-            if not connected or await self._sessions.by_credential(credential, touch=True) is None:
-                self._admitted.pop((consult_id, participant), None)
+        kind, _, credential = admission.grant.partition(":")
+        principal = await self._principal(kind, credential, lapsed=True)
+        if principal is None:
+            return False
+        async with self._database.read() as session:
+            member = await membership(session, principal, admission.consult)
+        screen = principal.role if isinstance(principal, ScreenPrincipal) else None
+        return (
+            member is not None
+            and (member.role, member.participant) == (admission.role, admission.participant)
+            and screen is admission.screen
+        )
 
     async def _spend(self, claims: ConsultClaims) -> None:
         try:
@@ -137,16 +140,21 @@ class ConsultTokens:
         except IntegrityError:
             raise TokenInvalid("used before") from None
 
-    async def _principal(self, claims: ConsultClaims) -> Principal | None:
-        match claims.kind:
+    async def _principal(self, kind: str, credential: str, *, lapsed: bool = False) -> Principal | None:
+        match kind:
             case "person" | "guest":
-                return await self._sessions.by_credential(claims.credential, touch=True)
+                return await self._sessions.by_credential(credential, touch=True, lapsed=lapsed)
             case "screen":
-                return await self._walls.by_credential(claims.credential, seen=True)
+                return await self._walls.by_credential(credential, seen=not lapsed)
             case "device":
-                return await self._devices.by_credential(claims.credential)
+                return await self._devices.by_credential(credential)
             case _:
                 return None
+
+
+def grant_of(kind: str, credential: str) -> str:
+    """How an admission names the credential it rests on."""
+    return f"{kind}:{credential}"
 
 
 def token_key(data_dir: Path) -> bytes:

@@ -71,8 +71,11 @@ class Walls:
             return NewPairing(code=code, secret=secret, expires_at_ms=now_ms + PAIRING_MS)
         raise RuntimeError("no free pairing code among 2**30")
 
-    async def claim(self, by: PersonPrincipal, station: str, number: int, typed: str, role: ScreenRole) -> None:
+    async def claim(self, by: PersonPrincipal, station: str, number: int, typed: str, role: ScreenRole) -> list[str]:
         """Make the display that shows ``typed`` screen ``number`` of a station, showing ``role``.
+
+        Returns:
+            The credentials of whatever display was that screen until now: revoked.
 
         Raises:
             CodeInvalid: no such code or no such screen.
@@ -96,6 +99,7 @@ class Walls:
             )
             body = {"station": station, "screen": number, "role": role.value}
             await audit.append(session, [audit.Entry(kind="screen_claimed", at_ms=now_ms, actor=by.actor, body=body)])
+            return await _revoke(session, station, number)
 
     async def status(self, secret: str, slot: int) -> str | None:
         """The new cookie when somebody has claimed this display, else None. A cookie is given out once.
@@ -116,10 +120,14 @@ class Walls:
             )
             if gone is None:
                 raise PairingGone
-            return await self._credential(session, row.station_id, row.number, audit.SERVER)
+            cookie, _ = await self._credential(session, row.station_id, row.number, audit.SERVER)
+        return cookie
 
-    async def pair_without_code(self, station: str, number: int) -> str:
+    async def pair_without_code(self, station: str, number: int) -> tuple[str, list[str]]:
         """A cookie for a screen of the demo station; the caller has checked that this is a demo.
+
+        Returns:
+            The cookie, and the credentials that were revoked for it.
 
         Raises:
             CodeInvalid: no such screen.
@@ -129,16 +137,16 @@ class Walls:
                 raise CodeInvalid
             return await self._credential(session, station, number, audit.SERVER)
 
-    async def _credential(self, session: AsyncSession, station: str, number: int, actor: str) -> str:
+    async def _credential(self, session: AsyncSession, station: str, number: int, actor: str) -> tuple[str, list[str]]:
         cookie, now_ms = encode_secret(secrets.token_bytes(32)), self._now_ms()
-        await _revoke(session, station, number)
+        revoked = await _revoke(session, station, number)
         session.add(
             ScreenCredential(id_hash=hash_secret(cookie), station_id=station, number=number, created_at_ms=now_ms)
         )
         await session.flush()
         body = {"station": station, "screen": number}
         await audit.append(session, [audit.Entry(kind="screen_paired", at_ms=now_ms, actor=actor, body=body)])
-        return cookie
+        return cookie, revoked
 
     async def unpair(self, by: PersonPrincipal, station: str, number: int) -> list[str]:
         """Take the cookie's power away.

@@ -68,6 +68,6 @@ def _with_clock(services: Services, clock: Clock) -> Services:
     sessions = Sessions(database, Passwords(QUICK), attempts, LIMITS, clock)
     walls = Walls(database, clock)
     key = token_key(services.settings.data_dir)
-    tokens = ConsultTokens(key, database, services.store, sessions, walls, services.devices, clock)
+    tokens = ConsultTokens(key, database, sessions, walls, services.devices, clock)
     invites = Invites(database, LIMITS, clock)
     return replace(services, now_ms=clock, sessions=sessions, walls=walls, tokens=tokens, invites=invites)

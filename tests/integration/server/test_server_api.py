@@ -297,6 +297,28 @@ async def test_a_token_whose_claims_were_changed_and_signed_again_by_us_is_still
             await hub.services.tokens.accept(forged)
 
 
+async def test_somebody_connected_to_a_consult_is_not_idle(hub: Hub) -> None:
+    """[G3] A surgeon who only listens does not have to sign in again when the line drops."""
+    browser = await hub.doctor()
+    admission = await hub.services.tokens.accept((await issue(browser))["token"])
+    for _ in range(3):
+        hub.clock.ms += 40 * 60_000
+        assert await hub.services.tokens.still_good(admission)
+    assert (await browser.get("/api/session"))[0] == 200
+
+
+async def test_a_session_out_of_time_is_good_for_the_running_consult_only(hub: Hub) -> None:
+    """[G3] It opens nothing new; an administrator, or a sign-out, still ends it."""
+    browser, other = await hub.doctor(), await hub.doctor()
+    admission = await hub.services.tokens.accept((await issue(browser))["token"])
+    second = await hub.services.tokens.accept((await issue(other))["token"])
+    await other.send("DELETE", "/api/session")
+    hub.clock.ms += 13 * 3_600_000
+    assert await hub.services.tokens.still_good(admission)
+    assert (await browser.get("/api/session"))[0] == 401
+    assert not await hub.services.tokens.still_good(second)
+
+
 async def test_no_token_for_an_ended_consult(hub: Hub) -> None:
     status, answer = await (await hub.doctor()).post("/api/consults/c3/token")
     assert (status, code(answer)) == (409, "consult_ended")
