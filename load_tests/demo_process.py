@@ -24,6 +24,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def started_at(pid: int) -> int:
+    """Kernel ticks since boot when a process began; huge when it is gone already."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 1 << 62
+
+
 @dataclass
 class Demo:
     """A running demo: its address, process and log."""
@@ -52,8 +60,12 @@ class Demo:
         return found
 
     def worker_pid(self) -> int | None:
-        """Process id of the media worker, None while there is none."""
-        return next((pid for pid, command in self.children().items() if "media.aio.worker" in command), None)
+        """Process id of the media worker that serves, None while there is none.
+
+        A loaded spare stands beside it; the one that serves was started first.
+        """
+        workers = [pid for pid, command in self.children().items() if "media.aio.worker" in command]
+        return min(workers, key=started_at, default=None)
 
     def api(self, path: str) -> object:
         """GET a JSON document without signing in."""
@@ -78,7 +90,8 @@ def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0) -> Iterator
             stdout=sink,
             stderr=subprocess.STDOUT,
             # Load goes to loopback only, never to the machine's address on its network.
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1"},
+            env=os.environ
+            | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1", "CONSILIUM_MEDIA_PORT": "0"},
         )
     running = Demo(f"http://localhost:{port}", process, log, data_dir)
     try:

@@ -64,16 +64,20 @@ def _settings(port: int | None, data_dir: Path | None) -> Settings:
     settings = load_settings(host=HOST, port=port, data_dir=data_dir or DATA_DIR, demo=True)
     if settings.secure:
         raise StartError(Exit.SETTINGS, "The demo runs on this machine without TLS: unset CONSILIUM_TLS_CERT_FILE.")
-    free = free_port(HOST, settings.port)
-    if free != settings.port and settings.port:
-        say(f"Port {settings.port} is in use by another program; the demo takes {free}.")
+    if "media_addresses" not in settings.model_fields_set and (own := _own_address()) is not None:
+        return settings.model_copy(update={"media_addresses": (HOST, own)})
+    return settings
+
+
+def _with_free_ports(settings: Settings) -> Settings:
+    """The ports wished for, or others where they are taken; asked for just before they are used."""
+    port = free_port(HOST, settings.port)
+    if port != settings.port and settings.port:
+        say(f"Port {settings.port} is in use by another program; the demo takes {port}.")
     media_port = _free_media_port(settings.media_port)
     if media_port != settings.media_port and settings.media_port:
         say(f"Media port {settings.media_port} is in use by another program; the demo takes {media_port}.")
-    addresses = settings.media_addresses
-    if "media_addresses" not in settings.model_fields_set and (own := _own_address()) is not None:
-        addresses = (HOST, own)
-    return settings.model_copy(update={"port": free, "media_port": media_port, "media_addresses": addresses})
+    return settings.model_copy(update={"port": port, "media_port": media_port})
 
 
 def _free_media_port(wanted: int) -> int:
@@ -113,6 +117,7 @@ async def _run(settings: Settings) -> None:
         media_dir = settings.data_dir / "media"
         await _prepare_media(media_dir, stop)
         say("4/4  Server, simulated room and simulated monitor")
+        settings = _with_free_ports(settings)
         async with serving(settings, seeded.info) as _app, contextlib.AsyncExitStack() as children:
             await _start_simulators(children, settings, seeded, media_dir)
             _tell(settings)

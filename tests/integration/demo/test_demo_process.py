@@ -192,7 +192,7 @@ async def test_a_demo_that_is_killed_leaves_nothing_running(data_dir: Path) -> N
     with demo(data_dir) as hub:
         await complete(hub)
         children = children_of(hub.process.pid)
-        assert len(children) == 3
+        assert len(children) >= 3
         hub.process.kill()
         hub.process.wait(10)
         await until(lambda: not alive(children))
@@ -210,7 +210,8 @@ def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1"},
+            env=os.environ
+            | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1", "CONSILIUM_MEDIA_PORT": "0"},
         )
         assert process.stdout is not None
         lines = []
@@ -222,7 +223,7 @@ def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
         rest, _ = process.communicate(timeout=30)
 
     assert "Traceback" not in rest
-    assert f"Port {port} is in use by another program" in lines[0]
+    assert f"Port {port} is in use by another program" in "".join(lines)
     opened = next(line for line in lines if line.startswith("Open"))
     assert f":{port} " not in opened
     assert process.returncode == 0, "".join(lines) + rest
@@ -248,7 +249,8 @@ def test_ctrl_c_while_it_is_still_preparing_is_a_clean_end(tmp_path: Path) -> No
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1"},
+        env=os.environ
+        | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1", "CONSILIUM_MEDIA_PORT": "0"},
     )
     assert process.stdout is not None
     for line in process.stdout:
