@@ -76,6 +76,7 @@ describe("EcgEngine", () => {
     expect(ageMs).toBeLessThan(400);
     expect(samplesDrawn).toBeGreaterThan(LEADS.length * 7_500);
     expect(text.words.join()).not.toContain(WORDS.en.clockUnsynced);
+    expect(text.words.filter((word) => word.startsWith("● LIVE")).at(-1)).toMatch(/ s$/);
   });
 
   it("[W11] does not call old samples live when the source's clock runs ahead, and says so", () => {
@@ -86,6 +87,13 @@ describe("EcgEngine", () => {
     // All but the newest moment of the eight seconds: what is called live is what came in just now.
     expect(samplesDrawn).toBeGreaterThan(LEADS.length * 7_500);
     expect(text.words.join()).toContain(WORDS.en.clockUnsynced);
+  });
+
+  it("[W11] doubts the age in the state itself: on a phone there is no room for more", () => {
+    const { ecg, text } = setUp();
+    ecg.setSize({ width: 360, height: 500, dpr: 1, calibration: UNCALIBRATED }, 0);
+    run(ecg, 0, 2 * SECOND_US, 5 * SECOND_US);
+    expect(text.words.filter((word) => word.startsWith("● LIVE")).at(-1)).toMatch(/ s \?$/);
   });
 
   it("[W14] knows no server time after a sleep until it is measured again", () => {

@@ -17,6 +17,9 @@ const FONT = 'system-ui, -apple-system, "Segoe UI", "PingFang SC", "Microsoft Ya
 /** A shape for each state: colour is never the only cue (W12). */
 const SIGNS: Readonly<Record<EcgState, string>> = { LIVE: "●", DELAYED: "▲", STALE: "■", LOST: "✕" };
 
+/** A clock that may be wrong by more than this is named (W11). */
+const DOUBTFUL_MS = 200;
+
 /** What is known at this moment; the layer is painted anew when any of it changes. */
 export interface OverlayModel {
   readonly state: EcgState;
@@ -174,11 +177,13 @@ class Painter {
     context.fillText(note, x + context.measureText(segment.name).width, y);
   }
 
-  private stateText({ state, ageMs }: OverlayModel): string {
+  /** An age by a doubtful clock carries a question mark; what is wrong with the clock stands beside the scales (W11). */
+  private stateText({ state, ageMs, clockUnsynced, clockErrorMs }: OverlayModel): string {
     const name = `${SIGNS[state]} ${this.words.states[state]}`;
     if (ageMs === null || state === "LOST") return name;
-    if (state === "LIVE") return `${name} ${(ageMs / 1000).toFixed(1)} ${this.words.seconds}`;
-    return `${name} ${Math.floor(ageMs / 1000)} ${this.words.seconds}`;
+    const age = state === "LIVE" ? (ageMs / 1000).toFixed(1) : Math.floor(ageMs / 1000);
+    const doubt = clockUnsynced || (clockErrorMs ?? 0) > DOUBTFUL_MS ? " ?" : "";
+    return `${name} ${age} ${this.words.seconds}${doubt}`;
   }
 
   private simulatedBadge(x: number, y: number): number {
@@ -218,7 +223,7 @@ class Painter {
     ];
     texts.push(calibrated ? `${trimmed(stream.sample_rate_mhz)} Hz` : words.notToScale);
     if (model.clockUnsynced) texts.push(words.clockUnsynced);
-    if (model.clockErrorMs !== null && model.clockErrorMs > 200) {
+    if (model.clockErrorMs !== null && model.clockErrorMs > DOUBTFUL_MS) {
       texts.push(`${words.clock}${Math.round(model.clockErrorMs)} ms`);
     }
     if (!calibrated) texts.push(`${trimmed(stream.sample_rate_mhz)} Hz`);
