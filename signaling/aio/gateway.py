@@ -56,6 +56,12 @@ class GatewaySettings:
     handshake_s: float = 5.0
     """A socket that has shown no valid token by then is closed."""
     verify_timeout_s: float = 5.0
+    strangers: int = 256
+    """Sockets without a token at one time. A reconnecting hospital needs tens for a moment; each costs a descriptor."""
+    strangers_per_address: int = 64
+    """Of these, from one address: a hospital may sit behind one, but one must not keep all others out."""
+    sockets_per_participant: int = 4
+    """A page that reconnects has two for a moment; whoever collects more loses the oldest."""
     goodbye_s: float = 2.0
     """How long a goodbye may take to leave before the connection is cut."""
     malformed_limit: int = 5
@@ -160,6 +166,11 @@ class SignalingGateway:
         return sum(connection.session is not None for connection in self._connections.values())
 
     @property
+    def strangers(self) -> int:
+        """Sockets that have not, or not yet."""
+        return len(self._connections) - self.sessions
+
+    @property
     def admissions(self) -> list[Admission]:
         """The rights by which somebody is here now, or may come back without a word: what is to be looked at again."""
         live = [c.session.admission for c in self._connections.values() if c.session is not None]
@@ -174,7 +185,15 @@ class SignalingGateway:
 
     def attach(self, app: web.Application) -> None:
         """Serve on the application's router. Only GET: there is no long polling."""
-        app.router.add_get(self._settings.path, self._sio.handle_request)
+        app.router.add_get(self._settings.path, self._handle)
+
+    async def _handle(self, request: web.Request) -> Any:
+        """A request for a socket, turned away before it costs one when too many strangers are here. [SE13]"""
+        here = [c.request.remote for c in self._connections.values() if c.session is None]
+        if len(here) >= self._settings.strangers or here.count(request.remote) >= self._settings.strangers_per_address:
+            self.counters["too_many_strangers"] += 1
+            return web.Response(status=503, headers={"Retry-After": "5"})
+        return await self._sio.handle_request(request)
 
     async def start(self) -> None:
         """Start the service behind it."""
@@ -243,7 +262,21 @@ class SignalingGateway:
         connection.sid = sid
         connection.session = self._new_session(connection, admission)
         connection.session.start()
+        self._bound_sockets(admission)
         connection.closer = self._spawn(self._close_when_finished(connection, connection.session))
+
+    def _bound_sockets(self, admission: Admission) -> None:
+        """[SE13]"""
+        same = [
+            c.session
+            for c in self._connections.values()
+            if c.session is not None
+            and c.session.goodbye_reason is None
+            and (c.session.admission.consult, c.session.admission.participant)
+            == (admission.consult, admission.participant)
+        ]
+        for session in same[: -self._settings.sockets_per_participant]:
+            session.goodbye("replaced")
 
     async def _admit(self, auth: object) -> Admission:
         try:
