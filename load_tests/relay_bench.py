@@ -142,15 +142,16 @@ class Subscriber:
 
 
 @contextlib.asynccontextmanager
-async def legs(relay: Worker, subscribers: int) -> AsyncIterator[tuple[Publisher, list[Subscriber]]]:
-    """One publisher and N subscribers, all connected and consuming."""
-    router = await relay.call(control.OpenRouter(router="bench"))
-    capabilities = router["rtp_capabilities"]
+async def legs(
+    relay: Worker, subscribers: int, router: str = "bench"
+) -> AsyncIterator[tuple[Publisher, list[Subscriber]]]:
+    """One publisher and N subscribers in a router of their own, all connected and consuming."""
+    capabilities = (await relay.call(control.OpenRouter(router=router)))["rtp_capabilities"]
     peers: list[LoadPeer] = []
 
     async def transport(name: str, direction: Literal["send", "recv"], sink: Any = None) -> LoadPeer:
         options = await relay.call(
-            control.CreateTransport(router="bench", transport=name, owner=name, direction=direction)
+            control.CreateTransport(router=router, transport=name, owner=name, direction=direction)
         )
         peer = LoadPeer(options, sink)
         peers.append(peer)
@@ -179,6 +180,7 @@ async def legs(relay: Worker, subscribers: int) -> AsyncIterator[tuple[Publisher
     finally:
         for peer in peers:
             await peer.close()
+        await relay.call(control.CloseRouter(router=router))
 
 
 async def drive(publisher: Publisher, viewers: list[Subscriber], arrival: Arrival, duration_s: float) -> list[float]:

@@ -106,6 +106,7 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     walls["record"].context.set_offline(True)
     anna.page.get_by_test_id("btn-open-patient").click()
     choices = anna.page.locator("[data-testid^=patient-choice-]")
+    expect(choices.first).to_be_visible()
     other = next(
         identity
         for identity in (c.get_attribute("data-testid").removeprefix("patient-choice-") for c in choices.all())  # type: ignore[union-attr]
