@@ -5,6 +5,7 @@ Stop is the reverse; sockets are told goodbye before anything they need goes awa
 """
 
 import contextlib
+import logging
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -271,7 +272,10 @@ def build_services(settings: Settings, demo: DemoInfo | None) -> Services:
 
 def worker_settings(settings: Settings) -> WorkerSettings:
     """How the media worker is started."""
+    level = logging.getLogger().getEffectiveLevel()  # the worker says as much as this process does
     if all(is_local(address) for address in settings.media_addresses):
         # Nobody else can reach these addresses: do not listen for anybody else.
-        return WorkerSettings(addresses=settings.media_addresses, bind="127.0.0.1", port=settings.media_port)
-    return WorkerSettings(addresses=settings.media_addresses, port=settings.media_port)
+        return WorkerSettings(
+            addresses=settings.media_addresses, bind="127.0.0.1", port=settings.media_port, log_level=level
+        )
+    return WorkerSettings(addresses=settings.media_addresses, port=settings.media_port, log_level=level)

@@ -93,6 +93,11 @@ class SrtpPair:
         self.rx: Any = self._rx_session._srtp[0]
         self.tx: Any = self._tx_session._srtp[0]
 
+    def forget_inbound(self, ssrc: int) -> None:
+        """Free the state of an SSRC the peer sends but that nothing uses."""
+        with contextlib.suppress(Exception):  # pylibsrtp.Error: libsrtp has none
+            self._rx_session.remove_stream(ssrc)
+
     def forget_outbound(self, ssrc: int) -> None:
         """Free the state of an SSRC that will not be sent any more."""
         with contextlib.suppress(Exception):  # pylibsrtp.Error: nothing was ever sent on it

@@ -4,7 +4,12 @@ One flat table on purpose: bad input is counted here instead of logged, so a flo
 dictionary update per datagram and fills no disk. `stats` of the control protocol shows it.
 """
 
+import logging
 from collections import defaultdict
+
+log = logging.getLogger(__name__)
+
+TRACES_PER_KIND = 3
 
 
 class Counters:
@@ -16,3 +21,9 @@ class Counters:
     def add(self, name: str, amount: int = 1) -> None:
         """Count ``amount`` more of ``name``."""
         self.values[name] += amount
+
+    def broke(self, name: str) -> None:
+        """Count an exception that is our own bug; the first few of each kind are logged with their trace."""
+        self.values[name] += 1
+        if self.values[name] <= TRACES_PER_KIND:
+            log.exception("a bug in the packet path", extra={"counter": name})

@@ -33,7 +33,8 @@ class Feedback:
     def __init__(self, counters: Counters, forwarder: Forwarder) -> None:
         self._counters = counters
         self._forwarder = forwarder
-        self._repairing: dict[int, tuple[Transport, InboundStream]] = {}
+        self._repairing: dict[tuple[str, int], tuple[Transport, InboundStream]] = {}
+        """By Transport and SSRC: clients choose SSRCs, so two consults may have the same."""
         self._wanting: dict[str, Producer] = {}
         self._estimates: dict[str, LossBasedEstimate] = {}
         self._transport_cc_due_us = 0
@@ -47,6 +48,11 @@ class Feedback:
             return
         self._wanting[producer.id] = producer
         if producer.fanout.keyframes.want(now_us // 1000):
+            self._ask_keyframe(producer)
+
+    def media_began(self, producer: Producer) -> None:
+        """Its SSRC is known only now: ask for what was wanted before (ORTC trap 6)."""
+        if producer.id in self._wanting:
             self._ask_keyframe(producer)
 
     def start(self, consumer: Consumer, now_us: int) -> None:
@@ -78,15 +84,15 @@ class Feedback:
         if stream.receive.take_key_frame_request():
             self.want_keyframe(stream.producer, now_us)
         if stream.receive.missing:
-            self._repairing[stream.ssrc] = transport, stream
+            self._repairing[transport.id, stream.ssrc] = transport, stream
         else:
-            self._repairing.pop(stream.ssrc, None)
+            self._repairing.pop((transport.id, stream.ssrc), None)
 
     def forget(self, producer: Producer) -> None:
         """The Producer is gone."""
         self._wanting.pop(producer.id, None)
-        for ssrc in [s for s, (_, stream) in self._repairing.items() if stream.producer is producer]:
-            del self._repairing[ssrc]
+        for key in [k for k, (_, stream) in self._repairing.items() if stream.producer is producer]:
+            del self._repairing[key]
 
     def forget_transport(self, transport: Transport) -> None:
         """The Transport is gone."""
@@ -176,7 +182,7 @@ class Feedback:
         for transport, stream in list(self._repairing.values()):
             self.repair(transport, stream, now_us)
         for producer in list(self._wanting.values()):
-            if not producer.fanout.keyframes.wanted:
+            if not (producer.fanout.keyframes.wanted and producer.fanout.watched):
                 del self._wanting[producer.id]
             elif producer.fanout.keyframes.due(now_us // 1000):
                 self._ask_keyframe(producer)
@@ -206,13 +212,19 @@ class Feedback:
 
     def _receiver_report(self, transport: Transport, now_us: int) -> None:
         blocks = []
-        for stream in list(transport.streams.values())[: rtcp.MAX_BLOCKS]:
+        lost = 0.0
+        for stream in transport.streams.values():
             block = stream.receive.report_block(now_us)
             if block is not None:
                 blocks.append(block)
+                if not stream.is_rtx:  # what is lost of repairs and padding is no loss of the media
+                    lost = max(lost, block.fraction_lost / 256)
         if not blocks:
             return
-        compound = rtcp.build_receiver_report(RELAY_SSRC, blocks)
+        for start in range(rtcp.MAX_BLOCKS, len(blocks), rtcp.MAX_BLOCKS):  # a datagram each: all would not fit one
+            more = rtcp.build_receiver_report(RELAY_SSRC, blocks[start : start + rtcp.MAX_BLOCKS])
+            self._forwarder.send_rtcp(transport.leg, more)
+        compound = rtcp.build_receiver_report(RELAY_SSRC, blocks[: rtcp.MAX_BLOCKS])
         remb = [
             producer.media.ssrc
             for producer in transport.producers.values()
@@ -220,7 +232,6 @@ class Feedback:
         ]
         if remb:
             estimate = self._estimates.setdefault(transport.id, LossBasedEstimate())
-            lost = max(block.fraction_lost for block in blocks) / 256
             compound += rtcp.build_remb(RELAY_SSRC, estimate.update(lost), remb)
             self._counters.values["remb_sent"] += 1
         self._forwarder.send_rtcp(transport.leg, compound)

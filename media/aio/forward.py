@@ -42,23 +42,19 @@ class Forwarder:
         source = producer.source
         if source is None or not burst:
             return []
-        octets = sum([len(packet.payload) for packet in burst])
         failed = []
         layouts: dict[ExtensionPlan, Layout] = {}
         for plan, group in fanout.live.items():
             layout = layouts[plan] = _lay_out(burst, plan, producer.payload_type, now_us)
             for consumer in group:
-                if not self._send_rows(consumer, layout, octets, source, now_us):
+                if not self._send_rows(consumer, layout, source, now_us):
                     failed.append(consumer)
         if fanout.waiting:
             for consumer in self._start_waiting(producer, burst, now_us):
                 plan = consumer.plan
                 layout = layouts.get(plan) or _lay_out(burst, plan, producer.payload_type, now_us)
                 layouts[plan] = layout
-                earlier = [packet for packet in burst if packet.number < consumer.numbers.base]
-                consumer.packets_sent -= len(earlier)  # laid out for the others, skipped for this one
-                consumer.octets_sent -= sum([len(packet.payload) for packet in earlier])
-                if not self._send_rows(consumer, layout, octets, source, now_us):
+                if not self._send_rows(consumer, layout, source, now_us):
                     failed.append(consumer)
         for packet in burst:
             if packet.number > source.highest:
@@ -81,7 +77,7 @@ class Forwarder:
         producer.fanout.keyframes.arrived()
         return started
 
-    def _send_rows(self, consumer: Consumer, layout: Layout, octets: int, source: Source, now_us: int) -> bool:
+    def _send_rows(self, consumer: Consumer, layout: Layout, source: Source, now_us: int) -> bool:
         """Send a burst to one Consumer; False when it could not leave, with its numbering closed behind what did."""
         rows, runs = layout
         leg = consumer.leg
@@ -91,9 +87,11 @@ class Forwarder:
         write_header = rtp.OUTBOUND.pack_into
         numbers, ssrc = consumer.numbers, consumer.ssrc
         base, shift, timestamp_shift = numbers.base, numbers.shift, numbers.timestamp_shift
+        packets = octets = 0
+        complete = True
         for start, end in runs:
             position = segment = 0
-            for template, size, word, number, timestamp in rows[start:end]:
+            for template, size, word, number, timestamp, payload_bytes in rows[start:end]:
                 if number < base:
                     continue  # from before this viewer's start
                 data[position : position + size] = template
@@ -106,16 +104,22 @@ class Forwarder:
                     continue
                 position += length[0]
                 segment = segment or position
+                packets += 1
+                octets += payload_bytes
             if position and not self._udp.send_run(view[:position], segment, address):
-                _, _, _, number, timestamp = max(rows[:start], key=_row_number, default=(b"", 0, 0, -1, 0))
+                _, _, _, number, timestamp, _ = max(rows[:start], key=_row_number, default=(b"", 0, 0, -1, 0, 0))
                 if number < source.highest:
                     number, timestamp = source.highest, source.highest_timestamp
                 numbers.stop(number, timestamp, now_us // 1000)
-                return False
-        self._counters.values["rtp_sent"] += len(rows)
-        consumer.packets_sent += len(rows)
+                dropped = [row[5] for row in rows[start:end] if row[3] >= base]
+                packets -= len(dropped)
+                octets -= sum(dropped)
+                complete = False
+                break
+        self._counters.values["rtp_sent"] += packets
+        consumer.packets_sent += packets
         consumer.octets_sent += octets
-        return True
+        return complete
 
     def resend(self, consumer: Consumer, packet: Packet, now_us: int) -> bool:
         """Send a packet of the history again, as RTX with a number of its own (RFC 4588 section 4)."""
@@ -177,7 +181,7 @@ def _lay_out(burst: list[Packet], plan: ExtensionPlan, payload_type: int, now_us
         extensions = _extension_block(packet, plan, now_us)
         template = room + extensions + packet.payload
         word = (0x9000 if extensions else 0x8000) | packet.marker | payload_type
-        rows.append((template, len(template), word, packet.number, packet.timestamp))
+        rows.append((template, len(template), word, packet.number, packet.timestamp, len(packet.payload)))
     return rows, plan_runs([row[1] for row in rows])
 
 

@@ -32,7 +32,9 @@ from media.core.serial import HALF_16, MASK_16
 MIN_SRTP_BYTES = 22
 """Fixed header and the shortest tag."""
 MAX_STREAMS_PER_TRANSPORT = 64
-"""SSRCs one client may have; libsrtp's tables grow with them."""
+"""SSRCs one client may have in use."""
+MAX_HEARD_SSRCS = 256
+"""SSRCs libsrtp may hold a context for, per client; beyond it those that are not in use are forgotten."""
 
 
 class Ingress:
@@ -63,6 +65,7 @@ class Ingress:
             return
         end = offset + length[0]
         if is_rtcp:
+            self._hear(transport, int.from_bytes(self._view[offset + 4 : offset + 8], "big"))
             self._feedback.received(transport, bytes(self._view[offset:end]), now_us)
             return
         try:
@@ -74,7 +77,21 @@ class Ingress:
         """The read batch is over: send what it brought."""
         gathered, self._gathered = self._gathered, []
         for producer in gathered:
-            self._flush(producer, now_us)
+            try:
+                self._flush(producer, now_us)
+            except Exception:  # a bug met by one Producer must not keep what the others have gathered
+                self._counters.broke("flush_errors")
+
+    def _hear(self, transport: Transport, ssrc: int) -> None:
+        """libsrtp has authenticated this SSRC and keeps a context for it: bound how many."""
+        heard = transport.heard
+        if ssrc in heard:
+            return
+        if len(heard) >= MAX_HEARD_SSRCS and transport.leg.srtp is not None:
+            for idle in heard - transport.streams.keys():
+                transport.leg.srtp.forget_inbound(idle)
+                heard.discard(idle)
+        heard.add(ssrc)
 
     def _flush(self, producer: Producer, now_us: int) -> None:
         for consumer in self._forwarder.flush(producer, now_us):
@@ -93,24 +110,19 @@ class Ingress:
             end -= data[end - 1]
         if position > end:
             raise rtp.MalformedPacket
+        twcc_id = transport.twcc_id
+        if twcc_id:  # before anything else: the publisher counts what is not reported as lost (ORTC traps 6, 10)
+            for identifier, at, count in elements:
+                if identifier == twcc_id and count == 2:
+                    transport.arrivals.record(data[at] << 8 | data[at + 1], now_us)
         stream = transport.streams.get(ssrc)
         if stream is None:
+            self._hear(transport, ssrc)
             stream = self._adopt(transport, ssrc, second & 0x7F, elements)
             if stream is None:
                 self._counters.add("rtp_unknown_ssrc")
                 return
         producer = stream.producer
-        forwarded = []
-        for identifier, at, count in elements:
-            if identifier == producer.twcc_id:
-                if count == 2:
-                    transport.arrivals.record(data[at] << 8 | data[at + 1], now_us)
-            else:
-                ours = producer.forwarded_ids.get(identifier)
-                if ours is not None:
-                    forwarded.append((ours, bytes(data[at : at + count])))
-                    if identifier == producer.level_id and producer.level is not None:
-                        producer.level.add(data[at])
         fresh = stream.receive.on_packet(seq, timestamp, size, now_us)
         if not fresh:
             self._counters.add("rtp_duplicates")
@@ -131,7 +143,7 @@ class Ingress:
             self._counters.add("rtp_repaired")
         elif fresh == FRESH_AFTER_GAP:
             self._feedback.repair(transport, stream, now_us)
-        self._media(stream, seq, timestamp, second, forwarded, position, end, now_us)
+        self._media(stream, seq, timestamp, second, elements, position, end, now_us)
 
     def _media(
         self,
@@ -139,7 +151,7 @@ class Ingress:
         seq: int,
         timestamp: int,
         second: int,
-        forwarded: list[tuple[int, bytes]],
+        elements: list[rtp.Extension],
         start: int,
         end: int,
         now_us: int,
@@ -163,9 +175,24 @@ class Ingress:
             stream.receive.on_key_frame(seq)
             fanout.keyframes.arrived()
             self._counters.values["keyframes_received"] += 1
-        if producer.paused or not fanout.watched:
+        if producer.paused:
+            return
+        if producer.level is not None:
+            for identifier, at, count in elements:
+                if identifier == producer.level_id and count == 1:
+                    producer.level.add(self._data[at])
+        if not fanout.watched:
             return
         number = source.numbers.number(extended)
+        if number is None:
+            self._counters.add("rtp_too_late")
+            return
+        data = self._data
+        forwarded = []
+        for identifier, at, count in elements:
+            ours = producer.forwarded_ids.get(identifier)
+            if ours is not None and count:  # an empty one says nothing and would force the two-byte form on viewers
+                forwarded.append((ours, bytes(data[at : at + count])))
         packet = Packet(number, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), key)
         source.history.put(number, packet)
         if not fanout.burst:
@@ -215,6 +242,7 @@ class Ingress:
             if producer.media is not None:
                 transport.streams.pop(producer.media.ssrc, None)
             producer.media = stream
+            self._feedback.media_began(producer)
         transport.streams[ssrc] = stream
         return stream
 

@@ -62,8 +62,6 @@ class Producer:
     """The Router's, that viewers see."""
     forwarded_ids: dict[int, int]
     """Header extensions that are passed on: the publisher's id to the Router's."""
-    twcc_id: int
-    """The publisher's id of the transport-wide number, 0 without."""
     level_id: int
     """The publisher's id of the audio level, 0 without."""
     level: AudioLevel | None

@@ -88,6 +88,7 @@ class Relay:
         self._data_consumers: dict[str, DataConsumer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
+        self._speakers_due_us = self._consent_due_us = 0
         self._port = 0
 
     def open(self, bind: str, port: int) -> int:
@@ -127,6 +128,8 @@ class Relay:
             for transport in list(found.transports.values()):
                 self._drop_transport(transport)
             del self._routers[router]
+            for name, count in found.data.hub.counters.items():
+                self.counters.add(f"waveform_{name}", count)
 
     def create_transport(self, router: str, transport: str, owner: str, direction: Direction) -> JsonObject:
         """Make a Transport; what the client needs to reach it."""
@@ -205,13 +208,14 @@ class Relay:
                 for uri, theirs in ids.items()
                 if uri in sent and uri != ortc.ABS_SEND_TIME_URI
             },
-            twcc_id=ids.get(ortc.TRANSPORT_CC_URI, 0) if parameters.feedback.transport_cc else 0,
             level_id=level_id,
             level=self._routers[found.router_id].speakers.add(producer) if level_id else None,
             cname=f"c-{transport}",
             paused=paused,
         )
         self._producers[producer] = found.producers[producer] = made
+        if parameters.feedback.transport_cc:
+            found.twcc_id = ids.get(ortc.TRANSPORT_CC_URI, 0) or found.twcc_id  # the same for all of a Transport
 
     def pause_producer(self, producer: str) -> None:
         """Drop what it sends."""
@@ -394,27 +398,29 @@ class Relay:
         try:
             self._mux.datagram(offset, size, address, now_us)
         except Exception:  # a bug met by one datagram must not end the read loop of every consult
-            self.counters.add("datagram_errors")
-            if self.counters.values["datagram_errors"] <= 3:
-                log.exception("datagram broke the packet path")
+            self.counters.broke("datagram_errors")
 
     def _batch_end(self, now_us: int) -> None:
         self._ingress.flush(now_us)
 
     async def _tick_for_ever(self) -> None:
-        speakers_due_us = consent_due_us = 0
         while True:
             await asyncio.sleep(TICK_S)
-            now_us = self._clock()
-            self._feedback.tick(self._transports.values(), now_us)
-            for router in self._routers.values():
-                router.data.tick()
-            if now_us >= speakers_due_us:
-                speakers_due_us = now_us + SPEAKER_INTERVAL_US
-                self._update_speakers(now_us)
-            if now_us >= consent_due_us:
-                consent_due_us = now_us + CONSENT_INTERVAL_US
-                self.judge_consent(now_us)
+            try:
+                self._tick(self._clock())
+            except Exception:  # a bug met by one object must not end reports and consent of all consults
+                self.counters.broke("tick_errors")
+
+    def _tick(self, now_us: int) -> None:
+        self._feedback.tick(self._transports.values(), now_us)
+        for router in self._routers.values():
+            router.data.tick()
+        if now_us >= self._speakers_due_us:
+            self._speakers_due_us = now_us + SPEAKER_INTERVAL_US
+            self._update_speakers(now_us)
+        if now_us >= self._consent_due_us:
+            self._consent_due_us = now_us + CONSENT_INTERVAL_US
+            self.judge_consent(now_us)
 
     def judge_consent(self, now_us: int) -> None:
         """Announce Transports that have become unstable or recovered; close the dead."""

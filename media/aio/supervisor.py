@@ -53,6 +53,8 @@ class WorkerSettings:
     """A worker that lived this long was healthy: the pause starts small again."""
     standby_after_s: float = 3.0
     """When a standby is loaded: not while the application itself is starting and needs the cores."""
+    log_level: int = logging.INFO
+    """Least level of the worker's own log, on the application's standard error."""
     ask_every_s: float = 2.0
     """How often the worker must show that its event loop turns."""
 
@@ -277,7 +279,7 @@ class Supervisor:
 
     def _command(self, path: Path) -> list[str]:
         command = [sys.executable, "-m", "media.aio.worker", "--control", str(path)]
-        command += ["--standby", "--bind", self._settings.bind]
+        command += ["--standby", "--bind", self._settings.bind, "--log-level", str(self._settings.log_level)]
         for address in self._settings.addresses:
             command += ["--address", address]
         return command

@@ -74,6 +74,10 @@ class Transport:
         self.consumers: dict[int, Consumer] = {}
         """By SSRC: that is how the peer's RTCP names them."""
         self.arrivals = ArrivalRecorder()
+        self.twcc_id = 0
+        """The peer's id of the transport-wide number, 0 as long as no Producer has named it."""
+        self.heard: set[int] = set()
+        """SSRCs that libsrtp holds a receiving context for, in use or not."""
         self.next_mid = 0
         self.publisher_clock = PublisherClock()
         self.closed = False

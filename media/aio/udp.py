@@ -33,6 +33,10 @@ SOCKET_BUFFER_BYTES = 4 << 20
 OUTBOX_BYTES = 1 << 20
 """About 20 ms at 400 Mbit/s: longer queues only add delay."""
 _GSO_REFUSED = frozenset({errno.EINVAL, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+_TOO_LONG = frozenset({errno.EINVAL, errno.EMSGSIZE})
+"""Also what the kernel says, by version, to segments longer than the path's MTU; single datagrams are fragmented."""
+_SURE_SEGMENT_BYTES = 1_232
+"""Fits every path (RFC 8200 section 5, less the headers): refused, it is not for its length."""
 
 OnDatagram = Callable[[int, int, Address, int], None]
 """``(offset, size, address, now_us)`` of one datagram in ``UdpPort.buffer``, valid during the call."""
@@ -95,11 +99,15 @@ class UdpPort:
         return self.send_run(memoryview(datagram), len(datagram), address)
 
     def send_run(self, run: memoryview, segment_bytes: int, address: Address) -> bool:
-        """Send equal datagrams lying back to back (the last may be shorter); False when dropped.
+        """Send equal datagrams lying back to back (the last may be shorter).
 
         Args:
             run: all datagrams; copied before this returns.
             segment_bytes: length of each.
+
+        Returns:
+            False when there was no room for any of them. What a path refuses, or only a part of the run, is lost
+            like on the way: its numbers count as used.
         """
         sock = self._socket
         if sock is None:
@@ -107,10 +115,7 @@ class UdpPort:
         if self._outbox:
             return self._queue(run, segment_bytes, address)
         if len(run) > segment_bytes and not self._gso:
-            return all(
-                self.send_run(run[start : start + segment_bytes], segment_bytes, address)
-                for start in range(0, len(run), segment_bytes)
-            )
+            return self._send_singly(run, segment_bytes, address)
         try:
             if len(run) > segment_bytes:
                 ancillary = self._segments.get(segment_bytes)
@@ -123,13 +128,21 @@ class UdpPort:
         except BlockingIOError:
             return self._queue(run, segment_bytes, address)
         except OSError as error:
-            if len(run) > segment_bytes and error.errno in _GSO_REFUSED:
-                self._gso = False
-                self._counters.add("udp_gso_refused")
-                return self.send_run(run, segment_bytes, address)
+            if len(run) > segment_bytes:
+                too_long = error.errno in _TOO_LONG and segment_bytes > _SURE_SEGMENT_BYTES
+                if too_long or error.errno == errno.EMSGSIZE:
+                    return self._send_singly(run, segment_bytes, address)
+                if error.errno in _GSO_REFUSED:
+                    self._gso = False
+                    self._counters.add("udp_gso_refused")
+                    return self._send_singly(run, segment_bytes, address)
             self._counters.add("udp_send_errors")
-            return False
         return True
+
+    def _send_singly(self, run: memoryview, segment_bytes: int, address: Address) -> bool:
+        datagrams = [run[start : start + segment_bytes] for start in range(0, len(run), segment_bytes)]
+        left = [self.send_run(datagram, len(datagram), address) for datagram in datagrams]
+        return any(left)
 
     def _queue(self, run: memoryview, segment_bytes: int, address: Address) -> bool:
         if self._outbox_bytes + len(run) > OUTBOX_BYTES:

@@ -41,6 +41,7 @@ class WorkerArguments:
     bind: str
     addresses: Sequence[str]
     standby: bool
+    log_level: int
 
 
 def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
@@ -51,6 +52,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
     parser.add_argument("--bind", default="0.0.0.0", help="address to bind")  # noqa: S104 - see WorkerSettings.bind
     parser.add_argument("--address", action="append", required=True, help="address announced to clients; repeatable")
     parser.add_argument("--standby", action="store_true", help="wait for a start call before taking the port")
+    parser.add_argument("--log-level", type=int, default=logging.INFO, help="least level logged, as Python's logging")
     parsed = parser.parse_args(arguments)
     return WorkerArguments(
         control=parsed.control,
@@ -58,6 +60,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
         bind=parsed.bind,
         addresses=parsed.address,
         standby=parsed.standby,
+        log_level=parsed.log_level,
     )
 
 
@@ -119,8 +122,9 @@ async def _told_port(reader: asyncio.StreamReader) -> int | None:
 
 def main() -> None:
     """Entry point."""
-    configure_log()
-    sys.exit(asyncio.run(run(parse_arguments(sys.argv[1:]))))
+    arguments = parse_arguments(sys.argv[1:])
+    configure_log(arguments.log_level)
+    sys.exit(asyncio.run(run(arguments)))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class SourceNumbers:
     def __init__(self) -> None:
         self._drops: list[int] = []
         self._folded = 0
+        self._floor = 0
+        """The newest drop that was folded: what is older can no longer be placed."""
 
     def drop(self, extended: int) -> None:
         """This number is not forwarded: later ones move down by one.
@@ -37,13 +39,19 @@ class SourceNumbers:
         """
         self._drops.append(extended)
         if len(self._drops) > REMEMBERED_DROPS:
-            del self._drops[0]
+            self._floor = self._drops.pop(0)
             self._folded += 1
 
-    def number(self, extended: int) -> int:
-        """Continuous number of a forwarded packet."""
+    def number(self, extended: int) -> int | None:
+        """Continuous number of a forwarded packet; None when it is older than the drops that are remembered.
+
+        Any other answer could be the number of another packet, and a number that a viewer gets twice with
+        two contents breaks the encryption of its leg.
+        """
         if not self._drops:
-            return extended - self._folded
+            return extended
+        if extended < self._floor:
+            return None
         return extended - self._folded - bisect_left(self._drops, extended)
 
 

@@ -130,8 +130,8 @@ class Source:
 RUN_PACKETS: Final = 16
 """Packets in one send: longer trains pay little and overrun Wi-Fi queues."""
 
-Row = tuple[bytes, int, int, int, int]
-"""Template, its length, first two header bytes as a number, source number, timestamp."""
+Row = tuple[bytes, int, int, int, int, int]
+"""Template, its length, first two header bytes as a number, source number, timestamp, payload bytes."""
 
 
 def plan_runs(sizes: list[int]) -> list[tuple[int, int]]:

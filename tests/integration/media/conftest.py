@@ -12,6 +12,7 @@ import pytest_asyncio
 from media.aio.client import WorkerClient
 from media.aio.supervisor import Supervisor, WorkerSettings
 from media.core.control import AnyNotification
+from tests.integration.media.inside import Direct
 
 
 @dataclass
@@ -60,3 +61,11 @@ async def shared_worker() -> AsyncIterator[RunningWorker]:
 async def worker(shared_worker: RunningWorker) -> RunningWorker:
     await shared_worker.begin()
     return shared_worker
+
+
+@pytest_asyncio.fixture
+async def direct() -> AsyncIterator[Direct]:
+    inside = Direct()
+    inside.relay.open_router("r")
+    yield inside
+    await inside.relay.close()

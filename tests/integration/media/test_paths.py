@@ -1,6 +1,7 @@
 """How a peer is found, moves, restarts and ends: ICE, DTLS roles, and what the worker says about it."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -258,3 +259,19 @@ async def test_no_control_socket_is_an_exit_code(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(*command)
     async with asyncio.timeout(30):
         assert await process.wait() == 4
+
+
+@pytest.mark.parametrize(("level", "says"), [(logging.INFO, True), (logging.WARNING, False)])
+async def test_the_worker_logs_as_much_as_its_application(
+    level: int, says: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The demo prints addresses and logins, not the worker's daily business."""
+
+    async def restarted() -> None:
+        pass
+
+    supervisor = Supervisor(WorkerSettings(bind="127.0.0.1", log_level=level), lambda note: None, restarted)
+    await supervisor.start()
+    await supervisor.stop()
+
+    assert ("media.aio.worker" in capfd.readouterr().err) is says

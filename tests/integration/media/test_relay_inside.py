@@ -2,71 +2,16 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest_asyncio
 
 from media.aio.clock import start_clock
 from media.aio.counters import Counters
-from media.aio.relay import Relay
 from media.aio.udp import OUTBOX_BYTES, UdpPort
-from media.core import ortc, rtcp
-from media.core.control import AnyNotification
-from tests.integration.media.peer import VIDEO_PT, VIDEO_SSRC, Peer, build_rtp, until, video_parameters, vp8
+from media.core import rtcp
+from tests.integration.media.inside import Blocking, Direct, frame, pair
+from tests.integration.media.peer import until, vp8
 
 SO_NO_CHECK = 11
-
-
-class Direct:
-    """A relay where a peer expects a `WorkerClient`."""
-
-    def __init__(self) -> None:
-        self.skipped_us = 0
-        real = start_clock()
-        self.notes: list[AnyNotification] = []
-        self.relay = Relay(lambda: real() + self.skipped_us, self.notes.append, ["127.0.0.1"])
-        self.relay.open("127.0.0.1", 0)
-
-    def __getattr__(self, name: str) -> Any:
-        async def call(*arguments: Any) -> Any:
-            if name == "produce":
-                return self.relay.produce(*arguments, False)
-            return getattr(self.relay, name)(*arguments)
-
-        return call
-
-    def pass_time(self, seconds: float) -> None:
-        self.skipped_us += int(seconds * 1e6)
-        self.relay.judge_consent(self.relay._clock())
-
-    @property
-    def states(self) -> list[tuple[str, str]]:
-        return [(n.transport, n.state) for n in self.notes if n.event == "transport_state"]
-
-
-@pytest_asyncio.fixture
-async def direct() -> AsyncIterator[Direct]:
-    inside = Direct()
-    inside.relay.open_router("r")
-    yield inside
-    await inside.relay.close()
-
-
-async def pair(direct: Direct) -> tuple[Peer, Peer]:
-    client: Any = direct
-    publisher, viewer = Peer(client, "r", "send"), Peer(client, "r", "recv")
-    await publisher.join()
-    await viewer.join()
-    direct.relay.produce(publisher.id, "cam", "video", video_parameters(), False)
-    direct.relay.consume(viewer.id, "view", "cam", ortc.router_capabilities())
-    direct.relay.resume_consumer("view")
-    await until(lambda: len(direct.states) == 2, "both connected")
-    return publisher, viewer
-
-
-def frame(number: int, key: bool, size: int = 400) -> bytes:
-    return build_rtp(VIDEO_PT, number, number * 3000, VIDEO_SSRC, vp8(key, number, size))
 
 
 async def test_consent_by_the_table_of_times(direct: Direct) -> None:
@@ -113,27 +58,6 @@ async def test_an_address_changes_hands_only_when_its_peer_is_silent(direct: Dir
     publisher._socket = home
     for peer in (publisher, viewer):
         await peer.close()
-
-
-class Blocking:
-    """The relay's socket while the kernel has no room."""
-
-    def __init__(self, inner: socket.socket) -> None:
-        self.inner = inner
-        self.full = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def sendto(self, *arguments: Any) -> int:
-        if self.full:
-            raise BlockingIOError
-        return self.inner.sendto(*arguments)
-
-    def sendmsg(self, *arguments: Any) -> int:
-        if self.full:
-            raise BlockingIOError
-        return self.inner.sendmsg(*arguments)
 
 
 async def test_a_full_outbox_skips_to_the_next_key_frame(direct: Direct) -> None:

@@ -103,3 +103,13 @@ def test_finding_undoes_shifting(first: int, base: int, sent: int, back: int) ->
     number = base + max(0, sent - back)
 
     assert viewer.source_number((number + viewer.shift) & 0xFFFF, base + sent) == number
+
+
+def test_a_number_from_before_the_remembered_drops_is_not_guessed() -> None:
+    """[RW3] A packet so late that folded drops lie behind it could only be given another packet's number."""
+    source = SourceNumbers()
+    for extended in range(1000, 1000 + REMEMBERED_DROPS + 1):
+        source.drop(extended)
+
+    assert source.number(999) is None
+    assert source.number(1001 + REMEMBERED_DROPS) == 1000
