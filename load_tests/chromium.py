@@ -61,13 +61,14 @@ def visitor(
     viewport: dict[str, int] | None = None,
     locale: str = "en-US",
     color_scheme: str = "light",
+    flags: tuple[str, ...] = (),
 ) -> Iterator[Visitor]:
     """Open a browser with a profile folder; closes it at the end if it still runs."""
     context = playwright.chromium.launch_persistent_context(
         str(profile),
         executable_path=CHROMIUM,
         headless=True,
-        args=[*QUIET, *(MEDIA if camera else MEDIA[:1])],
+        args=[*QUIET, *(MEDIA if camera else MEDIA[:1]), *flags],
         viewport=viewport or DESKTOP,  # type: ignore[arg-type]
         permissions=["camera", "microphone"] if camera else [],
         locale=locale,

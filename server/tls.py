@@ -302,7 +302,8 @@ def _new_leaf(
     end = min(now + datetime.timedelta(days=LEAF_DAYS), ca_cert.not_valid_after_utc)
     cert = (
         x509.CertificateBuilder()
-        .subject_name(_subject(str(names[0].value)[:64]))
+        # Not a host: names are in the extension. An address here would be held against the DNS constraints (OpenSSL).
+        .subject_name(_subject("Consilium server"))
         .issuer_name(ca_cert.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())

@@ -294,6 +294,13 @@ async def test_the_local_authoritys_certificate_is_accepted_where_it_is_trusted(
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("host", ["192.168.1.20", "127.0.0.1", "::1"])
+async def test_a_certificate_for_an_address_alone_is_accepted(tmp_path: Path, host: str) -> None:
+    """Without a DNS name, OpenSSL measures the common name against the authority's constraints: it must be none."""
+    files = authority(tmp_path, host)
+    assert await handshake(server_context(files.cert, files.key), files.ca_cert, host)
+
+
 @pytest.mark.parametrize("host", ["bank.example.com", "8.8.8.8", "lan.example.com", "notlan"])
 def test_the_authority_vouches_for_local_names_only(tmp_path: Path, host: str) -> None:
     authority(tmp_path, "hub.lan")

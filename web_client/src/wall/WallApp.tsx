@@ -32,7 +32,7 @@ export function WallApp() {
   const state = wall.data;
   const { refetch } = wall;
   const onPaired = useCallback(() => void refetch(), [refetch]);
-  const isDemo = useDemoPairing(state === null, onPaired);
+  const isDemo = useDemoPairing(state === undefined ? undefined : state !== null, onPaired);
   useEffect(() => {
     document.title = state ? `${state.screen.room} ${state.screen.number} · Consilium` : t("wall.title");
   }, [state, t]);
@@ -70,13 +70,18 @@ export function WallApp() {
 /**
  * `demo=1`: take a demo screen without a code.
  *
+ * Once only: a display that was taken off its screen shows a code like any other, and two displays that were opened as
+ * the same screen do not take it from each other for ever.
+ *
+ * @param isPaired `undefined` while the server has not said
  * @returns whether the display is on its way to being paired, so that no code need be shown
  */
-function useDemoPairing(isUnpaired: boolean, onPaired: () => void): boolean {
+function useDemoPairing(isPaired: boolean | undefined, onPaired: () => void): boolean {
   const http = useHttp();
   const [isDemo, setDemo] = useState(() => new URLSearchParams(window.location.search).get("demo") === "1");
   useEffect(() => {
-    if (!isDemo || !isUnpaired) return;
+    if (isPaired) setDemo(false);
+    if (!isDemo || isPaired !== false) return;
     let isWanted = true;
     let timer: ReturnType<typeof setTimeout>;
     const pair = (): void => {
@@ -99,6 +104,6 @@ function useDemoPairing(isUnpaired: boolean, onPaired: () => void): boolean {
       isWanted = false;
       clearTimeout(timer);
     };
-  }, [http, isDemo, isUnpaired, onPaired]);
+  }, [http, isDemo, isPaired, onPaired]);
   return isDemo;
 }
