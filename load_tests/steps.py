@@ -111,3 +111,40 @@ def take_lead(person: Visitor) -> None:
     if lead.get_attribute("data-leading") != "true":
         lead.click()
         expect(lead).to_have_attribute("data-leading", "true")
+
+
+def invite(host: Visitor, name: str) -> str:
+    """Make a one-time guest link in the toolbar's dialog."""
+    host.page.get_by_test_id("btn-invite").click()
+    host.page.get_by_test_id("invite-name").fill(name)
+    host.page.get_by_test_id("invite-create").click()
+    link = host.page.get_by_test_id("invite-url").input_value()
+    host.page.keyboard.press("Escape")
+    expect(host.page.get_by_test_id("invite-url")).to_have_count(0)
+    return link
+
+
+def join_by_link(guest: Visitor, link: str) -> None:
+    """Open the link, confirm, join without looking at the devices."""
+    guest.page.goto(link)
+    guest.page.get_by_test_id("btn-redeem").click()
+    guest.page.wait_for_url("**/consult/*")
+    join_from_prejoin(guest)
+
+
+def open_patient(person: Visitor, patient: str) -> None:
+    """Open a patient of the consult on every screen, confirming the identity."""
+    person.page.get_by_test_id("btn-open-patient").click()
+    person.page.get_by_test_id(f"patient-choice-{patient}").click()
+    person.page.get_by_test_id("patient-confirm").click()
+    expect_patient(person.page, patient)
+
+
+MONITORED_PATIENT = "demo-shen"
+"""The sample patient whom the demo's simulated monitor is bound to."""
+
+
+def with_monitored_patient(person: Visitor) -> None:
+    """Open the patient whose ECG runs, unless it is open."""
+    if shown_patient(person.page) != MONITORED_PATIENT:
+        open_patient(person, MONITORED_PATIENT)

@@ -19,13 +19,17 @@ from load_tests.steps import (
     expect_sound,
     first_doctor,
     frames_decoded,
+    invite,
+    join_by_link,
     join_from_prejoin,
+    open_patient,
     open_running_consult,
     open_wall,
     samples_drawn,
     shown_patient,
     sign_in,
     take_lead,
+    with_monitored_patient,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -36,21 +40,14 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     anna = open_visitor("anna")
     sign_in(anna, first_doctor(hub))
     open_running_consult(anna)
+    with_monitored_patient(anna)
     expect_moving_video(anna.page)
     expect_sound(anna.page)
     expect_live_ecg(anna.page)
 
     # Doctor B by a one-time link.
-    anna.page.get_by_test_id("btn-invite").click()
-    anna.page.get_by_test_id("invite-name").fill("Dr Bo")
-    anna.page.get_by_test_id("invite-create").click()
-    link = anna.page.get_by_test_id("invite-url").input_value()
-    anna.page.keyboard.press("Escape")
     bo = open_visitor("bo")
-    bo.page.goto(link)
-    bo.page.get_by_test_id("btn-redeem").click()
-    bo.page.wait_for_url("**/consult/*")
-    join_from_prejoin(bo)
+    join_by_link(bo, invite(anna, "Dr Bo"))
     expect_moving_video(bo.page)
     expect_sound(bo.page)
     expect_live_ecg(bo.page)
@@ -112,8 +109,8 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
         for identity in (c.get_attribute("data-testid").removeprefix("patient-choice-") for c in choices.all())  # type: ignore[union-attr]
         if identity != patient
     )
-    anna.page.get_by_test_id(f"patient-choice-{other}").click()
-    anna.page.get_by_test_id("patient-confirm").click()
+    anna.page.keyboard.press("Escape")
+    open_patient(anna, other)
     for page in (anna.page, bo.page, walls["video"].page, walls["ecg"].page):
         expect_patient(page, other)
     expect(walls["record"].page.get_by_test_id("not-in-sync")).to_be_visible(timeout=10_000)

@@ -1,0 +1,86 @@
+"""States people can trust: what has stopped looks stopped, and counts the seconds. [W11-W14]
+
+The simulated room and monitor are stopped as processes (SIGSTOP), so that nothing
+says goodbye: exactly what a dead line looks like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from load_tests.chromium import Visitor, wait_until
+from load_tests.demo_process import Demo
+from load_tests.steps import (
+    expect_live_ecg,
+    expect_moving_video,
+    first_doctor,
+    open_running_consult,
+    samples_drawn,
+    sign_in,
+    with_monitored_patient,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+
+@contextlib.contextmanager
+def stopped(hub: Demo, module: str) -> Iterator[None]:
+    """Hold a child process of the demo."""
+    pid = next(pid for pid, command in hub.children().items() if module in command)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def anna(hub: Demo, open_visitor: Callable[..., Visitor]) -> Visitor:
+    visitor = open_visitor("anna", camera=False)
+    sign_in(visitor, first_doctor(hub))
+    open_running_consult(visitor)
+    with_monitored_patient(visitor)
+    expect_moving_video(visitor.page)
+    expect_live_ecg(visitor.page)
+    return visitor
+
+
+def test_a_silent_monitor_is_stale_then_lost_and_comes_back_live(hub: Demo, anna: Visitor) -> None:
+    """[W12] [W13] STALE, then LOST; nothing is drawn meanwhile; afterwards the present, not the past."""
+    ecg = anna.page.get_by_test_id("ecg").first
+    with stopped(hub, "server.demo.monitor"):
+        expect(ecg).to_have_attribute("data-state", "STALE", timeout=15_000)
+        drawn = samples_drawn(anna.page)
+        expect(ecg).to_have_attribute("data-state", "LOST", timeout=15_000)
+        assert samples_drawn(anna.page) == drawn
+    expect_live_ecg(anna.page, 45_000)
+
+
+def test_a_silent_room_is_greyed_and_counts(hub: Demo, anna: Visitor) -> None:
+    """No frame for 3 s: the tile says so and counts; with frames again it is a picture again."""
+    with stopped(hub, "server.demo.room"):
+        age = anna.page.get_by_test_id("video-age").first
+        expect(age).to_be_visible(timeout=15_000)
+        first = age.inner_text()
+        wait_until(anna.page, lambda: age.inner_text() != first, "the seconds count")
+    expect(anna.page.get_by_test_id("video-age")).to_have_count(0, timeout=45_000)
+    expect_moving_video(anna.page)
+
+
+def test_a_page_without_its_server_says_so_and_comes_back(anna: Visitor) -> None:
+    """[W19] Reconnecting is said, clinical content goes; online again everything is back without a reload."""
+    anna.page.evaluate("window.__notReloaded = true")
+    anna.context.set_offline(True)
+    expect(anna.page.get_by_test_id("connection-banner")).to_be_visible(timeout=20_000)
+    expect(anna.page.get_by_test_id("record-page")).to_have_count(0, timeout=20_000)
+    anna.context.set_offline(False)
+    expect(anna.page.get_by_test_id("record-page")).to_be_visible(timeout=30_000)
+    expect_moving_video(anna.page)
+    expect_live_ecg(anna.page, 45_000)
+    assert anna.page.evaluate("window.__notReloaded") is True
