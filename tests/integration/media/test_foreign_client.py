@@ -38,3 +38,23 @@ async def test_picture_and_sound_arrive_and_decode(worker: RunningWorker) -> Non
     assert stats["remb_sent"] >= 1
     await publisher.close()
     await viewer.close()
+
+
+async def test_h264_arrives_and_decodes(worker: RunningWorker) -> None:
+    """The other video codec of the router, through the same path: its key frames open the viewer's gate too."""
+    capabilities = await worker.client.open_router("h264")
+    publisher = ForeignClient(worker.client, "h264", capabilities)
+    viewer = ForeignClient(worker.client, "h264", capabilities)
+    picture = MovingPicture()
+    await publisher.join([picture])
+    await viewer.join([])
+    h264 = next(c for c in publisher.device.rtpCapabilities.codecs if c.mimeType.lower() == "video/h264")
+    await publisher.send.produce(track=picture, codec=h264)
+
+    video = await viewer.consume(publisher.produced[0])
+    assert video.rtpParameters.codecs[0].mimeType.lower() == "video/h264"
+    shown = [frame.to_ndarray(format="rgb24").astype(int) for frame in await frames(video.track, 20)]
+    assert shown[0].shape == (240, 320, 3)
+    assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(shown))
+    await publisher.close()
+    await viewer.close()
