@@ -17,6 +17,7 @@ from media.aio.counters import Counters
 from media.aio.objects import Consumer, Leg, Producer
 from media.aio.udp import UdpPort
 from media.core import rtp
+from media.core.rewriter import ViewerNumbers
 from media.core.router import RUN_PACKETS, ExtensionPlan, Packet, Row, Source, plan_runs
 from media.core.sender_report import build_sender_report
 
@@ -42,20 +43,17 @@ class Forwarder:
         source = producer.source
         if source is None or not burst:
             return []
-        failed = []
+        failed: list[Consumer] = []
         layouts: dict[ExtensionPlan, Layout] = {}
         for plan, group in fanout.live.items():
             layout = layouts[plan] = _lay_out(burst, plan, producer.payload_type, now_us)
-            for consumer in group:
-                if not self._send_rows(consumer, layout, source, now_us):
-                    failed.append(consumer)
+            self._send_rows(group, layout, source, now_us, failed)
         if fanout.waiting:
             for consumer in self._start_waiting(producer, burst, now_us):
                 plan = consumer.plan
                 layout = layouts.get(plan) or _lay_out(burst, plan, producer.payload_type, now_us)
                 layouts[plan] = layout
-                if not self._send_rows(consumer, layout, source, now_us):
-                    failed.append(consumer)
+                self._send_rows([consumer], layout, source, now_us, failed)
         for packet in burst:
             if packet.number > source.highest:
                 source.highest, source.highest_timestamp = packet.number, packet.timestamp
@@ -77,49 +75,63 @@ class Forwarder:
         producer.fanout.keyframes.arrived()
         return started
 
-    def _send_rows(self, consumer: Consumer, layout: Layout, source: Source, now_us: int) -> bool:
-        """Send a burst to one Consumer; False when it could not leave, with its numbering closed behind what did."""
+    def _send_rows(
+        self, group: list[Consumer], layout: Layout, source: Source, now_us: int, failed: list[Consumer]
+    ) -> None:
+        """Send a burst to each Consumer of a group.
+
+        This is the loop that runs per forwarded packet: what does not change in it is looked up before.
+
+        Args:
+            group: live Consumers of one extension plan.
+            layout: the burst as that plan wants it.
+            source: what the burst came from.
+            now_us: server time.
+            failed: takes those whose packets could not leave, with their numbering closed behind what did.
+        """
         rows, runs = layout
-        leg = consumer.leg
-        address, context = leg.address, leg.tx
-        assert address is not None, "a live consumer's transport has an address"
         data, view, pointer, length = self._buffer.data, self._buffer.view, self._buffer.pointer, self._length
-        write_header = rtp.OUTBOUND.pack_into
-        numbers, ssrc = consumer.numbers, consumer.ssrc
-        base, shift, timestamp_shift = numbers.base, numbers.shift, numbers.timestamp_shift
-        packets = octets = 0
-        complete = True
-        for start, end in runs:
-            position = segment = 0
-            for template, size, word, number, timestamp, payload_bytes in rows[start:end]:
-                if number < base:
-                    continue  # from before this viewer's start
-                data[position : position + size] = template
-                write_header(
-                    data, position, word, (number + shift) & 0xFFFF, (timestamp + timestamp_shift) & 0xFFFFFFFF, ssrc
-                )
-                length[0] = size
-                if srtp_protect(context, pointer + position, length) != SRTP_OK:
-                    self._counters.add("srtp_protect_errors")
-                    continue
-                position += length[0]
-                segment = segment or position
-                packets += 1
-                octets += payload_bytes
-            if position and not self._udp.send_run(view[:position], segment, address):
-                _, _, _, number, timestamp, _ = max(rows[:start], key=_row_number, default=(b"", 0, 0, -1, 0, 0))
-                if number < source.highest:
-                    number, timestamp = source.highest, source.highest_timestamp
-                numbers.stop(number, timestamp, now_us // 1000)
-                dropped = [row[5] for row in rows[start:end] if row[3] >= base]
-                packets -= len(dropped)
-                octets -= sum(dropped)
-                complete = False
-                break
-        self._counters.values["rtp_sent"] += packets
-        consumer.packets_sent += packets
-        consumer.octets_sent += octets
-        return complete
+        write_header, protect, ok, send_run = rtp.OUTBOUND.pack_into, srtp_protect, SRTP_OK, self._udp.send_run
+        sent = 0
+        for consumer in group:
+            leg, numbers, ssrc = consumer.leg, consumer.numbers, consumer.ssrc
+            address, context = leg.address, leg.tx
+            assert address is not None, "a live consumer's transport has an address"
+            base, shift, timestamp_shift = numbers.base, numbers.shift, numbers.timestamp_shift
+            packets = octets = 0
+            for start, end in runs:
+                position = segment = 0
+                for template, size, word, number, timestamp, payload_bytes in rows[start:end]:
+                    if number < base:
+                        continue  # from before this viewer's start
+                    data[position : position + size] = template
+                    write_header(
+                        data,
+                        position,
+                        word,
+                        (number + shift) & 0xFFFF,
+                        (timestamp + timestamp_shift) & 0xFFFFFFFF,
+                        ssrc,
+                    )
+                    length[0] = size
+                    if protect(context, pointer + position if position else pointer, length) != ok:
+                        self._counters.add("srtp_protect_errors")
+                        continue
+                    position += length[0]
+                    segment = segment or position
+                    packets += 1
+                    octets += payload_bytes
+                if position and not send_run(view[:position], segment, address):
+                    dropped = [row[5] for row in rows[start:end] if row[3] >= base]
+                    packets -= len(dropped)
+                    octets -= sum(dropped)
+                    _close_numbering(numbers, rows[:start], source, now_us)
+                    failed.append(consumer)
+                    break
+            consumer.packets_sent += packets
+            consumer.octets_sent += octets
+            sent += packets
+        self._counters.values["rtp_sent"] += sent
 
     def resend(self, consumer: Consumer, packet: Packet, now_us: int) -> bool:
         """Send a packet of the history again, as RTX with a number of its own (RFC 4588 section 4)."""
@@ -169,8 +181,13 @@ class Forwarder:
         return self._udp.send_run(self._buffer.view[: self._length[0]], self._length[0], leg.address)
 
 
-def _row_number(row: Row) -> int:
-    return row[3]
+def _close_numbering(numbers: ViewerNumbers, left: list[Row], source: Source, now_us: int) -> None:
+    """Nothing after these rows of a burst has left."""
+    number, timestamp = source.highest, source.highest_timestamp
+    for row in left:
+        if row[3] > number:
+            number, timestamp = row[3], row[4]
+    numbers.stop(number, timestamp, now_us // 1000)
 
 
 def _lay_out(burst: list[Packet], plan: ExtensionPlan, payload_type: int, now_us: int) -> Layout:
