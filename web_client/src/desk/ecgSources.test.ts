@@ -1,6 +1,7 @@
+import { renderHook } from "@testing-library/react";
 import { expect, it } from "vitest";
 import type { Consult, WaveformStream } from "../protocol";
-import { chooseEcg, type HeldEcg, HOLD_MS, holdEcg } from "./ecgSources";
+import { chooseEcg, type HeldEcg, HOLD_MS, holdEcg, useEcg } from "./ecgSources";
 
 const stream = (patient: string): WaveformStream => ({
   stream_id: 7,
@@ -75,4 +76,14 @@ it("[W12] holds a source through a restart of the worker, for a while", () => {
 
 it("[W24] never holds a source over a change of patient", () => {
   expect(holdEcg({ stream: stream("p1"), version: 3, lostAtMs: null }, null, 4, 0).stream).toBeNull();
+});
+
+it("[W22] lets go at once of a device that is now bound to somebody else", () => {
+  const bound = consult("p1", ["p1"]);
+  const { result, rerender } = renderHook((present) => useEcg(present), { initialProps: bound });
+  expect(result.current.stream?.patient).toBe("p1");
+  rerender(consult("p1", []));
+  expect(result.current.stream?.patient).toBe("p1");
+  rerender(consult("p1", ["p2"]));
+  expect(result.current).toEqual({ stream: null, isOtherPatient: true });
 });

@@ -51,8 +51,9 @@ export function useEcg(consult: Consult): EcgChoice {
     return () => clearInterval(timer);
   }, [stream, version]);
   // The version is compared here too: the effect runs after the render that learns of another patient.
-  const shown = stream ?? (held.version === version ? held.stream : null);
-  return { stream: useSame(shown), isOtherPatient: isOtherPatient && shown === null };
+  // And a device that came back bound to somebody else is no longer this patient's (W22).
+  const shown = stream ?? (held.version === version && !isOtherPatient ? held.stream : null);
+  return { stream: useSame(shown), isOtherPatient };
 }
 
 /** The same object for the same descriptor: each snapshot brings a copy, and another object means another view. */
