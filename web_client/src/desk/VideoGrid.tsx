@@ -104,6 +104,7 @@ function usePictures(
           media={media}
           micOff={false}
           isScreen
+          simulated={participant.simulated}
           nowMs={nowMs}
         />
       ),

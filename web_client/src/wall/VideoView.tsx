@@ -43,6 +43,7 @@ export default function VideoView({ client, media, consult, me }: VideoViewProps
             media={screen.media}
             micOff={false}
             isScreen
+            simulated={screen.participant.simulated}
             size="wall"
             nowMs={nowMs}
           />
