@@ -146,8 +146,13 @@ class DataPlane:
         if self._ecg.get(key) is consumer:
             del self._ecg[key]
 
+    @property
+    def backlogged(self) -> bool:
+        """Frames wait for a channel to drain: ``tick`` is needed often."""
+        return bool(self._backlogged)
+
     def tick(self) -> None:
-        """Let backlogs follow where channels have drained; call some 40 times a second."""
+        """Let backlogs follow where channels have drained; call some 40 times a second while ``backlogged``."""
         for consumer in list(self._backlogged):
             while consumer.backlog and consumer.channel.buffered_bytes < BACKLOG_LIMIT_BYTES:
                 consumer.channel.send(consumer.backlog.popleft())

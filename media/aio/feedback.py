@@ -8,7 +8,7 @@ RRTR, and sends a sender report at the start and every second.
 ``tick`` drives what is periodic; formats and rules are in ``media.core``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from media.aio.counters import Counters
 from media.aio.forward import Forwarder
@@ -28,11 +28,16 @@ ASSUMED_ROUND_TRIP_US = 50_000
 
 
 class Feedback:
-    """RTCP of all Transports of one worker."""
+    """RTCP of all Transports of one worker.
 
-    def __init__(self, counters: Counters, forwarder: Forwarder) -> None:
+    Args:
+        hurry: called when ``busy`` has become true.
+    """
+
+    def __init__(self, counters: Counters, forwarder: Forwarder, hurry: Callable[[], None]) -> None:
         self._counters = counters
         self._forwarder = forwarder
+        self._hurry = hurry
         self._repairing: dict[tuple[str, int], tuple[Transport, InboundStream]] = {}
         """By Transport and SSRC: clients choose SSRCs, so two consults may have the same."""
         self._wanting: dict[str, Producer] = {}
@@ -40,13 +45,21 @@ class Feedback:
         self._transport_cc_due_us = 0
         self._reports_due_us = 0
 
+    @property
+    def busy(self) -> bool:
+        """Something is asked for again until it comes: ``tick`` is needed every 20 ms."""
+        return bool(self._repairing or self._wanting)
+
     # ------------------------------------------------------------- decisions others ask for
 
     def want_keyframe(self, producer: Producer, now_us: int) -> None:
         """A viewer of this Producer needs a key frame."""
         if producer.is_audio:
             return
+        was_busy = self.busy
         self._wanting[producer.id] = producer
+        if not was_busy:
+            self._hurry()
         if producer.fanout.keyframes.want(now_us // 1000):
             self._ask_keyframe(producer)
 
@@ -84,7 +97,10 @@ class Feedback:
         if stream.receive.take_key_frame_request():
             self.want_keyframe(stream.producer, now_us)
         if stream.receive.missing:
+            was_busy = self.busy
             self._repairing[transport.id, stream.ssrc] = transport, stream
+            if not was_busy:
+                self._hurry()
         else:
             self._repairing.pop((transport.id, stream.ssrc), None)
 
@@ -178,7 +194,7 @@ class Feedback:
     # ------------------------------------------------------------- what is due
 
     def tick(self, transports: Iterable[Transport], now_us: int) -> None:
-        """Do what is due; call every 20 ms."""
+        """Do what is due; call every 20 ms while ``busy``, else every 100 ms."""
         for transport, stream in list(self._repairing.values()):
             self.repair(transport, stream, now_us)
         for producer in list(self._wanting.values()):

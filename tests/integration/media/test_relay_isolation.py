@@ -335,3 +335,18 @@ async def test_counters_of_a_closed_consult_remain(direct: Direct) -> None:
     assert direct.relay.stats()["waveform_ping"] == 3
     direct.relay.close_router("r")
     assert direct.relay.stats()["waveform_ping"] == 3
+
+
+async def test_a_hole_wakes_a_relay_that_had_nothing_to_do(direct: Direct) -> None:
+    """While nothing is asked for again the relay looks at its clock ten times a second, else fifty times."""
+    publisher = await join(direct, "send")
+    direct.relay.produce(publisher.id, "cam", "video", video_parameters(), False)
+    await until(lambda: direct.relay._calm, "calm")
+    publisher.send_rtp(frame(1, True))
+    publisher.send_rtp(frame(3, False))
+    await received(direct, 2)
+    assert not direct.relay._calm
+
+    await until(lambda: direct.relay._calm, "calm after giving up")
+    assert len(publisher.got.of(rtcp.Nack)) > 1
+    await publisher.close()
