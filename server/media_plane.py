@@ -14,7 +14,7 @@ again and tells signalling, which tells the clients (ARCHITECTURE section 2).
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -73,9 +73,18 @@ class Belongings:
     transports: dict[str, TransportId] = field(default_factory=dict)
     """By direction: at most one of each."""
     producers: set[ProducerId] = field(default_factory=set)
-    consumers: set[ConsumerId] = field(default_factory=set)
+    consumers: dict[ConsumerId, ProducerId] = field(default_factory=dict)
     data_producers: set[DataProducerId] = field(default_factory=set)
-    data_consumers: set[DataConsumerId] = field(default_factory=set)
+    data_consumers: dict[DataConsumerId, DataProducerId] = field(default_factory=dict)
+
+    def forget(self, direction: str) -> None:
+        """What the Transport of one direction carried went with it."""
+        if direction == "send":
+            self.producers.clear()
+            self.data_producers.clear()
+        else:
+            self.consumers.clear()
+            self.data_consumers.clear()
 
 
 @dataclass
@@ -104,6 +113,7 @@ class WorkerMediaPlane:
         self._listener: MediaListener | None = None
         self._notes: asyncio.Queue[control.AnyNotification] = asyncio.Queue(NOTIFICATION_LIMIT)
         self._pump: asyncio.Task[None] | None = None
+        self._abandoned: set[asyncio.Task[None]] = set()
         self._epoch = 0
 
     @property
@@ -127,6 +137,9 @@ class WorkerMediaPlane:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pump
             self._pump = None
+        for task in self._abandoned:
+            task.cancel()
+        await asyncio.gather(*self._abandoned, return_exceptions=True)
         await self._supervisor.stop()
 
     async def stats(self) -> dict[str, int]:
@@ -204,7 +217,7 @@ class WorkerMediaPlane:
                 await worker.resume_consumer(own(mine.consumers, command.consumer))
             case m.CloseConsumer():
                 await worker.close_consumer(own(mine.consumers, command.consumer))
-                mine.consumers.discard(command.consumer)
+                mine.consumers.pop(command.consumer, None)
             case m.ProduceData():
                 return await self._produce_data(worker, mine, command)
             case m.CloseDataProducer():
@@ -216,7 +229,7 @@ class WorkerMediaPlane:
                 await worker.resume_data_consumer(own(mine.data_consumers, command.data_consumer))
             case m.CloseDataConsumer():
                 await worker.close_data_consumer(own(mine.data_consumers, command.data_consumer))
-                mine.data_consumers.discard(command.data_consumer)
+                mine.data_consumers.pop(command.data_consumer, None)
         return m.Done()
 
     async def _create_transport(
@@ -230,11 +243,32 @@ class WorkerMediaPlane:
         """A second one of the same direction replaces the first: the client has lost that one."""
         old = mine.transports.pop(command.direction, None)
         if old is not None:
+            mine.forget(command.direction)
             await worker.close_transport(old)
         transport = new_id(TransportId)
-        options = await worker.create_transport(consult, transport, owner, command.direction)
+        try:
+            options = await worker.create_transport(consult, transport, owner, command.direction)
+        except BaseException:  # cancelled or too late: the worker may have made it, and nobody would ever close it
+            self._abandon(worker, transport)
+            raise
+        placement = self._placements.get(consult)
+        if placement is None or placement.participants.get(owner) is not mine:
+            # Released while the worker made it: nobody would ever close it.
+            await worker.close_transport(transport)
+            raise MediaError(MediaErrorCode.NOT_FOUND, "the participant is gone")
         mine.transports[command.direction] = transport
         return m.TransportOptions(**options, media_epoch=self._epoch)
+
+    def _abandon(self, worker: WorkerClient, transport: TransportId) -> None:
+        """Close what nobody waits for any more, without waiting either."""
+
+        async def close() -> None:
+            with contextlib.suppress(MediaError):  # a worker that is gone has closed it already
+                await worker.close_transport(transport)
+
+        task = asyncio.create_task(close(), name=f"abandon-{transport}")
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
 
     async def _produce(self, worker: WorkerClient, mine: Belongings, command: m.Produce) -> m.Produced:
         producer = new_id(ProducerId)
@@ -250,7 +284,11 @@ class WorkerMediaPlane:
         consumer = new_id(ConsumerId)
         transport = own_transport(mine, command.transport)
         answer = await worker.consume(transport, consumer, command.producer, command.rtp_capabilities)
-        mine.consumers.add(consumer)
+        for old in [one for one, producer in mine.consumers.items() if producer == command.producer]:
+            # The client has lost that one. Every copy costs the hub's uplink: nobody gets the same picture twice.
+            del mine.consumers[old]
+            await worker.close_consumer(old)
+        mine.consumers[consumer] = command.producer
         return m.Consuming(
             consumer=consumer,
             producer=command.producer,
@@ -282,7 +320,10 @@ class WorkerMediaPlane:
         data_consumer = new_id(DataConsumerId)
         transport = own_transport(mine, command.transport)
         answer = await worker.consume_data(transport, data_consumer, command.data_producer)
-        mine.data_consumers.add(data_consumer)
+        for old in [one for one, source in mine.data_consumers.items() if source == command.data_producer]:
+            del mine.data_consumers[old]
+            await worker.close_data_consumer(old)
+        mine.data_consumers[data_consumer] = command.data_producer
         return m.ConsumingData(
             data_consumer=data_consumer,
             data_producer=command.data_producer,
@@ -344,13 +385,9 @@ class WorkerMediaPlane:
             return  # closed on request: no news to anybody
         if note.state == "closed":
             del mine.transports[direction]
+            mine.forget(direction)
             if direction == "send":
-                mine.producers.clear()
-                mine.data_producers.clear()
                 await listener.producers_closed(consult, participant)
-            else:
-                mine.consumers.clear()
-                mine.data_consumers.clear()
         await listener.transport_changed(consult, participant, transport, CONNECTIONS[note.state])
 
 
@@ -368,7 +405,7 @@ def new_id(kind: Callable[[str], NewId]) -> NewId:
     return kind(secrets.token_urlsafe(9))
 
 
-def own(owned: set[NewId], identity: NewId) -> NewId:
+def own(owned: Container[NewId], identity: NewId) -> NewId:
     """The id itself when it is in the set.
 
     Raises:

@@ -267,6 +267,8 @@ class ConsultService:
             )
         except Exception:  # whatever stopped the commit, nothing may stay in the relay that the state does not know
             await self._media.undo(actor, result)
+            if actor.participant not in audience.state.participants:
+                await self._media.release(actor.consult, actor.participant)  # it left meanwhile; this came after
             raise
         if isinstance(result, TransportOptions):
             audience.silent_transports.pop(actor.participant, None)

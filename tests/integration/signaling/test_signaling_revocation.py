@@ -80,6 +80,23 @@ async def test_whoever_is_dropped_while_joining_does_not_stay(hub: Hub, make_cli
     assert (await hub.state()).participants == {}
 
 
+async def test_what_the_relay_makes_for_someone_who_is_gone_meanwhile_goes_too(
+    hub: Hub, make_client: MakeClient
+) -> None:
+    """[ME9] The answer comes after everything of the participant was released: nobody would ever close it."""
+    a, b = await make_client(hub, "a"), await make_client(hub, "b")
+    hub.media.gate = asyncio.Event()
+    asking = asyncio.create_task(b.command(type="create_transport", direction="recv"))
+    await until(lambda: hub.media.calls)
+    hub.service.dismiss(of("b"))  # as when another node has removed it: the answer is still owed
+    await a.heard("participant_left")
+    await until(lambda: hub.media.released == ["b"])
+    hub.media.gate.set()
+    assert (await asking)["refusal"]["code"] == "not_joined"
+    await until(lambda: hub.gateway.sessions == 1)
+    assert hub.media.owned == {}
+
+
 async def test_whoever_lost_the_socket_is_dropped_without_waiting_for_the_grace_to_end(
     hub: Hub, make_client: MakeClient
 ) -> None:
