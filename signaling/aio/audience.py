@@ -22,6 +22,7 @@ class Peer(Protocol):
     """A session, as far as the consult is concerned."""
 
     admission: Admission
+    goodbye_reason: str | None
 
     def deliver(self, frame: bytes, key: str | None = None) -> None:
         """Send without waiting; with ``key``, a signal."""

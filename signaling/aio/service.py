@@ -117,6 +117,7 @@ class ConsultService:
         self._audiences: dict[ConsultId, Audience] = {}
         self._opening: dict[ConsultId, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._joins: set[asyncio.Task[Joined]] = set()
         self._beats: asyncio.Task[None] | None = None
         bus.listen(self._hinted)
         media.listen(self)
@@ -130,7 +131,7 @@ class ConsultService:
 
     async def stop(self) -> None:
         """End every task and timer; idempotent. Participants stay: they may come back to the next process."""
-        tasks = [*self._tasks, *([self._beats] if self._beats else [])]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._joins, *([self._beats] if self._beats else [])]
         for audience in self._audiences.values():
             for participant in list(audience.graces):
                 audience.stop_grace(participant)
@@ -194,10 +195,30 @@ class ConsultService:
         return [admission for audience in self._audiences.values() for admission in audience.admitted.values()]
 
     async def _join(self, peer: Peer) -> Joined:
-        """[CO1] [CO2] [SE5]"""
-        actor = peer.admission
-        audience = await self._open(actor.consult)
+        """[CO1] [CO2] [SE5] A commit cannot be called back: once begun, a join runs to its end without its asker."""
+        audience = await self._open(peer.admission.consult)
         audience.arrivals += 1
+        entering = asyncio.create_task(self._enter(audience, peer))
+        self._joins.add(entering)
+        entering.add_done_callback(self._joins.discard)
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            self._spawn(self._out_again(entering, peer))
+            raise
+
+    async def _out_again(self, entering: asyncio.Task[Joined], peer: Peer) -> None:
+        """Whose socket was lost during the join is in without one."""
+        await asyncio.wait({entering})
+        if entering.cancelled() or entering.exception() is not None:
+            return
+        if peer.goodbye_reason == "removed":
+            self.dismiss(lambda admission: admission is peer.admission)
+        else:
+            await self.detach(peer)
+
+    async def _enter(self, audience: Audience, peer: Peer) -> Joined:
+        actor = peer.admission
         try:
             if audience.peers.get(actor.participant) is peer:
                 raise Refusal(ErrorCode.ALREADY_JOINED)

@@ -151,3 +151,31 @@ async def test_the_right_is_not_told_to_anyone(hub: Hub, make_client: MakeClient
     await a.heard("participant_joined")
     assert "credential" not in str(joined) + str(a.events) + str(a.signals)
     await c.sio.disconnect()
+
+
+async def test_a_join_whose_socket_is_lost_during_the_commit_leaves_nobody_behind(
+    make_hub: MakeHub, make_client: MakeClient
+) -> None:
+    """[SE3] [SE4] A commit cannot be called back: whoever is in by it has lost the socket, like anybody else."""
+    hub = await make_hub(service=ServiceSettings(beat_s=0.1, grace_s=0.3))
+    watching = await make_client(hub, "a")
+    b, opened, gate = await make_client(hub, "b", join=False), asyncio.Event(), asyncio.Event()
+    commit = hub.store.commit
+
+    async def slow(*args: object) -> None:
+        if not opened.is_set():
+            await commit(*args)  # type: ignore[arg-type] # written, but the answer takes its time
+            opened.set()
+            await gate.wait()
+            return
+        await commit(*args)  # type: ignore[arg-type]
+
+    hub.store.commit = slow  # type: ignore[method-assign]
+    joining = asyncio.create_task(b.command(type="join"))
+    await opened.wait()
+    await b.sio.disconnect()
+    await until(lambda: hub.gateway.sessions == 1)
+    gate.set()
+    joining.cancel()
+    await watching.heard("participant_left")
+    assert list((await hub.state()).participants) == ["a"]
