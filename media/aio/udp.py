@@ -12,9 +12,11 @@ is told and drops (a viewer then resumes at a key frame). What the bytes mean is
 
 import asyncio
 import errno
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from collections import deque
 from collections.abc import Callable
 
@@ -27,6 +29,7 @@ UDP_SEGMENT = 103
 UDP_GRO = 104
 _GRO_SPACE_BYTES = socket.CMSG_SPACE(4)
 READ_BUFFER_BYTES = 65_536
+_NOTHING = bytes(4)
 READS_PER_WAKEUP = 64
 """Bounds how long other work waits; 64 reads of a GRO run each are up to 4 MB."""
 SOCKET_BUFFER_BYTES = 4 << 20
@@ -59,6 +62,7 @@ class UdpPort:
         self._gso = True
         self._gro = False
         self._socket: socket.socket | None = None
+        self._waiting = bytearray(4)
 
     def open(self, bind: str, port: int) -> int:
         """Bind and start to read; returns the port.
@@ -168,6 +172,7 @@ class UdpPort:
         if sock is None:
             return
         buffers = [self.buffer.data]
+        waiting = self._waiting
         reads = 0
         try:
             while reads < READS_PER_WAKEUP:
@@ -178,6 +183,9 @@ class UdpPort:
                     ancillary = []
                 reads += 1
                 self._split(size, ancillary, address, self._clock())
+                fcntl.ioctl(sock, termios.FIONREAD, waiting)
+                if waiting == _NOTHING:
+                    break  # asking costs half of a read that fails; what comes meanwhile wakes us again
         except BlockingIOError:
             pass
         except OSError:
