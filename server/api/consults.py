@@ -6,9 +6,10 @@ from aiohttp import web
 from pydantic import Field
 
 from server.api.errors import ApiCode, ApiError
-from server.api.request import Body, Empty, member, permitted, permitted_person, read_body, services
+from server.api.request import Body, Empty, member, permitted, permitted_person, read_body, services, throttle
 from server.identity.aio.members import consults_of
 from server.identity.core.policy import Action, allowed
+from server.identity.core.rules import TOKEN
 from server.metrics import TOKENS
 from server.record.aio.store import consult_banners
 from server.storage.directory import consult_cards
@@ -51,6 +52,7 @@ async def token(request: web.Request) -> web.Response:
     await read_body(request, Empty)
     principal = await permitted(request, Action.ENTER_CONSULT)
     found = await member(request, principal)
+    await throttle(request, TOKEN, principal.credential)
     consult = await services(request).store.load(found.consult)
     if consult is None or consult.status is ConsultStatus.ENDED:
         raise ApiError(ApiCode.CONSULT_ENDED)

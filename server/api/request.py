@@ -58,14 +58,14 @@ def address_of(request: web.Request) -> str:
     return request.remote or "unknown"
 
 
-async def throttle(request: web.Request, limit: Throttle) -> None:
-    """Count this request against its address.
+async def throttle(request: web.Request, limit: Throttle, who: str = "") -> None:
+    """Count this request against ``who``, or else its address.
 
     Raises:
         ApiError: ``too_many_attempts``.
     """
     try:
-        await services(request).attempts.take(limit, address_of(request))
+        await services(request).attempts.take(limit, who or address_of(request))
     except TooManyAttempts as many:
         raise ApiError(ApiCode.TOO_MANY_ATTEMPTS, retry_after_s=many.retry_after_s) from None
 

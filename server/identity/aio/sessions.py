@@ -5,7 +5,9 @@ hour and the end of a shift each end the session on the server, whatever the
 browser keeps.
 """
 
+import contextlib
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 
 from sqlalchemy import Row, select, update
@@ -18,7 +20,9 @@ from server.identity.core.principal import AccessRole, GuestPrincipal, PersonPri
 from server.identity.core.rules import (
     LOGIN_ADDRESS,
     LOGIN_AND_ADDRESS,
+    LOGIN_NOTED,
     LOGIN_ONLY,
+    LOGINS_AT_ONCE,
     TOUCH_MS,
     SessionLimits,
     session_alive,
@@ -56,6 +60,8 @@ class Sessions:
         self._attempts = attempts
         self._limits = limits
         self._now_ms = now_ms
+        self._checking: Counter[str] = Counter()
+        """Passwords being checked, by address."""
 
     async def sign_in(self, login: str, password: str, address: str) -> SignedIn:
         """Open a session.
@@ -66,6 +72,17 @@ class Sessions:
         """
         login = login.strip().lower()
         await self._throttled(login, address)
+        if self._checking[address] >= LOGINS_AT_ONCE:
+            raise TooManyAttempts(1)
+        self._checking[address] += 1
+        try:
+            return await self._checked(login, password, address)
+        finally:
+            self._checking[address] -= 1
+            if not self._checking[address]:
+                del self._checking[address]
+
+    async def _checked(self, login: str, password: str, address: str) -> SignedIn:
         async with self._database.read() as session:
             row = (
                 await session.execute(
@@ -89,7 +106,9 @@ class Sessions:
             # Counted before the password is checked: attempts sent at once must not all slip through.
             await self._attempts.take(LOGIN_AND_ADDRESS, login, address)
         except TooManyAttempts:
-            await self._record("login_throttled", audit.SERVER, {})
+            with contextlib.suppress(TooManyAttempts):
+                await self._attempts.take(LOGIN_NOTED, address)
+                await self._record("login_throttled", audit.SERVER, {})
             raise
 
     async def _failed(self, login: str, address: str, person: str | None) -> None:

@@ -70,6 +70,12 @@ LOGIN_ADDRESS = Throttle(name="address", attempts=60, window_s=300)
 """Somebody who tries many accounts; wide, because a hospital may sit behind one address. Counts failures only."""
 LOGIN_ONLY = Throttle(name="login", attempts=30, window_s=900)
 """Many machines on one account. Counts failures only; wide, so that nobody is locked out by a colleague's typing."""
+LOGIN_NOTED = Throttle(name="noted", attempts=1, window_s=60)
+"""How often the audit trail notes that an address is being throttled: a flood must not become a flood of rows."""
+LOGINS_AT_ONCE = 16
+"""Passwords of one address being checked at one time: failures are counted too late for attempts sent all at once."""
+TOKEN = Throttle(name="token", attempts=60, window_s=60)
+"""Per session: a page takes one token per connect, and each is a row of the audit trail."""
 PAIRING = Throttle(name="pairing", attempts=30, window_s=300)
 CLAIM = Throttle(name="claim", attempts=20, window_s=300)
 REDEEM = Throttle(name="redeem", attempts=20, window_s=300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -126,6 +127,32 @@ async def test_guessing_is_throttled_and_says_when_to_come_back(hub: Hub) -> Non
 
 
 # ------------------------------------------------------------ bad requests
+
+
+async def test_a_flood_of_attempts_is_a_line_in_the_audit_trail_not_a_flood(hub: Hub) -> None:
+    """Whoever is refused before any check must not fill the disk with the trail of it."""
+    browser = hub.browser()
+    wrong = {"login": "d1@hub", "password": "wrong"}
+    answers = [(await browser.post("/api/session", wrong))[0] for _ in range(30)]
+    assert answers.count(429) >= 20
+    assert (await kinds(hub)).count("login_throttled") == 1
+
+
+async def test_attempts_sent_all_at_once_are_refused_without_being_checked(hub: Hub) -> None:
+    """One password takes tens of milliseconds: a thousand at once would keep everybody else waiting for minutes."""
+    browser = hub.browser()
+    logins = [{"login": f"nobody{number}", "password": "wrong"} for number in range(60)]
+    answers = await asyncio.gather(*(browser.post("/api/session", one) for one in logins))
+    assert [status for status, _ in answers].count(429) >= 20
+    assert (await kinds(hub)).count("login_failed") <= 40
+    await hub.doctor()
+
+
+async def test_tokens_are_not_for_hoarding(hub: Hub) -> None:
+    browser, other = await hub.doctor(), await hub.doctor("n1@hub")
+    answers = [(await browser.post("/api/consults/c1/token"))[0] for _ in range(61)]
+    assert answers == [200] * 60 + [429]
+    assert (await other.post("/api/consults/c1/token"))[0] == 200
 
 
 @pytest.mark.parametrize(
