@@ -12,6 +12,10 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+
+from server.metrics import HTTP_REFUSALS
 
 PRIVATE = "<private>"
 PRIVATE_FIELDS = frozenset(
@@ -44,6 +48,21 @@ def _clean(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_clean(item) for item in value]
     return value
+
+
+class BadHttp(logging.Filter):
+    """Drops what aiohttp logs, with a traceback and the bytes, for each request that is not HTTP: a stranger's flood.
+
+    It is answered 400 and counted.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, (HttpProcessingError, RequestPayloadError, ConnectionError)):
+            return True
+        HTTP_REFUSALS.labels("bad_http").inc()
+        return False
 
 
 def configure_log(*, json: bool, level: int = logging.INFO) -> None:
@@ -84,6 +103,7 @@ def configure_log(*, json: bool, level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Access lines hold paths; ours are counted as metrics instead.
+    logging.getLogger("aiohttp.server").addFilter(BadHttp())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     for noisy in ("engineio", "socketio", "alembic", "aioice", "aiortc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -9,6 +9,7 @@ counts as mutating.
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from aiohttp.web_protocol import RequestPayloadError
 
 from server.api.errors import ApiCode, ApiError
 from server.api.services import SERVICES
@@ -64,6 +65,9 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status < 400:
             raise
         return _answer(ApiError(_HTTP_ERRORS.get(error.status, ApiCode.MALFORMED), str(error.status)), request)
+    except (RequestPayloadError, ConnectionError) as broken:
+        # The body does not decode, or its sender has gone: nobody's bug, and not worth a traceback each.
+        return _answer(ApiError(ApiCode.MALFORMED, type(broken).__name__), request)
     except Exception:  # the last net: a bug becomes one log entry and an answer that says nothing about it
         log.exception("request failed", method=request.method, route=_route(request))
         return _answer(ApiError(ApiCode.INTERNAL), request)
