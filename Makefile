@@ -33,11 +33,11 @@ check: .venv/dev $(WEB)/node_modules/.ready ## format, lint, types, import contr
 	$(say) "wire types: Python classes against the generated TypeScript"
 	@$(BIN)/python -m signaling.typescript --check
 	$(say) "format, lint and types (TypeScript)"
-	@cd $(WEB) && npx --no-install biome ci --error-on-warnings . && npx --no-install tsc --noEmit
+	@(cd $(WEB) && npx --no-install biome ci --error-on-warnings . && npx --no-install tsc --noEmit)
 
 unit: .venv/dev $(WEB)/node_modules/.ready ## fast tests: cores, laws, client logic
 	$(say) "client logic"
-	@cd $(WEB) && npx --no-install vitest run
+	@(cd $(WEB) && npx --no-install vitest run)
 	$(say) "unit and property tests"
 	@$(BIN)/pytest -q -n 2 tests/unit tests/property
 
@@ -59,14 +59,14 @@ fuzz: .venv/dev ## long property runs of every parser
 	@CONSILIUM_FUZZ=1 $(BIN)/pytest -q -n 2 tests/property
 
 fmt: .venv/dev $(WEB)/node_modules/.ready ## format everything
-	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && cd $(WEB) && npx --no-install biome check --write .
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && (cd $(WEB) && npx --no-install biome check --write .)
 
 lock: .venv/dev ## resolve dependencies again; lock files carry hashes, no addresses
 	@$(BIN)/pip install -q uv
 	COMPILE="$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command='make lock' -q"
 	eval $$COMPILE pyproject.toml requirements/build.in -o requirements/runtime.lock
 	eval $$COMPILE pyproject.toml requirements/build.in requirements/dev.in -o requirements/dev.lock
-	cd $(WEB) && npm install --package-lock-only
+	(cd $(WEB) && npm install --package-lock-only)
 
 clean: ## remove what was built or installed here; the data folder stays
 	rm -rf .venv $(WEB)/node_modules $(WEB)/dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.debian
@@ -93,13 +93,13 @@ clean: ## remove what was built or installed here; the data folder stays
 $(WEB)/node_modules/.ready: $(WEB)/package-lock.json
 	$(say) "web client packages (npm ci)"
 	@node -e 'const [a,b]=process.versions.node.split(".").map(Number); process.exit(a>20||(a===20&&b>=19)?0:1)' || { echo "Node 20.19 or newer is needed." >&2; exit 1; }
-	cd $(WEB) && npm ci --no-fund --no-audit --loglevel=error
-	touch node_modules/.ready
+	(cd $(WEB) && npm ci --no-fund --no-audit --loglevel=error)
+	touch $@
 
 $(WEB)/dist/index.html: $(WEB_SOURCES) $(WEB)/node_modules/.ready
 	$(say) "web client build"
-	@cd $(WEB) && npx --no-install vite build --logLevel warn
-	touch dist/index.html
+	@(cd $(WEB) && npx --no-install vite build --logLevel warn)
+	touch $@
 
 tests/.debian: tests/debian-packages.sh
 	@bash tests/debian-packages.sh
