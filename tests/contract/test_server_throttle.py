@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -50,3 +51,28 @@ async def test_checking_counts_nothing_and_a_success_forgets(attempts: Attempts)
 async def test_attempts_at_once_do_not_slip_through(attempts: Attempts) -> None:
     outcomes = await asyncio.gather(*(attempts.take(LIMIT, "login") for _ in range(20)), return_exceptions=True)
     assert sum(outcome is None for outcome in outcomes) == 3
+
+
+async def test_forgetting_while_the_memory_tidies_up_leaves_no_broken_task() -> None:
+    """A sign-in succeeds, and is forgotten, just while the storage looks through what it keeps."""
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    attempts = Attempts("", server_clock())
+    for login in ("first", "second", "third", "fourth"):
+        await attempts.take(LIMIT, login)
+        await others_done()
+    await attempts.take(LIMIT, "fifth")
+    await asyncio.sleep(0)
+    for login in ("second", "third", "fourth"):
+        await attempts.forget(LIMIT, login)
+    await others_done()
+    del attempts  # holds the tidying task, whose failure is told when nobody can ask for it any more
+    gc.collect()
+    await asyncio.sleep(0)
+    assert failures == []
+
+
+async def others_done() -> None:
+    """Wait for every other task of this loop."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
