@@ -152,7 +152,11 @@ async def test_a_doctor_finds_a_live_consult_and_everything_heals(data_dir: Path
 async def test_it_starts_again_on_the_same_data(data_dir: Path) -> None:
     """The second life goes on where the first ended: same consult, nothing seeded or drawn twice."""
     with demo(data_dir) as hub:
+        first = await complete(hub)
+        assert hub.stop() == 0
+    with demo(data_dir) as hub:
         consult = await complete(hub)
+        assert consult.id == first.id
         assert consult.context is not None
         assert consult.context.patient.id == "demo-shen"
         assert hub.stop() == 0
