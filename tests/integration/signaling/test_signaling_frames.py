@@ -293,6 +293,11 @@ async def test_reader_that_stops_is_closed_and_loses_nothing(make_hub: MakeHub, 
         turned += 1
         assert turned < 60_000
     await until(lambda: hub.gateway.sessions == 1)
+    await until(
+        lambda: any(
+            event["type"] == "connection_changed" and event["connection"] == "reconnecting" for event in lead.events
+        )
+    )
     state = await hub.state()
     assert state.participants[ParticipantId("slow")].connection.value == "reconnecting"
     writer.close()
