@@ -71,4 +71,4 @@ async def test_a_participant_keeps_few_sockets_open(make_hub: MakeHub, make_clie
     first = await make_client(hub, "a")
     idle = [await make_client(hub, "a", join=False) for _ in range(3)]
     await until(lambda: hub.gateway.sessions == 2)
-    assert [one.goodbyes() for one in (first, *idle)] == [["replaced"], ["replaced"], [], []]
+    await until(lambda: [one.goodbyes() for one in (first, *idle)] == [["replaced"], ["replaced"], [], []])
