@@ -3,12 +3,11 @@
 aiortc's peer connection decodes and encodes, which a relay must not, but its DTLS and SCTP
 transports are sound and need nothing of it: ``RTCDtlsTransport`` runs over any object that
 has ``_recv``, ``_send`` and ``role``. It is fed DTLS records only (first byte 20..63), never
-media: a datagram it does not expect ends it (MEDIA_PLANE d1). SRTP is done by the caller in
-place with libsrtp through pylibsrtp's binding, half the cost of ``pylibsrtp.Session``.
+media. SRTP is done by the caller in place with libsrtp through pylibsrtp's binding, half the
+cost of ``pylibsrtp.Session``.
 
-aiortc's SCTP trusts its peer: a zero parameter length loops for ever, a wide SACK gap costs
-seconds, an odd chunk raises. ``_GuardedSctp`` lets through only packets that
-``media.core.sctp_guard`` has walked, and turns what still raises into a count.
+``_GuardedSctp`` lets through only packets that ``media.core.sctp_guard`` has walked, and turns
+what still raises into a count.
 
 Both packages are pinned exactly; ``tests/contract/test_aiortc_pin.py`` holds the names used.
 """

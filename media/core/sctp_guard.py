@@ -1,9 +1,7 @@
-"""Is an SCTP packet safe to hand to a parser that trusts its peer?
+"""Is an SCTP packet well formed and within our bounds?
 
-aiortc's SCTP was written for two ends of the same browser tab: a parameter of length zero makes
-it loop for ever, a SACK whose gaps span the whole window costs seconds of CPU, and stream
-numbers are taken as they come. One relay worker serves many consults, so every packet is walked
-here first (RFC 9260 section 3): lengths, parameter lengths, gap widths, stream numbers.
+One relay worker serves many consults, so every packet is walked here before it goes on
+(RFC 9260 section 3): lengths, parameter lengths, gap widths, stream numbers.
 
 The checksum and the state machine stay with aiortc (``media.aio.aiortc_port``).
 """

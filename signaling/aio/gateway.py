@@ -354,8 +354,8 @@ class SignalingGateway:
     async def _send(self, eio_sid: str, frame: bytes) -> None:
         """Put a frame on the wire; returns when the writer has taken it.
 
-        python-engineio's own queue has no bound: waiting for it here is what
-        makes the session's outbox the only place where frames pile up.
+        Waiting for it here makes the session's outbox the only place where
+        frames pile up.
         """
         await self._sio.eio.send(eio_sid, frame)
         await self._written(eio_sid)
@@ -431,7 +431,7 @@ class SignalingGateway:
 
 
 class _GuardedWebSocket(WebSocket):  # type: ignore[misc] # python-engineio has no types
-    """The engine's WebSocket, less the text frames that its parser answers with tracebacks or replies of its own."""
+    """The engine's WebSocket, less the text frames that a client has no reason to send. [WF4]"""
 
     def __init__(self, handler: Any, server: Any, on_text: Callable[[dict[str, Any], str], bool]) -> None:
         super().__init__(handler, server)

@@ -1,8 +1,6 @@
 """Socket.IO packets as msgpack maps: what a client may send us, and what we send. [WF1]-[WF5]
 
-python-socketio decodes whatever arrives: a client can call the reserved events
-``connect`` and ``disconnect`` with forged arguments, and each malformed frame
-costs a traceback in the log. So every frame passes here first. The
+Every frame passes here before anything else looks at it. The
 caps are far above what a client of ours ever sends; what exceeds them, or is not
 a packet of a kind that clients send, is one `MalformedFrame` and nothing else.
 """
@@ -132,7 +130,7 @@ def _checked(kind: object, data: object, ack_id: object) -> Frame:
 
 
 def _checked_event(data: object, ack_id: object) -> Frame:
-    # Reserved names ("connect", "disconnect") would run python-socketio's own handlers.
+    # A client asks by one event name only; every other name is not ours to dispatch.
     if not isinstance(data, list) or len(data) != 2 or data[0] != "command" or not isinstance(data[1], dict):
         raise MalformedFrame("not a command")
     if isinstance(ack_id, bool) or not isinstance(ack_id, int) or not 0 <= ack_id < 2**53:

@@ -141,7 +141,7 @@ async def test_authenticated_nonsense(call: Call) -> None:
 
 
 async def test_hostile_sctp(call: Call) -> None:
-    """A zero parameter length would hang aiortc, a wide SACK gap stall it: refused before it sees them."""
+    """SCTP packets out of bounds are refused and counted; the association and the worker live on."""
     await call.worker.client.produce_data(call.publisher.id, "chat", "chat", "", {"streamId": 0, "ordered": True})
     channel = await call.publisher.channel({"streamId": 0, "ordered": True}, "chat")
     await until(lambda: channel.is_open, "the channel")
