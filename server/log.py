@@ -51,10 +51,7 @@ def _clean(value: Any) -> Any:
 
 
 class BadHttp(logging.Filter):
-    """Drops what aiohttp logs, with a traceback and the bytes, for each request that is not HTTP: a stranger's flood.
-
-    It is answered 400 and counted.
-    """
+    """Keeps requests that are not HTTP out of the log: a stranger's flood is answered 400 and counted."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written."""

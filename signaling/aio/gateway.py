@@ -1,11 +1,9 @@
 """Sockets: the only importer of python-socketio.
 
 python-socketio keeps the connections (handshake, ping, close); everything a
-client sends passes `decode_frame` before its dispatcher, which would run the
-reserved events at a client's request, run one client's handlers side by side and
-log a traceback per malformed frame. Commands never reach its dispatcher: they go
-to the session's inbox, and answers and events leave through the session's
-outbox in one order.
+client sends passes `decode_frame` first. Commands never reach its dispatcher:
+they go to the session's inbox, and answers and events leave through the
+session's outbox in one order.
 
 What is relied on without being documented, each held by a test against a real
 server in ``tests/integration/signaling``: ``eio.handlers`` (to wrap the three engine
