@@ -6,6 +6,8 @@ half-closed one; only the goodbyes (SCTP abort, DTLS close_notify) are awaited a
 object owns. Close order: Consumers and DataConsumers, Producers and DataProducers, SCTP, DTLS.
 
 The packet path itself is ``mux`` -> ``ingress`` -> ``forward``, with ``feedback`` beside it.
+
+Long on purpose: one short method for each control call, and the read loop and tick that share their tables.
 """
 
 import asyncio

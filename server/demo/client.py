@@ -8,6 +8,8 @@ comes from the HTTP API, bought with the device's own secret.
 A simulator heals by itself. Each attempt is one socket session; within it the
 media is built again whenever the worker was replaced or the path broke; when
 the socket is lost, everything is built again after a pause. `perform` is that loop.
+
+Long on purpose: the socket, the media and the loop that rebuilds both are one client, and make sense together.
 """
 
 import asyncio

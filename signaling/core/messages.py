@@ -7,6 +7,8 @@ loudness): it has no revision, is never stored and may be dropped.
 
 PROTOCOL.md gives the rules; the TypeScript types are generated from these
 classes and the test command fails when they drift apart.
+
+One file on purpose: it is the whole vocabulary of the wire, and is read as such beside PROTOCOL.md.
 """
 
 from typing import Annotated, Literal
