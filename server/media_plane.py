@@ -372,7 +372,14 @@ class WorkerMediaPlane:
             case control.ActiveSpeaker():
                 producer = None if note.producer is None else ProducerId(note.producer)
                 await listener.active_speaker(ConsultId(note.router), producer)
-            case control.ProducerClosed() | control.ConsumerClosed() | control.WorkerReady():
+            case (
+                control.ProducerClosed()
+                | control.ConsumerClosed()
+                | control.WorkerReady()
+                | control.ConsumerLayers()
+                | control.LineQuality()
+                | control.Load()
+            ):
                 pass  # transport_state says it for all of them
 
     async def _tell_transport(self, listener: MediaListener, note: control.TransportState) -> None:

@@ -125,6 +125,8 @@ class Produce(Request):
     kind: Literal["audio", "video"]
     rtp_parameters: JsonObject
     paused: bool = False
+    content: Literal["camera", "screen"] = "camera"
+    """A screen keeps its resolution on a thin line and gives up frames; a camera the other way round."""
 
 
 class PauseProducer(Request):
@@ -173,6 +175,18 @@ class ResumeConsumer(Request):
 
     method: Literal["resume_consumer"] = "resume_consumer"
     consumer: Id
+
+
+class ViewConsumer(Request):
+    """Tell how large a viewer's screen shows this Consumer: it steers layers and the share of a thin line."""
+
+    method: Literal["view_consumer"] = "view_consumer"
+    consumer: Id
+    width: Annotated[int, Field(ge=0, le=16_384)]
+    """Device pixels of the area it is shown in; 0 by 0 is not visible and gets nothing."""
+    height: Annotated[int, Field(ge=0, le=16_384)]
+    rank: Literal["main", "tile"] = "tile"
+    """``main``: pinned, large or on a wall; served before tiles."""
 
 
 class CloseConsumer(Request):
@@ -256,6 +270,7 @@ AnyRequest = Annotated[
     | Consume
     | PauseConsumer
     | ResumeConsumer
+    | ViewConsumer
     | CloseConsumer
     | ProduceData
     | CloseDataProducer
@@ -316,8 +331,60 @@ class ConsumerClosed(Notification):
     consumer: Id
 
 
+class ConsumerLayers(Notification):
+    """What a viewer gets of a video has changed."""
+
+    event: Literal["consumer_layers"] = "consumer_layers"
+    router: Id
+    owner: Id
+    consumer: Id
+    spatial: int
+    """Layer that is forwarded, 0 the smallest; -1: nothing."""
+    temporal: int
+    spatial_layers: int
+    """How many the publisher may send."""
+    limited_by: Literal["nothing", "view", "line", "source"]
+    """Why it is not the best: the area it is shown in, the viewer's line, or layers the publisher does not send."""
+
+
+class LineQuality(Notification):
+    """How a peer's line is, every two seconds while something is sent to it."""
+
+    event: Literal["line_quality"] = "line_quality"
+    router: Id
+    owner: Id
+    transport: Id
+    estimate_bps: int
+    round_trip_ms: float | None
+    lost: float
+    """Share of packets lost towards the peer, 0 to 1."""
+    protocol: Literal["udp", "tcp"]
+
+
+class Load(Notification):
+    """How busy the worker is, every second."""
+
+    event: Literal["load"] = "load"
+    cpu_share: float
+    """Of one core, all threads, over the last second."""
+    loop_lag_ms: float
+    """Worst delay of a timer in the last second."""
+    packets_in_per_s: int
+    packets_out_per_s: int
+    transports: int
+    consumers: int
+
+
 AnyNotification = Annotated[
-    WorkerReady | TransportState | ActiveSpeaker | ProducerClosed | ConsumerClosed, Field(discriminator="event")
+    WorkerReady
+    | TransportState
+    | ActiveSpeaker
+    | ProducerClosed
+    | ConsumerClosed
+    | ConsumerLayers
+    | LineQuality
+    | Load,
+    Field(discriminator="event"),
 ]
 
 _requests: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
