@@ -35,7 +35,7 @@ from signaling.core.ids import (
     ProducerId,
     TransportId,
 )
-from signaling.core.model import Connection, JsonObject
+from signaling.core.model import Connection, JsonObject, MediaSource
 from signaling.core.ports import MediaListener
 
 log = structlog.get_logger(__name__)
@@ -76,6 +76,8 @@ class Belongings:
     consumers: dict[ConsumerId, ProducerId] = field(default_factory=dict)
     data_producers: set[DataProducerId] = field(default_factory=set)
     data_consumers: dict[DataConsumerId, DataProducerId] = field(default_factory=dict)
+    layers: dict[ConsumerId, control.ConsumerLayers] = field(default_factory=dict)
+    """The last word on each video: a page whose socket was away asks again by viewing."""
 
     def forget(self, direction: str) -> None:
         """What the Transport of one direction carried went with it."""
@@ -84,6 +86,7 @@ class Belongings:
             self.data_producers.clear()
         else:
             self.consumers.clear()
+            self.layers.clear()
             self.data_consumers.clear()
 
 
@@ -215,9 +218,15 @@ class WorkerMediaPlane:
                 await worker.pause_consumer(own(mine.consumers, command.consumer))
             case m.ResumeConsumer():
                 await worker.resume_consumer(own(mine.consumers, command.consumer))
+            case m.ViewConsumer():
+                viewed = own(mine.consumers, command.consumer)
+                await worker.view_consumer(viewed, command.width, command.height, command.rank)
+                if (layers := mine.layers.get(viewed)) is not None:
+                    self._notified(layers)
             case m.CloseConsumer():
                 await worker.close_consumer(own(mine.consumers, command.consumer))
                 mine.consumers.pop(command.consumer, None)
+                mine.layers.pop(command.consumer, None)
             case m.ProduceData():
                 return await self._produce_data(worker, mine, command)
             case m.CloseDataProducer():
@@ -273,7 +282,8 @@ class WorkerMediaPlane:
     async def _produce(self, worker: WorkerClient, mine: Belongings, command: m.Produce) -> m.Produced:
         producer = new_id(ProducerId)
         transport = own_transport(mine, command.transport)
-        await worker.produce(transport, producer, command.kind, command.rtp_parameters, command.paused)
+        content: Literal["camera", "screen"] = "screen" if command.source is MediaSource.SCREEN else "camera"
+        await worker.produce(transport, producer, command.kind, command.rtp_parameters, command.paused, content)
         mine.producers.add(producer)
         return m.Produced(producer=producer)
 
@@ -287,6 +297,7 @@ class WorkerMediaPlane:
         for old in [one for one, producer in mine.consumers.items() if producer == command.producer]:
             # The client has lost that one. Every copy costs the hub's uplink: nobody gets the same picture twice.
             del mine.consumers[old]
+            mine.layers.pop(old, None)
             await worker.close_consumer(old)
         mine.consumers[consumer] = command.producer
         return m.Consuming(
@@ -372,15 +383,23 @@ class WorkerMediaPlane:
             case control.ActiveSpeaker():
                 producer = None if note.producer is None else ProducerId(note.producer)
                 await listener.active_speaker(ConsultId(note.router), producer)
-            case (
-                control.ProducerClosed()
-                | control.ConsumerClosed()
-                | control.WorkerReady()
-                | control.ConsumerLayers()
-                | control.LineQuality()
-                | control.Load()
-            ):
+            case control.ConsumerLayers() | control.LineQuality():
+                await self._tell_line(listener, note)
+            case control.ProducerClosed() | control.ConsumerClosed() | control.WorkerReady() | control.Load():
                 pass  # transport_state says it for all of them
+
+    async def _tell_line(self, listener: MediaListener, note: control.ConsumerLayers | control.LineQuality) -> None:
+        """To the participant it belongs to; what was closed meanwhile is no news."""
+        consult, participant = ConsultId(note.router), ParticipantId(note.owner)
+        placement = self._placements.get(consult)
+        mine = placement.participants.get(participant) if placement else None
+        told = note.model_dump(exclude={"event", "router", "owner"})
+        match note:
+            case control.ConsumerLayers() if mine is not None and note.consumer in mine.consumers:
+                mine.layers[ConsumerId(note.consumer)] = note
+                await listener.line_news(consult, participant, m.ConsumerLayers(**told))
+            case control.LineQuality() if mine is not None and note.transport in mine.transports.values():
+                await listener.line_news(consult, participant, m.LineQuality(**told))
 
     async def _tell_transport(self, listener: MediaListener, note: control.TransportState) -> None:
         consult, participant = ConsultId(note.router), ParticipantId(note.owner)

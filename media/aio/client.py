@@ -84,11 +84,17 @@ class WorkerClient:
         kind: Literal["audio", "video"],
         rtp_parameters: JsonObject,
         paused: bool = False,
+        content: Literal["camera", "screen"] = "camera",
     ) -> None:
         """Register what a client sends."""
         await self.call(
             control.Produce(
-                transport=transport, producer=producer, kind=kind, rtp_parameters=rtp_parameters, paused=paused
+                transport=transport,
+                producer=producer,
+                kind=kind,
+                rtp_parameters=rtp_parameters,
+                paused=paused,
+                content=content,
             )
         )
 
@@ -119,6 +125,10 @@ class WorkerClient:
     async def resume_consumer(self, consumer: str) -> None:
         """Forward to this viewer from the next key frame, which is asked for."""
         await self.call(control.ResumeConsumer(consumer=consumer))
+
+    async def view_consumer(self, consumer: str, width: int, height: int, rank: Literal["main", "tile"]) -> None:
+        """Say how large a viewer shows it, in device pixels; 0 by 0 is out of sight."""
+        await self.call(control.ViewConsumer(consumer=consumer, width=width, height=height, rank=rank))
 
     async def close_consumer(self, consumer: str) -> None:
         """Remove it; idempotent."""

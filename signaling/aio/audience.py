@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from signaling.core.admission import Admission
+from signaling.core.bucket import TokenBucket
 from signaling.core.fold import apply
 from signaling.core.frames import encode_event
 from signaling.core.ids import ParticipantId, TransportId
@@ -46,6 +47,8 @@ class Audience:
         """By what right each participant who is here, or was a moment ago, came in. [SE12]"""
         self.graces: dict[ParticipantId, asyncio.TimerHandle] = {}
         self.silent_transports: dict[ParticipantId, set[TransportId]] = {}
+        self.views: dict[ParticipantId, TokenBucket] = {}
+        """How often each participant may still say what it looks at. [ME12]"""
         self.arrivals = 0
         """Joins under way."""
 
@@ -69,6 +72,12 @@ class Audience:
             if peer is not skip:
                 peer.deliver(frame, key_of(signal))
 
+    def whisper(self, participant: ParticipantId, signal: AnySignal) -> None:
+        """Pass a signal to one participant, if it has a session here."""
+        peer = self.peers.get(participant)
+        if peer is not None:
+            peer.deliver(encode_event("signal", signal.model_dump(mode="json")), key_of(signal))
+
     def stop_grace(self, participant: ParticipantId) -> None:
         """The participant is back, or gone for good."""
         timer = self.graces.pop(participant, None)
@@ -81,6 +90,7 @@ class Audience:
         self.peers.pop(participant, None)
         self.admitted.pop(participant, None)
         self.silent_transports.pop(participant, None)
+        self.views.pop(participant, None)
 
     @property
     def deserted(self) -> bool:

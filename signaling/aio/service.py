@@ -27,6 +27,7 @@ from signaling.aio.audience import Audience, Peer
 from signaling.aio.media_calls import MediaCalls
 from signaling.core import occurrences
 from signaling.core.admission import Admission
+from signaling.core.bucket import TokenBucket
 from signaling.core.consult import Known, as_admitted, closed_sources, handle
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.fold import apply
@@ -37,9 +38,11 @@ from signaling.core.messages import (
     AnyEvent,
     Beat,
     ConsultEnded,
+    ConsumerLayers,
     Done,
     Join,
     Joined,
+    LineQuality,
     MediaCommand,
     MediaReset,
     MediaResult,
@@ -51,6 +54,7 @@ from signaling.core.messages import (
     Sync,
     SyncResult,
     TransportOptions,
+    ViewConsumer,
 )
 from signaling.core.model import Connection, Consult, PatientBanner, Value
 from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane
@@ -88,6 +92,9 @@ class ServiceSettings:
     """What more than this was missed is replaced by a snapshot."""
     media_timeout_s: float = 10.0
     store_timeout_s: float = 5.0
+    views_hz: float = 20.0
+    """A page says what it looks at when that has settled; forty tiles at once after a layout change."""
+    views_burst: int = 80
     retry_s: float = 1.0
     """Pause before what must be stored is tried again."""
     sole_node: bool = True
@@ -160,6 +167,8 @@ class ConsultService:
             handle(audience.state, peer.admission, command, self._now_ms())
             audience.signal(signal_of(peer.admission, command), skip=peer)
             return Done()
+        if isinstance(command, ViewConsumer):
+            return await self._view(audience, peer.admission, command)
         if command.type in _PLAIN:
             return await self._plain(audience, peer.admission, command)
         return await self._with_media(audience, peer.admission, command)  # type: ignore[arg-type] # the rest is MediaCommand
@@ -274,6 +283,14 @@ class ConsultService:
             audience, actor.participant, lambda state: handle(state, actor, command, self._now_ms(), known)
         )
         return Done()
+
+    async def _view(self, audience: Audience, actor: Admission, command: ViewConsumer) -> MediaResult:
+        """Straight to the media plane: the consult does not know what its participants look at. [ME12]"""
+        handle(audience.state, actor, command, self._now_ms())
+        full = TokenBucket(self._settings.views_hz, self._settings.views_burst)
+        if not audience.views.setdefault(actor.participant, full).take(asyncio.get_running_loop().time()):
+            raise Refusal(ErrorCode.TOO_BUSY, "too many views")
+        return await self._media.ask(actor, command)
 
     async def _with_media(self, audience: Audience, actor: Admission, command: MediaCommand) -> MediaResult:
         """[ME1]-[ME7]"""
@@ -555,3 +572,11 @@ class ConsultService:
         audience = self._audiences.get(consult)
         if audience is not None:
             audience.signal(ActiveSpeaker(producer=producer))
+
+    async def line_news(
+        self, consult: ConsultId, participant: ParticipantId, news: ConsumerLayers | LineQuality
+    ) -> None:
+        """To the one participant it is about; nobody keeps it. [ME13] [ME14]"""
+        audience = self._audiences.get(consult)
+        if audience is not None:
+            audience.whisper(participant, news)

@@ -46,6 +46,8 @@ from signaling.core.model import (
 
 PROTOCOL_VERSION = 1
 
+Pixels = Annotated[int, Field(ge=0, le=16_384)]
+
 # ---------------------------------------------------------------- commands
 
 
@@ -226,6 +228,17 @@ class ResumeConsumer(ConsumerCommand):
     type: Literal["resume_consumer"] = "resume_consumer"
 
 
+class ViewConsumer(ConsumerCommand):
+    """How large this participant's page shows a video now: steers its layer and its share of a thin line. [ME12]"""
+
+    type: Literal["view_consumer"] = "view_consumer"
+    width: Pixels
+    height: Pixels
+    """Device pixels of the area; 0 by 0 is out of sight and gets nothing."""
+    rank: Literal["main", "tile"] = "tile"
+    """``main``: pinned, large or on a wall; served before tiles."""
+
+
 class CloseConsumer(ConsumerCommand):
     """Stop for good."""
 
@@ -283,6 +296,7 @@ MediaCommand = Annotated[
     | Consume
     | PauseConsumer
     | ResumeConsumer
+    | ViewConsumer
     | CloseConsumer
     | ProduceData
     | CloseDataProducer
@@ -315,6 +329,7 @@ AnyCommand = Annotated[
     | Consume
     | PauseConsumer
     | ResumeConsumer
+    | ViewConsumer
     | CloseConsumer
     | ProduceData
     | CloseDataProducer
@@ -347,6 +362,14 @@ class SyncResult(Value):
     snapshot: Consult | None = None
 
 
+class IceServer(Value):
+    """A TURN server that a client may fall back to, as RTCIceServer; its credentials end by themselves. [ME16]"""
+
+    urls: tuple[str, ...]
+    username: str = ""
+    credential: str = ""
+
+
 class TransportOptions(Value):
     """What mediasoup-client's createSendTransport / createRecvTransport take (ORTC.md)."""
 
@@ -355,13 +378,15 @@ class TransportOptions(Value):
     ice_candidates: tuple[JsonObject, ...]
     dtls_parameters: JsonObject
     sctp_parameters: JsonObject
+    ice_servers: tuple[IceServer, ...] = ()
     media_epoch: Counter
 
 
 class IceRestarted(Value):
-    """Fresh ICE credentials."""
+    """Fresh ICE credentials; also of the TURN servers, whose old ones may have ended. [ME16]"""
 
     ice_parameters: JsonObject
+    ice_servers: tuple[IceServer, ...] = ()
 
 
 class Produced(Value):
@@ -588,6 +613,32 @@ class ActiveSpeaker(Signal):
     producer: ProducerId | None
 
 
+class ConsumerLayers(Signal):
+    """What this participant gets of one video has changed, and why it is not the best. [ME13]"""
+
+    type: Literal["consumer_layers"] = "consumer_layers"
+    consumer: ConsumerId
+    spatial: int
+    """Layer that is forwarded, 0 the smallest; -1: nothing."""
+    temporal: int
+    spatial_layers: int
+    """How many the sender may send."""
+    limited_by: Literal["nothing", "view", "line", "source"]
+    """The area it is shown in, this participant's line, or layers the sender does not send."""
+
+
+class LineQuality(Signal):
+    """How this participant's own line is, every two seconds while media flow. [ME14]"""
+
+    type: Literal["line_quality"] = "line_quality"
+    transport: TransportId
+    estimate_bps: int
+    round_trip_ms: float | None
+    lost: Fraction
+    """Share of packets lost towards the participant."""
+    protocol: Literal["udp", "tcp"]
+
+
 class Goodbye(Signal):
     """The last thing a session hears, so that the page can say why."""
 
@@ -595,7 +646,9 @@ class Goodbye(Signal):
     reason: Literal["replaced", "ended", "removed", "server_stopping", "too_slow", "malformed"]
 
 
-AnySignal = Annotated[Beat | Scrolled | Pointed | ActiveSpeaker | Goodbye, Field(discriminator="type")]
+AnySignal = Annotated[
+    Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | Goodbye, Field(discriminator="type")
+]
 
 SyncResult.model_rebuild()
 Joined.model_rebuild()

@@ -18,7 +18,9 @@ _CTL = frozenset(
     {"produce_data/ctl", "close_data_producer", "consume_data/ctl", "resume_data_consumer", "close_data_consumer"}
 )
 _SEND = frozenset({"produce", "pause_producer", "resume_producer", "close_producer"})
-_RECEIVE = frozenset({"consume", "consume_data/waveform", "pause_consumer", "resume_consumer", "close_consumer"})
+_RECEIVE = frozenset(
+    {"consume", "consume_data/waveform", "pause_consumer", "resume_consumer", "view_consumer", "close_consumer"}
+)
 _SEE_RECORD = frozenset({"confirm_context"})
 _OPEN_RECORD = frozenset({"open_context", "close_context"})
 _LEAD = frozenset({"take_lead", "hand_lead", "turn_page", "scroll", "point"})

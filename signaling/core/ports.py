@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
-from signaling.core.messages import AnyEvent, MediaCommand, MediaResult
+from signaling.core.messages import AnyEvent, ConsumerLayers, LineQuality, MediaCommand, MediaResult
 from signaling.core.model import Connection, Consult, JsonObject, PatientBanner
 
 
@@ -71,6 +71,11 @@ class MediaListener(Protocol):
 
     async def active_speaker(self, consult: ConsultId, producer: ProducerId | None) -> None:
         """The loudest Producer changed."""
+
+    async def line_news(
+        self, consult: ConsultId, participant: ParticipantId, news: ConsumerLayers | LineQuality
+    ) -> None:
+        """What one participant gets of a video, or how its line is; nobody else's business."""
 
 
 class MediaPlane(Protocol):

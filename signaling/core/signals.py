@@ -1,4 +1,4 @@
-"""Pointer, scroll and loudness: worth nothing a second later, never stored. [LE4]
+"""Pointer, scroll, loudness and line: worth nothing a second later, never stored. [LE4]
 
 A signal carries the context version and the page it was made on, so that a
 late one is never drawn over another patient (H21). ``key_of`` says which
@@ -6,7 +6,15 @@ pending signals a newer one replaces.
 """
 
 from signaling.core.admission import Admission
-from signaling.core.messages import AnySignal, Point, Pointed, Scroll, Scrolled
+from signaling.core.messages import (
+    AnySignal,
+    ConsumerLayers,
+    LineQuality,
+    Point,
+    Pointed,
+    Scroll,
+    Scrolled,
+)
 
 
 def signal_of(actor: Admission, command: Scroll | Point) -> AnySignal:
@@ -29,4 +37,10 @@ def signal_of(actor: Admission, command: Scroll | Point) -> AnySignal:
 
 def key_of(signal: AnySignal) -> str:
     """Of two undelivered signals with the same key only the newer matters."""
-    return signal.type
+    match signal:
+        case ConsumerLayers():
+            return f"{signal.type}:{signal.consumer}"
+        case LineQuality():
+            return f"{signal.type}:{signal.transport}"
+        case _:
+            return signal.type

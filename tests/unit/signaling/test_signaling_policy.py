@@ -29,6 +29,7 @@ EXPECTED: dict[str, str] = {
     "consume": "doctor nurse guest screen room",
     "pause_consumer": "doctor nurse guest screen room",
     "resume_consumer": "doctor nurse guest screen room",
+    "view_consumer": "doctor nurse guest screen room",
     "close_consumer": "doctor nurse guest screen room",
     "consume_data/waveform": "doctor nurse guest screen room",
     "produce": "doctor nurse guest room",

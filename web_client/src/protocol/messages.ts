@@ -48,6 +48,7 @@ export type AnyCommand =
   | Consume
   | PauseConsumer
   | ResumeConsumer
+  | ViewConsumer
   | CloseConsumer
   | ProduceData
   | CloseDataProducer
@@ -72,7 +73,7 @@ export type AnyEvent =
   | ConsultEnded;
 export type AnyResult =
   Joined | SyncResult | TransportOptions | IceRestarted | Produced | Consuming | DataProduced | ConsumingData | Done;
-export type AnySignal = Beat | Scrolled | Pointed | ActiveSpeaker | Goodbye;
+export type AnySignal = Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | Goodbye;
 /**
  * Codes never change meaning; a client may switch on them.
  */
@@ -106,6 +107,7 @@ export type MediaCommand =
   | Consume
   | PauseConsumer
   | ResumeConsumer
+  | ViewConsumer
   | CloseConsumer
   | ProduceData
   | CloseDataProducer
@@ -427,13 +429,23 @@ export interface TransportOptions {
   ice_candidates: JsonObject[];
   dtls_parameters: JsonObject;
   sctp_parameters: JsonObject;
+  ice_servers: IceServer[];
   media_epoch: number;
 }
 /**
- * Fresh ICE credentials.
+ * A TURN server that a client may fall back to, as RTCIceServer; its credentials end by themselves. [ME16]
+ */
+export interface IceServer {
+  urls: string[];
+  username: string;
+  credential: string;
+}
+/**
+ * Fresh ICE credentials; also of the TURN servers, whose old ones may have ended. [ME16]
  */
 export interface IceRestarted {
   ice_parameters: JsonObject;
+  ice_servers: IceServer[];
 }
 /**
  * Id of the new Producer.
@@ -647,6 +659,16 @@ export interface ResumeConsumer {
   type: "resume_consumer";
 }
 /**
+ * How large this participant's page shows a video now: steers its layer and its share of a thin line. [ME12]
+ */
+export interface ViewConsumer {
+  consumer: string;
+  type: "view_consumer";
+  width: number;
+  height: number;
+  rank?: "main" | "tile";
+}
+/**
  * Stop for good.
  */
 export interface CloseConsumer {
@@ -727,6 +749,28 @@ export interface Pointed {
   visible: boolean;
 }
 /**
+ * What this participant gets of one video has changed, and why it is not the best. [ME13]
+ */
+export interface ConsumerLayers {
+  type: "consumer_layers";
+  consumer: string;
+  spatial: number;
+  temporal: number;
+  spatial_layers: number;
+  limited_by: "nothing" | "view" | "line" | "source";
+}
+/**
+ * How this participant's own line is, every two seconds while media flow. [ME14]
+ */
+export interface LineQuality {
+  type: "line_quality";
+  transport: string;
+  estimate_bps: number;
+  round_trip_ms: number | null;
+  lost: number;
+  protocol: "udp" | "tcp";
+}
+/**
  * The last thing a session hears, so that the page can say why.
  */
 export interface Goodbye {
@@ -759,6 +803,7 @@ export interface CommandResults {
   consume: Consuming;
   pause_consumer: Done;
   resume_consumer: Done;
+  view_consumer: Done;
   close_consumer: Done;
   produce_data: DataProduced;
   close_data_producer: Done;

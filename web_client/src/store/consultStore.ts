@@ -99,6 +99,9 @@ export function afterSignal(state: ConsultState, signal: AnySignal): Partial<Con
       return { activeSpeaker: signal.producer };
     case "beat":
       return { serverOffsetMs: signal.server_time_ms - Date.now() };
+    // The media session's business, which hears them from the socket.
+    case "consumer_layers":
+    case "line_quality":
     case "goodbye":
       return {};
   }
