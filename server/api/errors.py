@@ -26,6 +26,12 @@ class ApiCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONTEXT_CHANGED = "context_changed"
     CONSULT_ENDED = "consult_ended"
+    CONSULT_FULL = "consult_full"
+    NOT_SDP = "not_sdp"
+    SDP_UNSUPPORTED = "sdp_unsupported"
+    PRECONDITION_REQUIRED = "precondition_required"
+    PRECONDITION_FAILED = "precondition_failed"
+    MEDIA_UNAVAILABLE = "media_unavailable"
     INVITE_INVALID = "invite_invalid"
     CODE_INVALID = "code_invalid"
     STOPPING = "stopping"
@@ -46,6 +52,12 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
     ApiCode.METHOD_NOT_ALLOWED: (405, "That cannot be done here.", "不支持该操作。"),
     ApiCode.CONTEXT_CHANGED: (409, *SIGNALING_SENTENCES[ErrorCode.CONTEXT_CHANGED]),
     ApiCode.CONSULT_ENDED: (409, *SIGNALING_SENTENCES[ErrorCode.CONSULT_ENDED]),
+    ApiCode.CONSULT_FULL: (409, *SIGNALING_SENTENCES[ErrorCode.CONSULT_FULL]),
+    ApiCode.NOT_SDP: (415, "The request must be SDP.", "请求必须为 SDP 格式。"),
+    ApiCode.SDP_UNSUPPORTED: (406, "This kind of offer is not supported.", "不支持该媒体协商内容。"),
+    ApiCode.PRECONDITION_REQUIRED: (428, "The request lacks If-Match.", "请求缺少 If-Match。"),
+    ApiCode.PRECONDITION_FAILED: (412, "The session has moved on.", "会话状态已变更。"),
+    ApiCode.MEDIA_UNAVAILABLE: (503, *SIGNALING_SENTENCES[ErrorCode.MEDIA_UNAVAILABLE]),
     ApiCode.INVITE_INVALID: (410, "This link can no longer be used.", "该链接已失效。"),
     ApiCode.CODE_INVALID: (404, "No screen shows this code now.", "没有屏幕正在显示该配对码。"),
     ApiCode.STOPPING: (503, "The server is restarting. Please wait.", "服务器正在重启，请稍候。"),

@@ -233,12 +233,15 @@ class ConsultService:
                 raise Refusal(ErrorCode.ALREADY_JOINED)
             handle(audience.state, actor, Join(), self._now_ms())
             capabilities = await self._media.capabilities(actor.consult)
+            deaf: list[Peer] = []
             snapshot = await self._change(
                 audience,
                 actor.participant,
                 lambda state: self._entering(audience, state, actor),
-                committed=lambda: self._admit(audience, peer),
+                committed=lambda: deaf.extend(self._admit(audience, peer)),
             )
+            if deaf:
+                await self._media.release(actor.consult, actor.participant)
         finally:
             audience.arrivals -= 1
             self._desert_if_empty(audience)
@@ -250,13 +253,19 @@ class ConsultService:
         )
 
     def _entering(self, audience: Audience, state: Consult, actor: Admission) -> list[AnyEvent]:
-        """A page that takes over from another one has shown nothing yet: it starts as one that was away. [SE5]"""
-        replaced = actor.participant in audience.peers
-        away = occurrences.socket_lost(state, actor.participant, self._now_ms()) if replaced else []
+        """A page that takes over from another one has shown nothing yet: it starts as one that was away. [SE5]
+
+        Whoever cannot be told to stop sending is stopped with the same commit. [SE14]
+        """
+        older = audience.peers.get(actor.participant)
+        away = occurrences.socket_lost(state, actor.participant, self._now_ms()) if older is not None else []
+        if older is not None and not older.hears:
+            away += closed_sources(reduce(apply, away, state), actor.participant, self._now_ms())
         back = handle(reduce(apply, away, state), actor, Join(), self._now_ms())
         return [*away, *back]
 
-    def _admit(self, audience: Audience, peer: Peer) -> None:
+    def _admit(self, audience: Audience, peer: Peer) -> list[Peer]:
+        """Returns who was replaced and cannot hear it."""
         who = peer.admission.participant
         older = audience.peers.get(who)
         if older is not None:
@@ -265,6 +274,7 @@ class ConsultService:
         audience.peers[who] = peer
         audience.admitted[who] = peer.admission
         audience.stop_grace(who)
+        return [] if older is None or older.hears else [older]
 
     async def _sync(self, audience: Audience, actor: Admission, command: Sync) -> SyncResult:
         """[CO4]"""

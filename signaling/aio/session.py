@@ -63,6 +63,7 @@ class Session:
     ) -> None:
         self.admission = admission
         self.goodbye_reason: str | None = None
+        self.hears = True
         self.finished = asyncio.Event()
         """Set when a goodbye was said: the gateway flushes and closes."""
         self.too_busy = 0

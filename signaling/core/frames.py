@@ -76,6 +76,12 @@ def encode_event(name: str, payload: Any) -> bytes:
     return encode_frame(Frame(EVENT, [name, payload]))
 
 
+def decode_event(frame: bytes) -> tuple[str, dict[str, Any]]:
+    """Name and argument of what `encode_event` made."""
+    name, payload = msgpack.unpackb(frame)["data"]
+    return name, payload
+
+
 def encode_ack(ack_id: int, payload: Any) -> bytes:
     """The acknowledgement of the event that carried ``ack_id``."""
     return encode_frame(Frame(ACK, [payload], ack_id))

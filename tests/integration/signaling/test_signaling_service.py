@@ -37,6 +37,7 @@ class Listener:
         self.events: list[AnyEvent] = []
         self.signals: list[dict[str, Any]] = []
         self.reasons: list[str] = []
+        self.hears = True
 
     def deliver(self, frame: bytes, key: str | None = None) -> None:
         name, payload = msgpack.unpackb(frame)["data"]

@@ -1,0 +1,1 @@
+"""Publishers that come by WHIP: participants without a socket of ours."""
