@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from media.aio.supervisor import WorkerSettings
 from media.core.control import MediaError
 from server.api.services import SERVICES, DemoInfo, DemoLogin, Services
+from server.api.whip import SESSIONS as WHIP
 from server.clock import server_clock
 from server.exits import Exit, StartError
 from server.housekeeping import Housekeeper
@@ -40,6 +41,7 @@ from server.storage import schema
 from server.storage.audit import AnchorFile
 from server.storage.consult_store import SqlConsultStore
 from server.storage.database import Database
+from server.whip.sessions import WhipSessions
 from signaling.aio.gateway import SignalingGateway, VerifyToken
 from signaling.aio.memory import MemoryBus
 from signaling.aio.redis_bus import RedisBus
@@ -84,6 +86,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins)
     app = build_web(services, web_root())
     gateway.attach(app)
+    app[WHIP] = WhipSessions(service)
     anchors = AnchorFile(settings.data_dir / ANCHORS)
     housekeeper = Housekeeper(services.database, anchors, services.now_ms)
 
@@ -107,6 +110,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         services.live.start(gateway)
         yield
         await services.live.stop()
+        await app[WHIP].stop()
         await gateway.stop()
 
     async def say_goodbye(_app: web.Application) -> None:
