@@ -95,7 +95,7 @@ class Forwarder:
         sent = 0
         for consumer in group:
             leg, numbers, ssrc = consumer.leg, consumer.numbers, consumer.ssrc
-            address, context = leg.address, leg.tx
+            address, stream, context = leg.address, leg.stream, leg.tx
             assert address is not None, "a live consumer's transport has an address"
             base, shift, timestamp_shift = numbers.base, numbers.shift, numbers.timestamp_shift
             packets = octets = 0
@@ -121,7 +121,11 @@ class Forwarder:
                     segment = segment or position
                     packets += 1
                     octets += payload_bytes
-                if position and not send_run(view[:position], segment, address):
+                if position and not (
+                    send_run(view[:position], segment, address)
+                    if stream is None
+                    else stream.send_run(view[:position], segment)
+                ):
                     dropped = [row[5] for row in rows[start:end] if row[3] >= base]
                     packets -= len(dropped)
                     octets -= sum(dropped)
@@ -178,6 +182,8 @@ class Forwarder:
             self._counters.add("srtp_protect_errors")
             return False
         assert leg.address is not None
+        if leg.stream is not None:
+            return leg.stream.send_run(self._buffer.view[: self._length[0]], self._length[0])
         return self._udp.send_run(self._buffer.view[: self._length[0]], self._length[0], leg.address)
 
 

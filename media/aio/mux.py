@@ -1,9 +1,9 @@
 """Which Transport a datagram belongs to, and what it is (RFC 7983).
 
-Everything arrives on one port. A datagram that is empty, longer than any path carries, or from an
-address no Transport has learnt is dropped here, counted and not logged; only STUN is looked at from
-strangers, and an address is learnt only after its MESSAGE-INTEGRITY was verified. One unauthenticated
-datagram must never end a call (MEDIA_PLANE d1).
+Everything arrives on one port number, over UDP or framed on a TCP connection. A datagram that is empty,
+longer than any path carries, or from an address no Transport has learnt is dropped here, counted and not
+logged; only STUN is looked at from strangers, and an address is learnt only after its MESSAGE-INTEGRITY was
+verified. One unauthenticated datagram must never end a call (MEDIA_PLANE d1).
 """
 
 from typing import Protocol
@@ -11,11 +11,11 @@ from typing import Protocol
 from media.aio import stun
 from media.aio.aiortc_port import NativeBuffer
 from media.aio.counters import Counters
+from media.aio.tcp import StreamAddress
 from media.aio.transport import Transport
 from media.aio.udp import UdpPort
+from media.core.framing import MAX_FRAME_BYTES as MAX_DATAGRAM_BYTES
 from media.core.ice import Address
-
-MAX_DATAGRAM_BYTES = 1500
 
 
 class MediaSink(Protocol):
@@ -55,6 +55,19 @@ class Mux:
         for address in transport.ice.addresses:
             if self._by_address.get(address) is transport:
                 del self._by_address[address]
+
+    def closed(self, address: StreamAddress) -> None:
+        """A connection is over: its Transport has one path less."""
+        transport = self._by_address.pop(address, None)
+        if transport is not None:
+            transport.forget_address(address)
+
+    def send(self, datagram: bytes, address: Address) -> bool:
+        """Send one datagram that is not media to a peer; False when it was dropped."""
+        if isinstance(address, StreamAddress):
+            return address.stream.send(datagram)
+        assert self._udp is not None
+        return self._udp.send(datagram, address)
 
     def knows_ufrag(self, ufrag: str) -> bool:
         """The ufrag is in use."""
@@ -109,9 +122,12 @@ class Mux:
                 other.forget_address(address)
             self._by_address[address] = transport
         self._counters.add("stun_checks")
-        assert self._udp is not None
-        self._udp.send(stun.build_success(request, address, password), address)
+        if isinstance(address, StreamAddress):
+            address.stream.trust()
+        self.send(stun.build_success(request, address, password), address)
         outcome = transport.checked(request.ufrag, address, request.use_candidate, now_us // 1000)
         self.retire(outcome.retired_ufrags)
         if outcome.evicted is not None and self._by_address.get(outcome.evicted) is transport:
             del self._by_address[outcome.evicted]
+            if isinstance(outcome.evicted, StreamAddress):
+                outcome.evicted.stream.close()

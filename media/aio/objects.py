@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from media.aio.aiortc_port import SrtpPair
+from media.aio.tcp import TcpStream
 from media.core.ice import Address
 from media.core.ortc import ProducerParameters
 from media.core.receive import ReceiveStream
@@ -24,6 +25,8 @@ class Leg:
     """Where and with which keys one peer is reached; shared by all that is sent to it."""
 
     address: Address | None = None
+    stream: TcpStream | None = None
+    """The connection, when the address is one: what is sent goes there and not to the UDP port."""
     srtp: SrtpPair | None = None
     rx: Any = None
     """libsrtp contexts of ``srtp``, read per packet."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from media.aio import ports
 from media.aio.aiortc_port import MAX_STREAMS, Certificate
 from media.aio.clock import Clock
 from media.aio.counters import Counters
@@ -26,6 +27,7 @@ from media.aio.forward import Forwarder
 from media.aio.ingress import Ingress
 from media.aio.mux import Mux
 from media.aio.objects import Consumer, Producer
+from media.aio.tcp import TcpPort
 from media.aio.transport import Direction, Transport
 from media.aio.udp import UdpPort
 from media.core import control, ortc, ortc_transport
@@ -69,15 +71,21 @@ class Relay:
     Args:
         notify: called with what the worker says unasked; must not block.
         addresses: IP addresses announced to clients, most preferred first.
+        protocols: what is listened on and announced.
     """
 
     def __init__(
-        self, clock: Clock, notify: Callable[[control.AnyNotification], None], addresses: Sequence[str]
+        self,
+        clock: Clock,
+        notify: Callable[[control.AnyNotification], None],
+        addresses: Sequence[str],
+        protocols: Sequence[ortc_transport.Protocol] = ortc_transport.PROTOCOLS,
     ) -> None:
         self.counters = Counters()
         self._clock = clock
         self._notify = notify
         self._addresses = list(addresses)
+        self._protocols = list(protocols)
         self._certificate = Certificate()
         self._mux = Mux(self.counters)
         self._udp = UdpPort(self.counters, clock, self._datagram, self._batch_end)
@@ -85,6 +93,7 @@ class Relay:
         self._feedback = Feedback(self.counters, self._forwarder, self._hurry)
         self._ingress = Ingress(self._udp.buffer, self.counters, self._feedback, self._forwarder)
         self._mux.attach(self._udp, self._ingress)
+        self._tcp = TcpPort(self.counters, clock, self._udp.buffer, self._datagram, self._batch_end, self._mux.closed)
         self._routers: dict[str, Router] = {}
         self._transports: dict[str, Transport] = {}
         self._producers: dict[str, Producer] = {}
@@ -98,12 +107,12 @@ class Relay:
         self._port = 0
 
     def open(self, bind: str, port: int) -> int:
-        """Take the UDP port and begin; returns the port.
+        """Take the port, of UDP and TCP, and begin; returns the port.
 
         Raises:
             OSError: it cannot be had.
         """
-        self._port = self._udp.open(bind, port)
+        self._port = ports.open_both(self._udp, self._tcp, bind, port, self._protocols)
         self._schedule()
         return self._port
 
@@ -116,6 +125,7 @@ class Relay:
             self.close_router(router)
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tcp.close()
         self._udp.close()
 
     # ------------------------------------------------------------- routers and transports
@@ -149,7 +159,7 @@ class Relay:
             direction=direction,
             credentials=self._new_credentials(),
             certificate=self._certificate,
-            send=self._udp.send,
+            send=self._mux.send,
             spawn=self._spawn,
             counters=self.counters,
             events=self,
@@ -160,8 +170,7 @@ class Relay:
             transport,
             made.ice.current.ufrag,
             made.ice.current.password,
-            self._addresses,
-            self._port,
+            ortc_transport.ice_candidates(self._addresses, self._port, self._protocols),
             self._certificate.sha256_fingerprint(),
         )
 
@@ -366,6 +375,7 @@ class Relay:
         for router in self._routers.values():
             for name, count in router.data.hub.counters.items():
                 counters[f"waveform_{name}"] = counters.get(f"waveform_{name}", 0) + count
+        counters["tcp_streams_now"] = self._tcp.streams
         counters["routers_now"] = len(self._routers)
         counters["transports_now"] = len(self._transports)
         counters["transports_connected_now"] = sum(t.connected for t in self._transports.values())

@@ -5,6 +5,7 @@ Parsing is aioice's; it was not written for hostile input, so whatever it raises
 """
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 from aioice import stun
 
@@ -57,7 +58,14 @@ def build_success(request: BindingRequest, address: Address, password: str) -> b
         stun.Method.BINDING,
         stun.Class.RESPONSE,
         request.message.transaction_id,
-        {"XOR-MAPPED-ADDRESS": (address[0], address[1])},
+        {"XOR-MAPPED-ADDRESS": (_plain(address[0]), address[1])},
     )
     response.add_message_integrity(password.encode())
     return bytes(response)
+
+
+def _plain(host: str) -> str:
+    """The host as its owner knows it: a socket for both families gives IPv4 in an IPv6 dress (RFC 4291 2.5.5.2)."""
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return host if mapped is None else str(mapped)

@@ -26,6 +26,7 @@ from typing import Any
 from media.aio.client import NotificationCallback, WorkerClient
 from media.core import control
 from media.core.control import MediaError, MediaErrorCode
+from media.core.ortc_transport import PROTOCOLS, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,11 @@ class WorkerSettings:
     addresses: Sequence[str] = ("127.0.0.1",)
     """Addresses announced as ICE candidates, most preferred first."""
     bind: str = "0.0.0.0"  # noqa: S104 - media must be reachable from other hosts; peers authenticate by ICE and DTLS
-    """Address the UDP port is bound to."""
+    """Address the port is bound to; ``::`` takes IPv4 too."""
     port: int = 0
-    """UDP port; 0 lets the system choose one, which is then kept over restarts."""
+    """UDP and TCP port; 0 lets the system choose one, which is then kept over restarts."""
+    protocols: Sequence[Protocol] = PROTOCOLS
+    """What is listened on and announced."""
     ready_timeout_s: float = 15.0
     """Importing the worker takes about 1 s on an idle core."""
     stop_timeout_s: float = 3.0
@@ -282,6 +285,8 @@ class Supervisor:
         command += ["--standby", "--bind", self._settings.bind, "--log-level", str(self._settings.log_level)]
         for address in self._settings.addresses:
             command += ["--address", address]
+        for protocol in self._settings.protocols:
+            command += ["--protocol", protocol]
         return command
 
     @staticmethod

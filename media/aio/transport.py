@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from media.aio.aiortc_port import Certificate, DtlsFailed, DtlsPort, SctpPort
 from media.aio.counters import Counters
 from media.aio.objects import Consumer, InboundStream, Leg, Producer
+from media.aio.tcp import StreamAddress
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ice import Address, CheckOutcome, Consent, Credentials, IceLite
 from media.core.ortc_transport import DtlsParameters
@@ -121,18 +122,19 @@ class Transport:
         """Take in an authenticated check."""
         outcome = self.ice.check(ufrag, address, use_candidate, now_ms)
         if outcome.moved:
-            self.leg.address = address
+            self._aim()
             self._begin_handshake()
             if self.connected:
                 self._events.transport_moved(self)
         return outcome
 
     def forget_address(self, address: Address) -> None:
-        """Another Transport owns this address now."""
+        """Another Transport owns this address now, or it was a connection that is over."""
         self.ice.forget(address)
         if self.leg.address != self.ice.selected:
-            self.leg.address = self.ice.selected
-            self._events.transport_moved(self)
+            self._aim()
+            if not self.closed:
+                self._events.transport_moved(self)
 
     def offer_dtls(self, datagram: bytes) -> None:
         """A DTLS record from a learnt address."""
@@ -153,7 +155,15 @@ class Transport:
         if self._sctp is not None:
             await self._sctp.stop()
         await self._dtls.close()
-        self.leg.rx = self.leg.tx = self.leg.srtp = self.leg.address = None
+        self.leg.rx = self.leg.tx = self.leg.srtp = self.leg.address = self.leg.stream = None
+        for address in self.ice.addresses:
+            if isinstance(address, StreamAddress):
+                address.stream.close()
+
+    def _aim(self) -> None:
+        """What is sent takes the selected path."""
+        address = self.leg.address = self.ice.selected
+        self.leg.stream = address.stream if isinstance(address, StreamAddress) else None
 
     def _begin_handshake(self) -> None:
         if self._remote is None or self.ice.selected is None or self._handshake_task is not None or self.closed:

@@ -27,6 +27,7 @@ from media.core.ice import Address
 
 UDP_SEGMENT = 103
 UDP_GRO = 104
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _GRO_SPACE_BYTES = socket.CMSG_SPACE(4)
 READ_BUFFER_BYTES = 65_536
 _NOTHING = bytes(4)
@@ -74,6 +75,10 @@ class UdpPort:
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bind != "::"))
+            # No "don't fragment": where a tunnel is narrow and its ICMP filtered, long packets would vanish for ever.
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
             sock.bind((bind, port))

@@ -1,6 +1,6 @@
 """The media worker process: ``python -m media.aio.worker --control PATH --port N --address IP ...``.
 
-It dials the control socket its supervisor listens on, takes its UDP port, says ``ready`` and
+It dials the control socket its supervisor listens on, takes its port (UDP and TCP), says ``ready`` and
 relays until that connection closes or SIGTERM comes. One worker, one event loop, one core.
 
 With ``--standby`` it waits before that for a ``start`` call that names the port: a supervisor keeps such a
@@ -26,6 +26,7 @@ from media.aio.control_server import ControlServer
 from media.aio.log import configure_log
 from media.aio.relay import Relay
 from media.core import control
+from media.core.ortc_transport import PROTOCOLS, Protocol
 
 log = logging.getLogger("media.aio.worker")  # __name__ is "__main__" here
 
@@ -40,17 +41,19 @@ class WorkerArguments:
     port: int
     bind: str
     addresses: Sequence[str]
+    protocols: Sequence[Protocol]
     standby: bool
     log_level: int
 
 
 def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
     """Read the command line; ends the process with a usage text when it is wrong."""
-    parser = argparse.ArgumentParser(prog="media.aio.worker", description="Relay media on one UDP port.")
+    parser = argparse.ArgumentParser(prog="media.aio.worker", description="Relay media on one port number.")
     parser.add_argument("--control", required=True, type=Path, help="Unix socket the supervisor listens on")
-    parser.add_argument("--port", type=int, default=0, help="UDP port, 0 for any")
+    parser.add_argument("--port", type=int, default=0, help="UDP and TCP port, 0 for any")
     parser.add_argument("--bind", default="0.0.0.0", help="address to bind")  # noqa: S104 - see WorkerSettings.bind
     parser.add_argument("--address", action="append", required=True, help="address announced to clients; repeatable")
+    parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="listen on this only; repeatable")
     parser.add_argument("--standby", action="store_true", help="wait for a start call before taking the port")
     parser.add_argument("--log-level", type=int, default=logging.INFO, help="least level logged, as Python's logging")
     parsed = parser.parse_args(arguments)
@@ -59,6 +62,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
         port=parsed.port,
         bind=parsed.bind,
         addresses=parsed.address,
+        protocols=parsed.protocol or PROTOCOLS,
         standby=parsed.standby,
         log_level=parsed.log_level,
     )
@@ -93,11 +97,11 @@ async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer
     if port is None:
         return EXIT_OK
     server = ControlServer(reader, writer)
-    relay = Relay(start_clock(), server.notify, arguments.addresses)
+    relay = Relay(start_clock(), server.notify, arguments.addresses, arguments.protocols)
     try:
         port = relay.open(arguments.bind, port)
     except OSError as error:
-        log.error("no UDP port", extra={"port": port, "reason": error.strerror})
+        log.error("no media port", extra={"port": port, "reason": error.strerror})
         return EXIT_PORT
     try:
         server.notify(control.WorkerReady(pid=os.getpid(), port=port, addresses=list(arguments.addresses)))

@@ -58,7 +58,7 @@ class Request(BaseModel):
 
 
 class Start(Request):
-    """Take the UDP port and say ``ready``: the one call a worker in standby waits for; it has no answer of its own."""
+    """Take the port and say ``ready``: the one call a worker in standby waits for; it has no answer of its own."""
 
     method: Literal["start"] = "start"
     port: Annotated[int, Field(ge=0, le=65_535)]

@@ -71,30 +71,46 @@ def ice_parameters(ufrag: str, password: str) -> JsonObject:
     return {"usernameFragment": ufrag, "password": password, "iceLite": True}
 
 
-def ice_candidates(addresses: Sequence[str], port: int) -> list[JsonObject]:
-    """One host candidate per address, the first the most preferred (RFC 8445 section 5.1.2.1).
+Protocol = Literal["udp", "tcp"]
+PROTOCOLS: Final[tuple[Protocol, ...]] = ("udp", "tcp")
 
-    ``ip`` is for pymediasoup, ``address`` for newer clients. Firefox never connects to
-    127.0.0.1: give the network card's address too [trap 20].
+
+def ice_candidates(addresses: Sequence[str], port: int, protocols: Sequence[Protocol] = PROTOCOLS) -> list[JsonObject]:
+    """Host candidates of every address, the first address the most preferred, UDP before passive TCP.
+
+    Priorities are by RFC 8445 section 5.1.2.1 and RFC 6544 section 4.2. ``ip`` is for pymediasoup, ``address`` for
+    newer clients. Firefox never connects to 127.0.0.1: give the network card's address too [trap 20].
 
     Args:
         addresses: IPv4 or IPv6 literals, not names.
+        port: the same for all.
+        protocols: those that are listened on.
 
     Raises:
         ValueError: not an address; our configuration is wrong, not a client.
     """
     return [
         {
-            "foundation": f"host{index}",
-            "priority": 126 << 24 | (65_535 - index) << 8 | 255,
+            "foundation": f"{protocol}{index}",
+            "priority": _priority(protocol, index),
             "ip": str(ip_address(address)),
             "address": str(ip_address(address)),
-            "protocol": "udp",
+            "protocol": protocol,
             "port": port,
             "type": "host",
         }
+        | ({"tcpType": "passive"} if protocol == "tcp" else {})
+        for protocol in PROTOCOLS
+        if protocol in protocols
         for index, address in enumerate(addresses)
     ]
+
+
+def _priority(protocol: Protocol, index: int) -> int:
+    """126 is the type preference of host candidates; a lower one keeps TCP behind every UDP pair, 4 says passive."""
+    if protocol == "udp":
+        return 126 << 24 | (65_535 - index) << 8 | 255
+    return 90 << 24 | (4 << 13 | 8_191 - index) << 8 | 255
 
 
 def dtls_parameters(sha256_fingerprint: str) -> JsonObject:
@@ -115,13 +131,13 @@ def sctp_parameters() -> JsonObject:
 
 
 def transport_options(
-    transport: str, ufrag: str, password: str, addresses: Sequence[str], port: int, sha256_fingerprint: str
+    transport: str, ufrag: str, password: str, candidates: list[JsonObject], sha256_fingerprint: str
 ) -> JsonObject:
     """Everything a client needs to make its Transport, with the keys of the control protocol."""
     return {
         "id": transport,
         "ice_parameters": ice_parameters(ufrag, password),
-        "ice_candidates": ice_candidates(addresses, port),
+        "ice_candidates": candidates,
         "dtls_parameters": dtls_parameters(sha256_fingerprint),
         "sctp_parameters": sctp_parameters(),
     }

@@ -17,7 +17,7 @@ from aioice import stun
 
 from media.aio.aiortc_port import Certificate, ChannelPort, DtlsPort, SctpPort
 from media.aio.client import WorkerClient
-from media.core import ortc, ortc_transport, rtcp
+from media.core import framing, ortc, ortc_transport, rtcp
 
 Address = tuple[str, int]
 WAIT_S = 20.0
@@ -107,7 +107,9 @@ class Peer:
 
     _ids = itertools.count()
 
-    def __init__(self, worker: WorkerClient, router: str, direction: str, owner: str | None = None) -> None:
+    def __init__(
+        self, worker: WorkerClient, router: str, direction: str, owner: str | None = None, *, tcp: bool = False
+    ) -> None:
         number = next(self._ids)
         self.worker = worker
         self.router = router
@@ -126,7 +128,12 @@ class Peer:
         self._sctp = SctpPort(self._dtls, self.errors.append, lambda: None)
         self._rx: Any = None
         self._tx: Any = None
-        self._socket = self._open_socket()
+        self.tcp = tcp
+        self.hung_up = False
+        """The relay has ended our connection."""
+        self.family = socket.AF_INET
+        self._unread = b""
+        self._socket = socket.socket() if tcp else self._open_socket()
         self._transactions: dict[bytes, asyncio.Future[stun.Message]] = {}
 
     async def join(self, *, dtls_role: str = "client", handshake_first: bool = False) -> None:
@@ -134,6 +141,9 @@ class Peer:
         options = await self.worker.create_transport(self.router, self.id, self.owner, self.direction)  # type: ignore[arg-type]
         candidate = options["ice_candidates"][0]
         self.remote = (candidate["ip"], candidate["port"])
+        if self.tcp or ":" in candidate["ip"]:
+            self.family = socket.AF_INET6 if ":" in candidate["ip"] else socket.AF_INET
+            self.move(tcp=self.tcp)
         self.ice = options["ice_parameters"]
         await self.check(nominate=True)
         remote = ortc_transport.DtlsParameters(
@@ -156,16 +166,20 @@ class Peer:
     # ---------------------------------------------------------------- sockets and ICE
 
     def _open_socket(self) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if self.tcp:
+            sock = socket.create_connection(self.remote, timeout=WAIT_S)
+        else:
+            sock = socket.socket(self.family, socket.SOCK_DGRAM)
+            sock.bind(("::1" if self.family == socket.AF_INET6 else "127.0.0.1", 0))
         sock.setblocking(False)
-        sock.bind(("127.0.0.1", 0))
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable, sock)
         return sock
 
-    def move(self) -> None:
-        """Go on from another port; the old one hears nothing more."""
+    def move(self, *, tcp: bool = False) -> None:
+        """Go on from another port, perhaps over a connection; the old one hears nothing more."""
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
+        self.tcp, self._unread = tcp, b""
         self._socket = self._open_socket()
 
     @property
@@ -174,6 +188,9 @@ class Peer:
         return name
 
     def send_raw(self, datagram: bytes) -> None:
+        if self.tcp:
+            self._socket.sendall(len(datagram).to_bytes(2, "big") + datagram)
+            return
         self._socket.sendto(datagram, self.remote)
 
     def check_message(self, nominate: bool, *, password: str | None = None, ufrag: str | None = None) -> stun.Message:
@@ -201,15 +218,29 @@ class Peer:
                 datagram = sock.recv(65536)
             except (BlockingIOError, OSError):
                 return
-            if datagram[0] < 4:
-                message = stun.parse_message(datagram)
-                waiting = self._transactions.pop(message.transaction_id, None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(message)
-            elif datagram[0] < 64:
-                assert self._dtls.offer(datagram)
-            elif self._rx is not None:
-                self._media(datagram)
+            if not self.tcp:
+                self._datagram(datagram)
+            elif not datagram:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+                self.hung_up = True
+                return
+            else:
+                self._unread += datagram
+                frames, rest = framing.split(memoryview(self._unread), len(self._unread))
+                whole, self._unread = self._unread, self._unread[rest:]
+                for offset, size in frames:
+                    self._datagram(whole[offset : offset + size])
+
+    def _datagram(self, datagram: bytes) -> None:
+        if datagram[0] < 4:
+            message = stun.parse_message(datagram)
+            waiting = self._transactions.pop(message.transaction_id, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+        elif datagram[0] < 64:
+            assert self._dtls.offer(datagram)
+        elif self._rx is not None:
+            self._media(datagram)
 
     # ---------------------------------------------------------------- media
 

@@ -559,7 +559,11 @@ def test_broken_dtls_parameters_are_refused(value: object) -> None:
 def test_transport_options() -> None:
     """[ORTC traps 16, 18, 20, 24] Role auto, lite, ip and address, both clients' SCTP words."""
     options = ortc_transport.transport_options(
-        "t1", "ufrag", "pwd", ["192.0.2.7", "2001:db8::1", "127.0.0.1"], 7100, FINGERPRINT
+        "t1",
+        "ufrag",
+        "pwd",
+        ortc_transport.ice_candidates(["192.0.2.7", "2001:db8::1", "127.0.0.1"], 7100),
+        FINGERPRINT,
     )
     assert options["id"] == "t1"
     assert options["ice_parameters"] == {"usernameFragment": "ufrag", "password": "pwd", "iceLite": True}
@@ -577,7 +581,7 @@ def test_transport_options() -> None:
     }
     candidates = options["ice_candidates"]
     assert candidates[0] == {
-        "foundation": "host0",
+        "foundation": "udp0",
         "priority": 2130706431,
         "ip": "192.0.2.7",
         "address": "192.0.2.7",
@@ -585,10 +589,26 @@ def test_transport_options() -> None:
         "port": 7100,
         "type": "host",
     }
-    assert [candidate["ip"] for candidate in candidates] == ["192.0.2.7", "2001:db8::1", "127.0.0.1"]
+    assert candidates[3] == {
+        "foundation": "tcp0",
+        "priority": 1520435199,
+        "ip": "192.0.2.7",
+        "address": "192.0.2.7",
+        "protocol": "tcp",
+        "tcpType": "passive",
+        "port": 7100,
+        "type": "host",
+    }
+    assert [candidate["ip"] for candidate in candidates] == ["192.0.2.7", "2001:db8::1", "127.0.0.1"] * 2
     priorities = [candidate["priority"] for candidate in candidates]
     assert priorities == sorted(set(priorities), reverse=True)
-    assert len({candidate["foundation"] for candidate in candidates}) == 3
+    assert len({candidate["foundation"] for candidate in candidates}) == 6
+
+
+def test_only_what_is_listened_on_is_announced() -> None:
+    for protocol in ortc_transport.PROTOCOLS:
+        candidates = ortc_transport.ice_candidates(["192.0.2.7"], 7100, [protocol])
+        assert [candidate["protocol"] for candidate in candidates] == [protocol]
 
 
 def test_a_candidate_must_be_an_address() -> None:
