@@ -12,6 +12,7 @@ import type { LocalState } from "../media/local";
 import type { MediaSession } from "../media/session";
 import { useNow } from "../media/useNow";
 import { initialOf, VideoTile } from "../media/VideoTile";
+import type { View } from "../media/views";
 import type { Consult } from "../protocol";
 import { seatsOf, sharedScreens } from "./people";
 import styles from "./VideoGrid.module.css";
@@ -27,7 +28,7 @@ export interface VideoGridProps {
 interface Picture {
   readonly id: string;
   readonly isScreen: boolean;
-  readonly render: (size: "desk" | "strip") => ReactNode;
+  readonly render: (rank: View["rank"]) => ReactNode;
 }
 
 export function VideoGrid(props: VideoGridProps) {
@@ -49,13 +50,15 @@ export function VideoGrid(props: VideoGridProps) {
           <p className={styles.emptyTitle}>{t("desk.tile.empty")}</p>
           <p className={styles.emptyHint}>{t("desk.tile.emptyHint")}</p>
         </div>
-        {own !== undefined && <div className={styles.own}>{own.render("desk")}</div>}
+        {own !== undefined && <div className={styles.own}>{own.render("tile")}</div>}
       </div>
     );
   }
+  // Whoever is alone in the grid is as large as on the stage.
+  const rank = rest.length === 1 && staged === undefined ? "main" : "tile";
   return (
     <div className={styles.stage} data-staged={staged !== undefined} ref={box}>
-      {staged !== undefined && <div className={styles.main}>{staged.render("desk")}</div>}
+      {staged !== undefined && <div className={styles.main}>{staged.render("main")}</div>}
       <div
         className={staged === undefined ? styles.grid : styles.strip}
         style={
@@ -67,9 +70,9 @@ export function VideoGrid(props: VideoGridProps) {
             : undefined
         }
       >
-        {rest.map((picture) => picture.render("desk"))}
+        {rest.map((picture) => picture.render(rank))}
       </div>
-      {own !== undefined && <div className={styles.own}>{own.render("desk")}</div>}
+      {own !== undefined && <div className={styles.own}>{own.render("tile")}</div>}
     </div>
   );
 }
@@ -82,6 +85,7 @@ function usePictures(
   const { t } = useTranslation();
   const { consult, me, media: session, local, activeSpeaker } = props;
   const remote = useStore(session.store, (state) => state.remote);
+  const line = useStore(session.store, (state) => state.line);
   const nowMs = useNow();
   const seats = useMemo(() => seatsOf(consult, me, remote, activeSpeaker), [consult, me, remote, activeSpeaker]);
   const screens = useMemo(() => sharedScreens(consult, remote), [consult, remote]);
@@ -94,7 +98,7 @@ function usePictures(
     ...screens.map(({ participant, media }) => ({
       id: `screen-${participant.id}`,
       isScreen: true,
-      render: () => (
+      render: (rank: View["rank"]) => (
         <VideoTile
           key={`screen-${participant.id}`}
           testId={`screen-${participant.id}`}
@@ -105,6 +109,9 @@ function usePictures(
           micOff={false}
           isScreen
           simulated={participant.simulated}
+          rank={rank}
+          session={session}
+          line={line}
           nowMs={nowMs}
         />
       ),
@@ -112,7 +119,7 @@ function usePictures(
     ...seats.map(({ participant, camera, micOff, isSpeaking }) => ({
       id: participant.id,
       isScreen: false,
-      render: () => (
+      render: (rank: View["rank"]) => (
         <VideoTile
           key={participant.id}
           testId={`tile-${participant.id}`}
@@ -123,6 +130,9 @@ function usePictures(
           micOff={micOff}
           speaking={isSpeaking}
           simulated={participant.simulated}
+          rank={rank}
+          session={session}
+          line={line}
           nowMs={nowMs}
           {...pickable(participant.id, participant.name)}
         />

@@ -6,7 +6,7 @@
 import { ApiError, type Http } from "../common/http";
 import { obj, str } from "../common/read";
 import { type Attached, attachMedia } from "../media/attach";
-import type { SessionFigures } from "../media/figures";
+import { NO_FIGURES, type SessionFigures } from "../media/figures";
 import { clickToFirstFrameMs } from "../media/marks";
 import type { Wishes } from "../media/plan";
 import type { MediaSession } from "../media/session";
@@ -46,7 +46,10 @@ export async function fetchToken(http: Http, consultId: string): Promise<string>
 
 /** Join a consult; `wishes` null means no media at all. */
 export function openClient(http: Http, consultId: string, wishes: Wishes | null): ConsultClient {
-  const { store, socket } = openConsult({ getToken: () => fetchToken(http, consultId) });
+  const { store, socket } = openConsult({
+    getToken: () => fetchToken(http, consultId),
+    onSignal: (signal) => media?.heard(signal),
+  });
   const attached: Attached | null = wishes === null ? null : attachMedia(store, socket, wishes);
   const media = attached?.session ?? null;
   window.__consilium = {
@@ -65,6 +68,5 @@ export function openClient(http: Http, consultId: string, wishes: Wishes | null)
 }
 
 function figuresOf(media: MediaSession | null): Promise<SessionFigures> {
-  const nothing: SessionFigures = { framesDecoded: 0, audioEnergy: 0, roundTripMs: null, consumers: [] };
-  return media === null ? Promise.resolve(nothing) : media.figures();
+  return media === null ? Promise.resolve(NO_FIGURES) : media.figures();
 }

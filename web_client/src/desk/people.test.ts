@@ -47,6 +47,7 @@ const media = (participant: string, source: RemoteMedia["source"], paused: boole
   lostAtMs: null,
   track: null,
   frames: undefined,
+  layers: null,
 });
 
 it("seats the partner's room first, then people; screens and devices have no seat", () => {

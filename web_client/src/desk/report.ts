@@ -20,7 +20,7 @@ export async function buildReport(client: ConsultClient, media: MediaSession): P
       goodbye: status.goodbye,
       refusal: status.refusal?.code ?? null,
     },
-    media: { path, generation: mediaGeneration, epoch: consult?.media_epoch ?? null },
+    media: { path, generation: mediaGeneration, epoch: consult?.media_epoch ?? null, ...media.wayOfMedia },
     sending: Object.fromEntries(
       Object.entries(local).map(([kind, { on, problem, track }]) => [
         kind,

@@ -3,16 +3,21 @@
  *
  * The picture is never trusted by itself. Its age comes from decoded frames; a dot appears at 2 s, and from 3 s the
  * last picture is greyed under LIVE STOPPED and the running seconds. While a new track is awaited (a worker was
- * replaced) the old last picture stays that way instead of a tile that looks switched off.
+ * replaced) the old last picture stays that way instead of a tile that looks switched off. A picture that the relay rests
+ * because the line is too thin says so: neither the sender nor the page is broken, and sound and ECG go on.
  */
 import { MicOff, MonitorUp, VideoOff } from "lucide-react";
 import { useEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import type { Connection } from "../protocol";
 import { markOnce } from "./marks";
-import type { RemoteMedia } from "./session";
+import { QualitySign } from "./QualitySign";
+import { type Quality, qualityOf } from "./quality";
+import type { Line, MediaSession, RemoteMedia } from "./session";
+import { useView } from "./useView";
 import styles from "./VideoTile.module.css";
 import { ageMs, clockText, type Freshness, freshness, isPictureOld } from "./videoAge";
+import type { View } from "./views";
 
 export interface VideoTileProps {
   testId: string;
@@ -30,6 +35,10 @@ export interface VideoTileProps {
   simulated?: boolean;
   isScreen?: boolean;
   size?: "desk" | "wall" | "strip";
+  /** Served first when the line is thin: the picture people look at. */
+  rank?: View["rank"];
+  session?: MediaSession | undefined;
+  line?: Line | undefined;
   nowMs: number;
   onPick?: (() => void) | undefined;
   pickLabel?: string;
@@ -39,17 +48,22 @@ export function VideoTile(props: VideoTileProps) {
   const { t } = useTranslation();
   const { media, ownTrack, connection, nowMs, size = "desk" } = props;
   const video = useRef<HTMLVideoElement>(null);
+  const tile = useRef<HTMLElement>(null);
   const shown = ownTrack ?? (media?.paused === false || media?.producer === null ? (media?.track ?? null) : null);
   const isOn = shown !== null;
   const state: Freshness = ownTrack ? "live" : freshness(media?.frames, nowMs);
   const seconds = clockText(ageMs(media?.frames, nowMs));
+  const quality = isOn && !ownTrack ? qualityOf(media?.layers ?? null, media?.frames, nowMs) : null;
+  const rests = quality?.kind === "paused_line";
   useTrack(video, shown, ownTrack !== undefined);
+  useView(tile, props.session?.views, media?.key, props.rank ?? "tile");
 
   return (
     <figure
+      ref={tile}
       className={styles.tile}
       data-testid={props.testId}
-      data-state={isOn ? state : "off"}
+      data-state={isOn ? (rests ? "paused" : state) : "off"}
       data-old={ownTrack === undefined && isPictureOld(media?.frames)}
       data-size={size}
       data-speaking={props.speaking === true}
@@ -67,15 +81,23 @@ export function VideoTile(props: VideoTileProps) {
         aria-label={props.name}
       />
       {!isOn && <Placeholder initial={props.initial ?? initialOf(props.name)} />}
-      {isOn && state === "waiting" && <p className={styles.waiting}>{t("desk.tile.waiting")}</p>}
-      {isOn && state === "stopped" && (
+      {rests && (
+        <p className={styles.stopped} data-tone="line" data-testid="video-paused" role="status">
+          <span>{t("desk.quality.paused")}</span> <span className={styles.seconds}>{seconds}</span>
+          <span className={styles.why}>{t("desk.quality.pausedHint")}</span>
+        </p>
+      )}
+      {isOn && !rests && state === "waiting" && <p className={styles.waiting}>{t("desk.tile.waiting")}</p>}
+      {isOn && !rests && state === "stopped" && (
         <p className={styles.stopped} data-testid="video-age" role="status">
           <span>{t("desk.tile.stopped")}</span> <span className={styles.seconds}>{seconds}</span>
         </p>
       )}
-      {isOn && state === "quiet" && <span className={styles.quiet} role="img" aria-label={t("desk.tile.quiet")} />}
+      {isOn && !rests && state === "quiet" && (
+        <span className={styles.quiet} role="img" aria-label={t("desk.tile.quiet")} />
+      )}
       {props.simulated === true && <strong className={styles.simulated}>{t("desk.tile.simulated")}</strong>}
-      <Caption {...props} isOn={isOn} />
+      <Caption {...props} isOn={isOn} quality={quality} />
       {props.onPick !== undefined && (
         <button type="button" className={styles.pick} onClick={props.onPick} aria-label={props.pickLabel} />
       )}
@@ -83,7 +105,9 @@ export function VideoTile(props: VideoTileProps) {
   );
 }
 
-function Caption({ name, hospital, connection, micOff, isScreen, isOn }: VideoTileProps & { isOn: boolean }) {
+type CaptionProps = VideoTileProps & { isOn: boolean; quality: Quality | null };
+
+function Caption({ name, hospital, connection, micOff, isScreen, isOn, quality, line }: CaptionProps) {
   const { t } = useTranslation();
   return (
     <figcaption className={styles.caption}>
@@ -106,6 +130,7 @@ function Caption({ name, hospital, connection, micOff, isScreen, isOn }: VideoTi
         {micOff && isScreen !== true && (
           <MicOff className={styles.icon} role="img" aria-label={t("desk.tile.microphoneOff")} />
         )}
+        {quality !== null && line !== undefined && <QualitySign quality={quality} line={line} />}
       </span>
     </figcaption>
   );

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { foldReport } from "./figures";
+import { foldReport, foldSent } from "./figures";
 
 it("matches figures to Consumers by track and sums frames and sound", () => {
   const consumers = new Map([
@@ -29,4 +29,29 @@ it("matches figures to Consumers by track and sums frames and sound", () => {
     ["p1", 50],
     ["p2", 0],
   ]);
+});
+
+it.each([
+  [{ candidateType: "host", protocol: "udp" }, "udp"],
+  [{ candidateType: "prflx", protocol: "tcp" }, "tcp"],
+  [{ candidateType: "relay", protocol: "udp", relayProtocol: "udp" }, "turn-udp"],
+  [{ candidateType: "relay", protocol: "udp", relayProtocol: "tcp" }, "turn-tcp"],
+  [{ candidateType: "relay", protocol: "udp", relayProtocol: "tls" }, "turn-tls"],
+])("names the path in use: %o is %s", (local, via) => {
+  const report = [
+    // Once nominated, before an ICE restart.
+    { type: "candidate-pair", id: "old", nominated: true, localCandidateId: "gone" },
+    { type: "candidate-pair", id: "now", nominated: true, localCandidateId: "l" },
+    { type: "transport", selectedCandidatePairId: "now" },
+    { type: "local-candidate", id: "l", ...local },
+    { type: "remote-inbound-rtp", fractionLost: 0.1 },
+    { type: "remote-inbound-rtp", fractionLost: 0.3 },
+    { type: "remote-inbound-rtp" },
+  ];
+  expect(foldSent(report)).toEqual({ via, lost: 0.3 });
+  expect(foldReport(report, new Map()).via).toBe(via);
+});
+
+it("claims no path and no loss before there is one", () => {
+  expect(foldSent([{ type: "candidate-pair", id: "a", nominated: false }])).toEqual({ via: null, lost: null });
 });

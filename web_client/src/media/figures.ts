@@ -4,6 +4,7 @@
  * One report per reading instead of one per Consumer: a wall with nine sources would else ask eighteen times a second.
  */
 import type { types } from "mediasoup-client";
+import type { Via } from "./route";
 
 export interface ConsumerFigures {
   readonly consumer: string;
@@ -26,22 +27,30 @@ export interface SessionFigures {
   /** Sum over all audio, in the unit of `totalAudioEnergy`. */
   readonly audioEnergy: number;
   readonly roundTripMs: number | null;
+  /** The path in use; `null` without one. */
+  readonly via: Via | null;
   readonly consumers: readonly ConsumerFigures[];
 }
 
-const NOTHING: SessionFigures = { framesDecoded: 0, audioEnergy: 0, roundTripMs: null, consumers: [] };
+export const NO_FIGURES: SessionFigures = {
+  framesDecoded: 0,
+  audioEnergy: 0,
+  roundTripMs: null,
+  via: null,
+  consumers: [],
+};
 
 export async function readFigures(
   transport: types.Transport | null,
   consumers: ReadonlyMap<string, types.Consumer>,
 ): Promise<SessionFigures> {
-  if (transport === null || transport.closed || consumers.size === 0) return NOTHING;
+  if (transport === null || transport.closed || consumers.size === 0) return NO_FIGURES;
   let report: RTCStatsReport;
   try {
     report = await transport.getStats();
   } catch {
     // Closed while we asked.
-    return NOTHING;
+    return NO_FIGURES;
   }
   return foldReport([...report.values()] as unknown[], consumers);
 }
@@ -60,13 +69,40 @@ export function foldReport(
     const match = entry.type === "inbound-rtp" ? byTrack.get(String(entry.trackIdentifier)) : undefined;
     return match === undefined ? [] : [consumerFigures(entry, match.producer, match.consumer)];
   });
-  const pair = entries.find((entry) => entry.type === "candidate-pair" && entry.nominated === true);
+  const pair = selectedPair(entries);
   return {
     framesDecoded: figures.reduce((sum, { framesDecoded }) => sum + framesDecoded, 0),
     audioEnergy: figures.reduce((sum, { audioEnergy }) => sum + audioEnergy, 0),
     roundTripMs: pair === undefined ? null : number(pair, "currentRoundTripTime") * 1_000,
+    via: viaOf(entries, pair),
     consumers: figures,
   };
+}
+
+/** Of what is sent: the path, and the worst share of packets that the relay reported lost, if it has reported. */
+export function foldSent(report: readonly unknown[]): { readonly via: Via | null; readonly lost: number | null } {
+  const entries = report.filter(isEntry);
+  const losses = entries.flatMap((entry) => {
+    const isReport = entry.type === "remote-inbound-rtp" && typeof entry.fractionLost === "number";
+    return isReport ? [number(entry, "fractionLost")] : [];
+  });
+  return { via: viaOf(entries, selectedPair(entries)), lost: losses.length === 0 ? null : Math.max(...losses) };
+}
+
+/** After an ICE restart several pairs were once nominated; the transport names the one in use. */
+function selectedPair(entries: readonly Entry[]): Entry | undefined {
+  const selected = entries.find(({ type }) => type === "transport")?.selectedCandidatePairId;
+  const pairs = entries.filter(({ type }) => type === "candidate-pair");
+  return pairs.find(({ id }) => id === selected) ?? pairs.find(({ nominated }) => nominated === true);
+}
+
+function viaOf(entries: readonly Entry[], pair: Entry | undefined): Via | null {
+  if (pair === undefined) return null;
+  const local = entries.find(({ type, id }) => type === "local-candidate" && id === pair.localCandidateId);
+  if (local?.candidateType === "relay") {
+    return local.relayProtocol === "tls" ? "turn-tls" : local.relayProtocol === "tcp" ? "turn-tcp" : "turn-udp";
+  }
+  return local?.protocol === "tcp" ? "tcp" : "udp";
 }
 
 type Entry = Readonly<Record<string, unknown>>;

@@ -7,8 +7,9 @@
 import type { Device, types } from "mediasoup-client";
 import { RefusalError } from "../net/refusal";
 import type { AnyCommand, MediaSource, ResultFor } from "../protocol";
-import { consumerOptions, dataConsumerOptions, iceParameters, toWire, transportOptions } from "./ortc";
+import { consumerOptions, dataConsumerOptions, iceParameters, offerOf, toWire, transportOptions } from "./ortc";
 import { dueAction, isUnstable, NEW_PATH, onIceState, onRestart, type PathHealth } from "./pathHealth";
+import { type LossReports, onLoss, type Route, routesOf, shouldLeave, type Via } from "./route";
 
 /** Send a command and wait for its result; rejects on a refusal, a timeout or a lost socket. */
 export type Send = <T extends AnyCommand>(command: T) => Promise<ResultFor<T>>;
@@ -18,17 +19,30 @@ export interface SourceTag extends types.AppData {
   readonly label: string;
 }
 
+/** `failed`: no path for 15 s; `lossy`: one that is not worth keeping; `gone`: the server no longer has it. */
+export type LossOfLeg = "failed" | "lossy" | "gone";
+
+export interface LegOptions {
+  readonly direction: "send" | "recv";
+  readonly device: Device;
+  readonly send: Send;
+  readonly route: Route;
+  readonly onLost: (leg: Leg, reason: LossOfLeg) => void;
+}
+
 export class Leg {
   private path: PathHealth = NEW_PATH;
   private restarting = false;
+  private losses: LossReports = [];
 
   private constructor(
     readonly direction: "send" | "recv",
-    readonly epoch: number,
     readonly transport: types.Transport,
+    /** Ways that the server offered with this Transport. */
+    readonly routes: readonly Route[],
     private readonly rtpCapabilities: types.RtpCapabilities,
     private readonly send: Send,
-    private readonly onLost: () => void,
+    private readonly onLost: LegOptions["onLost"],
   ) {
     transport.on("connect", ({ dtlsParameters }, done, failed) => {
       const command = {
@@ -45,11 +59,22 @@ export class Leg {
   }
 
   /** Ask the server for a transport and make ours to it. */
-  static async open(direction: "send" | "recv", device: Device, send: Send, onLost: () => void): Promise<Leg> {
+  static async open({ direction, device, send, route, onLost }: LegOptions): Promise<Leg> {
     const options = await send({ type: "create_transport", direction });
-    const local = transportOptions(options);
+    const local = transportOptions(options, route);
     const transport = direction === "send" ? device.createSendTransport(local) : device.createRecvTransport(local);
-    return new Leg(direction, options.media_epoch, transport, device.recvRtpCapabilities, send, onLost);
+    return new Leg(direction, transport, routesOf(offerOf(options)), device.recvRtpCapabilities, send, onLost);
+  }
+
+  /** Since when there has been no path; `null` while there is one. */
+  get troubleSinceMs(): number | null {
+    return this.path.troubleSinceMs;
+  }
+
+  /** One report of the share of packets lost on this leg, 0 to 1. */
+  heardLoss(lost: number, via: Via | null): void {
+    this.losses = onLoss(this.losses, lost);
+    if (shouldLeave(via, this.losses, this.routes)) this.onLost(this, "lossy");
   }
 
   get unstable(): boolean {
@@ -68,12 +93,20 @@ export class Leg {
   /** Look after the path; called often, acts when the table of times says so. */
   tend(nowMs: number): void {
     const action = dueAction(this.path, nowMs);
-    if (action === "rebuild") this.onLost();
+    if (action === "rebuild") this.onLost(this, "failed");
     else if (action === "restart_ice" && !this.restarting) void this.restartIce(nowMs);
   }
 
-  /** Receive a Producer; the Consumer is paused at the relay until `resume_consumer`. */
-  async consume(producer: string, streamId: string): Promise<types.Consumer> {
+  /**
+   * Receive a Producer; the Consumer is paused at the relay until `resume_consumer`.
+   *
+   * @param beforeResume commands sent in it are carried out before anything flows
+   */
+  async consume(
+    producer: string,
+    streamId: string,
+    beforeResume: (consumer: string) => void = () => undefined,
+  ): Promise<types.Consumer> {
     const wire = await this.send({
       type: "consume",
       transport: this.transport.id,
@@ -81,6 +114,7 @@ export class Leg {
       rtp_capabilities: toWire(this.rtpCapabilities),
     });
     const consumer = await this.transport.consume(consumerOptions(wire, streamId));
+    beforeResume(wire.consumer);
     await this.send({ type: "resume_consumer", consumer: wire.consumer });
     return consumer;
   }
@@ -148,7 +182,7 @@ export class Leg {
         await this.transport.restartIce({ iceParameters: iceParameters(answer.ice_parameters) });
     } catch (error) {
       // Without a socket the next try is due in 3 s; a transport the server no longer knows must be rebuilt.
-      if (isGone(error)) this.onLost();
+      if (isGone(error)) this.onLost(this, "gone");
     } finally {
       this.restarting = false;
     }

@@ -9,6 +9,7 @@
 import type { types } from "mediasoup-client";
 import type { PauseProducer, ResumeProducer } from "../protocol";
 import { DeviceError, type DeviceProblem, openCamera, openMicrophone, openScreen } from "./devices";
+import { cameraEncodings, screenEncodings, VOICE } from "./encodings";
 import type { Leg, Send, SourceTag } from "./leg";
 
 export type LocalKind = "camera" | "microphone" | "screen";
@@ -29,12 +30,10 @@ const OFF: LocalSource = { on: false, track: null, problem: null, busy: false };
 
 export const NOTHING_SENT: LocalState = { camera: OFF, microphone: OFF, screen: OFF };
 
-/** Sized for a hospital uplink: enough for a face or a page of text, far from filling the line. */
-const ENCODINGS: Record<LocalKind, types.RtpEncodingParameters[] | undefined> = {
-  camera: [{ maxBitrate: 1_500_000 }],
-  screen: [{ maxBitrate: 2_500_000 }],
-  microphone: undefined,
-};
+function codingOf(kind: LocalKind, track: MediaStreamTrack): Partial<types.ProducerOptions> {
+  if (kind === "microphone") return { codecOptions: VOICE };
+  return { encodings: kind === "screen" ? screenEncodings() : cameraEncodings(track.getSettings()) };
+}
 
 export class LocalSources {
   private state: LocalState = NOTHING_SENT;
@@ -189,10 +188,9 @@ export class LocalSources {
   }
 
   private async produce(kind: LocalKind, leg: Leg, track: MediaStreamTrack): Promise<void> {
-    const encodings = ENCODINGS[kind];
     const producer = await leg.transport.produce<SourceTag>({
       track,
-      ...(encodings === undefined ? {} : { encodings }),
+      ...codingOf(kind, track),
       stopTracks: false,
       disableTrackOnPause: false,
       appData: { source: kind, label: "" },

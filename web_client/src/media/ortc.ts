@@ -6,16 +6,25 @@
  */
 import type { types } from "mediasoup-client";
 import type { Consuming, ConsumingData, JsonObject, TransportOptions } from "../protocol";
+import { choose, type Offer, type Route } from "./route";
 
-export function transportOptions(wire: TransportOptions): types.TransportOptions {
+/** The ways to the media plane that a Transport comes with. */
+export const offerOf = (wire: TransportOptions): Offer<JsonObject> => ({
+  candidates: wire.ice_candidates,
+  servers: wire.ice_servers,
+});
+
+export function transportOptions(wire: TransportOptions, route: Route): types.TransportOptions {
+  const { candidates, servers, policy } = choose(offerOf(wire), route);
   return {
     id: wire.id,
     iceParameters: wire.ice_parameters as unknown as types.IceParameters,
-    iceCandidates: wire.ice_candidates as unknown as types.IceCandidate[],
+    iceCandidates: candidates as unknown as types.IceCandidate[],
     dtlsParameters: wire.dtls_parameters as unknown as types.DtlsParameters,
     sctpParameters: wire.sctp_parameters as unknown as types.SctpParameters,
-    // The relay is ICE-lite with host candidates; asking anybody else for ours would leave the hospital's network.
-    iceServers: [],
+    // Only our own deployment's TURN servers: asking anybody else would leave the hospital's network.
+    iceServers: servers.map(({ urls, username, credential }) => ({ urls: [...urls], username, credential })),
+    iceTransportPolicy: policy,
   };
 }
 

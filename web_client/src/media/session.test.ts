@@ -70,6 +70,7 @@ class Server {
         id: `t${this.count}`,
         ice_parameters: toWire(remote.iceParameters),
         ice_candidates: remote.iceCandidates,
+        ice_servers: [],
         dtls_parameters: toWire(remote.dtlsParameters),
         sctp_parameters: toWire(remote.sctpParameters ?? {}),
         media_epoch: 0,

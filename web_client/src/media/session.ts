@@ -7,26 +7,41 @@
  * Nothing is replayed, so it does not matter which event was missed while the network was away. A media reset is no
  * special case either: the generation differs, so both transports go and everything is made again, with no page reload.
  *
- * Path repair is `leg.ts`, sending `local.ts`, the ECG's channels `ecgLink.ts`; what people see is drawn from `state`.
+ * Path repair is `leg.ts`, which way media take `route.ts`, sending `local.ts`, sizes of pictures `views.ts`, the ECG's
+ * channels `ecgLink.ts`; what people see is drawn from `state`.
  */
 
 import type { Device, types } from "mediasoup-client";
 import { createStore, type StoreApi } from "zustand/vanilla";
-import type { Consult, DataProducerInfo, JsonObject } from "../protocol";
+import type { AnySignal, Consult, ConsumerLayers, DataProducerInfo, JsonObject, LineQuality } from "../protocol";
 import { EcgLink } from "./ecgLink";
-import { readFigures, type SessionFigures } from "./figures";
-import { isGone, Leg, type Send } from "./leg";
+import { foldSent, readFigures, type SessionFigures } from "./figures";
+import { isGone, Leg, type LossOfLeg, type Send } from "./leg";
 import { LocalSources, type LocalState, NOTHING_SENT } from "./local";
 import { routerCapabilities } from "./ortc";
 import { planReceiving, type Wishes } from "./plan";
-import { foldSources, type RemoteSource } from "./sources";
+import { nextRoute, type Route, type Via } from "./route";
+import { foldSources, keyOf, type RemoteSource } from "./sources";
 import { type FrameMark, observeFrames, restartClock } from "./videoAge";
+import { OUT_OF_SIGHT, type View, Views } from "./views";
 
 export interface RemoteMedia extends RemoteSource {
   /** The newest live track; the one before stays until a new one is there, so that the last picture can be greyed. */
   readonly track: MediaStreamTrack | null;
   readonly frames: FrameMark | undefined;
+  /** What the relay said last about what it sends us of this picture. */
+  readonly layers: ConsumerLayers | null;
 }
+
+/** Our own line, towards us. */
+export interface Line {
+  readonly estimateBps: number | null;
+  readonly roundTripMs: number | null;
+  readonly lost: number | null;
+  readonly via: Via | null;
+}
+
+const UNKNOWN_LINE: Line = { estimateBps: null, roundTripMs: null, lost: null, via: null };
 
 export interface MediaState {
   /** `waiting` for a first path, `unstable` while one is repaired. */
@@ -35,6 +50,7 @@ export interface MediaState {
   readonly local: LocalState;
   /** ECG sources whose channel is open. */
   readonly ecg: readonly DataProducerInfo[];
+  readonly line: Line;
 }
 
 /** A page that will need it soon (device check) fetches it early; a screen that shows no media never does. */
@@ -46,6 +62,8 @@ async function browserDevice(): Promise<Device> {
 }
 
 const TEND_MS = 500;
+/** Reports of what we send come every second or two. */
+const SENT_EVERY = 4;
 /** Short: while a worker is replaced the server declines at once, and every second counts on a wall. */
 const RETRY_MS = [100, 200, 400, 700, 1_000] as const;
 
@@ -55,12 +73,19 @@ export class MediaSession {
     remote: [],
     local: NOTHING_SENT,
     ecg: [],
+    line: UNKNOWN_LINE,
   }));
   readonly local: LocalSources;
   readonly ecg: EcgLink;
+  readonly views: Views;
 
   private device: Device | null = null;
   private legs: { send: Leg | null; recv: Leg | null } = { send: null, recv: null };
+  /** Which way media take; what did not work is not tried again as long as the page lives and something else does. */
+  private route: Route = "any";
+  private onlineSinceMs = 0;
+  private readonly layers = new Map<string, ConsumerLayers>();
+  private ticks = 0;
   /** The store raises it when all Transports of before are gone. */
   private generation = 0;
   private readonly consumers = new Map<string, types.Consumer>();
@@ -88,6 +113,10 @@ export class MediaSession {
       () => this.kickLater(),
     );
     this.ecg = new EcgLink(() => this.kickLater());
+    this.views = new Views(
+      () => this.videoConsumers(),
+      (consumer, view) => this.tellView(consumer, view),
+    );
     this.timer = setInterval(() => void this.tend(), TEND_MS);
     // While the socket connects; a failure shows when it is used.
     loadLibrary().catch(() => undefined);
@@ -98,14 +127,30 @@ export class MediaSession {
     this.me = me;
     this.routerRtp = routerRtpCapabilities;
     this.isOnline = true;
+    this.onlineSinceMs = performance.now();
     this.failures = 0;
+    this.views.online();
     this.kick();
   }
 
   /** The socket is gone; media flow on by themselves and repairs wait. */
   offline(): void {
     this.isOnline = false;
+    this.views.offline();
     clearTimeout(this.retry);
+  }
+
+  /** News about our own line and pictures; every other signal is somebody else's business. */
+  heard(signal: AnySignal): void {
+    if (signal.type === "consumer_layers") {
+      this.layers.set(signal.consumer, signal);
+      this.refreshRemote();
+    } else if (signal.type === "line_quality") this.heardLine(signal);
+  }
+
+  /** For the technical report. */
+  get wayOfMedia(): { readonly route: Route; readonly line: Line; readonly layers: readonly ConsumerLayers[] } {
+    return { route: this.route, line: this.store.getState().line, layers: [...this.layers.values()] };
   }
 
   /** The consult changed. */
@@ -127,6 +172,7 @@ export class MediaSession {
     this.isClosed = true;
     clearInterval(this.timer);
     clearTimeout(this.retry);
+    this.views.close();
     this.dropLegs();
     this.local.close();
   }
@@ -211,7 +257,13 @@ export class MediaSession {
     const present = this.legs[direction];
     if (present !== null && !present.transport.closed) return present;
     const { generation } = this;
-    const leg = await Leg.open(direction, device, this.send, () => this.rebuild());
+    const leg = await Leg.open({
+      direction,
+      device,
+      send: this.send,
+      route: this.route,
+      onLost: (lost, reason) => this.lost(lost, reason),
+    });
     if (this.generation !== generation || this.isClosed) {
       leg.close();
       throw new Error("media were reset while a transport was being made");
@@ -226,7 +278,9 @@ export class MediaSession {
     this.opening.add(producer);
     try {
       const streamId = info.source.startsWith("screen") ? `${info.participant}-screen` : info.participant;
-      const consumer = await leg.consume(producer, streamId);
+      const consumer = await leg.consume(producer, streamId, (id) => {
+        if (info.kind === "video") this.views.introduce(keyOf(info), id);
+      });
       this.consumers.set(producer, consumer);
       this.refreshRemote();
     } catch (error) {
@@ -240,6 +294,7 @@ export class MediaSession {
   private closeConsumer(producer: string): void {
     const consumer = this.consumers.get(producer);
     this.consumers.delete(producer);
+    if (consumer !== undefined) this.layers.delete(consumer.id);
     consumer?.close();
     this.refreshRemote();
   }
@@ -249,7 +304,10 @@ export class MediaSession {
     return this.local.confirmedGone(new Set(Object.keys(consult.producers)));
   }
 
-  private rebuild(): void {
+  /** Both legs are built anew; by another way when this one is at fault and not the whole network. */
+  private lost(leg: Leg, reason: LossOfLeg): void {
+    const wasOnline = leg.troubleSinceMs !== null && leg.troubleSinceMs >= this.onlineSinceMs;
+    if (reason === "lossy" || (reason === "failed" && wasOnline)) this.route = nextRoute(this.route, leg.routes);
     this.dropLegs();
     this.kick();
   }
@@ -258,6 +316,7 @@ export class MediaSession {
     this.local.detach();
     this.ecg.detach();
     this.consumers.clear();
+    this.layers.clear();
     this.legs.send?.close();
     this.legs.recv?.close();
     this.legs = { send: null, recv: null };
@@ -286,7 +345,36 @@ export class MediaSession {
       ...source,
       track,
       frames: resumed && frames !== undefined ? restartClock(frames, performance.now()) : frames,
+      layers: consumer === undefined ? null : (this.layers.get(consumer.id) ?? null),
     };
+  }
+
+  private videoConsumers(): ReadonlyMap<string, string> {
+    const sources = this.folded.sources.filter(({ kind }) => kind === "video");
+    return new Map(
+      sources.flatMap(({ key, producer }) => {
+        const consumer = producer === null ? undefined : this.consumers.get(producer);
+        return consumer === undefined ? [] : [[key, consumer.id] as const];
+      }),
+    );
+  }
+
+  private tellView(consumer: string, { width, height, rank }: View): Promise<unknown> {
+    return this.send({ type: "view_consumer", consumer, width, height, rank });
+  }
+
+  private heardLine(news: LineQuality): void {
+    const { recv } = this.legs;
+    if (recv?.transport.id !== news.transport) return;
+    this.store.setState(({ line }) => ({
+      line: {
+        estimateBps: news.estimate_bps,
+        roundTripMs: news.round_trip_ms ?? line.roundTripMs,
+        lost: news.lost,
+        via: line.via ?? news.protocol,
+      },
+    }));
+    recv.heardLoss(news.lost, this.store.getState().line.via);
   }
 
   /** Every half second: repair paths, read ages, let go of what was awaited too long. */
@@ -298,7 +386,21 @@ export class MediaSession {
     }
     this.refreshPath();
     if (this.folded.sources.some(({ producer }) => producer === null)) this.refreshRemote();
+    this.ticks += 1;
+    if (this.ticks % SENT_EVERY === 0) await this.refreshSent();
     await this.refreshAges();
+  }
+
+  /** How what we send arrives; a line may be bad in one direction only. */
+  private async refreshSent(): Promise<void> {
+    const { send } = this.legs;
+    if (send === null || send.transport.closed || this.local.wantsToSend === false) return;
+    try {
+      const { via, lost } = foldSent([...(await send.transport.getStats()).values()] as unknown[]);
+      if (lost !== null && this.legs.send === send && this.isOnline) send.heardLoss(lost, via);
+    } catch {
+      // Closed while we asked.
+    }
   }
 
   private refreshPath(): void {
@@ -313,15 +415,18 @@ export class MediaSession {
   private async refreshAges(): Promise<void> {
     const { remote } = this.store.getState();
     if (!remote.some(({ kind }) => kind === "video")) return;
-    const { consumers } = await this.figures();
+    const { consumers, via, roundTripMs } = await this.figures();
     const nowMs = performance.now();
     this.store.setState((state) => ({
+      line: via === null ? state.line : { ...state.line, via, roundTripMs: roundTripMs ?? state.line.roundTripMs },
       remote: state.remote.map((media) => {
         const figure = consumers.find(({ producer }) => producer === media.producer);
         if (media.kind !== "video" || figure === undefined) return media;
         const reading = { consumer: figure.consumer, frames: figure.framesDecoded };
         const frames = observeFrames(media.frames, reading, nowMs);
-        return { ...media, frames: media.paused ? restartClock(frames, nowMs) : frames };
+        // Nothing is due of a picture that is switched off, or that we said we do not look at.
+        const rests = media.paused || this.views.of(media.key) === OUT_OF_SIGHT;
+        return { ...media, frames: rests ? restartClock(frames, nowMs) : frames };
       }),
     }));
   }

@@ -60,10 +60,13 @@ export function foldSources(
   return [...present, ...awaited];
 }
 
+export const keyOf = ({ participant, source, label }: Pick<Producer, "participant" | "source" | "label">): string =>
+  `${participant}/${source}/${label}`;
+
 function toSource(producer: Producer): RemoteSource {
   const { id, participant, kind, source, label, paused } = producer;
   return {
-    key: `${participant}/${source}/${label}`,
+    key: keyOf(producer),
     participant,
     kind,
     source,

@@ -5,7 +5,7 @@ import { useStore } from "zustand";
 import type { ConsultClient } from "../desk/consultClient";
 import { type Seat, seatsOf, sharedScreens } from "../desk/people";
 import { SoundOutlet, useSound } from "../media/SoundOutlet";
-import type { MediaSession, RemoteMedia } from "../media/session";
+import type { Line, MediaSession, RemoteMedia } from "../media/session";
 import { useNow } from "../media/useNow";
 import { VideoTile } from "../media/VideoTile";
 import type { Consult } from "../protocol";
@@ -25,6 +25,7 @@ export default function VideoView({ client, media, consult, me }: VideoViewProps
   const nowMs = useNow();
   const sound = useSound();
   const remote = useStore(media.store, (state) => state.remote);
+  const line = useStore(media.store, (state) => state.line);
   const activeSpeaker = useStore(client.store, (state) => state.activeSpeaker);
   const seats = seatsOf(consult, me, remote, activeSpeaker);
   const [screen] = sharedScreens(consult, remote);
@@ -45,16 +46,19 @@ export default function VideoView({ client, media, consult, me }: VideoViewProps
             isScreen
             simulated={screen.participant.simulated}
             size="wall"
+            rank="main"
+            session={media}
+            line={line}
             nowMs={nowMs}
           />
         )}
-        {main !== undefined && <SeatTile seat={main} size="wall" nowMs={nowMs} />}
+        {main !== undefined && <SeatTile seat={main} size="wall" session={media} line={line} nowMs={nowMs} />}
         {screen === undefined && main === undefined && <p className={styles.waiting}>{t("wall.consult.noVideo")}</p>}
       </div>
       {strip.length > 0 && (
         <div className={styles.strip}>
           {strip.map((seat) => (
-            <SeatTile key={seat.participant.id} seat={seat} size="strip" nowMs={nowMs} />
+            <SeatTile key={seat.participant.id} seat={seat} size="strip" session={media} line={line} nowMs={nowMs} />
           ))}
         </div>
       )}
@@ -73,7 +77,15 @@ function mainSeat(seats: readonly Seat[]): Seat | undefined {
   return seats.find(({ camera }) => isVisible(camera)) ?? seats[0];
 }
 
-function SeatTile({ seat, size, nowMs }: { seat: Seat; size: "wall" | "strip"; nowMs: number }) {
+interface SeatTileProps {
+  seat: Seat;
+  size: "wall" | "strip";
+  session: MediaSession;
+  line: Line;
+  nowMs: number;
+}
+
+function SeatTile({ seat, size, session, line, nowMs }: SeatTileProps) {
   const { participant, camera, micOff, isSpeaking } = seat;
   return (
     <VideoTile
@@ -86,6 +98,9 @@ function SeatTile({ seat, size, nowMs }: { seat: Seat; size: "wall" | "strip"; n
       speaking={isSpeaking}
       simulated={participant.simulated}
       size={size}
+      rank={size === "wall" ? "main" : "tile"}
+      session={session}
+      line={line}
       nowMs={nowMs}
     />
   );
