@@ -94,7 +94,14 @@ def carry_out(relay: Relay, request: control.AnyRequest) -> JsonObject:
 def _carry_out_media(relay: Relay, request: control.AnyRequest) -> JsonObject:
     match request:
         case control.Produce():
-            relay.produce(request.transport, request.producer, request.kind, request.rtp_parameters, request.paused)
+            relay.produce(
+                request.transport,
+                request.producer,
+                request.kind,
+                request.rtp_parameters,
+                request.paused,
+                request.content,
+            )
         case control.PauseProducer():
             relay.pause_producer(request.producer)
         case control.ResumeProducer():
@@ -107,6 +114,8 @@ def _carry_out_media(relay: Relay, request: control.AnyRequest) -> JsonObject:
             relay.pause_consumer(request.consumer)
         case control.ResumeConsumer():
             relay.resume_consumer(request.consumer)
+        case control.ViewConsumer():
+            relay.view_consumer(request.consumer, request.width, request.height, request.rank)
         case control.CloseConsumer():
             relay.close_consumer(request.consumer)
         case _:

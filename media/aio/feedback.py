@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 
 from media.aio.counters import Counters
 from media.aio.forward import Forwarder
-from media.aio.objects import RESENDS_PER_INTERVAL, Consumer, InboundStream, Producer
+from media.aio.objects import RESENDS_PER_INTERVAL, Consumer, InboundStream, Layer, Producer
 from media.aio.transport import Transport
 from media.core import rtcp
 from media.core.remb import LossBasedEstimate
-from media.core.router import Flow
+from media.core.rewriter import Segment
+from media.core.router import Flow, Packet
 from media.core.sender_report import compact_ntp, round_trip_us
 
 TRANSPORT_CC_INTERVAL_US = 100_000
@@ -40,7 +41,7 @@ class Feedback:
         self._hurry = hurry
         self._repairing: dict[tuple[str, int], tuple[Transport, InboundStream]] = {}
         """By Transport and SSRC: clients choose SSRCs, so two consults may have the same."""
-        self._wanting: dict[str, Producer] = {}
+        self._wanting: dict[tuple[str, int], tuple[Producer, Layer]] = {}
         self._estimates: dict[str, LossBasedEstimate] = {}
         self._transport_cc_due_us = 0
         self._reports_due_us = 0
@@ -52,41 +53,27 @@ class Feedback:
 
     # ------------------------------------------------------------- decisions others ask for
 
-    def want_keyframe(self, producer: Producer, now_us: int) -> None:
-        """A viewer of this Producer needs a key frame."""
+    def want_keyframe(self, producer: Producer, layer: Layer, now_us: int) -> None:
+        """A viewer needs a key frame of this layer."""
         if producer.is_audio:
             return
         was_busy = self.busy
-        self._wanting[producer.id] = producer
+        self._wanting[producer.id, layer.index] = producer, layer
         if not was_busy:
             self._hurry()
-        if producer.fanout.keyframes.want(now_us // 1000):
-            self._ask_keyframe(producer)
+        if layer.keyframes.want(now_us // 1000):
+            self._ask_keyframe(producer, layer)
 
-    def media_began(self, producer: Producer) -> None:
+    def media_began(self, producer: Producer, layer: Layer) -> None:
         """Its SSRC is known only now: ask for what was wanted before (ORTC trap 6)."""
-        if producer.id in self._wanting:
-            self._ask_keyframe(producer)
+        if (producer.id, layer.index) in self._wanting:
+            self._ask_keyframe(producer, layer)
 
-    def start(self, consumer: Consumer, now_us: int) -> None:
-        """Let a Consumer that has everything it needs wait for its key frame; else stop it."""
-        producer = consumer.producer
-        if consumer.paused or producer.paused or not consumer.leg.ready:
-            self.stop(consumer, now_us)
-        elif consumer.flow is Flow.IDLE:
-            producer.fanout.wait(consumer)
-            self.want_keyframe(producer, now_us)
-
-    def stop(self, consumer: Consumer, now_us: int) -> None:
-        """Nothing more goes to it; its numbering can be continued."""
-        source = consumer.producer.source
-        if consumer.producer.fanout.stop(consumer) and source is not None:
-            consumer.numbers.stop(source.highest, source.highest_timestamp, now_us // 1000)
-
-    def restart(self, consumer: Consumer, now_us: int) -> None:
-        """It has missed packets that will not come: go on at the next key frame."""
-        self.stop(consumer, now_us)
-        self.start(consumer, now_us)
+    def renew_picture(self, consumer: Consumer, now_us: int) -> None:
+        """A viewer has lost its picture: a key frame of what it follows."""
+        lane = consumer.lane or consumer.entrance
+        if lane is not None:
+            self.want_keyframe(consumer.producer, consumer.producer.layer_of(lane), now_us)
 
     def repair(self, transport: Transport, stream: InboundStream, now_us: int) -> None:
         """Packets of a publisher are missing: ask for them, or for a key frame when they are too many."""
@@ -95,7 +82,7 @@ class Feedback:
             self._forwarder.send_rtcp(transport.leg, rtcp.build_nack(RELAY_SSRC, stream.ssrc, lost))
             self._counters.add("nacks_sent")
         if stream.receive.take_key_frame_request():
-            self.want_keyframe(stream.producer, now_us)
+            self.want_keyframe(stream.producer, stream.layer, now_us)
         if stream.receive.missing:
             was_busy = self.busy
             self._repairing[transport.id, stream.ssrc] = transport, stream
@@ -106,7 +93,8 @@ class Feedback:
 
     def forget(self, producer: Producer) -> None:
         """The Producer is gone."""
-        self._wanting.pop(producer.id, None)
+        for layer in producer.layers:
+            self._wanting.pop((producer.id, layer.index), None)
         for key in [k for k, (_, stream) in self._repairing.items() if stream.producer is producer]:
             del self._repairing[key]
 
@@ -160,18 +148,16 @@ class Feedback:
         if consumer is None:
             self._counters.add("rtcp_unknown_ssrc")
             return
-        source = consumer.producer.source
-        if source is None or not consumer.rtx_payload_type or consumer.flow is not Flow.LIVE:
+        if not consumer.rtx_payload_type or consumer.flow is not Flow.LIVE:
             return
         for seq in nack.lost:
             self._counters.values["nacks_received"] += 1
-            number = consumer.numbers.source_number(seq, source.highest)
-            packet = None if number is None else source.history.get(number)
-            if packet is None:
+            found = _sent(consumer, seq)
+            if found is None:
                 self._counters.values["nacks_missed"] += 1
             elif consumer.resends_left <= 0:
                 self._counters.values["nacks_over_budget"] += 1
-            elif self._forwarder.resend(consumer, packet, now_us):
+            elif self._forwarder.resend(consumer, *found, now_us):
                 consumer.resends_left -= 1
                 self._counters.values["rtx_sent"] += 1
 
@@ -182,7 +168,7 @@ class Feedback:
                 self._counters.add("rtcp_unknown_ssrc")
             else:
                 self._counters.values["plis_received"] += 1
-                self.want_keyframe(consumer.producer, now_us)
+                self.renew_picture(consumer, now_us)
 
     def _reference_time(self, transport: Transport, reference: rtcp.Rrtr) -> None:
         """A viewer that sends no media asks for the round trip; libwebrtc wants it from each stream's SSRC."""
@@ -197,11 +183,11 @@ class Feedback:
         """Do what is due; call every 20 ms while ``busy``, else every 100 ms."""
         for transport, stream in list(self._repairing.values()):
             self.repair(transport, stream, now_us)
-        for producer in list(self._wanting.values()):
-            if not (producer.fanout.keyframes.wanted and producer.fanout.watched):
-                del self._wanting[producer.id]
-            elif producer.fanout.keyframes.due(now_us // 1000):
-                self._ask_keyframe(producer)
+        for key, (producer, layer) in list(self._wanting.items()):
+            if not (layer.keyframes.wanted and layer.lanes):
+                del self._wanting[key]
+            elif layer.keyframes.due(now_us // 1000):
+                self._ask_keyframe(producer, layer)
         if now_us < self._transport_cc_due_us:
             return
         self._transport_cc_due_us = now_us + TRANSPORT_CC_INTERVAL_US
@@ -242,9 +228,11 @@ class Feedback:
             self._forwarder.send_rtcp(transport.leg, more)
         compound = rtcp.build_receiver_report(RELAY_SSRC, blocks[: rtcp.MAX_BLOCKS])
         remb = [
-            producer.media.ssrc
+            layer.media.ssrc
             for producer in transport.producers.values()
-            if producer.parameters.feedback.remb and not producer.parameters.feedback.transport_cc and producer.media
+            if producer.parameters.feedback.remb and not producer.parameters.feedback.transport_cc
+            for layer in producer.layers
+            if layer.media
         ]
         if remb:
             estimate = self._estimates.setdefault(transport.id, LossBasedEstimate())
@@ -252,10 +240,24 @@ class Feedback:
             self._counters.values["remb_sent"] += 1
         self._forwarder.send_rtcp(transport.leg, compound)
 
-    def _ask_keyframe(self, producer: Producer) -> None:
-        media = producer.media
+    def _ask_keyframe(self, producer: Producer, layer: Layer) -> None:
+        media = layer.media
         if media is None:
             return  # nothing has come yet; an encoder's first frame is a key frame
         request = rtcp.build_pli(RELAY_SSRC, media.ssrc)  # every client that knows FIR knows PLI
         if self._forwarder.send_rtcp(producer.leg, request):
             self._counters.add("plis_sent")
+
+
+def _sent(consumer: Consumer, seq: int) -> tuple[Packet, Segment] | None:
+    """What a viewer got under this number, from the lane it follows or the one it has just left."""
+    numbers = consumer.numbers
+    lane = consumer.lane
+    for source, segment in ((None if lane is None else lane.source, numbers.now), (consumer.left, numbers.before)):
+        if source is None or segment is None:
+            continue
+        number = segment.lane_number(seq, source.highest)
+        packet = None if number is None else source.history.get(number)
+        if packet is not None:
+            return packet, segment
+    return None

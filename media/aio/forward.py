@@ -1,4 +1,4 @@
-"""The packets out: one burst of a Producer to all of its Consumers.
+"""The packets out: one burst of a lane to all who are live in it.
 
 What came in during one wake-up is sent together: per group of Consumers the packets are laid
 out once as templates (room for the header, extensions, payload), then per Consumer each template is
@@ -17,8 +17,8 @@ from media.aio.counters import Counters
 from media.aio.objects import Consumer, Leg, Producer
 from media.aio.udp import UdpPort
 from media.core import rtp
-from media.core.rewriter import ViewerNumbers
-from media.core.router import RUN_PACKETS, ExtensionPlan, Packet, Row, Source, plan_runs
+from media.core.rewriter import Position, Segment, ViewerNumbers
+from media.core.router import RUN_PACKETS, ExtensionPlan, Lane, Packet, Picture, Row, Source, plan_runs
 from media.core.sender_report import build_sender_report
 
 _MAX_PACKET_BYTES = 1500 + SRTP_TRAILER_BYTES
@@ -35,45 +35,21 @@ class Forwarder:
         self._buffer = NativeBuffer((RUN_PACKETS + 1) * _MAX_PACKET_BYTES)
         self._length = new_length()
 
-    def flush(self, producer: Producer, now_us: int) -> list[Consumer]:
-        """Send the burst a Producer has gathered; the Consumers that could not be served, now stopped."""
-        fanout = producer.fanout
-        burst = fanout.burst
-        fanout.burst = []
-        source = producer.source
+    def flush(self, lane: "Lane[Consumer]", payload_type: int, now_us: int) -> list[Consumer]:
+        """Send the burst a lane has gathered to all who are live in it.
+
+        Returns:
+            The Consumers that could not be served. Their numbering is closed; the caller stops them.
+        """
+        burst, lane.burst = lane.burst, []
+        source = lane.source
         if source is None or not burst:
             return []
         failed: list[Consumer] = []
-        layouts: dict[ExtensionPlan, Layout] = {}
-        for plan, group in fanout.live.items():
-            layout = layouts[plan] = _lay_out(burst, plan, producer.payload_type, now_us)
-            self._send_rows(group, layout, source, now_us, failed)
-        if fanout.waiting:
-            for consumer in self._start_waiting(producer, burst, now_us):
-                plan = consumer.plan
-                layout = layouts.get(plan) or _lay_out(burst, plan, producer.payload_type, now_us)
-                layouts[plan] = layout
-                self._send_rows([consumer], layout, source, now_us, failed)
-        for packet in burst:
-            if packet.number > source.highest:
-                source.highest, source.highest_timestamp = packet.number, packet.timestamp
-        for consumer in failed:
-            fanout.stop(consumer)
+        for plan, group in lane.live.items():
+            self._send_rows(group, _lay_out(burst, plan, payload_type, now_us), source, now_us, failed)
+        source.handed_out(burst)
         return failed
-
-    def _start_waiting(self, producer: Producer, burst: list[Packet], now_us: int) -> list[Consumer]:
-        first = next((packet for packet in burst if packet.key), None)
-        if first is None or producer.source is None:
-            return []
-        started = list(producer.fanout.waiting)
-        for consumer in started:
-            consumer.numbers.start(
-                producer.source.ssrc, first.number, first.timestamp, now_us // 1000, producer.parameters.clock_rate_hz
-            )
-            producer.fanout.go_live(consumer)
-            self.send_sender_report(consumer, now_us)
-        producer.fanout.keyframes.arrived()
-        return started
 
     def _send_rows(
         self, group: list[Consumer], layout: Layout, source: Source, now_us: int, failed: list[Consumer]
@@ -94,14 +70,15 @@ class Forwarder:
         write_header, protect, ok, send_run = rtp.OUTBOUND.pack_into, srtp_protect, SRTP_OK, self._udp.send_run
         sent = 0
         for consumer in group:
-            leg, numbers, ssrc = consumer.leg, consumer.numbers, consumer.ssrc
+            leg, ssrc, segment_of = consumer.leg, consumer.ssrc, consumer.numbers.now
             address, stream, context = leg.address, leg.stream, leg.tx
             assert address is not None, "a live consumer's transport has an address"
-            base, shift, timestamp_shift = numbers.base, numbers.shift, numbers.timestamp_shift
+            base, shift, timestamp_shift = segment_of.base, segment_of.shift, segment_of.timestamp_shift
+            renumber = segment_of.picture_shift or segment_of.tl0_shift
             packets = octets = 0
             for start, end in runs:
                 position = segment = 0
-                for template, size, word, number, timestamp, payload_bytes in rows[start:end]:
+                for template, size, word, number, timestamp, payload_bytes, picture in rows[start:end]:
                     if number < base:
                         continue  # from before this viewer's start
                     data[position : position + size] = template
@@ -113,6 +90,8 @@ class Forwarder:
                         (timestamp + timestamp_shift) & 0xFFFFFFFF,
                         ssrc,
                     )
+                    if renumber and picture is not None:
+                        _renumber(data, position, picture, segment_of)
                     length[0] = size
                     if protect(context, pointer + position if position else pointer, length) != ok:
                         self._counters.add("srtp_protect_errors")
@@ -129,7 +108,7 @@ class Forwarder:
                     dropped = [row[5] for row in rows[start:end] if row[3] >= base]
                     packets -= len(dropped)
                     octets -= sum(dropped)
-                    _close_numbering(numbers, rows[:start], source, now_us)
+                    _close_numbering(consumer.numbers, rows[:start], source, now_us)
                     failed.append(consumer)
                     break
             consumer.packets_sent += packets
@@ -137,30 +116,37 @@ class Forwarder:
             sent += packets
         self._counters.values["rtp_sent"] += sent
 
-    def resend(self, consumer: Consumer, packet: Packet, now_us: int) -> bool:
-        """Send a packet of the history again, as RTX with a number of its own (RFC 4588 section 4)."""
+    def resend(self, consumer: Consumer, packet: Packet, segment: Segment, now_us: int) -> bool:
+        """Send a packet of the history again, as RTX with a number of its own (RFC 4588 section 4).
+
+        Args:
+            segment: how the viewer numbered the packet when it was first sent.
+        """
         leg = consumer.leg
-        if leg.tx is None or leg.address is None:
+        if not leg.ready:
             return False
-        numbers = consumer.numbers
         extensions = _extension_block(packet, consumer.plan, now_us)
         word = 0x8000 | (0x1000 if extensions else 0) | packet.marker | consumer.rtx_payload_type
-        timestamp = (packet.timestamp + numbers.timestamp_shift) & 0xFFFFFFFF
+        timestamp = (packet.timestamp + segment.timestamp_shift) & 0xFFFFFFFF
         header = rtp.OUTBOUND.pack(word, consumer.rtx_seq, timestamp, consumer.rtx_ssrc)
-        original = ((packet.number + numbers.shift) & 0xFFFF).to_bytes(2, "big")
+        original = ((packet.number + segment.shift) & 0xFFFF).to_bytes(2, "big")
+        whole = bytearray(header + extensions + original + packet.payload)
+        if packet.picture is not None:
+            _renumber(whole, len(whole) - len(packet.payload), packet.picture, segment)
         consumer.rtx_seq = (consumer.rtx_seq + 1) & 0xFFFF
-        return self._send_protected(leg, header + extensions + original + packet.payload, srtp_protect)
+        return self._send_protected(leg, whole, srtp_protect)
 
     def send_sender_report(self, consumer: Consumer, now_us: int) -> None:
         """Tell a viewer what time its stream is at now, so that sound and picture meet from the first frame."""
-        media = consumer.producer.media
+        lane = consumer.lane
+        media = None if lane is None else consumer.producer.layer_of(lane).media
         if media is None:
             return
         report = build_sender_report(
             media.time,
             now_us,
             consumer.ssrc,
-            consumer.numbers.timestamp_shift,
+            consumer.numbers.now.timestamp_shift,
             consumer.packets_sent,
             consumer.octets_sent,
             consumer.producer.cname,
@@ -174,7 +160,7 @@ class Forwarder:
             return False
         return self._send_protected(leg, compound, srtp_protect_rtcp)
 
-    def _send_protected(self, leg: Leg, packet: bytes, protect: Callable[..., int]) -> bool:
+    def _send_protected(self, leg: Leg, packet: bytes | bytearray, protect: Callable[..., int]) -> bool:
         size = len(packet)
         self._buffer.data[:size] = packet
         self._length[0] = size
@@ -187,13 +173,26 @@ class Forwarder:
         return self._udp.send_run(self._buffer.view[: self._length[0]], self._length[0], leg.address)
 
 
+def _renumber(data: bytearray, at: int, picture: Picture, segment: Segment) -> None:
+    """Count the pictures of a VP8 payload at an offset as this viewer has seen them so far."""
+    where = at + picture.at
+    if picture.wide:
+        shifted = (picture.number + segment.picture_shift) & 0x7FFF
+        data[where] = 0x80 | shifted >> 8
+        data[where + 1] = shifted & 0xFF
+    else:
+        data[where] = (picture.number + segment.picture_shift) & 0x7F
+    if picture.tl0_at >= 0:
+        data[at + picture.tl0_at] = (picture.tl0 + segment.tl0_shift) & 0xFF
+
+
 def _close_numbering(numbers: ViewerNumbers, left: list[Row], source: Source, now_us: int) -> None:
     """Nothing after these rows of a burst has left."""
-    number, timestamp = source.highest, source.highest_timestamp
-    for row in left:
-        if row[3] > number:
-            number, timestamp = row[3], row[4]
-    numbers.stop(number, timestamp, now_us // 1000)
+    end = source.end()
+    for _, _, _, number, timestamp, _, picture in left:
+        if number > end.number:
+            end = Position(number, timestamp) if picture is None else Position(number, timestamp, picture.number, picture.tl0)
+    numbers.stop(end, now_us // 1000)
 
 
 def _lay_out(burst: list[Packet], plan: ExtensionPlan, payload_type: int, now_us: int) -> Layout:
@@ -204,7 +203,12 @@ def _lay_out(burst: list[Packet], plan: ExtensionPlan, payload_type: int, now_us
         extensions = _extension_block(packet, plan, now_us)
         template = room + extensions + packet.payload
         word = (0x9000 if extensions else 0x8000) | packet.marker | payload_type
-        rows.append((template, len(template), word, packet.number, packet.timestamp, len(packet.payload)))
+        picture = packet.picture
+        if picture is not None:  # from the payload's offsets to the template's
+            ahead = len(template) - len(packet.payload)
+            tl0_at = picture.tl0_at + ahead if picture.tl0_at >= 0 else -1
+            picture = picture._replace(at=picture.at + ahead, tl0_at=tl0_at)
+        rows.append((template, len(template), word, packet.number, packet.timestamp, len(packet.payload), picture))
     return rows, plan_runs([row[1] for row in rows])
 
 

@@ -2,8 +2,8 @@
 
 Runs once per datagram of an authenticated peer, so it reads the packet where the socket left it and
 copies only the payload. RTX is unwrapped, duplicates and padding end here. What is to be forwarded
-waits in its Producer's burst until the read batch is over (``flush``), so that a run of packets leaves
-in one call per viewer. Nothing here waits.
+waits in the bursts of its lanes (``lanes``) until the read batch is over (``flush``), so that a run of packets
+leaves in one call per viewer. Nothing here waits.
 
 RTCP is handed to ``feedback``; laying out and sending is ``forward``.
 """
@@ -20,14 +20,15 @@ from media.aio.aiortc_port import (
 )
 from media.aio.counters import Counters
 from media.aio.feedback import Feedback
-from media.aio.forward import Forwarder
-from media.aio.objects import InboundStream, Producer
+from media.aio.lanes import Arrived, Lanes
+from media.aio.objects import InboundStream, Layer, Producer
 from media.aio.transport import Transport
 from media.core import codecs, ortc, rtp
-from media.core.receive import FRESH_AFTER_GAP, MAX_DROPOUT, ReceiveStream
-from media.core.router import Packet, Source
+from media.core.dependency import DependencyReader, MalformedDescriptor
+from media.core.receive import FRESH_AFTER_GAP, ReceiveStream
 from media.core.sender_report import SourceTime
 from media.core.serial import HALF_16, MASK_16
+from media.core.shape import SOUND, PacketShape, described, read_shape
 
 MIN_SRTP_BYTES = 22
 """Fixed header and the shortest tag."""
@@ -40,15 +41,14 @@ MAX_HEARD_SSRCS = 256
 class Ingress:
     """Receives SRTP and SRTCP of all Transports of one worker."""
 
-    def __init__(self, buffer: NativeBuffer, counters: Counters, feedback: Feedback, forwarder: Forwarder) -> None:
+    def __init__(self, buffer: NativeBuffer, counters: Counters, feedback: Feedback, lanes: Lanes) -> None:
         self._data = buffer.data
         self._view = buffer.view
         self._pointer = buffer.pointer
         self._counters = counters
         self._feedback = feedback
-        self._forwarder = forwarder
+        self._lanes = lanes
         self._length = new_length()
-        self._gathered: list[Producer] = []
 
     def srtp(self, transport: Transport, offset: int, size: int, now_us: int) -> None:
         """One datagram whose first byte says SRTP, from a Transport that has keys."""
@@ -75,12 +75,7 @@ class Ingress:
 
     def flush(self, now_us: int) -> None:
         """The read batch is over: send what it brought."""
-        gathered, self._gathered = self._gathered, []
-        for producer in gathered:
-            try:
-                self._flush(producer, now_us)
-            except Exception:  # a bug met by one Producer must not keep what the others have gathered
-                self._counters.broke("flush_errors")
+        self._lanes.flush(now_us)
 
     def _hear(self, transport: Transport, ssrc: int) -> None:
         """libsrtp has authenticated this SSRC and keeps a context for it: bound how many."""
@@ -92,11 +87,6 @@ class Ingress:
                 transport.leg.srtp.forget_inbound(idle)
                 heard.discard(idle)
         heard.add(ssrc)
-
-    def _flush(self, producer: Producer, now_us: int) -> None:
-        for consumer in self._forwarder.flush(producer, now_us):
-            self._counters.add("consumers_skipped_to_keyframe")
-            self._feedback.start(consumer, now_us)
 
     def _rtp(self, transport: Transport, offset: int, end: int, now_us: int) -> None:
         data = self._data
@@ -132,11 +122,12 @@ class Ingress:
             self._counters.add("rtp_wrong_payload_type")
             position = end  # goes the way of padding: not forwarded, and leaves no hole
         if stream.is_rtx:
-            if end - position < 2 or producer.media is None:
+            media = stream.layer.media
+            if end - position < 2 or media is None:
                 return  # padding probe, or a repair of what was never seen
             seq = data[position] << 8 | data[position + 1]
             position += 2
-            stream = producer.media
+            stream = media
             if not stream.receive.on_repaired(seq):
                 self._counters.add("rtp_duplicates")
                 return
@@ -156,59 +147,59 @@ class Ingress:
         end: int,
         now_us: int,
     ) -> None:
-        """Gather one media packet that was not seen before."""
-        producer = stream.producer
+        """One media packet that was not seen before: measure it and offer it to the lanes of its layer."""
+        producer, layer, data = stream.producer, stream.layer, self._data
         highest = stream.receive.highest
-        source = producer.source
-        if source is None or source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT:
-            source = self._new_source(producer, stream, now_us)
-        source.newest = highest
         extended = highest + ((seq - highest + HALF_16) & MASK_16) - HALF_16  # serial.extend16
         if start == end and extended == highest:
-            source.numbers.drop(extended)
             self._counters.add("rtp_padding")
+            for lane in layer.lanes:
+                self._lanes.skip(lane, stream, extended, now_us)
             return
         stream.time.on_packet(timestamp, now_us)
-        fanout = producer.fanout
-        key = producer.is_audio or codecs.is_key_frame(producer.parameters.codec, self._data, start, end)
-        if key and not producer.is_audio:
-            stream.receive.on_key_frame(seq)
-            fanout.keyframes.arrived()
-            self._counters.values["keyframes_received"] += 1
-        if producer.paused:
+        if producer.is_audio:
+            if producer.level is not None:
+                for identifier, at, count in elements:
+                    if identifier == producer.level_id and count == 1 and not producer.paused:
+                        producer.level.add(data[at])
+            shape = SOUND
+        else:
+            shape = self._shape(producer, layer, elements, start, end)
+            layer.meter.add(shape.spatial, shape.temporal, end - start, now_us)
+            if shape.key:
+                stream.receive.on_key_frame(seq)
+                layer.keyframes.arrived()
+                self._counters.values["keyframes_received"] += 1
+                layer.meter.width, layer.meter.height = codecs.key_frame_size(
+                    producer.parameters.codec, data, start, end
+                ) or (layer.meter.width, layer.meter.height)
+        if producer.paused or not layer.lanes:
             return
-        if producer.level is not None:
-            for identifier, at, count in elements:
-                if identifier == producer.level_id and count == 1:
-                    producer.level.add(self._data[at])
-        if not fanout.watched:
-            return
-        number = source.numbers.number(extended)
-        if number is None:
-            self._counters.add("rtp_too_late")
-            return
-        data = self._data
         forwarded = []
         for identifier, at, count in elements:
             ours = producer.forwarded_ids.get(identifier)
             if ours is not None and count:  # an empty one says nothing and would force the two-byte form on viewers
                 forwarded.append((ours, bytes(data[at : at + count])))
-        packet = Packet(number, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), key)
-        source.history.put(number, packet)
-        if not fanout.burst:
-            self._gathered.append(producer)
-        fanout.burst.append(packet)
+        self._lanes.offer(
+            stream, Arrived(extended, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), shape), now_us
+        )
 
-    def _new_source(self, producer: Producer, stream: InboundStream, now_us: int) -> Source:
-        """Another SSRC or another numbering carries this Producer: viewers go on with it at its key frame."""
-        had = producer.source is not None
-        if producer.fanout.burst:
-            self._flush(producer, now_us)
-        if had:
-            for consumer in [c for group in producer.fanout.live.values() for c in group]:
-                self._feedback.restart(consumer, now_us)
-        source = producer.source = Source(stream.ssrc, newest=stream.receive.highest)
-        return source
+    def _shape(
+        self, producer: Producer, layer: Layer, elements: list[rtp.Extension], start: int, end: int
+    ) -> PacketShape:
+        """Where a video packet lies among its Producer's layers and pictures."""
+        if producer.dependency_id:
+            for identifier, at, count in elements:
+                if identifier == producer.dependency_id:
+                    if layer.structure is None:
+                        layer.structure = DependencyReader()
+                    try:
+                        found = layer.structure.parse(bytes(self._data[at : at + count]))
+                    except MalformedDescriptor:
+                        self._counters.add("dependency_malformed")
+                        break
+                    return described(found, layer.index if len(producer.layers) > 1 else None)
+        return read_shape(producer.parameters.codec, self._data, start, end, layer.index)
 
     def _adopt(
         self, transport: Transport, ssrc: int, payload_type: int, elements: list[rtp.Extension]
@@ -229,20 +220,22 @@ class Ingress:
             return None
         producer = match.key
         parameters = producer.parameters
+        layer = producer.layers[match.encoding]
         nack = parameters.feedback.nack and not match.rtx
         stream = InboundStream(
             ssrc=ssrc,
             producer=producer,
+            layer=layer,
             is_rtx=match.rtx,
             payload_type=payload_type,
             receive=ReceiveStream(ssrc, parameters.clock_rate_hz, nack=nack),
             time=SourceTime(parameters.clock_rate_hz, transport.publisher_clock),
         )
         if not match.rtx:
-            if producer.media is not None:
-                transport.streams.pop(producer.media.ssrc, None)
-            producer.media = stream
-            self._feedback.media_began(producer)
+            if layer.media is not None:
+                transport.streams.pop(layer.media.ssrc, None)
+            layer.media = stream
+            self._feedback.media_began(producer, layer)
         transport.streams[ssrc] = stream
         return stream
 

@@ -5,14 +5,17 @@ create or close them is ``relay``.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from media.aio.aiortc_port import SrtpPair
 from media.aio.tcp import TcpStream
+from media.core.dependency import DependencyReader
 from media.core.ice import Address
+from media.core.keyframes import KeyframeRequests
+from media.core.layers import LayerMeter, Target, View
 from media.core.ortc import ProducerParameters
 from media.core.receive import ReceiveStream
-from media.core.router import ConsumerState, Fanout, Source
+from media.core.router import ConsumerState, Lane, Source
 from media.core.sender_report import SourceTime
 from media.core.speaker import AudioLevel
 
@@ -44,10 +47,26 @@ class InboundStream:
 
     ssrc: int
     producer: "Producer"
+    layer: "Layer"
     is_rtx: bool
     payload_type: int
     receive: ReceiveStream
     time: SourceTime
+
+
+@dataclass(slots=True, eq=False)
+class Layer:
+    """One RTP stream of a Producer: a simulcast layer, an SVC stream with several layers inside, or all there is."""
+
+    index: int
+    media: InboundStream | None = None
+    """The SSRC that carries it now."""
+    keyframes: KeyframeRequests = field(default_factory=KeyframeRequests)
+    lanes: "list[Lane[Consumer]]" = field(default_factory=list)
+    """What viewers follow or wait for; the others do not exist."""
+    meter: LayerMeter = field(default_factory=LayerMeter)
+    structure: DependencyReader | None = None
+    """Reads the dependency descriptor where packets carry one."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -67,14 +86,47 @@ class Producer:
     """Header extensions that are passed on: the publisher's id to the Router's."""
     level_id: int
     """The publisher's id of the audio level, 0 without."""
+    dependency_id: int
+    """The publisher's id of the dependency descriptor, 0 without."""
     level: AudioLevel | None
     cname: str
+    content: Literal["camera", "screen"]
     paused: bool
-    fanout: "Fanout[Consumer]" = field(default_factory=Fanout)
-    source: Source | None = None
-    media: InboundStream | None = None
-    """The SSRC that carries it now."""
+    layers: list[Layer]
     consumers: "dict[str, Consumer]" = field(default_factory=dict)
+
+    @property
+    def spatial_layers(self) -> int:
+        """How many sizes the publisher may send."""
+        if len(self.layers) > 1:
+            return len(self.layers)
+        reader = self.layers[0].structure
+        return 1 if reader is None or reader.structure is None else reader.structure.spatial_layers
+
+    @property
+    def layered(self) -> bool:
+        """Viewers may have to be moved between layers."""
+        return not self.is_audio
+
+    def layer_of(self, lane: "Lane[Consumer]") -> Layer:
+        """The stream that feeds a lane."""
+        return self.layers[lane.spatial] if len(self.layers) > 1 else self.layers[0]
+
+    def lane(self, spatial: int, temporal: int) -> "Lane[Consumer]":
+        """The lane of one layer up to one temporal layer, made when nobody has followed it."""
+        layer = self.layers[spatial] if len(self.layers) > 1 else self.layers[0]
+        for lane in layer.lanes:
+            if lane.spatial == spatial and lane.temporal == temporal:
+                return lane
+        made: Lane[Consumer] = Lane(spatial, temporal)
+        layer.lanes.append(made)
+        return made
+
+    def prune(self) -> None:
+        """Forget lanes that nobody follows: they would be numbered and kept for nothing."""
+        for layer in self.layers:
+            if any(not lane.watched for lane in layer.lanes):
+                layer.lanes[:] = [lane for lane in layer.lanes if lane.watched]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -82,6 +134,7 @@ class Consumer(ConsumerState):
     """A Producer's copy to one client."""
 
     id: str
+    owner: str
     producer: Producer
     transport_id: str
     leg: Leg
@@ -92,3 +145,11 @@ class Consumer(ConsumerState):
     """Packets that may still be sent again in this interval of 100 ms."""
     round_trip_us: int = 0
     """Last measured, 0 before."""
+    left: Source | None = None
+    """What it followed up to the last stop: a viewer may still ask for packets of it."""
+    view: View | None = None
+    """What the viewer's screen shows of it; None as long as it has not said."""
+    allowed: Target | None = None
+    """Most that the viewer's line has room for; None: no limit."""
+    told: tuple[int, int, str] | None = None
+    """What signalling was last told of its layers."""

@@ -25,14 +25,18 @@ from media.aio.data import CTL, ECG, DataConsumer, DataPlane, DataProducer
 from media.aio.feedback import Feedback
 from media.aio.forward import Forwarder
 from media.aio.ingress import Ingress
+from media.aio.lanes import Lanes
 from media.aio.mux import Mux
-from media.aio.objects import Consumer, Producer
+from media.aio.objects import Consumer, Layer, Producer
+from media.aio.steering import Steering
 from media.aio.tcp import TcpPort
 from media.aio.transport import Direction, Transport
 from media.aio.udp import UdpPort
 from media.core import control, ortc, ortc_transport
+from media.core.codecs import Codec
 from media.core.control import JsonObject, MediaError, MediaErrorCode
 from media.core.ice import Consent, Credentials
+from media.core.layers import View
 from media.core.ortc_fields import OrtcError
 from media.core.rewriter import ViewerNumbers
 from media.core.router import ExtensionPlan
@@ -91,7 +95,9 @@ class Relay:
         self._udp = UdpPort(self.counters, clock, self._datagram, self._batch_end)
         self._forwarder = Forwarder(self._udp, self.counters)
         self._feedback = Feedback(self.counters, self._forwarder, self._hurry)
-        self._ingress = Ingress(self._udp.buffer, self.counters, self._feedback, self._forwarder)
+        self._steering = Steering(self.counters, self._feedback, notify)
+        lanes = Lanes(self._forwarder, self.counters, self._steering)
+        self._ingress = Ingress(self._udp.buffer, self.counters, self._feedback, lanes)
         self._mux.attach(self._udp, self._ingress)
         self._tcp = TcpPort(self.counters, clock, self._udp.buffer, self._datagram, self._batch_end, self._mux.closed)
         self._routers: dict[str, Router] = {}
@@ -195,20 +201,25 @@ class Relay:
     # ------------------------------------------------------------- media
 
     def produce(
-        self, transport: str, producer: str, kind: Literal["audio", "video"], rtp_parameters: JsonObject, paused: bool
+        self,
+        transport: str,
+        producer: str,
+        kind: Literal["audio", "video"],
+        rtp_parameters: JsonObject,
+        paused: bool,
+        content: Literal["camera", "screen"] = "camera",
     ) -> None:
-        """Register a media source. Several encodings (simulcast) are refused: only one layer could be forwarded."""
+        """Register a media source."""
         found = self._sending(transport, "send")
         _refuse_existing(self._producers, producer)
         _limit(found.producers)
         parameters = _ortc(ortc.parse_producer, kind, rtp_parameters)
-        if parameters.simulcast:
-            raise MediaError(MediaErrorCode.BAD_PARAMETERS, "several encodings are not forwarded")
         self._refuse_clash(found, parameters)
         ids = parameters.extension_ids
         sent = ortc.SENT_EXTENSIONS[kind]
         audio = kind == "audio"
         level_id = ids.get(ortc.AUDIO_LEVEL_URI, 0) if audio else 0
+        svc = parameters.codec in ortc.LAYERED_IN_ONE_STREAM and not parameters.simulcast
         made = Producer(
             id=producer,
             router_id=found.router_id,
@@ -220,12 +231,17 @@ class Relay:
             forwarded_ids={
                 theirs: ortc.EXTENSION_IDS[uri]
                 for uri, theirs in ids.items()
-                if uri in sent and uri != ortc.ABS_SEND_TIME_URI
+                # Frame numbers of one simulcast layer mean nothing in another, so viewers get none of them.
+                if uri in sent and uri not in ortc.PER_VIEWER and (svc or uri != ortc.DEPENDENCY_URI)
             },
             level_id=level_id,
+            # VP8 says itself what it says there, and more.
+            dependency_id=0 if parameters.codec in (Codec.OPUS, Codec.VP8) else ids.get(ortc.DEPENDENCY_URI, 0),
             level=self._routers[found.router_id].speakers.add(producer) if level_id else None,
             cname=f"c-{transport}",
+            content=content,
             paused=paused,
+            layers=[Layer(index) for index in range(len(parameters.encodings))],
         )
         self._producers[producer] = found.producers[producer] = made
         if parameters.feedback.transport_cc:
@@ -265,6 +281,7 @@ class Relay:
         found.next_mid += 1
         made = Consumer(
             id=consumer,
+            owner=found.owner,
             producer=source,
             transport_id=transport,
             leg=found.leg,
@@ -274,6 +291,7 @@ class Relay:
             plan=ExtensionPlan(
                 ids=frozenset(agreed.extension_ids.values()),
                 abs_send_time_id=agreed.extension_ids.get(ortc.ABS_SEND_TIME_URI, 0),
+                transport_cc_id=agreed.extension_ids.get(ortc.TRANSPORT_CC_URI, 0),
             ),
             # 15 bits: libsrtp guesses the rollover counter of a first number near the wrap wrongly at the receiver
             numbers=ViewerNumbers(secrets.randbits(15)),
@@ -290,13 +308,19 @@ class Relay:
         """Stop forwarding to one viewer."""
         found = _get(self._consumers, consumer, "consumer")
         found.paused = True
-        self._feedback.stop(found, self._clock())
+        self._steering.stop(found, self._clock())
 
     def resume_consumer(self, consumer: str) -> None:
         """Forward to one viewer from the next key frame, and ask for it."""
         found = _get(self._consumers, consumer, "consumer")
         found.paused = False
-        self._feedback.start(found, self._clock())
+        self._steering.steer(found, self._clock())
+
+    def view_consumer(self, consumer: str, width: int, height: int, rank: Literal["main", "tile"]) -> None:
+        """Take in what a viewer's screen shows of it; it is moved to the layer that fits."""
+        found = _get(self._consumers, consumer, "consumer")
+        found.view = View(width, height, rank)
+        self._steering.steer(found, self._clock())
 
     def close_consumer(self, consumer: str) -> None:
         """Close a Consumer; idempotent."""
@@ -393,14 +417,14 @@ class Relay:
             return
         self._announce(transport, "connected")
         for consumer in transport.consumers.values():
-            self._feedback.start(consumer, self._clock())
+            self._steering.steer(consumer, self._clock())
 
     def transport_moved(self, transport: Transport) -> None:
         """Media goes another way now; what was lost on the old one is a picture (ORTC trap 15)."""
         self.counters.add("ice_moves")
         for consumer in transport.consumers.values():
-            self._feedback.start(consumer, self._clock())
-            self._feedback.want_keyframe(consumer.producer, self._clock())
+            self._steering.steer(consumer, self._clock())
+            self._feedback.renew_picture(consumer, self._clock())
 
     def transport_failed(self, transport: Transport) -> None:
         """It ended by itself: close it and say so."""
@@ -438,6 +462,7 @@ class Relay:
 
     def _tick(self, now_us: int) -> None:
         self._feedback.tick(self._transports.values(), now_us)
+        self._steering.tick(self._producers.values(), now_us)
         for router in self._routers.values():
             router.data.tick()
         if now_us >= self._speakers_due_us:
@@ -515,7 +540,7 @@ class Relay:
         self._routers[producer.router_id].speakers.remove(producer.id)
 
     def _drop_consumer(self, consumer: Consumer) -> None:
-        self._feedback.stop(consumer, self._clock())
+        self._steering.stop(consumer, self._clock())
         self._consumers.pop(consumer.id, None)
         consumer.producer.consumers.pop(consumer.id, None)
         del self._transports[consumer.transport_id].consumers[consumer.ssrc]
@@ -537,7 +562,7 @@ class Relay:
 
     def _refresh(self, producer: Producer) -> None:
         for consumer in producer.consumers.values():
-            self._feedback.start(consumer, self._clock())
+            self._steering.steer(consumer, self._clock())
 
     def _sending(self, transport: str, direction: Direction) -> Transport:
         found = _get(self._transports, transport, "transport")

@@ -24,6 +24,8 @@ class Codec(StrEnum):
     OPUS = "audio/opus"
     VP8 = "video/VP8"
     H264 = "video/H264"
+    VP9 = "video/VP9"
+    AV1 = "video/AV1"
 
 
 def is_key_frame(codec: Codec, data: Buffer, start: int, end: int) -> bool:
@@ -32,26 +34,61 @@ def is_key_frame(codec: Codec, data: Buffer, start: int, end: int) -> bool:
         return vp8_starts_key_frame(data, start, end)
     if codec is Codec.H264:
         return h264_starts_key_frame(data, start, end)
+    if codec is Codec.VP9:
+        return vp9_starts_key_frame(data, start, end)
+    if codec is Codec.AV1:
+        return start < end and data[start] & 0x08 != 0  # N: a new coded video sequence (AV1 RTP section 4.4)
     return True
+
+
+def vp9_starts_key_frame(data: Buffer, start: int, end: int) -> bool:
+    """P clear and B set, on the lowest spatial layer (RFC 9628 section 4.2)."""
+    if start >= end or data[start] & 0x48 != 0x08:
+        return False
+    if not data[start] & 0x20:
+        return True
+    at = start + 1
+    if data[start] & 0x80:
+        if at >= end:
+            return False
+        at += 2 if data[at] & 0x80 else 1
+    return at < end and data[at] & 0x0E == 0
+
+
+def key_frame_size(codec: Codec, data: Buffer, start: int, end: int) -> tuple[int, int] | None:
+    """Width and height in pixels told by the first packet of a key frame; None where it does not tell."""
+    if codec is not Codec.VP8:
+        return None
+    at = _vp8_payload(data, start, end)
+    # Frame tag, start code, then 14 bits each (RFC 6386 section 9.1).
+    if at + 10 > end or bytes(data[at + 3 : at + 6]) != b"\x9d\x01\x2a":
+        return None
+    return (data[at + 7] << 8 | data[at + 6]) & 0x3FFF, (data[at + 9] << 8 | data[at + 8]) & 0x3FFF
 
 
 def vp8_starts_key_frame(data: Buffer, start: int, end: int) -> bool:
     """S set, partition 0, and the P bit of the frame header clear (RFC 7741 sections 4.2, 4.3)."""
     if end - start < 2 or data[start] & 0x17 != 0x10:
         return False
+    position = _vp8_payload(data, start, end)
+    return position < end and not data[position] & 1
+
+
+def _vp8_payload(data: Buffer, start: int, end: int) -> int:
+    """Offset behind the descriptor; ``end`` or more when it is cut off."""
     position = start + 1
     if data[start] & 0x80:
         flags = data[position]
         position += 1
         if flags & 0x80:
             if position >= end:
-                return False
+                return end
             position += 2 if data[position] & 0x80 else 1
         if flags & 0x40:
             position += 1
         if flags & 0x30:
             position += 1
-    return position < end and not data[position] & 1
+    return position
 
 
 def vp8_fields(data: Buffer, start: int, end: int) -> tuple[int, int, int]:

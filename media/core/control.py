@@ -331,6 +331,9 @@ class ConsumerClosed(Notification):
     consumer: Id
 
 
+LimitedBy = Literal["nothing", "view", "line", "source"]
+
+
 class ConsumerLayers(Notification):
     """What a viewer gets of a video has changed."""
 
@@ -343,7 +346,7 @@ class ConsumerLayers(Notification):
     temporal: int
     spatial_layers: int
     """How many the publisher may send."""
-    limited_by: Literal["nothing", "view", "line", "source"]
+    limited_by: LimitedBy
     """Why it is not the best: the area it is shown in, the viewer's line, or layers the publisher does not send."""
 
 

@@ -42,6 +42,7 @@ TRANSPORT_CC_URI: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-w
 AUDIO_LEVEL_URI: Final = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 VIDEO_ORIENTATION_URI: Final = "urn:3gpp:video-orientation"
 ABS_CAPTURE_TIME_URI: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+DEPENDENCY_URI: Final = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 PLAYOUT_DELAY_URI: Final = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 
 EXTENSION_IDS: Final[Mapping[str, int]] = MappingProxyType(
@@ -53,6 +54,7 @@ EXTENSION_IDS: Final[Mapping[str, int]] = MappingProxyType(
         TRANSPORT_CC_URI: 5,
         AUDIO_LEVEL_URI: 10,
         VIDEO_ORIENTATION_URI: 11,
+        DEPENDENCY_URI: 8,
         ABS_CAPTURE_TIME_URI: 13,
         PLAYOUT_DELAY_URI: 14,
     }
@@ -61,8 +63,8 @@ EXTENSION_IDS: Final[Mapping[str, int]] = MappingProxyType(
 
 SENT_EXTENSIONS: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
     {
-        "audio": (ABS_SEND_TIME_URI, AUDIO_LEVEL_URI),
-        "video": (ABS_SEND_TIME_URI, VIDEO_ORIENTATION_URI, PLAYOUT_DELAY_URI),
+        "audio": (ABS_SEND_TIME_URI, TRANSPORT_CC_URI, AUDIO_LEVEL_URI),
+        "video": (ABS_SEND_TIME_URI, TRANSPORT_CC_URI, VIDEO_ORIENTATION_URI, PLAYOUT_DELAY_URI, DEPENDENCY_URI),
     }
 )
 """What a viewer may get.
@@ -71,10 +73,13 @@ Not mid: a viewer finds its stream by the SSRC we announce [trap 12]. Not the ca
 the publisher's clock, while our sender reports are on ours, so passed on as it is it would be wrong.
 """
 
+PER_VIEWER: Final = frozenset({ABS_SEND_TIME_URI, TRANSPORT_CC_URI})
+"""Extensions the relay writes itself, for each viewer."""
+
 _RECEIVED_ONLY: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
     {
-        "audio": (MID_URI, TRANSPORT_CC_URI, ABS_CAPTURE_TIME_URI),
-        "video": (MID_URI, RID_URI, REPAIRED_RID_URI, TRANSPORT_CC_URI, ABS_CAPTURE_TIME_URI),
+        "audio": (MID_URI, ABS_CAPTURE_TIME_URI),
+        "video": (MID_URI, RID_URI, REPAIRED_RID_URI, ABS_CAPTURE_TIME_URI),
     }
 )
 """What publishers may send us and no viewer gets. mid and rid are needed for simulcast [trap 5]."""
@@ -84,14 +89,24 @@ PROBATOR_SSRC: Final = 1234
 PROBATOR_MID: Final = "probator"
 """mediasoup-client makes a section with these of its own accord; nothing of ours may use them [trap 13]."""
 
-PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType({Codec.OPUS: 100, Codec.VP8: 101, Codec.H264: 103})
-RTX_PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType({Codec.VP8: 102, Codec.H264: 104})
-CLOCK_RATES_HZ: Final[Mapping[Codec, int]] = MappingProxyType(
-    {Codec.OPUS: 48_000, Codec.VP8: 90_000, Codec.H264: 90_000}
+PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType(
+    {Codec.OPUS: 100, Codec.VP8: 101, Codec.H264: 103, Codec.VP9: 105, Codec.AV1: 107}
 )
+RTX_PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType(
+    {Codec.VP8: 102, Codec.H264: 104, Codec.VP9: 106, Codec.AV1: 108}
+)
+CLOCK_RATES_HZ: Final[Mapping[Codec, int]] = MappingProxyType(
+    {Codec.OPUS: 48_000, Codec.VP8: 90_000, Codec.H264: 90_000, Codec.VP9: 90_000, Codec.AV1: 90_000}
+)
+LAYERED_IN_ONE_STREAM: Final = frozenset({Codec.VP9, Codec.AV1})
+"""Codecs whose layers may all be in one stream (SVC), told by the dependency descriptor."""
 MAX_ENCODINGS: Final = 4
 
 _H264_PARAMETERS: Final = {"level-asymmetry-allowed": 1, "packetization-mode": 1, "profile-level-id": "42e01f"}
+_VIDEO_PARAMETERS: Final[Mapping[Codec, Mapping[str, object]]] = MappingProxyType(
+    {Codec.VP8: {}, Codec.H264: _H264_PARAMETERS, Codec.VP9: {"profile-id": 0}, Codec.AV1: {}}
+)
+"""In order of preference: clients send the first they can, and VP8 costs a station's processor least."""
 _VIDEO_FEEDBACK: Final = (
     ("nack", ""),
     ("nack", "pli"),
@@ -114,7 +129,7 @@ def router_capabilities() -> JsonObject:
     codecs: list[JsonObject] = [
         _codec_capability("audio", Codec.OPUS, {"minptime": 10, "useinbandfec": 1}, _AUDIO_FEEDBACK) | {"channels": 2}
     ]
-    for codec, parameters in ((Codec.VP8, {}), (Codec.H264, _H264_PARAMETERS)):
+    for codec, parameters in _VIDEO_PARAMETERS.items():
         codecs.append(_codec_capability("video", codec, parameters, _VIDEO_FEEDBACK))
         codecs.append(
             {
@@ -253,6 +268,11 @@ def _media_codec(kind: Kind, entry: JsonObject) -> Codec:
         raise OrtcError("opus has two channels on the wire")
     if codec is Codec.H264 and not _is_forwarded_h264(object_of(entry.get("parameters"), "parameters")):
         raise OrtcError("H264 must be constrained baseline with packetization-mode 1")
+    if codec is Codec.VP9 and object_of(entry.get("parameters") or {}, "parameters").get("profile-id", 0) not in (
+        0,
+        "0",
+    ):
+        raise OrtcError("VP9 must be profile 0")
     return codec
 
 
@@ -537,9 +557,8 @@ def _consumer_codecs(codec: Codec, viewer: ViewerCapabilities, rtx_payload_type:
     feedback = [
         entry
         for entry in ours["rtcpFeedback"]
-        # No transport-cc towards viewers (REMB is what we read), and no NACK for audio (no rtx to answer it with).
-        if entry["type"] != "transport-cc"
-        and (codec is not Codec.OPUS or entry["type"] != "nack")
+        # No NACK for audio: there is no rtx to answer it with.
+        if (codec is not Codec.OPUS or entry["type"] != "nack")
         and (entry["type"], entry["parameter"]) in viewer.codecs[codec]
     ]
     media = {

@@ -4,14 +4,16 @@
 hole looks like loss and is NACKed for ever.
 
 `ViewerNumbers` shifts those onto the one sequence a viewer sees. It starts and stops (pause,
-key frame wait, another source SSRC) and must go on without a hole each time; what is older than
-the last start is not for this viewer.
+key frame wait, another lane or SSRC) and must go on without a hole each time; what is older than
+the last start is not for this viewer. VP8 counts pictures too, and a browser that sees those step back or leave
+a hole inside a layer waits for frames that do not exist (RFC 7741 section 4.2).
 
 What may start is ``keyframes``; the packets are kept in ``history``. No clock and no I/O here.
 """
 
 from bisect import bisect_left
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 _SEQ: Final = 1 << 16
 _HALF: Final = 1 << 15
@@ -21,7 +23,7 @@ REMEMBERED_DROPS: Final = 256
 
 
 class SourceNumbers:
-    """Numbers of one incoming SSRC without the dropped ones.
+    """Numbers of a lane: those of one incoming SSRC without the dropped ones.
 
     Takes extended sequence numbers, which never wrap (``serial.extend16``).
     """
@@ -55,46 +57,100 @@ class SourceNumbers:
         return extended - self._folded - bisect_left(self._drops, extended)
 
 
-class ViewerNumbers:
-    """One viewer's shift of a source's numbers and timestamps."""
+class Position(NamedTuple):
+    """A place in a lane, in the lane's own numbers."""
 
-    def __init__(self, first_seq: int) -> None:
-        self.base = 0
-        """Least source number that is for this viewer."""
-        self.shift = 0
-        """Added to a source number, modulo 2^16, gives the viewer's sequence number."""
-        self.timestamp_shift = 0
-        self._next = first_seq
-        self._source: int | None = None
-        self._last_timestamp = 0
-        self._last_ms = 0
+    number: int
+    timestamp: int
+    picture: int = -1
+    """VP8 PictureID, -1 where payloads have none."""
+    tl0: int = -1
 
-    def start(self, ssrc: int, number: int, timestamp: int, now_ms: int, clock_rate_hz: int) -> None:
-        """From ``number`` on packets go to the viewer, as the next of what it has seen."""
-        self.base = number
-        self.shift = (self._next - number) % _SEQ
-        if self._source is None:
-            self._source = ssrc
-        elif self._source != ssrc:
-            elapsed = max(1, (now_ms - self._last_ms) * clock_rate_hz // 1000)
-            self.timestamp_shift = (self._last_timestamp + elapsed - timestamp) & _TS_MASK
-            self._source = ssrc
 
-    def stop(self, last_number: int, last_timestamp: int, now_ms: int) -> None:
-        """``last_number`` was the highest sent; what follows must continue it."""
-        if self._source is None or last_number < self.base:
-            return  # nothing was sent since the start
-        self._next = (last_number + 1 + self.shift) % _SEQ
-        self._last_timestamp = (last_timestamp + self.timestamp_shift) & _TS_MASK
-        self._last_ms = now_ms
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What is added to a lane's numbers for one viewer, from one start to the next stop."""
 
-    def source_number(self, seq: int, highest: int) -> int | None:
-        """Source number of a sequence number the viewer asks for; None when it was never sent to it.
+    base: int
+    """Least number of the lane that is for this viewer."""
+    shift: int
+    """Added to a lane's number, modulo 2^16, gives the viewer's sequence number."""
+    timestamp_shift: int
+    picture_shift: int
+    """Added to PictureID, modulo its width."""
+    tl0_shift: int
+
+    def lane_number(self, seq: int, highest: int) -> int | None:
+        """The lane's number of a sequence number the viewer asks for; None when it was never sent to it.
 
         Args:
             seq: 16 bits from the viewer's NACK.
-            highest: highest number forwarded so far.
+            highest: highest number handed to viewers so far.
         """
         behind = (highest + self.shift - seq) % _SEQ
         number = highest - behind
         return number if behind < _HALF and number >= self.base else None
+
+
+class ViewerNumbers:
+    """One viewer's shift of a lane's numbers, timestamps and VP8 pictures."""
+
+    __slots__ = ("_last_ms", "_next", "_picture", "_ssrc", "_timestamp", "_tl0", "before", "now")
+
+    def __init__(self, first_seq: int) -> None:
+        self.now = Segment(0, 0, 0, 0, 0)
+        self.before: Segment | None = None
+        """What was followed up to the last stop: a viewer may still ask for packets of it."""
+        self._next = first_seq
+        self._ssrc: int | None = None
+        self._timestamp = 0
+        self._picture = self._tl0 = -1
+        self._last_ms = 0
+
+    def start(
+        self, ssrc: int, at: Position, now_ms: int, clock_rate_hz: int, timestamp_shift: int | None = None
+    ) -> None:
+        """From ``at`` on packets go to the viewer, as the next of what it has seen.
+
+        Args:
+            ssrc: what the lane is fed from; another one than before has timestamps of its own.
+            at: first packet of the lane that is for this viewer.
+            now_ms: server time.
+            clock_rate_hz: of the timestamps.
+            timestamp_shift: what keeps this lane on the viewer's time line, where sender reports tell;
+                None: by the time that has passed.
+        """
+        was = self.now
+        now_timestamp, picture, tl0 = was.timestamp_shift, was.picture_shift, was.tl0_shift
+        if self._ssrc is not None and self._ssrc != ssrc:
+            now_timestamp = self._place(at.timestamp, now_ms, clock_rate_hz, timestamp_shift)
+            if at.tl0 >= 0 and self._tl0 >= 0:
+                tl0 = (self._tl0 + 1 - at.tl0) & 0xFF
+        if at.picture >= 0 and self._picture >= 0:
+            picture = (self._picture + 1 - at.picture) & 0x7FFF
+        self._ssrc = ssrc
+        self.now = Segment(at.number, (self._next - at.number) % _SEQ, now_timestamp, picture, tl0)
+
+    def _place(self, timestamp: int, now_ms: int, clock_rate_hz: int, timestamp_shift: int | None) -> int:
+        elapsed = max(1, (now_ms - self._last_ms) * clock_rate_hz // 1000)
+        if timestamp_shift is not None:
+            step = (timestamp + timestamp_shift - self._timestamp) & _TS_MASK
+            # The publisher's clock decides, within what can be true: never back, and not far from the time that passed.
+            if 0 < step <= elapsed + clock_rate_hz:
+                return timestamp_shift
+            elapsed = 1 if step > _TS_MASK >> 1 else elapsed
+        return (self._timestamp + elapsed - timestamp) & _TS_MASK
+
+    def stop(self, at: Position, now_ms: int) -> None:
+        """``at`` was the highest sent; what follows must continue it."""
+        now = self.now
+        if self._ssrc is None or at.number < now.base:
+            return  # nothing was sent since the start
+        self.before = now
+        self._next = (at.number + 1 + now.shift) % _SEQ
+        self._timestamp = (at.timestamp + now.timestamp_shift) & _TS_MASK
+        if at.picture >= 0:
+            self._picture = (at.picture + now.picture_shift) & 0x7FFF
+        if at.tl0 >= 0:
+            self._tl0 = (at.tl0 + now.tl0_shift) & 0xFF
+        self._last_ms = now_ms

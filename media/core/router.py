@@ -1,20 +1,25 @@
-"""Producer -> Consumers of one Router: who gets the next packet, and who waits for a key frame.
+"""Producer -> Consumers of one Router: who gets the next packet, and who waits to be let in.
+
+What viewers follow is a `Lane`: one numbered sequence of packets, a layer of a Producer up to one
+temporal layer. A viewer's numbers are a constant shift of its lane's, so one template serves all of a lane and
+one history answers them. Changing layers is leaving one lane and joining another.
 
 A Consumer is *idle* (paused, its Producer paused, or its Transport not up), *waiting* (everything is
-up; video starts with a key frame only) or *live*. Only live Consumers are touched per packet, so
-the states live in lists the forwarding loop walks without asking. Consumers that negotiated the
-same header extensions form a group, because they get the same bytes but for twelve.
+up; video starts with a key frame only) or *live*, perhaps waiting for another lane at the same time.
+Only live Consumers are touched per packet, so they lie in lists the forwarding loop walks
+without asking. Consumers that negotiated the same header extensions form a group, because they
+get the same bytes but for twelve (and three more of a VP8 picture put together from several lanes).
 
-Building and encrypting those bytes is ``media.aio.forward``; numbers are ``rewriter``.
+Building and encrypting those bytes is ``media.aio.forward``; numbers are ``rewriter``; which lane
+a viewer should follow is ``layers``.
 """
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from media.core.history import History
-from media.core.keyframes import KeyframeRequests
-from media.core.rewriter import SourceNumbers, ViewerNumbers
+from media.core.rewriter import Position, SourceNumbers, ViewerNumbers
 
 MediaKind = Literal["audio", "video"]
 
@@ -37,6 +42,8 @@ class ExtensionPlan:
     ids: frozenset[int]
     abs_send_time_id: int = 0
     """0: not negotiated. Filled in with the time of sending: receivers measure delay with it."""
+    transport_cc_id: int = 0
+    """0: not negotiated. Filled in with the leg's own number: feedback names packets by it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,8 +58,21 @@ class Packet:
     extensions: list[tuple[int, bytes]]
     """Under the Router's ids, only those that are passed on."""
     payload: bytes
-    key: bool
-    """First packet of a key frame; always True for audio, which can start anywhere."""
+    picture: "Picture | None" = None
+    """What VP8 counts pictures with; None for payloads without."""
+
+
+class Picture(NamedTuple):
+    """Counters of a VP8 payload that a viewer must see go on without a step back (RFC 7741 section 4.2)."""
+
+    at: int
+    """Offset of PictureID in the payload."""
+    wide: bool
+    """15 bits instead of 7."""
+    number: int
+    tl0_at: int
+    """Offset of TL0PICIDX, -1 without."""
+    tl0: int
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +86,10 @@ class ConsumerState:
     numbers: ViewerNumbers
     rtx_seq: int
     flow: Flow = Flow.IDLE
+    lane: "Lane[Any] | None" = None
+    """The one it is live in."""
+    entrance: "Lane[Any] | None" = None
+    """The one it waits to be let into, first or in place of ``lane``."""
     packets_sent: int = 0
     octets_sent: int = 0
 
@@ -74,12 +98,50 @@ C = TypeVar("C", bound=ConsumerState)
 
 
 @dataclass(slots=True, eq=False)
-class Fanout(Generic[C]):
-    """Consumers of one Producer, by what they get now."""
+class Source:
+    """Numbers and history of the SSRC a lane is fed from now."""
 
+    ssrc: int
+    newest: int
+    """Highest extended sequence number when the last packet came."""
+    numbers: SourceNumbers = field(default_factory=SourceNumbers)
+    pictures: SourceNumbers = field(default_factory=SourceNumbers)
+    """The same for VP8 picture ids, extended: lanes without the upper temporal layers count their own."""
+    picture: int = -1
+    """Highest extended picture id so far."""
+    history: History[Packet] = field(default_factory=History)
+    highest: int = -1
+    """Highest number handed to viewers."""
+    highest_timestamp: int = 0
+    highest_picture: Picture | None = None
+
+    def handed_out(self, burst: list[Packet]) -> None:
+        """These packets are the viewers' now."""
+        for packet in burst:
+            if packet.number > self.highest:
+                self.highest, self.highest_timestamp = packet.number, packet.timestamp
+                if packet.picture is not None:
+                    self.highest_picture = packet.picture
+
+    def end(self) -> Position:
+        """Where a viewer is that has been handed everything."""
+        picture = self.highest_picture
+        if picture is None:
+            return Position(self.highest, self.highest_timestamp)
+        return Position(self.highest, self.highest_timestamp, picture.number, picture.tl0)
+
+
+@dataclass(slots=True, eq=False)
+class Lane(Generic[C]):
+    """One sequence of packets that viewers can follow."""
+
+    spatial: int
+    """Layer of the Producer, 0 the smallest."""
+    temporal: int
+    """Temporal layers above this one are left out; ``EVERY_TEMPORAL`` leaves out none."""
+    source: Source | None = None
     live: dict[ExtensionPlan, list[C]] = field(default_factory=dict)
     waiting: list[C] = field(default_factory=list)
-    keyframes: KeyframeRequests = field(default_factory=KeyframeRequests)
     burst: list[Packet] = field(default_factory=list)
 
     @property
@@ -88,50 +150,59 @@ class Fanout(Generic[C]):
         return bool(self.waiting or self.live)
 
     def wait(self, consumer: C) -> None:
-        """Everything is up for this Consumer: start it at the next key frame."""
+        """Let this Consumer in at the next entrance; until then it stays where it is."""
+        if consumer.entrance is self:
+            return
+        if consumer.entrance is not None:
+            consumer.entrance.waiting.remove(consumer)
+        consumer.entrance = self
+        self.waiting.append(consumer)
         if consumer.flow is Flow.IDLE:
             consumer.flow = Flow.WAITING
-            self.waiting.append(consumer)
 
-    def go_live(self, consumer: C) -> None:
-        """It has its key frame."""
-        assert consumer.flow is Flow.WAITING
+    def let_in(self, consumer: C) -> None:
+        """The Consumer is at an entrance of this lane and gets all that follows."""
+        assert consumer.entrance is self
         self.waiting.remove(consumer)
+        consumer.entrance = None
+        if consumer.lane is not None:
+            consumer.lane.let_out(consumer)
+        consumer.lane = self
         consumer.flow = Flow.LIVE
         self.live.setdefault(consumer.plan, []).append(consumer)
 
-    def stop(self, consumer: C) -> bool:
-        """It gets nothing more; True when it was live."""
-        was, consumer.flow = consumer.flow, Flow.IDLE
-        if was is Flow.WAITING:
-            self.waiting.remove(consumer)
-        elif was is Flow.LIVE:
-            group = self.live[consumer.plan]
-            group.remove(consumer)
-            if not group:
-                del self.live[consumer.plan]
-        return was is Flow.LIVE
+    def let_out(self, consumer: C) -> None:
+        """The Consumer gets nothing more from here."""
+        group = self.live[consumer.plan]
+        group.remove(consumer)
+        if not group:
+            del self.live[consumer.plan]
+        consumer.lane = None
 
 
-@dataclass(slots=True, eq=False)
-class Source:
-    """Numbers and history of the one media SSRC a Producer sends now."""
+def stop(consumer: ConsumerState) -> bool:
+    """It gets nothing more and waits for nothing; True when it was live."""
+    if consumer.entrance is not None:
+        consumer.entrance.waiting.remove(consumer)
+        consumer.entrance = None
+    was_live = consumer.lane is not None
+    if consumer.lane is not None:
+        consumer.lane.let_out(consumer)
+    consumer.flow = Flow.IDLE
+    return was_live
 
-    ssrc: int
-    newest: int
-    """Highest extended sequence number when the last packet came."""
-    numbers: SourceNumbers = field(default_factory=SourceNumbers)
-    history: History[Packet] = field(default_factory=History)
-    highest: int = -1
-    """Highest number handed to viewers."""
-    highest_timestamp: int = 0
 
+EVERY_TEMPORAL: Final = 7
+"""Above what any codec's descriptor can name (RFC 7741: 2 bits; dependency descriptor: 3 bits)."""
 
 RUN_PACKETS: Final = 16
 """Packets in one send: longer trains pay little and overrun Wi-Fi queues."""
 
-Row = tuple[bytes, int, int, int, int, int]
-"""Template, its length, first two header bytes as a number, source number, timestamp, payload bytes."""
+Row = tuple[bytes, int, int, int, int, int, Picture | None]
+"""Template, its length, first two header bytes as a number, lane's number, timestamp, payload bytes, picture.
+
+Offsets of the picture count from the beginning of the template.
+"""
 
 
 def plan_runs(sizes: list[int]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from media.core.history import History
 from media.core.rewriter import ViewerNumbers
-from media.core.router import RUN_PACKETS, ConsumerState, ExtensionPlan, Fanout, Flow, plan_runs
+from media.core.router import EVERY_TEMPORAL, RUN_PACKETS, ConsumerState, ExtensionPlan, Flow, Lane, plan_runs, stop
 
 PLAN = ExtensionPlan(ids=frozenset({4}))
 
@@ -15,28 +15,56 @@ def consumer(ssrc: int = 1) -> ConsumerState:
 
 
 def test_a_consumer_waits_then_lives_then_stops() -> None:
-    fanout: Fanout[ConsumerState] = Fanout()
+    lane: Lane[ConsumerState] = Lane(0, EVERY_TEMPORAL)
     one = consumer()
-    assert not fanout.watched
+    assert not lane.watched
 
-    fanout.wait(one)
-    assert fanout.waiting == [one]
-    fanout.go_live(one)
-    assert fanout.live == {PLAN: [one]}
-    assert fanout.stop(one) is True
+    lane.wait(one)
+    assert lane.waiting == [one]
+    assert one.flow is Flow.WAITING
+    lane.let_in(one)
+    assert lane.live == {PLAN: [one]}
+    assert stop(one) is True
     assert one.flow is Flow.IDLE
-    assert not fanout.watched
+    assert not lane.watched
 
 
 def test_stopping_one_that_waits_or_idles_is_harmless() -> None:
-    fanout: Fanout[ConsumerState] = Fanout()
+    lane: Lane[ConsumerState] = Lane(0, EVERY_TEMPORAL)
     one = consumer()
-    assert fanout.stop(one) is False
-    fanout.wait(one)
-    fanout.wait(one)
-    assert fanout.waiting == [one]
-    assert fanout.stop(one) is False
-    assert not fanout.watched
+    assert stop(one) is False
+    lane.wait(one)
+    lane.wait(one)
+    assert lane.waiting == [one]
+    assert stop(one) is False
+    assert not lane.watched
+
+
+def test_a_viewer_stays_where_it_is_until_it_is_let_in_elsewhere() -> None:
+    """[LA1] It is live in exactly one lane, and the old one goes on until the new one begins."""
+    low: Lane[ConsumerState] = Lane(0, EVERY_TEMPORAL)
+    high: Lane[ConsumerState] = Lane(2, EVERY_TEMPORAL)
+    one = consumer()
+    low.wait(one)
+    low.let_in(one)
+
+    high.wait(one)
+    assert low.live == {PLAN: [one]}
+    assert one.flow is Flow.LIVE
+    high.let_in(one)
+
+    assert not low.watched
+    assert high.live == {PLAN: [one]}
+    assert one.lane is high
+
+
+def test_a_viewer_that_changes_its_mind_waits_in_one_place() -> None:
+    lanes: list[Lane[ConsumerState]] = [Lane(spatial, EVERY_TEMPORAL) for spatial in range(3)]
+    one = consumer()
+    for lane in lanes:
+        lane.wait(one)
+
+    assert [lane.waiting for lane in lanes] == [[], [], [one]]
 
 
 def test_runs_are_equal_but_for_the_last() -> None:

@@ -1,0 +1,208 @@
+"""Lanes as packets come in: what belongs to which, who is let in where, and sending what was gathered.
+
+A packet of a layer is offered to the lanes that viewers follow. A lane that leaves it out closes
+its numbering over it. A packet that is an entrance (a key frame, or a frame after which another number of
+temporal layers can be decoded) lets in those who wait: what was gathered before it is sent first, so that a
+viewer who changes lanes gets every packet from exactly one of them.
+
+Who should follow which lane is ``steering``; encrypting and sending is ``forward``.
+"""
+
+from typing import NamedTuple
+
+from media.aio.counters import Counters
+from media.aio.forward import Forwarder
+from media.aio.objects import Consumer, InboundStream, Producer
+from media.aio.steering import Steering
+from media.core.receive import MAX_DROPOUT
+from media.core.rewriter import Position
+from media.core.router import EVERY_TEMPORAL, Lane, Packet, Picture, Source
+from media.core.serial import MASK_32
+from media.core.shape import PacketShape, is_entrance, takes
+
+PICTURE_CYCLE = 1 << 15
+
+
+class Arrived(NamedTuple):
+    """One media packet, whole and new."""
+
+    extended: int
+    """Sequence number of its stream that never wraps."""
+    timestamp: int
+    marker: int
+    extensions: list[tuple[int, bytes]]
+    payload: bytes
+    shape: PacketShape
+
+
+class Lanes:
+    """The lanes of all Producers of one worker."""
+
+    def __init__(self, forwarder: Forwarder, counters: Counters, steering: Steering) -> None:
+        self._forwarder = forwarder
+        self._counters = counters
+        self._steering = steering
+        self._gathered: list[tuple[Producer, Lane[Consumer]]] = []
+
+    def offer(self, stream: InboundStream, arrived: Arrived, now_us: int) -> None:
+        """A packet of a layer that somebody follows."""
+        shape = arrived.shape
+        for lane in list(stream.layer.lanes) if shape.first else stream.layer.lanes:
+            source = self._source(lane, stream, now_us)
+            if lane.waiting and shape.first:
+                self._let_in(lane, source, stream, arrived, now_us)
+            if takes(shape, lane.spatial, lane.temporal):
+                self._take(lane, source, stream.producer, arrived)
+            else:
+                self._leave_out(lane, source, stream.producer, arrived)
+
+    def skip(self, lane: Lane[Consumer], stream: InboundStream, extended: int, now_us: int) -> None:
+        """The newest packet of a layer is padding: viewers get no hole for it."""
+        self._source(lane, stream, now_us).numbers.drop(extended)
+
+    def flush(self, now_us: int) -> None:
+        """Send everything that was gathered."""
+        gathered, self._gathered = self._gathered, []
+        for producer, lane in gathered:
+            try:
+                self._flush(producer, lane, now_us)
+            except Exception:  # a bug met by one lane must not keep what the others have gathered
+                self._counters.broke("flush_errors")
+
+    # ------------------------------------------------------------- numbering
+
+    def _take(self, lane: Lane[Consumer], source: Source, producer: Producer, arrived: Arrived) -> None:
+        number = source.numbers.number(arrived.extended)
+        if number is None:
+            self._counters.add("rtp_too_late")
+            return
+        shape, payload, marker = arrived.shape, arrived.payload, arrived.marker
+        picture = shape.picture
+        if picture is not None and lane.temporal != EVERY_TEMPORAL:
+            picture, payload = _closed_up(source, picture, payload)
+        if shape.last and shape.spatial == lane.spatial:
+            marker = 0x80  # the picture ends here for those who get no larger layer
+        self._gather(
+            producer, lane, source, Packet(number, arrived.timestamp, marker, arrived.extensions, payload, picture)
+        )
+
+    def _leave_out(self, lane: Lane[Consumer], source: Source, producer: Producer, arrived: Arrived) -> None:
+        picture = arrived.shape.picture
+        if picture is not None and picture.wide:
+            extended = _extend_picture(source, picture)
+            if extended > source.picture:
+                source.picture = extended
+                source.pictures.drop(extended)
+        if arrived.extended == source.newest:
+            source.numbers.drop(arrived.extended)
+            return
+        number = source.numbers.number(arrived.extended)
+        if number is not None:  # viewers have been given a hole for it: fill it with nothing
+            self._gather(producer, lane, source, Packet(number, arrived.timestamp, 0, [], b""))
+
+    def _gather(self, producer: Producer, lane: Lane[Consumer], source: Source, packet: Packet) -> None:
+        source.history.put(packet.number, packet)
+        if not lane.burst:
+            self._gathered.append((producer, lane))
+        lane.burst.append(packet)
+
+    def _source(self, lane: Lane[Consumer], stream: InboundStream, now_us: int) -> Source:
+        """What the lane is fed from; a new one when another SSRC or another numbering has taken over."""
+        source, highest = lane.source, stream.receive.highest
+        if source is None or source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT:
+            if source is not None:
+                self._flush(stream.producer, lane, now_us)
+                for consumer in [c for group in lane.live.values() for c in group]:
+                    self._steering.restart(consumer, now_us)
+            source = lane.source = Source(stream.ssrc, newest=highest)
+        source.newest = highest
+        return source
+
+    # ------------------------------------------------------------- entrances
+
+    def _let_in(
+        self, lane: Lane[Consumer], source: Source, stream: InboundStream, arrived: Arrived, now_us: int
+    ) -> None:
+        shape = arrived.shape
+        entering = [c for c in lane.waiting if is_entrance(shape, lane.spatial, lane.temporal, _present(c, stream))]
+        if not entering:
+            return
+        number = source.numbers.number(arrived.extended)
+        if number is None:
+            return
+        for old in {id(c.lane): c.lane for c in entering if c.lane is not None}.values():
+            self._flush(stream.producer, old, now_us)
+        self._flush(stream.producer, lane, now_us)
+        picture, tl0 = -1, -1
+        if shape.picture is not None:
+            numbered = shape.picture
+            if lane.temporal != EVERY_TEMPORAL:
+                numbered, _ = _closed_up(source, numbered, arrived.payload)
+            picture, tl0 = numbered.number, numbered.tl0
+        at = Position(number, arrived.timestamp, picture, tl0)
+        for consumer in entering:
+            if consumer.entrance is lane:  # it may have been stopped by the flush
+                self._enter(consumer, lane, stream, at, now_us)
+
+    def _enter(
+        self, consumer: Consumer, lane: Lane[Consumer], stream: InboundStream, at: Position, now_us: int
+    ) -> None:
+        old, shift = consumer.lane, None
+        if old is not None and old.source is not None:
+            shift = _time_line(consumer, old, stream, at.timestamp)
+            consumer.left = old.source
+            consumer.numbers.stop(old.source.end(), now_us // 1000)
+        consumer.numbers.start(stream.ssrc, at, now_us // 1000, consumer.producer.parameters.clock_rate_hz, shift)
+        lane.let_in(consumer)
+        self._counters.values["lanes_entered"] += 1
+        self._forwarder.send_sender_report(consumer, now_us)
+        self._steering.entered(consumer)
+
+    def _flush(self, producer: Producer, lane: Lane[Consumer], now_us: int) -> None:
+        for consumer in self._forwarder.flush(lane, producer.payload_type, now_us):
+            self._counters.add("consumers_skipped_to_keyframe")
+            self._steering.lost(consumer, now_us)
+
+
+def _present(consumer: Consumer, stream: InboundStream) -> int | None:
+    """Temporal limit of the lane a viewer follows, when that is fed from this very stream."""
+    lane = consumer.lane
+    if lane is None or lane.source is None or lane.source.ssrc != stream.ssrc:
+        return None
+    return lane.temporal
+
+
+def _time_line(consumer: Consumer, old: Lane[Consumer], stream: InboundStream, timestamp: int) -> int | None:
+    """What keeps another stream of the same publisher on a viewer's time line; None when its reports do not tell."""
+    before = consumer.producer.layer_of(old).media
+    if before is None or before.ssrc == stream.ssrc:
+        return None
+    captured_us = stream.time.time_of(timestamp)
+    meant = None if captured_us is None else before.time.timestamp_at(captured_us)
+    if meant is None:
+        return None
+    return (meant + consumer.numbers.now.timestamp_shift - timestamp) & MASK_32
+
+
+def _extend_picture(source: Source, picture: Picture) -> int:
+    """PictureID without its wrap."""
+    if source.picture < 0:
+        return picture.number + PICTURE_CYCLE
+    ahead = (picture.number - source.picture + PICTURE_CYCLE // 2) % PICTURE_CYCLE - PICTURE_CYCLE // 2
+    return source.picture + ahead
+
+
+def _closed_up(source: Source, picture: Picture, payload: bytes) -> tuple[Picture, bytes]:
+    """A picture of a lane that leaves some out, counted without them."""
+    if not picture.wide:
+        return picture, payload  # 7 bits wrap within seconds: such encoders have no temporal layers
+    extended = _extend_picture(source, picture)
+    source.picture = max(source.picture, extended)
+    number = source.pictures.number(extended)
+    if number is None:
+        return picture, payload
+    number %= PICTURE_CYCLE
+    changed = bytearray(payload)
+    changed[picture.at] = 0x80 | number >> 8
+    changed[picture.at + 1] = number & 0xFF
+    return picture._replace(number=number), bytes(changed)
