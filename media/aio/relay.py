@@ -219,7 +219,6 @@ class Relay:
         sent = ortc.SENT_EXTENSIONS[kind]
         audio = kind == "audio"
         level_id = ids.get(ortc.AUDIO_LEVEL_URI, 0) if audio else 0
-        svc = parameters.codec in ortc.LAYERED_IN_ONE_STREAM and not parameters.simulcast
         made = Producer(
             id=producer,
             router_id=found.router_id,
@@ -231,8 +230,7 @@ class Relay:
             forwarded_ids={
                 theirs: ortc.EXTENSION_IDS[uri]
                 for uri, theirs in ids.items()
-                # Frame numbers of one simulcast layer mean nothing in another, so viewers get none of them.
-                if uri in sent and uri not in ortc.PER_VIEWER and (svc or uri != ortc.DEPENDENCY_URI)
+                if uri in sent and uri not in ortc.PER_VIEWER and (parameters.nested or uri != ortc.DEPENDENCY_URI)
             },
             level_id=level_id,
             # VP8 says itself what it says there, and more.

@@ -56,8 +56,8 @@ class Steering:
         if lane is not None and lane.source is not None:
             consumer.left = lane.source
             consumer.numbers.stop(lane.source.end(), now_us // 1000)
-        if stop(consumer):
-            consumer.producer.prune()
+        stop(consumer)
+        consumer.producer.prune()
 
     def restart(self, consumer: Consumer, now_us: int) -> None:
         """It has missed packets that will not come: go on at the next key frame."""

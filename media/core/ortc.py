@@ -217,8 +217,13 @@ class ProducerParameters:
 
     @property
     def simulcast(self) -> bool:
-        """More than one layer."""
+        """More than one layer, each a stream."""
         return len(self.encodings) > 1
+
+    @property
+    def nested(self) -> bool:
+        """All layers may be in one stream (SVC), told by its dependency descriptor."""
+        return self.codec in LAYERED_IN_ONE_STREAM and not self.simulcast
 
 
 def parse_producer(kind: Kind, value: object) -> ProducerParameters:
@@ -526,10 +531,15 @@ def consumer_parameters(
         raise OrtcError("the viewer cannot decode this codec")
     codec = producer.codec
     rtx_payload_type = RTX_PAYLOAD_TYPES.get(codec) if codec in viewer.rtx else None
+    left_out = set()
+    if not producer.nested:
+        left_out.add(DEPENDENCY_URI)  # frame numbers of one simulcast layer mean nothing in another
+    if ("transport-cc", "") not in viewer.codecs[codec]:
+        left_out.add(TRANSPORT_CC_URI)
     extension_ids = {
         uri: EXTENSION_IDS[uri]
         for uri in SENT_EXTENSIONS[producer.kind]
-        if (uri, EXTENSION_IDS[uri]) in viewer.extensions
+        if uri not in left_out and (uri, EXTENSION_IDS[uri]) in viewer.extensions
     }
     encoding: JsonObject = {"ssrc": ssrc}
     if rtx_payload_type is not None:

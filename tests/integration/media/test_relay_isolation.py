@@ -11,6 +11,7 @@ import pytest
 from media.aio.ingress import MAX_HEARD_SSRCS
 from media.aio.udp import OUTBOX_BYTES
 from media.core import ortc, rtcp, twcc
+from media.core.codecs import Codec
 from media.core.remb import CEILING_BPS
 from tests.integration.media.inside import Blocking, Direct, frame, pair
 from tests.integration.media.peer import (
@@ -291,11 +292,11 @@ async def test_a_bug_in_one_fanout_costs_only_its_burst(direct: Direct, caplog: 
     forwarder: Any = direct.relay._forwarder
     flush = forwarder.flush
 
-    def broken(producer: Any, now_us: int) -> Any:
-        if not producer.is_audio:
-            producer.fanout.burst.clear()
+    def broken(lane: Any, payload_type: int, now_us: int) -> Any:
+        if payload_type == ortc.PAYLOAD_TYPES[Codec.VP8]:
+            lane.burst.clear()
             raise RuntimeError("a bug")
-        return flush(producer, now_us)
+        return flush(lane, payload_type, now_us)
 
     forwarder.flush = broken
     with caplog.at_level(logging.CRITICAL):

@@ -11,6 +11,7 @@ from media.core.ortc import (
     ABS_CAPTURE_TIME_URI,
     ABS_SEND_TIME_URI,
     AUDIO_LEVEL_URI,
+    DEPENDENCY_URI,
     MID_URI,
     PLAYOUT_DELAY_URI,
     REPAIRED_RID_URI,
@@ -134,8 +135,22 @@ def test_router_says_all_that_load_needs() -> None:
         ("video/rtx", 102),
         ("video/H264", 103),
         ("video/rtx", 104),
+        ("video/VP9", 105),
+        ("video/rtx", 106),
+        ("video/AV1", 107),
+        ("video/rtx", 108),
     ]
-    assert [codec["parameters"].get("apt") for codec in caps["codecs"]] == [None, None, 101, None, 103]
+    assert [codec["parameters"].get("apt") for codec in caps["codecs"]] == [
+        None,
+        None,
+        101,
+        None,
+        103,
+        None,
+        105,
+        None,
+        107,
+    ]
     assert caps["codecs"][3]["parameters"] == {
         "level-asymmetry-allowed": 1,
         "packetization-mode": 1,
@@ -152,7 +167,7 @@ def test_router_extensions_and_directions() -> None:
     }
     both = {
         MID_URI: (1, "recvonly"),
-        TRANSPORT_CC_URI: (5, "recvonly"),
+        TRANSPORT_CC_URI: (5, "sendrecv"),
         ABS_SEND_TIME_URI: (4, "sendrecv"),
         ABS_CAPTURE_TIME_URI: (13, "recvonly"),
     }
@@ -161,6 +176,7 @@ def test_router_extensions_and_directions() -> None:
         REPAIRED_RID_URI: (3, "recvonly"),
         VIDEO_ORIENTATION_URI: (11, "sendrecv"),
         PLAYOUT_DELAY_URI: (14, "sendrecv"),
+        DEPENDENCY_URI: (8, "sendrecv"),
     }
     expected = {("audio", uri): entry for uri, entry in both.items()} | {("audio", AUDIO_LEVEL_URI): (10, "sendrecv")}
     expected |= {("video", uri): entry for uri, entry in (both | video).items()}
@@ -185,7 +201,7 @@ def test_router_avoids_the_probators_numbers() -> None:
 
 def test_each_client_gets_its_own_copy() -> None:
     ortc.router_capabilities()["codecs"].clear()
-    assert len(ortc.router_capabilities()["codecs"]) == 5
+    assert len(ortc.router_capabilities()["codecs"]) == 9
 
 
 # ---------------------------------------------------------------- publishers
@@ -266,7 +282,7 @@ def broken(change: str, value: object) -> Json:
         ("codecs", []),
         ("codecs", None),
         ("codecs", [7]),
-        ("codecs.0.mimeType", "video/VP9"),
+        ("codecs.0.mimeType", "video/H265"),
         ("codecs.0.mimeType", "audio/opus"),
         ("codecs.0.clockRate", 48000),
         ("codecs.0.payloadType", 128),
@@ -386,6 +402,7 @@ def test_consumer_of_a_simulcast_video() -> None:
                     {"type": "nack", "parameter": "pli"},
                     {"type": "ccm", "parameter": "fir"},
                     {"type": "goog-remb", "parameter": ""},
+                    {"type": "transport-cc", "parameter": ""},
                 ],
             },
             {
@@ -400,6 +417,7 @@ def test_consumer_of_a_simulcast_video() -> None:
             {"uri": uri, "id": identifier, "encrypt": False, "parameters": {}}
             for uri, identifier in (
                 (ABS_SEND_TIME_URI, 4),
+                (TRANSPORT_CC_URI, 5),
                 (VIDEO_ORIENTATION_URI, 11),
                 (PLAYOUT_DELAY_URI, 14),
             )
@@ -414,10 +432,14 @@ def test_consumer_of_opus() -> None:
     """No rtx, so no NACK is offered; channels are mandatory for opus."""
     result = consume(opus(), viewer(), "audio")
     (codec,) = result.rtp_parameters["codecs"]
-    assert (codec["payloadType"], codec["channels"], codec["rtcpFeedback"]) == (100, 2, [])
+    assert (codec["payloadType"], codec["channels"], codec["rtcpFeedback"]) == (
+        100,
+        2,
+        [{"type": "transport-cc", "parameter": ""}],
+    )
     assert result.rtp_parameters["encodings"] == [{"ssrc": 1111}]
     assert result.rtx_payload_type is None
-    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, AUDIO_LEVEL_URI: 10}
+    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, TRANSPORT_CC_URI: 5, AUDIO_LEVEL_URI: 10}
 
 
 def test_consumer_of_h264() -> None:
@@ -430,7 +452,7 @@ def test_consumer_of_h264() -> None:
 def test_shared_extensions_are_taken_whatever_kind_the_viewer_lists(kind: str) -> None:
     """[ORTC trap 2] A shared id is listed once, with the last section's kind."""
     result = consume(opus(), viewer(ext_kind=kind), "audio")
-    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, AUDIO_LEVEL_URI: 10}
+    assert result.extension_ids == {ABS_SEND_TIME_URI: 4, TRANSPORT_CC_URI: 5, AUDIO_LEVEL_URI: 10}
 
 
 def test_extensions_under_another_id_are_left_out() -> None:
