@@ -13,6 +13,7 @@ reference in steps of 64 ms. The RTCP header around the body is ``media.core.rtc
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from struct import Struct, pack
 from typing import Final
 
@@ -175,9 +176,103 @@ def _vector(head: int, symbols: list[int], bits: int) -> tuple[int, int]:
     return head, len(symbols)
 
 
+@dataclass(slots=True)
+class ReceivedFeedback:
+    """One feedback as it came in: only what arrived is listed, so its size is that of the bytes."""
+
+    base_seq: int
+    statuses: int
+    """Numbers it covers, from ``base_seq``; those without an offset are missing."""
+    count: int
+    """Feedback number of the sender, modulo 256: a hole means a lost feedback."""
+    reference: int
+    """24 bits in steps of 64 ms; wraps after 12 days (``congestion.sent`` unwraps it)."""
+    offsets: list[int]
+    """Of arrived numbers from ``base_seq``, rising."""
+    ticks: list[int]
+    """When each of them arrived: steps of 250 us from the reference."""
+
+
+def read_feedback(fci: Buffer) -> ReceivedFeedback:
+    """Read the body of a transport-wide feedback; cost is bound by its length, whatever it claims to cover.
+
+    Raises:
+        MalformedRtcp: cut off, an empty run or the reserved symbol; nothing else, whatever the bytes.
+    """
+    if len(fci) < 8:
+        raise MalformedRtcp("feedback header cut off")
+    base, statuses, word = _HEAD.unpack_from(fci)
+    offsets, symbols, position = _read_chunks(fci, statuses)
+    return ReceivedFeedback(
+        base, statuses, word & 0xFF, word >> 8, offsets, _read_deltas(memoryview(fci)[position:], symbols)
+    )
+
+
+def _read_chunks(fci: Buffer, statuses: int) -> tuple[list[int], list[int], int]:
+    """Offsets and symbols of what arrived, and the position of the first delta."""
+    offsets: list[int] = []
+    symbols: list[int] = []
+    covered, position, length = 0, 8, len(fci)
+    while covered < statuses:
+        if position + 2 > length:
+            raise MalformedRtcp("status chunk cut off")
+        chunk = fci[position] << 8 | fci[position + 1]
+        position += 2
+        if not chunk & 0x8000:
+            covered = _read_run(chunk, covered, statuses, length, offsets, symbols)
+            continue
+        if chunk & 0x4000:
+            taken, bits, mask = 7, 2, 3
+        else:
+            taken, bits, mask = 14, 1, 1
+        shift = 14
+        for offset in range(covered, min(covered + taken, statuses)):
+            shift -= bits
+            symbol = chunk >> shift & mask
+            if symbol:
+                offsets.append(offset)
+                symbols.append(symbol)
+        covered += taken
+    if 3 in symbols:
+        raise MalformedRtcp("reserved symbol")
+    return offsets, symbols, position
+
+
+def _read_run(chunk: int, covered: int, statuses: int, length: int, offsets: list[int], symbols: list[int]) -> int:
+    """A run-length chunk; the number of statuses covered with it."""
+    run, symbol = min(chunk & 0x1FFF, statuses - covered), chunk >> 13
+    if not run:
+        raise MalformedRtcp("run of no packets")
+    if symbol:
+        if symbol == 3:
+            raise MalformedRtcp("reserved symbol")
+        if len(offsets) + run > length:
+            raise MalformedRtcp("delta cut off")
+        offsets.extend(range(covered, covered + run))
+        symbols.extend([symbol] * run)
+    return covered + run
+
+
+def _read_deltas(deltas: memoryview, symbols: list[int]) -> list[int]:
+    """Ticks since the reference, one for each symbol."""
+    if _LARGE not in symbols:
+        if len(deltas) < len(symbols):
+            raise MalformedRtcp("delta cut off")
+        return list(accumulate(deltas[: len(symbols)]))
+    if len(deltas) < sum(symbols):  # a symbol is the bytes of its delta
+        raise MalformedRtcp("delta cut off")
+    ticks: list[int] = []
+    now = position = 0
+    for symbol in symbols:
+        now += deltas[position] if symbol == _SMALL else _DELTA.unpack_from(deltas, position)[0]
+        position += symbol
+        ticks.append(now)
+    return ticks
+
+
 @dataclass(frozen=True, slots=True)
 class FeedbackReport:
-    """One parsed feedback."""
+    """One parsed feedback, written out."""
 
     base_seq: int
     count: int
@@ -189,52 +284,17 @@ class FeedbackReport:
 
 
 def parse_feedback(fci: Buffer) -> FeedbackReport:
-    """Read the body of a transport-wide feedback.
+    """`read_feedback` with every status written out: for tools and tests, as a few bytes may claim 65535 losses.
 
     Raises:
-        MalformedRtcp: cut off, or the reserved symbol; nothing else, whatever the bytes.
+        MalformedRtcp: as `read_feedback`.
     """
-    if len(fci) < 8:
-        raise MalformedRtcp("feedback header cut off")
-    base, statuses, word = _HEAD.unpack_from(fci)
-    symbols, position = _parse_chunks(fci, statuses)
-    reference = word >> 8
-    if reference & 0x80_0000:
-        reference -= 0x100_0000
-    ticks = reference * TICKS_PER_REFERENCE
-    arrivals: list[tuple[int, int | None]] = []
-    for index, symbol in enumerate(symbols):
-        seq = add16(base, index)
-        if symbol == _LOST:
-            arrivals.append((seq, None))
-            continue
-        width = 1 if symbol == _SMALL else 2
-        if position + width > len(fci):
-            raise MalformedRtcp("delta cut off")
-        ticks += fci[position] if width == 1 else _DELTA.unpack_from(fci, position)[0]
-        position += width
-        arrivals.append((seq, ticks * TICK_US))
-    return FeedbackReport(base, word & 0xFF, reference * TICKS_PER_REFERENCE * TICK_US, tuple(arrivals))
-
-
-def _parse_chunks(fci: Buffer, statuses: int) -> tuple[list[int], int]:
-    """Symbols of all statuses, and the position of the first delta."""
-    symbols: list[int] = []
-    position = 8
-    while len(symbols) < statuses:
-        if position + 2 > len(fci):
-            raise MalformedRtcp("status chunk cut off")
-        chunk = fci[position] << 8 | fci[position + 1]
-        position += 2
-        wanted = statuses - len(symbols)
-        if not chunk & 0x8000:
-            symbols.extend([chunk >> 13] * min(chunk & 0x1FFF, wanted))
-            if not chunk & 0x1FFF:
-                raise MalformedRtcp("run of no packets")
-        elif not chunk & 0x4000:
-            symbols.extend([chunk >> shift & 1 for shift in range(13, -1, -1)][:wanted])
-        else:
-            symbols.extend([chunk >> shift & 3 for shift in range(12, -1, -2)][:wanted])
-    if 3 in symbols:
-        raise MalformedRtcp("reserved symbol")
-    return symbols, position
+    feedback = read_feedback(fci)
+    reference = (feedback.reference ^ 0x80_0000) - 0x80_0000
+    came = dict(zip(feedback.offsets, feedback.ticks, strict=True))
+    start = reference * TICKS_PER_REFERENCE
+    arrivals = tuple(
+        (add16(feedback.base_seq, offset), (start + came[offset]) * TICK_US if offset in came else None)
+        for offset in range(feedback.statuses)
+    )
+    return FeedbackReport(feedback.base_seq, feedback.count, start * TICK_US, arrivals)

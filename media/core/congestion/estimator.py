@@ -1,0 +1,194 @@
+"""What one viewer's line carries: the lesser of what delay, loss and the viewer's own REMB allow.
+
+With transport-wide feedback the relay measures for itself (``delay``, ``rate``, ``loss``, ``probe``).
+Without (pymediasoup knows REMB only) the viewer's REMB is the estimate, bounded by the loss in its
+receiver reports.
+
+When feedback stops although packets leave, nothing is known any more: the estimate is halved once a
+second, so that a line that comes back is not met by what it carried before.
+
+Feedback is paid for with our time, so it has a budget; what comes beyond it is not read.
+"""
+
+from typing import Final
+
+from media.core.congestion.delay import DelayDetector, Usage
+from media.core.congestion.loss import HIGH_LOSS, LossBound
+from media.core.congestion.probe import CALM_QUEUE_US, Probe, ProbePlanner
+from media.core.congestion.rate import ArrivedRate, DelayRate
+from media.core.congestion.sent import SentPackets, Told
+from media.core.twcc import ReceivedFeedback
+
+START_BPS: Final = 600_000
+MIN_BPS: Final = 50_000
+MAX_BPS: Final = 12_000_000
+SILENCE_US: Final = 1_000_000
+"""No feedback for so long while we send: ten intervals."""
+REMB_VALID_US: Final = 10_000_000
+"""libwebrtc repeats it every second, others more seldom."""
+FEEDBACK_PER_S: Final = 60
+"""libwebrtc sends 20 at the most, several in one go after a burst."""
+FEEDBACK_BURST: Final = 60
+RTT_START_US: Final = 100_000
+RTT_MAX_US: Final = 10_000_000
+
+
+class LineEstimator:
+    """Estimate of one leg."""
+
+    __slots__ = (
+        "_credit",
+        "_credit_us",
+        "_delay",
+        "_fed_us",
+        "_last_lost",
+        "_loss",
+        "_max_bps",
+        "_min_bps",
+        "_rate",
+        "_remb_bps",
+        "_remb_us",
+        "_sent_at_feedback",
+        "arrived",
+        "ignored",
+        "probes",
+        "round_trip_us",
+        "sent",
+    )
+
+    def __init__(self, *, start_bps: int = START_BPS, min_bps: int = MIN_BPS, max_bps: int = MAX_BPS) -> None:
+        self.sent = SentPackets()
+        self.probes = ProbePlanner()
+        self.arrived = ArrivedRate()
+        self.round_trip_us = RTT_START_US
+        self.ignored = 0
+        """Feedback beyond the budget."""
+        self._min_bps = min_bps
+        self._max_bps = max_bps
+        self._delay = DelayDetector()
+        self._rate = DelayRate(start_bps, min_bps, max_bps)
+        self._loss = LossBound(min_bps, max_bps)
+        self._remb_bps = 0
+        self._remb_us = 0
+        self._fed_us: int | None = None
+        self._sent_at_feedback = self.sent.next_number
+        self._last_lost = 0
+        self._credit = float(FEEDBACK_BURST)
+        self._credit_us = 0
+
+    @property
+    def estimate_bps(self) -> int:
+        """What may be sent to this viewer in all, retransmissions included."""
+        if self._fed_us is None and self._remb_bps:
+            allowed = min(float(self._remb_bps), self._loss.bound_bps)
+        else:
+            allowed = min(self._rate.bps, self._loss.bound_bps)
+            if self._remb_bps:
+                allowed = min(allowed, self._remb_bps)
+        return int(min(self._max_bps, max(self._min_bps, allowed)))
+
+    @property
+    def queue_us(self) -> int:
+        """Delay above that of the empty line."""
+        return self._delay.queue_us
+
+    @property
+    def lost(self) -> float:
+        """Share of packets lost in the last second or so, 0 to 1."""
+        return self._loss.fraction
+
+    @property
+    def usage(self) -> Usage:
+        """What the delay says."""
+        return self._delay.usage
+
+    @property
+    def calm(self) -> bool:
+        """A probe would measure the line and not the trouble on it."""
+        return (
+            self._fed_us is not None
+            and self._delay.usage is Usage.NORMAL
+            and self._delay.queue_us < CALM_QUEUE_US
+            and self._loss.fraction < HIGH_LOSS
+        )
+
+    def on_feedback(self, feedback: ReceivedFeedback, now_us: int) -> bool:
+        """Transport-wide feedback came; false when it was beyond the budget and not looked at."""
+        self._credit = min(float(FEEDBACK_BURST), self._credit + (now_us - self._credit_us) * FEEDBACK_PER_S / 1e6)
+        self._credit_us = now_us
+        if self._credit < 1:
+            self.ignored += 1
+            return False
+        self._credit -= 1
+        told = self.sent.match(feedback)
+        self._fed_us = now_us
+        self._sent_at_feedback = self.sent.next_number
+        if told:
+            self._take(told, now_us)
+        return True
+
+    def _take(self, told: list[Told], now_us: int) -> None:
+        before = self.estimate_bps
+        received = self._round_trip(told, now_us)
+        lost = self.sent.lost - self._last_lost
+        self._last_lost = self.sent.lost
+        lowered = self._loss.add(lost, received, self._rate.bps, now_us)
+        self.arrived.update(told)
+        usage = self._delay.update(told)
+        lowered |= self._rate.update(usage, self.arrived, self._delay.queue_us, self.round_trip_us, now_us)
+        shown_bps = self.probes.on_told(told, now_us)
+        if shown_bps is not None and usage is not Usage.OVER:
+            self._rate.reached(shown_bps)
+            if self._loss.fraction < HIGH_LOSS:
+                self._loss.reached(shown_bps)
+        if lowered:
+            self.probes.dropped(before, self.estimate_bps, now_us)
+
+    def _round_trip(self, told: list[Told], now_us: int) -> int:
+        """Smooth the round trip by the newest packet that arrived; how many did."""
+        received = 0
+        newest = -1
+        for item in told:
+            if item[1] is not None:
+                received += 1
+                newest = item[0]
+        if newest >= 0:
+            sample = min(RTT_MAX_US, max(1, now_us - newest))
+            self.round_trip_us += (sample - self.round_trip_us) >> 3
+        return received
+
+    def on_remb(self, bitrate_bps: int, now_us: int) -> None:
+        """The viewer's own estimate came."""
+        self._remb_bps = max(self._min_bps, bitrate_bps)
+        self._remb_us = now_us
+
+    def on_report(self, fraction_lost: float, round_trip_us: int | None) -> None:
+        """A receiver report came; its loss counts only while there is no transport-wide feedback.
+
+        Args:
+            fraction_lost: of the viewer's streams together since its last report, 0 to 1.
+        """
+        if round_trip_us is not None and self._fed_us is None:
+            self.round_trip_us += (min(RTT_MAX_US, round_trip_us) - self.round_trip_us) >> 3
+        if self._fed_us is None:
+            self._loss.period(fraction_lost, self.estimate_bps)
+
+    def tick(self, now_us: int) -> None:
+        """Call every 100 ms: notices what does not come."""
+        if self._remb_bps and now_us - self._remb_us > REMB_VALID_US:
+            self._remb_bps = 0
+        if self._fed_us is None or now_us - self._fed_us < SILENCE_US:
+            return
+        if self.sent.next_number == self._sent_at_feedback:
+            self._fed_us = now_us  # nothing was sent that could be told of
+            return
+        before = self.estimate_bps
+        self._rate.lower_to(self.estimate_bps / 2)
+        self._fed_us = now_us
+        self._sent_at_feedback = self.sent.next_number
+        self.probes.dropped(before, self.estimate_bps, now_us)
+
+    def plan_probe(self, need_bps: int, ceiling_bps: int, now_us: int) -> Probe | None:
+        """Padding to send now; see `ProbePlanner.plan`."""
+        need_bps, ceiling_bps = min(need_bps, self._max_bps), min(ceiling_bps, self._max_bps)
+        return self.probes.plan(self.estimate_bps, need_bps, ceiling_bps, calm=self.calm, now_us=now_us)

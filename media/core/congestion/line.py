@@ -1,0 +1,73 @@
+"""Everything about one viewer's line in one object: what `media.aio` talks to.
+
+`ViewerLine` joins the record of what was sent, the estimate, the allocation, probes and the pacer. It
+has no clock and sends nothing: calls come in with their time, and a `Plan` says what to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from media.core.congestion.allocator import Allocation, Allocator, Demand, K
+from media.core.congestion.estimator import MAX_BPS, MIN_BPS, START_BPS, LineEstimator
+from media.core.congestion.pacer import Pacer
+from media.core.congestion.probe import Probe
+from media.core.rtcp import Buffer
+from media.core.twcc import read_feedback
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[K]):
+    """What to do after a tick."""
+
+    allocation: Allocation[K]
+    probe: Probe | None
+    estimate_bps: int
+
+
+class ViewerLine(Generic[K]):
+    """Congestion control of one leg towards a viewer."""
+
+    __slots__ = ("_allocator", "estimator", "pacer", "sent")
+
+    def __init__(
+        self, now_us: int, *, start_bps: int = START_BPS, min_bps: int = MIN_BPS, max_bps: int = MAX_BPS
+    ) -> None:
+        self.estimator = LineEstimator(start_bps=start_bps, min_bps=min_bps, max_bps=max_bps)
+        self.sent = self.estimator.sent
+        """``sent.note`` per burst; ``sent.next_number & 0xFFFF`` is the next transport-wide number."""
+        self.pacer: Pacer[Any] = Pacer(self.estimator.estimate_bps, now_us)
+        self._allocator: Allocator[K] = Allocator()
+
+    def on_feedback(self, fci: Buffer, now_us: int) -> bool:
+        """Body of a transport-wide feedback; true when pictures must be lowered now: call `tick`.
+
+        Raises:
+            MalformedRtcp: nothing was changed.
+        """
+        before = self.estimator.estimate_bps
+        self.estimator.on_feedback(read_feedback(fci), now_us)
+        return self.estimator.estimate_bps < before
+
+    def on_remb(self, bitrate_bps: int, now_us: int) -> None:
+        """The viewer's REMB."""
+        self.estimator.on_remb(bitrate_bps, now_us)
+
+    def on_report(self, fraction_lost: float, round_trip_us: int | None) -> None:
+        """The viewer's receiver report, all its streams together; see `LineEstimator.on_report`."""
+        self.estimator.on_report(fraction_lost, round_trip_us)
+
+    def tick(self, demands: Sequence[Demand[K]], reserved_bps: int, now_us: int) -> Plan[K]:
+        """Decide anew; call every 100 ms, when `on_feedback` says so, and when a view or a Consumer changed.
+
+        Args:
+            demands: video Consumers that are not paused, in the viewer's order of importance.
+            reserved_bps: measured rate of sound, waveforms and data towards this viewer.
+        """
+        self.estimator.tick(now_us)
+        estimate = self.estimator.estimate_bps
+        self.pacer.set_estimate(estimate)
+        repairs = int(min(0.1, self.estimator.lost) * estimate)
+        allocation = self._allocator.allocate(estimate, reserved_bps + repairs, demands, now_us)
+        probe = self.estimator.plan_probe(allocation.need_bps, allocation.ceiling_bps, now_us)
+        return Plan(allocation, probe, estimate)

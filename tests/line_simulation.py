@@ -1,0 +1,284 @@
+"""Closed loop of one viewer's line in virtual time: publisher, relay's cores, network, viewer.
+
+The viewer is `media.core.twcc.ArrivalRecorder`, the relay `ViewerLine`; between them `tests.netem`. A
+publisher sends each layer with frames that vary, and a key frame six times as large where a viewer
+is moved. Nothing sleeps: a minute takes a fraction of a second.
+"""
+
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+
+from media.core import rtcp
+from media.core.congestion.allocator import Allocator, Demand, Layer, Target
+from media.core.congestion.line import ViewerLine
+from media.core.congestion.pacer import FREE_BURST_BYTES
+from media.core.congestion.sent import NO_CLUSTER
+from media.core.twcc import ArrivalRecorder
+from tests.netem import Link
+
+PACKET_BYTES = 1200
+FRAME_US = 33_333
+AUDIO_US = 20_000
+AUDIO_BYTES = 120
+TICK_US = 100_000
+FEEDBACK_US = 100_000
+KEY_FACTOR = 6
+RESERVED_BPS = 50_000
+
+CAMERA = (
+    Layer(0, 0, 80_000, 320, 180),
+    Layer(0, 1, 120_000, 320, 180),
+    Layer(1, 0, 250_000, 640, 360),
+    Layer(1, 1, 450_000, 640, 360),
+    Layer(2, 0, 1_000_000, 1280, 720),
+    Layer(2, 1, 1_500_000, 1280, 720),
+)
+SCREEN = (Layer(0, 0, 300_000, 1920, 1080), Layer(0, 1, 600_000, 1920, 1080), Layer(0, 2, 1_200_000, 1920, 1080))
+
+
+def consult() -> list[Demand[str]]:
+    """A main camera, a shared screen and two tiles."""
+    return [
+        Demand("main", CAMERA, 3, "main", "camera", 1280, 720),
+        Demand("screen", SCREEN, 1, "main", "screen", 1920, 1080),
+        Demand("left", CAMERA, 3, "tile", "camera", 320, 180),
+        Demand("right", CAMERA, 3, "tile", "camera", 320, 180),
+    ]
+
+
+@dataclass
+class Figures:
+    """What came of a run, the first ``WARM_UP_US`` left out unless said otherwise."""
+
+    seconds: float = 0.0
+    estimate_share: list[float] = field(default_factory=list)
+    """Estimate of what there was to gain: min(capacity, all that is wanted)."""
+    queue_us: list[int] = field(default_factory=list)
+    """Wait of each packet at the bottleneck."""
+    switches: int = 0
+    """Changes of any Consumer's target."""
+    changes: list[tuple[int, str, Target]] = field(default_factory=list)
+    """All of them, warm-up included: (us, consumer, target)."""
+    media_bytes: int = 0
+    probe_bytes: int = 0
+    granted_bits: float = 0.0
+    ideal_bits: float = 0.0
+    """What an allocator that knows the line, and keeps the same margin, would have granted."""
+    lost: int = 0
+    sent: int = 0
+    overspent: int = 0
+    """Ticks in which more was allocated than estimated, beyond a main view's last layer."""
+    first_full_us: int = -1_000_000
+    """When everything wanted was first sent."""
+    estimates: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def utilisation(self) -> float:
+        """Mean share of the line, or of what is wanted, that the estimate grants."""
+        return sum(self.estimate_share) / len(self.estimate_share)
+
+    @property
+    def granted(self) -> float:
+        """Pictures granted, of what an allocator that knows the line would grant."""
+        return self.granted_bits / self.ideal_bits
+
+    def queue_percentile_ms(self, share: float) -> float:
+        return sorted(self.queue_us)[int(share * (len(self.queue_us) - 1))] / 1000
+
+    @property
+    def switches_per_minute(self) -> float:
+        return self.switches * 60 / self.seconds
+
+
+WARM_UP_US = 10_000_000
+
+
+class Simulation:
+    """One run; see `run`."""
+
+    def __init__(self, down: Link, up: Link, *, seed: int = 0, demands: list[Demand[str]] | None = None) -> None:
+        self.line: ViewerLine[str] = ViewerLine(0)
+        self.demands = consult() if demands is None else demands
+        self.figures = Figures()
+        self._down, self._up = down, up
+        self._random = Random(seed)
+        self._recorder = ArrivalRecorder()
+        self._events: list[tuple[int, int, str, object]] = []
+        self._order = count()
+        self._targets: dict[str, Target] = {}
+        self._key_due: set[str] = set()
+        self._competitor_bps = 0
+        self._granted_bps = 0
+        self._now_us = 0
+
+    def _at(self, when_us: int, what: str, value: object = None) -> None:
+        heappush(self._events, (when_us, next(self._order), what, value))
+
+    def run(self, seconds: float, competitor: tuple[int, int, int] | None = None) -> Figures:
+        """Simulate.
+
+        Args:
+            competitor: another sender on the same bottleneck: (from us, to us, bit/s).
+        """
+        end_us = int(seconds * 1e6)
+        self.figures.seconds = seconds - WARM_UP_US / 1e6
+        for what, when in (("tick", 0), ("frame", 0), ("audio", 7_000), ("feedback", FEEDBACK_US)):
+            self._at(when, what)
+        if competitor is not None:
+            self._at(competitor[0], "competitor", competitor)
+        steps = {
+            "tick": self._tick,
+            "frame": self._frame,
+            "audio": self._audio,
+            "feedback": self._feedback,
+            "arrive": self._arrive,
+            "told": self._told,
+            "release": self._release,
+            "padding": self._padding,
+            "competitor": self._compete,
+        }
+        while self._events and self._events[0][0] <= end_us:
+            self._now_us, _, what, value = heappop(self._events)
+            steps[what](value)
+        return self.figures
+
+    # ------------------------------------------------------------- relay
+
+    def _send(self, sizes: list[int], cluster: int = NO_CLUSTER) -> None:
+        first = self.line.sent.next_number
+        now_us = self._now_us
+        self.line.sent.note(first & 0xFFFF, sizes, now_us, cluster)
+        warm = now_us >= WARM_UP_US
+        for number, size in enumerate(sizes, first):
+            arrivals = self._down.send(now_us, size)
+            for when_us in arrivals:
+                self._at(when_us, "arrive", number)
+            if warm:
+                self.figures.sent += 1
+                self.figures.lost += not arrivals
+                self.figures.queue_us.append(self._down.queue_delay_us)
+        if warm:
+            total = sum(sizes)
+            if cluster == NO_CLUSTER:
+                self.figures.media_bytes += total
+            else:
+                self.figures.probe_bytes += total
+
+    def _tick(self, _value: object) -> None:
+        self._at(self._now_us + TICK_US, "tick")
+        self._decide()
+        if self._now_us < WARM_UP_US or self._down.rate is None:
+            return
+        capacity = self._down.rate.at(self._now_us) - self._competitor_bps
+        best: Allocator[str] = Allocator()
+        ideal = best.allocate(capacity, RESERVED_BPS, self.demands, 0)
+        reach = min(capacity, ideal.ceiling_bps)
+        estimate = self.line.estimator.estimate_bps
+        self.figures.ideal_bits += ideal.allocated_bps * TICK_US / 1e6
+        self.figures.estimate_share.append(min(estimate, reach) / reach)
+        self.figures.granted_bits += self._granted_bps * TICK_US / 1e6
+        self.figures.estimates.append((self._now_us, estimate))
+
+    def _decide(self) -> None:
+        now_us = self._now_us
+        plan = self.line.tick(self.demands, RESERVED_BPS, now_us)
+        allocation = plan.allocation
+        self._granted_bps = allocation.allocated_bps
+        last_layers = sum(demand.layers[0].bitrate_bps for demand in self.demands if demand.rank == "main")
+        if allocation.allocated_bps + RESERVED_BPS > plan.estimate_bps + last_layers:
+            self.figures.overspent += 1
+        for consumer, target in allocation.targets.items():
+            before = self._targets.get(consumer)
+            if before is None or (before.spatial, before.temporal) != (target.spatial, target.temporal):
+                self.figures.changes.append((now_us, consumer, target))
+                self.figures.switches += now_us >= WARM_UP_US
+                if target.spatial >= 0 and (before is None or before.spatial != target.spatial):
+                    self._key_due.add(consumer)
+        self._targets = allocation.targets
+        if allocation.need_bps == 0 and now_us and self.figures.first_full_us < 0:
+            self.figures.first_full_us = now_us
+        if plan.probe is not None:
+            gap_us = 5_000
+            piece = max(200, plan.probe.rate_bps * gap_us // 8_000_000)
+            left, when = plan.probe.size_bytes, now_us
+            while left > 0:
+                self._at(when, "padding", (plan.probe.cluster, min(piece, left)))
+                left -= piece
+                when += gap_us
+
+    def _padding(self, value: object) -> None:
+        cluster, size = value  # type: ignore[misc]
+        full, rest = divmod(size, PACKET_BYTES)
+        self._send([PACKET_BYTES] * full + ([rest] if rest else []), cluster)
+
+    def _frame(self, _value: object) -> None:
+        self._at(self._now_us + FRAME_US, "frame")
+        for demand in self.demands:
+            target = self._targets.get(demand.consumer)
+            if target is None or target.spatial < 0:
+                continue
+            layer = next(x for x in demand.layers if (x.spatial, x.temporal) == (target.spatial, target.temporal))
+            size = layer.bitrate_bps * FRAME_US / 8e6 * self._random.uniform(0.6, 1.4)
+            key = demand.consumer in self._key_due
+            if key:
+                self._key_due.discard(demand.consumer)
+                size *= KEY_FACTOR
+            full, rest = divmod(int(size), PACKET_BYTES)
+            self._burst([PACKET_BYTES] * full + [max(60, rest)], demand.consumer, key)
+
+    def _burst(self, sizes: list[int], consumer: str, key: bool) -> None:
+        pacer = self.line.pacer
+        total = sum(sizes)
+        if not pacer.waiting and total <= FREE_BURST_BYTES:
+            pacer.spend(total)
+            self._send(sizes)
+        elif pacer.passes(total, self._now_us):
+            self._send(sizes)
+        else:
+            idle = not pacer.waiting
+            for size in sizes:
+                for owner in pacer.offer(size, size, consumer, key=key):
+                    self._key_due.add(owner)
+            if idle:
+                self._release(None)
+
+    def _release(self, _value: object) -> None:
+        sizes = self.line.pacer.release(self._now_us)
+        if sizes:
+            self._send(sizes)
+        due_us = self.line.pacer.due_us(self._now_us)
+        if due_us is not None:
+            self._at(max(due_us, self._now_us + 1_000), "release")
+
+    def _audio(self, _value: object) -> None:
+        self._at(self._now_us + AUDIO_US, "audio")
+        self.line.pacer.spend(AUDIO_BYTES)
+        self._send([AUDIO_BYTES])
+
+    def _told(self, value: object) -> None:
+        for item in rtcp.parse(value):  # type: ignore[arg-type]
+            assert isinstance(item, rtcp.TransportFeedback)
+            if self.line.on_feedback(item.fci, self._now_us):
+                self._decide()
+
+    # ------------------------------------------------------------- viewer and network
+
+    def _arrive(self, value: object) -> None:
+        self._recorder.record(value & 0xFFFF, self._now_us + 77_000_000_123)  # type: ignore[operator]
+
+    def _feedback(self, _value: object) -> None:
+        self._at(self._now_us + FEEDBACK_US, "feedback")
+        for packet in self._recorder.build(1, 2):
+            for when_us in self._up.send(self._now_us, len(packet)):
+                self._at(when_us, "told", packet)
+
+    def _compete(self, value: object) -> None:
+        start_us, end_us, bps = value  # type: ignore[misc]
+        if self._now_us >= end_us:
+            self._competitor_bps = 0
+            return
+        self._competitor_bps = bps
+        self._down.send(self._now_us, PACKET_BYTES)
+        self._at(self._now_us + PACKET_BYTES * 8_000_000 // bps, "competitor", value)
