@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from media.aio.supervisor import WorkerSettings
 from media.core.control import MediaError
+from media.core.placement import LoadLimits
 from server.api.services import SERVICES, DemoInfo, DemoLogin, Services
 from server.api.whip import SESSIONS as WHIP
 from server.clock import server_clock
@@ -62,6 +63,7 @@ __all__ = [
     "build_app",
     "build_services",
     "open_database",
+    "port_range",
     "prepare_data_dir",
     "worker_settings",
 ]
@@ -79,7 +81,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     assert demo is None or settings.demo, "sample logins belong to a demo"
     prepare_data_dir(settings.data_dir)
     services = build_services(settings, demo)
-    media = WorkerMediaPlane(worker_settings(settings))
+    media = WorkerMediaPlane(worker_settings(settings), settings.media_workers, load_limits(settings))
     bus: EventBus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
     limits = ServiceSettings(sole_node=not settings.redis_url)
     service = ConsultService(services.store, bus, media, services.now_ms, limits)
@@ -96,12 +98,13 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         await services.database.close()
 
     async def media_part(_app: web.Application) -> AsyncIterator[None]:
-        check_media_port(settings)
+        check_media_ports(settings)
         try:
             await media.start()
         except MediaError as problem:
             raise StartError(Exit.MEDIA, f"The media worker does not start: {problem}.") from None
-        log.info("media ready", addresses=list(settings.media_addresses), port=media.supervisor.port)
+        port = media.pool.workers[0].port
+        log.info("media ready", addresses=list(settings.media_addresses), port=port, workers=settings.media_workers)
         yield
         await media.stop()
 
@@ -142,22 +145,40 @@ def admit_with(tokens: ConsultTokens) -> VerifyToken:
     return verify
 
 
-def check_media_port(settings: Settings) -> None:
-    """Take the media port for a moment: the worker could only say that it did not start.
+def check_media_ports(settings: Settings) -> None:
+    """Take each media port for a moment: a worker could only say that it did not start.
 
     Raises:
-        StartError: the UDP port is taken.
+        StartError: one is taken.
     """
     bind = worker_settings(settings).bind
-    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        try:
-            probe.bind((bind, settings.media_port))
-        except OSError as problem:
-            raise StartError(
-                Exit.PORT_IN_USE,
-                f"The media port, UDP {settings.media_port} on {bind}, cannot be used: {problem.strerror}. "
-                "Stop what uses it, or choose another with CONSILIUM_MEDIA_PORT.",
-            ) from None
+    for port in settings.media_ports:
+        with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+            try:
+                probe.bind((bind, port))
+            except OSError as problem:
+                many = f"{settings.media_workers} media workers need {port_range(settings)}. "
+                raise StartError(
+                    Exit.PORT_IN_USE,
+                    f"The media port, UDP {port} on {bind}, cannot be used: {problem.strerror}. "
+                    f"{many if settings.media_workers > 1 else ''}"
+                    "Stop what uses it, or choose another with CONSILIUM_MEDIA_PORT.",
+                ) from None
+
+
+def port_range(settings: Settings) -> str:
+    """The media ports in words: ``8441`` or ``8441 to 8444``."""
+    if not settings.media_port:
+        return "any free port"
+    first, last = settings.media_ports[0], settings.media_ports[-1]
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def load_limits(settings: Settings) -> LoadLimits:
+    """When a media worker is full."""
+    return LoadLimits(
+        consult=settings.media_full, participant=settings.media_crowded, loop_lag_ms=settings.media_loop_lag_ms
+    )
 
 
 def prepare_data_dir(path: Path) -> None:

@@ -7,6 +7,7 @@ worker) instead of guessing from settings. Nothing leaves the machine.
 import asyncio
 import contextlib
 import datetime
+import itertools
 import os
 import shutil
 import socket
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from media.aio.supervisor import Supervisor
 from media.core.control import AnyNotification, MediaError
-from server.app import ANCHORS, prepare_data_dir, worker_settings
+from server.app import ANCHORS, port_range, prepare_data_dir, worker_settings
 from server.exits import StartError
 from server.http import NOT_BUILT, web_root
 from server.lifecycle import listen
@@ -87,18 +88,19 @@ async def _web_port(settings: Settings) -> str:
 
 async def _media_port(settings: Settings) -> str:
     for kind, word in ((socket.SOCK_DGRAM, "UDP"), (socket.SOCK_STREAM, "TCP")):
-        for address in settings.media_addresses:
+        for address, port in itertools.product(settings.media_addresses, settings.media_ports):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             with contextlib.closing(socket.socket(family, kind)) as sock:
                 try:
-                    sock.bind((address, settings.media_port))
+                    sock.bind((address, port))
                 except OSError as problem:
                     raise _Failed(
-                        f"{word} port {settings.media_port} on {address}: {problem.strerror}",
+                        f"{word} port {port} on {address}: {problem.strerror}",
                         "Stop what uses it, choose another CONSILIUM_MEDIA_PORT, or name an address of this machine in "
                         "CONSILIUM_MEDIA_ADDRESSES (a public address behind NAT cannot be checked from here).",
                     ) from None
-    return f"UDP and TCP port {settings.media_port} on {', '.join(settings.media_addresses)}"
+    ports = f"port {port_range(settings)}" if settings.media_workers == 1 else f"ports {port_range(settings)}"
+    return f"UDP and TCP {ports} on {', '.join(settings.media_addresses)} are free: let clients reach them from outside"
 
 
 async def _worker(settings: Settings) -> str:
@@ -116,7 +118,9 @@ async def _worker(settings: Settings) -> str:
         raise _Failed(f"the media worker does not start: {problem}", "See the lines above for its own words.") from None
     finally:
         await supervisor.stop()
-    return f"starts in {time.monotonic() - began:.1f} s"
+    cores = os.cpu_count() or 1
+    many = f"{settings.media_workers} of them on {cores} {'core' if cores == 1 else 'cores'}"
+    return f"starts in {time.monotonic() - began:.1f} s; {many}, one more in reserve"
 
 
 async def _clock(_settings: Settings) -> str:

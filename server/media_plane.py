@@ -1,29 +1,32 @@
-"""The media plane as signalling sees it: the port ``MediaPlane`` on top of one supervised worker.
+"""The media plane as signalling sees it: the port ``MediaPlane`` on top of the machine's workers.
 
-Signalling speaks of consults and participants and refuses with ``Refusal``; the
+Signalling speaks of consults and participants and refuses with ``Refusal``; a
 worker speaks of routers and owners and refuses with ``MediaError``. This adapter
 translates, chooses the ids of all media objects and checks that an id named in a
 command belongs to the participant who names it: an id of somebody else is
 answered like one that does not exist.
 
-A worker that died takes everything with it. The supervisor starts another; this
-adapter then forgets what it handed out, opens the routers of the live consults
-again and tells signalling, which tells the clients (ARCHITECTURE section 2).
+A worker that died takes everything with it. This adapter then forgets what it handed out
+there, has its consults placed again and tells signalling, which tells the clients
+(ARCHITECTURE section 2). Which worker has which consult is ``media_places``.
 """
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Container
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Coroutine
 from typing import Any, Literal, TypeVar
 
 import structlog
 
 from media.aio.client import WorkerClient
-from media.aio.supervisor import Supervisor, WorkerSettings
+from media.aio.pool import WorkerPool
+from media.aio.spare import WorkerSettings
 from media.core import control
 from media.core.control import MediaError, MediaErrorCode
+from media.core.placement import LoadLimits
+from server.media_places import Belongings, Placement, Places
+from server.metrics import WorkerGauges
 from signaling.core import messages as m
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import (
@@ -40,8 +43,6 @@ from signaling.core.ports import MediaListener
 
 log = structlog.get_logger(__name__)
 
-WORKER_RETURN_S = 5.0
-"""How long a command waits for a worker that is being replaced before it is refused."""
 NOTIFICATION_LIMIT = 4096
 """Notifications not yet passed on; speaker changes are dropped first, states never until this is full."""
 CTL = DataProducerId("ctl")
@@ -66,88 +67,70 @@ CONNECTIONS = {
 NewId = TypeVar("NewId", bound=str)
 
 
-@dataclass
-class Belongings:
-    """What one participant has in the worker."""
-
-    transports: dict[str, TransportId] = field(default_factory=dict)
-    """By direction: at most one of each."""
-    producers: set[ProducerId] = field(default_factory=set)
-    consumers: dict[ConsumerId, ProducerId] = field(default_factory=dict)
-    data_producers: set[DataProducerId] = field(default_factory=set)
-    data_consumers: dict[DataConsumerId, DataProducerId] = field(default_factory=dict)
-    layers: dict[ConsumerId, control.ConsumerLayers] = field(default_factory=dict)
-    """The last word on each video: a page whose socket was away asks again by viewing."""
-
-    def forget(self, direction: str) -> None:
-        """What the Transport of one direction carried went with it."""
-        if direction == "send":
-            self.producers.clear()
-            self.data_producers.clear()
-        else:
-            self.consumers.clear()
-            self.layers.clear()
-            self.data_consumers.clear()
-
-
-@dataclass
-class Placement:
-    """One consult on the worker."""
-
-    capabilities: JsonObject
-    participants: dict[ParticipantId, Belongings] = field(default_factory=dict)
-
-    def of(self, participant: ParticipantId) -> Belongings:
-        """Belongings of a participant, empty at first."""
-        return self.participants.setdefault(participant, Belongings())
-
-    def everyone(self, kind: Literal["producers", "data_producers"]) -> set[Any]:
-        """All ids of one kind in this consult: what may be consumed."""
-        return {identity for belongings in self.participants.values() for identity in getattr(belongings, kind)}
-
-
 class WorkerMediaPlane:
-    """``MediaPlane`` on one supervised worker process."""
+    """``MediaPlane`` on a pool of supervised worker processes.
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._supervisor = Supervisor(settings, self._notified, self._restarted)
-        self._placements: dict[ConsultId, Placement] = {}
-        self._opening: dict[ConsultId, asyncio.Lock] = {}
+    Args:
+        settings: of the first worker; see ``WorkerPool``.
+        count: how many.
+        limits: when a worker is full.
+    """
+
+    def __init__(self, settings: WorkerSettings, count: int = 1, limits: LoadLimits | None = None) -> None:
+        self._pool = WorkerPool(settings, count, limits or LoadLimits(), self._notified, self._died, self._restarted)
+        self._places = Places(self._pool)
         self._listener: MediaListener | None = None
-        self._notes: asyncio.Queue[control.AnyNotification] = asyncio.Queue(NOTIFICATION_LIMIT)
+        self._notes: asyncio.Queue[tuple[int, control.AnyNotification]] = asyncio.Queue(NOTIFICATION_LIMIT)
         self._pump: asyncio.Task[None] | None = None
-        self._abandoned: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gauges = WorkerGauges()
         self._epoch = 0
 
     @property
-    def supervisor(self) -> Supervisor:
-        """The worker's supervisor: port, process id, restarts."""
-        return self._supervisor
+    def pool(self) -> WorkerPool:
+        """The workers: ports, process ids, restarts, load."""
+        return self._pool
+
+    def home(self, consult: ConsultId) -> int | None:
+        """The worker that has a consult's Router now."""
+        placement = self._places.consults.get(consult)
+        return None if placement is None else placement.home
 
     async def start(self) -> None:
-        """Start the worker.
+        """Start the first worker; the others follow.
 
         Raises:
             MediaError: it does not come up, for instance because its port is in use.
         """
-        await self._supervisor.start()
+        await self._pool.start()
         self._pump = asyncio.create_task(self._pass_on(), name="media-notifications")
 
     async def stop(self) -> None:
-        """End the worker; idempotent."""
+        """End the workers; idempotent."""
         if self._pump is not None:
             self._pump.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pump
             self._pump = None
-        for task in self._abandoned:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._abandoned, return_exceptions=True)
-        await self._supervisor.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pool.stop()
+        self._gauges.clear()
 
     async def stats(self) -> dict[str, int]:
-        """Counters of the worker."""
-        return await self._supervisor.client.stats()
+        """Counters of all workers that are there, added up."""
+        total: dict[str, int] = {}
+        for index in self._pool.up:
+            for name, count in (await self._pool.client(index).stats()).items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    async def renew_workers(self) -> None:
+        """Replace the workers one after another, each when its last consult has ended."""
+        for index in range(len(self._pool.workers)):
+            await self._pool.renew(index)
 
     # ------------------------------------------------------------- the port
 
@@ -158,44 +141,35 @@ class WorkerMediaPlane:
     async def open(self, consult: ConsultId) -> JsonObject:
         """Place the consult; idempotent."""
         with refusing():
-            return (await self._placed(consult)).capabilities
+            return (await self._places.find(consult)).capabilities
 
     async def call(self, consult: ConsultId, participant: ParticipantId, command: m.MediaCommand) -> m.MediaResult:
         """Carry out one media command; see ``MediaPlane.call``."""
         with refusing():
-            placement = await self._placed(consult)
-            return await self._carry_out(consult, placement.of(participant), participant, command)
+            placement = await self._places.find(consult)
+            return await self._carry_out(consult, placement, participant, command)
 
     async def release(self, consult: ConsultId, participant: ParticipantId) -> None:
         """Close the participant's Transports; idempotent."""
-        placement = self._placements.get(consult)
-        belongings = placement.participants.pop(participant, None) if placement else None
-        for transport in belongings.transports.values() if belongings else ():
-            with contextlib.suppress(MediaError):  # a worker that is gone has closed it already
-                await self._supervisor.client.close_transport(transport)
+        placement = self._places.consults.get(consult)
+        mine = placement.participants.pop(participant, None) if placement else None
+        if mine is not None and mine.worker is not None:
+            closing = [control.CloseTransport(transport=transport) for transport in mine.transports.values()]
+            await self._places.each(mine.worker, closing)
 
     async def close(self, consult: ConsultId) -> None:
         """Forget the consult; idempotent."""
-        self._opening.pop(consult, None)
-        if self._placements.pop(consult, None) is not None:
-            with contextlib.suppress(MediaError):
-                await self._supervisor.client.close_router(consult)
+        await self._places.close(consult)
 
     # ------------------------------------------------------------- commands
 
-    async def _placed(self, consult: ConsultId) -> Placement:
-        async with self._opening.setdefault(consult, asyncio.Lock()):
-            placement = self._placements.get(consult)
-            if placement is None:
-                worker = await self._supervisor.wait_up(WORKER_RETURN_S)
-                placement = Placement(await worker.open_router(consult))
-                self._placements[consult] = placement
-            return placement
-
     async def _carry_out(
-        self, consult: ConsultId, mine: Belongings, owner: ParticipantId, command: m.MediaCommand
+        self, consult: ConsultId, placement: Placement, owner: ParticipantId, command: m.MediaCommand
     ) -> m.MediaResult:
-        worker = await self._supervisor.wait_up(WORKER_RETURN_S)
+        mine = placement.of(owner)
+        if mine.worker is None and not isinstance(command, m.CreateTransport):
+            raise MediaError(MediaErrorCode.NOT_FOUND, "no transport yet")
+        worker = self._pool.client(self._places.seat(placement, mine))
         match command:
             case m.CreateTransport():
                 return await self._create_transport(worker, consult, mine, owner, command)
@@ -221,8 +195,8 @@ class WorkerMediaPlane:
             case m.ViewConsumer():
                 viewed = own(mine.consumers, command.consumer)
                 await worker.view_consumer(viewed, command.width, command.height, command.rank)
-                if (layers := mine.layers.get(viewed)) is not None:
-                    self._notified(layers)
+                if (layers := mine.layers.get(viewed)) is not None and mine.worker is not None:
+                    self._notified(mine.worker, layers)
             case m.CloseConsumer():
                 await worker.close_consumer(own(mine.consumers, command.consumer))
                 mine.consumers.pop(command.consumer, None)
@@ -260,7 +234,7 @@ class WorkerMediaPlane:
         except BaseException:  # cancelled or too late: the worker may have made it, and nobody would ever close it
             self._abandon(worker, transport)
             raise
-        placement = self._placements.get(consult)
+        placement = self._places.consults.get(consult)
         if placement is None or placement.participants.get(owner) is not mine:
             # Released while the worker made it: nobody would ever close it.
             await worker.close_transport(transport)
@@ -275,9 +249,17 @@ class WorkerMediaPlane:
             with contextlib.suppress(MediaError):  # a worker that is gone has closed it already
                 await worker.close_transport(transport)
 
-        task = asyncio.create_task(close(), name=f"abandon-{transport}")
-        self._abandoned.add(task)
-        task.add_done_callback(self._abandoned.discard)
+        self._spawn(close(), f"abandon-{transport}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work failed", task=task.get_name(), exc_info=error)
 
     async def _produce(self, worker: WorkerClient, mine: Belongings, command: m.Produce) -> m.Produced:
         producer = new_id(ProducerId)
@@ -290,7 +272,7 @@ class WorkerMediaPlane:
     async def _consume(
         self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.Consume
     ) -> m.Consuming:
-        own(self._placements[consult].everyone("producers"), command.producer)
+        own(self._places.consults[consult].everyone("producers"), command.producer)
         consumer = new_id(ConsumerId)
         transport = own_transport(mine, command.transport)
         answer = await worker.consume(transport, consumer, command.producer, command.rtp_capabilities)
@@ -327,7 +309,7 @@ class WorkerMediaPlane:
         self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.ConsumeData
     ) -> m.ConsumingData:
         if command.data_producer != CTL:
-            own(self._placements[consult].everyone("data_producers"), command.data_producer)
+            own(self._places.consults[consult].everyone("data_producers"), command.data_producer)
         data_consumer = new_id(DataConsumerId)
         transport = own_transport(mine, command.transport)
         answer = await worker.consume_data(transport, data_consumer, command.data_producer)
@@ -345,53 +327,54 @@ class WorkerMediaPlane:
 
     # ------------------------------------------------------------- news from the worker
 
-    async def _restarted(self) -> None:
-        """Forget everything handed out, open the routers again, tell signalling."""
+    def _died(self, index: int) -> None:
+        """Forget what the worker had and place its consults again; their clients are told meanwhile."""
         self._epoch += 1
-        consults = list(self._placements)
-        self._placements.clear()
-        while not self._notes.empty():  # what the dead worker said is no longer true
-            self._notes.get_nowait()
-        for consult in consults:
-            try:
-                await self._placed(consult)
-            except MediaError as error:  # the worker died again at once; the next restart tells them
-                log.warning("consult not placed again", consult=consult, code=error.code.value)
+        self._gauges.died(index)
+        for consult in self._places.lose(index):
+            self._spawn(self._places.settle_again(consult), f"settle-{consult}")
             if self._listener is not None:
-                await self._listener.media_reset(consult)
+                self._spawn(self._listener.media_reset(consult), f"media-reset-{consult}")
 
-    def _notified(self, note: control.AnyNotification) -> None:
+    async def _restarted(self, index: int) -> None:
+        log.info("media worker replaced", worker=index, restarts=self._pool.workers[index].restarts)
+
+    def _notified(self, index: int, note: control.AnyNotification) -> None:
+        if isinstance(note, control.Load):
+            load = self._pool.loads[index]
+            self._gauges.show(index, note, self._pool.busy(index), load.consults)
+            return
         try:
-            self._notes.put_nowait(note)
+            self._notes.put_nowait((index, note))
         except asyncio.QueueFull:
             log.warning("notification dropped", notification=note.event)
 
     async def _pass_on(self) -> None:
         while True:
-            note = await self._notes.get()
+            index, note = await self._notes.get()
             if self._listener is None:
                 continue
             try:
-                await self._tell(self._listener, note)
+                await self._tell(self._listener, index, note)
             except Exception:  # a bug in the listener must not end the pump for all consults
                 log.exception("media listener failed", notification=note.event)
 
-    async def _tell(self, listener: MediaListener, note: control.AnyNotification) -> None:
+    async def _tell(self, listener: MediaListener, index: int, note: control.AnyNotification) -> None:
         match note:
             case control.TransportState():
                 await self._tell_transport(listener, note)
-            case control.ActiveSpeaker():
+            case control.ActiveSpeaker() if index == self.home(ConsultId(note.router)):
                 producer = None if note.producer is None else ProducerId(note.producer)
                 await listener.active_speaker(ConsultId(note.router), producer)
             case control.ConsumerLayers() | control.LineQuality():
                 await self._tell_line(listener, note)
-            case control.ProducerClosed() | control.ConsumerClosed() | control.WorkerReady() | control.Load():
-                pass  # transport_state says it for all of them
+            case _:
+                pass  # transport_state says it for all that closed
 
     async def _tell_line(self, listener: MediaListener, note: control.ConsumerLayers | control.LineQuality) -> None:
         """To the participant it belongs to; what was closed meanwhile is no news."""
         consult, participant = ConsultId(note.router), ParticipantId(note.owner)
-        placement = self._placements.get(consult)
+        placement = self._places.consults.get(consult)
         mine = placement.participants.get(participant) if placement else None
         told = note.model_dump(exclude={"event", "router", "owner"})
         match note:
@@ -404,7 +387,7 @@ class WorkerMediaPlane:
     async def _tell_transport(self, listener: MediaListener, note: control.TransportState) -> None:
         consult, participant = ConsultId(note.router), ParticipantId(note.owner)
         transport = TransportId(note.transport)
-        placement = self._placements.get(consult)
+        placement = self._places.consults.get(consult)
         mine = placement.participants.get(participant) if placement else None
         direction = next((d for d, t in mine.transports.items() if t == transport), None) if mine else None
         if mine is None or direction is None:

@@ -2,6 +2,8 @@
 
 from prometheus_client import Counter, Gauge
 
+from media.core.control import Load
+
 HTTP_REFUSALS = Counter("consilium_http_refusals_total", "Refused HTTP requests by code.", ["code"])
 LOGINS = Counter("consilium_logins_total", "Sign-in attempts by result.", ["result"])
 TOKENS = Counter("consilium_consult_tokens_total", "Consult tokens by what became of them.", ["result"])
@@ -9,3 +11,47 @@ RECORD_READS = Counter("consilium_record_reads_total", "Reads of the record by F
 LOOP_LAG = Gauge("consilium_event_loop_lag_seconds", "How late the event loop woke up last.")
 AUDIT_ROWS = Gauge("consilium_audit_rows", "Rows in the audit chain.")
 CERT_EXPIRY = Gauge("consilium_cert_expiry_seconds", "Seconds until the server's certificate expires.")
+
+_WORKER = ["worker"]
+WORKER_UP = Gauge("consilium_media_worker_up", "1 while the media worker runs.", _WORKER)
+WORKER_DEATHS = Counter("consilium_media_worker_deaths_total", "Media workers that ended and were replaced.", _WORKER)
+WORKER_BUSY = Gauge(
+    "consilium_media_worker_busy", "Share of a core in use or promised: what placement decides by.", _WORKER
+)
+WORKER_CPU = Gauge("consilium_media_worker_cpu_share", "CPU time of the last second, 1 is one core.", _WORKER)
+WORKER_LAG = Gauge("consilium_media_worker_loop_lag_seconds", "Worst event loop delay of the last second.", _WORKER)
+WORKER_PACKETS = Gauge(
+    "consilium_media_worker_packets_per_second", "RTP packets in the last second.", ["worker", "direction"]
+)
+WORKER_TRANSPORTS = Gauge("consilium_media_worker_transports", "Transports that are open.", _WORKER)
+WORKER_CONSUMERS = Gauge("consilium_media_worker_consumers", "Consumers that are open.", _WORKER)
+WORKER_CONSULTS = Gauge("consilium_media_worker_consults", "Consults placed there.", _WORKER)
+
+
+class WorkerGauges:
+    """The gauges of this machine's media workers, by the worker's number."""
+
+    def show(self, worker: int, load: Load, busy: float, consults: int) -> None:
+        """What a worker has just reported."""
+        name = str(worker)
+        WORKER_UP.labels(name).set(1)
+        WORKER_BUSY.labels(name).set(round(busy, 4))
+        WORKER_CPU.labels(name).set(load.cpu_share)
+        WORKER_LAG.labels(name).set(load.loop_lag_ms / 1000)
+        WORKER_PACKETS.labels(name, "in").set(load.packets_in_per_s)
+        WORKER_PACKETS.labels(name, "out").set(load.packets_out_per_s)
+        WORKER_TRANSPORTS.labels(name).set(load.transports)
+        WORKER_CONSUMERS.labels(name).set(load.consumers)
+        WORKER_CONSULTS.labels(name).set(consults)
+
+    def died(self, worker: int) -> None:
+        """It is gone; its last load says nothing of the next one."""
+        WORKER_UP.labels(str(worker)).set(0)
+        WORKER_DEATHS.labels(str(worker)).inc()
+
+    def clear(self) -> None:
+        """The server stops: no old figures."""
+        for gauge in (WORKER_UP, WORKER_BUSY, WORKER_CPU, WORKER_LAG, WORKER_PACKETS):
+            gauge.clear()
+        for gauge in (WORKER_TRANSPORTS, WORKER_CONSUMERS, WORKER_CONSULTS):
+            gauge.clear()

@@ -50,7 +50,15 @@ class Settings(BaseSettings):
     media_addresses: Names = ("127.0.0.1",)
     """IP addresses that the media worker offers to browsers."""
     media_port: Port = 8441
-    """The one UDP and TCP port of media; 0 picks a free one."""
+    """The UDP and TCP port of the first media worker, the next ones follow on it; 0 picks free ones."""
+    media_workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    """Media worker processes, each on a port and a core of its own."""
+    media_full: Annotated[float, Field(gt=0, le=4)] = 0.85
+    """Share of a core above which a worker gets no further consult."""
+    media_crowded: Annotated[float, Field(gt=0, le=4)] = 0.95
+    """Share of a core above which nobody joins a consult on that worker; those who are there stay."""
+    media_loop_lag_ms: Annotated[float, Field(ge=1, le=10_000)] = 100
+    """Usual delay of a worker's event loop that counts as much as ``media_full``."""
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     trust_port: Port | None = None
@@ -116,6 +124,12 @@ class Settings(BaseSettings):
                 f"host {self.host} is reachable from other machines and needs TLS: give tls_cert_file and "
                 "tls_key_file, or run `consilium ca` to make a local certificate authority"
             )
+        if self.media_crowded < self.media_full:
+            raise ValueError("media_crowded must not be below media_full")
+        if self.media_port and self.media_port + self.media_workers - 1 > 65_535:
+            raise ValueError(
+                f"media_workers {self.media_workers} from media_port {self.media_port} on goes beyond port 65535"
+            )
         if self.demo and not is_local(self.host) and self.tls_cert_file is None:
             raise ValueError("demo mode on another address needs TLS too")
         return self
@@ -124,6 +138,11 @@ class Settings(BaseSettings):
     def secure(self) -> bool:
         """Whether this process ends TLS itself."""
         return self.tls_cert_file is not None
+
+    @property
+    def media_ports(self) -> tuple[int, ...]:
+        """Port of each media worker; 0 is any."""
+        return tuple(self.media_port + index if self.media_port else 0 for index in range(self.media_workers))
 
     @property
     def origins(self) -> frozenset[str]:

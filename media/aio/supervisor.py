@@ -1,32 +1,26 @@
 """Keep one media worker process alive.
 
-The supervisor listens on a Unix socket in a directory of its own (mode 0700), starts
-``python -m media.aio.worker`` and waits until the worker has dialled in and said ``ready``. When
-the worker dies it is started again, after a pause that doubles with every quick death, on
-the same UDP port, and ``on_restart`` is called: everything in the worker is gone (DTLS keys do
-not outlive it), so signalling tells all clients to make their Transports again.
+The supervisor takes a loaded worker from ``spare``, tells it its port and waits until it has said ``ready``. When
+the worker dies, which its control connection tells at once, ``on_death`` is called and it is started again
+on the same port: immediately when it had lived for a while, else after a pause that doubles with every
+quick death. Then ``on_restart`` is called: everything in the worker is gone (DTLS keys do not outlive
+it), so signalling tells all clients to make their Transports again.
 
-Most of a start is importing, so once a worker has run for a while another one stands by, loaded but
-without a port; it takes over within milliseconds.
-
-What the worker does is ``media.aio.worker``; calls to it go through ``client``.
+Several workers are a ``pool``; what one does is ``media.aio.worker``; calls to it go through ``client``.
 """
 
 import asyncio
 import contextlib
 import logging
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from media.aio.client import NotificationCallback, WorkerClient
+from media.aio.spare import Loaded, Loader, WorkerSettings, end_process
 from media.core import control
 from media.core.control import MediaError, MediaErrorCode
-from media.core.ortc_transport import PROTOCOLS, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -34,63 +28,55 @@ SILENT_LIMIT = 2
 """Questions without an answer (5 s each) after which a worker is taken for hung."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerSettings:
-    """How to start the worker."""
+class PortTaken(MediaError):
+    """The worker cannot have its port: another program uses it, or it is not this machine's to use."""
 
-    addresses: Sequence[str] = ("127.0.0.1",)
-    """Addresses announced as ICE candidates, most preferred first."""
-    bind: str = "0.0.0.0"  # noqa: S104 - media must be reachable from other hosts; peers authenticate by ICE and DTLS
-    """Address the port is bound to; ``::`` takes IPv4 too."""
-    port: int = 0
-    """UDP and TCP port; 0 lets the system choose one, which is then kept over restarts."""
-    protocols: Sequence[Protocol] = PROTOCOLS
-    """What is listened on and announced."""
-    ready_timeout_s: float = 15.0
-    """Importing the worker takes about 1 s on an idle core."""
-    stop_timeout_s: float = 3.0
-    """How long a worker may take to end before it is killed."""
-    first_pause_s: float = 0.05
-    longest_pause_s: float = 5.0
-    steady_after_s: float = 10.0
-    """A worker that lived this long was healthy: the pause starts small again."""
-    standby_after_s: float = 3.0
-    """When a standby is loaded: not while the application itself is starting and needs the cores."""
-    log_level: int = logging.INFO
-    """Least level of the worker's own log, on the application's standard error."""
-    ask_every_s: float = 2.0
-    """How often the worker must show that its event loop turns."""
+    def __init__(self, port: int, bind: str) -> None:
+        super().__init__(MediaErrorCode.WORKER_GONE, f"media port {port} on {bind} cannot be used")
+        self.port = port
 
 
-@dataclass(slots=True, eq=False)
-class Loaded:
-    """A worker that has dialled in and waits for its ``start``."""
+EXIT_PORT = 3
+"""Exit code of a worker that could not have its port."""
 
-    process: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+__all__ = ["PortTaken", "Supervisor", "WorkerSettings"]
+
+
+def _nothing() -> None:
+    pass
 
 
 class Supervisor:
-    """Owns the worker process and its control connection."""
+    """Owns the worker process and its control connection.
+
+    Args:
+        on_notification: what the worker says unasked; must not block.
+        on_restart: another worker has taken over, empty.
+        on_death: the worker is gone, and nothing has been done about it yet; must not block.
+        loader: where workers come from; one of its own when not given.
+    """
 
     def __init__(
         self,
         settings: WorkerSettings,
         on_notification: NotificationCallback,
         on_restart: Callable[[], Awaitable[None]],
+        on_death: Callable[[], None] = _nothing,
+        loader: Loader | None = None,
     ) -> None:
         self._settings = settings
         self._on_notification = on_notification
         self._on_restart = on_restart
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._on_death = on_death
+        self._owns_loader = loader is None
+        self._loader = loader if loader is not None else Loader(settings)
         self._process: asyncio.subprocess.Process | None = None
         self._client: WorkerClient | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._standby: asyncio.Task[Loaded] | None = None
-        self._standby_loading = False
-        self._loads = 0
         self._up = asyncio.Event()
+        self._retiring = False
+        self.pipe: Path | None = None
+        """Where other workers reach the present one."""
         self.port = settings.port
         """UDP port in use; known after ``start``."""
         self.restarts = 0
@@ -111,19 +97,28 @@ class Supervisor:
         """Process id of the present worker."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def up(self) -> bool:
+        """A worker is there and ready."""
+        return self._up.is_set() and self._client is not None and not self._client.closed.is_set()
+
     async def start(self) -> None:
         """Start the first worker and keep one running.
 
         Raises:
-            MediaError: ``worker_gone`` when it does not come up (for instance: port in use).
+            MediaError: ``worker_gone`` when it does not come up; `PortTaken` when that is for its port.
         """
-        self._directory = tempfile.TemporaryDirectory(prefix="consilium-media-")
         try:
             await self._spawn()
         except BaseException:
             await self.stop()
             raise
-        self._keeper = asyncio.create_task(self._keep(), name="media-supervisor")
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep a worker running from now on, whether the first one could be started or not."""
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name="media-supervisor")
 
     async def wait_up(self, timeout_s: float) -> WorkerClient:
         """The live connection, waiting through a restart.
@@ -138,6 +133,20 @@ class Supervisor:
             raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker did not come back") from None
         return self.client
 
+    async def replace(self) -> None:
+        """End the worker on purpose; another one takes over as after a death. Returns when it has."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self._retiring = True
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        async with asyncio.timeout(self._settings.ready_timeout_s):
+            while self._process is None or self._process is process or not self._up.is_set():
+                self._up.clear()
+                await self._up.wait()
+
     async def stop(self) -> None:
         """End the worker and its keeper; idempotent."""
         if self._keeper is not None:
@@ -145,41 +154,42 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
-        if self._standby is not None:
-            self._standby.cancel()
-            await asyncio.wait({self._standby})
-            if not self._standby.cancelled() and self._standby.exception() is None:
-                await self._end(self._standby.result())
-            self._standby = None
+        if self._owns_loader:
+            await self._loader.stop()
         await self._end_worker()
-        if self._directory is not None:
-            self._directory.cleanup()
-            self._directory = None
 
     async def _keep(self) -> None:
-        pause_s = self._settings.first_pause_s
+        pause_s = 0.0
         while True:
-            assert self._client is not None
-            began = time.monotonic()
-            await self._watch(self._client)
-            self._up.clear()
-            log.error("media worker died", extra={"pid": self.pid, "restarts": self.restarts})
-            if time.monotonic() - began > self._settings.steady_after_s:
-                pause_s = self._settings.first_pause_s
-            while True:
-                await self._end_worker()
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._settings.longest_pause_s)
-                try:
-                    await self._spawn()
-                    break
-                except MediaError as error:
-                    log.error("media worker did not start", extra={"reason": error.text})
+            if self._client is not None:
+                began = time.monotonic()
+                await self._watch(self._client)
+                self._tell_death()
+                if time.monotonic() - began > self._settings.steady_after_s:
+                    pause_s = 0.0
+            await self._end_worker()
+            await asyncio.sleep(pause_s)
+            pause_s = min(max(2 * pause_s, self._settings.first_pause_s), self._settings.longest_pause_s)
+            try:
+                await self._spawn()
+            except MediaError as error:
+                log.error("media worker did not start", extra={"reason": error.text})
+                continue
             self.restarts += 1
             try:
                 await self._on_restart()
             except Exception:  # the listener's bug must not leave the next death unattended
                 log.exception("restart listener failed")
+
+    def _tell_death(self) -> None:
+        self._up.clear()
+        level = logging.INFO if self._retiring else logging.ERROR
+        self._retiring = False
+        log.log(level, "media worker ended", extra={"pid": self.pid, "restarts": self.restarts})
+        try:
+            self._on_death()
+        except Exception:  # as above
+            log.exception("death listener failed")
 
     async def _watch(self, client: WorkerClient) -> None:
         """Return when the worker is gone; one that no longer answers is killed."""
@@ -199,13 +209,13 @@ class Supervisor:
                     self._process.kill()
 
     async def _spawn(self) -> None:
-        """Start a worker, the one in standby if there is one.
+        """Start a worker.
 
         Raises:
             MediaError: it did not become ready; nothing is left running.
         """
-        loaded = await self._take_standby() or await self._load()
-        self._process = loaded.process
+        loaded = await self._loader.take()
+        self._process, self.pipe = loaded.process, loaded.pipe
         try:
             async with asyncio.timeout(self._settings.ready_timeout_s):
                 await self._greet(loaded)
@@ -215,95 +225,7 @@ class Supervisor:
         except MediaError:
             await self._end_worker()
             raise
-        self._standby = asyncio.create_task(self._load_later(), name="media-standby")
-
-    async def _take_standby(self) -> Loaded | None:
-        """The loaded worker, waiting for one that is loading; None when there is none."""
-        standby = self._standby
-        if standby is None:
-            return None
-        if not self._standby_loading:
-            standby.cancel()
-        await asyncio.wait({standby})
-        self._standby = None
-        if standby.cancelled() or standby.exception() is not None:
-            return None
-        loaded = standby.result()
-        if loaded.process.returncode is not None:
-            loaded.writer.close()
-            return None
-        return loaded
-
-    async def _load_later(self) -> Loaded:
-        self._standby_loading = False
-        await asyncio.sleep(self._settings.standby_after_s)
-        self._standby_loading = True
-        return await self._load()
-
-    async def _load(self) -> Loaded:
-        """Start a process and wait until it has dialled in.
-
-        Raises:
-            MediaError: it ended or was too slow.
-        """
-        assert self._directory is not None
-        self._loads += 1
-        path = Path(self._directory.name) / f"control-{self._loads}"
-        accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
-        accepted = asyncio.get_running_loop().create_future()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if accepted.done():
-                writer.close()
-            else:
-                accepted.set_result((reader, writer))
-
-        server = await asyncio.start_unix_server(connected, path)
-        process = None
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(path),
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is the application's: it ends the worker in its own order
-            )
-            async with asyncio.timeout(self._settings.ready_timeout_s):
-                reader, writer = await self._first(accepted, process)
-        except BaseException as error:
-            if process is not None and process.returncode is None:
-                process.kill()
-                await process.wait()
-            if isinstance(error, TimeoutError):
-                raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker did not load in time") from None
-            raise
-        finally:
-            server.close()
-            path.unlink(missing_ok=True)
-        return Loaded(process, reader, writer)
-
-    def _command(self, path: Path) -> list[str]:
-        command = [sys.executable, "-m", "media.aio.worker", "--control", str(path)]
-        command += ["--standby", "--bind", self._settings.bind, "--log-level", str(self._settings.log_level)]
-        for address in self._settings.addresses:
-            command += ["--address", address]
-        for protocol in self._settings.protocols:
-            command += ["--protocol", protocol]
-        return command
-
-    @staticmethod
-    async def _first(
-        accepted: "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]",
-        process: asyncio.subprocess.Process,
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The worker's connection, or the news that it ended instead."""
-        ended = asyncio.create_task(process.wait())
-        try:
-            either: set[asyncio.Future[Any]] = {accepted, ended}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ended.cancel()
-        if accepted.done():
-            return accepted.result()
-        raise MediaError(MediaErrorCode.WORKER_GONE, f"the media worker ended with code {process.returncode}")
+        self._loader.prepare()
 
     async def _greet(self, loaded: Loaded) -> None:
         """Tell a loaded worker to start and wait until it is ready."""
@@ -325,6 +247,8 @@ class Supervisor:
             gone.cancel()
         if not ready.done():
             code = None if self._process is None else await self._process.wait()
+            if code == EXIT_PORT:
+                raise PortTaken(self.port, self._settings.bind)
             raise MediaError(MediaErrorCode.WORKER_GONE, f"the media worker ended with code {code}")
         self.port = ready.result().port
         self._up.set()
@@ -337,21 +261,4 @@ class Supervisor:
             self._client = None
         process, self._process = self._process, None
         if process is not None:
-            await self._end_process(process)
-
-    async def _end(self, loaded: Loaded) -> None:
-        loaded.writer.close()
-        await self._end_process(loaded.process)
-
-    async def _end_process(self, process: asyncio.subprocess.Process) -> None:
-        """Wait for a worker whose control connection is closed: it ends by itself, or is killed."""
-        if process.returncode is not None:
-            return
-        try:
-            async with asyncio.timeout(self._settings.stop_timeout_s):
-                await process.wait()
-        except TimeoutError:
-            log.error("media worker had to be killed", extra={"pid": process.pid})
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await end_process(process, self._settings.stop_timeout_s)

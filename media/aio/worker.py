@@ -23,6 +23,7 @@ from pathlib import Path
 
 from media.aio.clock import start_clock
 from media.aio.control_server import ControlServer
+from media.aio.load import LoadMeter
 from media.aio.log import configure_log
 from media.aio.relay import Relay
 from media.core import control
@@ -44,6 +45,7 @@ class WorkerArguments:
     protocols: Sequence[Protocol]
     standby: bool
     log_level: int
+    pipe: Path | None
 
 
 def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
@@ -53,6 +55,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
     parser.add_argument("--port", type=int, default=0, help="UDP and TCP port, 0 for any")
     parser.add_argument("--bind", default="0.0.0.0", help="address to bind")  # noqa: S104 - see WorkerSettings.bind
     parser.add_argument("--address", action="append", required=True, help="address announced to clients; repeatable")
+    parser.add_argument("--pipe", type=Path, help="Unix socket on which other workers of this machine reach this one")
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="listen on this only; repeatable")
     parser.add_argument("--standby", action="store_true", help="wait for a start call before taking the port")
     parser.add_argument("--log-level", type=int, default=logging.INFO, help="least level logged, as Python's logging")
@@ -65,6 +68,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
         protocols=parsed.protocol or PROTOCOLS,
         standby=parsed.standby,
         log_level=parsed.log_level,
+        pipe=parsed.pipe,
     )
 
 
@@ -91,13 +95,15 @@ async def run(arguments: WorkerArguments) -> int:
 
 
 async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    server = ControlServer(reader, writer)
+    # keys and all: a standby then has only to take its port
+    relay = Relay(start_clock(), server.notify, arguments.addresses, arguments.protocols)
+    meter = LoadMeter(relay.stats, server.notify)
     gc.collect()
     gc.freeze()  # imports and tables stay: the collector need not walk them while packets wait
     port = await _told_port(reader) if arguments.standby else arguments.port
     if port is None:
         return EXIT_OK
-    server = ControlServer(reader, writer)
-    relay = Relay(start_clock(), server.notify, arguments.addresses, arguments.protocols)
     try:
         port = relay.open(arguments.bind, port)
     except OSError as error:
@@ -106,8 +112,10 @@ async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer
     try:
         server.notify(control.WorkerReady(pid=os.getpid(), port=port, addresses=list(arguments.addresses)))
         log.info("relaying", extra={"port": port, "addresses": ",".join(arguments.addresses)})
+        meter.start()
         await server.serve(relay)
     finally:
+        meter.stop()
         await relay.close()
         log.info("ended")
     return EXIT_OK

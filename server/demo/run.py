@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from server.app import open_database
+from server.app import open_database, port_range
 from server.clock import server_clock
 from server.demo import media
 from server.demo.client import Assignment
@@ -64,6 +64,8 @@ def _settings(port: int | None, data_dir: Path | None) -> Settings:
     settings = load_settings(host=HOST, port=port, data_dir=data_dir or DATA_DIR, demo=True)
     if settings.secure:
         raise StartError(Exit.SETTINGS, "The demo runs on this machine without TLS: unset CONSILIUM_TLS_CERT_FILE.")
+    if "media_workers" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"media_workers": 1})  # one person's machine, one consult
     if "media_addresses" not in settings.model_fields_set and (own := _own_address()) is not None:
         return settings.model_copy(update={"media_addresses": (HOST, own)})
     return settings
@@ -74,20 +76,26 @@ def _with_free_ports(settings: Settings) -> Settings:
     port = free_port(HOST, settings.port)
     if port != settings.port and settings.port:
         say(f"Port {settings.port} is in use by another program; the demo takes {port}.")
-    media_port = _free_media_port(settings.media_port)
+    media_port = _free_media_port(settings.media_port, settings.media_workers)
     if media_port != settings.media_port and settings.media_port:
         say(f"Media port {settings.media_port} is in use by another program; the demo takes {media_port}.")
     return settings.model_copy(update={"port": port, "media_port": media_port})
 
 
-def _free_media_port(wanted: int) -> int:
-    """``wanted`` if it is free for UDP, else any port that is."""
-    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        try:
-            probe.bind(("", wanted))
-        except OSError:
-            probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+def _free_media_port(wanted: int, workers: int) -> int:
+    """``wanted`` if it and the next ones are free for UDP, one for each worker; else the first of some that are."""
+    while True:
+        with contextlib.ExitStack() as probes:
+            first = 0
+            try:
+                for index in range(workers):
+                    probe = probes.enter_context(contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+                    probe.bind(("", first + index if index else wanted))
+                    first = first or int(probe.getsockname()[1])
+            except (OSError, OverflowError):  # taken, or beyond the last port there is
+                wanted = 0
+            else:
+                return first
 
 
 def _own_address() -> str | None:
@@ -169,7 +177,7 @@ def _tell(settings: Settings) -> None:
     say(f"Walls   {origin}/wall?screen=1&demo=1   record  病历")
     say(f"        {origin}/wall?screen=2&demo=1   video   视频")
     say(f"        {origin}/wall?screen=3&demo=1   ECG     心电")
-    say(f"Media   UDP port {settings.media_port} on {', '.join(settings.media_addresses)}")
+    say(f"Media   UDP port {port_range(settings)} on {', '.join(settings.media_addresses)}")
     say("        Patients are samples, the room and the ECG are simulated. 示例患者，模拟信号。")
     say("Stop    Ctrl-C (twice to force)")
 

@@ -34,12 +34,14 @@ class MediaCalls:
         """Place the consult. Every worker has the same capabilities, so one that restarts keeps nobody out. [ME10]
 
         Raises:
-            Refusal: ``media_unavailable``, before any worker has ever answered.
+            Refusal: ``media_unavailable``, before any worker has ever answered; ``too_busy`` when there is no room.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
                 self._capabilities = await self._media.open(consult)
-        except (TimeoutError, Refusal):
+        except (TimeoutError, Refusal) as error:
+            if isinstance(error, Refusal) and error.code is ErrorCode.TOO_BUSY:
+                raise
             if self._capabilities is None:
                 raise Refusal(ErrorCode.MEDIA_UNAVAILABLE) from None
         return self._capabilities

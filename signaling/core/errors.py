@@ -71,19 +71,39 @@ class Refusal(Exception):
     Args:
         code: what the client may switch on.
         detail: for the server's log only, never sent.
+        sentences: English and Chinese, where the code's own do not say what the person can do.
     """
 
-    def __init__(self, code: ErrorCode, detail: str = "") -> None:
+    def __init__(self, code: ErrorCode, detail: str = "", sentences: tuple[str, str] | None = None) -> None:
         super().__init__(f"{code.value}: {detail}" if detail else code.value)
         self.code = code
         self.detail = detail
+        self.en, self.zh = sentences or SENTENCES[code]
 
-    @property
-    def en(self) -> str:
-        """The English sentence."""
-        return SENTENCES[self.code][0]
 
-    @property
-    def zh(self) -> str:
-        """The Chinese sentence."""
-        return SENTENCES[self.code][1]
+class MediaFull(Refusal):
+    """The hub's workers carry as much as they can; those who are there keep their quality."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(
+            ErrorCode.TOO_BUSY,
+            detail,
+            (
+                "The hub's media capacity is used up. Running consults are not affected. Please try again later.",
+                "中心的音视频容量已用完，进行中的会诊不受影响，请稍后再试。",
+            ),
+        )
+
+
+class ServerStopping(Refusal):
+    """The server is about to restart: running consults go on, new ones wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ErrorCode.TOO_BUSY,
+            "draining",
+            (
+                "The server is about to restart. Please try again in a few minutes.",
+                "服务器即将重启，请几分钟后再试。",
+            ),
+        )
