@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from media.aio.supervisor import WorkerSettings
 from media.core.control import MediaError
 from media.core.placement import LoadLimits
+from server.api.nettest import NETTESTS
 from server.api.services import SERVICES, DemoInfo, DemoLogin, Services
 from server.api.whip import SESSIONS as WHIP
 from server.clock import server_clock
@@ -37,6 +38,7 @@ from server.identity.core.tokens import TokenInvalid
 from server.live import LiveSessions
 from server.media_plane import WorkerMediaPlane
 from server.metrics import TOKENS
+from server.nettest import NetTests
 from server.settings import Settings, is_local
 from server.storage import schema
 from server.storage.audit import AnchorFile
@@ -89,6 +91,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app = build_web(services, web_root())
     gateway.attach(app)
     app[WHIP] = WhipSessions(service)
+    app[NETTESTS] = NetTests(media)
     anchors = AnchorFile(settings.data_dir / ANCHORS)
     housekeeper = Housekeeper(services.database, anchors, services.now_ms)
 
@@ -114,6 +117,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         yield
         await services.live.stop()
         await app[WHIP].stop()
+        await app[NETTESTS].stop()
         await gateway.stop()
 
     async def say_goodbye(_app: web.Application) -> None:

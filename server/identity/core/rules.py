@@ -79,5 +79,7 @@ TOKEN = Throttle(name="token", attempts=60, window_s=60)
 PAIRING = Throttle(name="pairing", attempts=30, window_s=300)
 CLAIM = Throttle(name="claim", attempts=20, window_s=300)
 REDEEM = Throttle(name="redeem", attempts=20, window_s=300)
+NETTEST = Throttle(name="nettest", attempts=12, window_s=300)
+"""Per session: each is a Router of its own for two minutes."""
 WHIP = Throttle(name="whip", attempts=60, window_s=60)
 """Offers from one address; an encoder that begins anew does so every few seconds at most."""

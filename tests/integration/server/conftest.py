@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from server_hub import LIMITS, Browser, Clock, Hub, quiet_port
 from server_seed import PASSWORD, QUICK, fill
 
+from server.api.nettest import NETTESTS
 from server.api.services import DemoInfo, DemoLogin, Services
 from server.app import build_services, check_schema, prepare_data_dir
 from server.http import build_web
@@ -19,7 +20,9 @@ from server.identity.aio.passwords import Passwords
 from server.identity.aio.sessions import Sessions
 from server.identity.aio.tokens import ConsultTokens, token_key
 from server.identity.aio.walls import Walls
+from server.nettest import NetTests
 from server.settings import load_settings
+from tests.signaling_kit import MemoryMedia
 
 
 @pytest.fixture
@@ -35,7 +38,9 @@ async def make_hub(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Hub]
         services = _with_clock(build_services(settings, info if demo else None), clock := Clock())
         await check_schema(services.database)
         await fill(services.database)
-        server = TestServer(build_web(services, None), host="127.0.0.1", port=port)
+        app = build_web(services, None)
+        app[NETTESTS] = NetTests(MemoryMedia())
+        server = TestServer(app, host="127.0.0.1", port=port)
         await server.start_server()
         browsers: list[Browser] = []
 
