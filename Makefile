@@ -39,7 +39,7 @@ unit: .venv/dev $(WEB)/node_modules/.ready ## fast tests: cores, laws, client lo
 	$(say) "client logic"
 	@(cd $(WEB) && npx --no-install vitest run)
 	$(say) "unit and property tests"
-	@$(BIN)/pytest -q -n 2 tests/unit tests/property
+	@$(BIN)/pytest -q -n 2 tests/unit tests/property tests/fuzz
 
 integration: .venv/dev tests/.debian ## contracts on real Redis and PostgreSQL, real peers
 	$(say) "contract and integration tests"
@@ -55,8 +55,9 @@ bench: .venv/dev tests/.debian $(WEB)/dist/index.html ## figures, one JSON objec
 soak: .venv/dev ## an hour of simulated sessions; watches memory and descriptors
 	@$(BIN)/python -m load_tests.soak
 
-fuzz: .venv/dev ## long property runs of every parser
-	@CONSILIUM_FUZZ=1 $(BIN)/pytest -q -n 2 tests/property
+fuzz: .venv/dev ## minutes of hostile bytes for every parser; CONSILIUM_FUZZ_SECONDS each, ones that break go to tests/fuzz/corpus
+	@$(BIN)/python -m tests.fuzz
+	CONSILIUM_FUZZ=1 $(BIN)/pytest -q -n 2 tests/property
 
 fmt: .venv/dev $(WEB)/node_modules/.ready ## format everything
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && (cd $(WEB) && npx --no-install biome check --write .)

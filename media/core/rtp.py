@@ -77,8 +77,8 @@ def _one_byte_elements(data: bytearray, position: int, stop: int) -> list[Extens
         if byte == 0:
             continue
         identifier = byte >> 4
-        if identifier == 15:
-            break  # RFC 8285 section 4.2: stop here
+        if identifier in (0, 15):
+            break  # RFC 8285 section 4.2: padding has no length, and 15 is no id; stop here
         length = (byte & 15) + 1
         if position + length > stop:
             raise MalformedPacket

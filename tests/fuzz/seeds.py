@@ -1,0 +1,215 @@
+"""Valid examples to begin with, one file each; ``python -m tests.fuzz --seeds`` writes those that are missing."""
+
+import asyncio
+import json
+from pathlib import Path
+from struct import pack
+from typing import Any
+
+from aioice import stun
+
+from media.core import framing, ortc, ortc_transport, rtcp, rtp, twcc
+from tests.fuzz.engine import CORPUS
+from tests.fuzz.live import Arena
+from tests.fuzz.targets import PASSWORD
+from tests.integration.media.peer import Peer
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "whip"
+
+
+def _checks() -> dict[str, bytes]:
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, b"0123456789ab")
+    request.attributes["USERNAME"] = "ufrag123:abcd"
+    request.attributes["PRIORITY"] = 1853824767
+    request.attributes["ICE-CONTROLLING"] = 1
+    plain = bytes(request)
+    request.attributes["USE-CANDIDATE"] = None
+    request.add_message_integrity(PASSWORD.encode())
+    answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, b"0123456789ab")
+    answer.attributes["XOR-MAPPED-ADDRESS"] = ("192.0.2.1", 4000)
+    error = stun.Message(stun.Method.BINDING, stun.Class.ERROR, b"0123456789ab")
+    error.attributes["ERROR-CODE"] = (487, "Role Conflict")
+    return {"signed": bytes(request), "unsigned": plain, "answer": bytes(answer), "error": bytes(error)}
+
+
+def _packets() -> dict[str, bytes]:
+    head = pack("!BBHII", 0x80, 96, 1, 2, 3)
+    extended = pack("!BBHII", 0x90, 96, 1, 2, 3)
+    short = rtp.build_extensions([(1, b"\x30"), (3, b"\0\7"), (4, b"0"), (10, b"r0")])
+    long = rtp.build_extensions([(1, b"\x30"), (20, b"x" * 40)])
+    return {
+        "plain": head + b"payload",
+        "one_byte": extended + short + b"payload",
+        "two_byte": extended + long + b"payload",
+        "csrc": pack("!BBHII", 0x82, 96, 1, 2, 3) + bytes(8) + b"x",
+        "padded": pack("!BBHII", 0xA0, 96, 1, 2, 3) + b"xx\0\0\3",
+        "other_profile": extended + pack("!HH", 0x1234, 1) + bytes(4) + b"x",
+    }
+
+
+def _payloads() -> dict[str, bytes]:
+    frame = b"\x10\x02\x00\x9d\x01\x2a\x80\x02\xe0\x01" + bytes(10)
+    return {
+        "vp8_key": b"\0\x90\xf0\x81\x02\x03\x40" + frame,
+        "vp8_short": b"\1\x90\x80\x05" + frame,
+        "vp8_bare": b"\2\x10" + frame,
+        "h264_sps": b"\3\x67\x42\xe0\x1f\x00",
+        "h264_stap": b"\4\x78\0\4\x67\x42\xe0\x1f\0\2\x68\xce",
+        "h264_fu": b"\5\x7c\x85" + bytes(10),
+        "vp9_key": b"\6\x8a\x80\x05\x18" + bytes(10),
+        "vp9_layers": b"\7\xaa\x80\x05\x02\x00" + bytes(10),
+        "av1": b"\0\x18\x0a\x0b" + bytes(10),
+    }
+
+
+def _descriptors() -> dict[str, bytes]:
+    # L1T3 and L3T3 structures as libwebrtc writes them, then a plain packet.
+    l1t3 = bytes.fromhex("800001801481d2a8ab20409000")
+    l3t3 = bytes.fromhex("c0000080008000f0" + "1481" * 8)
+    return {
+        "bare": b"\x03\xc0\x00\x01\xc1\x00\x02",
+        "l1t3": bytes((len(l1t3),)) + l1t3 + b"\x42\x00\x02",
+        "l3t3": bytes((len(l3t3),)) + l3t3 + b"\xc1\x00\x02\x40",
+        "long": b"\xff" + b"\x80\x00\x01\xff" + b"\xff" * 251 + b"\x80\x00\x02",
+    }
+
+
+def _reports() -> dict[str, bytes]:
+    block = rtcp.ReportBlock(7, 3, 100, 70_000, 5, 0x1234, 0x10)
+    recorder = twcc.ArrivalRecorder()
+    for number in [*range(30), *range(60, 70), 72, 75]:
+        recorder.record(number, 1_000_000 + number * 20_000)
+    feedback = recorder.build(1, 2)[0]
+    report = rtcp.build_receiver_report(1, [block])
+    return {
+        "sender": rtcp.build_sender_report(1, 2, 3, 4, 5, [block]),
+        "receiver": report,
+        "nack": rtcp.build_nack(1, 2, [10, 11, 14, 40, 65_535]),
+        "pli": report + rtcp.build_pli(1, 2),
+        "fir": pack("!BBHII", 0x84, 206, 4, 1, 0) + pack("!IBxxx", 2, 9),
+        "remb": report + rtcp.build_remb(1, 500_000, [2, 3]),
+        "feedback": feedback,
+        "feedback_claims": pack("!BBHII", 0x8F, 205, 7, 1, 2) + pack("!HHI", 0, 0xFFFF, 0) + pack("!H", 0x1FFF) * 6,
+        "sdes": pack("!BBHI", 0x81, 202, 3, 1) + b"\1\5cname\0",
+        "bye": pack("!BBHI", 0x81, 203, 1, 1),
+        "xr": pack("!BBHI", 0x80, 207, 4, 1) + pack("!BBHQ", 4, 0, 2, 1 << 40),
+        "dlrr": rtcp.build_dlrr(1, [rtcp.DlrrBlock(2, 3, 4)]),
+        "padded": pack("!BBHI", 0xA0, 201, 2, 1) + b"\0\0\0\4",
+    }
+
+
+def _associations() -> dict[str, bytes]:
+    header = pack("!HHII", 5000, 5000, 7, 0)
+    return {
+        "data": header + pack("!BBHIHHI", 0, 3, 21, 1, 2, 3, 51) + b"hello\0\0\0",
+        "init": pack("!HHII", 5000, 5000, 0, 0)
+        + pack("!BBHIIHHI", 1, 0, 28, 9, 131_072, 1024, 1024, 1)
+        + pack("!HHHH", 0xC000, 4, 0x8008, 4),
+        "sack": header + pack("!BBHIIHHHHI", 3, 0, 24, 9, 131_072, 1, 1, 2, 3, 5),
+        "heartbeat": header + pack("!BBHHH", 4, 0, 12, 1, 8) + b"abcd",
+        "forward": header + pack("!BBHIHH", 192, 0, 12, 5, 1, 2),
+        "reconfig": header + pack("!BBHHHIIIH", 130, 0, 22, 13, 18, 1, 2, 3, 1) + bytes(2),
+        "abort": header + pack("!BBH", 6, 0, 4),
+        "cookie": header + pack("!BBH", 10, 0, 8) + b"cook" + pack("!BBH", 11, 0, 4),
+    }
+
+
+def _streams() -> dict[str, bytes]:
+    run = bytes(range(250)) * 4
+    return {
+        "three": bytes(framing.join(memoryview(run), 400)),
+        "empty": b"\0\0\0\0" + bytes(framing.join(memoryview(b"abc"), 3)),
+        "longest": b"\x05\xdc" + bytes(1500),
+        "too_long": b"\x05\xdd" + bytes(10),
+        "unfinished": b"\0\5abc",
+    }
+
+
+def _parameters() -> dict[str, bytes]:
+    feedback = [{"type": "nack", "parameter": "pli"}, {"type": "transport-cc"}]
+    h264 = {"packetization-mode": 1, "profile-level-id": "42e01f"}
+    values = {
+        "video": {
+            "mid": "0",
+            "codecs": [
+                {
+                    "mimeType": "video/H264",
+                    "payloadType": 96,
+                    "clockRate": 90000,
+                    "parameters": h264,
+                    "rtcpFeedback": feedback,
+                },
+                {"mimeType": "video/rtx", "payloadType": 97, "clockRate": 90000, "parameters": {"apt": 96}},
+            ],
+            "headerExtensions": [{"uri": ortc.MID_URI, "id": 1}, {"uri": ortc.RID_URI, "id": 2}],
+            "encodings": [{"rid": "r0"}, {"ssrc": 5, "rtx": {"ssrc": 6}}],
+            "rtcp": {"cname": "x"},
+        },
+        "audio": {
+            "mid": "1",
+            "codecs": [{"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000, "channels": 2}],
+            "headerExtensions": [{"uri": ortc.AUDIO_LEVEL_URI, "id": 1}],
+            "encodings": [{"ssrc": 9}],
+        },
+        "capabilities": ortc.router_capabilities(),
+        "dtls": {"role": "auto", "fingerprints": [{"algorithm": "sha-256", "value": ":".join(["AB"] * 32)}]},
+        "sctp": ortc_transport.SctpStream(0, False, 0, None).parameters(),
+    }
+    return {name: json.dumps(value).encode() for name, value in values.items()}
+
+
+def _offers() -> dict[str, bytes]:
+    offers = {file.stem: file.read_bytes() for file in VECTORS.glob("*.sdp")}
+    return offers | {
+        "fragment": b"a=ice-ufrag:abcd\r\na=ice-pwd:" + b"p" * 22 + b"\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+    }
+
+
+async def _records() -> dict[str, bytes]:
+    """A handshake, an association and a goodbye as a client's side of DTLS sends them; of each kind the first."""
+    records: dict[str, bytes] = {}
+
+    class Recorder(Peer):
+        def send_raw(self, datagram: bytes) -> None:
+            if 20 <= datagram[0] < 64:
+                kind = f"type{datagram[0]}" + (f"_{datagram[13]}" if datagram[0] == 22 else "")
+                records.setdefault(kind, datagram)
+            super().send_raw(datagram)
+
+    arena = Arena()
+    await arena.open()
+    client: Any = arena.direct
+    for role in ("client", "server"):
+        peer = Recorder(client, "r", "send")
+        await peer.join(dtls_role=role)
+        await peer.send_sctp(_associations()["init"])
+        await peer.close()
+    await arena.close()
+    return records
+
+
+def write() -> int:
+    """Write what is missing; returns how many files that were."""
+    checks = _checks()
+    records = {} if (CORPUS / "dtls").exists() else asyncio.run(_records())
+    written = 0
+    for target, examples in {
+        "stranger": checks | {"dtls": b"\x16\xfe\xfd" + bytes(20), "media": b"\x80\x60" + bytes(30)},
+        "stun": checks,
+        "rtp": _packets(),
+        "payload": _payloads(),
+        "dependency": _descriptors(),
+        "rtcp": _reports(),
+        "sctp": _associations(),
+        "framing": _streams(),
+        "ortc": _parameters(),
+        "whip": _offers(),
+        "dtls": records,
+    }.items():
+        (CORPUS / target).mkdir(parents=True, exist_ok=True)
+        for name, data in examples.items():
+            file = CORPUS / target / name
+            if not file.exists():
+                file.write_bytes(data)
+                written += 1
+    return written
