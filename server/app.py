@@ -56,9 +56,13 @@ from signaling.core.ports import EventBus
 log = structlog.get_logger(__name__)
 
 ANCHORS = "audit-anchors.jsonl"
+GATEWAY: web.AppKey[SignalingGateway] = web.AppKey("gateway", SignalingGateway)
+MEDIA: web.AppKey[WorkerMediaPlane] = web.AppKey("media", WorkerMediaPlane)
 
 __all__ = [
     "ANCHORS",
+    "GATEWAY",
+    "MEDIA",
     "SERVICES",
     "DemoInfo",
     "DemoLogin",
@@ -90,6 +94,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins)
     app = build_web(services, web_root())
     gateway.attach(app)
+    app[GATEWAY], app[MEDIA] = gateway, media
     app[WHIP] = WhipSessions(service)
     app[NETTESTS] = NetTests(media)
     anchors = AnchorFile(settings.data_dir / ANCHORS)

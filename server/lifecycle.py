@@ -1,8 +1,9 @@
 """Run the application on a port until somebody says stop.
 
 The port is taken first: an address in use must be told at once, not after a
-media worker has started. First signal: readiness goes, sockets hear goodbye,
-requests under way get ``drain_s``. Second signal: no more waiting.
+media worker has started. First signal: readiness goes, no consult begins any more, people
+in running consults are told, and these get ``drain_s`` to end. Second signal: sockets hear goodbye now.
+The next one: no ceremony. SIGHUP: media workers are replaced, each when its last consult has ended.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from media.core.control import MediaError
 from server.api.services import SERVICES, DemoInfo
-from server.app import build_app
+from server.app import GATEWAY, MEDIA, build_app
 from server.exits import Exit, StartError
 from server.settings import Settings
 from server.tls import AuthorityFiles, CertificateWatch, server_context
@@ -27,6 +29,8 @@ from server.trust import build_trust_app
 log = structlog.get_logger(__name__)
 
 BACKLOG = 512
+REQUESTS_S = 10.0
+"""What requests under way get once sockets have heard goodbye."""
 
 
 def free_port(host: str = "127.0.0.1", wanted: int = 0) -> int:
@@ -84,7 +88,7 @@ async def serving(settings: Settings, demo: DemoInfo | None = None) -> AsyncIter
         tls = await _tls(settings, stack)
         sock = stack.enter_context(contextlib.closing(listen(settings.host, settings.port)))
         app = build_app(settings, demo)
-        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=settings.drain_s)
+        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=REQUESTS_S)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.SockSite(runner, sock, ssl_context=tls).start()
@@ -101,10 +105,59 @@ async def serving(settings: Settings, demo: DemoInfo | None = None) -> AsyncIter
 
 
 async def run(settings: Settings, demo: DemoInfo | None = None) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM, and then until the running consults have ended or their time is over."""
     with stop_signals() as stop:
-        async with serving(settings, demo):
+        async with serving(settings, demo) as app, _renewing_workers(app):
             await stop.wait()
+            await _drain(app, settings.drain_s, stop)
+
+
+async def _drain(app: web.Application, at_most_s: float, stop: "StopSignals") -> None:
+    services, gateway = app[SERVICES], app[GATEWAY]
+    services.state.stopping = True
+    if not gateway.running:
+        return
+    log.info("draining", consults=gateway.running, at_most_s=at_most_s)
+    quiet = asyncio.create_task(gateway.drain(services.now_ms() + round(at_most_s * 1_000)), name="drain")
+    hurry = asyncio.create_task(stop.hurry.wait(), name="hurry")
+    try:
+        with stop.draining():
+            await asyncio.wait({quiet, hurry}, timeout=at_most_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        quiet.cancel()
+        hurry.cancel()
+        await asyncio.gather(quiet, hurry, return_exceptions=True)
+    log.info("drained", consults=gateway.running)
+
+
+@contextlib.asynccontextmanager
+async def _renewing_workers(app: web.Application) -> AsyncIterator[None]:
+    """SIGHUP replaces the media workers without a consult noticing; a second one while that goes on changes nothing."""
+    loop = asyncio.get_running_loop()
+    renewal: asyncio.Task[None] | None = None
+
+    async def renew() -> None:
+        log.info("media workers are replaced as they run empty")
+        try:
+            await app[MEDIA].renew_workers()
+        except (MediaError, TimeoutError) as problem:
+            log.error("media workers not replaced", reason=str(problem) or type(problem).__name__)
+        else:
+            log.info("media workers replaced")
+
+    def on_hangup() -> None:
+        nonlocal renewal
+        if renewal is None or renewal.done():
+            renewal = asyncio.create_task(renew(), name="renew-workers")
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        if renewal is not None:
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
 
 
 async def _tls(settings: Settings, stack: contextlib.AsyncExitStack) -> ssl.SSLContext | None:
@@ -118,19 +171,47 @@ async def _tls(settings: Settings, stack: contextlib.AsyncExitStack) -> ssl.SSLC
     return context
 
 
+class StopSignals(asyncio.Event):
+    """Set by the first SIGINT or SIGTERM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hurry = asyncio.Event()
+        """Set by the next one, if it comes while consults are waited for."""
+        self._is_draining = False
+
+    @contextlib.contextmanager
+    def draining(self) -> Iterator[None]:
+        """While consults are waited for, a signal ends the wait and not the process."""
+        self._is_draining = True
+        try:
+            yield
+        finally:
+            self._is_draining = False
+
+    def next(self) -> bool:
+        """Take in a signal; False when there is nothing left to hurry."""
+        if not self.is_set():
+            self.set()
+        elif self._is_draining and not self.hurry.is_set():
+            self.hurry.set()
+        else:
+            return False
+        return True
+
+
 @contextlib.contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGINT or SIGTERM sets; the next one of them ends the process without ceremony."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+def stop_signals() -> Iterator[StopSignals]:
+    """SIGINT and SIGTERM as events; when these are used up the next signal ends the process without ceremony."""
+    loop, stop = asyncio.get_running_loop(), StopSignals()
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            log.warning("stopped without draining")
+        if not stop.next():
+            log.warning("stopped without ceremony")
             for one in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(one)
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)

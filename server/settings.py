@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     session_length_s: Annotated[int, Field(ge=300, le=7 * 86_400)] = 12 * 3_600
     """A session ends after this however busy it is: one shift."""
     drain_s: Annotated[int, Field(ge=0, le=6 * 3_600)] = 10
-    """How long a stopping server waits for requests under way."""
+    """How long a stopping server lets running consults go on; 14400 (4 h) where upgrades must not disturb anybody."""
     demo: bool = False
     """Sample logins on the sign-in page and walls without pairing. Never with real patients."""
     log_json: bool = False

@@ -197,6 +197,16 @@ class SignalingGateway:
         """Start the service behind it."""
         await self._service.start()
 
+    async def drain(self, stops_at_ms: int) -> None:
+        """Let no consult begin, tell everyone until when those that run may go on, and return when none does. [SE14]"""
+        self._service.drain(stops_at_ms)
+        await self._service.quiet()
+
+    @property
+    def running(self) -> int:
+        """Consults in which a person is."""
+        return self._service.running
+
     async def stop(self) -> None:
         """Say goodbye to everyone, then end the service; idempotent. [SE9]"""
         if self._stopping:

@@ -29,7 +29,7 @@ from signaling.core import occurrences
 from signaling.core.admission import Admission
 from signaling.core.bucket import TokenBucket
 from signaling.core.consult import Known, as_admitted, closed_sources, handle
-from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.errors import ErrorCode, Refusal, ServerStopping
 from signaling.core.fold import apply
 from signaling.core.ids import ConsultId, ParticipantId, ProducerId, TransportId
 from signaling.core.messages import (
@@ -56,13 +56,15 @@ from signaling.core.messages import (
     TransportOptions,
     ViewConsumer,
 )
-from signaling.core.model import Connection, Consult, PatientBanner, Value
+from signaling.core.model import Connection, Consult, PatientBanner, Role, Value
 from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane
 from signaling.core.signals import signal_of
 
 log = logging.getLogger(__name__)
 
 Decide = Callable[[Consult], list[AnyEvent]]
+
+_PEOPLE = frozenset({Role.DOCTOR, Role.NURSE, Role.GUEST})
 
 _PLAIN = frozenset(
     {
@@ -126,6 +128,8 @@ class ConsultService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._joins: set[asyncio.Task[Joined]] = set()
         self._beats: asyncio.Task[None] | None = None
+        self._stops_at_ms: int | None = None
+        self._quiet = asyncio.Event()
         bus.listen(self._hinted)
         media.listen(self)
 
@@ -148,6 +152,28 @@ class ConsultService:
         self._beats = None
         self._audiences.clear()
         await self._bus.stop()
+
+    # ------------------------------------------------------------ drain
+
+    @property
+    def running(self) -> int:
+        """Consults in which a person is, or may come back. Displays and devices alone keep no server running."""
+        return sum(_has_people(audience) for audience in self._audiences.values())
+
+    def drain(self, stops_at_ms: int) -> None:
+        """From now on no consult begins here, and everyone is told by when those that run must end. [SE14]"""
+        self._stops_at_ms = stops_at_ms
+        for audience in self._audiences.values():
+            self._beat(audience)
+        self._look_quiet()
+
+    async def quiet(self) -> None:
+        """Wait, while draining, until the last consult has ended."""
+        await self._quiet.wait()
+
+    def _look_quiet(self) -> None:
+        if self._stops_at_ms is not None and not self.running:
+            self._quiet.set()
 
     # ------------------------------------------------------------ commands
 
@@ -232,6 +258,8 @@ class ConsultService:
             if audience.peers.get(actor.participant) is peer:
                 raise Refusal(ErrorCode.ALREADY_JOINED)
             handle(audience.state, actor, Join(), self._now_ms())
+            if self._stops_at_ms is not None and actor.role in _PEOPLE and not _has_people(audience):
+                raise ServerStopping
             capabilities = await self._media.capabilities(actor.consult)
             deaf: list[Peer] = []
             snapshot = await self._change(
@@ -394,6 +422,7 @@ class ConsultService:
             elif isinstance(event, ConsultEnded):
                 self._ended(audience)
         self._desert_if_empty(audience)
+        self._look_quiet()
 
     def _gone(self, audience: Audience, who: ParticipantId) -> None:
         peer = audience.peers.get(who)
@@ -532,6 +561,7 @@ class ConsultService:
                 revision=state.revision,
                 context_version=state.context.version if state.context else 0,
                 server_time_ms=self._now_ms(),
+                stops_at_ms=self._stops_at_ms,
             )
         )
 
@@ -590,3 +620,8 @@ class ConsultService:
         audience = self._audiences.get(consult)
         if audience is not None:
             audience.whisper(participant, news)
+
+
+def _has_people(audience: Audience) -> bool:
+    here = (audience.admitted.get(who) for who in (*audience.peers, *audience.graces))
+    return any(admission is not None and admission.role in _PEOPLE for admission in here)

@@ -582,6 +582,8 @@ class Beat(Signal):
     context_version: ContextVersion
     """Version of the open context, 0 when none is open."""
     server_time_ms: TimeMs
+    stops_at_ms: TimeMs | None = None
+    """When a server that is to restart ends at the latest, by its own clock; None while it is not. [SE14]"""
 
 
 class Scrolled(Signal):

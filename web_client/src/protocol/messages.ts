@@ -725,6 +725,7 @@ export interface Beat {
   revision: number;
   context_version: number;
   server_time_ms: number;
+  stops_at_ms: number | null;
 }
 /**
  * Follow the lead's scroll.
