@@ -132,7 +132,6 @@ class Lanes:
             return
         for old in {id(c.lane): c.lane for c in entering if c.lane is not None}.values():
             self._flush(stream.producer, old, now_us)
-        self._flush(stream.producer, lane, now_us)
         picture, tl0 = -1, -1
         if shape.picture is not None:
             numbered = shape.picture

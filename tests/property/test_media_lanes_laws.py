@@ -304,3 +304,23 @@ def test_a_key_frame_is_always_reachable(view: View | None, allowed: Target | No
 
     assert viewer.flow is Flow.LIVE
     assert world.catcher.seen["v0"][-1].layer == 2
+
+
+def test_what_was_read_before_an_entrance_still_comes_from_the_old_lane() -> None:
+    """[LA2] Two frames in one wake-up, the second an entrance to fewer frames a second: no frame is missed."""
+    world = World(0, 0, 1)
+    viewer = world.viewers[0]
+    viewer.allowed = Target(0, 2)
+    world.steering.steer(viewer, world.now_us)
+    for _ in range(36):  # a second and more: the rates of the temporal layers are known, and the phase is 0 again
+        world.turn({0}, [])
+    world.turn({0}, [], together=True)
+    viewer.allowed = Target(0, 0)
+    world.steering.steer(viewer, world.now_us)
+    for together in (True, True, True, True, False):
+        world.turn({0}, [], together=together)
+
+    frames = [out.frame for out in world.catcher.seen["v0"]]
+    assert viewer.lane is not None
+    assert viewer.lane.temporal == 0
+    assert sorted(set(frames)) == [*range(41)]
