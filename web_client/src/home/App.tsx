@@ -13,6 +13,7 @@ import { consultPath, loginPath } from "./routes";
 import { Shell } from "./Shell";
 import { SignInPage } from "./SignInPage";
 
+const TestPage = lazy(() => import("../nettest/TestPage"));
 const StationPage = lazy(() => import("../station/StationPage"));
 
 export function App({ guestToken }: { guestToken: string }) {
@@ -24,6 +25,13 @@ export function App({ guestToken }: { guestToken: string }) {
         </Route>
         <Route path="/join">
           <JoinPage token={guestToken} />
+        </Route>
+        <Route path="/test">
+          <Bare>
+            <Suspense fallback={<Loading />}>
+              <TestPage />
+            </Suspense>
+          </Bare>
         </Route>
         <Route path="/">{() => <ForPerson page={(person) => <ConsultsPage person={person} />} />}</Route>
         <Route path="/station">{() => <ForPerson page={() => <StationPage />} />}</Route>

@@ -3,7 +3,7 @@ import { Alert, Button, PasswordInput, TextInput } from "@mantine/core";
 import { CircleAlert, Info } from "lucide-react";
 import { type SubmitEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { useLocation, useSearch } from "wouter";
+import { Link, useLocation, useSearch } from "wouter";
 import type { DemoLogin } from "../common/api";
 import { ColorSchemeSwitch, LanguageSwitch } from "../common/controls";
 import { ApiError } from "../common/http";
@@ -58,6 +58,9 @@ export function SignInPage() {
         <footer className={styles.foot}>
           {t("common.tagline")}
           {config.data !== undefined && ` · ${config.data.version}`}
+          <Link href="/test" className={styles.test} data-testid="link-nettest">
+            {t("nettest.link")}
+          </Link>
         </footer>
       </div>
     </div>

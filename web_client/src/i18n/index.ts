@@ -14,6 +14,8 @@ import deskEn from "./parts/desk.en";
 import deskZh from "./parts/desk.zh";
 import homeEn from "./parts/home.en";
 import homeZh from "./parts/home.zh";
+import nettestEn from "./parts/nettest.en";
+import nettestZh from "./parts/nettest.zh";
 import prejoinEn from "./parts/prejoin.en";
 import prejoinZh from "./parts/prejoin.zh";
 import recordEn from "./parts/record.en";
@@ -30,6 +32,7 @@ export const en = {
   record: recordEn,
   prejoin: prejoinEn,
   desk: deskEn,
+  nettest: nettestEn,
   wall: wallEn,
 };
 
@@ -40,6 +43,7 @@ export const zh = {
   record: recordZh,
   prejoin: prejoinZh,
   desk: deskZh,
+  nettest: nettestZh,
   wall: wallZh,
 };
 

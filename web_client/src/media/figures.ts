@@ -16,6 +16,7 @@ export interface ConsumerFigures {
   readonly frameHeight: number;
   readonly freezeCount: number;
   readonly packetsLost: number;
+  readonly packetsReceived: number;
   readonly bytesReceived: number;
   readonly jitterBufferMs: number;
   readonly audioEnergy: number;
@@ -126,6 +127,7 @@ function consumerFigures(entry: Entry, producer: string, consumer: { id: string;
     frameHeight: number(entry, "frameHeight"),
     freezeCount: number(entry, "freezeCount"),
     packetsLost: number(entry, "packetsLost"),
+    packetsReceived: number(entry, "packetsReceived"),
     bytesReceived: number(entry, "bytesReceived"),
     jitterBufferMs: emitted === 0 ? 0 : (number(entry, "jitterBufferDelay") / emitted) * 1_000,
     audioEnergy: number(entry, "totalAudioEnergy"),

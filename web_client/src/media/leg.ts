@@ -28,6 +28,8 @@ export interface LegOptions {
   readonly send: Send;
   readonly route: Route;
   readonly onLost: (leg: Leg, reason: LossOfLeg) => void;
+  /** For the network test, which tries one way at a time. */
+  readonly narrow?: (local: types.TransportOptions) => types.TransportOptions;
 }
 
 export class Leg {
@@ -59,9 +61,9 @@ export class Leg {
   }
 
   /** Ask the server for a transport and make ours to it. */
-  static async open({ direction, device, send, route, onLost }: LegOptions): Promise<Leg> {
+  static async open({ direction, device, send, route, onLost, narrow = (all) => all }: LegOptions): Promise<Leg> {
     const options = await send({ type: "create_transport", direction });
-    const local = transportOptions(options, route);
+    const local = narrow(transportOptions(options, route));
     const transport = direction === "send" ? device.createSendTransport(local) : device.createRecvTransport(local);
     return new Leg(direction, transport, routesOf(offerOf(options)), device.recvRtpCapabilities, send, onLost);
   }

@@ -44,7 +44,13 @@ class FakeServer {
   }
 
   beat(): void {
-    this.listener.signal({ type: "beat", revision: this.revision, context_version: 0, server_time_ms: 0, stops_at_ms: null });
+    this.listener.signal({
+      type: "beat",
+      revision: this.revision,
+      context_version: 0,
+      server_time_ms: 0,
+      stops_at_ms: null,
+    });
   }
 
   happen(): AnyEvent {

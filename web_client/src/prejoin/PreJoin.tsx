@@ -5,7 +5,7 @@
  * because the person can do four different things about it.
  */
 import { Button, Select } from "@mantine/core";
-import { ArrowLeft, Mic, MicOff, TriangleAlert, Video, VideoOff, Volume2 } from "lucide-react";
+import { ArrowLeft, Gauge, Mic, MicOff, TriangleAlert, Video, VideoOff, Volume2 } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { ConsultCard } from "../common/api";
@@ -71,6 +71,9 @@ export function PreJoin({
               {t("prejoin.join")}
             </Button>
             <p className={styles.anyway}>{t("prejoin.joinAnyway")}</p>
+            <a className={styles.test} href="/test" data-testid="link-nettest">
+              <Gauge size={17} aria-hidden="true" /> {t("nettest.link")}
+            </a>
           </div>
         </div>
       </div>
