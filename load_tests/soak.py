@@ -2,9 +2,10 @@
 
 Every half minute all of them leave and others come, in a router of their own, so
 that transports, producers and consumers are made and forgotten again and
-again. Memory and descriptors of the worker are read after each round; the run
-fails when memory grows by more than ``GROWTH_LIMIT_MB_PER_H`` over the second
-half, or when a descriptor leaks.
+again. After each round memory and descriptors of the worker are read, and in each
+round what a packet costs it is measured. The run fails when a descriptor leaks, when
+memory grows by more than ``GROWTH_LIMIT_MB_PER_H`` over the second half, or when a
+packet of the last quarter costs ``COST_LIMIT`` times one of the first.
 """
 
 from __future__ import annotations
@@ -14,15 +15,25 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from load_tests.contenders import session
+from load_tests.drive import Load, Round, measure_round, middle, send_meanwhile
 from load_tests.figures import emit, note
-from load_tests.relay_bench import drive, legs
+from load_tests.options import own_core
+from load_tests.poller import Poller
 from load_tests.worker_process import Worker, worker
 
 GROWTH_LIMIT_MB_PER_H = 20.0
+COST_LIMIT = 1.2
+JUDGED_MINUTES = 30.0
+"""A slope over less is noise: shorter runs judge only descriptors."""
 ROUND_S = 30.0
+WINDOW_S = 4.0
 SUBSCRIBERS = 10
+PPS_IN = 250
+LOOPBACK = "127.0.0.1"
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -45,27 +56,39 @@ def slope_per_hour(samples: list[tuple[float, float]]) -> float:
     return 3600 * sum((t - mean_t) * (v - mean_v) for t, v in samples) / spread if spread else 0.0
 
 
-async def soak(minutes: float) -> int:
+def quarters_us(rounds: Sequence[Round]) -> tuple[float, float]:
+    """Cost of a packet in the first and in the last quarter of the rounds."""
+    size = max(1, len(rounds) // 4)
+    return middle(rounds[:size], lambda one: one.us_per_packet), middle(rounds[-size:], lambda one: one.us_per_packet)
+
+
+async def soak(minutes: float, core: int) -> int:
     """Run rounds until the time is over; 0 when nothing grew."""
     memory: list[tuple[float, float]] = []
-    async with worker() as relay:
+    rounds: list[Round] = []
+    poller = Poller()
+    load = Load("bursts", PPS_IN)
+    async with worker(LOOPBACK, launch=["taskset", "--cpu-list", str(core)]) as relay:
         began = time.monotonic()
         first_descriptors = descriptors(relay)
-        rounds = 0
         while time.monotonic() - began < minutes * 60:
-            async with legs(relay, SUBSCRIBERS, router=f"soak-{rounds}") as (publisher, viewers):
-                await drive(publisher, viewers, "bursts", ROUND_S)
-            rounds += 1
+            async with session(poller, relay, LOOPBACK, SUBSCRIBERS, f"soak-{len(rounds)}") as legs:
+                rounds.append(measure_round(poller, legs.publisher, legs.viewers, relay.cpu_s, load, WINDOW_S))
+                await send_meanwhile(legs.publisher, load, ROUND_S - WINDOW_S)
             memory.append((time.monotonic() - began, resident_mb(relay)))
-            note(f"round {rounds}: {memory[-1][1]:.1f} MB, {descriptors(relay)} descriptors")
-        settled = memory[len(memory) // 2 :]
-        growth = slope_per_hour(settled)
+            note(
+                f"round {len(rounds)}: {memory[-1][1]:.1f} MB, {descriptors(relay)} descriptors, "
+                f"{rounds[-1].us_per_packet:.1f} us a packet"
+            )
         leaked = descriptors(relay) - first_descriptors
-    params = {"minutes": minutes, "rounds": rounds, "subscribers": SUBSCRIBERS}
+    await poller.close()
+    growth = slope_per_hour(memory[len(memory) // 2 :])
+    first_us, last_us = quarters_us(rounds)
+    params = {"minutes": minutes, "rounds": len(rounds), "subscribers": SUBSCRIBERS, "pps_in": PPS_IN}
     emit("soak_memory_growth_mb_per_h", growth, "MB/h", params)
     emit("soak_leaked_descriptors", leaked, "count", params)
-    # A slope over a few minutes is noise: short runs only check the descriptors.
-    grew = minutes >= 30 and growth > GROWTH_LIMIT_MB_PER_H
+    emit("soak_relay_cpu_us_per_packet", last_us, "us", params, {"first_quarter": first_us})
+    grew = minutes >= JUDGED_MINUTES and (growth > GROWTH_LIMIT_MB_PER_H or last_us > COST_LIMIT * first_us)
     return 1 if grew or leaked > 0 else 0
 
 
@@ -73,7 +96,8 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Soak the media worker with sessions that come and go.")
     parser.add_argument("--minutes", type=float, default=60.0)
-    return asyncio.run(soak(parser.parse_args().minutes))
+    with own_core(0) as core:
+        return asyncio.run(soak(parser.parse_args().minutes, core))
 
 
 if __name__ == "__main__":

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from load_tests.drive import process_cpu_s
 from media.core import control
 from media.core.control import JsonObject
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ANSWER_TIMEOUT_S = 10.0
+MODULE = ("-m", "media.aio.worker")
 
 
 class WorkerFailed(Exception):
@@ -60,10 +62,18 @@ class Worker:
         result: JsonObject = reply["ok"]
         return result
 
+    async def path(self) -> str:
+        """Which way packets leave: ``c`` or ``python``."""
+        return "c" if (await self.counters()).get("forward_path_c") else "python"
+
+    async def counters(self) -> dict[str, int]:
+        """The worker's counters by name."""
+        found: dict[str, int] = (await self.call(control.Stats()))["counters"]
+        return found
+
     def cpu_s(self) -> float:
         """CPU time of all the worker's threads so far, user and system."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return process_cpu_s(self.process.pid)
 
     async def stop(self) -> None:
         """End the worker by closing its control connection."""
@@ -91,23 +101,34 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def worker(cpu: int | None = None) -> AsyncIterator[Worker]:
-    """Start a worker on loopback, optionally pinned to one core; ends it afterwards."""
+async def worker(
+    address: str = "127.0.0.1",
+    *,
+    launch: Sequence[str] = (),
+    forward: str = "auto",
+    module: Sequence[str] = MODULE,
+) -> AsyncIterator[Worker]:
+    """Start a worker; ends it afterwards.
+
+    Args:
+        address: what it binds and announces.
+        launch: command in front of it, for a core or a network namespace of its own.
+        forward: ``c``, ``python`` or ``auto``, the path it must take.
+        module: how Python is told what to run.
+    """
     with tempfile.TemporaryDirectory(prefix="consilium-bench-") as folder:
         path = Path(folder) / "control"
-        command = [sys.executable, "-m", "media.aio.worker", "--control", str(path)]
-        command += ["--port", "0", "--bind", "127.0.0.1", "--address", "127.0.0.1"]
+        command = [*launch, sys.executable, *module, "--control", str(path)]
+        command += ["--port", "0", "--bind", address, "--address", address, "--log-level", str(logging.WARNING)]
         running: list[Worker] = []
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             running[0].serve(reader, writer)
 
         server = await asyncio.start_unix_server(connected, path)
-        process = await asyncio.create_subprocess_exec(*command)
+        process = await asyncio.create_subprocess_exec(*command, env=os.environ | {"CONSILIUM_FORWARD": forward})
         running.append(Worker(process))
         try:
-            if cpu is not None:
-                os.sched_setaffinity(process.pid, {cpu})
             began = time.monotonic()
             while not running[0].ready.done():
                 if process.returncode is not None or time.monotonic() - began > ANSWER_TIMEOUT_S:
