@@ -6,6 +6,8 @@ logged; only STUN is looked at from strangers, and an address is learnt only aft
 verified. One unauthenticated datagram must never end a call (MEDIA_PLANE d1).
 """
 
+import socket
+from collections.abc import Hashable
 from typing import Protocol
 
 from media.aio import stun
@@ -16,6 +18,7 @@ from media.aio.transport import Transport
 from media.aio.udp import UdpPort
 from media.core.framing import MAX_FRAME_BYTES as MAX_DATAGRAM_BYTES
 from media.core.ice import Address
+from media.core.strangers import StrangerLimit, claimed_ufrag
 
 
 class MediaSink(Protocol):
@@ -32,6 +35,7 @@ class Mux:
         self._counters = counters
         self._by_ufrag: dict[str, Transport] = {}
         self._by_address: dict[Address, Transport] = {}
+        self._strangers = StrangerLimit()
         self._udp: UdpPort | None = None
         self._media: MediaSink | None = None
         self._buffer: NativeBuffer | None = None
@@ -99,20 +103,39 @@ class Mux:
         else:
             self._counters.add("datagrams_unknown_kind")
 
-    def _stun(self, datagram: bytes, address: Address, now_us: int) -> None:
+    def _authentic(self, datagram: bytes, ufrag: str, transport: Transport) -> stun.BindingRequest | None:
+        """The check, when it was made with the Transport's password."""
         try:
             request = stun.parse_binding_request(datagram)
         except stun.BadStun:
             self._counters.add("stun_malformed")
+            return None
+        password = transport.ice.password(ufrag)
+        if password is None or request.ufrag != ufrag or not stun.authenticate(request, password):
+            self._counters.add("stun_bad_integrity")
+            return None
+        return request
+
+    def _stun(self, datagram: bytes, address: Address, now_us: int) -> None:
+        claimed = claimed_ufrag(datagram)
+        if claimed is None:
+            self._counters.add("stun_malformed")
             return
-        transport = self._by_ufrag.get(request.ufrag)
-        password = None if transport is None else transport.ice.password(request.ufrag)
-        if transport is None or password is None:
+        transport = self._by_ufrag.get(claimed)
+        if transport is None:  # a flood of strangers ends here, before anything that costs
             self._counters.add("stun_unknown_ufrag")
             return
-        if not stun.authenticate(request, password):
-            self._counters.add("stun_bad_integrity")
+        source = None if address in self._by_address else source_of(address)
+        if source is not None and not self._strangers.allows(source, now_us):
+            self._counters.add("stun_limited")
             return
+        request = self._authentic(datagram, claimed, transport)
+        if request is None:
+            if source is not None:
+                self._strangers.charge(source, now_us)
+            return
+        password = transport.ice.password(claimed)
+        assert password is not None
         other = self._by_address.get(address)
         if other is not transport:
             if other is not None:
@@ -131,3 +154,11 @@ class Mux:
             del self._by_address[outcome.evicted]
             if isinstance(outcome.evicted, StreamAddress):
                 outcome.evicted.stream.close()
+
+
+def source_of(address: Address) -> Hashable:
+    """Whom to hold responsible: a host, of IPv6 the network it has to itself (RFC 6177)."""
+    host: str = address[0]
+    if ":" not in host or host.startswith("::ffff:"):
+        return host
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8]

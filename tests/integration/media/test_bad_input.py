@@ -180,7 +180,7 @@ async def test_refused_calls_change_nothing(call: Call) -> None:
                 video_parameters(
                     mid="8",
                     headerExtensions=[{"uri": ortc.MID_URI, "id": 4}, {"uri": ortc.RID_URI, "id": 10}],
-                    encodings=[{"rid": "r0"}, {"rid": "r1"}],
+                    encodings=[{"rid": f"r{number}"} for number in range(ortc.MAX_ENCODINGS + 1)],
                 ),
             ),
             MediaErrorCode.BAD_PARAMETERS,
