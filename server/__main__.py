@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,15 @@ from server.storage.audit import AnchorFile
 from server.storage.database import Database
 from server.tls import expires_at, make_authority
 from server.trust import fingerprint
+from server.turn import CONFIG_FILE, coturn_command, coturn_configuration, write_configuration
 
 app = App(name="consilium", help="Real-time teleconsultation server.")
 audit_app = App(name="audit", help="The audit trail.")
 db_app = App(name="db", help="The database.")
+turn_app = App(name="turn", help="coturn, for participants whose firewall lets nothing else through.")
 app.command(audit_app)
 app.command(db_app)
+app.command(turn_app)
 
 
 @app.command
@@ -124,6 +128,60 @@ def _ca(settings: Settings, hosts: tuple[str, ...]) -> int:
     return Exit.OK
 
 
+@turn_app.command(name="config")
+def turn_config(
+    *,
+    output: Path | None = None,
+    peer: list[str] | None = None,
+    listen: list[str] | None = None,
+    data_dir: Path | None = None,
+) -> int:
+    """Write a coturn configuration for CONSILIUM_TURN_URLS that reaches the media ports and nothing else.
+
+    It holds the secret that makes credentials, so it is written with mode 0600 and not printed.
+
+    Args:
+        output: where to; `turnserver.conf` in the data folder unless given.
+        peer: address at which coturn reaches the media ports, where it is not CONSILIUM_MEDIA_ADDRESSES; repeatable.
+        listen: address coturn listens on, all unless given; repeatable.
+        data_dir: as for serve.
+    """
+    return _guarded(lambda: _turn_config(load_settings(data_dir=data_dir), output, peer or [], listen or []))
+
+
+def _turn_config(settings: Settings, output: Path | None, peers: list[str], listen: list[str]) -> int:
+    path = _write_turn(settings, output, peers, listen)
+    print(
+        f"Written: {path} (it holds a secret). coturn runs with it by `consilium turn run`, or as a service of its own:"
+    )
+    print(f"  turnserver -c {path.absolute()}")
+    return Exit.OK
+
+
+@turn_app.command(name="run")
+def turn_run(*, peer: list[str] | None = None, listen: list[str] | None = None, data_dir: Path | None = None) -> int:
+    """Write the configuration and run coturn with it in this terminal or service; Ctrl-C stops it.
+
+    Args:
+        peer: as for config.
+        listen: as for config.
+        data_dir: as for serve.
+    """
+    return _guarded(lambda: _turn_run(load_settings(data_dir=data_dir), peer or [], listen or []))
+
+
+def _turn_run(settings: Settings, peers: list[str], listen: list[str]) -> int:
+    command = coturn_command(_write_turn(settings, None, peers, listen))
+    os.execv(command[0], command)  # noqa: S606 - found on PATH; coturn becomes what the service manager watches
+
+
+def _write_turn(settings: Settings, output: Path | None, peers: list[str], listen: list[str]) -> Path:
+    prepare_data_dir(settings.data_dir)
+    path = output or settings.data_dir / CONFIG_FILE
+    write_configuration(path, coturn_configuration(settings, peers=peers, listen=listen))
+    return path
+
+
 @app.command
 def doctor(*, host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> int:
     """Try everything the server needs and say what to mend. Exit code 8 when something does not work.
@@ -139,12 +197,16 @@ def doctor(*, host: str | None = None, port: int | None = None, data_dir: Path |
 def _doctor(settings: Settings) -> int:
     # The checks import the whole server; `--help` need not.
     from server.doctor import examine
+    from server.network import openings
 
     findings = asyncio.run(examine(settings))
     for finding in findings:
         print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<13} {finding.text}")
         if finding.advice:
             print(f"      {'':<13} {finding.advice}")
+    print("\nFirewalls must let through:")
+    for sentence in openings(settings):
+        print(f"  {sentence}")
     return Exit.OK if all(finding.ok for finding in findings) else Exit.CHECK_FAILED
 
 

@@ -5,6 +5,8 @@ Stop is the reverse; sockets are told goodbye before anything they need goes awa
 """
 
 import contextlib
+import ipaddress
+import itertools
 import logging
 import socket
 import tempfile
@@ -18,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from media.aio.supervisor import WorkerSettings
 from media.core.control import MediaError
+from media.core.ortc_transport import PROTOCOLS, Protocol
 from media.core.placement import LoadLimits
 from server.api.nettest import NETTESTS
 from server.api.services import SERVICES, DemoInfo, DemoLogin, Services
@@ -44,6 +47,7 @@ from server.storage import schema
 from server.storage.audit import AnchorFile
 from server.storage.consult_store import SqlConsultStore
 from server.storage.database import Database
+from server.turn import turn_servers
 from server.whip.sessions import WhipSessions
 from signaling.aio.gateway import SignalingGateway, VerifyToken
 from signaling.aio.memory import MemoryBus
@@ -87,7 +91,8 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     assert demo is None or settings.demo, "sample logins belong to a demo"
     prepare_data_dir(settings.data_dir)
     services = build_services(settings, demo)
-    media = WorkerMediaPlane(worker_settings(settings), settings.media_workers, load_limits(settings))
+    servers = turn_servers(settings, services.now_ms)
+    media = WorkerMediaPlane(worker_settings(settings), settings.media_workers, load_limits(settings), servers)
     bus: EventBus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
     limits = ServiceSettings(sole_node=not settings.redis_url)
     service = ConsultService(services.store, bus, media, services.now_ms, limits)
@@ -160,19 +165,18 @@ def check_media_ports(settings: Settings) -> None:
     Raises:
         StartError: one is taken.
     """
-    bind = worker_settings(settings).bind
-    for port in settings.media_ports:
-        with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-            try:
-                probe.bind((bind, port))
-            except OSError as problem:
-                many = f"{settings.media_workers} media workers need {port_range(settings)}. "
-                raise StartError(
-                    Exit.PORT_IN_USE,
-                    f"The media port, UDP {port} on {bind}, cannot be used: {problem.strerror}. "
-                    f"{many if settings.media_workers > 1 else ''}"
-                    "Stop what uses it, or choose another with CONSILIUM_MEDIA_PORT.",
-                ) from None
+    worker = worker_settings(settings)
+    for port, protocol in itertools.product(settings.media_ports, worker.protocols):
+        try:
+            probe_port(protocol, worker.bind, port)
+        except OSError as problem:
+            many = f"{settings.media_workers} media workers need {port_range(settings)}. "
+            raise StartError(
+                Exit.PORT_IN_USE,
+                f"The media port, {protocol.upper()} {port} on {worker.bind}, cannot be used: {problem.strerror}. "
+                f"{many if settings.media_workers > 1 else ''}"
+                "Stop what uses it, or choose another with CONSILIUM_MEDIA_PORT.",
+            ) from None
 
 
 def port_range(settings: Settings) -> str:
@@ -306,10 +310,37 @@ def build_services(settings: Settings, demo: DemoInfo | None) -> Services:
 
 def worker_settings(settings: Settings) -> WorkerSettings:
     """How the media worker is started."""
-    level = logging.getLogger().getEffectiveLevel()  # the worker says as much as this process does
-    if all(is_local(address) for address in settings.media_addresses):
+    return WorkerSettings(
+        addresses=settings.media_addresses,
+        bind=media_bind(settings),
+        port=settings.media_port,
+        protocols=tuple(protocol for protocol in PROTOCOLS if protocol in settings.media_protocols),
+        log_level=logging.getLogger().getEffectiveLevel(),  # the worker says as much as this process does
+    )
+
+
+def media_bind(settings: Settings) -> str:
+    """The address media ports are bound to; ``::`` takes IPv4 too."""
+    if settings.media_bind:
+        return settings.media_bind
+    versions = {ipaddress.ip_address(address).version for address in settings.media_addresses}
+    if len(versions) == 1 and all(is_local(address) for address in settings.media_addresses):
         # Nobody else can reach these addresses: do not listen for anybody else.
-        return WorkerSettings(
-            addresses=settings.media_addresses, bind="127.0.0.1", port=settings.media_port, log_level=level
-        )
-    return WorkerSettings(addresses=settings.media_addresses, port=settings.media_port, log_level=level)
+        return "127.0.0.1" if versions == {4} else "::1"
+    return "0.0.0.0" if versions == {4} else "::"  # noqa: S104 - peers authenticate by ICE and DTLS
+
+
+def probe_port(protocol: Protocol, bind: str, port: int) -> None:
+    """Take a port for a moment, as a media worker would.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with contextlib.closing(socket.socket(family, kind)) as probe:
+        if protocol == "tcp":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bind != "::"))
+        probe.bind((bind, port))

@@ -10,7 +10,6 @@ import datetime
 import itertools
 import os
 import shutil
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from pathlib import Path
 
 from media.aio.supervisor import Supervisor
 from media.core.control import AnyNotification, MediaError
-from server.app import ANCHORS, port_range, prepare_data_dir, worker_settings
+from server.app import ANCHORS, port_range, prepare_data_dir, probe_port, worker_settings
 from server.exits import StartError
 from server.http import NOT_BUILT, web_root
 from server.lifecycle import listen
+from server.network import TurnFailed, foreign_addresses, try_turn
 from server.settings import Settings
 from server.storage import audit, schema
 from server.storage.audit import AnchorFile
@@ -87,20 +87,38 @@ async def _web_port(settings: Settings) -> str:
 
 
 async def _media_port(settings: Settings) -> str:
-    for kind, word in ((socket.SOCK_DGRAM, "UDP"), (socket.SOCK_STREAM, "TCP")):
-        for address, port in itertools.product(settings.media_addresses, settings.media_ports):
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            with contextlib.closing(socket.socket(family, kind)) as sock:
-                try:
-                    sock.bind((address, port))
-                except OSError as problem:
-                    raise _Failed(
-                        f"{word} port {port} on {address}: {problem.strerror}",
-                        "Stop what uses it, choose another CONSILIUM_MEDIA_PORT, or name an address of this machine in "
-                        "CONSILIUM_MEDIA_ADDRESSES (a public address behind NAT cannot be checked from here).",
-                    ) from None
+    worker = worker_settings(settings)
+    for port, protocol in itertools.product(settings.media_ports, worker.protocols):
+        try:
+            probe_port(protocol, worker.bind, port)
+        except OSError as problem:
+            raise _Failed(
+                f"{protocol.upper()} port {port} on {worker.bind}: {problem.strerror}",
+                "Stop what uses it, choose another CONSILIUM_MEDIA_PORT, or name an address of this machine in "
+                "CONSILIUM_MEDIA_BIND.",
+            ) from None
     ports = f"port {port_range(settings)}" if settings.media_workers == 1 else f"ports {port_range(settings)}"
-    return f"UDP and TCP {ports} on {', '.join(settings.media_addresses)} are free: let clients reach them from outside"
+    return f"{' and '.join(worker.protocols).upper()} {ports} on {worker.bind}"
+
+
+async def _media_addresses(settings: Settings) -> str:
+    foreign = foreign_addresses(settings.media_addresses)
+    told = ", ".join(settings.media_addresses)
+    if not foreign:
+        return f"{told}: this machine's own"
+    return f"{told}; {', '.join(foreign)} is not this machine's: a router must pass the media port on, UDP and TCP"
+
+
+async def _turn(settings: Settings) -> str:
+    if not settings.turn_urls:
+        return "none; who reaches neither UDP nor TCP of the media port cannot take part"
+    try:
+        ways = await try_turn(settings, int(time.time()))
+    except TurnFailed as problem:
+        raise _Failed(
+            str(problem), "Start coturn with what `consilium turn config` writes, and open its ports (below)."
+        ) from None
+    return f"an allocation by {', '.join(ways)}"
 
 
 async def _worker(settings: Settings) -> str:
@@ -186,6 +204,8 @@ CHECKS: dict[str, Check] = {
     "database": _database,
     "web port": _web_port,
     "media port": _media_port,
+    "media address": _media_addresses,
+    "TURN": _turn,
     "media worker": _worker,
     "certificate": _certificate,
     "web client": _client,

@@ -27,6 +27,7 @@ from media.core.control import MediaError, MediaErrorCode
 from media.core.placement import LoadLimits
 from server.media_places import Belongings, Placement, Places
 from server.metrics import WorkerGauges
+from server.turn import Servers, no_servers
 from signaling.core import messages as m
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import (
@@ -74,11 +75,19 @@ class WorkerMediaPlane:
         settings: of the first worker; see ``WorkerPool``.
         count: how many.
         limits: when a worker is full.
+        ice_servers: what a participant may fall back to where no media port is reached.
     """
 
-    def __init__(self, settings: WorkerSettings, count: int = 1, limits: LoadLimits | None = None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        count: int = 1,
+        limits: LoadLimits | None = None,
+        ice_servers: Servers = no_servers,
+    ) -> None:
         self._pool = WorkerPool(settings, count, limits or LoadLimits(), self._notified, self._died, self._restarted)
         self._places = Places(self._pool)
+        self._ice_servers = ice_servers
         self._listener: MediaListener | None = None
         self._notes: asyncio.Queue[tuple[int, control.AnyNotification]] = asyncio.Queue(NOTIFICATION_LIMIT)
         self._pump: asyncio.Task[None] | None = None
@@ -176,7 +185,8 @@ class WorkerMediaPlane:
             case m.ConnectTransport():
                 await worker.connect_transport(own_transport(mine, command.transport), command.dtls_parameters)
             case m.RestartIce():
-                return m.IceRestarted(ice_parameters=await worker.restart_ice(own_transport(mine, command.transport)))
+                parameters = await worker.restart_ice(own_transport(mine, command.transport))
+                return m.IceRestarted(ice_parameters=parameters, ice_servers=self._ice_servers(owner))
             case m.Produce():
                 return await self._produce(worker, mine, command)
             case m.PauseProducer():
@@ -240,7 +250,7 @@ class WorkerMediaPlane:
             await worker.close_transport(transport)
             raise MediaError(MediaErrorCode.NOT_FOUND, "the participant is gone")
         mine.transports[command.direction] = transport
-        return m.TransportOptions(**options, media_epoch=self._epoch)
+        return m.TransportOptions(**options, ice_servers=self._ice_servers(owner), media_epoch=self._epoch)
 
     def _abandon(self, worker: WorkerClient, transport: TransportId) -> None:
         """Close what nobody waits for any more, without waiting either."""

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from media.core.ortc_transport import PROTOCOLS
 from server.exits import Exit, StartError
 from server.storage.database import DatabaseUrlError, parse_url
 from server.tls import AuthorityFiles
+from server.turn_urls import parse_turn_url
 
 PREFIX = "CONSILIUM_"
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -48,7 +50,11 @@ class Settings(BaseSettings):
     redis_url: str = ""
     """Empty: one node, everything in memory."""
     media_addresses: Names = ("127.0.0.1",)
-    """IP addresses that the media worker offers to browsers."""
+    """IP addresses that the media workers offer to browsers, the best first; behind NAT the public one."""
+    media_bind: str = ""
+    """Address the media ports are bound to. Empty: all, or only this machine's where nothing else is offered."""
+    media_protocols: Names = ("udp", "tcp")
+    """What the media ports listen on and offer; TCP is for those whose firewall blocks UDP."""
     media_port: Port = 8441
     """The UDP and TCP port of the first media worker, the next ones follow on it; 0 picks free ones."""
     media_workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
@@ -59,6 +65,14 @@ class Settings(BaseSettings):
     """Share of a core above which nobody joins a consult on that worker; those who are there stay."""
     media_loop_lag_ms: Annotated[float, Field(ge=1, le=10_000)] = 100
     """Usual delay of a worker's event loop that counts as much as ``media_full``."""
+    turn_urls: Names = ()
+    """TURN servers for those who reach no media port, e.g. ``turns:hub.hospital.cn:443?transport=tcp``."""
+    turn_secret: SecretStr | None = None
+    """Shared with coturn (`consilium turn config`). Empty: that in ``turn_secret_file``."""
+    turn_secret_file: Path | None = None
+    """Empty: ``turn-secret`` in ``data_dir``, made at the first start."""
+    turn_lifetime_s: Annotated[int, Field(ge=60, le=86_400)] = 3_600
+    """How long a participant's TURN credentials open new connections; those that are open go on."""
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     trust_port: Port | None = None
@@ -76,7 +90,7 @@ class Settings(BaseSettings):
     """Sample logins on the sign-in page and walls without pairing. Never with real patients."""
     log_json: bool = False
 
-    @field_validator("public_origins", "media_addresses", mode="before")
+    @field_validator("public_origins", "media_addresses", "media_protocols", "turn_urls", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -84,13 +98,36 @@ class Settings(BaseSettings):
     @field_validator("media_addresses")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        addresses = []
         for address in value:
             try:
-                ipaddress.ip_address(address)
+                addresses.append(str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))))
             except ValueError:
                 raise ValueError(f"{address} is not an IP address") from None
         if not value:
             raise ValueError("name at least one IP address")
+        return tuple(addresses)
+
+    @field_validator("media_bind")
+    @classmethod
+    def _bind(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value.strip("[]"))) if value else value
+        except ValueError:
+            raise ValueError(f"{value} is not an IP address") from None
+
+    @field_validator("media_protocols")
+    @classmethod
+    def _protocols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(PROTOCOLS):
+            raise ValueError("name udp, tcp or both")
+        return value
+
+    @field_validator("turn_urls")
+    @classmethod
+    def _turn(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parse_turn_url(url)
         return value
 
     @field_validator("public_origins")

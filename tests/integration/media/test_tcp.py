@@ -11,7 +11,7 @@ import pytest
 from media.aio import tcp
 from media.core import ortc, rtcp
 from tests.integration.media.inside import Direct, frame
-from tests.integration.media.peer import Peer, until, video_parameters, vp8
+from tests.integration.media.peer import Peer, Rtp, until, video_parameters, vp8
 
 
 async def tcp_pair(direct: Direct, *, publisher_tcp: bool = True) -> tuple[Peer, Peer]:
@@ -24,6 +24,11 @@ async def tcp_pair(direct: Direct, *, publisher_tcp: bool = True) -> tuple[Peer,
     direct.relay.resume_consumer("view")
     await until(lambda: len(direct.states) == 2, "both connected")
     return publisher, viewer
+
+
+def is_key(packet: Rtp) -> bool:
+    """A VP8 key frame begins here; its picture is numbered as this viewer has seen them."""
+    return packet.payload[4] == 0
 
 
 async def end(*peers: Peer) -> None:
@@ -95,7 +100,7 @@ async def test_a_connection_that_ends_is_a_path_that_ends(direct: Direct) -> Non
     await viewer.check(nominate=True)
     publisher.send_rtp(frame(3, True))
     await until(lambda: len(viewer.got.rtp) == 2, "over the second")
-    assert viewer.got.rtp[1].payload == vp8(True, 3)
+    assert is_key(viewer.got.rtp[1])
     await end(publisher, viewer)
 
 
@@ -137,7 +142,7 @@ async def test_a_viewer_that_never_reads_costs_a_bounded_outbox(direct: Direct) 
     asyncio.get_running_loop().add_reader(viewer._socket.fileno(), viewer._readable, viewer._socket)
     await until(lambda: not stream._outbox, "it reads again")
     publisher.send_rtp(frame(number + 1, True))
-    await until(lambda: viewer.got.rtp[-1].payload == vp8(True, number + 1), "the key frame")
+    await until(lambda: is_key(viewer.got.rtp[-1]), "the key frame")
     first = viewer.got.rtp[0].seq
     assert [(p.seq - first) & 0xFFFF for p in viewer.got.rtp] == list(range(len(viewer.got.rtp)))
     await end(publisher, viewer)

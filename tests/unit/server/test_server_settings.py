@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from server.app import media_bind, worker_settings
 from server.exits import Exit
 from server.settings import SettingsError, load_settings
 
@@ -31,6 +32,35 @@ def test_lists_are_separated_by_commas() -> None:
     assert settings.media_addresses == ("192.168.1.20", "2001:db8::1")
 
 
+def test_ipv6_addresses_may_have_brackets() -> None:
+    settings = load_settings({"CONSILIUM_MEDIA_ADDRESSES": "[2001:db8::1]", "CONSILIUM_MEDIA_BIND": "[::]"})
+    assert settings.media_addresses == ("2001:db8::1",)
+    assert settings.media_bind == "::"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "bind"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("127.0.0.1,::1", "::"),
+        ("192.168.1.20", "0.0.0.0"),
+        ("127.0.0.1,192.168.1.20", "0.0.0.0"),
+        ("2001:db8::1", "::"),
+        ("192.168.1.20,2001:db8::1", "::"),
+    ],
+)
+def test_media_ports_listen_where_the_announced_addresses_can_be_reached(addresses: str, bind: str) -> None:
+    assert media_bind(load_settings({"CONSILIUM_MEDIA_ADDRESSES": addresses})) == bind
+
+
+def test_the_bound_address_may_be_another_than_the_announced() -> None:
+    """Behind NAT: browsers are told the public address."""
+    settings = load_settings({"CONSILIUM_MEDIA_ADDRESSES": "203.0.113.5", "CONSILIUM_MEDIA_BIND": "10.0.0.5"})
+    assert worker_settings(settings).bind == "10.0.0.5"
+    assert worker_settings(settings).addresses == ("203.0.113.5",)
+
+
 def test_options_win_over_the_environment() -> None:
     assert load_settings({"CONSILIUM_PORT": "9000"}, port=9001, host=None).port == 9001
 
@@ -47,6 +77,11 @@ def test_options_win_over_the_environment() -> None:
         ({"CONSILIUM_PUBLIC_ORIGINS": "*"}, "not an origin"),
         ({"CONSILIUM_MEDIA_ADDRESSES": "hub.lan"}, "not an IP address"),
         ({"CONSILIUM_MEDIA_ADDRESSES": ","}, "at least one"),
+        ({"CONSILIUM_MEDIA_BIND": "hub.lan"}, "not an IP address"),
+        ({"CONSILIUM_MEDIA_PROTOCOLS": "tcp,sctp"}, "udp, tcp or both"),
+        ({"CONSILIUM_MEDIA_PROTOCOLS": ","}, "udp, tcp or both"),
+        ({"CONSILIUM_TURN_URLS": "https://turn.hospital.cn"}, "not a TURN address"),
+        ({"CONSILIUM_TURN_LIFETIME_S": "1"}, "CONSILIUM_TURN_LIFETIME_S"),
         ({"CONSILIUM_TLS_CERT_FILE": "/x.crt"}, "belong together"),
         ({"CONSILIUM_DATABASE_URL": "mysql://root:geheim@db/x"}, "sqlite or postgresql"),
         ({"CONSILIUM_DATABASE_URL": "geheim"}, "not a database URL"),

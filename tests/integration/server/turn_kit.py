@@ -1,0 +1,132 @@
+"""A real coturn with the configuration the product writes, and peers that reach the relay through it only."""
+
+import asyncio
+import contextlib
+import datetime
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aioice import turn
+
+from load_tests.demo_process import free_port
+from server.network import trusting
+from server.settings import Settings, load_settings
+from server.tls import make_authority
+from server.turn import coturn_command, coturn_configuration, make_credentials, turn_secret, write_configuration
+from server.turn_urls import parse_turn_url
+from tests.integration.media.peer import WAIT_S, Peer
+
+HOST = "127.0.0.1"
+
+
+@dataclass
+class Coturn:
+    """A running TURN server and the settings it was made from."""
+
+    settings: Settings
+    process: asyncio.subprocess.Process
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """By the way in: udp, tcp, tls."""
+        return dict(zip(("udp", "tcp", "tls"), self.settings.turn_urls, strict=True))
+
+    def credentials(self, expires_s: int | None = None) -> tuple[str, str]:
+        soon = int(datetime.datetime.now(datetime.UTC).timestamp()) + 600
+        return make_credentials(turn_secret(self.settings), "someone", soon if expires_s is None else expires_s)
+
+
+@contextlib.asynccontextmanager
+async def coturn(folder: Path, *, peers: tuple[str, ...] = ()) -> AsyncIterator[Coturn]:
+    """Start one on loopback, on two free ports; `shutil.which("turnserver")` says whether it is installed."""
+    plain, tls = free_port(), free_port()
+    files = make_authority(folder / "tls", (HOST, "localhost"), datetime.datetime.now(datetime.UTC))
+    settings = load_settings(
+        {
+            "CONSILIUM_TURN_URLS": f"turn:{HOST}:{plain},turn:{HOST}:{plain}?transport=tcp,"
+            f"turns:{HOST}:{tls}?transport=tcp",
+            "CONSILIUM_TLS_CERT_FILE": str(files.cert),
+            "CONSILIUM_TLS_KEY_FILE": str(files.key),
+        },
+        data_dir=folder,
+    )
+    path = folder / "turnserver.conf"
+    write_configuration(path, coturn_configuration(settings, peers=peers, listen=(HOST,)))
+    process = await asyncio.create_subprocess_exec(
+        *coturn_command(path), stdout=(folder / "turn.log").open("wb"), stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(WAIT_S):
+            for port in (plain, tls):
+                while not listening(port):
+                    assert process.returncode is None, (folder / "turn.log").read_text()
+                    await asyncio.sleep(0.02)
+        yield Coturn(settings, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def listening(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def installed() -> bool:
+    return shutil.which("turnserver") is not None
+
+
+class Inbox(asyncio.DatagramProtocol):
+    """What comes out of an allocation."""
+
+    def __init__(self) -> None:
+        self.take: Any = lambda data: None
+        self.heard: list[bytes] = []
+        self.errors: list[Exception] = []
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.heard.append(data)
+        self.take(data)
+
+    def error_received(self, exc: Exception) -> None:
+        self.errors.append(exc)
+
+
+async def allocate(server: Coturn, way: str, credentials: tuple[str, str]) -> tuple[Any, Inbox]:
+    """An allocation by one of the three ways.
+
+    Raises:
+        aioice.stun.TransactionFailed: coturn said no.
+    """
+    url = parse_turn_url(server.urls[way])
+    async with asyncio.timeout(WAIT_S):
+        return await turn.create_turn_endpoint(
+            Inbox,
+            (url.host, url.port),
+            *credentials,
+            ssl=trusting(server.settings) if url.secure else None,
+            transport=url.transport,
+        )
+
+
+class TurnedPeer(Peer):
+    """A peer whose every datagram goes through an allocation."""
+
+    allocation: Any
+
+    async def go_through(self, server: Coturn, way: str) -> None:
+        self.allocation, inbox = await allocate(server, way, server.credentials())
+        inbox.take = self._datagram
+
+    def send_raw(self, datagram: bytes) -> None:
+        self.allocation.sendto(datagram, self.remote)
+
+    async def close(self) -> None:
+        await super().close()
+        self.allocation.close()
+        await asyncio.sleep(0)
