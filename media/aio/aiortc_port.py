@@ -1,13 +1,13 @@
 """The one file that touches private names of aiortc and pylibsrtp.
 
-aiortc's peer connection decodes and encodes, which a relay must not, but its DTLS and SCTP
-transports are sound and need nothing of it: ``RTCDtlsTransport`` runs over any object that
-has ``_recv``, ``_send`` and ``role``. It is fed DTLS records only (first byte 20..63), never
-media. SRTP is done by the caller in place with libsrtp through pylibsrtp's binding, half the
-cost of ``pylibsrtp.Session``.
+aiortc's peer connection decodes and encodes, which a relay must not, but its DTLS transport
+is sound and needs nothing of it: ``RTCDtlsTransport`` runs over any object that has ``_recv``,
+``_send`` and ``role``. It is fed DTLS records only (first byte 20..63), never media. SRTP is done
+by the caller in place with libsrtp through pylibsrtp's binding, half the cost of
+``pylibsrtp.Session``.
 
-``_GuardedSctp`` lets through only packets that ``media.core.sctp_guard`` has walked, and turns
-what still raises into a count.
+aiortc does the handshake. Afterwards `DtlsPort` passes records to and from OpenSSL itself, without a
+task, a queue hop and a raised exception for each; SCTP is ours (``media.aio.sctp``).
 
 Both packages are pinned exactly; ``tests/contract/test_aiortc_pin.py`` holds the names used.
 """
@@ -17,7 +17,6 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcdtlstransport import (
     SRTP_AEAD_AES_128_GCM,
     SRTP_AEAD_AES_256_GCM,
@@ -27,11 +26,11 @@ from aiortc.rtcdtlstransport import (
     RTCDtlsParameters,
     RTCDtlsTransport,
 )
-from aiortc.rtcsctptransport import WEBRTC_DCEP, Chunk, RTCSctpCapabilities, RTCSctpTransport
+from OpenSSL import SSL
 from pylibsrtp import _binding
 
-from media.core import sctp_guard
-from media.core.ortc_transport import MAX_MESSAGE_BYTES, DtlsParameters, SctpStream
+from media.aio.turns import Turns
+from media.core.ortc_transport import DtlsParameters
 
 _ffi: Any = _binding.ffi
 _lib: Any = _binding.lib
@@ -42,6 +41,17 @@ srtp_protect_rtcp: Any = _lib.srtp_protect_rtcp
 srtp_unprotect_rtcp: Any = _lib.srtp_unprotect_rtcp
 """``f(context, pointer, int_pointer) -> status``: work in place, ``int_pointer[0]`` is the length in and out."""
 
+
+def srtp_protect_address() -> int:
+    """Where ``srtp_protect`` of the libsrtp in this process begins."""
+    return int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_protect")))
+
+
+def srtp_handle(context: Any) -> int:
+    """The address behind a context of a `SrtpPair`; good as long as the pair lives."""
+    return int(_ffi.cast("uintptr_t", context))
+
+
 SRTP_OK: int = _lib.srtp_err_status_ok
 SRTP_REPLAYED: frozenset[int] = frozenset({9, 10})
 """srtp_err_status_replay_fail and _replay_old of libsrtp's enum, which the binding does not name."""
@@ -51,11 +61,16 @@ SRTP_TRAILER_BYTES = 148
 HANDSHAKE_QUEUE = 64
 """DTLS datagrams that may wait: a handshake flight is under ten; before the fingerprint is known
 (pymediasoup does not wait for its ``connect``) a few flights more."""
-SCTP_PORT = 5000
-MAX_STREAMS = 1024
-
-Count = Callable[[str], None]
-"""Adds one to a named counter."""
+_RECORD_BYTES = 1500
+"""No datagram is longer, so no record that comes."""
+_FLIGHT_BYTES = 1 << 14
+"""All that OpenSSL may have to say at once."""
+_APPLICATION_DATA = 23
+_RECORD_HEADER_BYTES = 13
+_MAX_RECORDS = 64
+"""Of the smallest, in one datagram."""
+RECORDS_PER_TURN = 8
+"""Datagrams of one peer taken in before others have their turn."""
 
 
 class NativeBuffer:
@@ -128,15 +143,44 @@ class _Wire:
         self._send_datagram(data)
 
 
-class DtlsPort:
-    """DTLS of one Transport, either role."""
+class _Dtls(RTCDtlsTransport):
+    """aiortc's DTLS without its pump: after the handshake that only waits for the end."""
 
-    def __init__(self, certificate: Certificate, send: Callable[[bytes], None], on_closed: Callable[[], None]) -> None:
+    def __init__(self, wire: Any, certificate: RTCCertificate) -> None:
+        super().__init__(wire, [certificate])
+        self.over = asyncio.Event()
+
+    async def _recv_next(self) -> None:
+        if self.state == "connected":
+            await self.over.wait()
+            raise ConnectionError
+        await super()._recv_next()
+
+
+class DtlsPort:
+    """DTLS of one Transport, either role.
+
+    Args:
+        send: sends one datagram.
+        on_closed: the peer said goodbye.
+        turns: where records wait to be read; the worker's, or its own when there is nobody to give way to.
+    """
+
+    def __init__(
+        self,
+        certificate: Certificate,
+        send: Callable[[bytes], None],
+        on_closed: Callable[[], None],
+        turns: Turns | None = None,
+    ) -> None:
+        self.turns = turns or Turns()
         self._wire = _Wire(send)
-        wire: Any = self._wire  # duck-typed on purpose
-        self.inner = RTCDtlsTransport(wire, [certificate.inner])
+        self._send_datagram = send
+        self.inner = _Dtls(self._wire, certificate.inner)
         self.inner._srtp_profiles = [SRTP_AEAD_AES_128_GCM, SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_SHA1_80]
         self._on_closed = on_closed
+        self._on_data: Callable[[bytes], None] | None = None
+        self._resend: asyncio.TimerHandle | None = None
         self.connected = False
 
     def offer(self, datagram: bytes) -> bool:
@@ -145,6 +189,8 @@ class DtlsPort:
             self._wire.inbound.put_nowait(datagram)
         except asyncio.QueueFull:
             return False
+        if self.connected:
+            self.turns.wake(self._read_waiting)
         return True
 
     async def handshake(self, parameters: DtlsParameters) -> SrtpPair:
@@ -160,17 +206,38 @@ class DtlsPort:
             raise DtlsFailed(self.inner.state)
         self.inner.on("statechange", self._state_changed)
         self.connected = True
+        self._read(b"")  # data may have come in one datagram with the end of the handshake
+        self.turns.wake(self._read_waiting)
         return SrtpPair(self.inner)
 
     def srtp_profile(self) -> str:
         """Name of the negotiated SRTP profile."""
-        ssl: Any = self.inner._ssl
-        name: bytes = ssl.get_selected_srtp_profile()
+        name: bytes = self._ssl.get_selected_srtp_profile()
         return name.decode()
+
+    def on_data(self, receive: Callable[[bytes], None]) -> None:
+        """Call this with what the peer sends as application data; until then that is dropped."""
+        self._on_data = receive
+
+    def send(self, data: bytes) -> bool:
+        """Send one record of application data; False when there is no session."""
+        if not self.connected:
+            return False
+        try:
+            self._ssl.send(data)
+        except SSL.Error:
+            return False
+        self._write()
+        return True
 
     async def close(self) -> None:
         """Say goodbye and stop; idempotent."""
         self.connected = False
+        self._on_data = None
+        self.turns.forget(self._read_waiting)
+        if self._resend is not None:
+            self._resend.cancel()
+            self._resend = None
         self.inner.remove_all_listeners()
         pump = self.inner._task
         await self.inner.stop()
@@ -179,118 +246,74 @@ class DtlsPort:
             with contextlib.suppress(asyncio.CancelledError, Exception):  # its end is what was asked for
                 await pump
 
+    @property
+    def _ssl(self) -> Any:
+        return self.inner._ssl
+
+    def _read_waiting(self) -> None:
+        waiting = self._wire.inbound
+        for _ in range(RECORDS_PER_TURN):
+            if waiting.empty() or not self.connected:
+                return
+            self._read(waiting.get_nowait() or b"")
+        self.turns.wake(self._read_waiting)
+
+    def _read(self, datagram: bytes) -> None:
+        """Decrypt all records of one datagram."""
+        only_data, records = _application_records(datagram)
+        if datagram:
+            self._ssl.bio_write(datagram)
+        try:
+            while records:
+                records -= 1
+                data = self._ssl.recv(_RECORD_BYTES)
+                if self._on_data is not None and self.connected:
+                    self._on_data(data)
+        except SSL.ZeroReturnError:
+            self._ended()
+        except SSL.Error:  # nothing more to read, or a record that is not the peer's: dropped, as DTLS says
+            pass
+        if not only_data:
+            self._write()
+            self._arm()
+
+    def _write(self) -> None:
+        """Send what OpenSSL has to say."""
+        with contextlib.suppress(SSL.Error):
+            self._send_datagram(self._ssl.bio_read(_FLIGHT_BYTES))
+
+    def _arm(self) -> None:
+        """The last flight of a handshake may be due again although the handshake is over (DTLS 1.3)."""
+        timeout_s = self._ssl.DTLSv1_get_timeout() if self.connected else None
+        if self._resend is not None:
+            self._resend.cancel()
+            self._resend = None
+        if timeout_s is not None:
+            self._resend = asyncio.get_running_loop().call_later(timeout_s, self._resend_flight)
+
+    def _resend_flight(self) -> None:
+        self._ssl.DTLSv1_handle_timeout()
+        self._write()
+        self._arm()
+
+    def _ended(self) -> None:
+        self.inner.over.set()
+
     def _state_changed(self) -> None:
         if self.inner.state in ("closed", "failed") and self.connected:
             self.connected = False
             self._on_closed()
 
 
-class _GuardedSctp(RTCSctpTransport):
-    """aiortc's SCTP behind a check of every packet."""
+def _application_records(datagram: bytes) -> tuple[bool, int]:
+    """Whether it is nothing but DTLS 1.2 application data, and how many records at most can be read from it.
 
-    def __init__(self, dtls: RTCDtlsTransport, count: Count, on_abuse: Callable[[], None]) -> None:
-        super().__init__(dtls, SCTP_PORT)
-        self._count = count
-        self._on_abuse = on_abuse
-        self._inbound_streams_max = MAX_STREAMS
-
-    async def _handle_data(self, data: bytes) -> None:
-        if not sctp_guard.is_safe(data, max_streams=MAX_STREAMS):
-            self._count("sctp_refused")
-            return
-        try:
-            await super()._handle_data(data)
-        except Exception:  # whatever a peer's packet makes aiortc raise must end here, not the DTLS pump
-            self._count("sctp_errors")
-        if len(self._sack_misordered) > sctp_guard.MAX_MISORDERED or self._advertised_rwnd < -MAX_MESSAGE_BYTES:
-            self._count("sctp_abuse")  # it sends holes or endless messages past the window it was given
-            self._on_abuse()
-
-    async def _data_channel_receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
-        if pp_id == WEBRTC_DCEP:
-            self._count("sctp_dcep_refused")  # channels are negotiated by signalling only (ORTC trap 21)
-            return
-        await super()._data_channel_receive(stream_id, pp_id, data)
-
-    async def _send_chunk(self, chunk: Chunk) -> None:
-        with contextlib.suppress(ConnectionError):  # the Transport is closing; SCTP's own timers fire once more
-            await super()._send_chunk(chunk)
-
-
-class ChannelPort:
-    """One negotiated data channel."""
-
-    def __init__(self, inner: RTCDataChannel) -> None:
-        self._inner = inner
-
-    @property
-    def is_open(self) -> bool:
-        """Messages can be sent now."""
-        return self._inner.readyState == "open"
-
-    @property
-    def buffered_bytes(self) -> int:
-        """What waits behind this channel's congestion window."""
-        return self._inner.bufferedAmount
-
-    def send(self, message: bytes | str) -> bool:
-        """Queue one message; False when the channel is not open or the message too long for the peer."""
-        if not self.is_open:
-            return False
-        try:
-            self._inner.send(message)
-        except ValueError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Reset the stream; idempotent."""
-        self._inner.remove_all_listeners()
-        self._inner.close()
-
-
-class SctpPort:
-    """The SCTP association of one Transport."""
-
-    def __init__(self, dtls: DtlsPort, count: Count, on_abuse: Callable[[], None]) -> None:
-        self._inner = _GuardedSctp(dtls.inner, count, on_abuse)
-        self._count = count
-        self._started = False
-
-    async def start(self) -> None:
-        """Begin the association; DTLS must be connected. Idempotent."""
-        if not self._started:
-            self._started = True
-            await self._inner.start(RTCSctpCapabilities(maxMessageSize=MAX_MESSAGE_BYTES), SCTP_PORT)
-
-    def open_channel(
-        self,
-        stream: SctpStream,
-        label: str,
-        protocol: str,
-        on_message: Callable[[bytes | str], None] | None,
-    ) -> ChannelPort:
-        """Make our end of a negotiated channel.
-
-        Raises:
-            ValueError: the stream id is taken.
-        """
-        parameters = RTCDataChannelParameters(
-            label=label,
-            protocol=protocol,
-            ordered=stream.ordered,
-            maxPacketLifeTime=stream.max_packet_life_time_ms,
-            maxRetransmits=stream.max_retransmits,
-            negotiated=True,
-            id=stream.stream_id,
-        )
-        inner = RTCDataChannel(self._inner, parameters)
-        if on_message is not None:
-            inner.on("message", on_message)
-        return ChannelPort(inner)
-
-    async def stop(self) -> None:
-        """Abort the association; idempotent."""
-        if self._started:
-            self._started = False
-            await self._inner.stop()
+    Reading once more than there are records costs a raised exception, the same as the record itself.
+    """
+    position, records = 0, 0
+    while position + _RECORD_HEADER_BYTES <= len(datagram) and datagram[position] == _APPLICATION_DATA:
+        position += _RECORD_HEADER_BYTES + int.from_bytes(datagram[position + 11 : position + 13])
+        records += 1
+    if records and position == len(datagram):
+        return True, records
+    return False, _MAX_RECORDS

@@ -12,9 +12,9 @@ backlog and leaves as its channel drains, behind the live frames.
 from collections import deque
 from dataclasses import dataclass, field
 
-from media.aio.aiortc_port import MAX_STREAMS, ChannelPort
 from media.aio.clock import Clock
 from media.aio.counters import Counters
+from media.aio.sctp import MAX_STREAMS, ChannelPort
 from media.aio.transport import Transport
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ortc_transport import SctpStream
@@ -106,23 +106,21 @@ class DataPlane:
     def consume(
         self, identity: str, transport: Transport, source: DataProducer | None, taken: set[int]
     ) -> DataConsumer:
-        """Open a channel to a client, on the first stream id that is not ``taken``; silent until resumed.
+        """Open a channel to a client on the first stream id not ``taken`` and not being reset; silent until resumed.
 
         Raises:
             MediaError: ``limit`` when the Transport has no stream id left, ``exists`` for a second ``ctl``.
         """
         if source is None and transport.owner in self._ctl:
             raise MediaError(MediaErrorCode.EXISTS, "this owner has its ctl channel already")
-        free = next((number for number in range(MAX_STREAMS) if number not in taken), None)
+        sctp = transport.sctp
+        free = next((n for n in range(MAX_STREAMS) if n not in taken and not sctp.takes(n)), None)
         if free is None:
             raise MediaError(MediaErrorCode.LIMIT, "no SCTP stream id is left")
         # the viewer's channel promises what the source's does; the relay's own ctl is ordered and reliable
         stream = SctpStream(free, True, None, None) if source is None else source.stream.renumbered(free)
         label, protocol = (CTL, "") if source is None else (source.label, source.protocol)
-        try:
-            channel = transport.sctp.open_channel(stream, label, protocol, None)
-        except ValueError as error:
-            raise MediaError(MediaErrorCode.LIMIT, "the SCTP stream id is still being reset") from error
+        channel = sctp.open_channel(stream, label, protocol, None)
         consumer = DataConsumer(id=identity, transport=transport, source=source, stream=stream, channel=channel)
         if source is None:
             self._ctl[transport.owner] = consumer
@@ -160,7 +158,7 @@ class DataPlane:
                 self._backlogged.discard(consumer)
 
     def _received(self, producer: DataProducer, message: bytes | str) -> None:
-        """One message of a client. Runs inside aiortc's receive path, so nothing may escape."""
+        """One message of a client, inside the association's receive path."""
         self._counters.add("data_messages_received")
         if producer.label in (ECG, CTL) and not isinstance(message, bytes):
             self._counters.add("data_text_refused")

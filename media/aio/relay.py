@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from media.aio import ports
-from media.aio.aiortc_port import MAX_STREAMS, Certificate
+from media.aio.aiortc_port import Certificate
 from media.aio.clock import Clock
 from media.aio.counters import Counters
 from media.aio.data import CTL, ECG, DataConsumer, DataPlane, DataProducer
@@ -31,6 +31,7 @@ from media.aio.objects import Consumer, Layer, Producer
 from media.aio.steering import Steering
 from media.aio.tcp import TcpPort
 from media.aio.transport import Direction, Transport
+from media.aio.turns import Turns
 from media.aio.udp import UdpPort
 from media.core import control, ortc, ortc_transport
 from media.core.codecs import Codec
@@ -40,6 +41,7 @@ from media.core.layers import View
 from media.core.ortc_fields import OrtcError
 from media.core.rewriter import ViewerNumbers
 from media.core.router import ExtensionPlan
+from media.core.sctp import MAX_STREAMS
 from media.core.speaker import SpeakerDetector
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ class Relay:
         self._addresses = list(addresses)
         self._protocols = list(protocols)
         self._certificate = Certificate()
+        self._turns = Turns(self.counters.broke)
         self._mux = Mux(self.counters)
         self._udp = UdpPort(self.counters, clock, self._datagram, self._batch_end)
         self._forwarder = Forwarder(self._udp, self.counters)
@@ -169,6 +172,7 @@ class Relay:
             spawn=self._spawn,
             counters=self.counters,
             events=self,
+            turns=self._turns,
         )
         self._transports[transport] = found.transports[transport] = made
         self._mux.add(made, made.ice.current.ufrag)

@@ -14,10 +14,12 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 
-from media.aio.aiortc_port import Certificate, DtlsFailed, DtlsPort, SctpPort
+from media.aio.aiortc_port import Certificate, DtlsFailed, DtlsPort
 from media.aio.counters import Counters
 from media.aio.objects import Consumer, InboundStream, Leg, Producer
+from media.aio.sctp import SctpPort
 from media.aio.tcp import StreamAddress
+from media.aio.turns import Turns
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ice import Address, CheckOutcome, Consent, Credentials, IceLite
 from media.core.ortc_transport import DtlsParameters
@@ -62,6 +64,7 @@ class Transport:
         spawn: Spawn,
         counters: Counters,
         events: TransportEvents,
+        turns: Turns | None = None,
     ) -> None:
         self.id = transport_id
         self.router_id = router_id
@@ -90,7 +93,7 @@ class Transport:
         self._events = events
         self._remote: DtlsParameters | None = None
         self._handshake_task: asyncio.Task[None] | None = None
-        self._dtls = DtlsPort(certificate, self._send_dtls, self._dtls_closed)
+        self._dtls = DtlsPort(certificate, self._send_dtls, self._dtls_closed, turns)
         self._sctp: SctpPort | None = None
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pylibsrtp
 import pytest
-from aiortc import rtcdatachannel, rtcdtlstransport, rtcsctptransport
+from aiortc import rtcdtlstransport
 from pylibsrtp import _binding
 
 import media
@@ -75,20 +75,13 @@ def test_dtls_takes_a_duck_for_its_ice_transport() -> None:
     assert rtcdtlstransport.SRTP_AEAD_AES_128_GCM.openssl_profile == b"SRTP_AEAD_AES_128_GCM"
 
 
-def test_sctp_has_the_hooks_that_are_overridden() -> None:
-    for name in ("_handle_data", "_data_channel_receive", "_send_chunk"):
-        assert inspect.iscoroutinefunction(getattr(rtcsctptransport.RTCSctpTransport, name))
-        assert getattr(aiortc_port._GuardedSctp, name) is not getattr(rtcsctptransport.RTCSctpTransport, name)
-    source = inspect.getsource(rtcsctptransport.RTCSctpTransport.__init__)
-    for name in ("_sack_misordered", "_advertised_rwnd", "_inbound_streams_max"):
-        assert f"self.{name}" in source
-    assert rtcsctptransport.WEBRTC_DCEP == 50
+def test_the_pump_after_the_handshake_can_be_replaced() -> None:
+    """Its loop calls ``_recv_next`` until that raises ConnectionError; then the state is "closed"."""
+    source = inspect.getsource(rtcdtlstransport.RTCDtlsTransport)
 
-
-def test_channels_can_be_negotiated_without_dcep() -> None:
-    """ORTC trap 21."""
-    parameters = rtcdatachannel.RTCDataChannelParameters(negotiated=True, id=3, maxRetransmits=0, ordered=False)
-    assert parameters.id == 3
+    assert inspect.iscoroutinefunction(rtcdtlstransport.RTCDtlsTransport._recv_next)
+    assert "await self._recv_next()\n        except ConnectionError:" in source
+    assert aiortc_port._Dtls._recv_next is not rtcdtlstransport.RTCDtlsTransport._recv_next
 
 
 @pytest.mark.parametrize("file", ["aio", "core"])

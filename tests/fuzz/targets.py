@@ -13,8 +13,10 @@ from media.aio import stun
 from media.aio.aiortc_port import NativeBuffer
 from media.aio.counters import Counters
 from media.aio.mux import Mux
-from media.core import codecs, dependency, framing, ortc, ortc_transport, rtcp, rtp, sctp_guard, sdp, twcc, whip
+from media.core import codecs, dependency, framing, ortc, ortc_transport, rtcp, rtp, sctp, sdp, twcc, whip
 from media.core.ortc_fields import OrtcError
+from media.core.sctp.inbound import HELD_OVERHEAD_BYTES
+from tests import sctp_kit
 from tests.fuzz.engine import Target
 
 PASSWORD = "p" * 22
@@ -81,10 +83,10 @@ def repair_rtcp(data: bytes) -> bytes:
 
 
 def repair_sctp(data: bytes) -> bytes:
-    """The first chunk as long as it says."""
+    """The first chunk as long as it says, under the right tag and checksum."""
     if len(data) < 16:
         return data
-    return data[:14] + (len(data) - 12).to_bytes(2, "big") + data[16:]
+    return sctp_kit.seal(data[12:14] + (len(data) - 12).to_bytes(2, "big") + data[16:])
 
 
 def repair_rtp(data: bytes) -> bytes:
@@ -182,7 +184,13 @@ def read_rtcp(data: bytes) -> None:
 
 
 def read_sctp(data: bytes) -> None:
-    assert sctp_guard.is_safe(data, 1024) in (True, False)
+    """An association takes anything, and is not made to hold or say much for one packet."""
+    end = sctp_kit.established()
+    for now_us, packet in enumerate((data, sctp_kit.seal(data[12:]), sctp_kit.seal(data[12:], 0)), 1_000_000):
+        end.receive(packet, now_us)
+        assert sum(map(len, end.flush(now_us))) <= 4 * len(data) + 2_000
+        end.tick(now_us + 400_000)
+    assert end._inbound.held_bytes <= 2 * len(data) + 2 * HELD_OVERHEAD_BYTES * sctp.wire.MAX_CHUNKS
 
 
 def read_frames(data: bytes) -> None:
@@ -276,7 +284,13 @@ TARGETS: dict[str, Target] = {
         Target("payload", read_payload, ("media.core.codecs",), (b"\x9d\x01\x2a",)),
         Target("dependency", read_dependency, ("media.core.dependency",), lines_always=20_000, lines_per_byte=300),
         Target("rtcp", read_rtcp, ("media.core.rtcp", "media.core.twcc"), _RTCP, repair=repair_rtcp),
-        Target("sctp", read_sctp, ("media.core.sctp_guard",), (b"\0\4", b"\xc0\0", b"\xff\xff"), repair=repair_sctp),
+        Target(
+            "sctp",
+            read_sctp,
+            tuple(f"media.core.sctp.{part}" for part in ("wire", "association", "inbound", "outbound")),
+            (b"\0\4", b"\xc0\0", b"\xff\xff"),
+            repair=repair_sctp,
+        ),
         Target("framing", read_frames, ("media.core.framing",), (b"\x00\x00", b"\x05\xdc", b"\x05\xdd")),
         Target(
             "ortc",

@@ -15,8 +15,9 @@ from typing import Any
 import pylibsrtp
 from aioice import stun
 
-from media.aio.aiortc_port import Certificate, ChannelPort, DtlsPort, SctpPort
+from media.aio.aiortc_port import Certificate, DtlsPort
 from media.aio.client import WorkerClient
+from media.aio.sctp import ChannelPort, SctpPort
 from media.core import framing, ortc, ortc_transport, rtcp
 
 Address = tuple[str, int]
@@ -273,7 +274,7 @@ class Peer:
 
     async def send_sctp(self, packet: bytes) -> None:
         """Bytes straight into DTLS, past our own SCTP."""
-        await self._dtls.inner._send_data(packet)
+        assert self._dtls.send(packet)
 
     async def close(self) -> None:
         await self._sctp.stop()
