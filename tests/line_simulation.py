@@ -11,10 +11,11 @@ from itertools import count
 from random import Random
 
 from media.core import rtcp
-from media.core.congestion.allocator import Allocator, Demand, Layer, Target
+from media.core.congestion.allocator import LAST_LAYER_BPS, Allocator, Demand
 from media.core.congestion.line import ViewerLine
 from media.core.congestion.pacer import FREE_BURST_BYTES
 from media.core.congestion.sent import NO_CLUSTER
+from media.core.layers import Offer, Target, View
 from media.core.twcc import ArrivalRecorder
 from tests.netem import Link
 
@@ -28,23 +29,21 @@ KEY_FACTOR = 6
 RESERVED_BPS = 50_000
 
 CAMERA = (
-    Layer(0, 0, 80_000, 320, 180),
-    Layer(0, 1, 120_000, 320, 180),
-    Layer(1, 0, 250_000, 640, 360),
-    Layer(1, 1, 450_000, 640, 360),
-    Layer(2, 0, 1_000_000, 1280, 720),
-    Layer(2, 1, 1_500_000, 1280, 720),
+    Offer(0, 320, 180, (80_000, 120_000)),
+    Offer(1, 640, 360, (250_000, 450_000)),
+    Offer(2, 1280, 720, (1_000_000, 1_500_000)),
 )
-SCREEN = (Layer(0, 0, 300_000, 1920, 1080), Layer(0, 1, 600_000, 1920, 1080), Layer(0, 2, 1_200_000, 1920, 1080))
+SCREEN = (Offer(0, 1920, 1080, (300_000, 600_000, 1_200_000)),)
 
 
 def consult() -> list[Demand[str]]:
     """A main camera, a shared screen and two tiles."""
+    tile = View(320, 180, "tile")
     return [
-        Demand("main", CAMERA, 3, "main", "camera", 1280, 720),
-        Demand("screen", SCREEN, 1, "main", "screen", 1920, 1080),
-        Demand("left", CAMERA, 3, "tile", "camera", 320, 180),
-        Demand("right", CAMERA, 3, "tile", "camera", 320, 180),
+        Demand("main", CAMERA, 3, "camera", View(1280, 720, "main")),
+        Demand("screen", SCREEN, 1, "screen", View(1920, 1080, "main")),
+        Demand("left", CAMERA, 3, "camera", tile),
+        Demand("right", CAMERA, 3, "camera", tile),
     ]
 
 
@@ -168,7 +167,8 @@ class Simulation:
 
     def _tick(self, _value: object) -> None:
         self._at(self._now_us + TICK_US, "tick")
-        self._decide()
+        if self.line.tick(self._now_us):
+            self._decide()
         if self._now_us < WARM_UP_US or self._down.rate is None:
             return
         capacity = self._down.rate.at(self._now_us) - self._competitor_bps
@@ -183,21 +183,22 @@ class Simulation:
 
     def _decide(self) -> None:
         now_us = self._now_us
-        plan = self.line.tick(self.demands, RESERVED_BPS, now_us)
+        plan = self.line.decide(self.demands, RESERVED_BPS, now_us)
         allocation = plan.allocation
         self._granted_bps = allocation.allocated_bps
-        last_layers = sum(demand.layers[0].bitrate_bps for demand in self.demands if demand.rank == "main")
-        if allocation.allocated_bps + RESERVED_BPS > plan.estimate_bps + last_layers:
+        if allocation.allocated_bps + RESERVED_BPS > plan.estimate_bps + LAST_LAYER_BPS:
             self.figures.overspent += 1
-        for consumer, target in allocation.targets.items():
+        targets = {consumer: grant.target for consumer, grant in allocation.grants.items()}
+        for consumer, target in targets.items():
             before = self._targets.get(consumer)
-            if before is None or (before.spatial, before.temporal) != (target.spatial, target.temporal):
+            if before != target:
                 self.figures.changes.append((now_us, consumer, target))
                 self.figures.switches += now_us >= WARM_UP_US
                 if target.spatial >= 0 and (before is None or before.spatial != target.spatial):
                     self._key_due.add(consumer)
-        self._targets = allocation.targets
-        if allocation.need_bps == 0 and now_us and self.figures.first_full_us < 0:
+        self._targets = targets
+        short = any(grant.limited_by == "line" for grant in allocation.grants.values())
+        if not short and self.figures.first_full_us < 0:
             self.figures.first_full_us = now_us
         if plan.probe is not None:
             gap_us = 5_000
@@ -219,8 +220,7 @@ class Simulation:
             target = self._targets.get(demand.consumer)
             if target is None or target.spatial < 0:
                 continue
-            layer = next(x for x in demand.layers if (x.spatial, x.temporal) == (target.spatial, target.temporal))
-            size = layer.bitrate_bps * FRAME_US / 8e6 * self._random.uniform(0.6, 1.4)
+            size = demand.offers[target.spatial].bps[target.temporal] * FRAME_US / 8e6 * self._random.uniform(0.6, 1.4)
             key = demand.consumer in self._key_due
             if key:
                 self._key_due.discard(demand.consumer)
@@ -275,7 +275,7 @@ class Simulation:
                 self._at(when_us, "told", packet)
 
     def _compete(self, value: object) -> None:
-        start_us, end_us, bps = value  # type: ignore[misc]
+        _start_us, end_us, bps = value  # type: ignore[misc]
         if self._now_us >= end_us:
             self._competitor_bps = 0
             return

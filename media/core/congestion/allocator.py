@@ -15,12 +15,17 @@ Hysteresis. Down is at once: a queue that grows hurts everything. Up only when t
 exceeded the need by a margin for a time, and that time doubles whenever a step up had to be taken
 back. What the user changes (another view) is not made to wait.
 
-``estimator`` says what the line carries; `RateMeter` measures layers.
+What a layer costs is its rate of the last second, smoothed here: it follows upwards in seconds, so that one key
+frame moves nobody, and downwards slowly, because a still picture costs little only until somebody moves.
+
+``estimator`` says what the line carries, ``media.core.layers`` what a view needs and what layers measure.
 """
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
+
+from media.core.layers import NOTHING, Offer, Target, View, best_for_view
 
 K = TypeVar("K", bound=Hashable)
 
@@ -30,12 +35,17 @@ UP_MARGIN: Final = 1.15
 """A layer's rate varies about this much; a step up that lasts no minute is worse than none."""
 UP_HOLD_US: Final = 1_000_000
 LONGEST_HOLD_US: Final = 60_000_000
-FAILED_WITHIN_US: Final = 30_000_000
+FAILED_WITHIN_US: Final = 10_000_000
 """A step down so soon after one up says that the step up was wrong."""
 PROVEN_US: Final = 60_000_000
 """After so long without a step down the hold is halved."""
-FILLS: Final = 1.15
-"""A layer may be scaled up by this before the next larger one is worth its bits."""
+PRICE_UP_US: Final = 1_000_000
+PRICE_DOWN_US: Final = 10_000_000
+"""Time constants of a layer's price."""
+GUESS_BITS_PER_PIXEL_S: Final = 1.5
+"""Price of a layer that was not measured yet: 1.4 Mbit/s for 1280x720."""
+GUESS_BPS: Final = 150_000
+"""The same where the size is not known either; times four for each layer above."""
 LAST_LAYER_BPS: Final = 100_000
 """A main view's lowest layer up to this is kept while any bits are left."""
 LAST_LAYER_FACTOR: Final = 1.5
@@ -43,17 +53,12 @@ LAST_LAYER_FACTOR: Final = 1.5
 overfills it drowns them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One thing that can be forwarded: everything of a spatial layer up to a temporal one."""
 
     spatial: int
     temporal: int
     bitrate_bps: int
-    """Measured (`RateMeter`), lower temporal layers included, retransmissions not."""
-    width: int = 0
-    height: int = 0
-    """0: not known, then it counts as not too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +66,19 @@ class Demand(Generic[K]):
     """One video Consumer that is not paused."""
 
     consumer: K
-    layers: Sequence[Layer]
-    """Those the publisher sends now, in any order."""
+    offers: Sequence[Offer]
+    """What the publisher sends now."""
     spatial_layers: int
-    """How many it may send."""
-    rank: Literal["main", "tile"] = "tile"
+    """How many layers it may send."""
     content: Literal["camera", "screen"] = "camera"
-    width: int = 0
-    height: int = 0
-    """Of the view, device pixels; 0 by 0 is not visible."""
+    view: View | None = None
+    """None: the viewer does not tell; it is served as ``main`` at the picture's own size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a Consumer is to get."""
+class Grant(NamedTuple):
+    """What a Consumer is to get, and what keeps it from the best."""
 
-    spatial: int
-    """-1: nothing."""
-    temporal: int
+    target: Target
     limited_by: LimitedBy
 
 
@@ -86,33 +86,13 @@ class Target:
 class Allocation(Generic[K]):
     """What all Consumers of one viewer are to get."""
 
-    targets: dict[K, Target]
+    grants: dict[K, Grant]
     allocated_bps: int
-    """All targets together, without the reserve."""
+    """All of them together, without the reserve."""
     need_bps: int
-    """Estimate at which the next step up is taken, reserve and margin included; 0: everything wanted is sent."""
+    """Least estimate above the present one that allows more, reserve and margin included; 0: there is no more."""
     ceiling_bps: int
     """Estimate at which everything wanted is sent."""
-
-
-NOTHING: Final = -1
-
-
-def needed_layers(demand: Demand[K]) -> tuple[list[Layer], bool]:
-    """Layers that are not larger than the view needs, and whether larger ones were left out."""
-    if demand.width <= 0 or demand.height <= 0:
-        return [], bool(demand.layers)
-    enough = [layer.spatial for layer in demand.layers if _fills(layer, demand.width, demand.height)]
-    top = min(enough, default=1 << 30)
-    needed = [layer for layer in demand.layers if layer.spatial <= top]
-    return needed, len(needed) < len(demand.layers)
-
-
-def _fills(layer: Layer, width: int, height: int) -> bool:
-    """The picture, scaled to fit into the view, is hardly enlarged."""
-    if layer.width <= 0 or layer.height <= 0:
-        return False
-    return min(width / layer.width, height / layer.height) <= FILLS
 
 
 def ladder(layers: Sequence[Layer], content: Literal["camera", "screen"]) -> list[Layer]:
@@ -155,10 +135,7 @@ class _Line(Generic[K]):
     demand: Demand[K]
     steps: list[Layer]
     cut_by_view: bool
-
-    @property
-    def is_main(self) -> bool:
-        return self.demand.rank == "main"
+    is_main: bool
 
 
 def _order(lines: Sequence[_Line[K]]) -> list[tuple[int, int]]:
@@ -209,11 +186,13 @@ def _spend(
 class Allocator(Generic[K]):
     """Allocation of one viewer over time."""
 
-    __slots__ = ("_better_since_us", "_hold_us", "_known", "_raised_us", "_stable_since_us")
+    __slots__ = ("_better_since_us", "_hold_us", "_known", "_priced_us", "_prices", "_raised_us", "_stable_since_us")
 
     def __init__(self) -> None:
-        self._known: dict[K, tuple[Layer | None, tuple[object, ...]]] = {}
-        """What each Consumer was given, and of which view and rank."""
+        self._known: dict[K, tuple[Layer | None, View | None]] = {}
+        """What each Consumer was given, and for which view."""
+        self._prices: dict[tuple[K, int, int], float] = {}
+        self._priced_us = 0
         self._better_since_us: int | None = None
         self._hold_us = UP_HOLD_US
         self._raised_us: int | None = None
@@ -229,7 +208,7 @@ class Allocator(Generic[K]):
             reserved_bps: sound, waveforms, data and a part for retransmissions.
             demands: video Consumers in the viewer's own order of importance.
         """
-        lines = [self._line(demand) for demand in demands]
+        lines = self._price(demands, now_us)
         order = _order(lines)
         budget = max(0, estimate_bps - reserved_bps)
         bottom = [-1] * len(lines)
@@ -242,27 +221,49 @@ class Allocator(Generic[K]):
         self._note_lowered(held, kept, now_us)
         chosen = self._raise(lines, order, budget, kept, asked, now_us)
         self._known = {
-            line.demand.consumer: (line.steps[step] if step >= 0 else None, _view(line.demand))
+            line.demand.consumer: (line.steps[step] if step >= 0 else None, line.demand.view)
             for line, step in zip(lines, chosen, strict=True)
         }
-        targets = {line.demand.consumer: _target(line, step) for line, step in zip(lines, chosen, strict=True)}
-        need, ceiling = _next_need(lines, order, chosen)
+        grants = {line.demand.consumer: _grant(line, step) for line, step in zip(lines, chosen, strict=True)}
+        need, ceiling = _next_need(lines, order, chosen, budget / UP_MARGIN)
         allocated = _cost(lines, chosen)
         return Allocation(
-            targets,
+            grants,
             allocated,
             int(need * UP_MARGIN) + reserved_bps + 1 if need else 0,
             int(ceiling * UP_MARGIN) + reserved_bps + 1,
         )
 
-    @staticmethod
-    def _line(demand: Demand[K]) -> _Line[K]:
-        layers, cut = needed_layers(demand)
-        return _Line(demand, ladder(layers, demand.content), cut)
+    def _price(self, demands: Sequence[Demand[K]], now_us: int) -> list[_Line[K]]:
+        """Ladders of what each view needs, at smoothed prices."""
+        elapsed_us = max(0, now_us - self._priced_us)
+        self._priced_us = now_us
+        up, down = elapsed_us / (elapsed_us + PRICE_UP_US), elapsed_us / (elapsed_us + PRICE_DOWN_US)
+        prices: dict[tuple[K, int, int], float] = {}
+        lines = []
+        for demand in demands:
+            top = best_for_view(demand.offers, demand.view)
+            layers = []
+            for offer in demand.offers:
+                if offer.spatial > top:
+                    break
+                for temporal, measured in enumerate(offer.bps):
+                    key = (demand.consumer, offer.spatial, temporal)
+                    bps = float(measured or guess_bps(offer))
+                    before = self._prices.get(key)
+                    if before is not None:
+                        bps = before + (bps - before) * (up if bps > before else down)
+                    prices[key] = bps
+                    layers.append(Layer(offer.spatial, temporal, int(bps)))
+            cut = bool(demand.offers) and top < demand.offers[-1].spatial
+            is_main = demand.view is None or demand.view.rank == "main"
+            lines.append(_Line(demand, ladder(layers, demand.content), cut, is_main))
+        self._prices = prices
+        return lines
 
     def _held(self, line: _Line[K]) -> int:
         """Step of the present ladder that stands for what the Consumer has."""
-        layer = self._known.get(line.demand.consumer, (None, ()))[0]
+        layer = self._known.get(line.demand.consumer, (None, None))[0]
         if layer is None:
             return -1
         best = -1
@@ -274,7 +275,7 @@ class Allocator(Generic[K]):
     def _asked_for(self, line: _Line[K]) -> bool:
         """New, or its view has changed: the user waits for it."""
         known = self._known.get(line.demand.consumer)
-        return known is None or known[1] != _view(line.demand)
+        return known is None or known[1] != line.demand.view
 
     def _note_lowered(self, held: Sequence[int], kept: Sequence[int], now_us: int) -> None:
         if all(after >= before for after, before in zip(kept, held, strict=True)):
@@ -316,70 +317,48 @@ class Allocator(Generic[K]):
         return wanted
 
 
-def _view(demand: Demand[K]) -> tuple[object, ...]:
-    return demand.rank, demand.width, demand.height
-
-
 def _rank(order: Sequence[tuple[int, int]], chosen: Sequence[int]) -> list[bool]:
     """Steps taken, in order of service; the greater list is the better allocation."""
     return [chosen[index] >= step for index, step in order]
 
 
-def _target(line: _Line[K], step: int) -> Target:
+def _grant(line: _Line[K], step: int) -> Grant:
+    view = line.demand.view
+    reason: LimitedBy = "nothing"
     if step < len(line.steps) - 1:
-        reason: LimitedBy = "line"
-    elif line.cut_by_view:
+        reason = "line"
+    elif line.cut_by_view or (view is not None and view.hidden):
         reason = "view"
     elif not line.steps or line.steps[-1].spatial < line.demand.spatial_layers - 1:
-        reason = "view" if line.demand.width <= 0 or line.demand.height <= 0 else "source"
-    else:
-        reason = "nothing"
-    if step < 0:
-        return Target(NOTHING, NOTHING, reason)
-    layer = line.steps[step]
-    return Target(layer.spatial, layer.temporal, reason)
+        reason = "source"
+    return Grant(Target(*line.steps[step][:2]) if step >= 0 else NOTHING, reason)
 
 
-def _next_need(lines: Sequence[_Line[K]], order: Sequence[tuple[int, int]], chosen: Sequence[int]) -> tuple[int, int]:
-    """Bits at which the cheapest next step is taken (0: none), and bits of everything.
+def _next_need(
+    lines: Sequence[_Line[K]], order: Sequence[tuple[int, int]], chosen: Sequence[int], budget_bps: float
+) -> tuple[int, int]:
+    """Least bits above the budget at which another step can be taken (0: none), and bits of everything.
 
-    A step is paid for before all that is served later, so only what comes earlier counts beside it.
+    A step is paid for before all that is served later, so only what comes earlier counts beside it: what of it
+    is taken now, or all of it, when steps that the budget has room for are only being held back.
     """
     needs = []
-    before = 0
+    taken = everything = 0
     for index, step in order:
         steps = lines[index].steps
         price = steps[step].bitrate_bps - (steps[step - 1].bitrate_bps if step else 0)
+        everything += price
         if step <= chosen[index]:
-            before += price
-        elif step == chosen[index] + 1:
-            needs.append(before + price)
-    return min(needs, default=0), sum(line.steps[-1].bitrate_bps for line in lines if line.steps)
+            taken += price
+            continue
+        needs.append(everything)
+        if step == chosen[index] + 1:
+            needs.append(taken + price)
+    return min((need for need in needs if need > budget_bps), default=0), everything
 
 
-class RateMeter:
-    """Bitrate of one layer over time: rises with the last seconds, falls slowly.
-
-    A still picture costs little until somebody moves; an allocation that believed it would be wrong then.
-    """
-
-    __slots__ = ("_bytes", "_since_us", "bps")
-
-    PERIOD_US: Final = 500_000
-    FALL: Final = 0.06
-
-    def __init__(self, now_us: int) -> None:
-        self.bps = 0
-        self._bytes = 0
-        self._since_us = now_us
-
-    def update(self, total_bytes: int, now_us: int) -> int:
-        """Take what the layer has sent so far, header included; call at every tick."""
-        elapsed_us = now_us - self._since_us
-        if elapsed_us >= self.PERIOD_US:
-            measured = (total_bytes - self._bytes) * 8_000_000 // elapsed_us
-            rise = 0.5 if self.bps else 1.0
-            self.bps += int((measured - self.bps) * (rise if measured > self.bps else self.FALL))
-            self._bytes = total_bytes
-            self._since_us = now_us
-        return self.bps
+def guess_bps(offer: Offer) -> int:
+    """Price of a layer that was not measured yet."""
+    if offer.width and offer.height:
+        return int(offer.width * offer.height * GUESS_BITS_PER_PIXEL_S)
+    return int(GUESS_BPS * 4**offer.spatial)

@@ -51,6 +51,7 @@ class Pacer(Generic[T]):
         "_bucket_bytes",
         "_filled_us",
         "_key_bytes",
+        "_key_most_bytes",
         "_queue",
         "_queued_bytes",
         "_rate_bps",
@@ -64,6 +65,8 @@ class Pacer(Generic[T]):
         self._queue: deque[_Waiting[T]] = deque()
         self._queued_bytes = 0
         self._key_bytes = 0
+        self._key_most_bytes = 0
+        """Of the key frames that wait, when the most of them did: the rate is held until they are through."""
         self._after_key = False
         """A key frame waits or has left since the queue was empty: what came behind it has its time too."""
         self._rate_bps = 0
@@ -78,7 +81,7 @@ class Pacer(Generic[T]):
     @property
     def rate_bps(self) -> int:
         """Bits a second that leave now; more than the set rate while a large key frame waits."""
-        return max(self._rate_bps, self._key_bytes * 8_000_000 // KEY_FRAME_US)
+        return max(self._rate_bps, self._key_most_bytes * 8_000_000 // KEY_FRAME_US)
 
     @property
     def waiting(self) -> bool:
@@ -121,6 +124,7 @@ class Pacer(Generic[T]):
         self._queued_bytes += size_bytes
         if key:
             self._key_bytes += size_bytes
+            self._key_most_bytes = max(self._key_most_bytes, self._key_bytes)
             self._after_key = True
         bound_us = QUEUE_US + KEY_FRAME_US if self._after_key else QUEUE_US
         late = (self._queued_bytes - self._key_bytes) * 8_000_000 > bound_us * self.rate_bps
@@ -139,6 +143,8 @@ class Pacer(Generic[T]):
         self._queue = deque(kept)
         self._queued_bytes = sum(waiting.size_bytes for waiting in kept)
         self._key_bytes = sum(waiting.size_bytes for waiting in kept if waiting.key)
+        self._key_most_bytes = min(self._key_most_bytes, self._key_bytes)
+        self._after_key &= bool(kept)
 
     def release(self, now_us: int) -> list[T]:
         """What may leave now, in order; paid for."""
@@ -151,6 +157,8 @@ class Pacer(Generic[T]):
             self._queued_bytes -= waiting.size_bytes
             if waiting.key:
                 self._key_bytes -= waiting.size_bytes
+                if not self._key_bytes:
+                    self._key_most_bytes = 0
             released.append(waiting.item)
         if not queue:
             self._after_key = False

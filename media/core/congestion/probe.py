@@ -25,14 +25,15 @@ SUCCESS: Final = 0.9
 """Share of the rate it was sent at that must come out; only then a larger one follows."""
 STEP_FACTOR: Final = 3.0
 """A later cluster goes no further above the estimate than this."""
-NEED_MARGIN: Final = 1.05
+NEED_MARGIN: Final = 1.2
+"""Frames between the padding blur the result by a tenth: aim above the need and be content with the need."""
 PROBE_US: Final = 60_000
 """Longer than the gaps of a radio scheduler, shorter than a queue that is seen."""
 LEAST_BYTES: Final = 5_000
 MOST_BYTES: Final = 60_000
 PAUSE_US: Final = 3_000_000
-LONGEST_PAUSE_US: Final = 16_000_000
-"""60 ms of a queue in 16 s are not seen; a minute with too small a picture is."""
+LONGEST_PAUSE_US: Final = 8_000_000
+"""60 ms of a queue in 8 s are not seen; a minute with too small a picture is."""
 AFTER_DROP_US: Final = 2_000_000
 DROP: Final = 0.66
 RESULT_TIMEOUT_US: Final = 1_500_000
@@ -105,11 +106,13 @@ class ProbeMeter:
 class ProbePlanner:
     """Clusters of one leg."""
 
-    __slots__ = ("_cluster", "_growing", "_meter", "_next_us", "_pause_us", "_sent_us", "_started")
+    __slots__ = ("_cluster", "_enough_bps", "_growing", "_meter", "_next_us", "_pause_us", "_sent_us", "_started")
 
     def __init__(self) -> None:
         self._cluster = 0
         self._meter: ProbeMeter | None = None
+        self._enough_bps = 0.0
+        """Result with which the open cluster counts as a success."""
         self._sent_us = 0
         self._growing = 0.0
         """Rate of the next cluster of an exponential row, 0 when there is none."""
@@ -157,15 +160,18 @@ class ProbePlanner:
         ceiling = ceiling_bps * NEED_MARGIN
         if not self._started:
             self._started = True
-            return self._send(min(START_FACTOR * estimate_bps, ceiling), now_us)
-        if self._growing:
-            return self._send(min(self._growing, ceiling), now_us)
-        if now_us < self._next_us:
+            rate = min(START_FACTOR * estimate_bps, ceiling)
+        elif self._growing:
+            rate = min(self._growing, ceiling)
+        elif now_us >= self._next_us:
+            rate = min(need_bps * NEED_MARGIN, STEP_FACTOR * estimate_bps)
+        else:
             return None
-        return self._send(min(need_bps * NEED_MARGIN, STEP_FACTOR * estimate_bps), now_us)
+        return self._send(rate, need_bps, now_us)
 
-    def _send(self, rate_bps: float, now_us: int) -> Probe:
+    def _send(self, rate_bps: float, need_bps: int, now_us: int) -> Probe:
         self._growing = 0.0
+        self._enough_bps = min(SUCCESS * rate_bps, need_bps)
         self._cluster += 1
         size = min(MOST_BYTES, max(LEAST_BYTES, int(rate_bps * PROBE_US / 8e6)))
         probe = Probe(self._cluster, size, int(rate_bps))
@@ -176,8 +182,7 @@ class ProbePlanner:
     def _finish(self, meter: ProbeMeter, now_us: int) -> int | None:
         self._meter = None
         result = meter.result_bps()
-        rate = meter.probe.rate_bps
-        if result is not None and result >= SUCCESS * rate:
+        if result is not None and result >= self._enough_bps:
             self._growing = result * GROW_FACTOR
             self._pause_us = PAUSE_US
             self._next_us = now_us

@@ -20,9 +20,9 @@ from media.core.congestion.sent import Told
 DECREASE: Final = 0.85
 DRAIN_DECREASE: Final = 0.7
 """Of what arrives, when a queue of ``DRAIN_QUEUE_US`` has to go as well."""
-DRAIN_QUEUE_US: Final = 100_000
+DRAIN_QUEUE_US: Final = 60_000
 UNUSED_DECREASE: Final = 0.6
-"""Of the estimate, at most in one step: on a line that is hardly used, delay alone is weak evidence."""
+"""Of the estimate, at most in one step: on a line that is hardly used, a small queue is weak evidence."""
 INCREASE_PER_S: Final = 1.08
 UNUSED_FACTOR: Final = 1.1
 """Growth above what arrives is a guess. libwebrtc's 1.5 suits an encoder that follows at once and so finds out; a
@@ -172,8 +172,10 @@ class DelayRate:
         self._capacity.forget_outside(arrived)
         if arrived > 0.6 * self.bps:
             self._capacity.full_at(arrived)
-        factor = DRAIN_DECREASE if queue_us > DRAIN_QUEUE_US else DECREASE
-        self.lower_to(max(arrived * factor, self.bps * UNUSED_DECREASE))
+        if queue_us > DRAIN_QUEUE_US:
+            self.lower_to(arrived * DRAIN_DECREASE)
+        else:
+            self.lower_to(max(arrived * DECREASE, self.bps * UNUSED_DECREASE))
         return True
 
     def _increase(self, arrived_bps: int, rtt_us: int, elapsed_us: int) -> None:
