@@ -91,4 +91,4 @@ class StrangerLimit:
 
 def _left(debt: tuple[float, int], now_us: int) -> float:
     """What is still owed."""
-    return max(0.0, debt[0] - (now_us - debt[1]) * FAILURES_HZ / 1e6)
+    return max(0.0, debt[0] - max(0, now_us - debt[1]) * FAILURES_HZ / 1e6)
