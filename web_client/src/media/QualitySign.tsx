@@ -1,24 +1,24 @@
 /** A tile's small sign of how good its picture is; in words for whoever hovers, listens, or has room to read. */
 import { useTranslation } from "react-i18next";
 import styles from "./QualitySign.module.css";
-import type { Quality } from "./quality";
+import { BARS, type Quality } from "./quality";
 import type { Line } from "./session";
 
 export function QualitySign({ quality, line }: { quality: Quality; line: Line }) {
   const { t } = useTranslation();
-  const { kind, dots, of } = quality;
-  const what = t(`desk.quality.${kind}`, { dots, of });
+  const { kind, step, of, bars } = quality;
+  const what = t(`desk.quality.${kind}`, { step, of });
   const how = lineText(t, line);
   return (
     <span className={styles.quality} data-testid="quality" data-kind={kind} data-via={line.via ?? ""}>
-      {(kind === "small_line" || kind === "small_source") && (
+      {(kind === "small_line" || kind === "few_line" || kind === "small_source") && (
         <span className={styles.words} aria-hidden="true">
           {t(`desk.quality.${kind}_short`)}
         </span>
       )}
-      <span className={styles.dots} role="img" aria-label={what} title={how === "" ? what : `${what}\n${how}`}>
-        {Array.from({ length: of }, (_, index) => (
-          <span key={String(index)} className={styles.dot} data-on={index < dots} />
+      <span className={styles.bars} role="img" aria-label={what} title={how === "" ? what : `${what}\n${how}`}>
+        {Array.from({ length: BARS }, (_, index) => (
+          <span key={String(index)} className={styles.bar} data-on={index < bars} />
         ))}
       </span>
     </span>

@@ -16,11 +16,15 @@ export interface Layers {
 
 export interface Quality {
   /** `full`: as good as the tile can show. */
-  readonly kind: "full" | "small_line" | "small_source" | "paused_line";
-  /** Filled dots out of `of`. */
-  readonly dots: number;
+  readonly kind: "full" | "small_line" | "few_line" | "small_source" | "paused_line";
+  /** Size that is shown, and how many there are. */
+  readonly step: number;
   readonly of: number;
+  /** Filled bars of `BARS`, whatever the number of sizes. */
+  readonly bars: number;
 }
+
+export const BARS = 3;
 
 /** Frames that were on their way when the relay stopped may still arrive; after this the picture stands. */
 const RESTS_AFTER_MS = 1_000;
@@ -32,10 +36,13 @@ export function qualityOf(layers: Layers | null, frames: FrameMark | undefined, 
   if (layers.spatial < 0) {
     // A late word must not cover a picture that moves.
     const stands = frames?.grewAtMs == null || ageMs(frames, nowMs) >= RESTS_AFTER_MS;
-    return layers.limited_by === "line" && stands ? { kind: "paused_line", dots: 0, of } : null;
+    return layers.limited_by === "line" && stands ? { kind: "paused_line", step: 0, of, bars: 0 } : null;
   }
-  const dots = Math.min(of, layers.spatial + 1);
-  if (layers.limited_by === "line") return { kind: "small_line", dots, of };
-  if (layers.limited_by === "source") return { kind: "small_source", dots, of };
-  return { kind: "full", dots: of, of };
+  const step = Math.min(of, layers.spatial + 1);
+  // Never full while something is missing, never empty while something comes.
+  const bars = Math.min(BARS - 1, Math.max(1, Math.round((BARS * step) / of)));
+  // In its full size, or its only one, a thin line can only have cost frames.
+  if (layers.limited_by === "line") return { kind: step === of ? "few_line" : "small_line", step, of, bars };
+  if (layers.limited_by === "source") return { kind: "small_source", step, of, bars };
+  return { kind: "full", step, of, bars: BARS };
 }

@@ -69,7 +69,7 @@ class Server {
       return {
         id: `t${this.count}`,
         ice_parameters: toWire(remote.iceParameters),
-        ice_candidates: remote.iceCandidates,
+        ice_candidates: ["udp", "tcp"].map((protocol) => ({ ...remote.iceCandidates[0], protocol })),
         ice_servers: [],
         dtls_parameters: toWire(remote.dtlsParameters),
         sctp_parameters: toWire(remote.sctpParameters ?? {}),
@@ -104,9 +104,10 @@ const makeDevice = async (): Promise<Device> =>
 
 const sessions: MediaSession[] = [];
 
-function open(server: Server): MediaSession {
+function open(server: Server, before: (session: MediaSession) => void = () => undefined): MediaSession {
   const session = new MediaSession(server.send, { audio: true, video: true, ecg: false }, makeDevice);
   sessions.push(session);
+  before(session);
   session.update(consult(0, [producer("v1", "room", "video"), producer("a1", "room", "audio")]), 1);
   session.online("me", toWire(fake.generateRouterRtpCapabilities()));
   return session;
@@ -186,5 +187,58 @@ describe("a page's media", () => {
       "pause_producer",
       "resume_producer",
     ]);
+  });
+
+  it("says how large a picture is shown before it is resumed, and again to everybody after the socket was away", async () => {
+    const server = new Server();
+    const session = open(server, (opened) => {
+      opened.views.show("room/camera/", { width: 1280, height: 720, rank: "main" });
+    });
+    await vi.waitFor(() => expect(received(session)).toEqual(["v1", "a1"]));
+
+    const [video] = server.of("view_consumer");
+    expect(video).toMatchObject({ width: 1280, height: 720, rank: "main" });
+    const order = server.asked.map((command) => ("consumer" in command ? `${command.type}/${command.consumer}` : ""));
+    expect(order.indexOf(`view_consumer/${video?.consumer}`)).toBeLessThan(
+      order.indexOf(`resume_consumer/${video?.consumer}`),
+    );
+    session.offline();
+    session.online("me", toWire(fake.generateRouterRtpCapabilities()));
+    await vi.waitFor(() => expect(server.of("view_consumer")).toHaveLength(2));
+  });
+
+  it("builds both paths anew without UDP when it goes on losing a quarter, and stays there", async () => {
+    const server = new Server();
+    const session = open(server);
+    await vi.waitFor(() => expect(received(session)).toEqual(["v1", "a1"]));
+    const lose = (transport: string, times: number): void => {
+      for (let i = 0; i < times; i += 1) {
+        const news = { estimate_bps: 1, round_trip_ms: 40, lost: 0.3, protocol: "udp" as const };
+        session.heard({ type: "line_quality", transport, ...news });
+      }
+    };
+
+    lose("somebody else's", 40);
+    lose("t1", 19);
+    expect(session.wayOfMedia.route).toBe("any");
+    lose("t1", 1);
+    expect(session.wayOfMedia.route).toBe("tcp");
+    await vi.waitFor(() => expect(server.of("create_transport")).toHaveLength(2));
+    await vi.waitFor(() => expect(received(session)).toEqual(["v1", "a1"]));
+    lose("t1", 40);
+    expect(session.wayOfMedia.route).toBe("tcp");
+  });
+
+  it("keeps what the relay says of a picture beside it, and forgets it with the Consumer", async () => {
+    const server = new Server();
+    const session = open(server);
+    await vi.waitFor(() => expect(received(session)).toEqual(["v1", "a1"]));
+    const consumer = server.of("resume_consumer")[0]?.consumer ?? "";
+    const news = { temporal: 2, spatial_layers: 3, limited_by: "line" as const };
+    session.heard({ type: "consumer_layers", consumer, spatial: 0, ...news });
+    const seen = () => session.store.getState().remote.find(({ kind }) => kind === "video")?.layers?.spatial;
+    expect(seen()).toBe(0);
+    session.update(consult(1, [producer("v2", "room", "video")]), 2);
+    expect(seen()).toBeUndefined();
   });
 });

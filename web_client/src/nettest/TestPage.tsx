@@ -60,7 +60,7 @@ export default function TestPage() {
       <ol className={styles.steps}>
         {steps.map((step) => (
           <StepRow key={step.id} step={step} isSignedIn={isSignedIn}>
-            {step.id === "media" && picture !== null && <Picture track={picture} />}
+            {step.id === "media" && isRunning && picture !== null && <Picture track={picture} />}
           </StepRow>
         ))}
       </ol>
@@ -94,6 +94,7 @@ export default function TestPage() {
 function StepRow({ step, isSignedIn, children }: { step: Step; isSignedIn: boolean; children: React.ReactNode }) {
   const { t } = useTranslation();
   const { id, state, target, ms, lostPercent } = step;
+  const named = id === "latency" ? null : target;
   const Icon = ICONS[state];
   const words = { protocol: target?.protocol, port: target?.port, hosts: target?.hosts.join(", "), code: step.code };
   const advice = adviceOf(step, isSignedIn);
@@ -102,7 +103,7 @@ function StepRow({ step, isSignedIn, children }: { step: Step; isSignedIn: boole
       <Icon className={styles.icon} aria-hidden="true" />
       <div className={styles.what}>
         <span className={styles.name}>{t(`nettest.steps.${id}`)}</span>
-        {target !== null && <span className={styles.target}>{t("nettest.target", words)}</span>}
+        {named !== null && <span className={styles.target}>{t("nettest.target", words)}</span>}
         {advice !== null && <span className={styles.advice}>{t(`nettest.advice.${advice}`, words)}</span>}
         {children}
       </div>

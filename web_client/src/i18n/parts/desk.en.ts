@@ -69,9 +69,11 @@ export default {
   },
   quality: {
     full: "Picture quality: full",
-    small_line: "Line too thin: small picture, step {{dots}} of {{of}}",
+    small_line: "Line too thin: small picture, step {{step}} of {{of}}",
     small_line_short: "Line too thin: small picture",
-    small_source: "The sender gives a small picture, step {{dots}} of {{of}}",
+    few_line: "Line too thin: fewer pictures a second",
+    few_line_short: "Line too thin: fewer pictures",
+    small_source: "The sender gives a small picture, step {{step}} of {{of}}",
     small_source_short: "Sender's line is thin",
     paused_line: "Picture paused: the line is too thin",
     paused: "PICTURE PAUSED",

@@ -71,9 +71,11 @@ const zh: SameKeys<typeof en> = {
   },
   quality: {
     full: "画面质量：完整",
-    small_line: "线路带宽不足：画面已缩小，第 {{dots}} 档，共 {{of}} 档",
+    small_line: "线路带宽不足：画面已缩小，第 {{step}} 档，共 {{of}} 档",
     small_line_short: "线路带宽不足：画面已缩小",
-    small_source: "对方只发送小画面，第 {{dots}} 档，共 {{of}} 档",
+    few_line: "线路带宽不足：帧率已降低",
+    few_line_short: "线路带宽不足：帧率已降低",
+    small_source: "对方只发送小画面，第 {{step}} 档，共 {{of}} 档",
     small_source_short: "对方线路带宽不足",
     paused_line: "画面已暂停：线路带宽不足",
     paused: "画面已暂停",

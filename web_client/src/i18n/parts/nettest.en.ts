@@ -1,7 +1,7 @@
 /** The network test. */
 export default {
   title: "Network test",
-  lead: "Tests whether picture, sound and ECG get through from this computer to the hub, on the same paths a consult takes. It takes about 20 seconds. Your camera and microphone stay off.",
+  lead: "Tests whether picture, sound and ECG get through from this computer to the hub, on the same paths a consult takes. It takes a few seconds, up to a minute where something is blocked. Your camera and microphone stay off.",
   start: "Start the test",
   again: "Test again",
   running: "Testing…",
