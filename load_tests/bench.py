@@ -1,22 +1,50 @@
-"""`make bench`: every figure of the project on standard output, one JSON object a line."""
+"""`make bench`: every figure of the project on standard output, one JSON object a line.
+
+Without names all suites run, in under twelve minutes on two cores; the options shorten or
+lengthen the rounds. Progress goes to standard error. The machine should do nothing else:
+figures that something spoiled say so (``params.valid``).
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
 
-from load_tests import browser_bench, relay_bench
+from load_tests import browser_bench, data_bench, linear_bench, peers_bench, relay_bench, step_bench
+from load_tests.figures import note
+from load_tests.options import Options, add_options, options_of
+
+SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
+    "relay": (relay_bench.run, "cost of a packet on our paths, loopback"),
+    "peers": (peers_bench.run, "the same beside Janus and aiortc, behind one cable"),
+    "steps": (step_bench.run, "where our own cost goes"),
+    "linear": (linear_bench.run, "cost of a packet beside idle consults"),
+    "data": (lambda _: data_bench.run(rounds=3, round_s=4.0), "media delay with and without a waveform"),
+    "browser": (lambda _: browser_bench.run(), "what people wait for, in real Chromium"),
+}
 
 
 def main() -> int:
-    """Run all benchmarks, or only those named on the command line (``relay``, ``browser``)."""
-    suites = {"relay": relay_bench.run, "browser": browser_bench.run}
-    wanted = sys.argv[1:] or list(suites)
-    unknown = [name for name in wanted if name not in suites]
+    """Run all suites, or only those named on the command line."""
+    listed = "\n".join(f"  {name:8} {what}" for name, (_, what) in SUITES.items())
+    parser = argparse.ArgumentParser(
+        prog="load_tests.bench",
+        description="Figures, one JSON object a line.",
+        epilog=f"suites:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suites", nargs="*", metavar="suite", help="which ones; all when none is named")
+    add_options(parser)
+    parsed = parser.parse_args()
+    wanted = parsed.suites or list(SUITES)
+    unknown = [name for name in wanted if name not in SUITES]
     if unknown:
-        print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(suites)}", file=sys.stderr)
+        print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(SUITES)}", file=sys.stderr)
         return 2
     for name in wanted:
-        suites[name]()
+        note(f"== {name}: {SUITES[name][1]}")
+        SUITES[name][0](options_of(parsed))
     return 0
 
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the tests drive for real: a browser, Redis, PostgreSQL, a TURN server,
 # network tools and a CJK font for screenshots. Says what it does; does nothing when all are there.
+# With the argument "bench": what only benchmarks need, the relay that ours is compared with.
 set -euo pipefail
 packages=(chromium redis-server postgresql coturn nftables iproute2 fonts-noto-cjk)
+if [ "${1:-}" = bench ]; then packages=(janus iproute2); fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
