@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import datetime
 import shutil
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,28 +40,36 @@ class Coturn:
 
 
 @contextlib.asynccontextmanager
-async def coturn(folder: Path, *, peers: tuple[str, ...] = ()) -> AsyncIterator[Coturn]:
-    """Start one on loopback, on two free ports; `shutil.which("turnserver")` says whether it is installed."""
-    plain, tls = free_port(), free_port()
-    files = make_authority(folder / "tls", (HOST, "localhost"), datetime.datetime.now(datetime.UTC))
+async def coturn(
+    folder: Path, host: str = HOST, ports: tuple[int, int] | None = None, launch: Sequence[str] = ()
+) -> AsyncIterator[Coturn]:
+    """Start one, on loopback and free ports unless told otherwise.
+
+    Args:
+        ports: plain and TLS.
+        launch: command in front of coturn's, for another network.
+    """
+    plain, tls = ports or (free_port(), free_port())
+    files = make_authority(folder / "tls", (host,), datetime.datetime.now(datetime.UTC))
     settings = load_settings(
         {
-            "CONSILIUM_TURN_URLS": f"turn:{HOST}:{plain},turn:{HOST}:{plain}?transport=tcp,"
-            f"turns:{HOST}:{tls}?transport=tcp",
+            "CONSILIUM_TURN_URLS": f"turn:{host}:{plain},turn:{host}:{plain}?transport=tcp,"
+            f"turns:{host}:{tls}?transport=tcp",
+            "CONSILIUM_MEDIA_ADDRESSES": host,
             "CONSILIUM_TLS_CERT_FILE": str(files.cert),
             "CONSILIUM_TLS_KEY_FILE": str(files.key),
         },
         data_dir=folder,
     )
     path = folder / "turnserver.conf"
-    write_configuration(path, coturn_configuration(settings, peers=peers, listen=(HOST,)))
+    write_configuration(path, coturn_configuration(settings, listen=(host,)))
     process = await asyncio.create_subprocess_exec(
-        *coturn_command(path), stdout=(folder / "turn.log").open("wb"), stderr=asyncio.subprocess.STDOUT
+        *launch, *coturn_command(path), stdout=(folder / "turn.log").open("wb"), stderr=asyncio.subprocess.STDOUT
     )
     try:
         async with asyncio.timeout(WAIT_S):
             for port in (plain, tls):
-                while not listening(port):
+                while not listening(process.pid, port):
                     assert process.returncode is None, (folder / "turn.log").read_text()
                     await asyncio.sleep(0.02)
         yield Coturn(settings, process)
@@ -72,9 +79,14 @@ async def coturn(folder: Path, *, peers: tuple[str, ...] = ()) -> AsyncIterator[
         await process.wait()
 
 
-def listening(port: int) -> bool:
-    with contextlib.closing(socket.socket()) as probe:
-        return probe.connect_ex((HOST, port)) == 0
+def listening(pid: int, port: int) -> bool:
+    """Somebody in the network of a process takes TCP connections on the port."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False
 
 
 def installed() -> bool:
