@@ -1,6 +1,6 @@
 """Loudest voices: never more than there are places, and no word cut."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.core.loudest import KEEP_US, LEAST_US, PLACES, SPEECH_PACKETS, LoudestVoices
@@ -62,7 +62,8 @@ def test_a_pause_between_words_costs_no_place(others: list[list[int]], pause: in
     assert voices.forwards(0, LOUD, now_us)
 
 
-@given(st.lists(st.lists(st.sampled_from([QUIET, NORMAL, LOUD]), min_size=6, max_size=6), min_size=50, max_size=200))
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.sampled_from([QUIET, NORMAL, LOUD]), min_size=6, max_size=6), min_size=60, max_size=120))
 def test_a_place_lasts(levels: list[list[int]]) -> None:
     voices = room(6)
     placed_at = dict.fromkeys(voices.placed, -LEAST_US)

@@ -22,8 +22,10 @@ REMEMBERED: Final = 4096
 REMEMBERED_US: Final = 2_000_000
 """Older than any round trip we wait for."""
 NO_CLUSTER: Final = -1
+MAX_LOOKED_AT: Final = 1024
+"""Numbers of one feedback, the newest: a few bytes may claim 65535 losses."""
 _TRIM: Final = 128
-"""Bursts that are forgotten in one go, so that forgetting costs nothing per burst."""
+"""Bursts between two looks at what can be forgotten: it costs nothing per burst."""
 
 
 class Told(NamedTuple):
@@ -43,6 +45,7 @@ class SentPackets:
     __slots__ = (
         "_bursts",
         "_firsts",
+        "_look_at",
         "_reference",
         "_told",
         "late",
@@ -68,6 +71,7 @@ class SentPackets:
         """Numbers in feedback that were never sent."""
         self._firsts: list[int] = []
         self._bursts: list[tuple[Sequence[int], int, int]] = []
+        self._look_at = _TRIM
         self._told = array("q", bytes(8 * REMEMBERED))
         """Per slot: number * 2 + received, of the last number there that was told."""
         self._reference: int | None = None
@@ -86,24 +90,24 @@ class SentPackets:
         firsts = self._firsts
         firsts.append(number)
         self._bursts.append((sizes, now_us, cluster))
-        if len(firsts) > _TRIM:
+        if len(firsts) > self._look_at:
             self._forget(now_us)
 
     def _forget(self, now_us: int) -> None:
-        """Drop the oldest half of what is too old or too much; amortised O(1) per burst."""
+        """Drop what is too old or too much."""
         firsts, bursts = self._firsts, self._bursts
-        half = len(firsts) // 2
-        if now_us - bursts[half][1] > REMEMBERED_US or self.next_number - firsts[half] > REMEMBERED:
-            del firsts[:half]
-            del bursts[:half]
-        elif len(firsts) > REMEMBERED:
-            del firsts[:_TRIM]
-            del bursts[:_TRIM]
+        keep = max(bisect_right(firsts, self.next_number - REMEMBERED) - 1, len(firsts) - REMEMBERED, 0)
+        while keep < len(bursts) and now_us - bursts[keep][1] > REMEMBERED_US:
+            keep += 1
+        del firsts[:keep]
+        del bursts[:keep]
+        self._look_at = len(firsts) + _TRIM
 
     def match(self, feedback: ReceivedFeedback) -> list[Told]:
         """What is new in a feedback, in order of the numbers.
 
-        Numbers told received before, lost again, forgotten or never sent are left out.
+        Numbers told received before, lost again, forgotten or never sent are left out, and so are all but the
+        newest ``MAX_LOOKED_AT``.
         """
         start = self.next_number - 1
         start += ((feedback.base_seq - start + HALF_16) & MASK_16) - HALF_16  # serial.extend16
@@ -115,7 +119,7 @@ class SentPackets:
         if not self._firsts or not feedback.statuses:
             return []
         came = {start + offset: tick for offset, tick in zip(feedback.offsets, feedback.ticks, strict=True)}
-        first = max(start, self.next_number - REMEMBERED)
+        first = max(start, self.next_number - REMEMBERED, end - MAX_LOOKED_AT)
         results: list[Told] = []
         for index in range(max(0, bisect_right(self._firsts, first) - 1), len(self._firsts)):
             number = self._firsts[index]
