@@ -9,6 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WEB := web_client
 WEB_SOURCES := $(shell find $(WEB)/src -type f -not -name '*.test.*' 2>/dev/null) $(wildcard $(WEB)/*.html $(WEB)/*.ts $(WEB)/package-lock.json)
+NATIVE := media/native/fanout.c media/native/fanout.h media/native/build_fanout.py
 say = @printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help demo test check unit integration browser bench soak fuzz fmt lock clean
@@ -49,7 +50,7 @@ browser: .venv/dev tests/.debian $(WEB)/dist/index.html ## what people see, in r
 	$(say) "browser tests"
 	@$(BIN)/pytest -q tests/browser
 
-bench: .venv/dev tests/.debian $(WEB)/dist/index.html ## figures, one JSON object a line
+bench: .venv/dev tests/.debian tests/.debian-bench $(WEB)/dist/index.html ## figures, one JSON object a line
 	@$(BIN)/python -m load_tests.bench
 
 soak: .venv/dev ## an hour of simulated sessions; watches memory and descriptors
@@ -70,7 +71,7 @@ lock: .venv/dev ## resolve dependencies again; lock files carry hashes, no addre
 	(cd $(WEB) && npm install --package-lock-only)
 
 clean: ## remove what was built or installed here; the data folder stays
-	rm -rf .venv $(WEB)/node_modules $(WEB)/dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.debian
+	rm -rf .venv build media/native/*.so $(WEB)/node_modules $(WEB)/dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.debian tests/.debian-bench
 
 # ---------------------------------------------------------------- set-up
 
@@ -79,13 +80,13 @@ clean: ## remove what was built or installed here; the data folder stays
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version)." >&2; exit 1; }
 	$(PYTHON) -m venv .venv || { echo "On Debian: apt-get install python3-venv" >&2; exit 1; }
 
-.venv/runtime: requirements/runtime.lock pyproject.toml | .venv/bin/python
+.venv/runtime: requirements/runtime.lock pyproject.toml setup.py $(NATIVE) | .venv/bin/python
 	$(say) "Python packages (hash-checked)"
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/runtime.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/dev: requirements/dev.lock pyproject.toml | .venv/bin/python
+.venv/dev: requirements/dev.lock pyproject.toml setup.py $(NATIVE) | .venv/bin/python
 	$(say) "Python packages for tests (hash-checked)"
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -104,4 +105,8 @@ $(WEB)/dist/index.html: $(WEB_SOURCES) $(WEB)/node_modules/.ready
 
 tests/.debian: tests/debian-packages.sh
 	@bash tests/debian-packages.sh
+	touch $@
+
+tests/.debian-bench: tests/debian-packages.sh
+	@bash tests/debian-packages.sh bench
 	touch $@

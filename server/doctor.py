@@ -121,6 +121,17 @@ async def _turn(settings: Settings) -> str:
     return f"an allocation by {', '.join(ways)}"
 
 
+async def _forwarding(_settings: Settings) -> str:
+    from media.aio import fanout  # only here: it loads the media plane's libraries into this process
+
+    try:
+        return fanout.describe(fanout.asked_path())
+    except fanout.ForwardUnavailable as problem:
+        raise _Failed(
+            str(problem), f"Install gcc and Python's headers and install again, or unset {fanout.VARIABLE}."
+        ) from None
+
+
 async def _worker(settings: Settings) -> str:
     async def nothing() -> None:
         """The check ends before a restart would matter."""
@@ -206,6 +217,7 @@ CHECKS: dict[str, Check] = {
     "media port": _media_port,
     "media address": _media_addresses,
     "TURN": _turn,
+    "forwarding": _forwarding,
     "media worker": _worker,
     "certificate": _certificate,
     "web client": _client,

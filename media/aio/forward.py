@@ -1,39 +1,52 @@
 """The packets out: one burst of a lane to all who are live in it.
 
 What came in during one wake-up is sent together: per group of Consumers the packets are laid
-out once as templates (room for the header, extensions, payload), then per Consumer each template is
+out once as templates (``media.core.templates``), then per Consumer each template is
 copied into one contiguous buffer, twelve header bytes are written, libsrtp encrypts in place, and
 a run of equal packets leaves in one call. No await and no queue in between: a Consumer costs a
-copy, a header, the encryption and its share of a system call.
+copy, a header, the encryption and its share of a system call. Where the C function was built it does exactly
+that (``fanout``) and hands back what the kernel did not take; what happens then is decided here for both.
 
 A Consumer whose datagrams could not be sent is stopped and starts again at the next key frame,
 which the caller asks for; the others notice nothing. Who is live is ``media.core.router``.
+
+A burst takes its transport-wide numbers as a whole: what of it could not leave counts as lost on the way.
 """
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 
 from media.aio.aiortc_port import SRTP_OK, SRTP_TRAILER_BYTES, NativeBuffer, new_length, srtp_protect, srtp_protect_rtcp
 from media.aio.counters import Counters
-from media.aio.objects import Consumer, Leg, Producer
+from media.aio.fanout import HELD, MAX_ROWS, FanOut, Table
+from media.aio.objects import Consumer, Leg
 from media.aio.udp import UdpPort
 from media.core import rtp
+from media.core.congestion.sent import NO_CLUSTER, SentPackets
 from media.core.rewriter import Position, Segment, ViewerNumbers
-from media.core.router import RUN_PACKETS, ExtensionPlan, Lane, Packet, Picture, Row, Source, plan_runs
+from media.core.router import RUN_PACKETS, ExtensionPlan, Lane, Packet, Row, Source
 from media.core.sender_report import build_sender_report
+from media.core.templates import Layout, extension_block, lay_out, renumber
 
 _MAX_PACKET_BYTES = 1500 + SRTP_TRAILER_BYTES
-
-Layout = tuple[list[Row], list[tuple[int, int]]]
+MAX_PADDING_PACKETS = 64
+"""Of one call."""
 
 
 class Forwarder:
-    """Lays out, encrypts and sends what goes to peers."""
+    """Lays out, encrypts and sends what goes to peers.
 
-    def __init__(self, udp: UdpPort, counters: Counters) -> None:
+    Args:
+        fan: the C function; None: pure Python.
+    """
+
+    def __init__(self, udp: UdpPort, counters: Counters, fan: FanOut | None = None) -> None:
         self._udp = udp
         self._counters = counters
+        self._fan = fan
         self._buffer = NativeBuffer((RUN_PACKETS + 1) * _MAX_PACKET_BYTES)
         self._length = new_length()
+        counters.values["forward_path_c"] = int(fan is not None)
 
     def flush(self, lane: "Lane[Consumer]", payload_type: int, now_us: int) -> list[Consumer]:
         """Send the burst a lane has gathered to all who are live in it.
@@ -46,17 +59,88 @@ class Forwarder:
         if source is None or not burst:
             return []
         failed: list[Consumer] = []
-        for plan, group in lane.live.items():
-            self._send_rows(group, _lay_out(burst, plan, payload_type, now_us), source, now_us, failed)
-        source.handed_out(burst)
+        for start in range(0, len(burst), MAX_ROWS):
+            part = burst[start : start + MAX_ROWS] if len(burst) > MAX_ROWS else burst
+            for plan, group in lane.live.items():
+                layout = lay_out(part, plan, payload_type, now_us)
+                if self._fan is not None:
+                    self._send_native(self._fan, lane, plan, group, layout, source, now_us, failed)
+                else:
+                    self._send_rows(group, plan, layout, source, now_us, failed)
+            source.handed_out(part)
         return failed
 
+    # ------------------------------------------------------------- in C
+
+    def _send_native(
+        self,
+        fan: FanOut,
+        lane: "Lane[Consumer]",
+        plan: ExtensionPlan,
+        group: list[Consumer],
+        layout: Layout,
+        source: Source,
+        now_us: int,
+        failed: list[Consumer],
+    ) -> None:
+        """Send a burst to each Consumer of a group."""
+        table: Table | None = lane.prepared.get(plan)
+        if table is None:
+            table = lane.prepared[plan] = fan.prepare(group)
+        counters = _take_numbers(table, layout, now_us) if plan.transport_cc_id else None
+        udp = self._udp
+        status = fan.begin(table, layout.rows, layout.runs, counters, udp.direct_fd)
+        while status:
+            self._handed_back(fan, status, table, layout, source, now_us, failed)
+            status = fan.go_on(udp.direct_fd)
+        state = fan.state
+        self._counters.values["rtp_sent"] += state.sent
+        state.sent = 0
+        if state.protect_errors:
+            self._counters.add("srtp_protect_errors", state.protect_errors)
+            state.protect_errors = 0
+
+    def _handed_back(
+        self,
+        fan: FanOut,
+        status: int,
+        table: Table,
+        layout: Layout,
+        source: Source,
+        now_us: int,
+        failed: list[Consumer],
+    ) -> None:
+        """A run that the C function could not send or was not to."""
+        state = fan.state
+        consumer = table.members[state.viewer]
+        run, segment_bytes, leg = fan.view[: state.bytes], state.segment, consumer.leg
+        if status == HELD or leg.address is None:
+            left = self._send(leg, run, segment_bytes)
+        else:
+            left = self._udp.refused(run, segment_bytes, leg.address, status)
+        if left:
+            consumer.packets_sent += state.packets
+            consumer.octets_sent += state.octets
+            state.sent += state.packets
+        else:
+            start = layout.runs[state.run - 1][0]
+            _close_numbering(consumer.numbers, layout.rows[:start], source, now_us)
+            failed.append(consumer)
+            consumer.row.held = True  # until it is live again
+            fan.give_up()
+
+    # ------------------------------------------------------------- in Python
+
     def _send_rows(
-        self, group: list[Consumer], layout: Layout, source: Source, now_us: int, failed: list[Consumer]
+        self,
+        group: list[Consumer],
+        plan: ExtensionPlan,
+        layout: Layout,
+        source: Source,
+        now_us: int,
+        failed: list[Consumer],
     ) -> None:
         """Send a burst to each Consumer of a group.
-
-        This is the loop that runs per forwarded packet: what does not change in it is looked up before.
 
         Args:
             group: live Consumers of one extension plan.
@@ -65,56 +149,84 @@ class Forwarder:
             now_us: server time.
             failed: takes those whose packets could not leave, with their numbering closed behind what did.
         """
-        rows, runs = layout
-        data, view, pointer, length = self._buffer.data, self._buffer.view, self._buffer.pointer, self._length
-        write_header, protect, ok, send_run = rtp.OUTBOUND.pack_into, srtp_protect, SRTP_OK, self._udp.send_run
-        sent = 0
+        total = 0
         for consumer in group:
-            leg, ssrc, segment_of = consumer.leg, consumer.ssrc, consumer.numbers.now
-            address, stream, context = leg.address, leg.stream, leg.tx
-            assert address is not None, "a live consumer's transport has an address"
-            base, shift, timestamp_shift = segment_of.base, segment_of.shift, segment_of.timestamp_shift
-            renumber = segment_of.picture_shift or segment_of.tl0_shift
-            packets = octets = 0
-            for start, end in runs:
-                position = segment = 0
-                for template, size, word, number, timestamp, payload_bytes, picture in rows[start:end]:
-                    if number < base:
-                        continue  # from before this viewer's start
-                    data[position : position + size] = template
-                    write_header(
-                        data,
-                        position,
-                        word,
-                        (number + shift) & 0xFFFF,
-                        (timestamp + timestamp_shift) & 0xFFFFFFFF,
-                        ssrc,
-                    )
-                    if renumber and picture is not None:
-                        _renumber(data, position, picture, segment_of)
-                    length[0] = size
-                    if protect(context, pointer + position if position else pointer, length) != ok:
-                        self._counters.add("srtp_protect_errors")
-                        continue
-                    position += length[0]
-                    segment = segment or position
-                    packets += 1
-                    octets += payload_bytes
-                if position and not (
-                    send_run(view[:position], segment, address)
-                    if stream is None
-                    else stream.send_run(view[:position], segment)
-                ):
-                    dropped = [row[5] for row in rows[start:end] if row[3] >= base]
-                    packets -= len(dropped)
-                    octets -= sum(dropped)
-                    _close_numbering(consumer.numbers, rows[:start], source, now_us)
-                    failed.append(consumer)
-                    break
+            if failed and consumer in failed:
+                continue
+            segment = consumer.numbers.now
+            first = 0
+            if plan.transport_cc_id:
+                first = _take(consumer.leg, segment.base, layout, now_us)
+            before = consumer.packets_sent
+            stopped = self._send_to(consumer, segment, layout, first)
+            total += consumer.packets_sent - before
+            if stopped is not None:
+                _close_numbering(consumer.numbers, layout.rows[:stopped], source, now_us)
+                failed.append(consumer)
+        self._counters.values["rtp_sent"] += total
+
+    def _send_to(self, consumer: Consumer, numbered: Segment, layout: Layout, first: int) -> int | None:
+        """Send a burst to one Consumer.
+
+        This is the loop that runs per forwarded packet: what does not change in it is looked up before.
+
+        Args:
+            numbered: how its packets are numbered.
+            first: transport-wide number of its first packet.
+
+        Returns:
+            Index of the row that did not leave, nor those behind it; None: all have.
+        """
+        rows, runs = layout.rows, layout.runs
+        data, view, pointer, length = self._buffer.data, self._buffer.view, self._buffer.pointer, self._length
+        write_header, protect, ok, ssrc = rtp.OUTBOUND.pack_into, srtp_protect, SRTP_OK, consumer.ssrc
+        base, shift, timestamp_shift = numbered.base, numbered.shift, numbered.timestamp_shift
+        is_renumbered = numbered.picture_shift or numbered.tl0_shift
+        leg = consumer.leg
+        context = leg.tx
+        if context is None:
+            return None  # its Transport is closing
+        for start, end in runs:
+            position = segment_bytes = packets = octets = 0
+            for template, size, word, number, timestamp, payload_bytes, picture, counter_at in rows[start:end]:
+                if number < base:
+                    continue  # from before this viewer's start
+                data[position : position + size] = template
+                write_header(
+                    data,
+                    position,
+                    word,
+                    (number + shift) & 0xFFFF,
+                    (timestamp + timestamp_shift) & 0xFFFFFFFF,
+                    ssrc,
+                )
+                if is_renumbered and picture is not None:
+                    renumber(data, position, picture, numbered)
+                if counter_at >= 0:
+                    data[position + counter_at] = first >> 8 & 0xFF
+                    data[position + counter_at + 1] = first & 0xFF
+                    first += 1
+                length[0] = size
+                if protect(context, pointer + position if position else pointer, length) != ok:
+                    self._counters.add("srtp_protect_errors")
+                    continue
+                position += length[0]
+                segment_bytes = segment_bytes or position
+                packets += 1
+                octets += payload_bytes
+            if position and not self._send(leg, view[:position], segment_bytes):
+                return start
             consumer.packets_sent += packets
             consumer.octets_sent += octets
-            sent += packets
-        self._counters.values["rtp_sent"] += sent
+        return None
+
+    def _send(self, leg: Leg, run: memoryview, segment_bytes: int) -> bool:
+        if leg.stream is not None:
+            return leg.stream.send_run(run, segment_bytes)
+        address = leg.address
+        return address is not None and self._udp.send_run(run, segment_bytes, address)
+
+    # ------------------------------------------------------------- one packet
 
     def resend(self, consumer: Consumer, packet: Packet, segment: Segment, now_us: int) -> bool:
         """Send a packet of the history again, as RTX with a number of its own (RFC 4588 section 4).
@@ -122,19 +234,80 @@ class Forwarder:
         Args:
             segment: how the viewer numbered the packet when it was first sent.
         """
+        return self._resend(consumer, packet, segment, NO_CLUSTER, now_us) > 0
+
+    def send_padding(self, consumer: Consumer, wanted_bytes: int, cluster: int, now_us: int) -> int:
+        """Fill a line for a probe: recent packets again, then padding, on the repair stream, whose duplicates
+        receivers drop.
+
+        Args:
+            wanted_bytes: send as much or a little more, at most ``MAX_PADDING_PACKETS``.
+            cluster: the probe, for the record of what was sent.
+
+        Returns:
+            Bytes that left, headers included; 0 for a viewer without a repair stream.
+        """
+        lane = consumer.lane
+        source = None if lane is None else lane.source
+        if source is None or not consumer.rtx_payload_type:
+            return 0
+        segment = consumer.numbers.now
+        left_bytes = packets = 0
+        number = source.highest
+        while left_bytes < wanted_bytes and packets < MAX_PADDING_PACKETS:
+            packet = source.history.get(number) if number >= segment.base else None
+            number -= 1
+            if packet is not None:
+                size = self._resend(consumer, packet, segment, cluster, now_us)
+            else:
+                timestamp = (source.highest_timestamp + segment.timestamp_shift) & 0xFFFFFFFF
+                size = self._send_repair(consumer, (), 0, timestamp, b"", 255, cluster, now_us)
+            if not size:
+                break
+            left_bytes += size
+            packets += 1
+        self._counters.values["padding_sent"] += packets
+        return left_bytes
+
+    def _resend(self, consumer: Consumer, packet: Packet, segment: Segment, cluster: int, now_us: int) -> int:
+        payload = bytearray(packet.payload)
+        if packet.picture is not None:
+            renumber(payload, 0, packet.picture, segment)
+        original = ((packet.number + segment.shift) & 0xFFFF).to_bytes(2, "big")
+        timestamp = (packet.timestamp + segment.timestamp_shift) & 0xFFFFFFFF
+        whole = original + payload
+        return self._send_repair(consumer, packet.extensions, packet.marker, timestamp, whole, 0, cluster, now_us)
+
+    def _send_repair(
+        self,
+        consumer: Consumer,
+        own: Sequence[tuple[int, bytes]],
+        marker: int,
+        timestamp: int,
+        payload: bytes | bytearray,
+        padding_bytes: int,
+        cluster: int,
+        now_us: int,
+    ) -> int:
+        """One packet of the repair stream; its bytes, 0 when it could not leave."""
         leg = consumer.leg
         if not leg.ready:
-            return False
-        extensions = _extension_block(packet, consumer.plan, now_us)
-        word = 0x8000 | (0x1000 if extensions else 0) | packet.marker | consumer.rtx_payload_type
-        timestamp = (packet.timestamp + segment.timestamp_shift) & 0xFFFFFFFF
+            return 0
+        extensions, counter_at = extension_block(own, consumer.plan, now_us)
+        word = 0x8000 | (0x1000 if extensions else 0) | marker | consumer.rtx_payload_type
+        if padding_bytes:
+            word |= 0x2000
         header = rtp.OUTBOUND.pack(word, consumer.rtx_seq, timestamp, consumer.rtx_ssrc)
-        original = ((packet.number + segment.shift) & 0xFFFF).to_bytes(2, "big")
-        whole = bytearray(header + extensions + original + packet.payload)
-        if packet.picture is not None:
-            _renumber(whole, len(whole) - len(packet.payload), packet.picture, segment)
+        whole = bytearray(header + extensions + payload)
+        if padding_bytes:
+            whole += bytes(padding_bytes - 1) + bytes((padding_bytes,))
+        if counter_at >= 0:
+            sent = leg.sent = leg.sent or SentPackets()
+            number = sent.next_number & 0xFFFF
+            whole[counter_at : counter_at + 2] = number.to_bytes(2, "big")
+            sent.note(number, (len(whole),), now_us, cluster)
         consumer.rtx_seq = (consumer.rtx_seq + 1) & 0xFFFF
-        return self._send_protected(leg, whole, srtp_protect)
+        return len(whole) if self._send_protected(leg, whole, srtp_protect) else 0
 
     def send_sender_report(self, consumer: Consumer, now_us: int) -> None:
         """Tell a viewer what time its stream is at now, so that sound and picture meet from the first frame."""
@@ -142,6 +315,7 @@ class Forwarder:
         media = None if lane is None else consumer.producer.layer_of(lane).media
         if media is None:
             return
+        settle(consumer)
         report = build_sender_report(
             media.time,
             now_us,
@@ -167,58 +341,52 @@ class Forwarder:
         if protect(leg.tx, self._buffer.pointer, self._length) != SRTP_OK:
             self._counters.add("srtp_protect_errors")
             return False
-        assert leg.address is not None
-        if leg.stream is not None:
-            return leg.stream.send_run(self._buffer.view[: self._length[0]], self._length[0])
-        return self._udp.send_run(self._buffer.view[: self._length[0]], self._length[0], leg.address)
+        return self._send(leg, self._buffer.view[: self._length[0]], self._length[0])
 
 
-def _renumber(data: bytearray, at: int, picture: Picture, segment: Segment) -> None:
-    """Count the pictures of a VP8 payload at an offset as this viewer has seen them so far."""
-    where = at + picture.at
-    if picture.wide:
-        shifted = (picture.number + segment.picture_shift) & 0x7FFF
-        data[where] = 0x80 | shifted >> 8
-        data[where + 1] = shifted & 0xFF
-    else:
-        data[where] = (picture.number + segment.picture_shift) & 0x7F
-    if picture.tl0_at >= 0:
-        data[at + picture.tl0_at] = (picture.tl0 + segment.tl0_shift) & 0xFF
+def settle(consumer: Consumer) -> None:
+    """Bring ``packets_sent`` and ``octets_sent`` up to date with what C has sent."""
+    row = consumer.row
+    if row is not None:
+        consumer.packets_sent += row.packets
+        consumer.octets_sent += row.octets
+        row.packets = row.octets = 0
+
+
+def _take(leg: Leg, base: int, layout: Layout, now_us: int) -> int:
+    """First transport-wide number of a burst towards one leg; it is noted as sent."""
+    sent = leg.sent
+    if sent is None:
+        sent = leg.sent = SentPackets()
+    first = sent.next_number & 0xFFFF
+    sizes = layout.sizes
+    if base > layout.least:
+        sizes = [row[1] for row in layout.rows if row[3] >= base]
+    if sizes:
+        sent.note(first, sizes, now_us)
+    return first
+
+
+def _take_numbers(table: Table, layout: Layout, now_us: int) -> "array[int]":
+    """First transport-wide number of each member of a group."""
+    sizes, least = layout.sizes, layout.least
+    firsts = []
+    for leg, base in table.reached:
+        sent = leg.sent
+        if sent is None or base > least:
+            firsts.append(_take(leg, base, layout, now_us))
+            continue
+        first = sent.next_number & 0xFFFF
+        firsts.append(first)
+        sent.note(first, sizes, now_us)
+    return array("H", firsts)
 
 
 def _close_numbering(numbers: ViewerNumbers, left: list[Row], source: Source, now_us: int) -> None:
     """Nothing after these rows of a burst has left."""
     end = source.end()
-    for _, _, _, number, timestamp, _, picture in left:
+    for _, _, _, number, timestamp, _, picture, _ in left:
         if number > end.number:
-            end = Position(number, timestamp) if picture is None else Position(number, timestamp, picture.number, picture.tl0)
+            counted = (-1, -1) if picture is None else (picture.number, picture.tl0)
+            end = Position(number, timestamp, *counted)
     numbers.stop(end, now_us // 1000)
-
-
-def _lay_out(burst: list[Packet], plan: ExtensionPlan, payload_type: int, now_us: int) -> Layout:
-    """Templates of a burst for one group of Consumers, and how to cut them into runs."""
-    rows = []
-    room = bytes(rtp.FIXED_HEADER_BYTES)
-    for packet in burst:
-        extensions = _extension_block(packet, plan, now_us)
-        template = room + extensions + packet.payload
-        word = (0x9000 if extensions else 0x8000) | packet.marker | payload_type
-        picture = packet.picture
-        if picture is not None:  # from the payload's offsets to the template's
-            ahead = len(template) - len(packet.payload)
-            tl0_at = picture.tl0_at + ahead if picture.tl0_at >= 0 else -1
-            picture = picture._replace(at=picture.at + ahead, tl0_at=tl0_at)
-        rows.append((template, len(template), word, packet.number, packet.timestamp, len(packet.payload), picture))
-    return rows, plan_runs([row[1] for row in rows])
-
-
-def _extension_block(packet: Packet, plan: ExtensionPlan, now_us: int) -> bytes:
-    elements = []
-    if plan.abs_send_time_id:
-        # 24 bits of seconds in 6.18 fixed point
-        stamp = (now_us << 18) // 1_000_000 & 0xFFFFFF
-        elements.append((plan.abs_send_time_id, stamp.to_bytes(3, "big")))
-    for element in packet.extensions:
-        if element[0] in plan.ids:
-            elements.append(element)
-    return rtp.build_extensions(elements)

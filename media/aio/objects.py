@@ -5,10 +5,12 @@ create or close them is ``relay``.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from media.aio.aiortc_port import SrtpPair
 from media.aio.tcp import TcpStream
+from media.core.congestion.pacer import Pacer
+from media.core.congestion.sent import SentPackets
 from media.core.dependency import DependencyReader
 from media.core.ice import Address
 from media.core.keyframes import KeyframeRequests
@@ -23,22 +25,74 @@ RESENDS_PER_INTERVAL = 256
 """Packets one viewer may have resent in 100 ms: a whole key frame, not an amplifier."""
 
 
-@dataclass(slots=True, eq=False)
-class Leg:
-    """Where and with which keys one peer is reached; shared by all that is sent to it."""
+class LegRow(Protocol):
+    """A Leg as the C function reads it (``media.aio.fanout``)."""
 
-    address: Address | None = None
-    stream: TcpStream | None = None
-    """The connection, when the address is one: what is sent goes there and not to the UDP port."""
-    srtp: SrtpPair | None = None
-    rx: Any = None
-    """libsrtp contexts of ``srtp``, read per packet."""
-    tx: Any = None
+    @property
+    def cdata(self) -> Any:
+        """The row itself."""
+
+    def reach(self, address: Address | None) -> None:
+        """The peer is there now, or nowhere."""
+
+    def use(self, context: Any) -> None:
+        """Encrypt with this context, or with none."""
+
+
+class Leg:
+    """Where and with which keys one peer is reached; shared by all that is sent to it.
+
+    What changes here is written through to the row that C reads, so that no row ever names keys that are gone.
+    """
+
+    __slots__ = ("_address", "_tx", "pacer", "row", "rx", "sent", "srtp", "stream")
+
+    def __init__(self, address: Address | None = None) -> None:
+        self._address = address
+        self._tx: Any = None
+        self.stream: TcpStream | None = None
+        """The connection, when the address is one: what is sent goes there and not to the UDP port."""
+        self.srtp: SrtpPair | None = None
+        self.rx: Any = None
+        """libsrtp contexts of ``srtp``, read per packet; ``tx`` is the other."""
+        self.row: LegRow | None = None
+        self.sent: SentPackets | None = None
+        """What left under transport-wide numbers, which it also counts; None until something has."""
+        self.pacer: Pacer[Any] | None = None
+        """Holds large bursts back for the line; None: it is not known."""
+
+    @property
+    def address(self) -> Address | None:
+        """Where the peer is."""
+        return self._address
+
+    @address.setter
+    def address(self, address: Address | None) -> None:
+        self._address = address
+        if self.row is not None:
+            self.row.reach(address)
+
+    @property
+    def tx(self) -> Any:
+        """libsrtp context for what is sent."""
+        return self._tx
+
+    @tx.setter
+    def tx(self, context: Any) -> None:
+        self._tx = context
+        if self.row is not None:
+            self.row.use(context)
 
     @property
     def ready(self) -> bool:
         """Media can be sent."""
-        return self.tx is not None and self.address is not None
+        return self._tx is not None and self._address is not None
+
+    def keep_row(self, row: LegRow) -> None:
+        """From now on this row is kept true."""
+        self.row = row
+        row.reach(self._address)
+        row.use(self._tx)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +147,8 @@ class Producer:
     content: Literal["camera", "screen"]
     paused: bool
     layers: list[Layer]
+    sizes: tuple[tuple[int, int, int], ...] = ()
+    """Layer, width and height of what could be followed at the last look."""
     consumers: "dict[str, Consumer]" = field(default_factory=dict)
 
     @property
@@ -102,11 +158,6 @@ class Producer:
             return len(self.layers)
         reader = self.layers[0].structure
         return 1 if reader is None or reader.structure is None else reader.structure.spatial_layers
-
-    @property
-    def layered(self) -> bool:
-        """Viewers may have to be moved between layers."""
-        return not self.is_audio
 
     def layer_of(self, lane: "Lane[Consumer]") -> Layer:
         """The stream that feeds a lane."""
@@ -141,6 +192,10 @@ class Consumer(ConsumerState):
     rtx_payload_type: int
     """0: RTX was not negotiated."""
     paused: bool = True
+    row: Any = None
+    """As the C function reads it (``media.aio.fanout``)."""
+    held: bool = False
+    """Its packets wait in its leg's pacer, and what comes waits behind them."""
     resends_left: int = RESENDS_PER_INTERVAL
     """Packets that may still be sent again in this interval of 100 ms."""
     round_trip_us: int = 0

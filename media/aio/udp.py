@@ -36,6 +36,7 @@ READS_PER_WAKEUP = 64
 SOCKET_BUFFER_BYTES = 4 << 20
 OUTBOX_BYTES = 1 << 20
 """About 20 ms at 400 Mbit/s: longer queues only add delay."""
+_FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 _GSO_REFUSED = frozenset({errno.EINVAL, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 _TOO_LONG = frozenset({errno.EINVAL, errno.EMSGSIZE})
 """Also what the kernel says, by version, to segments longer than the path's MTU; single datagrams are fragmented."""
@@ -63,6 +64,7 @@ class UdpPort:
         self._gso = True
         self._gro = False
         self._socket: socket.socket | None = None
+        self._direct = -1
         self._waiting = bytearray(4)
 
     def open(self, bind: str, port: int) -> int:
@@ -91,6 +93,7 @@ class UdpPort:
         except OSError:
             self._counters.add("udp_gro_refused")
         self._socket = sock
+        self._direct = sock.fileno()
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
         return int(sock.getsockname()[1])
 
@@ -102,6 +105,12 @@ class UdpPort:
             loop.remove_writer(self._socket.fileno())
             self._socket.close()
             self._socket = None
+            self._direct = -1
+
+    @property
+    def direct_fd(self) -> int:
+        """The socket for who sends runs past this object; -1 while they must come through it."""
+        return -1 if self._outbox or not self._gso else self._direct
 
     def send(self, datagram: bytes, address: Address) -> bool:
         """Send one datagram; False when it was dropped."""
@@ -137,15 +146,29 @@ class UdpPort:
         except BlockingIOError:
             return self._queue(run, segment_bytes, address)
         except OSError as error:
-            if len(run) > segment_bytes:
-                too_long = error.errno in _TOO_LONG and segment_bytes > _SURE_SEGMENT_BYTES
-                if too_long or error.errno == errno.EMSGSIZE:
-                    return self._send_singly(run, segment_bytes, address)
-                if error.errno in _GSO_REFUSED:
-                    self._gso = False
-                    self._counters.add("udp_gso_refused")
-                    return self._send_singly(run, segment_bytes, address)
-            self._counters.add("udp_send_errors")
+            return self.refused(run, segment_bytes, address, error.errno or 0)
+        return True
+
+    def refused(self, run: memoryview, segment_bytes: int, address: Address, reason: int) -> bool:
+        """A run was offered to the kernel, which did not take it: wait, send it otherwise, or count it as lost.
+
+        Args:
+            reason: errno.
+
+        Returns:
+            As `send_run`.
+        """
+        if reason in _FULL:
+            return self._queue(run, segment_bytes, address)
+        if len(run) > segment_bytes:
+            too_long = reason in _TOO_LONG and segment_bytes > _SURE_SEGMENT_BYTES
+            if too_long or reason == errno.EMSGSIZE:
+                return self._send_singly(run, segment_bytes, address)
+            if reason in _GSO_REFUSED:
+                self._gso = False
+                self._counters.add("udp_gso_refused")
+                return self._send_singly(run, segment_bytes, address)
+        self._counters.add("udp_send_errors")
         return True
 
     def _send_singly(self, run: memoryview, segment_bytes: int, address: Address) -> bool:

@@ -143,6 +143,8 @@ class Lane(Generic[C]):
     live: dict[ExtensionPlan, list[C]] = field(default_factory=dict)
     waiting: list[C] = field(default_factory=list)
     burst: list[Packet] = field(default_factory=list)
+    prepared: dict[ExtensionPlan, Any] = field(default_factory=dict)
+    """What the sender keeps of each group from burst to burst; gone as soon as somebody comes or goes."""
 
     @property
     def watched(self) -> bool:
@@ -170,9 +172,11 @@ class Lane(Generic[C]):
         consumer.lane = self
         consumer.flow = Flow.LIVE
         self.live.setdefault(consumer.plan, []).append(consumer)
+        self.prepared.pop(consumer.plan, None)
 
     def let_out(self, consumer: C) -> None:
         """The Consumer gets nothing more from here."""
+        self.prepared.pop(consumer.plan, None)
         group = self.live[consumer.plan]
         group.remove(consumer)
         if not group:
@@ -198,8 +202,9 @@ EVERY_TEMPORAL: Final = 7
 RUN_PACKETS: Final = 16
 """Packets in one send: longer trains pay little and overrun Wi-Fi queues."""
 
-Row = tuple[bytes, int, int, int, int, int, Picture | None]
-"""Template, its length, first two header bytes as a number, lane's number, timestamp, payload bytes, picture.
+Row = tuple[bytes, int, int, int, int, int, Picture | None, int]
+"""Template, its length, first two header bytes as a number, lane's number, timestamp, payload bytes, picture, and
+offset of the transport-wide number (-1 without).
 
 Offsets of the picture count from the beginning of the template.
 """

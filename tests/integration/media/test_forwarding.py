@@ -87,6 +87,7 @@ async def test_a_packet_arrives_under_the_viewers_names(call: Call) -> None:
     assert set(first.extensions) == {
         ortc.EXTENSION_IDS[ortc.VIDEO_ORIENTATION_URI],
         ortc.EXTENSION_IDS[ortc.ABS_SEND_TIME_URI],
+        ortc.EXTENSION_IDS[ortc.TRANSPORT_CC_URI],
     }
     assert [first.marker, second.marker] == [False, True]
     assert [(second.seq - first.seq) & 0xFFFF, (third.seq - second.seq) & 0xFFFF] == [1, 1]

@@ -67,6 +67,7 @@ async def test_a_full_outbox_skips_to_the_next_key_frame(direct: Direct) -> None
     await until(lambda: viewer.got.rtp, "the first packet")
     udp: Any = direct.relay._udp
     blocked = udp._socket = Blocking(udp._socket)
+    udp._direct = -1  # C would not meet what stands in for the socket
     udp._queue.__self__._outbox_bytes = OUTBOX_BYTES  # as after megabytes of packets that did not leave
     blocked.full = True
     publisher.send_rtp(frame(2, False))
@@ -80,7 +81,7 @@ async def test_a_full_outbox_skips_to_the_next_key_frame(direct: Direct) -> None
     await until(lambda: len(viewer.got.rtp) == 2, "the key frame")
 
     first, second = viewer.got.rtp
-    assert second.payload == vp8(True, 4)
+    assert second.payload == vp8(True, 2)  # pictures are counted as the viewer has seen them
     assert (second.seq - first.seq) & 0xFFFF == 1
     for peer in (publisher, viewer):
         await peer.close()

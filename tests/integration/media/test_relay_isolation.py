@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from media.aio.forward import settle
 from media.aio.ingress import MAX_HEARD_SSRCS
 from media.aio.udp import OUTBOX_BYTES
 from media.core import ortc, rtcp, twcc
@@ -131,6 +132,7 @@ async def test_a_late_packet_from_before_the_start_is_not_counted_as_sent(direct
     await received(direct, 5)
 
     consumer = direct.relay._consumers["view"]
+    settle(consumer)
     assert consumer.packets_sent == 2
     assert consumer.octets_sent == 2 * len(vp8(True, 1))
     assert direct.relay.counters.values["rtp_sent"] == 2
@@ -229,6 +231,7 @@ async def test_a_run_that_left_in_part_is_not_sent_under_the_same_numbers(direct
     await until(lambda: viewer.got.rtp, "the first packet")
     udp: Any = direct.relay._udp
     blocked = udp._socket = Blocking(udp._socket)
+    udp._direct = -1  # C would not meet what stands in for the socket
     udp._gso = False
     udp._outbox_bytes = OUTBOX_BYTES
     blocked.full_after = 1
@@ -254,6 +257,7 @@ async def test_a_path_that_refuses_is_loss_for_its_viewer(direct: Direct) -> Non
     await until(lambda: viewer.got.rtp, "the first packet")
     udp: Any = direct.relay._udp
     blocked = udp._socket = Blocking(udp._socket)
+    udp._direct = -1  # C would not meet what stands in for the socket
     blocked.error = OSError(errno.ENETUNREACH, "no route")
     publisher.send_rtp(frame(2, False))
     await until(lambda: direct.relay.counters.values["udp_send_errors"] >= 1, "the refusal")
@@ -273,6 +277,7 @@ async def test_packets_too_long_for_segments_leave_one_by_one(direct: Direct, co
     publisher, viewer = await pair(direct)
     udp: Any = direct.relay._udp
     blocked = udp._socket = Blocking(udp._socket)
+    udp._direct = -1  # C would not meet what stands in for the socket
     blocked.longest_segment, blocked.longest_error = 1000, OSError(code, "too long")
     for number in range(4):
         publisher.send_rtp(frame(number, number == 0, size=1300))

@@ -1,0 +1,214 @@
+"""The C function that sends a burst to all viewers of a lane, where it was built (``media/native/fanout.c``).
+
+Python decides who gets what and writes it into tables; the C function walks them with the GIL released.
+`Table` is one group of Consumers, prepared when the group changes and used for every burst until then. What a
+viewer is reached with (keys, address) stands in a row of its Leg that the Leg itself keeps true, so a
+table never holds a pointer to keys that are gone.
+
+The path in pure Python is ``forward`` itself; both produce the same bytes.
+"""
+
+import importlib
+import os
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Final, Literal, get_args
+
+from media.aio.aiortc_port import SRTP_TRAILER_BYTES, srtp_handle, srtp_protect_address
+from media.aio.objects import Consumer, Leg
+from media.core.ice import Address
+from media.core.router import RUN_PACKETS, Row
+
+ForwardPath = Literal["auto", "c", "python"]
+VARIABLE: Final = "CONSILIUM_FORWARD"
+HELD: Final = -1
+"""Status of a run the C function was not to send."""
+MAX_ROWS: Final = 256
+"""Of one call; a longer burst is sent in several."""
+_ROW: Final = Struct("=qIIHHHhHHhHh6x")
+_RUN_END: Final = Struct("=H")
+
+
+class ForwardUnavailable(Exception):
+    """The path that was asked for cannot be used here; the text says why."""
+
+
+def asked_path() -> ForwardPath:
+    """What the environment asks for.
+
+    Raises:
+        ForwardUnavailable: for something there is not.
+    """
+    asked = os.environ.get(VARIABLE, "auto")
+    for path in get_args(ForwardPath):
+        if asked == path:
+            return path  # type: ignore[no-any-return]
+    raise ForwardUnavailable(f"{VARIABLE} is auto, c or python, not {asked}")
+
+
+def load(path: ForwardPath) -> "FanOut | None":
+    """The C function, or None for pure Python.
+
+    Raises:
+        ForwardUnavailable: ``c`` was asked for and is not there.
+    """
+    if path == "python":
+        return None
+    try:
+        return FanOut()
+    except ForwardUnavailable:
+        if path == "c":
+            raise
+        return None
+
+
+def describe(path: ForwardPath) -> str:
+    """Which path is used and why, in words.
+
+    Raises:
+        ForwardUnavailable: ``c`` was asked for and is not there.
+    """
+    if path == "python":
+        return f"pure Python, as {VARIABLE} asks"
+    try:
+        FanOut()
+    except ForwardUnavailable as problem:
+        if path == "c":
+            raise
+        return f"pure Python: {problem}"
+    return "C function" + (f", as {VARIABLE} asks" if path == "c" else ", built at install")
+
+
+class LegRow:
+    """Where and with which keys a Leg is reached, as the C function reads it."""
+
+    __slots__ = ("_ffi", "_lib", "cdata")
+
+    def __init__(self, ffi: Any, lib: Any) -> None:
+        self._ffi, self._lib = ffi, lib
+        self.cdata: Any = ffi.new("fan_leg *")
+
+    def reach(self, address: Address | None) -> None:
+        """The peer is there now; None or a TCP connection: not by UDP."""
+        row = self.cdata
+        row.address_bytes = 0
+        if address is None or hasattr(address, "stream"):
+            return
+        host, port, *rest = address
+        flow, scope = rest or (0, 0)
+        self._lib.fan_address(row, host.partition("%")[0].encode(), port, flow, scope, len(rest) > 0)
+
+    def use(self, context: Any) -> None:
+        """Encrypt with this; None: nothing can be sent."""
+        self.cdata.srtp = self._ffi.NULL if context is None else self._ffi.cast("void *", srtp_handle(context))
+
+
+class Table:
+    """One group of Consumers of a lane."""
+
+    __slots__ = ("members", "pointers", "reached", "rows")
+
+    def __init__(self, members: list[Consumer], rows: list[Any], pointers: Any) -> None:
+        self.members = members
+        self.rows = rows
+        """Owners of what ``pointers`` names."""
+        self.pointers = pointers
+        self.reached: list[tuple[Leg, int]] = [(consumer.leg, consumer.numbers.now.base) for consumer in members]
+
+
+class FanOut:
+    """The loaded C function and its buffers.
+
+    Raises:
+        ForwardUnavailable: it was not built, or does not fit this version.
+    """
+
+    def __init__(self) -> None:
+        try:
+            built: Any = importlib.import_module("media.native._fanout")
+        except ImportError:
+            raise ForwardUnavailable(
+                "the C function was not built at install: no compiler or no Python headers"
+            ) from None
+        self._ffi: Any = built.ffi
+        self._lib: Any = built.lib
+        self.state: Any = self._ffi.new("fan_state *")
+        room = RUN_PACKETS * (1500 + SRTP_TRAILER_BYTES)
+        if self._ffi.sizeof("fan_row") != _ROW.size or self._ffi.sizeof(self.state.buffer) < room:
+            raise ForwardUnavailable("the C function is of another version; install the package again")
+        self.state.protect = self._ffi.cast("fan_protect", srtp_protect_address())
+        self.view = memoryview(self._ffi.buffer(self.state.buffer))
+        self._out = self._lib.fan_out
+        self._none: Any = self._ffi.NULL
+        self._rows = bytearray(MAX_ROWS * _ROW.size)
+        self._row_pointer: Any = self._ffi.from_buffer("fan_row *", self._rows)
+        self._runs = bytearray(MAX_ROWS * _RUN_END.size)
+        self._run_pointer: Any = self._ffi.from_buffer("uint16_t *", self._runs)
+        self._call: tuple[Any, ...] = ()
+
+    def prepare(self, group: Sequence[Consumer]) -> Table:
+        """Write down a group of live Consumers and how each is numbered now."""
+        members = list(group)
+        rows = [self._row(consumer) for consumer in members]
+        return Table(members, rows, self._ffi.new("fan_viewer *[]", rows))
+
+    def begin(self, table: Table, rows: list[Row], runs: list[tuple[int, int]], counters: Any, fd: int) -> int:
+        """Send a burst; 0, or why the run in ``view`` did not leave: ``HELD`` or an errno.
+
+        Args:
+            counters: first transport-wide number of each member, ``array("H")``, or None.
+            fd: the socket; negative: every run is held.
+        """
+        write, into, at = _ROW.pack_into, self._rows, 0
+        step = _ROW.size
+        position = 0
+        for template, size, word, number, timestamp, payload_bytes, picture, counter_at in rows:
+            if picture is None:
+                write(into, position, number, timestamp, at, size, word, payload_bytes, -1, 0, 0, -1, 0, counter_at)
+            else:
+                write(
+                    into, position, number, timestamp, at, size, word, payload_bytes,
+                    picture.at, picture.number, picture.wide, picture.tl0_at, picture.tl0 & 0xFF, counter_at,
+                )  # fmt: skip
+            at += size
+            position += step
+        write_end, ends = _RUN_END.pack_into, self._runs
+        for index, (_, end) in enumerate(runs):
+            write_end(ends, 2 * index, end)
+        state = self.state
+        state.viewer = state.run = state.placed = 0
+        templates = rows[0][0] if len(rows) == 1 else b"".join([row[0] for row in rows])
+        firsts = self._none if counters is None else self._ffi.from_buffer("uint16_t *", counters)
+        self._call = (
+            templates, self._row_pointer, self._run_pointer, len(runs), table.pointers, len(table.members), firsts
+        )  # fmt: skip
+        return int(self._out(state, fd, fd >= 0, *self._call))
+
+    def go_on(self, fd: int) -> int:
+        """Continue behind the run that was handed back."""
+        return int(self._out(self.state, fd, fd >= 0, *self._call))
+
+    def give_up(self) -> None:
+        """Nothing more of this burst for the viewer whose run was handed back."""
+        state = self.state
+        state.viewer += 1
+        state.run = state.placed = 0
+
+    def _row(self, consumer: Consumer) -> Any:
+        row = consumer.row
+        if row is None:
+            row = consumer.row = self._ffi.new("fan_viewer *")
+            row.leg = self._leg_row(consumer.leg).cdata
+            row.ssrc = consumer.ssrc
+        now = consumer.numbers.now
+        row.base, row.shift, row.timestamp_shift = now.base, now.shift, now.timestamp_shift & 0xFFFFFFFF
+        row.picture_shift, row.tl0_shift = now.picture_shift, now.tl0_shift
+        row.held = consumer.held
+        return row
+
+    def _leg_row(self, leg: Leg) -> Any:
+        row = leg.row
+        if row is None:
+            row = LegRow(self._ffi, self._lib)
+            leg.keep_row(row)
+        return row

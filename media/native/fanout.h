@@ -1,0 +1,58 @@
+typedef int (*fan_protect)(void *context, void *packet, int *bytes);
+
+typedef struct {
+    int64_t number;       /* the lane's */
+    uint32_t timestamp;
+    uint32_t at;          /* offset of the template */
+    uint16_t bytes;       /* of the template */
+    uint16_t word;        /* first two bytes of the header */
+    uint16_t payload;     /* bytes of it, for sender reports */
+    int16_t picture_at;   /* offset of a VP8 PictureID in the template, -1 without */
+    uint16_t picture;
+    uint16_t wide;        /* PictureID has 15 bits instead of 7 */
+    int16_t tl0_at;       /* offset of TL0PICIDX, -1 without */
+    uint16_t tl0;
+    int16_t counter_at;   /* offset of the transport-wide number, -1 without */
+    uint8_t unused[6];
+} fan_row;
+
+typedef struct {
+    void *srtp;               /* NULL: nothing can be sent */
+    uint32_t address_bytes;   /* 0: not reached by UDP, the caller sends */
+    unsigned char address[28];
+} fan_leg;
+
+typedef struct {
+    fan_leg *leg;
+    int64_t base;             /* least number for this viewer */
+    uint32_t ssrc;
+    uint32_t shift;           /* these four are added to what the rows say */
+    uint32_t timestamp_shift;
+    uint16_t picture_shift;
+    uint16_t tl0_shift;
+    uint32_t held;            /* not now: it waits for its line, or was given up */
+    uint32_t unused;
+    uint64_t packets;         /* sent since the caller last took these */
+    uint64_t octets;
+} fan_viewer;
+
+typedef struct {
+    fan_protect protect;
+    int32_t viewer;           /* where the burst stands: index of the viewer, of its run, and rows it has had */
+    int32_t run;
+    int32_t placed;
+    int32_t bytes;            /* the run that could not be sent: all of it, the first packet, how many, their payload */
+    int32_t segment;
+    int32_t packets;
+    int32_t octets;
+    int32_t protect_errors;   /* this and the next grow until the caller takes them */
+    int64_t sent;
+    unsigned char buffer[30000];
+} fan_state;
+
+#define FAN_SENT 0
+#define FAN_HELD -1
+
+int fan_out(fan_state *state, int fd, int send, const unsigned char *templates, const fan_row *rows,
+            const uint16_t *run_ends, int runs, fan_viewer **viewers, int count, const uint16_t *counters);
+int fan_address(fan_leg *leg, const char *host, int port, int flow, int scope, int six);
