@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from media.aio.clock import start_clock
@@ -14,12 +15,12 @@ from tests.integration.media.peer import VIDEO_PT, VIDEO_SSRC, Peer, build_rtp, 
 class Direct:
     """A relay where a peer expects a `WorkerClient`."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: Sequence[str] = ("127.0.0.1",), bind: str = "127.0.0.1") -> None:
         self.skipped_us = 0
         real = start_clock()
         self.notes: list[AnyNotification] = []
-        self.relay = Relay(lambda: real() + self.skipped_us, self.notes.append, ["127.0.0.1"])
-        self.relay.open("127.0.0.1", 0)
+        self.relay = Relay(lambda: real() + self.skipped_us, self.notes.append, addresses)
+        self.relay.open(bind, 0)
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> Any:

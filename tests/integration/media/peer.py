@@ -130,6 +130,8 @@ class Peer:
         self._rx: Any = None
         self._tx: Any = None
         self.tcp = tcp
+        self.candidate = 0
+        """Which one we reach the relay by; its protocol is ours to choose, both have the same port."""
         self.hung_up = False
         """The relay has ended our connection."""
         self.family = socket.AF_INET
@@ -140,7 +142,7 @@ class Peer:
     async def join(self, *, dtls_role: str = "client", handshake_first: bool = False) -> None:
         """Create the Transport, check, handshake. ``dtls_role`` is ours."""
         options = await self.worker.create_transport(self.router, self.id, self.owner, self.direction)  # type: ignore[arg-type]
-        candidate = options["ice_candidates"][0]
+        candidate = options["ice_candidates"][self.candidate]
         self.remote = (candidate["ip"], candidate["port"])
         if self.tcp or ":" in candidate["ip"]:
             self.family = socket.AF_INET6 if ":" in candidate["ip"] else socket.AF_INET
