@@ -45,6 +45,11 @@ class DataConsumer:
     resumed: bool = False
     backlog: deque[bytes] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
 
+    @property
+    def is_waveform(self) -> bool:
+        """It carries live samples."""
+        return self.source is not None and self.source.label == ECG
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class DataProducer:

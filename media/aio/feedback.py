@@ -9,6 +9,7 @@ RRTR, and sends a sender report at the start and every second.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from media.aio.counters import Counters
 from media.aio.forward import Forwarder
@@ -28,6 +29,19 @@ ASSUMED_ROUND_TRIP_US = 50_000
 """Between NACKs for the same packet: a publisher gets no media from us to measure its round trip with."""
 
 
+class LineListener(Protocol):
+    """What viewers say of their lines."""
+
+    def feedback(self, transport: Transport, feedback: rtcp.TransportFeedback, now_us: int) -> None:
+        """Which transport-wide numbers have come; raises `MalformedRtcp`."""
+
+    def remb(self, transport: Transport, bitrate_bps: int, now_us: int) -> None:
+        """The viewer's own estimate."""
+
+    def report(self, transport: Transport, lost: float, round_trip_us: int | None) -> None:
+        """A receiver report of all its streams."""
+
+
 class Feedback:
     """RTCP of all Transports of one worker.
 
@@ -43,8 +57,15 @@ class Feedback:
         """By Transport and SSRC: clients choose SSRCs, so two consults may have the same."""
         self._wanting: dict[tuple[str, int], tuple[Producer, Layer]] = {}
         self._estimates: dict[str, LossBasedEstimate] = {}
+        self._round_trips_us: dict[tuple[str, str], int] = {}
+        """Of participants that are sent something: a publisher's own Transport gets no media to measure with."""
+        self._lines: LineListener | None = None
         self._transport_cc_due_us = 0
         self._reports_due_us = 0
+
+    def attach(self, lines: LineListener) -> None:
+        """Give it the listener, which needs it first."""
+        self._lines = lines
 
     @property
     def busy(self) -> bool:
@@ -77,7 +98,8 @@ class Feedback:
 
     def repair(self, transport: Transport, stream: InboundStream, now_us: int) -> None:
         """Packets of a publisher are missing: ask for them, or for a key frame when they are too many."""
-        lost = stream.receive.nacks_due(now_us, ASSUMED_ROUND_TRIP_US)
+        round_trip_us = self._round_trips_us.get((transport.router_id, transport.owner), ASSUMED_ROUND_TRIP_US)
+        lost = stream.receive.nacks_due(now_us, round_trip_us)
         if lost:
             self._forwarder.send_rtcp(transport.leg, rtcp.build_nack(RELAY_SSRC, stream.ssrc, lost))
             self._counters.add("nacks_sent")
@@ -101,6 +123,8 @@ class Feedback:
     def forget_transport(self, transport: Transport) -> None:
         """The Transport is gone."""
         self._estimates.pop(transport.id, None)
+        if transport.direction == "recv":
+            self._round_trips_us.pop((transport.router_id, transport.owner), None)
 
     # ------------------------------------------------------------- what peers say
 
@@ -113,6 +137,13 @@ class Feedback:
             return
         for item in items:
             match item:
+                case rtcp.TransportFeedback() if self._lines is not None:
+                    try:
+                        self._lines.feedback(transport, item, now_us)
+                    except rtcp.MalformedRtcp:
+                        self._counters.add("rtcp_malformed")
+                case rtcp.Remb() if self._lines is not None:
+                    self._lines.remb(transport, item.bitrate_bps, now_us)
                 case rtcp.SenderReport():
                     self._sender_report(transport, item, now_us)
                 case rtcp.ReceiverReport():
@@ -126,7 +157,7 @@ class Feedback:
                 case rtcp.Rrtr():
                     self._reference_time(transport, item)
                 case _:
-                    pass  # SDES, BYE, REMB, feedback for a sender that we are not: nothing depends on them yet
+                    pass  # SDES, BYE and what does not concern a relay: nothing depends on them
 
     def _sender_report(self, transport: Transport, report: rtcp.SenderReport, now_us: int) -> None:
         stream = transport.streams.get(report.ssrc)
@@ -137,11 +168,21 @@ class Feedback:
         self._report_blocks(transport, report.blocks, now_us)
 
     def _report_blocks(self, transport: Transport, blocks: Iterable[rtcp.ReportBlock], now_us: int) -> None:
+        lost = round_trip = 0
+        heard = False
         for block in blocks:
             consumer = transport.consumers.get(block.ssrc)
             if consumer is not None:
+                heard = True
                 self._counters.values["receiver_reports"] += 1
-                consumer.round_trip_us = round_trip_us(now_us, block.lsr, block.dlsr) or consumer.round_trip_us
+                lost = max(lost, block.fraction_lost)
+                found_us = round_trip_us(now_us, block.lsr, block.dlsr)
+                if found_us is not None:
+                    consumer.round_trip_us = round_trip = found_us
+        if round_trip:
+            self._round_trips_us[transport.router_id, transport.owner] = round_trip
+        if heard and self._lines is not None:
+            self._lines.report(transport, lost / 256, round_trip or None)
 
     def _nack(self, transport: Transport, nack: rtcp.Nack, now_us: int) -> None:
         consumer = transport.consumers.get(nack.media_ssrc)

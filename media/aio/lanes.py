@@ -155,7 +155,7 @@ class Lanes:
         lane.let_in(consumer)
         self._counters.values["lanes_entered"] += 1
         self._forwarder.send_sender_report(consumer, now_us)
-        self._steering.entered(consumer)
+        self._steering.entered(consumer, now_us)
 
     def _flush(self, producer: Producer, lane: Lane[Consumer], now_us: int) -> None:
         for consumer in self._forwarder.flush(lane, producer.payload_type, now_us):

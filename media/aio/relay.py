@@ -22,10 +22,12 @@ from media.aio.aiortc_port import Certificate
 from media.aio.clock import Clock
 from media.aio.counters import Counters
 from media.aio.data import CTL, ECG, DataConsumer, DataPlane, DataProducer
+from media.aio.fanout import ForwardPath, load
 from media.aio.feedback import Feedback
 from media.aio.forward import Forwarder
 from media.aio.ingress import Ingress
 from media.aio.lanes import Lanes
+from media.aio.lines import Lines
 from media.aio.mux import Mux
 from media.aio.objects import Consumer, Layer, Producer
 from media.aio.steering import Steering
@@ -78,6 +80,10 @@ class Relay:
         notify: called with what the worker says unasked; must not block.
         addresses: IP addresses announced to clients, most preferred first.
         protocols: what is listened on and announced.
+        forward: how media is sent on.
+
+    Raises:
+        ForwardUnavailable: not in this way.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class Relay:
         notify: Callable[[control.AnyNotification], None],
         addresses: Sequence[str],
         protocols: Sequence[ortc_transport.Protocol] = ortc_transport.PROTOCOLS,
+        forward: ForwardPath = "auto",
     ) -> None:
         self.counters = Counters()
         self._clock = clock
@@ -96,10 +103,12 @@ class Relay:
         self._turns = Turns(self.counters.broke)
         self._mux = Mux(self.counters)
         self._udp = UdpPort(self.counters, clock, self._datagram, self._batch_end)
-        self._forwarder = Forwarder(self._udp, self.counters)
+        self._forwarder = Forwarder(self._udp, self.counters, load(forward))
         self._feedback = Feedback(self.counters, self._forwarder, self._hurry)
         self._steering = Steering(self.counters, self._feedback, notify)
         lanes = Lanes(self._forwarder, self.counters, self._steering)
+        self._lines = Lines(self.counters, self._forwarder, self._steering, notify)
+        self._feedback.attach(self._lines)
         self._ingress = Ingress(self._udp.buffer, self.counters, self._feedback, lanes)
         self._mux.attach(self._udp, self._ingress)
         self._tcp = TcpPort(self.counters, clock, self._udp.buffer, self._datagram, self._batch_end, self._mux.closed)
@@ -322,6 +331,7 @@ class Relay:
         """Take in what a viewer's screen shows of it; it is moved to the layer that fits."""
         found = _get(self._consumers, consumer, "consumer")
         found.view = View(width, height, rank)
+        self._lines.viewed(self._transports[found.transport_id], self._clock())
         self._steering.steer(found, self._clock())
 
     def close_consumer(self, consumer: str) -> None:
@@ -379,6 +389,7 @@ class Relay:
             raise MediaError(MediaErrorCode.LIMIT, "too many data consumers on one transport")
         made = self._routers[found.router_id].data.consume(data_consumer, found, source, taken)
         self._data_consumers[data_consumer] = made
+        found.waveforms += made.is_waveform
         return {
             "sctp_stream_parameters": made.stream.parameters(),
             "label": CTL if source is None else source.label,
@@ -418,6 +429,8 @@ class Relay:
         if transport.closed:
             return
         self._announce(transport, "connected")
+        if transport.direction == "recv":
+            self._lines.began(transport, self._clock())
         for consumer in transport.consumers.values():
             self._steering.steer(consumer, self._clock())
 
@@ -465,6 +478,7 @@ class Relay:
     def _tick(self, now_us: int) -> None:
         self._feedback.tick(self._transports.values(), now_us)
         self._steering.tick(self._producers.values(), now_us)
+        self._lines.tick(self._transports.values(), now_us)
         for router in self._routers.values():
             router.data.tick()
         if now_us >= self._speakers_due_us:
@@ -527,6 +541,7 @@ class Relay:
         del self._transports[transport.id]
         del self._routers[transport.router_id].transports[transport.id]
         self._feedback.forget_transport(transport)
+        self._lines.ended(transport)
         self._mux.remove(transport)
         self._spawn(transport.close())
 
@@ -557,7 +572,8 @@ class Relay:
         self._routers[producer.transport.router_id].data.close_producer(producer)
 
     def _drop_data_consumer(self, consumer: DataConsumer) -> None:
-        self._data_consumers.pop(consumer.id, None)
+        if self._data_consumers.pop(consumer.id, None) is not None:
+            consumer.transport.waveforms -= consumer.is_waveform
         self._routers[consumer.transport.router_id].data.close_consumer(consumer)
 
     # ------------------------------------------------------------- small things

@@ -69,9 +69,10 @@ class Steering:
         stop(consumer)
         self.steer(consumer, now_us)
 
-    def entered(self, consumer: Consumer) -> None:
+    def entered(self, consumer: Consumer, now_us: int) -> None:
         """It follows another lane now."""
         consumer.producer.prune()
+        self.steer(consumer, now_us)
 
     # ------------------------------------------------------------- what is due
 
@@ -81,8 +82,12 @@ class Steering:
             return
         self._due_us = now_us + LOOK_INTERVAL_US
         for producer in producers:
-            if producer.layered:
-                for consumer in producer.consumers.values():
+            if producer.is_audio:
+                continue
+            sizes = tuple(offer[:3] for offer in offers(producer, now_us))
+            if sizes != producer.sizes:
+                producer.sizes = sizes
+                for consumer in list(producer.consumers.values()):
                     self.steer(consumer, now_us)
 
     # ------------------------------------------------------------- moving

@@ -83,6 +83,8 @@ class Transport:
         self.heard: set[int] = set()
         """SSRCs that libsrtp holds a receiving context for, in use or not."""
         self.next_mid = 0
+        self.waveforms = 0
+        """Live waveforms that are sent to the peer."""
         self.publisher_clock = PublisherClock()
         self.closed = False
         self.announced: Literal["connected", "unstable", "closed"] | None = None
