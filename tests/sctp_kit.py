@@ -134,21 +134,37 @@ class Pair:
         Raises:
             TimeoutError: it is not done within the limit, or nothing will ever happen again.
         """
-        limit_us += self.now_us
-        while True:
-            self._flush()
-            if done():
-                return
-            deadlines = [end.association.deadline_us for end in self.ends]
-            due = [at for at in deadlines if at is not None] + [flight[0] for flight in self._flying[:1]]
-            if not due or min(due) > limit_us:
+        until_us = self.now_us + limit_us
+        while not done():
+            if self.now_us >= until_us or not self.step(until_us):
                 raise TimeoutError
-            self.now_us = max(self.now_us, min(due))
-            while self._flying and self._flying[0][0] <= self.now_us:
-                _, _, side, packet = heappop(self._flying)
-                self.ends[side].take(self.ends[side].association.receive(packet, self.now_us))
-            for end in self.ends:
-                end.association.tick(self.now_us)
+
+    def settle(self, limit_us: int = 600_000_000) -> None:
+        """Until nothing flies and no timer runs.
+
+        Raises:
+            TimeoutError: something still goes on after the limit.
+        """
+        until_us = self.now_us + limit_us
+        while self.step(until_us):
+            if self.now_us >= until_us:
+                raise TimeoutError
+
+    def step(self, until_us: int) -> bool:
+        """Go to the next thing that happens, or to ``until_us`` when nothing does before; False when nothing ever will."""
+        self._flush()
+        deadlines = [end.association.deadline_us for end in self.ends]
+        due = [at for at in deadlines if at is not None] + [flight[0] for flight in self._flying[:1]]
+        if not due:
+            return False
+        self.now_us = max(self.now_us, min(*due, until_us))
+        while self._flying and self._flying[0][0] <= self.now_us:
+            _, _, side, packet = heappop(self._flying)
+            self.ends[side].take(self.ends[side].association.receive(packet, self.now_us))
+        for end in self.ends:
+            end.association.tick(self.now_us)
+        self._flush()
+        return True
 
     def _flush(self) -> None:
         for side, end in enumerate(self.ends):

@@ -336,7 +336,7 @@ class Association:
                 for parameter in chunk.parameters:
                     self._on_reconfig(parameter, events, now_us)
             case StaleCookie():
-                if self.state is State.COOKIE_ECHOED and self._inits_left:
+                if self.state is State.COOKIE_ECHOED and self._inits_left > 1:
                     self._inits_left -= 1
                     self._send_init(now_us)
             case Plain():
@@ -371,16 +371,15 @@ class Association:
         return Init(self._tag, WINDOW_BYTES, MAX_STREAMS, MAX_STREAMS, self._initial_tsn, True, True, cookie)
 
     def _resend_handshake(self, now_us: int) -> None:
-        if not self._inits_left:
-            self._handshake_us = None
-            return
-        self._inits_left -= 1
         self._handshake_rto_us = min(RTO_MAX_US, 2 * self._handshake_rto_us)
         self._handshake_us = now_us + self._handshake_rto_us
-        if self.state is State.COOKIE_WAIT:
-            self._alone.append(self._handshake)
-        else:
+        if self.state is State.COOKIE_ECHOED:  # somebody is there: until consent ends
             self._replies.insert(0, self._handshake)
+            return
+        self._alone.append(self._handshake)
+        self._inits_left -= 1
+        if not self._inits_left:
+            self._handshake_us = None
 
     def _on_init(self, chunk: Init, now_us: int) -> None:
         peer = self._peer
@@ -410,13 +409,15 @@ class Association:
             if peer is None or (chunk.tag, chunk.tsn) != (peer.tag, peer.tsn):
                 raise SctpRefused(Refused.RESTART)
         elif not 0 <= now_us - baked_us <= COOKIE_LIFE_US:
-            self._alone.append(build_packet(chunk.tag, build_stale_cookie()))
+            if len(self._alone) < MAX_REPLIES:
+                self._alone.append(build_packet(chunk.tag, build_stale_cookie()))
             raise SctpRefused(Refused.COOKIE)
         else:
             if peer is None or (chunk.tag, chunk.tsn) != (peer.tag, peer.tsn):
                 self._adopt(chunk)
             self._establish(events)
-        self._replies.insert(0, build_chunk(Kind.COOKIE_ACK, 0, b""))
+        if _COOKIE_ACK not in self._replies:
+            self._replies.insert(0, _COOKIE_ACK)
 
     def _adopt(self, peer: Init) -> None:
         """The peer is the one who sent this."""
@@ -529,6 +530,7 @@ class Association:
 
 
 _MAY_REFLECT: Final = frozenset({Kind.ABORT, Kind.SHUTDOWN_COMPLETE})
+_COOKIE_ACK: Final = build_chunk(Kind.COOKIE_ACK, 0, b"")
 _ROOM_BYTES: Final = MAX_PACKET_BYTES - HEADER_BYTES
 
 

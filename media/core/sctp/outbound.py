@@ -287,7 +287,7 @@ class Outbound:
     def _strike(self, up_to: int, gaps: list[tuple[int, int]], now_us: int) -> None:
         """Count those missing below something that came (RFC 9260 section 7.2.4)."""
         found = False
-        for tsn, sent in self._sent.items():
+        for tsn, sent in list(self._sent.items()):  # giving up may add one
             if tsn >= up_to:
                 break
             if sent.acked or sent.lost or sent.resent_fast or sent.message.abandoned:
