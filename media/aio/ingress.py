@@ -112,7 +112,6 @@ class Ingress:
             if stream is None:
                 self._counters.add("rtp_unknown_ssrc")
                 return
-        producer = stream.producer
         fresh = stream.receive.on_packet(seq, timestamp, size, now_us)
         if not fresh:
             self._counters.add("rtp_duplicates")
@@ -158,10 +157,10 @@ class Ingress:
             return
         stream.time.on_packet(timestamp, now_us)
         if producer.is_audio:
-            if producer.level is not None:
-                for identifier, at, count in elements:
-                    if identifier == producer.level_id and count == 1 and not producer.paused:
-                        producer.level.add(data[at])
+            if not self._heard(producer, elements, now_us) and extended == highest:
+                for lane in layer.lanes:
+                    self._lanes.skip(lane, stream, extended, now_us)
+                return
             shape = SOUND
         else:
             shape = self._shape(producer, layer, elements, start, end)
@@ -183,6 +182,18 @@ class Ingress:
         self._lanes.offer(
             stream, Arrived(extended, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), shape), now_us
         )
+
+    def _heard(self, producer: Producer, elements: list[rtp.Extension], now_us: int) -> bool:
+        """Take in the level of a packet of sound; whether it is among the voices that are forwarded."""
+        if producer.level is None or producer.paused:
+            return True
+        for identifier, at, count in elements:
+            if identifier == producer.level_id and count == 1:
+                level = self._data[at]
+                producer.level.add(level)
+                if producer.voices is not None and producer.voices.choosing:
+                    return producer.voices.forwards(producer.id, level, now_us)
+        return True
 
     def _shape(
         self, producer: Producer, layer: Layer, elements: list[rtp.Extension], start: int, end: int

@@ -15,6 +15,7 @@ from media.core.dependency import DependencyReader
 from media.core.ice import Address
 from media.core.keyframes import KeyframeRequests
 from media.core.layers import LayerMeter, Target, View
+from media.core.loudest import LoudestVoices
 from media.core.ortc import ProducerParameters
 from media.core.receive import ReceiveStream
 from media.core.router import ConsumerState, Lane, Source
@@ -143,6 +144,8 @@ class Producer:
     dependency_id: int
     """The publisher's id of the dependency descriptor, 0 without."""
     level: AudioLevel | None
+    voices: LoudestVoices[str] | None
+    """Of its Router; None for a picture, or a sound that does not tell its level."""
     cname: str
     content: Literal["camera", "screen"]
     paused: bool

@@ -40,6 +40,7 @@ from media.core.codecs import Codec
 from media.core.control import JsonObject, MediaError, MediaErrorCode
 from media.core.ice import Consent, Credentials
 from media.core.layers import View
+from media.core.loudest import LoudestVoices
 from media.core.ortc_fields import OrtcError
 from media.core.rewriter import ViewerNumbers
 from media.core.router import ExtensionPlan
@@ -59,6 +60,9 @@ MAX_TRANSPORTS = 4096
 MAX_PER_TRANSPORT = 256
 """Producers, Consumers, DataProducers or DataConsumers of one client."""
 
+VOICES = 6
+"""Sounds of one consult that are forwarded at once, the loudest: below it, which is nearly always, all are."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -70,6 +74,7 @@ class Router:
     id: str
     data: DataPlane
     speakers: SpeakerDetector[str] = field(default_factory=SpeakerDetector)
+    voices: LoudestVoices[str] = field(default_factory=lambda: LoudestVoices(VOICES))
     transports: dict[str, Transport] = field(default_factory=dict)
 
 
@@ -249,12 +254,15 @@ class Relay:
             # VP8 says itself what it says there, and more.
             dependency_id=0 if parameters.codec in (Codec.OPUS, Codec.VP8) else ids.get(ortc.DEPENDENCY_URI, 0),
             level=self._routers[found.router_id].speakers.add(producer) if level_id else None,
+            voices=self._routers[found.router_id].voices if level_id else None,
             cname=f"c-{transport}",
             content=content,
             paused=paused,
             layers=[Layer(index) for index in range(len(parameters.encodings))],
         )
         self._producers[producer] = found.producers[producer] = made
+        if made.voices is not None and not paused:
+            made.voices.add(producer)
         if parameters.feedback.transport_cc:
             found.twcc_id = ids.get(ortc.TRANSPORT_CC_URI, 0) or found.twcc_id  # the same for all of a Transport
 
@@ -262,12 +270,16 @@ class Relay:
         """Drop what it sends."""
         found = _get(self._producers, producer, "producer")
         found.paused = True
+        if found.voices is not None:
+            found.voices.remove(producer)
         self._refresh(found)
 
     def resume_producer(self, producer: str) -> None:
         """Forward it again, from a key frame."""
         found = _get(self._producers, producer, "producer")
         found.paused = False
+        if found.voices is not None:
+            found.voices.add(producer)
         self._refresh(found)
 
     def close_producer(self, producer: str) -> None:
@@ -555,6 +567,7 @@ class Relay:
         for ssrc in [s for s, stream in transport.streams.items() if stream.producer is producer]:
             del transport.streams[ssrc]
         self._routers[producer.router_id].speakers.remove(producer.id)
+        self._routers[producer.router_id].voices.remove(producer.id)
 
     def _drop_consumer(self, consumer: Consumer) -> None:
         self._steering.stop(consumer, self._clock())

@@ -115,7 +115,7 @@ class Steering:
             return
         lane = consumer.lane if consumer.flow is Flow.LIVE else None
         shown = (-1, -1) if target == NOTHING or lane is None else (lane.spatial, lane.temporal)
-        if target != NOTHING and lane is None:
+        if target != NOTHING and (lane is None or consumer.entrance is not None):
             return  # on its way: the news is when it is there
         news = (*shown, limited_by)
         if consumer.told == news:

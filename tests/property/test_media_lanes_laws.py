@@ -109,7 +109,7 @@ class Publisher:
         self.leg.tx = self.leg.rx = object()
         self.producer = Producer(
             id="cam", router_id="r", transport_id="t", leg=self.leg, parameters=parameters, is_audio=False,
-            payload_type=101, forwarded_ids={}, level_id=0, dependency_id=0, level=None, cname="c",
+            payload_type=101, forwarded_ids={}, level_id=0, dependency_id=0, level=None, voices=None, cname="c",
             content="camera", paused=False,
             layers=[Layer(index) for index in range(3)],
         )  # fmt: skip

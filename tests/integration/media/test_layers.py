@@ -1,0 +1,264 @@
+"""Layers through a relay with real peers: which one a viewer gets, how it is moved, and what is said of it."""
+
+from itertools import pairwise
+from struct import pack
+from typing import Any
+
+from media.aio.relay import VOICES
+from media.core import ortc, rtcp
+from media.core.control import ConsumerLayers
+from tests.integration.media.inside import Direct
+from tests.integration.media.peer import (
+    AUDIO_PT,
+    LEVEL_ID,
+    MID_ID,
+    VIDEO_PT,
+    Peer,
+    Rtp,
+    audio_parameters,
+    build_rtp,
+    until,
+    video_parameters,
+)
+
+RID_ID, DEPENDENCY_ID = 10, 12
+SIZES = ((320, 180), (640, 360), (1280, 720))
+FILLING = (60, 450, 1050)
+"""Bytes a frame: 30 a second are about 20, 120 and 260 kbit/s."""
+LAYER_SSRC = (0x0A, 0x0B, 0x0C)
+
+
+def simulcast() -> dict[str, Any]:
+    """As Chromium announces it: layers have names, no SSRCs."""
+    parameters = video_parameters(encodings=[{"rid": f"r{layer}"} for layer in range(3)])
+    parameters["headerExtensions"].append({"uri": ortc.RID_URI, "id": RID_ID})
+    return parameters
+
+
+def picture(layer: int, number: int, *, key: bool, temporal: int = 0) -> bytes:
+    """First packet of a VP8 frame; the body names its layer and number."""
+    width, height = SIZES[layer]
+    head = bytes((0x90, 0xE0, 0x80 | number >> 8, number & 255, number & 255, temporal << 6))
+    size = pack("<HH", width, height)
+    return (
+        head
+        + bytes((0 if key else 1, 0, 0))
+        + b"\x9d\x01\x2a"
+        + size
+        + bytes(FILLING[layer])
+        + bytes((layer,))
+        + number.to_bytes(2, "big")
+    )
+
+
+class Camera:
+    """Sends layers; answers requests for a key frame as an encoder does."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.number = 0
+        self.seen_plis = 0
+        self.keys: set[int] = {0, 1, 2}
+
+    def send(self, *layers: int) -> None:
+        plis = self.peer.got.of(rtcp.Pli)
+        for request in plis[self.seen_plis :]:
+            self.keys.add(LAYER_SSRC.index(request.media_ssrc))
+        self.seen_plis = len(plis)
+        for layer in layers:
+            names = {MID_ID: b"0", RID_ID: f"r{layer}".encode()}
+            payload = picture(layer, self.number, key=layer in self.keys)
+            timestamp = self.number * 3000 + layer * 500_000
+            self.peer.send_rtp(
+                build_rtp(
+                    VIDEO_PT,
+                    (self.number + 100 * layer) & 0xFFFF,
+                    timestamp,
+                    LAYER_SSRC[layer],
+                    payload,
+                    marker=True,
+                    extensions=names,
+                )
+            )
+            self.keys.discard(layer)
+        self.number += 1
+
+
+async def watching(direct: Direct, view: tuple[int, int]) -> tuple[Camera, Peer]:
+    client: Any = direct
+    publisher, viewer = Peer(client, "r", "send"), Peer(client, "r", "recv")
+    await publisher.join()
+    await viewer.join()
+    direct.relay.produce(publisher.id, "cam", "video", simulcast(), False)
+    direct.relay.consume(viewer.id, "view", "cam", ortc.router_capabilities())
+    direct.relay.view_consumer("view", *view, "main")
+    direct.relay.resume_consumer("view")
+    await until(lambda: len(direct.states) == 2, "both connected")
+    return Camera(publisher), viewer
+
+
+async def flow(direct: Direct, camera: Camera, layers: tuple[int, ...], until_true: Any, what: str) -> None:
+    """Frames of these layers, a thirtieth of a second apart on the relay's clock, until something is so."""
+
+    def next_frame() -> Any:
+        direct.skipped_us += 33_000
+        camera.send(*layers)
+        return until_true()
+
+    await until(next_frame, what)
+
+
+def layer_of(packet: Rtp) -> int:
+    return packet.payload[-3]
+
+
+def media(viewer: Peer) -> list[Rtp]:
+    return [packet for packet in viewer.got.rtp if packet.payload_type == ortc.PAYLOAD_TYPES[ortc.Codec.VP8]]
+
+
+def newest(viewer: Peer) -> int:
+    """Layer of the last packet, -1 before the first."""
+    packets = media(viewer)
+    return layer_of(packets[-1]) if packets else -1
+
+
+def news(direct: Direct) -> list[tuple[int, str]]:
+    return [(n.spatial, n.limited_by) for n in direct.notes if isinstance(n, ConsumerLayers)]
+
+
+def assert_unbroken(packets: list[Rtp]) -> None:
+    for before, after in pairwise(packets):
+        assert (after.seq - before.seq) & 0xFFFF == 1
+        assert 0 < (after.timestamp - before.timestamp) & 0xFFFF_FFFF < 10 * 90_000
+        pictures = [(p.payload[2] & 0x7F) << 8 | p.payload[3] for p in (before, after)]
+        assert (pictures[1] - pictures[0]) & 0x7FFF == 1
+        if layer_of(before) != layer_of(after):
+            assert after.payload[6] & 1 == 0, "another size begins with a key frame"
+
+
+async def finish(*peers: Peer) -> None:
+    for peer in peers:
+        await peer.close()
+
+
+async def test_a_viewer_gets_the_layer_that_fills_its_area(direct: Direct) -> None:
+    """[LA1] Small at first, large when its tile grows, in one unbroken stream; signalling is told."""
+    camera, viewer = await watching(direct, (320, 180))
+    everything = (0, 1, 2)
+    await flow(direct, camera, everything, lambda: len(media(viewer)) > 5, "the small picture")
+    assert {layer_of(packet) for packet in media(viewer)} == {0}
+
+    direct.relay.view_consumer("view", 1280, 720, "main")
+    await flow(direct, camera, everything, lambda: newest(viewer) == 2, "the large picture")
+    direct.relay.view_consumer("view", 600, 400, "tile")
+    await flow(direct, camera, everything, lambda: newest(viewer) == 1, "the middle one")
+
+    assert_unbroken(media(viewer))
+    assert news(direct)[-2:] == [(2, "nothing"), (1, "view")]
+    await finish(camera.peer, viewer)
+
+
+async def test_a_layer_that_falls_silent_is_left(direct: Direct) -> None:
+    """A publisher switches its large layers off when its uplink is thin: nobody stays with a frozen picture."""
+    camera, viewer = await watching(direct, (1280, 720))
+    await flow(direct, camera, (0, 1, 2), lambda: media(viewer) and newest(viewer) == 2, "the large picture")
+    await flow(direct, camera, (0, 1), lambda: newest(viewer) == 1, "the middle one")
+
+    assert_unbroken(media(viewer))
+    assert news(direct)[-1] == (1, "source")
+    await finish(camera.peer, viewer)
+
+
+async def test_what_is_not_visible_is_not_sent(direct: Direct) -> None:
+    camera, viewer = await watching(direct, (320, 180))
+    await flow(direct, camera, (0, 1, 2), lambda: len(media(viewer)) > 2, "a picture")
+    direct.relay.view_consumer("view", 0, 0, "tile")
+    got = len(media(viewer))
+    received = direct.relay.counters.values["rtp_received"]
+    await flow(direct, camera, (0, 1, 2), lambda: direct.relay.counters.values["rtp_received"] > received + 15, "more")
+    assert len(media(viewer)) == got
+    assert news(direct)[-1] == (-1, "view")
+
+    direct.relay.view_consumer("view", 320, 180, "tile")
+    await flow(direct, camera, (0, 1, 2), lambda: len(media(viewer)) > got, "the picture again")
+    assert_unbroken(media(viewer))
+    await finish(camera.peer, viewer)
+
+
+async def test_a_thin_line_gets_a_small_picture_and_a_wide_one_the_large_one_again(direct: Direct) -> None:
+    """[CC1] By the viewer's own estimate (REMB), which pymediasoup sends: down at once, up when it has held."""
+    camera, viewer = await watching(direct, (1280, 720))
+    everything = (0, 1, 2)
+    ssrc = next(iter(direct.relay._consumers.values())).ssrc
+    await flow(direct, camera, everything, lambda: media(viewer) and newest(viewer) == 2, "the large picture")
+
+    viewer.send_rtcp(rtcp.build_remb(9, 60_000, [ssrc]))
+    await flow(direct, camera, everything, lambda: newest(viewer) == 0, "the small picture")
+    assert news(direct)[-1] == (0, "line")
+
+    viewer.send_rtcp(rtcp.build_remb(9, 8_000_000, [ssrc]))
+    await flow(direct, camera, everything, lambda: newest(viewer) == 2, "the large picture again")
+    assert_unbroken(media(viewer))
+    await finish(camera.peer, viewer)
+
+
+async def test_a_packet_lost_before_a_change_of_layer_is_still_sent_again(direct: Direct) -> None:
+    """[RW3] The number leads back to the lane it came from."""
+    camera, viewer = await watching(direct, (320, 180))
+    await flow(direct, camera, (0, 1, 2), lambda: len(media(viewer)) > 5, "the small picture")
+    direct.relay.view_consumer("view", 1280, 720, "main")
+    await flow(direct, camera, (0, 1, 2), lambda: newest(viewer) == 2, "the large picture")
+    lost = next(packet for packet in reversed(media(viewer)) if layer_of(packet) == 0)
+    ssrc = next(iter(direct.relay._consumers.values())).ssrc
+
+    def repaired() -> list[Rtp]:
+        wanted = lost.seq.to_bytes(2, "big")
+        return [p for p in viewer.got.rtp if p.payload_type == 102 and p.payload[:2] == wanted]
+
+    viewer.send_rtcp(rtcp.build_nack(9, ssrc, [lost.seq]))
+    await until(repaired, "the repair")
+    assert repaired()[0].payload[2:] == lost.payload
+    assert repaired()[0].timestamp == lost.timestamp
+    await finish(camera.peer, viewer)
+
+
+async def test_only_the_loudest_voices_of_many_are_forwarded(direct: Direct) -> None:
+    """One more microphone than places: the silent one is left out, without a hole, and let in when it speaks."""
+    client: Any = direct
+    publisher, viewer = Peer(client, "r", "send"), Peer(client, "r", "recv")
+    await publisher.join()
+    await viewer.join()
+    count = VOICES + 1
+    names = [f"mic{index}" for index in range(count)]
+    ssrcs: dict[str, int] = {}
+    for index, name in enumerate(names):
+        parameters = audio_parameters() | {"mid": str(index), "encodings": [{"ssrc": 1000 + index}]}
+        direct.relay.produce(publisher.id, name, "audio", parameters, False)
+        result = direct.relay.consume(viewer.id, f"hear{index}", name, ortc.router_capabilities())
+        ssrcs[name] = result["rtp_parameters"]["encodings"][0]["ssrc"]
+        direct.relay.resume_consumer(f"hear{index}")
+    await until(lambda: len(direct.states) == 2, "both connected")
+    number = 0
+
+    def speak(loud: set[str]) -> None:
+        nonlocal number
+        number += 1
+        direct.skipped_us += 20_000
+        for index, name in enumerate(names):
+            level = {LEVEL_ID: bytes((0x80 | (25 if name in loud else 90),))}
+            publisher.send_rtp(build_rtp(AUDIO_PT, number, number * 960, 1000 + index, b"opus", extensions=level))
+
+    def heard(name: str) -> list[Rtp]:
+        return [packet for packet in viewer.got.rtp if packet.ssrc == ssrcs[name]]
+
+    def turn(loud: set[str], name: str, more_than: int) -> bool:
+        speak(loud)
+        return len(heard(name)) > more_than
+
+    first, last = set(names[:-1]), names[-1]
+    await until(lambda: turn(first, names[0], 20), "the first voices")
+    assert heard(last) == []
+    await until(lambda: turn({last}, last, 5), "the voice that was silent")
+
+    assert all((b.seq - a.seq) & 0xFFFF == 1 for a, b in pairwise(heard(last)))
+    await finish(publisher, viewer)
