@@ -1,7 +1,9 @@
 """TURN for real: coturn as we configure it, media through it by UDP, TCP and TLS, and what it must not do."""
 
 import asyncio
+import itertools
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,14 @@ import pytest_asyncio
 from aioice import stun
 from turn_kit import HOST, Coturn, TurnedPeer, allocate, coturn, installed
 
+from media.aio.supervisor import WorkerSettings
 from media.core import ortc
 from server.doctor import examine
+from server.media_plane import WorkerMediaPlane
 from server.network import TurnFailed, try_turn
+from server.turn import turn_servers
+from signaling.core import messages as m
+from signaling.core.ids import ConsultId, ParticipantId
 from tests.integration.media.inside import Direct, frame
 from tests.integration.media.peer import until, video_parameters
 
@@ -110,6 +117,32 @@ async def test_strangers_get_no_answer_to_reflect(server: Coturn) -> None:
     assert answer.transaction_id == asked.transaction_id, "the first answer is to the second question"
     assert answer.attributes["ERROR-CODE"][0] == 401
     assert "SOFTWARE" not in answer.attributes
+
+
+async def test_a_participant_is_told_its_servers_and_again_at_an_ice_restart(server: Coturn) -> None:
+    """[ME16] What signalling hands out is what coturn takes; a restart brings credentials that last longer."""
+    now_ms = int(time.time() * 1000)
+    clock = itertools.count(now_ms, 60_000)
+    plane = WorkerMediaPlane(WorkerSettings(bind=HOST), ice_servers=turn_servers(server.settings, lambda: next(clock)))
+    await plane.start()
+    try:
+        consult, participant = ConsultId("c"), ParticipantId("p1")
+        await plane.open(consult)
+        made = await plane.call(consult, participant, m.CreateTransport(direction="recv"))
+        assert isinstance(made, m.TransportOptions)
+        again = await plane.call(consult, participant, m.RestartIce(transport=made.id))
+        assert isinstance(again, m.IceRestarted)
+    finally:
+        await plane.stop()
+
+    for given in (made.ice_servers, again.ice_servers):
+        (one,) = given
+        assert one.urls == server.settings.turn_urls
+        allocation, _ = await allocate(server, "udp", (one.username, one.credential))
+        allocation.close()
+        await asyncio.sleep(0)
+    assert made.ice_servers[0].username.endswith(":p1")
+    assert made.ice_servers != again.ice_servers
 
 
 async def test_doctor_tries_every_way(server: Coturn) -> None:

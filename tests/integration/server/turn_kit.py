@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import datetime
+import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from load_tests.demo_process import free_port
 from server.network import trusting
 from server.settings import Settings, load_settings
 from server.tls import make_authority
-from server.turn import coturn_command, coturn_configuration, make_credentials, turn_secret, write_configuration
+from server.turn import make_credentials, turn_secret
 from server.turn_urls import parse_turn_url
 from tests.integration.media.peer import WAIT_S, Peer
 
@@ -51,21 +53,20 @@ async def coturn(
     """
     plain, tls = ports or (free_port(), free_port())
     files = make_authority(folder / "tls", (host,), datetime.datetime.now(datetime.UTC))
-    settings = load_settings(
-        {
-            "CONSILIUM_TURN_URLS": f"turn:{host}:{plain},turn:{host}:{plain}?transport=tcp,"
-            f"turns:{host}:{tls}?transport=tcp",
-            "CONSILIUM_MEDIA_ADDRESSES": host,
-            "CONSILIUM_TLS_CERT_FILE": str(files.cert),
-            "CONSILIUM_TLS_KEY_FILE": str(files.key),
-        },
-        data_dir=folder,
-    )
-    path = folder / "turnserver.conf"
-    write_configuration(path, coturn_configuration(settings, listen=(host,)))
-    process = await asyncio.create_subprocess_exec(
-        *launch, *coturn_command(path), stdout=(folder / "turn.log").open("wb"), stderr=asyncio.subprocess.STDOUT
-    )
+    environment = {
+        "CONSILIUM_TURN_URLS": f"turn:{host}:{plain},turn:{host}:{plain}?transport=tcp,"
+        f"turns:{host}:{tls}?transport=tcp",
+        "CONSILIUM_MEDIA_ADDRESSES": host,
+        "CONSILIUM_TLS_CERT_FILE": str(files.cert),
+        "CONSILIUM_TLS_KEY_FILE": str(files.key),
+    }
+    settings = load_settings(environment, data_dir=folder)
+    command = [sys.executable, "-m", "server", "turn", "run", "--data-dir", str(folder), "--listen", host]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CONSILIUM_")}
+    with (folder / "turn.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *launch, *command, stdout=log, stderr=asyncio.subprocess.STDOUT, env=clean | environment
+        )
     try:
         async with asyncio.timeout(WAIT_S):
             for port in (plain, tls):
