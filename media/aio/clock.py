@@ -11,8 +11,14 @@ Clock = Callable[[], int]
 """Microseconds since 1970, UTC."""
 
 
-def start_clock() -> Clock:
-    """Anchor a clock at this moment."""
-    anchor_ns = time.time_ns() - time.monotonic_ns()
+def clock_anchor_ns() -> int:
+    """What makes wall time of the monotonic clock, which all processes of a machine share."""
+    return time.time_ns() - time.monotonic_ns()
+
+
+def start_clock(anchor_ns: int | None = None) -> Clock:
+    """A clock anchored at this moment, or where the machine's other workers have theirs."""
+    if anchor_ns is None:
+        anchor_ns = clock_anchor_ns()
     monotonic_ns = time.monotonic_ns
     return lambda: (monotonic_ns() + anchor_ns) // 1000

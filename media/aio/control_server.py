@@ -84,6 +84,10 @@ def carry_out(relay: Relay, request: control.AnyRequest) -> JsonObject:
             return {"ice_parameters": relay.restart_ice(request.transport)}
         case control.CloseTransport():
             relay.close_transport(request.transport)
+        case control.AcceptPipe():
+            relay.accept_pipe(request.router, request.transport, request.owner, request.key)
+        case control.OpenPipe():
+            relay.open_pipe(request.transport, request.path, request.key)
         case control.Stats():
             return {"counters": relay.stats()}
         case _:

@@ -162,8 +162,15 @@ class DataPlane:
             if not consumer.backlog:
                 self._backlogged.discard(consumer)
 
+    def piped(self, producer: DataProducer, message: bytes | str) -> None:
+        """One message of a client that is on another worker."""
+        self._received(producer, message)
+
     def _received(self, producer: DataProducer, message: bytes | str) -> None:
         """One message of a client, inside the association's receive path."""
+        if producer.label != CTL:
+            for tap in producer.transport.taps:
+                tap.data(producer.id, message)
         self._counters.add("data_messages_received")
         if producer.label in (ECG, CTL) and not isinstance(message, bytes):
             self._counters.add("data_text_refused")

@@ -330,6 +330,8 @@ class Forwarder:
 
     def send_rtcp(self, leg: Leg, compound: bytes) -> bool:
         """Send one RTCP compound; False when the peer cannot be reached."""
+        if leg.divert is not None:
+            return leg.divert(compound)
         if leg.tx is None or leg.address is None or not compound:
             return False
         return self._send_protected(leg, compound, srtp_protect_rtcp)

@@ -22,7 +22,7 @@ from media.aio.counters import Counters
 from media.aio.feedback import Feedback
 from media.aio.lanes import Arrived, Lanes
 from media.aio.objects import InboundStream, Layer, Producer
-from media.aio.transport import Transport
+from media.aio.transport import TAPPED_RTCP, TAPPED_RTP, Transport
 from media.core import codecs, ortc, rtp
 from media.core.dependency import DependencyReader, MalformedDescriptor
 from media.core.receive import FRESH_AFTER_GAP, ReceiveStream
@@ -64,10 +64,19 @@ class Ingress:
             self._counters.add("srtp_replayed" if status in SRTP_REPLAYED else "srtp_refused")
             return
         end = offset + length[0]
+        for tap in transport.taps:
+            tap.offer(TAPPED_RTCP if is_rtcp else TAPPED_RTP, bytes(self._view[offset:end]))
         if is_rtcp:
             self._hear(transport, int.from_bytes(self._view[offset + 4 : offset + 8], "big"))
             self._feedback.received(transport, bytes(self._view[offset:end]), now_us)
             return
+        try:
+            self._rtp(transport, offset, end, now_us)
+        except (rtp.MalformedPacket, StructError):
+            self._counters.add("rtp_malformed")
+
+    def piped(self, transport: Transport, offset: int, end: int, now_us: int) -> None:
+        """One packet of a publisher on another worker, decrypted there."""
         try:
             self._rtp(transport, offset, end, now_us)
         except (rtp.MalformedPacket, StructError):

@@ -4,6 +4,7 @@ They do no I/O: receiving is ``ingress``, sending ``forward``, reports ``feedbac
 create or close them is ``relay``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -46,11 +47,13 @@ class Leg:
     What changes here is written through to the row that C reads, so that no row ever names keys that are gone.
     """
 
-    __slots__ = ("_address", "_tx", "pacer", "row", "rx", "sent", "srtp", "stream")
+    __slots__ = ("_address", "_tx", "divert", "pacer", "row", "rx", "sent", "srtp", "stream")
 
     def __init__(self, address: Address | None = None) -> None:
         self._address = address
         self._tx: Any = None
+        self.divert: Callable[[bytes], bool] | None = None
+        """Takes the RTCP for a publisher that is on another worker (``pipe``)."""
         self.stream: TcpStream | None = None
         """The connection, when the address is one: what is sent goes there and not to the UDP port."""
         self.srtp: SrtpPair | None = None

@@ -15,6 +15,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence, Sized
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from media.aio import ports
@@ -30,6 +31,7 @@ from media.aio.lanes import Lanes
 from media.aio.lines import Lines
 from media.aio.mux import Mux
 from media.aio.objects import Consumer, Layer, Producer
+from media.aio.pipe import Pipes, PipeTransport
 from media.aio.steering import Steering
 from media.aio.tcp import TcpPort
 from media.aio.transport import Direction, Transport
@@ -117,6 +119,7 @@ class Relay:
         self._ingress = Ingress(self._udp.buffer, self.counters, self._feedback, lanes)
         self._mux.attach(self._udp, self._ingress)
         self._tcp = TcpPort(self.counters, clock, self._udp.buffer, self._datagram, self._batch_end, self._mux.closed)
+        self.pipes = Pipes(self._udp.buffer, self.counters, clock, self._ingress, self._feedback, self._piped_data)
         self._routers: dict[str, Router] = {}
         self._transports: dict[str, Transport] = {}
         self._producers: dict[str, Producer] = {}
@@ -148,6 +151,7 @@ class Relay:
             self.close_router(router)
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.pipes.close()
         self._tcp.close()
         self._udp.close()
 
@@ -216,6 +220,26 @@ class Relay:
         if found is not None:
             self._drop_transport(found)
 
+    def accept_pipe(self, router: str, transport: str, owner: str, key: str) -> None:
+        """Make a Transport for a publisher on another worker."""
+        found = _get(self._routers, router, "router")
+        _refuse_existing(self._transports, transport)
+        made = PipeTransport(
+            transport_id=transport,
+            router_id=router,
+            owner=owner,
+            certificate=self._certificate,
+            spawn=self._spawn,
+            counters=self.counters,
+            events=self,
+        )
+        self.pipes.expect(key, made)
+        self._transports[transport] = found.transports[transport] = made
+
+    def open_pipe(self, transport: str, path: str, key: str) -> None:
+        """Copy what a publisher sends to the worker that expects this key."""
+        self.pipes.connect(self._sending(transport, "send"), Path(path), key)
+
     # ------------------------------------------------------------- media
 
     def produce(
@@ -263,7 +287,7 @@ class Relay:
         self._producers[producer] = found.producers[producer] = made
         if made.voices is not None and not paused:
             made.voices.add(producer)
-        if parameters.feedback.transport_cc:
+        if parameters.feedback.transport_cc and not isinstance(found, PipeTransport):
             found.twcc_id = ids.get(ortc.TRANSPORT_CC_URI, 0) or found.twcc_id  # the same for all of a Transport
 
     def pause_producer(self, producer: str) -> None:
@@ -468,6 +492,14 @@ class Relay:
 
     def _batch_end(self, now_us: int) -> None:
         self._ingress.flush(now_us)
+        self.pipes.flush()
+
+    def _piped_data(self, transport: PipeTransport, identity: str, message: bytes | str) -> None:
+        producer = self._data_producers.get(identity)
+        if producer is None or producer.transport is not transport:
+            self.counters.add("pipe_unknown_data")
+        else:
+            self._routers[transport.router_id].data.piped(producer, message)
 
     def _schedule(self) -> None:
         self._calm = not (self._feedback.busy or any(router.data.backlogged for router in self._routers.values()))
@@ -542,6 +574,8 @@ class Relay:
 
     def _drop_transport(self, transport: Transport) -> None:
         transport.closed = True
+        for tap in transport.taps:
+            tap.close()
         for consumer in list(transport.consumers.values()):
             self._drop_consumer(consumer)
         for producer in list(transport.producers.values()):

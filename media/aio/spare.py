@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from media.aio.clock import clock_anchor_ns
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ortc_transport import PROTOCOLS, Protocol
 
@@ -75,6 +76,8 @@ class Loader:
         """Loads whose taker was cancelled."""
         self._loading = False
         self._loads = 0
+        self._anchor_ns = clock_anchor_ns()
+        """All workers tell the same time, also after a step of the machine's clock and across a replacement."""
 
     async def take(self) -> Loaded:
         """A loaded worker: the spare, the one that is loading, or one that is loaded now.
@@ -175,6 +178,7 @@ class Loader:
     def _command(self, path: Path, pipe: Path) -> list[str]:
         command = [sys.executable, "-m", "media.aio.worker", "--control", str(path), "--pipe", str(pipe)]
         command += ["--standby", "--bind", self._settings.bind, "--log-level", str(self._settings.log_level)]
+        command += ["--clock-anchor", str(self._anchor_ns)]
         for address in self._settings.addresses:
             command += ["--address", address]
         for protocol in self._settings.protocols:

@@ -31,8 +31,23 @@ log = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT_S = 15.0
 """DTLS over a path that has just answered checks takes milliseconds; OpenSSL resends after 1, 2, 4 s."""
 
+TAPPED_RTP, TAPPED_RTCP, TAPPED_DATA = 1, 2, 3
+
 Direction = Literal["send", "recv"]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Tap(Protocol):
+    """What a publisher sends is copied there: another worker (``pipe``)."""
+
+    def offer(self, kind: int, packet: bytes) -> None:
+        """One decrypted packet."""
+
+    def data(self, identity: str, message: bytes | str) -> None:
+        """One message of a DataProducer."""
+
+    def close(self) -> None:
+        """The Transport is gone; idempotent."""
 
 
 class TransportEvents(Protocol):
@@ -86,6 +101,8 @@ class Transport:
         self.waveforms = 0
         """Live waveforms that are sent to the peer."""
         self.publisher_clock = PublisherClock()
+        self.taps: list[Tap] = []
+        """Other workers that get what comes here."""
         self.closed = False
         self.announced: Literal["connected", "unstable", "closed"] | None = None
         """Last state told to signalling."""

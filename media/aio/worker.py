@@ -46,6 +46,7 @@ class WorkerArguments:
     standby: bool
     log_level: int
     pipe: Path | None
+    clock_anchor_ns: int | None
 
 
 def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
@@ -56,6 +57,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
     parser.add_argument("--bind", default="0.0.0.0", help="address to bind")  # noqa: S104 - see WorkerSettings.bind
     parser.add_argument("--address", action="append", required=True, help="address announced to clients; repeatable")
     parser.add_argument("--pipe", type=Path, help="Unix socket on which other workers of this machine reach this one")
+    parser.add_argument("--clock-anchor", type=int, help="wall time less monotonic time, ns: the other workers' clock")
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="listen on this only; repeatable")
     parser.add_argument("--standby", action="store_true", help="wait for a start call before taking the port")
     parser.add_argument("--log-level", type=int, default=logging.INFO, help="least level logged, as Python's logging")
@@ -69,6 +71,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
         standby=parsed.standby,
         log_level=parsed.log_level,
         pipe=parsed.pipe,
+        clock_anchor_ns=parsed.clock_anchor,
     )
 
 
@@ -97,7 +100,7 @@ async def run(arguments: WorkerArguments) -> int:
 async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
     server = ControlServer(reader, writer)
     # keys and all: a standby then has only to take its port
-    relay = Relay(start_clock(), server.notify, arguments.addresses, arguments.protocols)
+    relay = Relay(start_clock(arguments.clock_anchor_ns), server.notify, arguments.addresses, arguments.protocols)
     meter = LoadMeter(relay.stats, server.notify)
     gc.collect()
     gc.freeze()  # imports and tables stay: the collector need not walk them while packets wait
@@ -110,6 +113,8 @@ async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer
         log.error("no media port", extra={"port": port, "reason": error.strerror})
         return EXIT_PORT
     try:
+        if arguments.pipe is not None:
+            relay.pipes.open(arguments.pipe)
         server.notify(control.WorkerReady(pid=os.getpid(), port=port, addresses=list(arguments.addresses)))
         log.info("relaying", extra={"port": port, "addresses": ",".join(arguments.addresses)})
         meter.start()

@@ -116,6 +116,32 @@ class CloseTransport(Request):
     transport: Id
 
 
+PipeKey = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""Unguessable, so that of the worker's own machine only the worker that was told dials in."""
+
+
+class AcceptPipe(Request):
+    """Make a Transport for a publisher that is on another worker; its Producers are made on it as on any other.
+
+    It closes when the other worker's end does. [DESIGN: pipes]
+    """
+
+    method: Literal["accept_pipe"] = "accept_pipe"
+    router: Id
+    transport: Id
+    owner: Id
+    key: PipeKey
+
+
+class OpenPipe(Request):
+    """Copy all that a ``send`` Transport receives to the worker that has accepted this key."""
+
+    method: Literal["open_pipe"] = "open_pipe"
+    transport: Id
+    path: str
+    key: PipeKey
+
+
 class Produce(Request):
     """Register a media source of a ``send`` Transport."""
 
@@ -263,6 +289,8 @@ AnyRequest = Annotated[
     | ConnectTransport
     | RestartIce
     | CloseTransport
+    | AcceptPipe
+    | OpenPipe
     | Produce
     | PauseProducer
     | ResumeProducer

@@ -1,0 +1,235 @@
+"""A publisher on one worker, viewers on another: media, messages, key frames, sender reports, and a worker's death."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from media.aio.pool import WorkerPool
+from media.aio.spare import WorkerSettings
+from media.core import control, ortc, rtcp
+from media.core.control import MediaError
+from media.core.placement import LoadLimits
+from tests.integration.media.peer import (
+    AUDIO_PT,
+    AUDIO_SSRC,
+    VIDEO_PT,
+    VIDEO_RTX_PT,
+    VIDEO_RTX_SSRC,
+    VIDEO_SSRC,
+    Peer,
+    audio_parameters,
+    build_rtp,
+    until,
+    video_parameters,
+    vp8,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class Two:
+    """Two workers, A and B."""
+
+    pool: WorkerPool
+    notes: list[tuple[int, control.AnyNotification]]
+
+    async def count(self, worker: int, name: str) -> int:
+        return (await self.pool.client(worker).stats()).get(name, 0)
+
+    async def until_count(self, worker: int, name: str, least: int) -> None:
+        async with asyncio.timeout(30):
+            while await self.count(worker, name) < least:
+                await asyncio.sleep(0.01)
+
+    async def pipe(self, router: str, peer: Peer, to: int = 1) -> str:
+        """What the publisher on A sends arrives at the other worker too, under the id that is returned."""
+        key, transport = secrets.token_hex(16), f"{peer.id}-pipe"
+        path = self.pool.workers[to].pipe
+        await self.pool.client(to).call(
+            control.AcceptPipe(router=router, transport=transport, owner=peer.owner, key=key)
+        )
+        await self.pool.client(0).call(control.OpenPipe(transport=peer.id, path=str(path), key=key))
+        return transport
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def two() -> AsyncIterator[Two]:
+    async def restarted(_index: int) -> None: ...
+
+    notes: list[tuple[int, control.AnyNotification]] = []
+    settings = WorkerSettings(bind="127.0.0.1", standby_after_s=0.0)
+    pool = WorkerPool(
+        settings, 2, LoadLimits(), lambda index, note: notes.append((index, note)), lambda _: None, restarted
+    )
+    await pool.start()
+    await pool.started()
+    try:
+        yield Two(pool, notes)
+    finally:
+        await pool.stop()
+
+
+@dataclass
+class Spanning:
+    """A publisher on A, a viewer on A and one on B."""
+
+    publisher: Peer
+    near: Peer
+    far: Peer
+    pipe: str
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def spanning(two: Two) -> AsyncIterator[Spanning]:
+    await two.pool.wait_up(30, 0)
+    await two.pool.wait_up(30, 1)
+    a, b = two.pool.client(0), two.pool.client(1)
+    router = secrets.token_hex(4)
+    for client in (a, b):
+        await client.open_router(router)
+    publisher, near, far = Peer(a, router, "send"), Peer(a, router, "recv"), Peer(b, router, "recv")
+    for peer in (publisher, near, far):
+        await peer.join()
+    await a.produce(publisher.id, f"{router}-cam", "video", video_parameters())
+    await a.produce(publisher.id, f"{router}-mic", "audio", audio_parameters())
+    pipe = await two.pipe(router, publisher)
+    await b.produce(pipe, f"{router}-cam", "video", video_parameters())
+    await b.produce(pipe, f"{router}-mic", "audio", audio_parameters())
+    for client, peer in ((a, near), (b, far)):
+        for source in ("cam", "mic"):
+            consumer = f"{peer.id}-{source}"
+            await client.consume(peer.id, consumer, f"{router}-{source}", ortc.router_capabilities())
+            await client.resume_consumer(consumer)
+    two.notes.clear()
+    yield Spanning(publisher, near, far, pipe)
+    for index in two.pool.up:
+        with contextlib.suppress(MediaError):  # the one that was killed may not be missed yet
+            await two.pool.client(index).close_router(router)
+    for peer in (publisher, near, far):
+        await peer.close()
+
+
+def frame(number: int, key: bool) -> bytes:
+    return build_rtp(VIDEO_PT, number, number * 3000, VIDEO_SSRC, vp8(key, number))
+
+
+def video(peer: Peer) -> list[bytes]:
+    return [packet.payload for packet in peer.got.rtp if packet.payload_type not in (100, 111) and packet.payload]
+
+
+async def test_viewers_of_both_workers_see_the_same_packets(two: Two, spanning: Spanning) -> None:
+    for number in range(1, 31):
+        spanning.publisher.send_rtp(frame(number, number == 1))
+    await until(lambda: len(spanning.far.got.rtp) >= 30, "thirty packets on B")
+    await until(lambda: len(spanning.near.got.rtp) >= 30, "thirty packets on A")
+
+    assert [p.payload for p in spanning.far.got.rtp] == [p.payload for p in spanning.near.got.rtp]
+    numbers = [p.seq for p in spanning.far.got.rtp]
+    assert [(n - numbers[0]) & 0xFFFF for n in numbers] == list(range(30))
+    assert await two.count(0, "pipe_batches_dropped") == 0
+
+
+async def test_a_key_frame_that_a_viewer_on_b_wants_is_asked_of_the_publisher(two: Two, spanning: Spanning) -> None:
+    spanning.publisher.send_rtp(frame(1, True))
+    await until(lambda: spanning.far.got.rtp and spanning.near.got.rtp, "both see it")
+    asked = len(spanning.publisher.got.of(rtcp.Pli))
+    ssrc = spanning.far.got.rtp[0].ssrc
+
+    await asyncio.sleep(0.4)  # past the throttle: a request right after a key frame is answered by that one
+    spanning.far.send_rtcp(rtcp.build_pli(1, ssrc))
+
+    await until(lambda: len(spanning.publisher.got.of(rtcp.Pli)) > asked, "the publisher is asked")
+    assert spanning.publisher.got.of(rtcp.Pli)[-1].media_ssrc == VIDEO_SSRC
+
+
+async def test_what_the_publisher_repairs_reaches_b_in_its_place(two: Two, spanning: Spanning) -> None:
+    spanning.publisher.send_rtp(frame(1, True))
+    spanning.publisher.send_rtp(frame(3, False))
+    await until(lambda: spanning.publisher.got.of(rtcp.Nack), "A asks")
+    assert spanning.publisher.got.of(rtcp.Nack)[0].lost == (2,)
+    repaired = (2).to_bytes(2, "big") + vp8(False, 2)
+    spanning.publisher.send_rtp(build_rtp(VIDEO_RTX_PT, 9, 6000, VIDEO_RTX_SSRC, repaired))
+    await until(lambda: len(spanning.far.got.rtp) == 3, "all three on B")
+    first = min(p.timestamp for p in spanning.far.got.rtp)
+    ordered = sorted(spanning.far.got.rtp, key=lambda p: (p.timestamp - first) & 0xFFFFFFFF)
+    assert [(p.seq - ordered[0].seq) & 0xFFFF for p in ordered] == [0, 1, 2]
+
+
+async def test_sound_and_picture_are_on_one_clock_on_b_too(two: Two, spanning: Spanning) -> None:
+    """The publisher's sender reports cross: B's reports map both streams to the same moment."""
+    ntp = 0xE000_0000 << 32
+    for ssrc, timestamp in ((VIDEO_SSRC, 3000), (AUDIO_SSRC, 480)):
+        report = rtcp.build_sender_report(ssrc, ntp, timestamp, 1, 100)
+        spanning.publisher.send_rtcp(report)
+    spanning.publisher.send_rtp(frame(1, True))
+    spanning.publisher.send_rtp(build_rtp(AUDIO_PT, 1, 480, AUDIO_SSRC, b"opus"))
+    await until(lambda: len({r.ssrc for r in spanning.far.got.of(rtcp.SenderReport)}) == 2, "a report of each")
+    by_ssrc = {p.ssrc: p.timestamp for p in spanning.far.got.rtp}
+    captured = []
+    for ssrc, rate_hz in ((p.ssrc, 48_000 if p.payload == b"opus" else 90_000) for p in spanning.far.got.rtp):
+        said = next(r for r in spanning.far.got.of(rtcp.SenderReport) if r.ssrc == ssrc)
+        ahead = ((by_ssrc[ssrc] - said.rtp_timestamp + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        captured.append(said.ntp / (1 << 32) + ahead / rate_hz)
+    assert max(captured) - min(captured) < 0.005
+
+
+async def test_messages_of_a_data_producer_cross(two: Two, spanning: Spanning) -> None:
+    a, b = two.pool.client(0), two.pool.client(1)
+    stream = {"streamId": 1, "ordered": True}
+    name = f"{spanning.publisher.id}-chat"
+    await a.produce_data(spanning.publisher.id, name, "chat", "", stream)
+    await b.produce_data(spanning.pipe, name, "chat", "", stream)
+    answer = await b.consume_data(spanning.far.id, f"{name}-far", name)
+    await spanning.far.channel(answer["sctp_stream_parameters"], "chat")
+    await b.resume_data_consumer(f"{name}-far")
+    sending = await spanning.publisher.channel(stream, "chat")
+    async with asyncio.timeout(30):
+        while not spanning.far.got.messages:  # before both ends are up a message is nobody's
+            sending.send("一")
+            sending.send(b"\x00\x01")
+            await asyncio.sleep(0.05)
+    await until(lambda: {"一", b"\x00\x01"} <= set(spanning.far.got.messages), "text and bytes")
+
+
+async def test_b_closes_what_came_through_the_pipe_when_the_publisher_goes(two: Two, spanning: Spanning) -> None:
+    before = await two.count(1, "producers_now")
+    await two.pool.client(0).close_transport(spanning.publisher.id)
+    async with asyncio.timeout(30):
+        while await two.count(1, "producers_now") > before - 2:
+            await asyncio.sleep(0.01)
+    closed = [n.consumer for index, n in two.notes if index == 1 and isinstance(n, control.ConsumerClosed)]
+    assert sorted(closed) == [f"{spanning.far.id}-cam", f"{spanning.far.id}-mic"]
+
+
+async def test_a_pipe_needs_the_key_that_was_told(two: Two, spanning: Spanning) -> None:
+    strangers = await two.count(1, "pipe_strangers")
+    path = two.pool.workers[1].pipe
+    wrong = control.OpenPipe(transport=spanning.publisher.id, path=str(path), key=secrets.token_hex(16))
+    await two.pool.client(0).call(wrong)
+    await two.until_count(1, "pipe_strangers", strangers + 1)
+    spanning.publisher.send_rtp(frame(1, True))
+    await until(lambda: spanning.far.got.rtp, "the right pipe goes on")
+
+
+async def test_the_death_of_b_leaves_the_viewers_of_a_untouched(two: Two, spanning: Spanning) -> None:
+    spanning.publisher.send_rtp(frame(1, True))
+    await until(lambda: spanning.near.got.rtp and spanning.far.got.rtp, "both see it")
+    pid = two.pool.workers[1].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    for number in range(2, 40):
+        spanning.publisher.send_rtp(frame(number, False))
+    await until(lambda: len(spanning.near.got.rtp) == 39, "everything on A")
+    numbers = [p.seq for p in spanning.near.got.rtp]
+    assert [(n - numbers[0]) & 0xFFFF for n in numbers] == list(range(39))
+    assert not [note for index, note in two.notes if index == 0 and isinstance(note, control.TransportState)]
