@@ -7,7 +7,7 @@ events only for its own end: when nothing of what it sends is left (consent lost
 replaced) it leaves at once, and the encoder's next request is answered 404, on which encoders begin anew.
 
 A session ends when its owner deletes it, when its right ends [SE12], when the same participant
-comes in by another way [SE14], with the consult, or with its media. Its task is owned by `WhipSessions`.
+comes in by another way [SE15], with the consult, or with its media. Its task is owned by `WhipSessions`.
 """
 
 import asyncio

@@ -25,7 +25,7 @@ class Peer(Protocol):
     admission: Admission
     goodbye_reason: str | None
     hears: bool
-    """There is a page that stops sending when it is told goodbye; else its media is ended for it. [SE14]"""
+    """There is a page that stops sending when it is told goodbye; else its media is ended for it. [SE15]"""
 
     def deliver(self, frame: bytes, key: str | None = None) -> None:
         """Send without waiting; with ``key``, a signal."""

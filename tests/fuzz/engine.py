@@ -27,6 +27,7 @@ class Target:
     Args:
         run: returns for every input; whatever it raises is a broken law.
         modules: whose lines count, as work and as coverage.
+        share: of the mutations that the quick tests run, for what is slow.
         repair: makes lengths and checksums right again, so that half of the inputs get behind them.
     """
 
@@ -36,6 +37,7 @@ class Target:
     words: tuple[bytes, ...] = ()
     lines_per_byte: int = 60
     lines_always: int = 1_500
+    share: float = 1.0
     repair: Callable[[bytes], bytes] | None = None
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from media.aio.aiortc_port import DtlsFailed
+from media.core import ortc
 from tests.fuzz.engine import CORPUS, Found
 from tests.fuzz.mutate import Mutator
 from tests.integration.media.inside import Direct, frame, pair
@@ -31,11 +32,16 @@ class Arena:
     async def open(self) -> None:
         self.direct.relay.open_router("r")
         self.publisher, self.viewer = await pair(self.direct)
+        client: Any = self.direct
+        self.hostile = Peer(client, "r", "recv")
+        await self.hostile.join()
+        self.direct.relay.consume(self.hostile.id, "hostile", "cam", ortc.router_capabilities())
+        self.direct.relay.resume_consumer("hostile")
         await self.still_works()
 
     async def close(self) -> None:
         await self.direct.relay.close()
-        for peer in (self.publisher, self.viewer):
+        for peer in (self.publisher, self.viewer, self.hostile):
             await peer.close()
 
     async def still_works(self) -> None:
@@ -51,8 +57,9 @@ class Arena:
                 await asyncio.sleep(0.002)
         broken = {name: count for name, count in self.direct.relay.stats().items() if name in OWN_ERRORS and count}
         assert not broken, broken
-        self.viewer.got.rtp.clear()
-        self.viewer.got.raw.clear()
+        for peer in (self.viewer, self.hostile):
+            peer.got.rtp.clear()
+            peer.got.raw.clear()
 
     async def drained(self) -> None:
         """The relay has read what was sent: it answers a check that came behind it."""
@@ -89,14 +96,14 @@ def _rtp(arena: Arena) -> Feed:
 
 
 def _rtcp(arena: Arena) -> Feed:
-    """Reports of a viewer, with valid keys."""
+    """Reports of another viewer, with valid keys: it may spoil its own picture, and nobody else's."""
 
     def feed(data: bytes) -> None:
         packet = bytearray(data[:1_300].ljust(8, b"\0"))
         packet[0] = 0x80 | packet[0] & 0x3F
         packet[1] = 192 + packet[1] % 32
         try:
-            arena.viewer.send_rtcp(bytes(packet))
+            arena.hostile.send_rtcp(bytes(packet))
         except Exception:  # the sealing side refuses: nothing to send
             return
 

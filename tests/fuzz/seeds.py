@@ -9,9 +9,10 @@ from typing import Any
 from aioice import stun
 
 from media.core import framing, ortc, ortc_transport, rtcp, rtp, twcc
+from tests import sctp_kit
 from tests.fuzz.engine import CORPUS
 from tests.fuzz.live import Arena
-from tests.fuzz.targets import PASSWORD
+from tests.fuzz.targets import PASSWORD, SPLIT
 from tests.integration.media.peer import Peer
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "whip"
@@ -99,18 +100,25 @@ def _reports() -> dict[str, bytes]:
 
 
 def _associations() -> dict[str, bytes]:
-    header = pack("!HHII", 5000, 5000, 7, 0)
+    data, chunk, sack, peer, own = sctp_kit.data, sctp_kit.chunk, sctp_kit.sack, sctp_kit.PEER_TSN, sctp_kit.TSN
     return {
-        "data": header + pack("!BBHIHHI", 0, 3, 21, 1, 2, 3, 51) + b"hello\0\0\0",
-        "init": pack("!HHII", 5000, 5000, 0, 0)
-        + pack("!BBHIIHHI", 1, 0, 28, 9, 131_072, 1024, 1024, 1)
-        + pack("!HHHH", 0xC000, 4, 0x8008, 4),
-        "sack": header + pack("!BBHIIHHHHI", 3, 0, 24, 9, 131_072, 1, 1, 2, 3, 5),
-        "heartbeat": header + pack("!BBHHH", 4, 0, 12, 1, 8) + b"abcd",
-        "forward": header + pack("!BBHIHH", 192, 0, 12, 5, 1, 2),
-        "reconfig": header + pack("!BBHHHIIIH", 130, 0, 22, 13, 18, 1, 2, 3, 1) + bytes(2),
-        "abort": header + pack("!BBH", 6, 0, 4),
-        "cookie": header + pack("!BBH", 10, 0, 8) + b"cook" + pack("!BBH", 11, 0, 4),
+        "data": data(peer, b"hello"),
+        "row": SPLIT.join(data(peer + number, b"x" * 900, number=number) for number in range(2)),
+        "misordered": SPLIT.join([data(peer + 3), data(peer + 1), sack(own), data(peer)]),
+        "fragments": data(peer, b"a" * 300, flags=2) + data(peer + 1, b"b", flags=0) + data(peer + 2, b"c", flags=1),
+        "unordered": data(peer, b"u", flags=7) + data(peer + 2, b"v", stream=1023, flags=7),
+        "sack": sack(own + 1, (2, 3), (5, 5)),
+        "sack_all": sack(own + 9),
+        "init": sctp_kit.init()[12:],
+        "heartbeat": chunk(4, pack("!HH", 1, 8) + b"abcd"),
+        "forward": chunk(192, pack("!IHH", peer + 7, 1, 2)) + data(peer + 8),
+        "reconfig": chunk(130, pack("!HHIII", 13, 18, peer, 1, peer) + pack("!H", 1)),
+        "reconfig_answer": chunk(130, pack("!HHII", 16, 12, own, 1)),
+        "abort": chunk(6, b""),
+        "shutdown": chunk(7, pack("!I", own)) + SPLIT + chunk(14, b""),
+        "cookie": chunk(10, b"c" * 60) + chunk(11, b""),
+        "error": chunk(9, pack("!HHI", 3, 8, 9)),
+        "unknown": chunk(77, b"1234") + chunk(205, b"1234") + data(peer),
     }
 
 
@@ -182,7 +190,7 @@ async def _records() -> dict[str, bytes]:
     for role in ("client", "server"):
         peer = Recorder(client, "r", "send")
         await peer.join(dtls_role=role)
-        await peer.send_sctp(_associations()["init"])
+        await peer.send_sctp(sctp_kit.init())
         await peer.close()
     await arena.close()
     return records

@@ -82,13 +82,6 @@ def repair_rtcp(data: bytes) -> bytes:
     return data[:2] + (len(data) // 4 - 1).to_bytes(2, "big") + data[4:] if len(data) >= 4 else data
 
 
-def repair_sctp(data: bytes) -> bytes:
-    """The first chunk as long as it says, under the right tag and checksum."""
-    if len(data) < 16:
-        return data
-    return sctp_kit.seal(data[12:14] + (len(data) - 12).to_bytes(2, "big") + data[16:])
-
-
 def repair_rtp(data: bytes) -> bytes:
     """With an extension block that ends where the packet does."""
     if len(data) < 16:
@@ -183,14 +176,32 @@ def read_rtcp(data: bytes) -> None:
 # ---------------------------------------------------------------- SCTP, streams
 
 
+SPLIT = b"\xfe\xedNEXT"
+
+
 def read_sctp(data: bytes) -> None:
-    """An association takes anything, and is not made to hold or say much for one packet."""
+    """A row of packets to an association with a message on its way; an input is the chunks of each.
+
+    Tag and checksum are made right here, since a hostile peer does that too.
+    """
+    typed(sctp.SctpRefused, sctp.wire.parse_packet, data)
     end = sctp_kit.established()
-    for now_us, packet in enumerate((data, sctp_kit.seal(data[12:]), sctp_kit.seal(data[12:], 0)), 1_000_000):
-        end.receive(packet, now_us)
-        assert sum(map(len, end.flush(now_us))) <= 4 * len(data) + 2_000
-        end.tick(now_us + 400_000)
-    assert end._inbound.held_bytes <= 2 * len(data) + 2 * HELD_OVERHEAD_BYTES * sctp.wire.MAX_CHUNKS
+    assert end.send(0, 53, bytes(3_000))
+    end.flush(0)
+    now_us = answered = 0
+    for chunks in data.split(SPLIT)[:20]:
+        now_us += 10_000
+        for packet in (sctp_kit.seal(chunks), sctp_kit.seal(chunks, 0)):
+            end.receive(packet, now_us)
+        end.tick(now_us)
+        answered += sum(len(packet) for packet in end.flush(now_us))
+    assert end._inbound.held_bytes <= 4 * len(data) + 2 * HELD_OVERHEAD_BYTES * sctp.wire.MAX_CHUNKS
+    assert answered <= 4_000 + 32 * len(data), "what waited, again, and short answers"
+    for _ in range(8):
+        if (deadline_us := end.deadline_us) is None:
+            break
+        end.tick(deadline_us)
+        end.flush(deadline_us)
 
 
 def read_frames(data: bytes) -> None:
@@ -288,8 +299,10 @@ TARGETS: dict[str, Target] = {
             "sctp",
             read_sctp,
             tuple(f"media.core.sctp.{part}" for part in ("wire", "association", "inbound", "outbound")),
-            (b"\0\4", b"\xc0\0", b"\xff\xff"),
-            repair=repair_sctp,
+            (b"\0\4", b"\xc0\0", b"\xff\xff", SPLIT, sctp_kit.data(sctp_kit.PEER_TSN)),
+            lines_per_byte=400,
+            lines_always=20_000,
+            share=0.25,
         ),
         Target("framing", read_frames, ("media.core.framing",), (b"\x00\x00", b"\x05\xdc", b"\x05\xdd")),
         Target(

@@ -241,7 +241,7 @@ async def test_a_publisher_ends_with_its_right(room: Room, publisher: Publisher)
 
 
 async def test_who_publishes_anew_replaces_what_was_there(room: Room, publisher: Publisher) -> None:
-    """[SE14] The old one cannot be told: its sources and its Transport end with the new one's first commit."""
+    """[SE15] The old one cannot be told: its sources and its Transport end with the new one's first commit."""
     await publisher.publish()
     before = {p.id for p in await room.producers()}
     status, _, headers = await room.publish(ENCODER_SECRET, (VECTORS / "gstreamer.sdp").read_text())
