@@ -279,8 +279,11 @@ class DtlsPort:
 
     def _write(self) -> None:
         """Send what OpenSSL has to say."""
-        with contextlib.suppress(SSL.Error):
-            self._send_datagram(self._ssl.bio_read(_FLIGHT_BYTES))
+        try:
+            flight = self._ssl.bio_read(_FLIGHT_BYTES)
+        except SSL.Error:  # it has nothing to say
+            return
+        self._send_datagram(flight)
 
     def _arm(self) -> None:
         """The last flight of a handshake may be due again although the handshake is over (DTLS 1.3)."""

@@ -7,6 +7,7 @@ is queued until then shares packets, and fifty viewers' packets do not keep medi
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ Count = Callable[[str], None]
 """Adds one to a named counter."""
 
 __all__ = ["MAX_STREAMS", "ChannelPort", "SctpPort"]
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1000
 
 
 class ChannelPort:
@@ -76,6 +81,7 @@ class SctpPort:
         )
         self._channels: dict[int, ChannelPort] = {}
         self._started = False
+        self._loop = asyncio.get_running_loop()
         self._timer: _Timer | None = None
 
     @property
@@ -87,7 +93,7 @@ class SctpPort:
         """Begin the association; DTLS must be connected. Idempotent."""
         if not self._started:
             self._started = True
-            self._association.connect(self._now_us())
+            self._association.connect(_now_us())
             self._flush()
             self._dtls.on_data(self._received)
 
@@ -139,7 +145,7 @@ class SctpPort:
             payload,
             ordered=stream.ordered,
             max_resends=stream.max_retransmits,
-            expires_us=None if life_ms is None else self._now_us() + 1000 * life_ms,
+            expires_us=None if life_ms is None else _now_us() + 1000 * life_ms,
         )
         if queued:
             self._dtls.turns.wake(self._flush)
@@ -154,11 +160,8 @@ class SctpPort:
 
     # ------------------------------------------------------------- packets and time
 
-    def _now_us(self) -> int:
-        return int(asyncio.get_running_loop().time() * 1e6)
-
     def _received(self, packet: bytes) -> None:
-        events = self._association.receive(packet, self._now_us())
+        events = self._association.receive(packet, _now_us())
         if self._association.refused:
             for reason, times in self._association.refused.items():
                 for _ in range(times):
@@ -224,7 +227,7 @@ class SctpPort:
             self._channels.pop(channel.stream.stream_id, None)
 
     def _flush(self) -> None:
-        for packet in self._association.flush(self._now_us()):
+        for packet in self._association.flush(_now_us()):
             self._dtls.send(packet)
         self._arm()
 
@@ -235,10 +238,10 @@ class SctpPort:
             return
         if self._timer is not None:
             self._timer.handle.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = _Timer(due_us, loop.call_at(due_us / 1e6 + 0.001, self._expired))
+        late_s = max(0, due_us - _now_us()) / 1e6 + 0.001
+        self._timer = _Timer(due_us, self._loop.call_later(late_s, self._expired))
 
     def _expired(self) -> None:
         self._timer = None
-        self._association.tick(self._now_us())
+        self._association.tick(_now_us())
         self._dtls.turns.wake(self._flush)

@@ -33,13 +33,16 @@ class Turns:
         self._on_bug = on_bug
         self._jobs: dict[Job, None] = {}
         self._running = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def wake(self, job: Job) -> None:
         """Run the job soon, once."""
         self._jobs[job] = None
         if not self._running:
             self._running = True
-            asyncio.get_running_loop().call_soon(self._run)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()  # asking costs a system call
+            self._loop.call_soon(self._run)
 
     def forget(self, job: Job) -> None:
         """Do not run it; idempotent."""
@@ -58,9 +61,11 @@ class Turns:
                 break
         if self._jobs:
             # Callbacks of sockets are entered behind what waits already, so the next slice is entered behind them.
-            asyncio.get_running_loop().call_soon(self._yield)
+            assert self._loop is not None
+            self._loop.call_soon(self._yield)
         else:
             self._running = False
 
     def _yield(self) -> None:
-        asyncio.get_running_loop().call_soon(self._run)
+        assert self._loop is not None
+        self._loop.call_soon(self._run)

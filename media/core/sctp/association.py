@@ -235,7 +235,8 @@ class Association:
         if self.state is State.ESTABLISHED:
             if self._ack_now or self._ack_us is not None:
                 chunks.append(self._sack())  # what is sent anyway takes a waiting acknowledgement along
-            chunks.append(self._outbound.forward_tsn(now_us))
+            if forward := self._outbound.forward_tsn(now_us):
+                chunks.append(forward)
             *bodies, head = _bundle(chunks)
             bodies += self._outbound.packets(head, now_us)
             bodies.append(self._outbound.forward_tsn(now_us))  # a message may have expired half sent just now
