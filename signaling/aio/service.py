@@ -283,7 +283,7 @@ class ConsultService:
     def _entering(self, audience: Audience, state: Consult, actor: Admission) -> list[AnyEvent]:
         """A page that takes over from another one has shown nothing yet: it starts as one that was away. [SE5]
 
-        Whoever cannot be told to stop sending is stopped with the same commit. [SE14]
+        Whoever cannot be told to stop sending is stopped with the same commit. [SE15]
         """
         older = audience.peers.get(actor.participant)
         away = occurrences.socket_lost(state, actor.participant, self._now_ms()) if older is not None else []
