@@ -6,7 +6,7 @@ out is lost. So a leg has a token bucket. What is common costs nothing: a burst 
 comparison as long as its bucket holds enough.
 
 What has to wait is kept here as references (the caller's lane and number, never the bytes). The bound
-of the queue is time: what is not key frame may wait ``QUEUE_US`` at the leg's rate; beyond it the
+of the queue is time: it may take ``QUEUE_US`` at the leg's rate, a key frame's own time not counted; beyond it the
 owners' waiting packets are dropped and they go on at their next key frame, as everywhere in the
 relay. A key frame on its way, and what comes behind it meanwhile, is given its time: otherwise a thin line would
 be asked for key frames for ever.
@@ -127,7 +127,7 @@ class Pacer(Generic[T]):
             self._key_most_bytes = max(self._key_most_bytes, self._key_bytes)
             self._after_key = True
         bound_us = QUEUE_US + KEY_FRAME_US if self._after_key else QUEUE_US
-        late = (self._queued_bytes - self._key_bytes) * 8_000_000 > bound_us * self.rate_bps
+        late = self._queued_bytes * 8_000_000 > bound_us * self.rate_bps
         if not late and len(self._queue) <= MAX_QUEUED:
             return []
         owners = list(dict.fromkeys(waiting.owner for waiting in self._queue if not waiting.key))

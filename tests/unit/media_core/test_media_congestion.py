@@ -21,6 +21,7 @@ from media.core.congestion.line import ViewerLine
 from media.core.congestion.loss import OWN_LOSS_PERIODS, LossBound
 from media.core.congestion.pacer import FREE_BURST_BYTES, KEY_FRAME_US, Pacer
 from media.core.congestion.probe import PAUSE_US, RESULT_TIMEOUT_US, Probe, ProbeMeter, ProbePlanner
+from media.core.congestion.rate import ArrivedRate, DelayRate
 from media.core.congestion.sent import NO_CLUSTER, REMEMBERED, SentPackets, Told
 from media.core.layers import NOTHING, Offer, Target, View
 from media.core.rtcp import MalformedRtcp
@@ -160,6 +161,29 @@ def test_a_viewers_clock_that_jumps_starts_anew() -> None:
     later = [Told(1_000_000 + i * 10_000, 900_000_000 + i * 10_000, 1200, -1) for i in range(100)]
     assert detector.update(later) is Usage.NORMAL
     assert detector.queue_us == 0
+
+
+def test_a_decrease_is_given_time_to_be_felt() -> None:
+    rate, arrived = DelayRate(2_000_000, MIN_BPS, MAX_BPS), ArrivedRate()
+    arrived.bps = 1_000_000
+    assert rate.update(Usage.OVER, arrived, 30_000, 50_000, 1_000_000)
+    assert rate.bps == 1_200_000  # at most so far in one step while the queue is short
+    assert not rate.update(Usage.OVER, arrived, 90_000, 50_000, 1_050_000)  # it cannot be felt yet
+    assert not rate.update(Usage.OVER, arrived, 30_000, 50_000, 1_300_000)  # the queue stands, it may be draining
+    assert rate.update(Usage.OVER, arrived, 90_000, 50_000, 1_400_000)  # it has grown on
+    assert rate.bps == 700_000  # and has to go
+
+
+def test_an_estimate_that_is_not_used_does_not_grow() -> None:
+    rate, arrived = DelayRate(600_000, MIN_BPS, MAX_BPS), ArrivedRate()
+    arrived.bps = 500_000
+    for step in range(600):
+        rate.update(Usage.NORMAL, arrived, 0, 50_000, step * 100_000)
+    assert rate.bps == 600_000
+    arrived.bps = 1_000_000
+    for step in range(600, 700):
+        rate.update(Usage.NORMAL, arrived, 0, 50_000, step * 100_000)
+    assert rate.bps == 1_110_000
 
 
 def test_loss_lowers_above_a_tenth_holds_between_and_gives_back() -> None:
@@ -394,6 +418,19 @@ def test_down_at_once_up_after_a_time_and_later_after_a_failure() -> None:
     assert third == second
 
 
+def test_a_main_view_goes_up_by_what_a_tile_has() -> None:
+    allocator: Allocator[str] = Allocator()
+    demands = [
+        Demand("tile", CAMERA, 3, "camera", View(640, 360, "tile")),
+        Demand("main", CAMERA, 3, "camera", MAIN),
+    ]
+    allocator.allocate(1_100_000, 0, demands, 0)
+    for step in range(30):
+        got = allocator.allocate(1_900_000, 0, demands, step * 100_000)
+    assert got.grants["main"].target == Target(2, 1)
+    assert got.grants["tile"].target == Target(0, 1)
+
+
 def test_a_larger_view_does_not_wait() -> None:
     allocator: Allocator[str] = Allocator()
     allocator.allocate(3_000_000, 0, [Demand("a", CAMERA, 3, "camera", TILE)], 0)
@@ -476,6 +513,11 @@ def test_what_waits_too_long_is_dropped_to_the_key_frame_and_no_other_viewers_ke
     assert pacer.offer("b", 1200, "b", key=True) == []
     pacer.drop("a")
     assert pacer.release(5_000_000) == ["b"]
+
+
+def test_what_was_not_used_is_not_saved_up() -> None:
+    pacer: Pacer[int] = Pacer(1_000_000, 0)
+    assert not pacer.passes(60_000, 10_000_000)
 
 
 def test_sound_never_waits_and_cannot_stop_the_picture_for_good() -> None:
