@@ -98,7 +98,7 @@ async def _media_port(settings: Settings) -> str:
                 "CONSILIUM_MEDIA_BIND.",
             ) from None
     ports = f"port {port_range(settings)}" if settings.media_workers == 1 else f"ports {port_range(settings)}"
-    return f"{' and '.join(worker.protocols).upper()} {ports} on {worker.bind}"
+    return f"{' and '.join(protocol.upper() for protocol in worker.protocols)} {ports} on {worker.bind}"
 
 
 async def _media_addresses(settings: Settings) -> str:

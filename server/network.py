@@ -37,14 +37,19 @@ class TurnFailed(Exception):
 
 def openings(settings: Settings) -> list[str]:
     """What a firewall must let through, a sentence each: protocol, port, direction, what for."""
-    here = ", ".join(settings.media_addresses)
-    if all(is_local(address) for address in settings.media_addresses):
+    here = ", ".join(address for address in settings.media_addresses if not is_local(address))
+    if not here:
         return ["Nothing: only this machine can take part (CONSILIUM_MEDIA_ADDRESSES)."]
     ports = "any port that is free (set CONSILIUM_MEDIA_PORT)"
     if settings.media_port:
         first, last = settings.media_ports[0], settings.media_ports[-1]
         ports = str(first) if first == last else f"{first} to {last}"
-    lines = [f"TCP {settings.port}, inward from participants to {settings.host}: pages and signalling (HTTPS)."]
+    web = f"TCP {settings.port}, inward from participants to {settings.host}"
+    if is_local(settings.host):
+        web = (
+            f"The port of the HTTPS server that passes on to {settings.host}:{settings.port}, inward from participants"
+        )
+    lines = [f"{web}: pages and signalling (HTTPS)."]
     if "udp" in settings.media_protocols:
         lines.append(f"UDP {ports}, inward from participants to {here}: sound, picture, waveforms; the best way.")
     if "tcp" in settings.media_protocols:

@@ -1,14 +1,25 @@
 """One port number for UDP and TCP: a firewall's administrator has one number to remember."""
 
 import errno
+import resource
 from collections.abc import Sequence
 
-from media.aio.tcp import TcpPort
+from media.aio.tcp import MAX_STREAMS, TcpPort
 from media.aio.udp import UdpPort
 from media.core.ortc_transport import Protocol
 
+DESCRIPTORS = MAX_STREAMS + 256
+"""Many systems start programs with 1024, from a time when that was much."""
 TRIES = 50
 """Free TCP ports that may be taken for UDP before we give up."""
+
+
+def allow_descriptors() -> None:
+    """Let this process have a descriptor for each connection it may take, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def open_both(udp: UdpPort, tcp: TcpPort, bind: str, port: int, protocols: Sequence[Protocol]) -> int:

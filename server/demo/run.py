@@ -83,15 +83,18 @@ def _with_free_ports(settings: Settings) -> Settings:
 
 
 def _free_media_port(wanted: int, workers: int) -> int:
-    """``wanted`` if it and the next ones are free for UDP, one for each worker; else the first of some that are."""
+    """``wanted`` if it and the next ones are free, one for each worker; else the first of some that are."""
     while True:
         with contextlib.ExitStack() as probes:
             first = 0
             try:
                 for index in range(workers):
-                    probe = probes.enter_context(contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
-                    probe.bind(("", first + index if index else wanted))
-                    first = first or int(probe.getsockname()[1])
+                    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                        probe = probes.enter_context(contextlib.closing(socket.socket(socket.AF_INET, kind)))
+                        if kind is socket.SOCK_STREAM:
+                            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        probe.bind(("", first + index if first else wanted))
+                        first = first or int(probe.getsockname()[1])
             except (OSError, OverflowError):  # taken, or beyond the last port there is
                 wanted = 0
             else:
@@ -177,7 +180,7 @@ def _tell(settings: Settings) -> None:
     say(f"Walls   {origin}/wall?screen=1&demo=1   record  病历")
     say(f"        {origin}/wall?screen=2&demo=1   video   视频")
     say(f"        {origin}/wall?screen=3&demo=1   ECG     心电")
-    say(f"Media   UDP port {port_range(settings)} on {', '.join(settings.media_addresses)}")
+    say(f"Media   UDP and TCP port {port_range(settings)} on {', '.join(settings.media_addresses)}")
     say("        Patients are samples, the room and the ECG are simulated. 示例患者，模拟信号。")
     say("Stop    Ctrl-C (twice to force)")
 

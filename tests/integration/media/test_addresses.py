@@ -1,6 +1,8 @@
 """One port on several addresses, of both families and protocols; and what the system refuses at the start."""
 
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -152,3 +154,13 @@ async def test_a_kernel_that_knows_no_gro(monkeypatch: pytest.MonkeyPatch) -> No
     await peer.join()
     await peer.close()
     await direct.relay.close()
+
+
+def test_a_worker_takes_the_descriptors_it_may_have() -> None:
+    code = (
+        "import resource; from media.aio import ports;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 100)); ports.allow_descriptors();"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["100", "100"]
