@@ -25,6 +25,7 @@ from media.aio.clock import start_clock
 from media.aio.control_server import ControlServer
 from media.aio.load import LoadMeter
 from media.aio.log import configure_log
+from media.aio.ports import allow_descriptors
 from media.aio.relay import Relay
 from media.core import control
 from media.core.ortc_transport import PROTOCOLS, Protocol
@@ -141,6 +142,7 @@ def main() -> None:
     """Entry point."""
     arguments = parse_arguments(sys.argv[1:])
     configure_log(arguments.log_level)
+    allow_descriptors()
     sys.exit(asyncio.run(run(arguments)))
 
 
