@@ -29,7 +29,7 @@ from load_tests.traffic import (
     Publisher,
     Subscriber,
 )
-from load_tests.worker_process import MODULE, Worker, worker
+from load_tests.worker_process import MODULE, Worker, WorkerFailed, worker
 from media.core import control
 
 VIDEO_PARAMETERS: dict[str, Any] = {
@@ -254,12 +254,14 @@ class OurWorker:
         """Start it and its publisher.
 
         Raises:
-            WorkerFailed: it did not start.
+            WorkerFailed: it did not start, or not on the path asked for.
         """
         self.relay = await self._stack.enter_async_context(
             worker(address, launch=launch, forward=self._forward, module=module)
         )
         self.path = await self.relay.path()
+        if self.path != self._forward:
+            raise WorkerFailed(f"it takes the {self.path} path")
         self._session = Session(self._poller, self.relay, bind, "bench")
         self._stack.push_async_callback(self._session.close)
         await self._session.open()

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,9 @@ class Options:
     """
 
     rounds: int = 3
-    seconds: float = 2.0
+    seconds: float = 1.5
     subscribers: tuple[int, ...] = (3, 10, 50, 100)
-    nice: int = -10
+    nice: int = -20
 
     def as_arguments(self) -> list[str]:
         """The command line that gives these options."""
@@ -73,8 +74,25 @@ def own_core(nice: int) -> Iterator[int]:
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, nice)
     try:
-        yield cores[0]
+        with _session_nice(nice):
+            yield cores[0]
     finally:
         os.sched_setaffinity(0, set(cores))
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+@contextlib.contextmanager
+def _session_nice(nice: int) -> Iterator[None]:
+    """The same for the whole login session: where the kernel groups by session, priorities count within one only."""
+    group = Path("/proc/self/autogroup")
+    before: str | None = None
+    with contextlib.suppress(OSError):
+        before = group.read_text().split()[-1]
+        group.write_text(str(nice))
+    try:
+        yield
+    finally:
+        if before is not None:
+            with contextlib.suppress(OSError):
+                group.write_text(before)

@@ -21,7 +21,8 @@ from load_tests.drive import process_cpu_s
 from media.core import control
 from media.core.control import JsonObject
 
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 40.0
 MODULE = ("-m", "media.aio.worker")
 
 
@@ -131,7 +132,7 @@ async def worker(
         try:
             began = time.monotonic()
             while not running[0].ready.done():
-                if process.returncode is not None or time.monotonic() - began > ANSWER_TIMEOUT_S:
+                if process.returncode is not None or time.monotonic() - began > START_TIMEOUT_S:
                     raise WorkerFailed("the worker did not start")
                 await asyncio.sleep(0.05)
             yield running[0]
