@@ -19,6 +19,7 @@ from media.aio.aiortc_port import Certificate, DtlsPort
 from media.aio.client import WorkerClient
 from media.aio.sctp import ChannelPort, SctpPort
 from media.core import framing, ortc, ortc_transport, rtcp
+from media.core.sctp import wire
 
 Address = tuple[str, int]
 WAIT_S = 20.0
@@ -277,6 +278,24 @@ class Peer:
     async def send_sctp(self, packet: bytes) -> None:
         """Bytes straight into DTLS, past our own SCTP."""
         assert self._dtls.send(packet)
+
+    def stop_hearing(self) -> Callable[[], None]:
+        """Take no data in and acknowledge none until the result is called."""
+        hearing = self._dtls._on_data
+        assert hearing is not None
+        self._dtls.on_data(lambda data: None)
+        return lambda: self._dtls.on_data(hearing)
+
+    async def send_endless_message(self) -> None:
+        """Fragments of one message, in order, acknowledged or not, until the other end has had enough."""
+        association = self._sctp._association
+        assert association._peer is not None
+        first = association._outbound.next_tsn
+        for number in range(400):
+            data = wire.Data(first + number & 0xFFFFFFFF, 3, 0, 53, wire.FIRST * (number == 0), bytes(1100))
+            if not self._dtls.send(wire.build_packet(association._peer.tag, wire.build_data(data))):
+                return
+            await asyncio.sleep(0.001)  # a socket's buffer holds some of them, not all
 
     async def close(self) -> None:
         await self._sctp.stop()

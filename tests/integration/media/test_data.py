@@ -89,9 +89,67 @@ async def test_ping_and_a_waveform_with_its_repair(worker: RunningWorker, pair: 
     assert stats["data_consumers_now"] == 1
 
 
-def frames(stream_id: int, count: int) -> list[bytes]:
-    """Wire messages of a simulated source of two leads, 100 ms each."""
-    shape = StreamFormat(stream_id=stream_id, leads=2, sample_rate_mhz=250_000, lsb_nv=1000, simulated=True)
+async def test_a_viewer_that_does_not_answer_loses_live_frames_and_nobody_else_does(
+    worker: RunningWorker, pair: tuple[Peer, Peer, Peer]
+) -> None:
+    """Frames are dropped for it beyond 32 kB; when it answers again it gets what waited and goes on."""
+    source, _, hears = pair
+    client = worker.client
+    unreliable = {"streamId": 0, "ordered": False, "maxRetransmits": 0}
+    silent = Peer(client, "r", "recv", owner="silent")
+    await silent.join()
+    await client.produce_data(source.id, "lead", "ecg", "", unreliable, {"stream_id": 9, "simulated": True})
+    for peer, consumer in ((hears, "wave"), (silent, "silence")):
+        wave = await client.consume_data(peer.id, consumer, "lead")
+        channel = await peer.channel(wave["sctp_stream_parameters"], "ecg")
+        await until(lambda channel=channel: channel.is_open, "the viewer's channel")  # type: ignore[misc]
+        await client.resume_data_consumer(consumer)
+    up = await source.channel(unreliable, "ecg")
+    await until(lambda: up.is_open, "the source's channel")
+
+    hear_again = silent.stop_hearing()
+    messages = frames(stream_id=9, count=60, leads=12, noise=60)
+    for number, message in enumerate(messages):
+        up.send(message)
+        await until(lambda n=number: len(hears.got.messages) > n, "the frame at the healthy viewer")  # type: ignore[misc]
+    assert hears.got.messages == messages
+    dropped = await worker.count("data_messages_dropped")
+    assert 60 - (32_768 + 6_000) // len(messages[-1]) <= dropped < 60
+
+    hear_again()
+    extra = frames(stream_id=9, count=61, leads=12, noise=60)[-1]
+    up.send(extra)
+    await until(lambda: silent.got.messages, "what waited")
+    assert set(silent.got.messages) <= {*messages, extra}
+    await client.close_data_producer("lead")
+    await silent.close()
+
+
+async def test_a_hostile_association_costs_only_its_own_transport(
+    worker: RunningWorker, pair: tuple[Peer, Peer, Peer]
+) -> None:
+    """A message without end: the sender's Transport is closed, the others' go on."""
+    source, asks, hears = pair
+    client = worker.client
+    await client.produce_data(source.id, "chat", "chat", "", {"streamId": 3, "ordered": True})
+    await client.produce_data(asks.id, "bad", "chat", "", {"streamId": 3, "ordered": True})
+    result = await client.consume_data(hears.id, "heard", "chat")
+    up = await source.channel({"streamId": 3, "ordered": True}, "chat")
+    bad = await asks.channel({"streamId": 3, "ordered": True}, "chat")
+    await hears.channel(result["sctp_stream_parameters"], "chat")
+    await client.resume_data_consumer("heard")
+    await until(lambda: up.is_open and bad.is_open, "both channels")
+
+    await asks.send_endless_message()
+    await worker.until_count("sctp_abuse", 1)
+    up.send("still here")
+    await until(lambda: "still here" in hears.got.messages, "a message of somebody else")
+    assert (await client.stats())["transports_connected_now"] == 2
+
+
+def frames(stream_id: int, count: int, leads: int = 2, noise: int = 0) -> list[bytes]:
+    """Wire messages of a simulated source, 100 ms each, as long as the noise makes them."""
+    shape = StreamFormat(stream_id=stream_id, leads=leads, sample_rate_mhz=250_000, lsb_nv=1000, simulated=True)
     writer = FrameWriter(shape)
-    still = np.zeros((2, 25), np.int16)
+    still = np.random.default_rng(1).integers(-noise, noise + 1, (leads, 25)).astype(np.int16)
     return [writer.write(still, t0_us=1_700_000_000_000_000 + 100_000 * n, context_version=1) for n in range(count)]
