@@ -23,6 +23,7 @@ from pathlib import Path
 
 from media.aio.clock import start_clock
 from media.aio.control_server import ControlServer
+from media.aio.fanout import ForwardUnavailable, asked_path
 from media.aio.load import LoadMeter
 from media.aio.log import configure_log
 from media.aio.ports import allow_descriptors
@@ -32,7 +33,7 @@ from media.core.ortc_transport import PROTOCOLS, Protocol
 
 log = logging.getLogger("media.aio.worker")  # __name__ is "__main__" here
 
-EXIT_OK, EXIT_BROKEN, EXIT_PORT, EXIT_CONTROL = 0, 1, 3, 4
+EXIT_OK, EXIT_BROKEN, EXIT_PORT, EXIT_CONTROL, EXIT_FORWARD = 0, 1, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,12 @@ async def run(arguments: WorkerArguments) -> int:
 async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
     server = ControlServer(reader, writer)
     # keys and all: a standby then has only to take its port
-    relay = Relay(start_clock(arguments.clock_anchor_ns), server.notify, arguments.addresses, arguments.protocols)
+    try:
+        clock = start_clock(arguments.clock_anchor_ns)
+        relay = Relay(clock, server.notify, arguments.addresses, arguments.protocols, asked_path())
+    except ForwardUnavailable as problem:
+        log.error("cannot forward as asked", extra={"reason": str(problem)})
+        return EXIT_FORWARD
     meter = LoadMeter(relay.stats, server.notify)
     gc.collect()
     gc.freeze()  # imports and tables stay: the collector need not walk them while packets wait

@@ -1,7 +1,7 @@
 """Both ways to send a burst are one: the C function and pure Python produce the same datagrams and the same state.
 
-Two worlds with the same keys, viewers and bursts, one on each path, send over real sockets on loopback. Compared are
-the bytes each viewer received in order, who was given up and where its numbering was closed, counters, and the record of
+Two worlds with the same keys, viewers and bursts, one on each path, send over real sockets on loopback. Compared
+are the bytes each viewer received in order, who was given up and where its numbering was closed, counters, and the record of
 transport-wide numbers. A socket that is full is a port that holds runs back and refuses some of them, for both alike.
 """
 
