@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+import socketio
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from server_hub import Browser, quiet_port
 from server_seed import fill
@@ -254,6 +255,26 @@ async def test_who_publishes_anew_replaces_what_was_there(room: Room, publisher:
     assert {p.id for p in await room.producers()} == now, "a late DELETE of the old one touches nothing"
     assert (await room.ask("DELETE", headers["Location"], ENCODER_SECRET))[0] == 200
     assert await room.producers() == []
+
+
+async def test_a_page_that_takes_over_ends_what_the_encoder_sends(room: Room, publisher: Publisher) -> None:
+    """[SE15] The page has sent nothing yet: with its join the encoder's sources, Transport and session are gone."""
+    await publisher.publish()
+    media: Any = room.app[SESSIONS]._service._media._media
+    assert (await media.stats())["transports_now"] == 1
+    headers = {"Authorization": f"Bearer {ENCODER_SECRET}"}
+    async with room.http.post("/api/consults/c1/token", json={}, headers=headers) as answer:
+        issued = await answer.json()
+    page = socketio.AsyncClient(serializer="msgpack", reconnection=False)
+    auth = {"token": issued["token"], "protocol": 1}
+    await page.connect(room.origin, auth=auth, transports=["websocket"], wait_timeout=10)
+    joined = (await page.call("command", {"type": "join"}, timeout=20))["result"]
+    assert joined["snapshot"]["producers"] == {}
+    assert list(joined["snapshot"]["participants"]) == [issued["participant"]]
+    assert (await media.stats())["transports_now"] == 0
+    assert await publisher.delete() == 404
+    assert list(await room.participants()) == [issued["participant"]], "the page stays"
+    await page.disconnect()
 
 
 async def test_a_publisher_whose_media_is_gone_leaves(room: Room, publisher: Publisher) -> None:
