@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+MEDIA_ADDRESS = "127.0.0.1"
+"""Load goes to loopback only, never to the machine's address on its network; a namespace of one's own has others."""
+
 
 def free_port() -> int:
     """A TCP port that was free a moment ago."""
@@ -89,9 +92,8 @@ def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0) -> Iterator
             [sys.executable, "-m", "server", "demo", "--data-dir", str(data_dir), "--port", str(port), *extra],
             stdout=sink,
             stderr=subprocess.STDOUT,
-            # Load goes to loopback only, never to the machine's address on its network.
             env=os.environ
-            | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1", "CONSILIUM_MEDIA_PORT": "0"},
+            | {"PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": MEDIA_ADDRESS, "CONSILIUM_MEDIA_PORT": "0"},
         )
     running = Demo(f"http://localhost:{port}", process, log, data_dir)
     try:
