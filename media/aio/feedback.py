@@ -55,7 +55,7 @@ class Feedback:
         self._hurry = hurry
         self._repairing: dict[tuple[str, int], tuple[Transport, InboundStream]] = {}
         """By Transport and SSRC: clients choose SSRCs, so two consults may have the same."""
-        self._wanting: dict[tuple[str, int], tuple[Producer, Layer]] = {}
+        self._wanting: dict[Layer, Producer] = {}
         self._estimates: dict[str, LossBasedEstimate] = {}
         self._round_trips_us: dict[tuple[str, str], int] = {}
         """Of participants that are sent something: a publisher's own Transport gets no media to measure with."""
@@ -79,7 +79,7 @@ class Feedback:
         if producer.is_audio:
             return
         was_busy = self.busy
-        self._wanting[producer.id, layer.index] = producer, layer
+        self._wanting[layer] = producer
         if not was_busy:
             self._hurry()
         if layer.keyframes.want(now_us // 1000):
@@ -87,7 +87,7 @@ class Feedback:
 
     def media_began(self, producer: Producer, layer: Layer) -> None:
         """Its SSRC is known only now: ask for what was wanted before (ORTC trap 6)."""
-        if (producer.id, layer.index) in self._wanting:
+        if layer in self._wanting:
             self._ask_keyframe(producer, layer)
 
     def renew_picture(self, consumer: Consumer, now_us: int) -> None:
@@ -116,7 +116,7 @@ class Feedback:
     def forget(self, producer: Producer) -> None:
         """The Producer is gone."""
         for layer in producer.layers:
-            self._wanting.pop((producer.id, layer.index), None)
+            self._wanting.pop(layer, None)
         for key in [k for k, (_, stream) in self._repairing.items() if stream.producer is producer]:
             del self._repairing[key]
 
@@ -135,6 +135,7 @@ class Feedback:
         except rtcp.MalformedRtcp:
             self._counters.add("rtcp_malformed")
             return
+        reference: rtcp.Rrtr | None = None
         for item in items:
             match item:
                 case rtcp.TransportFeedback() if self._lines is not None:
@@ -155,9 +156,11 @@ class Feedback:
                 case rtcp.Fir():
                     self._picture_lost(transport, [ssrc for ssrc, _ in item.entries], now_us)
                 case rtcp.Rrtr():
-                    self._reference_time(transport, item)
+                    reference = item  # of several the last: an answer to each would be many times as long
                 case _:
                     pass  # SDES, BYE and what does not concern a relay: nothing depends on them
+        if reference is not None:
+            self._reference_time(transport, reference)
 
     def _sender_report(self, transport: Transport, report: rtcp.SenderReport, now_us: int) -> None:
         stream = transport.streams.get(report.ssrc)
@@ -224,9 +227,9 @@ class Feedback:
         """Do what is due; call every 20 ms while ``busy``, else every 100 ms."""
         for transport, stream in list(self._repairing.values()):
             self.repair(transport, stream, now_us)
-        for key, (producer, layer) in list(self._wanting.items()):
+        for layer, producer in list(self._wanting.items()):
             if not (layer.keyframes.wanted and layer.lanes):
-                del self._wanting[key]
+                del self._wanting[layer]
             elif layer.keyframes.due(now_us // 1000):
                 self._ask_keyframe(producer, layer)
         if now_us < self._transport_cc_due_us:

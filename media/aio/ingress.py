@@ -181,6 +181,9 @@ class Ingress:
                 layer.meter.width, layer.meter.height = codecs.key_frame_size(
                     producer.parameters.codec, data, start, end
                 ) or (layer.meter.width, layer.meter.height)
+                if len(producer.layers) > 1 and producer.rank_layers():
+                    self._lanes.ranked(producer, now_us)
+                    shape = shape._replace(spatial=layer.index)
         if producer.paused or not layer.lanes:
             return
         forwarded = []
@@ -240,7 +243,7 @@ class Ingress:
             return None
         producer = match.key
         parameters = producer.parameters
-        layer = producer.layers[match.encoding]
+        layer = producer.announced[match.encoding]
         nack = parameters.feedback.nack and not match.rtx
         stream = InboundStream(
             ssrc=ssrc,

@@ -43,6 +43,7 @@ class Lanes:
         self._counters = counters
         self._steering = steering
         self._gathered: list[tuple[Producer, Lane[Consumer]]] = []
+        forwarder.on_lost = self._lose
 
     def offer(self, stream: InboundStream, arrived: Arrived, now_us: int) -> None:
         """A packet of a layer that somebody follows."""
@@ -59,6 +60,12 @@ class Lanes:
     def skip(self, lane: Lane[Consumer], stream: InboundStream, extended: int, now_us: int) -> None:
         """The newest packet of a layer is padding: viewers get no hole for it."""
         self._source(lane, stream, now_us).numbers.drop(extended)
+
+    def ranked(self, producer: Producer, now_us: int) -> None:
+        """The order of its layers has turned out to be another."""
+        for consumer in list(producer.consumers.values()):
+            consumer.allowed = None  # it was said of the layers as they were counted before
+            self._steering.steer(consumer, now_us)
 
     def flush(self, now_us: int) -> None:
         """Send everything that was gathered."""
@@ -77,6 +84,8 @@ class Lanes:
             self._counters.add("rtp_too_late")
             return
         shape, payload, marker = arrived.shape, arrived.payload, arrived.marker
+        if shape.key:
+            source.key_timestamp = arrived.timestamp
         picture = shape.picture
         if picture is not None and lane.temporal != EVERY_TEMPORAL:
             picture, payload = _closed_up(source, picture, payload)
@@ -159,8 +168,11 @@ class Lanes:
 
     def _flush(self, producer: Producer, lane: Lane[Consumer], now_us: int) -> None:
         for consumer in self._forwarder.flush(lane, producer.payload_type, now_us):
-            self._counters.add("consumers_skipped_to_keyframe")
-            self._steering.lost(consumer, now_us)
+            self._lose(consumer, now_us)
+
+    def _lose(self, consumer: Consumer, now_us: int) -> None:
+        self._counters.add("consumers_skipped_to_keyframe")
+        self._steering.lost(consumer, now_us)
 
 
 def _present(consumer: Consumer, stream: InboundStream) -> int | None:

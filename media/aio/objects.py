@@ -6,6 +6,7 @@ create or close them is ``relay``.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 from media.aio.aiortc_port import SrtpPair
@@ -153,6 +154,9 @@ class Producer:
     content: Literal["camera", "screen"]
     paused: bool
     layers: list[Layer]
+    """Smallest first, as far as is known."""
+    announced: tuple[Layer, ...] = ()
+    """The same in the order of the publisher's encodings."""
     sizes: tuple[tuple[int, int, int], ...] = ()
     """Layer, width and height of what could be followed at the last look."""
     consumers: "dict[str, Consumer]" = field(default_factory=dict)
@@ -178,6 +182,21 @@ class Producer:
         made: Lane[Consumer] = Lane(spatial, temporal)
         layer.lanes.append(made)
         return made
+
+    def rank_layers(self) -> bool:
+        """Bring the layers into the order of their sizes; True when they were in another.
+
+        Browsers list the smallest first, some encoders the largest: what key frames say decides.
+        """
+        known = [layer.meter.width * layer.meter.height for layer in self.layers]
+        if 0 in known or all(small <= large for small, large in pairwise(known)):
+            return False
+        self.layers.sort(key=lambda layer: layer.meter.width * layer.meter.height)
+        for index, layer in enumerate(self.layers):
+            layer.index = index
+            for lane in layer.lanes:
+                lane.spatial = index
+        return True
 
     def prune(self) -> None:
         """Forget lanes that nobody follows: they would be numbered and kept for nothing."""

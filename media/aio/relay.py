@@ -153,6 +153,7 @@ class Relay:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self.pipes.close()
         self._tcp.close()
+        self._forwarder.close()
         self._udp.close()
 
     # ------------------------------------------------------------- routers and transports
@@ -261,6 +262,7 @@ class Relay:
         sent = ortc.SENT_EXTENSIONS[kind]
         audio = kind == "audio"
         level_id = ids.get(ortc.AUDIO_LEVEL_URI, 0) if audio else 0
+        layers = [Layer(index) for index in range(len(parameters.encodings))]
         made = Producer(
             id=producer,
             router_id=found.router_id,
@@ -282,7 +284,8 @@ class Relay:
             cname=f"c-{transport}",
             content=content,
             paused=paused,
-            layers=[Layer(index) for index in range(len(parameters.encodings))],
+            layers=layers,
+            announced=tuple(layers),
         )
         self._producers[producer] = found.producers[producer] = made
         if made.voices is not None and not paused:
@@ -608,6 +611,7 @@ class Relay:
         self._consumers.pop(consumer.id, None)
         consumer.producer.consumers.pop(consumer.id, None)
         del self._transports[consumer.transport_id].consumers[consumer.ssrc]
+        self._forwarder.forget(consumer)
         if consumer.leg.srtp is not None:
             consumer.leg.srtp.forget_outbound(consumer.ssrc)
             consumer.leg.srtp.forget_outbound(consumer.rtx_ssrc)

@@ -18,7 +18,7 @@ from aioice import stun
 from media.aio.aiortc_port import Certificate, DtlsPort
 from media.aio.client import WorkerClient
 from media.aio.sctp import ChannelPort, SctpPort
-from media.core import framing, ortc, ortc_transport, rtcp
+from media.core import framing, ortc, ortc_transport, rtcp, rtp
 from media.core.sctp import wire
 
 Address = tuple[str, int]
@@ -43,17 +43,8 @@ def parse_rtp(data: bytes) -> Rtp:
     position = 12 + 4 * (first & 15)
     extensions = {}
     if first & 0x10:
-        profile, words = unpack_from("!HH", data, position)
-        assert profile == 0xBEDE
-        position += 4
-        stop = position + 4 * words
-        while position < stop:
-            head = data[position]
-            position += 1
-            if head:
-                length = (head & 15) + 1
-                extensions[head >> 4] = data[position : position + length]
-                position += length
+        found, stop = rtp.read_extensions(bytearray(data), position, len(data))
+        extensions = {identifier: data[at : at + length] for identifier, at, length in found}
         position = stop
     end = len(data) - (data[-1] if first & 0x20 else 0)
     return Rtp(second & 0x7F, bool(second & 0x80), seq, timestamp, ssrc, extensions, data[position:end])

@@ -28,9 +28,9 @@ FILLING = (60, 450, 1050)
 LAYER_SSRC = (0x0A, 0x0B, 0x0C)
 
 
-def simulcast() -> dict[str, Any]:
+def simulcast(names: tuple[str, ...]) -> dict[str, Any]:
     """As Chromium announces it: layers have names, no SSRCs."""
-    parameters = video_parameters(encodings=[{"rid": f"r{layer}"} for layer in range(3)])
+    parameters = video_parameters(encodings=[{"rid": name} for name in names])
     parameters["headerExtensions"].append({"uri": ortc.RID_URI, "id": RID_ID})
     return parameters
 
@@ -84,12 +84,14 @@ class Camera:
         self.number += 1
 
 
-async def watching(direct: Direct, view: tuple[int, int]) -> tuple[Camera, Peer]:
+async def watching(
+    direct: Direct, view: tuple[int, int], names: tuple[str, ...] = ("r0", "r1", "r2")
+) -> tuple[Camera, Peer]:
     client: Any = direct
     publisher, viewer = Peer(client, "r", "send"), Peer(client, "r", "recv")
     await publisher.join()
     await viewer.join()
-    direct.relay.produce(publisher.id, "cam", "video", simulcast(), False)
+    direct.relay.produce(publisher.id, "cam", "video", simulcast(names), False)
     direct.relay.consume(viewer.id, "view", "cam", ortc.router_capabilities())
     direct.relay.view_consumer("view", *view, "main")
     direct.relay.resume_consumer("view")
@@ -158,6 +160,17 @@ async def test_a_viewer_gets_the_layer_that_fills_its_area(direct: Direct) -> No
     await finish(camera.peer, viewer)
 
 
+async def test_layers_that_are_listed_the_other_way_round_are_ranked_by_their_size(direct: Direct) -> None:
+    """Some encoders name the largest first; the area a viewer has still gets the size that fits."""
+    camera, viewer = await watching(direct, (320, 180), names=("r2", "r1", "r0"))
+    await flow(direct, camera, (0, 1, 2), lambda: newest(viewer) == 0, "the small picture")
+    direct.relay.view_consumer("view", 1280, 720, "main")
+    await flow(direct, camera, (0, 1, 2), lambda: newest(viewer) == 2, "the large picture")
+
+    assert_unbroken(media(viewer))
+    await finish(camera.peer, viewer)
+
+
 async def test_a_layer_that_falls_silent_is_left(direct: Direct) -> None:
     """A publisher switches its large layers off when its uplink is thin: nobody stays with a frozen picture."""
     camera, viewer = await watching(direct, (1280, 720))
@@ -220,6 +233,86 @@ async def test_a_packet_lost_before_a_change_of_layer_is_still_sent_again(direct
     assert repaired()[0].payload[2:] == lost.payload
     assert repaired()[0].timestamp == lost.timestamp
     await finish(camera.peer, viewer)
+
+
+# ---------------------------------------------------------------- all sizes in one stream
+
+L2T3 = bytes.fromhex(
+    "c10001c00514853abfaaa18f04304302a02a006001001b934515e082704608c0c787004321651111543276813f80b3827f81678e"
+)
+"""A VP9 key frame's dependency descriptor as Chromium 156 sent it: 640x360 and 1280x720 built on it."""
+VP9_PT = 98
+
+
+def svc() -> dict[str, Any]:
+    parameters = video_parameters()
+    parameters["codecs"][0] |= {"mimeType": "video/VP9", "payloadType": VP9_PT, "parameters": {"profile-id": 0}}
+    parameters["codecs"] = parameters["codecs"][:1]
+    parameters["encodings"] = [{"ssrc": LAYER_SSRC[0]}]
+    parameters["headerExtensions"].append({"uri": ortc.DEPENDENCY_URI, "id": DEPENDENCY_ID})
+    return parameters
+
+
+def svc_packet(seq: int, frame: int, descriptor: bytes, marker: bool) -> bytes:
+    """One packet with its descriptor in the two-byte form, which long ones need (RFC 8285 section 4.3)."""
+    body = bytes((DEPENDENCY_ID, len(descriptor))) + descriptor
+    body += bytes(-len(body) % 4)
+    head = pack("!BBHII", 0x90, marker << 7 | VP9_PT, seq, frame * 3000, LAYER_SSRC[0])
+    return head + pack("!HH", 0x1000, len(body) // 4) + body + bytes((0x80,)) + frame.to_bytes(2, "big")
+
+
+async def test_one_stream_with_two_sizes_is_cut_for_a_small_area(direct: Direct) -> None:
+    """[LA3] Only the small frames, ending each picture for who gets no larger one, without a hole; then both."""
+    client: Any = direct
+    publisher, viewer = Peer(client, "r", "send"), Peer(client, "r", "recv")
+    await publisher.join()
+    await viewer.join()
+    direct.relay.produce(publisher.id, "cam", "video", svc(), False)
+    direct.relay.consume(viewer.id, "view", "cam", ortc.router_capabilities())
+    direct.relay.view_consumer("view", 640, 360, "tile")
+    direct.relay.resume_consumer("view")
+    await until(lambda: len(direct.states) == 2, "both connected")
+    seq = frame = 0
+    wants_key = True
+
+    def send() -> None:
+        nonlocal seq, frame, wants_key
+        direct.skipped_us += 33_000
+        frame += 1
+        small = L2T3 if wants_key else bytes((0xC0,)) + frame.to_bytes(2, "big")
+        large = bytes((0xC6,)) + frame.to_bytes(2, "big")
+        wants_key = len(publisher.got.of(rtcp.Pli)) > asked
+        for descriptor, last in ((small, False), (large, True)):
+            seq += 1
+            publisher.send_rtp(svc_packet(seq, frame, descriptor, last))
+
+    asked = 99
+
+    def got(count: int) -> bool:
+        send()
+        return len(viewer.got.rtp) > count
+
+    await until(lambda: got(10), "the small picture")
+    small = list(viewer.got.rtp)
+    assert all(packet.marker for packet in small)
+    assert len({packet.timestamp for packet in small}) == len(small), "one packet of each picture"
+    assert all((b.seq - a.seq) & 0xFFFF == 1 for a, b in pairwise(small))
+
+    asked = len(publisher.got.of(rtcp.Pli))
+    direct.relay.view_consumer("view", 1280, 720, "main")
+
+    def both() -> bool:
+        send()
+        times = [packet.timestamp for packet in viewer.got.rtp[-6:]]
+        return len(set(times)) <= 4
+
+    await until(both, "both sizes")
+    assert all((b.seq - a.seq) & 0xFFFF == 1 for a, b in pairwise(viewer.got.rtp))
+    assert news(direct)[-1] == (1, "nothing")
+    await finish(publisher, viewer)
+
+
+# ---------------------------------------------------------------- voices
 
 
 async def test_only_the_loudest_voices_of_many_are_forwarded(direct: Direct) -> None:
