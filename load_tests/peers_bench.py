@@ -102,10 +102,11 @@ class Comparison:
         note(f"peers: {subscribers} subscribers, {load.arrival}, {PPS_IN} packets/s in")
         everyone: list[Contender] = [*self._ours, *self._others]
         rounds = await in_turns(self._poller, {one.name: (one, load) for one in everyone}, self._options)
-        against = {other.name: rounds[other.name] for other in self._others} | transcoded
+        against = {other.name: rounds[other.name] for other in self._others}
         for name, measured in against.items():
             if not any(one.valid and one.kept_up for one in measured):
                 note(f"peers: {name} has no valid round at {subscribers} subscribers, {load.arrival}")
+        against |= transcoded
         for ours in self._ours:
             params = describe(rounds[ours.name], load, subscribers)
             emit_all(rounds[ours.name], {**params, "path": ours.path, "link": "veth", "point": "250"}, against)
