@@ -5,11 +5,16 @@ there is none, and stays until it is closed. When its worker dies it is placed a
 lives: nobody waits for the replacement then. A consult that has seen two workers die within a minute may be the cause;
 it waits for its own worker's replacement instead of being carried from worker to worker.
 
+A consult that outgrows its home goes on where there is room: who comes then gets his Transports on another worker, and
+what he and the others look at crosses through pipes (``media.aio.pipe``), each publisher once per worker, opened by the
+first who asks. When such a further worker dies, only those who were there start anew; when the home dies, all do.
+
 Commands are carried out by ``server.media_plane``; load and limits are ``media.aio.pool`` and ``media.core.placement``.
 """
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -54,6 +59,8 @@ class Belongings:
     consumers: dict[ConsumerId, ProducerId] = field(default_factory=dict)
     data_producers: set[DataProducerId] = field(default_factory=set)
     data_consumers: dict[DataConsumerId, DataProducerId] = field(default_factory=dict)
+    produced: dict[str, control.Produce | control.ProduceData] = field(default_factory=dict)
+    """How each Producer and DataProducer was made: it is made so again on other workers."""
     layers: dict[ConsumerId, control.ConsumerLayers] = field(default_factory=dict)
     """The last word on each video: a page whose socket was away asks again by viewing."""
 
@@ -62,6 +69,7 @@ class Belongings:
         if direction == "send":
             self.producers.clear()
             self.data_producers.clear()
+            self.produced.clear()
         else:
             self.consumers.clear()
             self.layers.clear()
@@ -69,11 +77,29 @@ class Belongings:
 
 
 @dataclass
+class Pipe:
+    """One publisher's way to one other worker."""
+
+    transport: str
+    """What stands for the publisher there."""
+    source: int
+    open: bool = False
+    made: set[str] = field(default_factory=set)
+    """Producers and DataProducers that are there."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass
 class Placement:
-    """One consult on its worker."""
+    """One consult on its workers."""
 
     home: int
     capabilities: JsonObject
+    others: set[int] = field(default_factory=set)
+    """Workers that have those for whom there was no room at home."""
+    pipes: dict[tuple[TransportId, int], Pipe] = field(default_factory=dict)
+    """By the publisher's Transport and the worker it leads to."""
+    growing: asyncio.Lock = field(default_factory=asyncio.Lock)
     participants: dict[ParticipantId, Belongings] = field(default_factory=dict)
 
     def of(self, participant: ParticipantId) -> Belongings:
@@ -83,6 +109,25 @@ class Placement:
     def everyone(self, kind: Literal["producers", "data_producers"]) -> set[Any]:
         """All ids of one kind in this consult: what may be consumed."""
         return {identity for belongings in self.participants.values() for identity in getattr(belongings, kind)}
+
+    def copies(self, identity: str) -> list[int]:
+        """Other workers on which a Producer or DataProducer is."""
+        return [worker for (_, worker), pipe in self.pipes.items() if identity in pipe.made]
+
+    def forget_pipe(self, transport: str) -> None:
+        """A pipe has ended at its far end."""
+        for key in [key for key, pipe in self.pipes.items() if pipe.transport == transport]:
+            del self.pipes[key]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What went with a worker."""
+
+    consults: list[ConsultId]
+    """That had their home there: everything of them is gone."""
+    participants: list[tuple[ConsultId, ParticipantId, Belongings]]
+    """Of other consults, who had their Transports there."""
 
 
 class Places:
@@ -95,6 +140,16 @@ class Places:
         self._homeless: dict[ConsultId, int] = {}
         """Consults whose worker has died, with that worker: they are placed again whatever the load."""
         self._deaths: dict[ConsultId, deque[float]] = {}
+        self._leftovers: dict[ConsultId, set[int]] = {}
+        """Workers that still have a Router of a consult whose home has died."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def stop(self) -> None:
+        """End what runs; idempotent."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def find(self, consult: ConsultId) -> Placement:
         """The consult's placement, made when there is none.
@@ -115,38 +170,75 @@ class Places:
             except MediaError as error:  # the replacement died too, or is slow to come: its successor will do
                 log.warning("consult not placed again", consult=consult, code=error.code.value)
 
-    def seat(self, placement: Placement, mine: Belongings) -> int:
+    async def seat(self, consult: ConsultId, placement: Placement, mine: Belongings) -> int:
         """The worker for a participant's Transports; the same for both.
 
         Raises:
-            MediaFull: he is new and there is no room for him.
+            MediaFull: he is new and there is no room for him on any worker.
         """
         if mine.worker is None:
-            if not self._pool.admits(placement.home):
-                raise MediaFull("participant")
-            mine.worker = placement.home
-            self._pool.joined(placement.home)
+            async with placement.growing:
+                worker = await self._choose_seat(consult, placement)
+                if mine.worker is None:
+                    mine.worker = worker
+                    self._pool.joined(worker)
         return mine.worker
 
-    def lose(self, worker: int) -> list[ConsultId]:
-        """A worker died: forget what it had; the consults that must be placed again."""
-        lost = [consult for consult, placement in self.consults.items() if placement.home == worker]
+    async def bring(self, consult: ConsultId, placement: Placement, identity: str, worker: int) -> None:
+        """Make a Producer or DataProducer available on a worker, whichever its publisher is on.
+
+        Raises:
+            MediaError: one of the two workers cannot do it.
+        """
+        found = next(((who, one) for who, one in placement.participants.items() if identity in one.produced), None)
+        if found is None or found[1].worker is None or found[1].worker == worker:
+            return
+        owner, theirs = found
+        made = theirs.produced[identity]
+        pipe = placement.pipes.setdefault(
+            (TransportId(made.transport), worker), Pipe(f"pipe-{secrets.token_urlsafe(9)}", found[1].worker)
+        )
+        # Runs to its end even when nobody waits any more: half a pipe would be in the way of the next who asks.
+        task = asyncio.create_task(self._bring(consult, owner, pipe, made, worker), name=f"pipe-{pipe.transport}")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        try:
+            await asyncio.shield(task)
+        except MediaError:
+            if not pipe.open:
+                placement.forget_pipe(pipe.transport)
+            raise
+
+    def lose(self, worker: int) -> Lost:
+        """A worker died: forget what it had."""
+        lost = Lost([], [])
         now_s = time.monotonic()
-        for consult in lost:
-            del self.consults[consult]
-            self._homeless[consult] = worker
-            self._deaths.setdefault(consult, deque(maxlen=SUSPICIOUS_DEATHS)).append(now_s)
+        for consult, placement in list(self.consults.items()):
+            if placement.home == worker:
+                del self.consults[consult]
+                self._homeless[consult] = worker
+                self._leftovers[consult] = placement.others - {worker}
+                self._deaths.setdefault(consult, deque(maxlen=SUSPICIOUS_DEATHS)).append(now_s)
+                lost.consults.append(consult)
+            elif worker in placement.others:
+                placement.others.discard(worker)
+                for key in [k for k, pipe in placement.pipes.items() if worker in (k[1], pipe.source)]:
+                    del placement.pipes[key]
+                for who in [who for who, one in placement.participants.items() if one.worker == worker]:
+                    lost.participants.append((consult, who, placement.participants.pop(who)))
         return lost
 
     async def close(self, consult: ConsultId) -> None:
-        """Forget a consult and close its Router; idempotent."""
+        """Forget a consult and close its Routers; idempotent."""
         self._homeless.pop(consult, None)
         self._deaths.pop(consult, None)
         self._opening.pop(consult, None)
+        await self._sweep(consult, None)
         placement = self.consults.pop(consult, None)
         if placement is not None:
-            self._pool.removed(placement.home)
-            await self.each(placement.home, [control.CloseRouter(router=consult)])
+            for worker in (placement.home, *placement.others):
+                self._pool.removed(worker)
+                await self.each(worker, [control.CloseRouter(router=consult)])
 
     async def each(self, worker: int, requests: Iterable[control.Request]) -> None:
         """Ask for what a worker that is gone has done already."""
@@ -170,9 +262,67 @@ class Places:
         except BaseException:
             self._pool.removed(home)
             raise
+        await self._sweep(consult, home)
         self._homeless.pop(consult, None)
         placement = self.consults[consult] = Placement(home, capabilities)
         return placement
+
+    async def _choose_seat(self, consult: ConsultId, placement: Placement) -> int:
+        present = (placement.home, *sorted(placement.others))
+        for worker in present:
+            if self._pool.admits(worker):
+                return worker
+        chosen = self._pool.choose()
+        if chosen is None:
+            raise MediaFull("participant")
+        if chosen not in present:
+            client = self._pool.client(chosen)
+            await open_router(client, consult)
+            if client.closed.is_set():
+                raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker died meanwhile")
+            placement.others.add(chosen)
+            self._pool.placed(chosen)
+            log.info("consult goes on on another worker", consult=consult, home=placement.home, worker=chosen)
+        return chosen
+
+    async def _bring(
+        self,
+        consult: ConsultId,
+        owner: ParticipantId,
+        pipe: Pipe,
+        made: control.Produce | control.ProduceData,
+        worker: int,
+    ) -> None:
+        identity = made.producer if isinstance(made, control.Produce) else made.data_producer
+        async with pipe.lock:
+            there = self._pool.client(worker)
+            if not pipe.open:
+                key = secrets.token_hex(16)
+                await there.call(control.AcceptPipe(router=consult, transport=pipe.transport, owner=owner, key=key))
+                path = str(self._pool.workers[worker].pipe)
+                try:
+                    await self._pool.client(pipe.source).call(
+                        control.OpenPipe(transport=made.transport, path=path, key=key)
+                    )
+                except MediaError:
+                    await self.each(worker, [control.CloseTransport(transport=pipe.transport)])
+                    raise
+                pipe.open = True
+            if identity not in pipe.made:
+                await there.call(made.model_copy(update={"transport": pipe.transport}))
+                pipe.made.add(identity)
+
+    async def _sweep(self, consult: ConsultId, but: int | None) -> None:
+        """Close what is left of a consult whose home has died."""
+        for worker in self._leftovers.pop(consult, set()):
+            self._pool.removed(worker)  # the one that is home now has been counted anew
+            if worker != but:
+                await self.each(worker, [control.CloseRouter(router=consult)])
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # who waited was told; who did not asks again
 
     def _is_suspicious(self, consult: ConsultId) -> bool:
         deaths = self._deaths.get(consult)

@@ -125,6 +125,7 @@ class WorkerMediaPlane:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._places.stop()
         await self._pool.stop()
         self._gauges.clear()
 
@@ -178,7 +179,7 @@ class WorkerMediaPlane:
         mine = placement.of(owner)
         if mine.worker is None and not isinstance(command, m.CreateTransport):
             raise MediaError(MediaErrorCode.NOT_FOUND, "no transport yet")
-        worker = self._pool.client(self._places.seat(placement, mine))
+        worker = self._pool.client(await self._places.seat(consult, placement, mine))
         match command:
             case m.CreateTransport():
                 return await self._create_transport(worker, consult, mine, owner, command)
@@ -189,15 +190,14 @@ class WorkerMediaPlane:
                 return m.IceRestarted(ice_parameters=parameters, ice_servers=self._ice_servers(owner))
             case m.Produce():
                 return await self._produce(worker, mine, command)
-            case m.PauseProducer():
-                await worker.pause_producer(own(mine.producers, command.producer))
-            case m.ResumeProducer():
-                await worker.resume_producer(own(mine.producers, command.producer))
+            case m.PauseProducer() | m.ResumeProducer():
+                await self._pause(worker, placement, mine, command)
             case m.CloseProducer():
                 await worker.close_producer(own(mine.producers, command.producer))
                 mine.producers.discard(command.producer)
+                await self._close_copies(placement, mine, command.producer)
             case m.Consume():
-                return await self._consume(worker, consult, mine, command)
+                return await self._consume(worker, consult, placement, mine, command)
             case m.PauseConsumer():
                 await worker.pause_consumer(own(mine.consumers, command.consumer))
             case m.ResumeConsumer():
@@ -216,8 +216,9 @@ class WorkerMediaPlane:
             case m.CloseDataProducer():
                 await worker.close_data_producer(own(mine.data_producers, command.data_producer))
                 mine.data_producers.discard(command.data_producer)
+                await self._close_copies(placement, mine, command.data_producer)
             case m.ConsumeData():
-                return await self._consume_data(worker, consult, mine, command)
+                return await self._consume_data(worker, consult, placement, mine, command)
             case m.ResumeDataConsumer():
                 await worker.resume_data_consumer(own(mine.data_consumers, command.data_consumer))
             case m.CloseDataConsumer():
@@ -275,16 +276,54 @@ class WorkerMediaPlane:
         producer = new_id(ProducerId)
         transport = own_transport(mine, command.transport)
         content: Literal["camera", "screen"] = "screen" if command.source is MediaSource.SCREEN else "camera"
-        await worker.produce(transport, producer, command.kind, command.rtp_parameters, command.paused, content)
+        request = control.Produce(
+            transport=transport,
+            producer=producer,
+            kind=command.kind,
+            rtp_parameters=command.rtp_parameters,
+            paused=command.paused,
+            content=content,
+        )
+        await worker.call(request)
         mine.producers.add(producer)
+        mine.produced[producer] = request
         return m.Produced(producer=producer)
 
+    async def _pause(
+        self, worker: WorkerClient, placement: Placement, mine: Belongings, command: m.PauseProducer | m.ResumeProducer
+    ) -> None:
+        """On the publisher's worker, and wherever else the Producer is."""
+        producer = own(mine.producers, command.producer)
+        paused = isinstance(command, m.PauseProducer)
+        request = control.PauseProducer(producer=producer) if paused else control.ResumeProducer(producer=producer)
+        await worker.call(request)
+        if producer in mine.produced:
+            mine.produced[producer] = mine.produced[producer].model_copy(update={"paused": paused})
+        for other in placement.copies(producer):
+            await self._places.each(other, [request])
+
+    async def _close_copies(
+        self, placement: Placement, mine: Belongings, identity: ProducerId | DataProducerId
+    ) -> None:
+        produced = mine.produced.pop(identity, None)
+        for (_, other), pipe in list(placement.pipes.items()):
+            if identity in pipe.made:
+                pipe.made.discard(identity)
+                close = (
+                    control.CloseProducer(producer=identity)
+                    if isinstance(produced, control.Produce)
+                    else control.CloseDataProducer(data_producer=identity)
+                )
+                await self._places.each(other, [close])
+
     async def _consume(
-        self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.Consume
+        self, worker: WorkerClient, consult: ConsultId, placement: Placement, mine: Belongings, command: m.Consume
     ) -> m.Consuming:
-        own(self._places.consults[consult].everyone("producers"), command.producer)
+        own(placement.everyone("producers"), command.producer)
         consumer = new_id(ConsumerId)
         transport = own_transport(mine, command.transport)
+        if mine.worker is not None:
+            await self._places.bring(consult, placement, command.producer, mine.worker)
         answer = await worker.consume(transport, consumer, command.producer, command.rtp_capabilities)
         for old in [one for one, producer in mine.consumers.items() if producer == command.producer]:
             # The client has lost that one. Every copy costs the hub's uplink: nobody gets the same picture twice.
@@ -304,24 +343,30 @@ class WorkerMediaPlane:
         data_producer = new_id(DataProducerId)
         transport = own_transport(mine, command.transport)
         wave = command.waveform
-        await worker.produce_data(
-            transport,
-            data_producer,
-            command.label,
-            command.protocol,
-            command.sctp_stream_parameters,
-            None if wave is None else {"stream_id": wave.stream_id, "simulated": wave.simulated},
+        request = control.ProduceData(
+            transport=transport,
+            data_producer=data_producer,
+            label=command.label,
+            protocol=command.protocol,
+            sctp_stream_parameters=command.sctp_stream_parameters,
+            waveform=None
+            if wave is None
+            else control.WaveformSource(stream_id=wave.stream_id, simulated=wave.simulated),
         )
+        await worker.call(request)
         mine.data_producers.add(data_producer)
+        mine.produced[data_producer] = request
         return m.DataProduced(data_producer=data_producer)
 
     async def _consume_data(
-        self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.ConsumeData
+        self, worker: WorkerClient, consult: ConsultId, placement: Placement, mine: Belongings, command: m.ConsumeData
     ) -> m.ConsumingData:
-        if command.data_producer != CTL:
-            own(self._places.consults[consult].everyone("data_producers"), command.data_producer)
         data_consumer = new_id(DataConsumerId)
         transport = own_transport(mine, command.transport)
+        if command.data_producer != CTL:
+            own(placement.everyone("data_producers"), command.data_producer)
+            if mine.worker is not None:
+                await self._places.bring(consult, placement, command.data_producer, mine.worker)
         answer = await worker.consume_data(transport, data_consumer, command.data_producer)
         for old in [one for one, source in mine.data_consumers.items() if source == command.data_producer]:
             del mine.data_consumers[old]
@@ -341,10 +386,23 @@ class WorkerMediaPlane:
         """Forget what the worker had and place its consults again; their clients are told meanwhile."""
         self._epoch += 1
         self._gauges.died(index)
-        for consult in self._places.lose(index):
+        lost = self._places.lose(index)
+        for consult in lost.consults:
             self._spawn(self._places.settle_again(consult), f"settle-{consult}")
             if self._listener is not None:
                 self._spawn(self._listener.media_reset(consult), f"media-reset-{consult}")
+        for consult, participant, theirs in lost.participants:
+            if self._listener is not None:
+                self._spawn(self._tell_lost(self._listener, consult, participant, theirs), f"lost-{participant}")
+
+    async def _tell_lost(
+        self, listener: MediaListener, consult: ConsultId, participant: ParticipantId, theirs: Belongings
+    ) -> None:
+        """One of some whose worker died while the consult's home lives: what he sent is gone, and his paths."""
+        for transport in theirs.transports.values():
+            await listener.line_news(consult, participant, m.TransportGone(transport=transport))
+        if "send" in theirs.transports:
+            await listener.producers_closed(consult, participant)
 
     async def _restarted(self, index: int) -> None:
         log.info("media worker replaced", worker=index, restarts=self._pool.workers[index].restarts)
@@ -398,6 +456,8 @@ class WorkerMediaPlane:
         consult, participant = ConsultId(note.router), ParticipantId(note.owner)
         transport = TransportId(note.transport)
         placement = self._places.consults.get(consult)
+        if placement is not None and note.state == "closed":
+            placement.forget_pipe(note.transport)
         mine = placement.participants.get(participant) if placement else None
         direction = next((d for d, t in mine.transports.items() if t == transport), None) if mine else None
         if mine is None or direction is None:

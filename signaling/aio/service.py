@@ -53,6 +53,7 @@ from signaling.core.messages import (
     Scroll,
     Sync,
     SyncResult,
+    TransportGone,
     TransportOptions,
     ViewConsumer,
 )
@@ -614,7 +615,7 @@ class ConsultService:
             audience.signal(ActiveSpeaker(producer=producer))
 
     async def line_news(
-        self, consult: ConsultId, participant: ParticipantId, news: ConsumerLayers | LineQuality
+        self, consult: ConsultId, participant: ParticipantId, news: ConsumerLayers | LineQuality | TransportGone
     ) -> None:
         """To the one participant it is about; nobody keeps it. [ME13] [ME14]"""
         audience = self._audiences.get(consult)

@@ -641,6 +641,13 @@ class LineQuality(Signal):
     protocol: Literal["udp", "tcp"]
 
 
+class TransportGone(Signal):
+    """The worker of this participant's Transport died while others of the consult go on: make new ones. [ME17]"""
+
+    type: Literal["transport_gone"] = "transport_gone"
+    transport: TransportId
+
+
 class Goodbye(Signal):
     """The last thing a session hears, so that the page can say why."""
 
@@ -649,7 +656,8 @@ class Goodbye(Signal):
 
 
 AnySignal = Annotated[
-    Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | Goodbye, Field(discriminator="type")
+    Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | TransportGone | Goodbye,
+    Field(discriminator="type"),
 ]
 
 SyncResult.model_rebuild()

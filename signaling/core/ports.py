@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
-from signaling.core.messages import AnyEvent, ConsumerLayers, LineQuality, MediaCommand, MediaResult
+from signaling.core.messages import AnyEvent, ConsumerLayers, LineQuality, MediaCommand, MediaResult, TransportGone
 from signaling.core.model import Connection, Consult, JsonObject, PatientBanner
 
 
@@ -73,7 +73,7 @@ class MediaListener(Protocol):
         """The loudest Producer changed."""
 
     async def line_news(
-        self, consult: ConsultId, participant: ParticipantId, news: ConsumerLayers | LineQuality
+        self, consult: ConsultId, participant: ParticipantId, news: ConsumerLayers | LineQuality | TransportGone
     ) -> None:
         """What one participant gets of a video, or how its line is; nobody else's business."""
 

@@ -14,6 +14,7 @@ from signaling.core.messages import (
     Pointed,
     Scroll,
     Scrolled,
+    TransportGone,
 )
 
 
@@ -40,6 +41,8 @@ def key_of(signal: AnySignal) -> str:
     match signal:
         case ConsumerLayers():
             return f"{signal.type}:{signal.consumer}"
+        case TransportGone():
+            return f"transport_gone:{signal.transport}"
         case LineQuality():
             return f"{signal.type}:{signal.transport}"
         case _:

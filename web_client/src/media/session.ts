@@ -146,6 +146,15 @@ export class MediaSession {
       this.layers.set(signal.consumer, signal);
       this.refreshRemote();
     } else if (signal.type === "line_quality") this.heardLine(signal);
+    else if (signal.type === "transport_gone") this.lostTransport(signal.transport);
+  }
+
+  /** Its worker died; the others of the consult go on. */
+  private lostTransport(id: string): void {
+    const { send, recv } = this.legs;
+    if (send?.transport.id !== id && recv?.transport.id !== id) return;
+    this.dropLegs();
+    this.kick();
   }
 
   /** For the technical report. */

@@ -73,7 +73,8 @@ export type AnyEvent =
   | ConsultEnded;
 export type AnyResult =
   Joined | SyncResult | TransportOptions | IceRestarted | Produced | Consuming | DataProduced | ConsumingData | Done;
-export type AnySignal = Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | Goodbye;
+export type AnySignal =
+  Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | TransportGone | Goodbye;
 /**
  * Codes never change meaning; a client may switch on them.
  */
@@ -770,6 +771,13 @@ export interface LineQuality {
   round_trip_ms: number | null;
   lost: number;
   protocol: "udp" | "tcp";
+}
+/**
+ * The worker of this participant's Transport died while others of the consult go on: make new ones. [ME17]
+ */
+export interface TransportGone {
+  type: "transport_gone";
+  transport: string;
 }
 /**
  * The last thing a session hears, so that the page can say why.

@@ -102,6 +102,7 @@ export function afterSignal(state: ConsultState, signal: AnySignal): Partial<Con
     // The media session's business, which hears them from the socket.
     case "consumer_layers":
     case "line_quality":
+    case "transport_gone":
     case "goodbye":
       return {};
   }
