@@ -20,8 +20,10 @@ from media.aio.aiortc_port import SRTP_OK, SRTP_TRAILER_BYTES, NativeBuffer, new
 from media.aio.counters import Counters
 from media.aio.fanout import HELD, MAX_ROWS, FanOut, Table
 from media.aio.objects import Consumer, Leg
+from media.aio.pacing import Pacing
 from media.aio.udp import UdpPort
 from media.core import rtp
+from media.core.congestion.pacer import FREE_BURST_BYTES
 from media.core.congestion.sent import NO_CLUSTER, SentPackets
 from media.core.rewriter import Position, Segment, ViewerNumbers
 from media.core.router import RUN_PACKETS, ExtensionPlan, Lane, Packet, Row, Source
@@ -46,6 +48,9 @@ class Forwarder:
         self._fan = fan
         self._buffer = NativeBuffer((RUN_PACKETS + 1) * _MAX_PACKET_BYTES)
         self._length = new_length()
+        self._pacing = Pacing(udp.clock, counters, self._send_held, self._lose)
+        self.on_lost: Callable[[Consumer, int], None] | None = None
+        """Takes Consumers that could not be served later on; as those that `flush` returns."""
         counters.values["forward_path_c"] = int(fan is not None)
 
     def flush(self, lane: "Lane[Consumer]", payload_type: int, now_us: int) -> list[Consumer]:
@@ -63,6 +68,8 @@ class Forwarder:
             part = burst[start : start + MAX_ROWS] if len(burst) > MAX_ROWS else burst
             for plan, group in lane.live.items():
                 layout = lay_out(part, plan, payload_type, now_us)
+                if layout.total_bytes > FREE_BURST_BYTES or self._pacing.holds:
+                    failed += self._pacing.sort_out(group, layout, part, source, payload_type, now_us)
                 if self._fan is not None:
                     self._send_native(self._fan, lane, plan, group, layout, source, now_us, failed)
                 else:
@@ -87,7 +94,12 @@ class Forwarder:
         table: Table | None = lane.prepared.get(plan)
         if table is None:
             table = lane.prepared[plan] = fan.prepare(group)
-        counters = _take_numbers(table, layout, now_us) if plan.transport_cc_id else None
+        for consumer in failed:
+            if consumer.row is not None:
+                consumer.row.held = 1
+        counters = None
+        if plan.transport_cc_id:
+            counters = _take_numbers(table, layout, self._pacing.holds or bool(failed), now_us)
         udp = self._udp
         status = fan.begin(table, layout.rows, layout.runs, counters, udp.direct_fd)
         while status:
@@ -151,7 +163,7 @@ class Forwarder:
         """
         total = 0
         for consumer in group:
-            if failed and consumer in failed:
+            if consumer.held or (failed and consumer in failed):
                 continue
             segment = consumer.numbers.now
             first = 0
@@ -226,6 +238,30 @@ class Forwarder:
         address = leg.address
         return address is not None and self._udp.send_run(run, segment_bytes, address)
 
+    # ------------------------------------------------------------- later
+
+    def forget(self, consumer: Consumer) -> None:
+        """The Consumer is closed."""
+        self._pacing.forget(consumer)
+
+    def close(self) -> None:
+        """Nothing that waits is sent any more; idempotent."""
+        self._pacing.close()
+
+    def _send_held(
+        self, consumer: Consumer, numbered: Segment, packets: Sequence[Packet], payload_type: int, now_us: int
+    ) -> int:
+        layout = lay_out(packets, consumer.plan, payload_type, now_us)
+        first = _take(consumer.leg, numbered.base, layout, now_us) if consumer.plan.transport_cc_id else 0
+        before = consumer.packets_sent
+        stopped = self._send_to(consumer, numbered, layout, first)
+        self._counters.values["rtp_sent"] += consumer.packets_sent - before
+        return len(packets) if stopped is None else stopped
+
+    def _lose(self, consumer: Consumer, now_us: int) -> None:
+        if self.on_lost is not None:
+            self.on_lost(consumer, now_us)
+
     # ------------------------------------------------------------- one packet
 
     def resend(self, consumer: Consumer, packet: Packet, segment: Segment, now_us: int) -> bool:
@@ -245,12 +281,12 @@ class Forwarder:
             cluster: the probe, for the record of what was sent.
 
         Returns:
-            Bytes that left, headers included; 0 for a viewer without a repair stream.
+            Bytes that left, headers included; 0 for a viewer without a repair stream or whose own packets wait.
         """
         lane = consumer.lane
         source = None if lane is None else lane.source
-        if source is None or not consumer.rtx_payload_type:
-            return 0
+        if source is None or not consumer.rtx_payload_type or consumer.held:
+            return 0  # what waits fills the line
         segment = consumer.numbers.now
         left_bytes = packets = 0
         number = source.highest
@@ -369,9 +405,17 @@ def _take(leg: Leg, base: int, layout: Layout, now_us: int) -> int:
     return first
 
 
-def _take_numbers(table: Table, layout: Layout, now_us: int) -> "array[int]":
+def _take_numbers(table: Table, layout: Layout, some_held: bool, now_us: int) -> "array[int]":
     """First transport-wide number of each member of a group."""
     sizes, least = layout.sizes, layout.least
+    if some_held:
+        return array(
+            "H",
+            [
+                0 if row.held else _take(leg, base, layout, now_us)
+                for (leg, base), row in zip(table.reached, table.rows, strict=True)
+            ],
+        )
     firsts = []
     for leg, base in table.reached:
         sent = leg.sent

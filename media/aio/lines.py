@@ -80,7 +80,6 @@ class Lines:
         """SRTP towards a viewer is up."""
         line = self._lines[transport.id] = Line(now_us)
         transport.leg.sent = line.line.sent
-        transport.leg.pacer = line.line.pacer
 
     def ended(self, transport: Transport) -> None:
         """The Transport is gone."""
@@ -96,7 +95,7 @@ class Lines:
         if found is None:
             return
         lower = found.line.on_feedback(feedback.fci, now_us)
-        found.heard = True
+        self._hear(transport, found)
         self._counters.values["transport_cc_received"] += 1
         if lower:
             self._decide(transport, found, now_us)
@@ -106,7 +105,7 @@ class Lines:
         found = self._lines.get(transport.id)
         if found is None:
             return
-        found.heard = True
+        self._hear(transport, found)
         if found.line.on_remb(bitrate_bps, now_us):
             self._decide(transport, found, now_us)
 
@@ -121,6 +120,11 @@ class Lines:
         found = self._lines.get(transport.id)
         if found is not None and found.heard:
             self._decide(transport, found, now_us)
+
+    def _hear(self, transport: Transport, found: Line) -> None:
+        """The line is known from now on."""
+        found.heard = True
+        transport.leg.pacer = found.line.pacer
 
     # ------------------------------------------------------------- what is due
 

@@ -53,7 +53,7 @@ class UdpPort:
     def __init__(
         self, counters: Counters, clock: Clock, on_datagram: OnDatagram, on_batch_end: Callable[[int], None]
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self.buffer = NativeBuffer(READ_BUFFER_BYTES)
         self._counters = counters
         self._on_datagram = on_datagram
@@ -210,7 +210,7 @@ class UdpPort:
                     size, address = sock.recvfrom_into(self.buffer.data)
                     ancillary = []
                 reads += 1
-                self._split(size, ancillary, address, self._clock())
+                self._split(size, ancillary, address, self.clock())
                 fcntl.ioctl(sock, termios.FIONREAD, waiting)
                 if waiting == _NOTHING:
                     break  # asking costs half of a read that fails; what comes meanwhile wakes us again
@@ -218,7 +218,7 @@ class UdpPort:
             pass
         except OSError:
             self._counters.add("udp_receive_errors")
-        self._on_batch_end(self._clock())
+        self._on_batch_end(self.clock())
 
     def _split(self, size: int, ancillary: list[tuple[int, int, bytes]], address: Address, now_us: int) -> None:
         segment = size

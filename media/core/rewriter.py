@@ -146,6 +146,21 @@ class ViewerNumbers:
         now = self.now
         if self._ssrc is None or at.number < now.base:
             return  # nothing was sent since the start
+        self._end(at, now, now_ms)
+
+    def rewind(self, at: Position, numbered: Segment, now_ms: int) -> None:
+        """What followed ``at`` had been numbered and will never be sent: go on behind ``at``.
+
+        Args:
+            at: highest that was sent, in the numbers of ``numbered``'s lane; below its base: nothing of it.
+            numbered: the segment, the present one or the one before.
+        """
+        if at.number < numbered.base:
+            self._next = (numbered.base + numbered.shift) % _SEQ
+        else:
+            self._end(at, numbered, now_ms)
+
+    def _end(self, at: Position, now: Segment, now_ms: int) -> None:
         self.before = now
         self._next = (at.number + 1 + now.shift) % _SEQ
         self._timestamp = (at.timestamp + now.timestamp_shift) & _TS_MASK

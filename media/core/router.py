@@ -110,6 +110,8 @@ class Source:
     picture: int = -1
     """Highest extended picture id so far."""
     history: History[Packet] = field(default_factory=History)
+    key_timestamp: int = -1
+    """Of the last key frame."""
     highest: int = -1
     """Highest number handed to viewers."""
     highest_timestamp: int = 0

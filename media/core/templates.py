@@ -27,6 +27,7 @@ class Layout(NamedTuple):
     """Bytes of each row."""
     least: int
     """Least number among the rows."""
+    total_bytes: int
 
 
 def lay_out(burst: Sequence[Packet], plan: ExtensionPlan, payload_type: int, now_us: int) -> Layout:
@@ -58,8 +59,8 @@ def lay_out(burst: Sequence[Packet], plan: ExtensionPlan, payload_type: int, now
         rows.append((template, len(template), word, packet.number, packet.timestamp, len(payload), picture, counter_at))
     sizes = [row[1] for row in rows]
     if len(rows) == 1:
-        return Layout(rows, [(0, 1)], sizes, rows[0][3])
-    return Layout(rows, plan_runs(sizes), sizes, min([row[3] for row in rows]))
+        return Layout(rows, [(0, 1)], sizes, rows[0][3], sizes[0])
+    return Layout(rows, plan_runs(sizes), sizes, min([row[3] for row in rows]), sum(sizes))
 
 
 def extension_block(own: Sequence[tuple[int, bytes]], plan: ExtensionPlan, now_us: int) -> tuple[bytes, int]:

@@ -1,8 +1,9 @@
 """Both ways to send a burst are one: the C function and pure Python produce the same datagrams and the same state.
 
 Two worlds with the same keys, viewers and bursts, one on each path, send over real sockets on loopback. Compared
-are the bytes each viewer received in order, who was given up and where its numbering was closed, counters, and the record of
-transport-wide numbers. A socket that is full is a port that holds runs back and refuses some of them, for both alike.
+are the bytes each viewer received in order, who was given up and where its numbering was closed, counters, and the
+record of transport-wide numbers. A socket that is full is a port that holds runs back and refuses some of them, for
+both alike; a thin line is a pacer.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,10 +24,11 @@ from media.aio.fanout import FanOut, ForwardUnavailable, load
 from media.aio.forward import Forwarder, settle
 from media.aio.objects import Consumer, Leg
 from media.aio.udp import UdpPort
+from media.core.congestion.pacer import Pacer
 from media.core.congestion.sent import SentPackets
 from media.core.ice import Address
 from media.core.rewriter import Position, Segment, ViewerNumbers
-from media.core.router import ExtensionPlan, Flow, Lane, Packet, Picture, Source
+from media.core.router import ExtensionPlan, Lane, Packet, Picture, Source, stop
 
 MAX_VIEWERS = 5
 NOW_US = 1_790_000_000_123_456
@@ -49,6 +52,8 @@ class Viewer:
     segment: Segment
     reached: str
     counter: int
+    estimate_bps: int | None
+    """Of its line; None: not known, so nothing waits for it."""
 
 
 @dataclass
@@ -107,6 +112,8 @@ class World:
         self.streams: list[Stream] = []
         self.consumers = [self._consumer(viewer, sinks[at]) for at, viewer in enumerate(case.viewers)]
         self.lost: list[str] = []
+        self.forwarder.on_lost = self._lose
+        self.now_us = NOW_US
 
     def _consumer(self, viewer: Viewer, sink: socket.socket) -> Consumer:
         policy = Policy(key=viewer.key, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=viewer.profile)
@@ -116,6 +123,8 @@ class World:
         leg = Leg()
         leg.tx = self.sessions[-1]._srtp[0]
         leg.sent = SentPackets(viewer.counter)
+        if viewer.estimate_bps is not None:
+            leg.pacer = Pacer(viewer.estimate_bps, NOW_US)
         host, port = sink.getsockname()
         leg.address = (host, 0) if viewer.reached == "nowhere" else (host, port)
         if viewer.reached == "stream":
@@ -123,9 +132,9 @@ class World:
             leg.stream = stream
             leg.address = StreamLike(host, port, stream)
             self.streams.append(stream)
-        unused: Any = None
+        camera: Any = SimpleNamespace(is_audio=False)
         made = Consumer(
-            id=f"v{len(self.sessions)}", owner="o", producer=unused, transport_id="t", leg=leg, rtx_payload_type=0,
+            id=f"v{len(self.sessions)}", owner="o", producer=camera, transport_id="t", leg=leg, rtx_payload_type=0,
             ssrc=viewer.ssrc, rtx_ssrc=0, plan=PLANS[viewer.plan], numbers=ViewerNumbers(0), rtx_seq=0,
         )  # fmt: skip
         made.numbers.start(77, Position(viewer.segment.base, 0), 0, 90_000)
@@ -138,10 +147,19 @@ class World:
 
     def send(self, burst: list[Packet]) -> None:
         self.lane.burst = list(burst)
-        for consumer in self.forwarder.flush(self.lane, 101, NOW_US):
-            self.lost.append(consumer.id)
-            self.lane.let_out(consumer)
-            consumer.flow = Flow.IDLE
+        for consumer in self.forwarder.flush(self.lane, 101, self.now_us):
+            self._lose(consumer, self.now_us)
+        self.now_us += 7_000
+        self.forwarder._pacing.release(self.now_us)
+
+    def _lose(self, consumer: Consumer, now_us: int) -> None:
+        self.lost.append(consumer.id)
+        if consumer.lane is not None:
+            stop(consumer)
+
+    def close(self) -> None:
+        self.forwarder.close()
+        self.port.close()
 
     def state(self) -> Any:
         for consumer in self.consumers:
@@ -150,6 +168,7 @@ class World:
         return {
             "lost": self.lost,
             "counters": counts,
+            "held": [consumer.held for consumer in self.consumers],
             "streams": [stream.sent for stream in self.streams],
             "numbers": [[getattr(c.numbers, name) for name in ViewerNumbers.__slots__] for c in self.consumers],
             "sent": [(c.packets_sent, c.octets_sent) for c in self.consumers],
@@ -230,6 +249,7 @@ def cases(draw: st.DrawFn) -> Case:
                 segment,
                 draw(st.sampled_from(["socket"] * 6 + ["stream", "nowhere", "keyless"])),
                 draw(numbers_16),
+                draw(st.sampled_from([None, None, 100_000, 5_000_000])),
             )
         )
     return Case(viewers, bursts, draw(st.integers(0, 2)) == 0, draw(st.sets(st.integers(1, 12), max_size=3)))
@@ -271,7 +291,7 @@ async def outcome(case: Case, fan: FanOut | None, sinks: list[socket.socket]) ->
     for burst in case.bursts:
         world.send(burst)
     received = heard(world, sinks)
-    world.port.close()
+    world.close()
     return received, world.state()
 
 
@@ -295,3 +315,52 @@ def test_c_and_python_send_the_same(sinks: list[socket.socket], case: Case) -> N
 
     assert sent == expected
     assert c_state == python_state
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    bursts=st.lists(st.tuples(st.integers(1, 60), st.booleans(), st.integers(0, 200_000)), min_size=2, max_size=12),
+    estimate_bps=st.integers(50_000, 20_000_000),
+    in_c=st.booleans(),
+)
+def test_what_waits_leaves_in_order_and_without_a_hole(
+    sinks: list[socket.socket], bursts: list[tuple[int, bool, int]], estimate_bps: int, in_c: bool
+) -> None:
+    """[RW2] Whatever waits, leaves late or is dropped: a viewer's numbers are consecutive, and at the end all has left."""
+    fan = the_c_function() if in_c else None
+    viewer = Viewer(
+        Policy.SRTP_PROFILE_AEAD_AES_128_GCM, bytes(28), 2, 5, Segment(100, 7, 0, 0, 0), "socket", 0, estimate_bps
+    )
+
+    async def run() -> list[bytes]:
+        world = World(Case([viewer], [], False, set()), fan, sinks)
+        (consumer,), source = world.consumers, world.lane.source
+        assert source is not None
+        number = 100
+        for count, key, passed_us in bursts:
+            if key:
+                source.key_timestamp = number
+                if consumer.lane is None:  # it was given up and comes back at a key frame
+                    consumer.numbers.start(77, Position(number, number), world.now_us // 1000, 90_000)
+                    world.lane.wait(consumer)
+                    world.lane.let_in(consumer)
+            world.send([Packet(number + at, number, 0, [], bytes(1100)) for at in range(count)])
+            number += count
+            world.now_us += passed_us
+        world.forwarder._pacing.release(world.now_us)
+        world.now_us += 60_000_000
+        world.forwarder._pacing.release(world.now_us)
+        while consumer.held:
+            world.now_us += 1_000_000
+            world.forwarder._pacing.release(world.now_us)
+        received = heard(world, sinks)[0]
+        world.close()
+        return received
+
+    received = asyncio.run(run())
+
+    sequence = [int.from_bytes(datagram[2:4], "big") for datagram in received]
+    assert sequence == list(range(107, 107 + len(sequence)))
+    counted = [int.from_bytes(datagram[21:23], "big") for datagram in received]
+    assert counted == list(range(len(counted)))
+    assert sequence or not bursts[0][1]
