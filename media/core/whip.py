@@ -55,6 +55,8 @@ class Offer:
     """Of our answer."""
     ice_ufrag: str
     ice_password: str
+    mixed_extensions: bool
+    """One- and two-byte header extensions may come on one stream (RFC 8285 section 6): long descriptors need it."""
 
     @property
     def sources(self) -> tuple[OfferedSource, ...]:
@@ -98,6 +100,7 @@ def parse_offer(text: str) -> Offer:
         setup=answer,
         ice_ufrag=ufrag,
         ice_password=password,
+        mixed_extensions=any(level.has("extmap-allow-mixed") for level in (description, first)),
     )
 
 
@@ -366,6 +369,8 @@ def build_answer(offer: Offer, transport: Mapping[str, Any], session: int) -> st
     """
     mids = " ".join(source.mid for source in offer.sources)
     lines = ["v=0", f"o=- {session} 1 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=ice-lite", f"a=group:BUNDLE {mids}"]
+    if offer.mixed_extensions:
+        lines.append("a=extmap-allow-mixed")
     for section in offer.sections:
         lines += _declined(section) if isinstance(section, Section) else _taken(section, offer.setup, transport)
     return "\r\n".join(lines) + "\r\n"

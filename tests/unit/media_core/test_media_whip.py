@@ -66,6 +66,15 @@ def test_offers_of_encoders(name: str, video: str, encodings: list[dict[str, Any
     assert text.count("a=setup:passive") == 2
 
 
+@pytest.mark.parametrize("offered", [True, False])
+def test_long_header_extensions_are_allowed_to_who_offers_them(offered: bool) -> None:
+    """RFC 8285 section 6: without it a browser sends no dependency descriptor, and its layers cannot be told apart."""
+    text = OFFERS["chromium"].replace("a=extmap-allow-mixed\r\n", "")
+    if offered:
+        text = text.replace("t=0 0\r\n", "t=0 0\r\na=extmap-allow-mixed\r\n")
+    assert answer_to(text).has("extmap-allow-mixed") is offered
+
+
 def test_the_publishers_own_numbers_are_kept() -> None:
     video = answer_to(OFFERS["chromium"]).sections[1]
     assert video.formats == ("96", "97")
