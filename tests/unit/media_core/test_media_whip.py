@@ -69,9 +69,10 @@ def test_offers_of_encoders(name: str, video: str, encodings: list[dict[str, Any
 @pytest.mark.parametrize("offered", [True, False])
 def test_long_header_extensions_are_allowed_to_who_offers_them(offered: bool) -> None:
     """RFC 8285 section 6: without it a browser sends no dependency descriptor, and its layers cannot be told apart."""
-    text = OFFERS["chromium"].replace("a=extmap-allow-mixed\r\n", "")
+    lines = [line for line in OFFERS["chromium"].splitlines() if line != "a=extmap-allow-mixed"]
     if offered:
-        text = text.replace("t=0 0\r\n", "t=0 0\r\na=extmap-allow-mixed\r\n")
+        lines.insert(lines.index("t=0 0") + 1, "a=extmap-allow-mixed")
+    text = "\r\n".join(lines) + "\r\n"
     assert answer_to(text).has("extmap-allow-mixed") is offered
 
 
