@@ -131,6 +131,8 @@ def coturn_configuration(settings: Settings, *, peers: Sequence[str] = (), liste
     plain = _one_port(urls, secure=False)
     tls = _one_port(urls, secure=True)
     allowed = [ipaddress.ip_address(address) for address in peers or settings.media_addresses]
+    if not peers and not all(address.is_loopback for address in allowed):
+        allowed = [address for address in allowed if not address.is_loopback]  # other services trust loopback
     lines = [
         "# coturn for Consilium, written by `consilium turn config`. It holds a secret: mode 0600.",
         f"realm={urls[0].host.strip('[]')}",

@@ -117,6 +117,15 @@ def test_coturn_reaches_the_media_addresses_only(tmp_path: Path) -> None:
     assert "no-udp" not in lines
 
 
+def test_loopback_is_no_peer_unless_it_is_all_there_is(tmp_path: Path) -> None:
+    """Services that trust everybody on their own machine are not for outsiders."""
+    lines = coturn_configuration(make(tmp_path, CONSILIUM_MEDIA_ADDRESSES="127.0.0.1,192.0.2.20")).splitlines()
+    assert [line for line in lines if line.startswith("allow")] == ["allowed-peer-ip=192.0.2.20"]
+
+    lines = coturn_configuration(make(tmp_path, CONSILIUM_MEDIA_ADDRESSES="127.0.0.1")).splitlines()
+    assert [line for line in lines if line.startswith("allow")] == ["allowed-peer-ip=127.0.0.1", "allow-loopback-peers"]
+
+
 def test_only_what_is_offered_is_listened_on(tmp_path: Path) -> None:
     settings = make(tmp_path, CONSILIUM_TURN_URLS="turns:hub.lan:443")
     lines = coturn_configuration(settings, peers=("10.0.0.5",), listen=("10.0.0.9",)).splitlines()
