@@ -16,11 +16,14 @@ from typing import Any, Final, Literal, get_args
 
 from media.aio.aiortc_port import SRTP_TRAILER_BYTES, srtp_handle, srtp_protect_address
 from media.aio.objects import Consumer, Leg
+from media.core.congestion.sent import REMEMBERED, SentPackets
 from media.core.ice import Address
 from media.core.router import RUN_PACKETS, Row
 
 ForwardPath = Literal["auto", "c", "python"]
 VARIABLE: Final = "CONSILIUM_FORWARD"
+VERSION: Final = 2
+"""``FAN_VERSION`` of the C function: raise both when what they share changes."""
 HELD: Final = -1
 """Status of a run the C function was not to send."""
 MAX_ROWS: Final = 256
@@ -82,11 +85,12 @@ def describe(path: ForwardPath) -> str:
 class LegRow:
     """Where and with which keys a Leg is reached, as the C function reads it."""
 
-    __slots__ = ("_ffi", "_lib", "cdata")
+    __slots__ = ("_ffi", "_lib", "_rings", "cdata")
 
     def __init__(self, ffi: Any, lib: Any) -> None:
         self._ffi, self._lib = ffi, lib
         self.cdata: Any = ffi.new("fan_leg *")
+        self._rings: list[Any] = []
 
     def reach(self, address: Address | None) -> None:
         """The peer is there now; None or a TCP connection: not by UDP."""
@@ -102,18 +106,28 @@ class LegRow:
         """Encrypt with this; None: nothing can be sent."""
         self.cdata.srtp = self._ffi.NULL if context is None else self._ffi.cast("void *", srtp_handle(context))
 
+    def record(self, sent: SentPackets | None) -> None:
+        """Count and write down there what leaves under transport-wide numbers; None: nowhere."""
+        row = self.cdata
+        row.next = self._ffi.NULL
+        if sent is not None:
+            # each holds its array, which does not grow as long as it is held
+            rings = [self._ffi.from_buffer("int64_t *", ring) for ring in (sent.next, sent.send_us, sent.sizes)]
+            row.next, row.send_us, row.sizes = rings
+            row.remembered = REMEMBERED
+            self._rings = rings
+
 
 class Table:
     """One group of Consumers of a lane."""
 
-    __slots__ = ("members", "pointers", "reached", "rows")
+    __slots__ = ("members", "pointers", "rows")
 
     def __init__(self, members: list[Consumer], rows: list[Any], pointers: Any) -> None:
         self.members = members
         self.rows = rows
         """Owners of what ``pointers`` names."""
         self.pointers = pointers
-        self.reached: list[tuple[Leg, int]] = [(consumer.leg, consumer.numbers.now.base) for consumer in members]
 
 
 class FanOut:
@@ -133,13 +147,14 @@ class FanOut:
         self._ffi: Any = built.ffi
         self._lib: Any = built.lib
         self.state: Any = self._ffi.new("fan_state *")
+        if getattr(self._lib, "FAN_VERSION", 0) != VERSION:
+            raise ForwardUnavailable("the C function is of another version; install the package again")
         room = RUN_PACKETS * (1500 + SRTP_TRAILER_BYTES)
         if self._ffi.sizeof("fan_row") != _ROW.size or self._ffi.sizeof(self.state.buffer) < room:
             raise ForwardUnavailable("the C function is of another version; install the package again")
         self.state.protect = self._ffi.cast("fan_protect", srtp_protect_address())
         self.view = memoryview(self._ffi.buffer(self.state.buffer))
         self._out = self._lib.fan_out
-        self._none: Any = self._ffi.NULL
         self._rows = bytearray(MAX_ROWS * _ROW.size)
         self._row_pointer: Any = self._ffi.from_buffer("fan_row *", self._rows)
         self._runs = bytearray(MAX_ROWS * _RUN_END.size)
@@ -152,17 +167,17 @@ class FanOut:
         rows = [self._row(consumer) for consumer in members]
         return Table(members, rows, self._ffi.new("fan_viewer *[]", rows))
 
-    def begin(self, table: Table, rows: list[Row], runs: list[tuple[int, int]], counters: Any, fd: int) -> int:
+    def begin(self, table: Table, rows: list[Row], runs: list[tuple[int, int]], now_us: int, fd: int) -> int:
         """Send a burst; 0, or why the run in ``view`` did not leave: ``HELD`` or an errno.
 
         Args:
-            counters: first transport-wide number of each member, ``array("H")``, or None.
+            now_us: for the record of what was sent.
             fd: the socket; negative: every run is held.
         """
         write, into, at = _ROW.pack_into, self._rows, 0
         step = _ROW.size
         position = 0
-        for template, size, word, number, timestamp, payload_bytes, picture, counter_at in rows:
+        for _, size, word, number, timestamp, payload_bytes, picture, counter_at in rows:
             if picture is None:
                 write(into, position, number, timestamp, at, size, word, payload_bytes, -1, 0, 0, -1, 0, counter_at)
             else:
@@ -178,9 +193,9 @@ class FanOut:
         state = self.state
         state.viewer = state.run = state.placed = 0
         templates = rows[0][0] if len(rows) == 1 else b"".join([row[0] for row in rows])
-        firsts = self._none if counters is None else self._ffi.from_buffer("uint16_t *", counters)
+        state.now_us = now_us
         self._call = (
-            templates, self._row_pointer, self._run_pointer, len(runs), table.pointers, len(table.members), firsts
+            templates, self._row_pointer, self._run_pointer, len(runs), table.pointers, len(table.members)
         )  # fmt: skip
         return int(self._out(state, fd, fd >= 0, *self._call))
 
@@ -198,6 +213,8 @@ class FanOut:
         row = consumer.row
         if row is None:
             row = consumer.row = self._ffi.new("fan_viewer *")
+            if consumer.plan.transport_cc_id and consumer.leg.sent is None:
+                consumer.leg.sent = SentPackets()
             row.leg = self._leg_row(consumer.leg).cdata
             row.ssrc = consumer.ssrc
         now = consumer.numbers.now

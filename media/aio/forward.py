@@ -13,7 +13,6 @@ which the caller asks for; the others notice nothing. Who is live is ``media.cor
 A burst takes its transport-wide numbers as a whole: what of it could not leave counts as lost on the way.
 """
 
-from array import array
 from collections.abc import Callable, Sequence
 
 from media.aio.aiortc_port import SRTP_OK, SRTP_TRAILER_BYTES, NativeBuffer, new_length, srtp_protect, srtp_protect_rtcp
@@ -97,11 +96,8 @@ class Forwarder:
         for consumer in failed:
             if consumer.row is not None:
                 consumer.row.held = 1
-        counters = None
-        if plan.transport_cc_id:
-            counters = _take_numbers(table, layout, self._pacing.holds or bool(failed), now_us)
         udp = self._udp
-        status = fan.begin(table, layout.rows, layout.runs, counters, udp.direct_fd)
+        status = fan.begin(table, layout.rows, layout.runs, now_us, udp.direct_fd)
         while status:
             self._handed_back(fan, status, table, layout, source, now_us, failed)
             status = fan.go_on(udp.direct_fd)
@@ -167,7 +163,7 @@ class Forwarder:
                 continue
             segment = consumer.numbers.now
             first = 0
-            if plan.transport_cc_id:
+            if plan.transport_cc_id and consumer.leg.tx is not None:
                 first = _take(consumer.leg, segment.base, layout, now_us)
             before = consumer.packets_sent
             stopped = self._send_to(consumer, segment, layout, first)
@@ -403,29 +399,6 @@ def _take(leg: Leg, base: int, layout: Layout, now_us: int) -> int:
     if sizes:
         sent.note(first, sizes, now_us)
     return first
-
-
-def _take_numbers(table: Table, layout: Layout, some_held: bool, now_us: int) -> "array[int]":
-    """First transport-wide number of each member of a group."""
-    sizes, least = layout.sizes, layout.least
-    if some_held:
-        return array(
-            "H",
-            [
-                0 if row.held else _take(leg, base, layout, now_us)
-                for (leg, base), row in zip(table.reached, table.rows, strict=True)
-            ],
-        )
-    firsts = []
-    for leg, base in table.reached:
-        sent = leg.sent
-        if sent is None or base > least:
-            firsts.append(_take(leg, base, layout, now_us))
-            continue
-        first = sent.next_number & 0xFFFF
-        firsts.append(first)
-        sent.note(first, sizes, now_us)
-    return array("H", firsts)
 
 
 def _close_numbering(numbers: ViewerNumbers, left: list[Row], source: Source, now_us: int) -> None:

@@ -41,6 +41,9 @@ class LegRow(Protocol):
     def use(self, context: Any) -> None:
         """Encrypt with this context, or with none."""
 
+    def record(self, sent: SentPackets | None) -> None:
+        """Write down there what is sent, or nowhere."""
+
 
 class Leg:
     """Where and with which keys one peer is reached; shared by all that is sent to it.
@@ -48,7 +51,7 @@ class Leg:
     What changes here is written through to the row that C reads, so that no row ever names keys that are gone.
     """
 
-    __slots__ = ("_address", "_tx", "divert", "pacer", "row", "rx", "sent", "srtp", "stream")
+    __slots__ = ("_address", "_sent", "_tx", "divert", "pacer", "row", "rx", "srtp", "stream")
 
     def __init__(self, address: Address | None = None) -> None:
         self._address = address
@@ -61,8 +64,7 @@ class Leg:
         self.rx: Any = None
         """libsrtp contexts of ``srtp``, read per packet; ``tx`` is the other."""
         self.row: LegRow | None = None
-        self.sent: SentPackets | None = None
-        """What left under transport-wide numbers, which it also counts; None until something has."""
+        self._sent: SentPackets | None = None
         self.pacer: Pacer[Any] | None = None
         """Holds large bursts back for the line; None: it is not known."""
 
@@ -89,6 +91,17 @@ class Leg:
             self.row.use(context)
 
     @property
+    def sent(self) -> SentPackets | None:
+        """What left under transport-wide numbers, which it also counts; None until something has."""
+        return self._sent
+
+    @sent.setter
+    def sent(self, sent: SentPackets | None) -> None:
+        self._sent = sent
+        if self.row is not None:
+            self.row.record(sent)
+
+    @property
     def ready(self) -> bool:
         """Media can be sent."""
         return self._tx is not None and self._address is not None
@@ -98,6 +111,7 @@ class Leg:
         self.row = row
         row.reach(self._address)
         row.use(self._tx)
+        row.record(self._sent)
 
 
 @dataclass(slots=True, eq=False)

@@ -45,7 +45,7 @@ static void renumber(unsigned char *packet, const fan_row *row, const fan_viewer
 
 /* Lay out and encrypt one run for one viewer. */
 static void fill(fan_state *state, const unsigned char *templates, const fan_row *row, const fan_row *end,
-                 const fan_viewer *viewer, uint16_t counter)
+                 const fan_viewer *viewer)
 {
     state->bytes = state->segment = state->packets = state->octets = 0;
     for (; row < end; row++) {
@@ -61,7 +61,7 @@ static void fill(fan_state *state, const unsigned char *templates, const fan_row
         if (row->picture_at >= 0 && (viewer->picture_shift || viewer->tl0_shift))
             renumber(packet, row, viewer);
         if (row->counter_at >= 0)
-            put16(packet + row->counter_at, (uint32_t)(counter + state->placed));
+            put16(packet + row->counter_at, (uint32_t)(state->first + state->placed));
         state->placed++;
         if (state->protect(viewer->leg->srtp, packet, &bytes) != 0) {
             state->protect_errors++;
@@ -73,6 +73,21 @@ static void fill(fan_state *state, const unsigned char *templates, const fan_row
         state->packets++;
         state->octets += row->payload;
     }
+}
+
+/* The viewer's packets of a burst take their transport-wide numbers as a whole. */
+static void take_numbers(fan_state *state, const fan_row *row, const fan_row *end, const fan_viewer *viewer)
+{
+    fan_leg *leg = viewer->leg;
+    int64_t number = state->first = *leg->next;
+    for (; row < end; row++) {
+        if (row->number < viewer->base)
+            continue;
+        leg->send_us[number & (leg->remembered - 1)] = state->now_us;
+        leg->sizes[number & (leg->remembered - 1)] = row->bytes;
+        number++;
+    }
+    *leg->next = number;
 }
 
 static int transmit(fan_state *state, int fd, fan_leg *leg)
@@ -102,16 +117,17 @@ static int transmit(fan_state *state, int fd, fan_leg *leg)
 /* Send a burst from where state stands. FAN_SENT: all of it. Else the run in state->buffer did not leave, and the
  * caller deals with it: an errno, or FAN_HELD where this function was not to send or cannot. */
 int fan_out(fan_state *state, int fd, int send, const unsigned char *templates, const fan_row *rows,
-            const uint16_t *run_ends, int runs, fan_viewer **viewers, int count, const uint16_t *counters)
+            const uint16_t *run_ends, int runs, fan_viewer **viewers, int count)
 {
     for (; state->viewer < count; state->viewer++, state->run = state->placed = 0) {
         fan_viewer *viewer = viewers[state->viewer];
         fan_leg *leg = viewer->leg;
-        uint16_t counter = counters ? counters[state->viewer] : 0;
+        if (state->run == 0 && leg->srtp && !viewer->held && rows->counter_at >= 0 && leg->next)
+            take_numbers(state, rows, rows + run_ends[runs - 1], viewer);
         while (leg->srtp && !viewer->held && state->run < runs) {
             int status = FAN_HELD;
             int start = state->run ? run_ends[state->run - 1] : 0;
-            fill(state, templates, rows + start, rows + run_ends[state->run], viewer, counter);
+            fill(state, templates, rows + start, rows + run_ends[state->run], viewer);
             state->run++;
             if (!state->bytes)
                 continue;

@@ -20,6 +20,10 @@ typedef struct {
     void *srtp;               /* NULL: nothing can be sent */
     uint32_t address_bytes;   /* 0: not reached by UDP, the caller sends */
     unsigned char address[28];
+    int64_t *next;            /* extended transport-wide number of the next packet; NULL: not counted */
+    int64_t *send_us;         /* rings of what was sent, by number modulo remembered (a power of two) */
+    int64_t *sizes;
+    int64_t remembered;
 } fan_leg;
 
 typedef struct {
@@ -41,6 +45,8 @@ typedef struct {
     int32_t viewer;           /* where the burst stands: index of the viewer, of its run, and rows it has had */
     int32_t run;
     int32_t placed;
+    int64_t first;            /* transport-wide number of the viewer's first packet */
+    int64_t now_us;
     int32_t bytes;            /* the run that could not be sent: all of it, the first packet, how many, their payload */
     int32_t segment;
     int32_t packets;
@@ -50,9 +56,10 @@ typedef struct {
     unsigned char buffer[30000];
 } fan_state;
 
+#define FAN_VERSION 2    /* media/aio/fanout.py names the one it fits */
 #define FAN_SENT 0
 #define FAN_HELD -1
 
 int fan_out(fan_state *state, int fd, int send, const unsigned char *templates, const fan_row *rows,
-            const uint16_t *run_ends, int runs, fan_viewer **viewers, int count, const uint16_t *counters);
+            const uint16_t *run_ends, int runs, fan_viewer **viewers, int count);
 int fan_address(fan_leg *leg, const char *host, int port, int flow, int scope, int six);

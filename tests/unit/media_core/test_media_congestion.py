@@ -92,7 +92,9 @@ def test_what_is_remembered_is_bounded_by_time_too() -> None:
     sent = SentPackets()
     for number in range(2_000):
         sent.note(number, [10], number * 50_000)  # 20 bursts a second: 2 s are 40
-    assert len(sent._firsts) < 300
+    told = sent.match(feedback(1_900, {at: at for at in range(100)}, 100))
+    assert len(told) == 41
+    assert told[0].send_us == 1_959 * 50_000
 
 
 @pytest.mark.parametrize(
