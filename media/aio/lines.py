@@ -33,6 +33,9 @@ PACKET_OVERHEAD_BYTES = 66
 PROBE_PIECE_S = 0.005
 """A probe leaves in pieces so far apart: in one piece it would be a burst, which measures a buffer."""
 LOSS_THAT_LIMITS = 0.10
+UNKNOWN_PACE_BPS = 4_000_000
+"""Large bursts are paced for a line of this as long as it has not shown that it is thinner: the estimate begins low and
+grows by probes, and the first key frame must not wait for it."""
 
 
 class Line:
@@ -161,6 +164,8 @@ class Lines:
                 Demand(consumer.id, seen[producer.id], producer.spatial_layers, producer.content, consumer.view)
             )
         plan = found.line.decide(demands, self._reserved(transport, found, now_us), now_us)
+        if not found.limited:
+            found.line.pacer.set_estimate(max(plan.estimate_bps, UNKNOWN_PACE_BPS))
         self._carry_out(transport, found, plan, now_us)
         if plan.probe is not None:
             self._probe(transport, plan.probe, plan.probe.size_bytes, now_us)
