@@ -53,8 +53,10 @@ export function VideoTile(props: VideoTileProps) {
   const isOn = shown !== null;
   const state: Freshness = ownTrack ? "live" : freshness(media?.frames, nowMs);
   const seconds = clockText(ageMs(media?.frames, nowMs));
-  const quality = isOn && !ownTrack ? qualityOf(media?.layers ?? null, media?.frames, nowMs) : null;
-  const rests = quality?.kind === "paused_line";
+  const sent = isOn && !ownTrack ? qualityOf(media?.layers ?? null, media?.frames, nowMs) : null;
+  const rests = sent?.kind === "paused_line";
+  // A picture that stands still has no quality, whatever was sent last.
+  const quality = rests || state === "live" || state === "quiet" ? sent : null;
   useTrack(video, shown, ownTrack !== undefined);
   useView(tile, props.session?.views, media?.key, props.rank ?? "tile");
 
