@@ -26,7 +26,7 @@ WEB_CLIENT = Path(__file__).parents[3] / "web_client"
 HERE = "10.98.0.1"
 BEYOND_GID = 4242
 """Group of the processes that the firewall is not for."""
-WAIT_S = 60.0
+WAIT_S = 100.0
 
 ENTRY = """
 import { Device } from "%(mediasoup)s";

@@ -32,6 +32,7 @@ from tests.integration.server.turn_kit import Coturn, coturn, installed
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.timeout(300),  # what all of them share is started in the first
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif((reason := why_not_here()) is not None, reason=reason or ""),
 ]

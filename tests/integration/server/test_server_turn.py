@@ -26,6 +26,7 @@ from tests.integration.media.peer import until, video_parameters
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(240),  # coturn is started in the first
     pytest.mark.skipif(not installed(), reason="Debian's coturn package is not installed"),
 ]
 

@@ -22,6 +22,8 @@ from server.turn_urls import parse_turn_url
 from tests.integration.media.peer import WAIT_S, Peer
 
 HOST = "127.0.0.1"
+START_S = 90.0
+"""Our command loads the whole server first, which takes long on a machine that does much else."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ async def coturn(
             *launch, *command, stdout=log, stderr=asyncio.subprocess.STDOUT, env=clean | environment
         )
     try:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(START_S):
             for port in (plain, tls):
                 while not listening(process.pid, port):
                     assert process.returncode is None, (folder / "turn.log").read_text()
