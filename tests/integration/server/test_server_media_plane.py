@@ -92,3 +92,25 @@ async def test_a_new_receiving_transport_starts_empty(plane: WorkerMediaPlane) -
     with pytest.raises(Refusal) as refused:
         await plane.call(CONSULT, BOB, m.ResumeDataConsumer(data_consumer=made.data_consumer))
     assert refused.value.code is ErrorCode.NOT_FOUND
+
+
+async def test_a_view_steers_ones_own_consumer_only(plane: WorkerMediaPlane) -> None:
+    """[ME3] [ME12] What somebody else receives is as absent as what nobody does; a screen is sent as a screen."""
+    sending, receiving = await transport(plane, ALICE, "send"), await transport(plane, BOB, "recv")
+    produce = m.Produce(
+        transport=sending.id, kind="video", rtp_parameters=video_parameters(), source=MediaSource.SCREEN
+    )
+    made = await plane.call(CONSULT, ALICE, produce)
+    assert isinstance(made, m.Produced)
+    consume = m.Consume(transport=receiving.id, producer=made.producer, rtp_capabilities=ortc.router_capabilities())
+    answer = await plane.call(CONSULT, BOB, consume)
+    assert isinstance(answer, m.Consuming)
+
+    view = m.ViewConsumer(consumer=answer.consumer, width=1920, height=1080, rank="main")
+    assert await plane.call(CONSULT, BOB, view) == m.Done()
+    with pytest.raises(Refusal) as refused:
+        await plane.call(CONSULT, ALICE, view)
+    assert refused.value.code is ErrorCode.NOT_FOUND
+    await plane.call(CONSULT, BOB, m.CloseConsumer(consumer=answer.consumer))
+    with pytest.raises(Refusal):
+        await plane.call(CONSULT, BOB, view)
