@@ -18,18 +18,19 @@ from media.aio.aiortc_port import SRTP_TRAILER_BYTES, srtp_handle, srtp_protect_
 from media.aio.objects import Consumer, Leg
 from media.core.congestion.sent import REMEMBERED, SentPackets
 from media.core.ice import Address
-from media.core.router import RUN_PACKETS, Row
+from media.core.router import RUN_PACKETS, ExtensionPlan, Packet
+from media.core.rtp import FIXED_HEADER_BYTES
+from media.core.templates import extension_block, send_time, send_time_at
 
 ForwardPath = Literal["auto", "c", "python"]
 VARIABLE: Final = "CONSILIUM_FORWARD"
-VERSION: Final = 2
+VERSION: Final = 3
 """``FAN_VERSION`` of the C function: raise both when what they share changes."""
 HELD: Final = -1
 """Status of a run the C function was not to send."""
 MAX_ROWS: Final = 256
 """Of one call; a longer burst is sent in several."""
 _ROW: Final = Struct("=qIIHHHhHHhHh6x")
-_RUN_END: Final = Struct("=H")
 
 
 class ForwardUnavailable(Exception):
@@ -121,13 +122,23 @@ class LegRow:
 class Table:
     """One group of Consumers of a lane."""
 
-    __slots__ = ("members", "pointers", "rows")
+    __slots__ = ("_counter_at", "_head", "_tail", "members", "plan", "pointers", "rows")
 
-    def __init__(self, members: list[Consumer], rows: list[Any], pointers: Any) -> None:
+    def __init__(self, plan: ExtensionPlan, members: list[Consumer], rows: list[Any], pointers: Any) -> None:
+        self.plan = plan
         self.members = members
         self.rows = rows
         """Owners of what ``pointers`` names."""
         self.pointers = pointers
+        block, self._counter_at = extension_block((), plan, 0)
+        stamp_at = send_time_at(plan)
+        self._head, self._tail = block[:stamp_at], block[stamp_at + 3 :]
+
+    def common(self, now_us: int) -> tuple[bytes, int]:
+        """``extension_block`` of packets that bring no extensions."""
+        if self.plan.abs_send_time_id:
+            return self._head + send_time(now_us) + self._tail, self._counter_at
+        return self._head + self._tail, self._counter_at
 
 
 class FanOut:
@@ -150,64 +161,85 @@ class FanOut:
         if getattr(self._lib, "FAN_VERSION", 0) != VERSION:
             raise ForwardUnavailable("the C function is of another version; install the package again")
         room = RUN_PACKETS * (1500 + SRTP_TRAILER_BYTES)
-        if self._ffi.sizeof("fan_row") != _ROW.size or self._ffi.sizeof(self.state.buffer) < room:
+        if (
+            self._lib.FAN_RUN != RUN_PACKETS
+            or self._ffi.sizeof("fan_row") != _ROW.size
+            or self._ffi.sizeof(self.state.buffer) < room
+        ):
             raise ForwardUnavailable("the C function is of another version; install the package again")
         self.state.protect = self._ffi.cast("fan_protect", srtp_protect_address())
         self.view = memoryview(self._ffi.buffer(self.state.buffer))
         self._out = self._lib.fan_out
         self._rows = bytearray(MAX_ROWS * _ROW.size)
         self._row_pointer: Any = self._ffi.from_buffer("fan_row *", self._rows)
-        self._runs = bytearray(MAX_ROWS * _RUN_END.size)
-        self._run_pointer: Any = self._ffi.from_buffer("uint16_t *", self._runs)
+        self._templates = b""
+        self.sizes: list[int] = []
+        """Bytes of each packet of the burst that was laid out."""
         self._call: tuple[Any, ...] = ()
 
-    def prepare(self, group: Sequence[Consumer]) -> Table:
+    def prepare(self, plan: ExtensionPlan, group: Sequence[Consumer]) -> Table:
         """Write down a group of live Consumers and how each is numbered now."""
         members = list(group)
         rows = [self._row(consumer) for consumer in members]
-        return Table(members, rows, self._ffi.new("fan_viewer *[]", rows))
+        return Table(plan, members, rows, self._ffi.new("fan_viewer *[]", rows))
 
-    def begin(self, table: Table, rows: list[Row], runs: list[tuple[int, int]], now_us: int, fd: int) -> int:
-        """Send a burst; 0, or why the run in ``view`` did not leave: ``HELD`` or an errno.
+    def lay_out(self, table: Table, burst: Sequence[Packet], payload_type: int, now_us: int) -> int:
+        """Write down a burst of at most ``MAX_ROWS`` packets for a group; its bytes.
+
+        As ``media.core.templates.lay_out`` does, without the steps that one packet at a time does not need.
+        """
+        write, into, position, at = _ROW.pack_into, self._rows, 0, 0
+        parts: list[bytes] = []
+        self.sizes = sizes = []
+        common = table.common(now_us)
+        for packet in burst:
+            payload, picture = packet.payload, packet.picture
+            own = packet.extensions
+            extensions, counter_at = extension_block(own, table.plan, now_us) if own else common
+            parts.append(extensions)
+            parts.append(payload)
+            payload_bytes = len(payload)
+            behind = len(extensions) + payload_bytes
+            size = behind + FIXED_HEADER_BYTES
+            sizes.append(size)
+            word = (0x9000 if extensions else 0x8000) | packet.marker | payload_type
+            number, timestamp = packet.number, packet.timestamp
+            if picture is None:
+                write(into, position, number, timestamp, at, size, word, payload_bytes, -1, 0, 0, -1, 0, counter_at)
+            else:
+                ahead = size - payload_bytes
+                tl0_at = picture.tl0_at + ahead if picture.tl0_at >= 0 else -1
+                write(
+                    into, position, number, timestamp, at, size, word, payload_bytes,
+                    picture.at + ahead, picture.number, picture.wide, tl0_at, picture.tl0 & 0xFF, counter_at,
+                )  # fmt: skip
+            at += behind
+            position += _ROW.size
+        self._templates = b"".join(parts)
+        return at + FIXED_HEADER_BYTES * len(sizes)
+
+    def begin(self, table: Table, now_us: int, fd: int) -> int:
+        """Send what was laid out; 0, or why the run in ``view`` did not leave: ``HELD`` or an errno.
 
         Args:
             now_us: for the record of what was sent.
             fd: the socket; negative: every run is held.
         """
-        write, into, at = _ROW.pack_into, self._rows, 0
-        step = _ROW.size
-        position = 0
-        for _, size, word, number, timestamp, payload_bytes, picture, counter_at in rows:
-            if picture is None:
-                write(into, position, number, timestamp, at, size, word, payload_bytes, -1, 0, 0, -1, 0, counter_at)
-            else:
-                write(
-                    into, position, number, timestamp, at, size, word, payload_bytes,
-                    picture.at, picture.number, picture.wide, picture.tl0_at, picture.tl0 & 0xFF, counter_at,
-                )  # fmt: skip
-            at += size
-            position += step
-        write_end, ends = _RUN_END.pack_into, self._runs
-        for index, (_, end) in enumerate(runs):
-            write_end(ends, 2 * index, end)
         state = self.state
-        state.viewer = state.run = state.placed = 0
-        templates = rows[0][0] if len(rows) == 1 else b"".join([row[0] for row in rows])
+        state.viewer = state.row = state.placed = 0
         state.now_us = now_us
-        self._call = (
-            templates, self._row_pointer, self._run_pointer, len(runs), table.pointers, len(table.members)
-        )  # fmt: skip
-        return int(self._out(state, fd, fd >= 0, *self._call))
+        self._call = (self._templates, self._row_pointer, len(self.sizes), table.pointers, len(table.members))
+        return self._out(state, fd, *self._call)  # type: ignore[no-any-return]
 
     def go_on(self, fd: int) -> int:
         """Continue behind the run that was handed back."""
-        return int(self._out(self.state, fd, fd >= 0, *self._call))
+        return self._out(self.state, fd, *self._call)  # type: ignore[no-any-return]
 
     def give_up(self) -> None:
         """Nothing more of this burst for the viewer whose run was handed back."""
         state = self.state
         state.viewer += 1
-        state.run = state.placed = 0
+        state.row = state.placed = 0
 
     def _row(self, consumer: Consumer) -> Any:
         row = consumer.row

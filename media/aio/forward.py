@@ -24,8 +24,8 @@ from media.aio.udp import UdpPort
 from media.core import rtp
 from media.core.congestion.pacer import FREE_BURST_BYTES
 from media.core.congestion.sent import NO_CLUSTER, SentPackets
-from media.core.rewriter import Position, Segment, ViewerNumbers
-from media.core.router import RUN_PACKETS, ExtensionPlan, Lane, Packet, Row, Source
+from media.core.rewriter import Segment, ViewerNumbers
+from media.core.router import RUN_PACKETS, ExtensionPlan, Lane, Packet, Source
 from media.core.sender_report import build_sender_report
 from media.core.templates import Layout, extension_block, lay_out, renumber
 
@@ -62,45 +62,54 @@ class Forwarder:
         source = lane.source
         if source is None or not burst:
             return []
-        failed: list[Consumer] = []
-        for start in range(0, len(burst), MAX_ROWS):
-            part = burst[start : start + MAX_ROWS] if len(burst) > MAX_ROWS else burst
-            for plan, group in lane.live.items():
-                layout = lay_out(part, plan, payload_type, now_us)
-                if layout.total_bytes > FREE_BURST_BYTES or self._pacing.holds:
-                    failed += self._pacing.sort_out(group, layout, part, source, payload_type, now_us)
-                if self._fan is not None:
-                    self._send_native(self._fan, lane, plan, group, layout, source, now_us, failed)
-                else:
-                    self._send_rows(group, plan, layout, source, now_us, failed)
-            source.handed_out(part)
+        if len(burst) > MAX_ROWS:
+            failed: list[Consumer] = []
+            for start in range(0, len(burst), MAX_ROWS):
+                self._flush(lane, source, burst[start : start + MAX_ROWS], payload_type, now_us, failed)
+            return failed
+        return self._flush(lane, source, burst, payload_type, now_us, [])
+
+    def _flush(
+        self,
+        lane: "Lane[Consumer]",
+        source: Source,
+        burst: list[Packet],
+        payload_type: int,
+        now_us: int,
+        failed: list[Consumer],
+    ) -> list[Consumer]:
+        fan, pacing = self._fan, self._pacing
+        for plan, group in lane.live.items():
+            if fan is not None:
+                table: Table | None = lane.prepared.get(plan)
+                if table is None:
+                    table = lane.prepared[plan] = fan.prepare(plan, group)
+                total_bytes = fan.lay_out(table, burst, payload_type, now_us)
+                if total_bytes > FREE_BURST_BYTES or pacing.holds:
+                    failed += pacing.sort_out(group, fan.sizes, total_bytes, burst, source, payload_type, now_us)
+                self._send_native(fan, table, burst, source, now_us, failed)
+            else:
+                layout = lay_out(burst, plan, payload_type, now_us)
+                total_bytes = layout.total_bytes
+                if total_bytes > FREE_BURST_BYTES or pacing.holds:
+                    failed += pacing.sort_out(group, layout.sizes, total_bytes, burst, source, payload_type, now_us)
+                self._send_rows(group, plan, layout, burst, source, now_us, failed)
+        source.handed_out(burst)
         return failed
 
     # ------------------------------------------------------------- in C
 
     def _send_native(
-        self,
-        fan: FanOut,
-        lane: "Lane[Consumer]",
-        plan: ExtensionPlan,
-        group: list[Consumer],
-        layout: Layout,
-        source: Source,
-        now_us: int,
-        failed: list[Consumer],
+        self, fan: FanOut, table: Table, burst: list[Packet], source: Source, now_us: int, failed: list[Consumer]
     ) -> None:
-        """Send a burst to each Consumer of a group."""
-        table: Table | None = lane.prepared.get(plan)
-        if table is None:
-            table = lane.prepared[plan] = fan.prepare(group)
+        """Send the burst that was laid out to each Consumer of a group."""
         for consumer in failed:
             if consumer.row is not None:
-                consumer.row.held = 1
-        udp = self._udp
-        status = fan.begin(table, layout.rows, layout.runs, now_us, udp.direct_fd)
+                consumer.row.held = 1  # until it is live again
+        status = fan.begin(table, now_us, self._udp.direct_fd)
         while status:
-            self._handed_back(fan, status, table, layout, source, now_us, failed)
-            status = fan.go_on(udp.direct_fd)
+            self._handed_back(fan, status, table, burst, source, now_us, failed)
+            status = fan.go_on(self._udp.direct_fd)
         state = fan.state
         self._counters.values["rtp_sent"] += state.sent
         state.sent = 0
@@ -113,7 +122,7 @@ class Forwarder:
         fan: FanOut,
         status: int,
         table: Table,
-        layout: Layout,
+        burst: list[Packet],
         source: Source,
         now_us: int,
         failed: list[Consumer],
@@ -131,10 +140,9 @@ class Forwarder:
             consumer.octets_sent += state.octets
             state.sent += state.packets
         else:
-            start = layout.runs[state.run - 1][0]
-            _close_numbering(consumer.numbers, layout.rows[:start], source, now_us)
+            _close_numbering(consumer.numbers, burst[: state.start], source, now_us)
             failed.append(consumer)
-            consumer.row.held = True  # until it is live again
+            consumer.row.held = 1
             fan.give_up()
 
     # ------------------------------------------------------------- in Python
@@ -144,6 +152,7 @@ class Forwarder:
         group: list[Consumer],
         plan: ExtensionPlan,
         layout: Layout,
+        burst: list[Packet],
         source: Source,
         now_us: int,
         failed: list[Consumer],
@@ -153,6 +162,7 @@ class Forwarder:
         Args:
             group: live Consumers of one extension plan.
             layout: the burst as that plan wants it.
+            burst: the same packets.
             source: what the burst came from.
             now_us: server time.
             failed: takes those whose packets could not leave, with their numbering closed behind what did.
@@ -169,7 +179,7 @@ class Forwarder:
             stopped = self._send_to(consumer, segment, layout, first)
             total += consumer.packets_sent - before
             if stopped is not None:
-                _close_numbering(consumer.numbers, layout.rows[:stopped], source, now_us)
+                _close_numbering(consumer.numbers, burst[:stopped], source, now_us)
                 failed.append(consumer)
         self._counters.values["rtp_sent"] += total
 
@@ -401,11 +411,10 @@ def _take(leg: Leg, base: int, layout: Layout, now_us: int) -> int:
     return first
 
 
-def _close_numbering(numbers: ViewerNumbers, left: list[Row], source: Source, now_us: int) -> None:
-    """Nothing after these rows of a burst has left."""
+def _close_numbering(numbers: ViewerNumbers, left: list[Packet], source: Source, now_us: int) -> None:
+    """Nothing after these packets of a burst has left."""
     end = source.end()
-    for _, _, _, number, timestamp, _, picture, _ in left:
-        if number > end.number:
-            counted = (-1, -1) if picture is None else (picture.number, picture.tl0)
-            end = Position(number, timestamp, *counted)
+    for packet in left:
+        if packet.number > end.number:
+            end = packet.position()
     numbers.stop(end, now_us // 1000)

@@ -19,7 +19,6 @@ from media.aio.objects import Consumer, Leg
 from media.core.congestion.pacer import FREE_BURST_BYTES
 from media.core.rewriter import Position, Segment
 from media.core.router import Packet, Source
-from media.core.templates import Layout
 
 PIECE_S = 0.004
 """Between pieces: a few packets each at common rates, and short against a frame."""
@@ -73,7 +72,8 @@ class Pacing:
     def sort_out(
         self,
         group: Sequence[Consumer],
-        layout: Layout,
+        sizes: Sequence[int],
+        total_bytes: int,
         burst: Sequence[Packet],
         source: Source,
         payload_type: int,
@@ -85,17 +85,17 @@ class Pacing:
             Consumers for whom too much waits: their numbering is closed, and they are to be stopped.
         """
         lost: list[Consumer] = []
-        large = layout.total_bytes > FREE_BURST_BYTES
+        large = total_bytes > FREE_BURST_BYTES
         for consumer in group:
             pacer = consumer.leg.pacer
             if pacer is None:
                 continue
             if not consumer.held:
-                if not large or consumer.producer.is_audio or pacer.passes(layout.total_bytes, now_us):
+                if not large or consumer.producer.is_audio or pacer.passes(total_bytes, now_us):
                     continue
                 self._hold(consumer, source)
             numbered = consumer.numbers.now
-            for packet, size in zip(burst, layout.sizes, strict=True):
+            for packet, size in zip(burst, sizes, strict=True):
                 if packet.number < numbered.base:
                     continue
                 item = Waiting(consumer, packet, numbered, payload_type)
@@ -154,7 +154,7 @@ class Pacing:
             left = self._send(consumer, numbered, packets, payload_type, now_us)
             for packet in packets[:left]:
                 if held.numbered is not numbered or packet.number > held.at.number:
-                    held.numbered, held.at = numbered, _position(packet)
+                    held.numbered, held.at = numbered, packet.position()
             if left < len(packets):
                 assert leg.pacer is not None
                 leg.pacer.drop(consumer.id)
@@ -177,12 +177,6 @@ class Pacing:
             self._counters.broke("pacing_errors")
         if self._held:
             self._timer = asyncio.get_running_loop().call_later(PIECE_S, self._on_timer)
-
-
-def _position(packet: Packet) -> Position:
-    if packet.picture is None:
-        return Position(packet.number, packet.timestamp)
-    return Position(packet.number, packet.timestamp, packet.picture.number, packet.picture.tl0)
 
 
 def _let_go(consumer: Consumer) -> None:

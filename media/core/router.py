@@ -61,6 +61,13 @@ class Packet:
     picture: "Picture | None" = None
     """What VP8 counts pictures with; None for payloads without."""
 
+    def position(self) -> Position:
+        """Its place in its lane."""
+        picture = self.picture
+        if picture is None:
+            return Position(self.number, self.timestamp)
+        return Position(self.number, self.timestamp, picture.number, picture.tl0)
+
 
 class Picture(NamedTuple):
     """Counters of a VP8 payload that a viewer must see go on without a step back (RFC 7741 section 4.2)."""

@@ -63,6 +63,16 @@ def lay_out(burst: Sequence[Packet], plan: ExtensionPlan, payload_type: int, now
     return Layout(rows, plan_runs(sizes), sizes, min([row[3] for row in rows]), sum(sizes))
 
 
+def send_time(now_us: int) -> bytes:
+    """Value of the abs-send-time extension: 24 bits of seconds in 6.18 fixed point."""
+    return ((now_us << 18) // 1_000_000 & 0xFFFFFF).to_bytes(3, "big")
+
+
+def send_time_at(plan: ExtensionPlan) -> int:
+    """Where that value begins in a block of one-byte elements; the block's end without one."""
+    return 5 if plan.abs_send_time_id else 1 << 16
+
+
 def extension_block(own: Sequence[tuple[int, bytes]], plan: ExtensionPlan, now_us: int) -> tuple[bytes, int]:
     """Header extensions of one packet, and the offset in the packet of its transport-wide number (-1 without).
 
@@ -72,9 +82,7 @@ def extension_block(own: Sequence[tuple[int, bytes]], plan: ExtensionPlan, now_u
     elements = []
     before = 0
     if plan.abs_send_time_id:
-        # 24 bits of seconds in 6.18 fixed point
-        stamp = (now_us << 18) // 1_000_000 & 0xFFFFFF
-        elements.append((plan.abs_send_time_id, stamp.to_bytes(3, "big")))
+        elements.append((plan.abs_send_time_id, send_time(now_us)))
         before = 1
     if plan.transport_cc_id:
         elements.append((plan.transport_cc_id, _NUMBER))

@@ -20,6 +20,8 @@
 #define UDP_SEGMENT 103
 #endif
 
+#define HEADER_BYTES 12
+
 static void put16(unsigned char *at, uint32_t value)
 {
     at[0] = (unsigned char)(value >> 8);
@@ -53,7 +55,7 @@ static void fill(fan_state *state, const unsigned char *templates, const fan_row
         int bytes = row->bytes;
         if (row->number < viewer->base)
             continue; /* from before this viewer's start */
-        memcpy(packet, templates + row->at, row->bytes);
+        memcpy(packet + HEADER_BYTES, templates + row->at, (size_t)row->bytes - HEADER_BYTES);
         put16(packet, row->word);
         put16(packet + 2, (uint32_t)row->number + viewer->shift);
         put32(packet + 4, row->timestamp + viewer->timestamp_shift);
@@ -114,24 +116,37 @@ static int transmit(fan_state *state, int fd, fan_leg *leg)
     return FAN_SENT;
 }
 
-/* Send a burst from where state stands. FAN_SENT: all of it. Else the run in state->buffer did not leave, and the
- * caller deals with it: an errno, or FAN_HELD where this function was not to send or cannot. */
-int fan_out(fan_state *state, int fd, int send, const unsigned char *templates, const fan_row *rows,
-            const uint16_t *run_ends, int runs, fan_viewer **viewers, int count)
+/* End of the run that begins at a row: equal sizes, only the last may be smaller (media.core.router.plan_runs). */
+static int run_end(const fan_row *rows, int start, int count)
 {
-    for (; state->viewer < count; state->viewer++, state->run = state->placed = 0) {
+    int end = start + 1;
+    while (end < count && end - start < FAN_RUN && rows[end].bytes == rows[start].bytes)
+        end++;
+    if (end < count && end - start < FAN_RUN && rows[end].bytes < rows[start].bytes)
+        end++;
+    return end;
+}
+
+/* Send a burst from where state stands. FAN_SENT: all of it. Else the run in state->buffer did not leave, and the
+ * caller deals with it: an errno, or FAN_HELD where the viewer is not reached by UDP or there is no socket to use. */
+int fan_out(fan_state *state, int fd, const unsigned char *templates, const fan_row *rows, int row_count,
+            fan_viewer **viewers, int count)
+{
+    for (; state->viewer < count; state->viewer++, state->row = state->placed = 0) {
         fan_viewer *viewer = viewers[state->viewer];
         fan_leg *leg = viewer->leg;
-        if (state->run == 0 && leg->srtp && !viewer->held && rows->counter_at >= 0 && leg->next)
-            take_numbers(state, rows, rows + run_ends[runs - 1], viewer);
-        while (leg->srtp && !viewer->held && state->run < runs) {
+        if (!leg->srtp || viewer->held)
+            continue;
+        if (state->row == 0 && rows->counter_at >= 0 && leg->next)
+            take_numbers(state, rows, rows + row_count, viewer);
+        while (state->row < row_count) {
             int status = FAN_HELD;
-            int start = state->run ? run_ends[state->run - 1] : 0;
-            fill(state, templates, rows + start, rows + run_ends[state->run], viewer);
-            state->run++;
+            state->start = state->row;
+            state->row = run_end(rows, state->start, row_count);
+            fill(state, templates, rows + state->start, rows + state->row, viewer);
             if (!state->bytes)
                 continue;
-            if (send && leg->address_bytes)
+            if (fd >= 0 && leg->address_bytes)
                 status = transmit(state, fd, leg);
             if (status != FAN_SENT)
                 return status;

@@ -3,8 +3,8 @@ typedef int (*fan_protect)(void *context, void *packet, int *bytes);
 typedef struct {
     int64_t number;       /* the lane's */
     uint32_t timestamp;
-    uint32_t at;          /* offset of the template */
-    uint16_t bytes;       /* of the template */
+    uint32_t at;          /* offset of what follows the fixed header */
+    uint16_t bytes;       /* of the packet, fixed header included */
     uint16_t word;        /* first two bytes of the header */
     uint16_t payload;     /* bytes of it, for sender reports */
     int16_t picture_at;   /* offset of a VP8 PictureID in the template, -1 without */
@@ -42,9 +42,10 @@ typedef struct {
 
 typedef struct {
     fan_protect protect;
-    int32_t viewer;           /* where the burst stands: index of the viewer, of its run, and rows it has had */
-    int32_t run;
+    int32_t viewer;           /* where the burst stands: index of the viewer, of its next row, and rows it has had */
+    int32_t row;
     int32_t placed;
+    int32_t start;            /* first row of the run that could not be sent */
     int64_t first;            /* transport-wide number of the viewer's first packet */
     int64_t now_us;
     int32_t bytes;            /* the run that could not be sent: all of it, the first packet, how many, their payload */
@@ -56,10 +57,11 @@ typedef struct {
     unsigned char buffer[30000];
 } fan_state;
 
-#define FAN_VERSION 2    /* media/aio/fanout.py names the one it fits */
+#define FAN_VERSION 3    /* media/aio/fanout.py names the one it fits */
+#define FAN_RUN 16       /* packets in one send */
 #define FAN_SENT 0
 #define FAN_HELD -1
 
-int fan_out(fan_state *state, int fd, int send, const unsigned char *templates, const fan_row *rows,
-            const uint16_t *run_ends, int runs, fan_viewer **viewers, int count);
+int fan_out(fan_state *state, int fd, const unsigned char *templates, const fan_row *rows, int row_count,
+            fan_viewer **viewers, int count);
 int fan_address(fan_leg *leg, const char *host, int port, int flow, int scope, int six);
