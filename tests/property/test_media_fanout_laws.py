@@ -203,6 +203,7 @@ def packets(draw: st.DrawFn) -> list[list[Packet]]:
     bursts = []
     for _ in range(draw(st.integers(1, 3))):
         sizes = draw(st.lists(st.sampled_from([0, 3, 20, 700, 700, 1180, 1180, 1180]), min_size=1, max_size=40))
+        sizes *= draw(st.sampled_from([1] * 20 + [12]))  # more than one call takes
         burst = []
         for size in sizes:
             number += 1
