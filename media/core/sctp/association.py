@@ -9,6 +9,7 @@ travels in a signed cookie (RFC 9260 section 5.1.3). An established association 
 DTLS session no browser does that, a participant who comes back has a new Transport. The association does not
 give up by itself either; ICE consent says when a peer is gone.
 
+Long on purpose: one state machine, whose handshake, timers, answers and resets share its state.
 `inbound` and `outbound` hold the two directions, `wire` the bytes. Channel ids, labels and strings are
 ``media.aio.sctp``'s.
 """
