@@ -2,7 +2,7 @@
 
 Nobody touches the page: what is measured is detection, another worker, the news to the clients, their new
 Transports (the simulated room's, the monitor's and the browser's), the first key frame and the decoder. The page
-notes every 20 ms what it has decoded and drawn, on the same clock as the kill.
+notes some 15 times a second what it has decoded and drawn, on the same clock as the kill.
 
 A kill comes at a random phase of the room's key frames, and only when the spare is loaded again: two deaths
 within seconds are another figure (``spare: false``).
@@ -35,7 +35,8 @@ from load_tests.steps import (
 )
 
 KILLS = 12
-SETTLED_MS = 2_000
+SETTLED_MS = 10_000
+"""A worker that lived so long was healthy and is replaced without a pause."""
 GIVE_UP_MS = 30_000
 AROUND_MS = 500
 """What the page still holds is drawn a little longer."""
@@ -44,7 +45,6 @@ FLOWING_MS = 2_000
 SEED = 3
 
 WATCH = """() => {
-  clearInterval(window.__watch);
   window.__seen = {};
   window.__drawn = [];
   let last = -1;
@@ -56,7 +56,9 @@ WATCH = """() => {
     const drawn = Number(document.querySelector('[data-testid=ecg]')?.getAttribute('data-samples-drawn') ?? 0);
     if (drawn !== last) { window.__drawn.push(now); last = drawn; }
   };
-  window.__watch = setInterval(look, 20);
+  // One look at a time: statistics are dear, and a page that is busy with them is measured by its own weight.
+  const again = () => look().catch(() => undefined).then(() => setTimeout(again, 50));
+  if (!window.__watched) { window.__watched = true; again(); }
 }"""
 
 
