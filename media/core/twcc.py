@@ -12,10 +12,11 @@ Arrivals are in microseconds of any steady clock; on the wire they are steps of 
 reference in steps of 64 ms. The RTCP header around the body is ``media.core.rtcp``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from struct import Struct, pack
-from typing import Final
+from typing import Final, NamedTuple
 
 from media.core.rtcp import Buffer, MalformedRtcp, build_transport_feedback
 from media.core.serial import HALF_16, MASK_16, add16
@@ -33,6 +34,7 @@ MAX_RECORDED: Final = 8192
 """Arrivals kept when nobody builds feedback; the oldest are dropped."""
 
 _HEAD: Final = Struct("!HHI")
+_HEAD_AND_CHUNK: Final = Struct("!HHIH")
 _DELTA: Final = Struct("!h")
 _LOST, _SMALL, _LARGE = 0, 1, 2
 
@@ -187,10 +189,59 @@ class ReceivedFeedback:
     """Feedback number of the sender, modulo 256: a hole means a lost feedback."""
     reference: int
     """24 bits in steps of 64 ms; wraps after 12 days (``congestion.sent`` unwraps it)."""
-    offsets: list[int]
+    offsets: Sequence[int]
     """Of arrived numbers from ``base_seq``, rising."""
     ticks: list[int]
     """When each of them arrived: steps of 250 us from the reference."""
+
+
+class WholeFeedback(NamedTuple):
+    """Feedback that says: all of this has come, and no two of it far apart."""
+
+    base_seq: int
+    statuses: int
+    """Numbers it covers; every one has arrived."""
+    reference: int
+    """As in `ReceivedFeedback`."""
+    deltas: bytes
+    """Ticks, a byte for each: from the reference, then from packet to packet."""
+
+
+def read_whole(fci: bytes) -> WholeFeedback | None:
+    """Read feedback that has only small deltas and no hole, without unpacking it.
+
+    Returns:
+        None: it is not such a one, or broken; `read_feedback` tells.
+    """
+    length = len(fci)
+    if length < 10:
+        return None
+    base, count, word, chunk = _HEAD_AND_CHUNK.unpack_from(fci)
+    position = 10
+    if chunk >> 13 != _SMALL or chunk & 0x1FFF < count:  # not a single run, as browsers write it
+        position = _skip_small(fci, count)
+    if not count or not position or length < position + count:
+        return None
+    return WholeFeedback(base, count, word >> 8, fci[position : position + count])
+
+
+def _skip_small(fci: bytes, count: int) -> int:
+    """Position behind the chunks when they say "small" of all the ``count`` statuses, else 0."""
+    position, left = 8, count
+    while left > 0:
+        if position + 2 > len(fci):
+            return 0
+        chunk = fci[position] << 8 | fci[position + 1]
+        position += 2
+        if chunk >> 13 == _SMALL and chunk & 0x1FFF:
+            left -= chunk & 0x1FFF
+        elif chunk >> 14 == 2 and chunk & 0x3FFF == 0x3FFF & -1 << max(0, 14 - left):
+            left -= 14
+        elif chunk >> 14 == 3 and chunk & 0x3FFF == 0x1555 & -1 << 2 * max(0, 7 - left):
+            left -= 7
+        else:
+            return 0
+    return position
 
 
 def read_feedback(fci: Buffer) -> ReceivedFeedback:
@@ -199,6 +250,10 @@ def read_feedback(fci: Buffer) -> ReceivedFeedback:
     Raises:
         MalformedRtcp: cut off, an empty run or the reserved symbol; nothing else, whatever the bytes.
     """
+    whole = read_whole(bytes(fci))
+    if whole is not None:
+        base, statuses, reference, deltas = whole
+        return ReceivedFeedback(base, statuses, fci[7], reference, range(statuses), list(accumulate(deltas)))
     if len(fci) < 8:
         raise MalformedRtcp("feedback header cut off")
     base, statuses, word = _HEAD.unpack_from(fci)

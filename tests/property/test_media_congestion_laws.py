@@ -84,13 +84,17 @@ def test_what_is_allocated_is_within_the_estimate(estimate: int, reserved: int, 
 
 @given(estimates, estimates, demand_lists())
 def test_more_line_is_never_worse_for_who_comes_first(one: int, other: int, demands: list[Demand[int]]) -> None:
-    """The first main view (else the first tile) gets at least as much of a better line."""
+    """The first main view (else the first tile) keeps its picture on a better line, and its size when nobody of its
+    class gets a first layer of that."""
     visible = [d for d in demands if d.offers and not (d.view is not None and d.view.hidden)]
-    first = next((d for d in visible if is_main(d)), visible[0] if visible else None)
+    mains = [d for d in visible if is_main(d)]
+    first = next(iter(mains or visible), None)
     if first is None:
         return
     less, more = (fresh(bps, 50_000, demands).grants[first.consumer].target for bps in sorted((one, other)))
-    assert cost(first, less) <= cost(first, more)
+    assert more != NOTHING or less == NOTHING
+    if len(mains or visible) == 1:
+        assert cost(first, less) <= cost(first, more)
 
 
 @given(estimates, demand_lists())
@@ -184,7 +188,7 @@ def test_over_a_bad_network_each_packet_is_told_as_it_was(
             (item,) = rtcp.parse(packet)
             assert isinstance(item, rtcp.TransportFeedback)
             if back.send(now_us, len(packet)):
-                told = sent.match(read_feedback(item.fci))
+                told = sent.match(read_feedback(item.fci)).told()
                 heard.extend((t.send_us, t.arrive_us, t.size_bytes) for t in told if t.arrive_us is not None)
 
     for sizes in bursts:

@@ -8,18 +8,17 @@ One thing is different, because a relay does not shape its packets like an encod
 forwards whole frames at once. The last packet of a group then carries the time the frame itself
 took on the line, which varies with the frame. So the delay of a group is that of its **least delayed** packet, and
 groups are long enough (30 ms) to hold one that met no frame of our own: what is left is the
-standing queue. This costs one comparison per packet and is deaf to the jitter of Wi-Fi.
+standing queue. This costs next to nothing per packet and is deaf to the jitter of Wi-Fi.
 
 What to do about it is ``rate``.
 """
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum
-from operator import mul
+from operator import mul, sub
 from typing import Final
-
-from media.core.congestion.sent import Told
 
 
 class Usage(Enum):
@@ -61,9 +60,11 @@ JUMP_US: Final = 3_000_000
 class BaseDelay:
     """Least delay of the last ``BASE_SPAN_US`` to twice that, in two buckets."""
 
-    __slots__ = ("_current", "_previous", "_since_us")
+    __slots__ = ("_current", "_previous", "_since_us", "least_us")
 
     def __init__(self) -> None:
+        self.least_us: int | None = None
+        """Of both buckets; None before the first delay."""
         self._current: int | None = None
         self._previous: int | None = None
         self._since_us = 0
@@ -77,6 +78,7 @@ class BaseDelay:
         elif delay_us < self._current:
             self._current = delay_us
         least = self._current if self._previous is None else min(self._current, self._previous)
+        self.least_us = least
         return delay_us - least
 
 
@@ -90,6 +92,12 @@ class Trend:
         self._delays: deque[float] = deque(maxlen=WINDOW)
         self._smoothed = 0.0
         self.groups = 0
+
+    def cut(self, delay_ms: float) -> None:
+        """Some groups are not known; the last of them were delayed about so much."""
+        self._times.clear()
+        self._delays.clear()
+        self._smoothed = delay_ms
 
     def add(self, time_ms: float, delay_ms: float) -> float:
         """Take a group; milliseconds of delay per millisecond, 0 until there are enough."""
@@ -146,25 +154,60 @@ class DelayDetector:
         self.queue_us = 0
         self.usage = Usage.NORMAL
 
-    def update(self, told: Iterable[Told]) -> Usage:
-        """Take the packets of one feedback in order of sending; lost ones are passed over."""
-        group_send_us, least, arrive = self._group_send_us, self._group_delay_us, self._group_arrive_us
-        for send_us, arrive_us, _, _ in told:
-            if arrive_us is None or send_us < group_send_us:
-                continue
-            delay_us = arrive_us - send_us
-            if send_us - group_send_us <= GROUP_US and group_send_us >= 0:
-                if delay_us < least:
-                    least, arrive = delay_us, arrive_us
-                continue
-            if group_send_us >= 0:
-                if abs(delay_us - least) > JUMP_US or send_us - group_send_us > JUMP_US:
-                    self._restart()
-                else:
-                    self._group(least, arrive, group_send_us)
-            group_send_us, least, arrive = send_us, delay_us, arrive_us
-        self._group_send_us, self._group_delay_us, self._group_arrive_us = group_send_us, least, arrive
-        return self.usage
+    @property
+    def group_us(self) -> int:
+        """When the first packet of the group that is being gathered was sent; -1: none is."""
+        return self._group_send_us
+
+    @property
+    def least_us(self) -> int | None:
+        """Delay of the empty line on the viewer's clock; None before the first group."""
+        return self._base.least_us
+
+    def calm(self, delay_us: int, send_us: int) -> None:
+        """A packet was so little delayed that its group cannot be overuse, whatever the rest of it was."""
+        self.queue_us = self._base.above(delay_us, send_us)
+
+    def skip(self, group_us: int, delay_us: int, arrive_us: int) -> None:
+        """Calm groups were left out; what comes now is a new beginning for the trend, not for the line.
+
+        Args:
+            group_us: when the group began in which it goes on, so that groups are cut as if none had been left out.
+            delay_us: of the first packet of what comes now.
+            arrive_us: when that arrived.
+        """
+        self._trend.cut(delay_us / 1000)
+        self._begin(group_us, delay_us, arrive_us)
+        self._over_groups = 0
+
+    def update(self, sends: Sequence[int], arrives: Sequence[int]) -> Usage:
+        """Take the packets of one feedback that arrived, in order of sending: when each was sent and came."""
+        count = len(sends)
+        if not count:
+            return self.usage
+        delays = list(map(sub, arrives, sends))
+        if self._group_send_us < 0:
+            self._begin(sends[0], delays[0], arrives[0])
+        position = 0
+        while True:
+            end = bisect_right(sends, self._group_send_us + GROUP_US, position)
+            if end > position:
+                least = min(delays[position:end]) if end - position > 1 else delays[position]
+                if least < self._group_delay_us:
+                    self._group_delay_us, self._group_arrive_us = least, arrives[delays.index(least, position)]
+            if end >= count:
+                return self.usage
+            apart_us = abs(delays[end] - self._group_delay_us)
+            if apart_us > JUMP_US or sends[end] - self._group_send_us > JUMP_US:
+                self._restart()
+            else:
+                self._group(self._group_delay_us, self._group_arrive_us, self._group_send_us)
+            self._begin(sends[end], delays[end], arrives[end])
+            position = end
+
+    def _begin(self, send_us: int, delay_us: int, arrive_us: int) -> None:
+        """The first packet of a group."""
+        self._group_send_us, self._group_delay_us, self._group_arrive_us = send_us, delay_us, arrive_us
 
     def _group(self, delay_us: int, arrive_us: int, send_us: int) -> None:
         """A group is complete."""

@@ -15,9 +15,10 @@ from typing import Final
 from media.core.congestion.delay import DelayDetector, Usage
 from media.core.congestion.loss import HIGH_LOSS, LossBound
 from media.core.congestion.probe import CALM_QUEUE_US, Probe, ProbePlanner
+from media.core.congestion.quiet import Spell
 from media.core.congestion.rate import ArrivedRate, DelayRate
-from media.core.congestion.sent import SentPackets, Told
-from media.core.twcc import ReceivedFeedback
+from media.core.congestion.sent import Matched, SentPackets
+from media.core.twcc import ReceivedFeedback, WholeFeedback, read_feedback, read_whole
 
 START_BPS: Final = 600_000
 MIN_BPS: Final = 50_000
@@ -49,6 +50,7 @@ class LineEstimator:
         "_remb_bps",
         "_remb_us",
         "_sent_at_feedback",
+        "_spell",
         "arrived",
         "ignored",
         "probes",
@@ -73,6 +75,7 @@ class LineEstimator:
         self._fed_us: int | None = None
         self._sent_at_feedback = self.sent.next_number
         self._last_lost = 0
+        self._spell = Spell()
         self._credit = float(FEEDBACK_BURST)
         self._credit_us = 0
 
@@ -112,50 +115,91 @@ class LineEstimator:
             and self._loss.fraction < HIGH_LOSS
         )
 
+    def hear(self, fci: bytes, now_us: int) -> bool:
+        """Body of a transport-wide feedback; false when it changes no decision.
+
+        Raises:
+            MalformedRtcp: nothing was changed.
+        """
+        whole = read_whole(fci)
+        if whole is None or not self._pass_over(whole, now_us):
+            return self.on_feedback(read_feedback(fci), now_us)
+        return False
+
     def on_feedback(self, feedback: ReceivedFeedback, now_us: int) -> bool:
         """Transport-wide feedback came; false when it was beyond the budget and not looked at."""
-        self._credit = min(float(FEEDBACK_BURST), self._credit + (now_us - self._credit_us) * FEEDBACK_PER_S / 1e6)
-        self._credit_us = now_us
-        if self._credit < 1:
-            self.ignored += 1
+        if not self._affords(now_us):
             return False
-        self._credit -= 1
-        told = self.sent.match(feedback)
+        self._spell.make_up(self.sent, self._delay)
+        matched = self.sent.match(feedback)
         self._fed_us = now_us
         self._sent_at_feedback = self.sent.next_number
-        if told:
-            self._take(told, now_us)
+        if matched.sends or matched.lost:
+            self._take(matched, now_us)
         return True
 
-    def _take(self, told: list[Told], now_us: int) -> None:
+    def _affords(self, now_us: int) -> bool:
+        """Pay for one feedback out of the budget."""
+        credit = self._credit + (now_us - self._credit_us) * FEEDBACK_PER_S / 1e6
+        self._credit_us = now_us
+        self._credit = min(float(FEEDBACK_BURST), credit) - 1
+        if self._credit >= 0:
+            return True
+        self._credit += 1
+        self.ignored += 1
+        return False
+
+    def _pass_over(self, feedback: WholeFeedback, now_us: int) -> bool:
+        """Take in a feedback that says nothing new; false, and nothing changed, when it is another.
+
+        Whatever is not the trend of the delay gets here what it gets in `_take`.
+        """
+        delay, sent = self._delay, self.sent
+        if delay.usage is not Usage.NORMAL or self.probes.is_open or not self._loss.calm or self._credit < 2:
+            return False
+        count = feedback.statuses
+        start = sent.follows(feedback.base_seq, count)
+        if start < 0:
+            return False
+        latest_us = self._spell.takes(feedback, start, sent, delay)
+        if not latest_us:
+            return False
+        self._affords(now_us)
+        self._fed_us = now_us
+        self._sent_at_feedback = sent.next[0]
+        newest_us, size_bytes = sent.arrived(count)
+        sample = min(RTT_MAX_US, max(1, now_us - newest_us))
+        self.round_trip_us += (sample - self.round_trip_us) >> 3
+        self._loss.add(0, count, 0, now_us)
+        self.arrived.add(latest_us, size_bytes)
+        self._rate.update(Usage.NORMAL, self.arrived, delay.queue_us, self.round_trip_us, now_us)
+        return True
+
+    def _take(self, matched: Matched, now_us: int) -> None:
         before = self.estimate_bps
-        received = self._round_trip(told, now_us)
+        if matched.sends:
+            sample = min(RTT_MAX_US, max(1, now_us - matched.sends[-1]))
+            self.round_trip_us += (sample - self.round_trip_us) >> 3
+            size_bytes = matched.size_bytes
+            if size_bytes:
+                self.arrived.add(max(matched.arrives), size_bytes)
         lost = self.sent.lost - self._last_lost
         self._last_lost = self.sent.lost
-        lowered = self._loss.add(lost, received, self._rate.bps, now_us)
-        self.arrived.update(told)
-        usage = self._delay.update(told)
+        lowered = self._loss.add(lost, len(matched.sends), self._rate.bps, now_us)
+        usage = self._delay.update(matched.sends, matched.arrives)
         lowered |= self._rate.update(usage, self.arrived, self._delay.queue_us, self.round_trip_us, now_us)
-        shown_bps = self.probes.on_told(told, now_us)
+        if self.probes.is_open:
+            self._measure(matched, usage, now_us)
+        if lowered:
+            self.probes.dropped(before, self.estimate_bps, now_us)
+
+    def _measure(self, matched: Matched, usage: Usage, now_us: int) -> None:
+        """A probe is on its way: perhaps this is what it has shown."""
+        shown_bps = self.probes.on_told(matched.told(), now_us)
         if shown_bps is not None and usage is not Usage.OVER:
             self._rate.reached(shown_bps)
             if self._loss.fraction < HIGH_LOSS:
                 self._loss.reached(shown_bps)
-        if lowered:
-            self.probes.dropped(before, self.estimate_bps, now_us)
-
-    def _round_trip(self, told: list[Told], now_us: int) -> int:
-        """Smooth the round trip by the newest packet that arrived; how many did."""
-        received = 0
-        newest = -1
-        for item in told:
-            if item[1] is not None:
-                received += 1
-                newest = item[0]
-        if newest >= 0:
-            sample = min(RTT_MAX_US, max(1, now_us - newest))
-            self.round_trip_us += (sample - self.round_trip_us) >> 3
-        return received
 
     def on_remb(self, bitrate_bps: int, now_us: int) -> None:
         """The viewer's own estimate came."""

@@ -12,8 +12,6 @@ from media.core.congestion.allocator import Allocation, Allocator, Demand, K
 from media.core.congestion.estimator import MAX_BPS, MIN_BPS, START_BPS, LineEstimator
 from media.core.congestion.pacer import Pacer
 from media.core.congestion.probe import Probe
-from media.core.rtcp import Buffer
-from media.core.twcc import read_feedback
 
 MOST_REPAIRS: Final = 0.1
 """Share of the estimate kept for retransmissions at most, and as much as is lost."""
@@ -49,14 +47,13 @@ class ViewerLine(Generic[K]):
         self._spent_bps = 0
         """What was allocated last, reserve included."""
 
-    def on_feedback(self, fci: Buffer, now_us: int) -> bool:
+    def on_feedback(self, fci: bytes, now_us: int) -> bool:
         """Body of a transport-wide feedback; true when pictures must be lowered now: call `decide`.
 
         Raises:
             MalformedRtcp: nothing was changed.
         """
-        self.estimator.on_feedback(read_feedback(fci), now_us)
-        return self.estimator.estimate_bps < self._spent_bps
+        return self.estimator.hear(fci, now_us) and self.estimator.estimate_bps < self._spent_bps
 
     def on_remb(self, bitrate_bps: int, now_us: int) -> bool:
         """The viewer's REMB; true as for `on_feedback`."""

@@ -42,6 +42,11 @@ class LossBound:
         self._since_us: int | None = None
         self._history: deque[float] = deque(maxlen=OWN_LOSS_PERIODS)
 
+    @property
+    def calm(self) -> bool:
+        """Of this period no more is lost than can be: without more loss the bound stays."""
+        return self._lost <= HIGH_LOSS * self._packets
+
     def add(self, lost: int, received: int, estimate_bps: float, now_us: int) -> bool:
         """Packets of one feedback; true when the bound was lowered.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from media.core.congestion.sent import NO_CLUSTER, Told
+from media.core.congestion.sent import Told
 
 START_FACTOR: Final = 3.0
 GROW_FACTOR: Final = 2.0
@@ -121,9 +121,9 @@ class ProbePlanner:
         self._next_us = 0
 
     @property
-    def open_cluster(self) -> int:
-        """Cluster on its way, or ``NO_CLUSTER``."""
-        return self._meter.probe.cluster if self._meter is not None else NO_CLUSTER
+    def is_open(self) -> bool:
+        """A cluster is on its way."""
+        return self._meter is not None
 
     def on_told(self, told: Iterable[Told], now_us: int) -> int | None:
         """Take the packets of one feedback; the rate a complete cluster has shown, if one has just ended."""

@@ -10,12 +10,10 @@ next step is the task of ``probe``.
 """
 
 from collections import deque
-from collections.abc import Iterable
 from math import sqrt
 from typing import Final
 
 from media.core.congestion.delay import Usage
-from media.core.congestion.sent import Told
 
 DECREASE: Final = 0.85
 DRAIN_DECREASE: Final = 0.7
@@ -41,45 +39,36 @@ CAPACITY_WEIGHT: Final = 0.05
 class ArrivedRate:
     """Bitrate that arrives at the viewer, over the last half second of its clock."""
 
-    __slots__ = ("_bytes", "_pieces", "bps", "lately_bps")
+    __slots__ = ("_bytes", "_pieces", "bps")
 
     def __init__(self) -> None:
         self._pieces: deque[tuple[int, int]] = deque()
         """(latest arrival, bytes) per feedback."""
         self._bytes = 0
         self.bps: int | None = None
-        self.lately_bps = 0
-        """Over the shortest time that can be measured: while the queue grows, this is the line itself."""
 
-    def update(self, told: Iterable[Told]) -> None:
-        """Take the packets of one feedback."""
-        latest = size_bytes = 0
-        for item in told:
-            arrive_us = item[1]
-            if arrive_us is not None:
-                size_bytes += item[2]
-                if arrive_us > latest:
-                    latest = arrive_us
-        if not size_bytes:
-            return
+    def add(self, latest: int, size_bytes: int) -> None:
+        """Take what arrived by one feedback: how much, and when the last of it."""
         pieces = self._pieces
-        if pieces and abs(latest - pieces[-1][0]) > 2_000_000:
+        if pieces and not -2_000_000 <= latest - pieces[-1][0] <= 2_000_000:
             pieces.clear()  # a long silence, or another clock
             self._bytes = 0
         pieces.append((latest, size_bytes))
         self._bytes += size_bytes
         while len(pieces) > 2 and latest - pieces[1][0] >= RATE_WINDOW_US:
             self._bytes -= pieces.popleft()[1]
-        span_us = latest - pieces[0][0]
-        if span_us >= LEAST_RATE_WINDOW_US:
-            self.bps = (self._bytes - pieces[0][1]) * 8_000_000 // span_us
-            self.lately_bps = self._lately(latest)
+        since, first_bytes = pieces[0]
+        if latest - since >= LEAST_RATE_WINDOW_US:
+            self.bps = (self._bytes - first_bytes) * 8_000_000 // (latest - since)
 
-    def _lately(self, latest: int) -> int:
+    @property
+    def lately_bps(self) -> int:
+        """Over the shortest time that can be measured: while the queue grows, this is the line itself."""
         size_bytes = 0
         for arrive_us, piece in reversed(self._pieces):
-            if latest - arrive_us >= LEAST_RATE_WINDOW_US:
-                return size_bytes * 8_000_000 // (latest - arrive_us)
+            elapsed_us = self._pieces[-1][0] - arrive_us
+            if elapsed_us >= LEAST_RATE_WINDOW_US:
+                return size_bytes * 8_000_000 // elapsed_us
             size_bytes += piece
         return 0
 
