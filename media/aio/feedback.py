@@ -1,7 +1,7 @@
 """RTCP both ways: what peers report and ask, and what the relay tells them in time.
 
 Towards a publisher the relay is the receiver: NACK and key frame requests, transport-cc every
-100 ms (REMB for those that know only that), receiver reports every second. Towards a viewer it is
+100 ms (REMB for those that know only that), receiver reports about every second. Towards a viewer it is
 the sender: it answers NACK from the history as RTX, passes key frame requests on merged, answers
 RRTR, and sends a sender report at the start and every second.
 
@@ -13,8 +13,8 @@ from typing import Protocol
 
 from media.aio.counters import Counters
 from media.aio.forward import Forwarder
-from media.aio.objects import RESENDS_PER_INTERVAL, Consumer, InboundStream, Layer, Producer
-from media.aio.transport import Transport
+from media.aio.objects import Consumer, InboundStream, Layer, Producer
+from media.aio.transport import REPORT_TURNS, Transport
 from media.core import rtcp
 from media.core.remb import LossBasedEstimate
 from media.core.rewriter import Segment
@@ -22,7 +22,6 @@ from media.core.router import Flow, Packet
 from media.core.sender_report import compact_ntp, round_trip_us
 
 TRANSPORT_CC_INTERVAL_US = 100_000
-REPORT_INTERVAL_US = 1_000_000
 RELAY_SSRC = 1
 """Sender of reports to publishers; no media has it, so no viewer ever meets it."""
 ASSUMED_ROUND_TRIP_US = 50_000
@@ -32,7 +31,7 @@ ASSUMED_ROUND_TRIP_US = 50_000
 class LineListener(Protocol):
     """What viewers say of their lines."""
 
-    def feedback(self, transport: Transport, feedback: rtcp.TransportFeedback, now_us: int) -> None:
+    def feedback(self, transport: Transport, fci: bytes, now_us: int) -> None:
         """Which transport-wide numbers have come; raises `MalformedRtcp`."""
 
     def remb(self, transport: Transport, bitrate_bps: int, now_us: int) -> None:
@@ -61,7 +60,7 @@ class Feedback:
         """Of participants that are sent something: a publisher's own Transport gets no media to measure with."""
         self._lines: LineListener | None = None
         self._transport_cc_due_us = 0
-        self._reports_due_us = 0
+        self._turn = 0
 
     def attach(self, lines: LineListener) -> None:
         """Give it the listener, which needs it first."""
@@ -130,6 +129,10 @@ class Feedback:
 
     def received(self, transport: Transport, compound: bytes, now_us: int) -> None:
         """One decrypted RTCP datagram."""
+        fci = rtcp.read_lone_feedback(compound)
+        if fci is not None:
+            self._feedback(transport, fci, now_us)
+            return
         try:
             items = rtcp.parse(compound)
         except rtcp.MalformedRtcp:
@@ -138,11 +141,8 @@ class Feedback:
         reference: rtcp.Rrtr | None = None
         for item in items:
             match item:
-                case rtcp.TransportFeedback() if self._lines is not None:
-                    try:
-                        self._lines.feedback(transport, item, now_us)
-                    except rtcp.MalformedRtcp:
-                        self._counters.add("rtcp_malformed")
+                case rtcp.TransportFeedback():
+                    self._feedback(transport, item.fci, now_us)
                 case rtcp.Remb() if self._lines is not None:
                     self._lines.remb(transport, item.bitrate_bps, now_us)
                 case rtcp.SenderReport():
@@ -161,6 +161,13 @@ class Feedback:
                     pass  # SDES, BYE and what does not concern a relay: nothing depends on them
         if reference is not None:
             self._reference_time(transport, reference)
+
+    def _feedback(self, transport: Transport, fci: bytes, now_us: int) -> None:
+        if self._lines is not None:
+            try:
+                self._lines.feedback(transport, fci, now_us)
+            except rtcp.MalformedRtcp:
+                self._counters.add("rtcp_malformed")
 
     def _sender_report(self, transport: Transport, report: rtcp.SenderReport, now_us: int) -> None:
         stream = transport.streams.get(report.ssrc)
@@ -199,7 +206,7 @@ class Feedback:
             found = _sent(consumer, seq)
             if found is None:
                 self._counters.values["nacks_missed"] += 1
-            elif consumer.resends_left <= 0:
+            elif not consumer.may_resend(now_us):
                 self._counters.values["nacks_over_budget"] += 1
             elif self._forwarder.resend(consumer, *found, now_us):
                 consumer.resends_left -= 1
@@ -235,25 +242,25 @@ class Feedback:
         if now_us < self._transport_cc_due_us:
             return
         self._transport_cc_due_us = now_us + TRANSPORT_CC_INTERVAL_US
-        report = now_us >= self._reports_due_us
-        if report:
-            self._reports_due_us = now_us + REPORT_INTERVAL_US
+        self._turn = (self._turn + 1) % REPORT_TURNS
         for transport in transports:
-            self._transport_duties(transport, now_us, report)
+            if transport.streams:
+                self._transport_cc(transport)
+            if transport.report_turn == self._turn and transport.leg.ready:
+                self._report(transport, now_us)
 
-    def _transport_duties(self, transport: Transport, now_us: int, report: bool) -> None:
-        leg = transport.leg
-        if not leg.ready:
-            return
-        if transport.arrivals.pending and transport.streams:
-            for packet in transport.arrivals.build(RELAY_SSRC, next(iter(transport.streams))):
-                self._forwarder.send_rtcp(leg, packet)
+    def _transport_cc(self, transport: Transport) -> None:
+        arrivals = transport.arrivals
+        if arrivals.pending and transport.leg.ready:
+            for packet in arrivals.build(RELAY_SSRC, next(iter(transport.streams))):
+                self._forwarder.send_rtcp(transport.leg, packet)
                 self._counters.values["transport_cc_sent"] += 1
+
+    def _report(self, transport: Transport, now_us: int) -> None:
         for consumer in transport.consumers.values():
-            consumer.resends_left = RESENDS_PER_INTERVAL
-            if report and consumer.flow is Flow.LIVE:
+            if consumer.flow is Flow.LIVE:
                 self._forwarder.send_sender_report(consumer, now_us)
-        if report and transport.streams:
+        if transport.streams:
             self._receiver_report(transport, now_us)
 
     def _receiver_report(self, transport: Transport, now_us: int) -> None:

@@ -1,7 +1,8 @@
 """The lines to viewers: what each carries, and what of it each picture gets.
 
 One `ViewerLine` (``media.core.congestion``) for every Transport that receives. It is fed with what the
-viewer reports, asked ten times a second, and what it decides is carried out here: layers change through
+viewer reports, asked when it is due (ten times a second while something is wanting, else hardly ever), and what it
+decides is carried out here: layers change through
 ``steering``, probes leave as padding in small pieces, signalling learns how the line is.
 
 A line of which nothing has been heard limits nobody: a viewer that sends no feedback is no slower for
@@ -10,21 +11,24 @@ one layer is taken away before the line has shown that it is too thin.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
 
 from media.aio.counters import Counters
 from media.aio.forward import Forwarder, settle
 from media.aio.objects import Consumer
 from media.aio.steering import Steering, offers
 from media.aio.transport import Transport
-from media.core import control, rtcp
+from media.core import control
 from media.core.congestion.allocator import Demand
 from media.core.congestion.delay import Usage
 from media.core.congestion.line import Plan, ViewerLine
 from media.core.congestion.probe import Probe
 from media.core.layers import NOTHING, Offer, Target
 
-TICK_US = 100_000
+RESERVE_US = 1_000_000
+"""Between measurements of sound."""
 QUALITY_US = 2_000_000
 WAVEFORM_BPS = 90_000
 """One 12-lead ECG at 500 Hz with its redundancy, DTLS and IP: measured 717 bytes on average, ten times a second."""
@@ -33,6 +37,7 @@ PACKET_OVERHEAD_BYTES = 66
 PROBE_PIECE_S = 0.005
 """A probe leaves in pieces so far apart: in one piece it would be a burst, which measures a buffer."""
 LOSS_THAT_LIMITS = 0.10
+_NEVER = 1 << 62
 UNKNOWN_PACE_BPS = 4_000_000
 """Large bursts are paced for a line of this as long as it has not shown that it is thinner: the estimate begins low and
 grows by probes, and the first key frame must not wait for it."""
@@ -41,19 +46,31 @@ grows by probes, and the first key frame must not wait for it."""
 class Line:
     """One viewer's line, and how far it has been told of."""
 
-    __slots__ = ("granted", "heard", "limited", "line", "measured_us", "media_octets", "quality_due_us", "reserved_bps")
+    __slots__ = (
+        "due_us",
+        "heard",
+        "limited",
+        "line",
+        "measured_us",
+        "media_octets",
+        "quality_due_us",
+        "reserved_bps",
+        "transport",
+    )
 
-    def __init__(self, now_us: int) -> None:
+    def __init__(self, transport: Transport, now_us: int) -> None:
+        self.transport = transport
         self.line: ViewerLine[str] = ViewerLine(now_us)
         self.heard = False
         """The viewer has sent feedback that an estimate can be made of."""
         self.limited = False
         """It has shown that it does not carry everything."""
-        self.granted: dict[str, Target] = {}
         self.media_octets = 0
         self.measured_us = now_us
         self.reserved_bps = 0
         self.quality_due_us = now_us + QUALITY_US
+        self.due_us = _NEVER
+        """When to look at it next; an earlier appointment in `Lines` that says otherwise is void."""
 
 
 class Lines:
@@ -75,20 +92,26 @@ class Lines:
         self._steering = steering
         self._notify = notify
         self._lines: dict[str, Line] = {}
-        self._due_us = 0
+        self._due: list[tuple[int, int, Line]] = []
+        """A heap of (when, order of making, line)."""
+        self._appointments = count()
+        steering.on_change = self.changed
 
     # ------------------------------------------------------------- what viewers say
 
     def began(self, transport: Transport, now_us: int) -> None:
         """SRTP towards a viewer is up."""
-        line = self._lines[transport.id] = Line(now_us)
+        line = self._lines[transport.id] = Line(transport, now_us)
         transport.leg.sent = line.line.sent
+        self._look(line, line.quality_due_us)
 
     def ended(self, transport: Transport) -> None:
         """The Transport is gone."""
-        self._lines.pop(transport.id, None)
+        found = self._lines.pop(transport.id, None)
+        if found is not None:
+            found.due_us = -1
 
-    def feedback(self, transport: Transport, feedback: rtcp.TransportFeedback, now_us: int) -> None:
+    def feedback(self, transport: Transport, fci: bytes, now_us: int) -> None:
         """Which transport-wide numbers have come, and when.
 
         Raises:
@@ -97,20 +120,22 @@ class Lines:
         found = self._lines.get(transport.id)
         if found is None:
             return
-        lower = found.line.on_feedback(feedback.fci, now_us)
-        self._hear(transport, found)
+        urgent = found.line.on_feedback(fci, now_us)
+        if not found.heard:
+            self._hear(found, now_us)
         self._counters.values["transport_cc_received"] += 1
-        if lower:
-            self._decide(transport, found, now_us)
+        if urgent:
+            self._decide(found, now_us)
 
     def remb(self, transport: Transport, bitrate_bps: int, now_us: int) -> None:
         """The viewer's own estimate."""
         found = self._lines.get(transport.id)
         if found is None:
             return
-        self._hear(transport, found)
+        if not found.heard:
+            self._hear(found, now_us)
         if found.line.on_remb(bitrate_bps, now_us):
-            self._decide(transport, found, now_us)
+            self._decide(found, now_us)
 
     def report(self, transport: Transport, lost: float, round_trip_us: int | None) -> None:
         """A receiver report."""
@@ -122,33 +147,56 @@ class Lines:
         """What the viewer wants has changed."""
         found = self._lines.get(transport.id)
         if found is not None and found.heard:
-            self._decide(transport, found, now_us)
+            self._decide(found, now_us)
 
-    def _hear(self, transport: Transport, found: Line) -> None:
+    def changed(self, consumer: Consumer, now_us: int) -> None:
+        """What a Consumer gets, or could get, is another."""
+        found = self._lines.get(consumer.transport_id)
+        if found is not None and found.heard:
+            found.line.hurry()
+            self._look(found, now_us)
+
+    def _hear(self, found: Line, now_us: int) -> None:
         """The line is known from now on."""
         found.heard = True
-        transport.leg.pacer = found.line.pacer
+        found.transport.leg.pacer = found.line.pacer
+        self._look(found, now_us)
+
+    def _look(self, found: Line, when_us: int) -> None:
+        """Look at a line then, unless an earlier look is due."""
+        if when_us < found.due_us:
+            found.due_us = when_us
+            heappush(self._due, (when_us, next(self._appointments), found))
 
     # ------------------------------------------------------------- what is due
 
-    def tick(self, transports: Iterable[Transport], now_us: int) -> None:
-        """Call at every tick."""
-        if now_us < self._due_us:
-            return
-        self._due_us = now_us + TICK_US
-        for transport in transports:
-            found = self._lines.get(transport.id)
-            if found is None or not transport.consumers:
-                continue
-            if found.heard and found.line.tick(now_us):
-                self._decide(transport, found, now_us)
-            if now_us >= found.quality_due_us:
-                found.quality_due_us = now_us + QUALITY_US
+    def tick(self, now_us: int) -> None:
+        """Call at every tick: looks at the lines that are due and at no others."""
+        due = self._due
+        while due and due[0][0] <= now_us:
+            when_us, _, found = heappop(due)
+            if when_us == found.due_us:
+                found.due_us = _NEVER
+                self._attend(found, now_us)
+
+    def _attend(self, found: Line, now_us: int) -> None:
+        line, transport = found.line, found.transport
+        watching = bool(transport.consumers)
+        if found.heard and watching and line.tick(now_us):
+            self._decide(found, now_us)
+        if now_us >= found.quality_due_us:
+            found.quality_due_us = now_us + QUALITY_US
+            if watching:
                 self._tell(transport, found)
+        next_us = found.quality_due_us
+        if found.heard and watching:
+            next_us = min(next_us, line.tick_us(now_us))
+        self._look(found, next_us)
 
     # ------------------------------------------------------------- deciding
 
-    def _decide(self, transport: Transport, found: Line, now_us: int) -> None:
+    def _decide(self, found: Line, now_us: int) -> None:
+        transport = found.transport
         estimator = found.line.estimator
         if estimator.usage is Usage.OVER or estimator.lost > LOSS_THAT_LIMITS:
             found.limited = True
@@ -169,6 +217,7 @@ class Lines:
         self._carry_out(transport, found, plan, now_us)
         if plan.probe is not None:
             self._probe(transport, plan.probe, plan.probe.size_bytes, now_us)
+        self._look(found, found.line.tick_us(now_us))
 
     def _carry_out(self, transport: Transport, found: Line, plan: Plan[str], now_us: int) -> None:
         grants = plan.allocation.grants
@@ -188,7 +237,7 @@ class Lines:
     def _reserved(self, transport: Transport, found: Line, now_us: int) -> int:
         """Bits per second of sound and waveforms towards this viewer."""
         elapsed_us = now_us - found.measured_us
-        if elapsed_us >= TICK_US * 10 or not found.reserved_bps:
+        if elapsed_us >= RESERVE_US or not found.reserved_bps:
             octets = sum(_audio_octets(consumer) for consumer in transport.consumers.values())
             if elapsed_us > 0 and octets >= found.media_octets:
                 found.reserved_bps = (octets - found.media_octets) * 8_000_000 // elapsed_us
@@ -240,6 +289,6 @@ def _audio_octets(consumer: Consumer) -> int:
 def _repairable(transport: Transport) -> Consumer | None:
     """A Consumer whose repair stream can carry padding."""
     for consumer in transport.consumers.values():
-        if consumer.rtx_payload_type and consumer.lane is not None:
+        if consumer.rtx_payload_type and (consumer.lane is not None or consumer.left is not None):
             return consumer
     return None

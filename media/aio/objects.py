@@ -25,7 +25,8 @@ from media.core.sender_report import SourceTime
 from media.core.speaker import AudioLevel
 
 RESENDS_PER_INTERVAL = 256
-"""Packets one viewer may have resent in 100 ms: a whole key frame, not an amplifier."""
+"""Packets one viewer may have resent in an interval: a whole key frame, not an amplifier."""
+RESEND_INTERVAL_US = 100_000
 
 
 class LegRow(Protocol):
@@ -236,7 +237,9 @@ class Consumer(ConsumerState):
     held: bool = False
     """Its packets wait in its leg's pacer, and what comes waits behind them."""
     resends_left: int = RESENDS_PER_INTERVAL
-    """Packets that may still be sent again in this interval of 100 ms."""
+    """Packets that may still be sent again in this interval."""
+    resends_since_us: int = 0
+    """When the interval began."""
     round_trip_us: int = 0
     """Last measured, 0 before."""
     left: Source | None = None
@@ -247,3 +250,9 @@ class Consumer(ConsumerState):
     """Most that the viewer's line has room for; None: no limit."""
     told: tuple[int, int, str] | None = None
     """What signalling was last told of its layers."""
+
+    def may_resend(self, now_us: int) -> bool:
+        """One more packet may be sent again now."""
+        if now_us - self.resends_since_us >= RESEND_INTERVAL_US:
+            self.resends_since_us, self.resends_left = now_us, RESENDS_PER_INTERVAL
+        return self.resends_left > 0

@@ -525,7 +525,7 @@ class Relay:
     def _tick(self, now_us: int) -> None:
         self._feedback.tick(self._transports.values(), now_us)
         self._steering.tick(self._producers.values(), now_us)
-        self._lines.tick(self._transports.values(), now_us)
+        self._lines.tick(now_us)
         for router in self._routers.values():
             router.data.tick()
         if now_us >= self._speakers_due_us:

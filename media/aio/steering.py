@@ -34,6 +34,8 @@ class Steering:
         self._feedback = feedback
         self._notify = notify
         self._due_us = 0
+        self.on_change: Callable[[Consumer, int], None] | None = None
+        """Told of every picture that goes or may go elsewhere: what others get of the line depends on it."""
 
     # ------------------------------------------------------------- what happens to a viewer
 
@@ -49,6 +51,8 @@ class Steering:
         else:
             self._go(consumer, producer, target, now_us)
         self._tell(consumer, target, limited_by)
+        if self.on_change is not None and not producer.is_audio:
+            self.on_change(consumer, now_us)
 
     def stop(self, consumer: Consumer, now_us: int) -> None:
         """Nothing more goes to it; its numbering can be continued."""
@@ -58,6 +62,8 @@ class Steering:
             consumer.numbers.stop(lane.source.end(), now_us // 1000)
         stop(consumer)
         consumer.producer.prune()
+        if self.on_change is not None and not consumer.producer.is_audio:
+            self.on_change(consumer, now_us)
 
     def restart(self, consumer: Consumer, now_us: int) -> None:
         """It has missed packets that will not come: go on at the next key frame."""
@@ -66,6 +72,8 @@ class Steering:
 
     def lost(self, consumer: Consumer, now_us: int) -> None:
         """Packets could not be sent to it and its numbering is closed: go on at the next key frame."""
+        if consumer.lane is not None:
+            consumer.left = consumer.lane.source
         stop(consumer)
         self.steer(consumer, now_us)
 
@@ -82,7 +90,7 @@ class Steering:
             return
         self._due_us = now_us + LOOK_INTERVAL_US
         for producer in producers:
-            if producer.is_audio:
+            if producer.is_audio or not producer.consumers:
                 continue
             sizes = tuple(offer[:3] for offer in offers(producer, now_us))
             if sizes != producer.sizes:

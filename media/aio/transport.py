@@ -12,6 +12,7 @@ object through its ``leg``.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from itertools import count
 from typing import Any, Literal, Protocol
 
 from media.aio.aiortc_port import Certificate, DtlsFailed, DtlsPort
@@ -31,8 +32,12 @@ log = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT_S = 15.0
 """DTLS over a path that has just answered checks takes milliseconds; OpenSSL resends after 1, 2, 4 s."""
 
+REPORT_TURNS = 10
+"""Reports of a second leave in so many turns: those of all viewers at once would hold up the packets."""
+
 TAPPED_RTP, TAPPED_RTCP, TAPPED_DATA = 1, 2, 3
 
+_turns = count()
 Direction = Literal["send", "recv"]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -104,6 +109,8 @@ class Transport:
         self.taps: list[Tap] = []
         """Other workers that get what comes here."""
         self.closed = False
+        self.report_turn = next(_turns) % REPORT_TURNS
+        """In which of the turns of a second its reports leave."""
         self.announced: Literal["connected", "unstable", "closed"] | None = None
         """Last state told to signalling."""
         self._send = send

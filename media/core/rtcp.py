@@ -198,9 +198,29 @@ def parse(data: Buffer) -> list[RtcpItem]:
     return items
 
 
+def read_lone_feedback(data: bytes) -> bytes | None:
+    """Body (FCI) of a datagram that is one transport-wide feedback and nothing else, which most of a viewer's are.
+
+    Returns:
+        None: it is something else, or broken; `parse` tells.
+    """
+    length = len(data)
+    if length < 12 or data[1] != RTPFB or (data[2] << 8 | data[3]) * 4 + 4 != length:
+        return None
+    if data[0] == 0x80 | FMT_TRANSPORT_CC:
+        return data[12:]
+    if data[0] == 0xA0 | FMT_TRANSPORT_CC and 0 < data[-1] <= length - 12:
+        return data[12 : -data[-1]]
+    return None
+
+
 def _without_padding(body: bytes, *, last: bool) -> bytes:
-    """Only the last packet of a compound may be padded (RFC 3550 section 6.4.1)."""
-    if not last or not body or not 0 < body[-1] <= len(body) or body[-1] & 3:
+    """Only the last packet of a compound may be padded (RFC 3550 section 6.4.1).
+
+    The padding need not be of whole words, as it should: libwebrtc fills up transport-wide feedback with one to three
+    bytes.
+    """
+    if not last or not body or not 0 < body[-1] <= len(body):
         raise MalformedRtcp("padding")
     return body[: -body[-1]]
 

@@ -180,6 +180,13 @@ class DelayDetector:
         self._begin(group_us, delay_us, arrive_us)
         self._over_groups = 0
 
+    def rest(self) -> None:
+        """Nothing is sent: the queue has drained, and what was known of it says nothing any more."""
+        self.usage = Usage.NORMAL
+        self.queue_us = 0
+        self._over_groups = 0
+        self._trend.cut(0.0)
+
     def update(self, sends: Sequence[int], arrives: Sequence[int]) -> Usage:
         """Take the packets of one feedback that arrived, in order of sending: when each was sent and came."""
         count = len(sends)

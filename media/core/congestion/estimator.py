@@ -115,6 +115,11 @@ class LineEstimator:
             and self._loss.fraction < HIGH_LOSS
         )
 
+    @property
+    def silent_us(self) -> int:
+        """When the viewer will have been silent for too long, if nothing comes."""
+        return (1 << 62) if self._fed_us is None else self._fed_us + SILENCE_US
+
     def hear(self, fci: bytes, now_us: int) -> bool:
         """Body of a transport-wide feedback; false when it changes no decision.
 
@@ -225,6 +230,8 @@ class LineEstimator:
             return
         if self.sent.next_number == self._sent_at_feedback:
             self._fed_us = now_us  # nothing was sent that could be told of
+            self._delay.rest()
+            self._loss.fraction = 0.0
             return
         before = self.estimate_bps
         self._rate.lower_to(self.estimate_bps / 2)

@@ -20,7 +20,7 @@ from media.core.twcc import TICK_US, WholeFeedback
 
 CALM_US: Final = 8_000
 """Of the first packet of a group, above or below the empty line's delay."""
-KEPT_US: Final = (WINDOW + 8) * GROUP_US
+KEPT_US: Final = (WINDOW + 14) * GROUP_US
 """The window of the trend, and some groups more for its smoothing to forget where it began."""
 MAX_KEPT: Final = 64
 

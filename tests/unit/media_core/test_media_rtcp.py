@@ -148,6 +148,34 @@ def test_padding_of_the_last_packet_is_cut_off() -> None:
     assert rtcp.parse(wire) == [Nack(1, 2, (5,))]
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2, 3])
+def test_transport_feedback_as_libwebrtc_fills_it_up(missing: int) -> None:
+    """Its padding is one to three bytes, which RFC 3550 does not allow."""
+    fci = bytes.fromhex("0005000c 00000107 200c") + bytes(range(1, 11 + 4 - missing))
+    filled = fci + bytes(max(0, missing - 1)) + bytes((missing,) if missing else ())
+    wire = bytearray(rtcp.build_transport_feedback(1, 2, filled))
+    wire[0] |= 0x20 if missing else 0
+    assert rtcp.parse(wire) == [TransportFeedback(1, 2, fci)]
+    assert rtcp.read_lone_feedback(bytes(wire)) == fci
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        "",
+        "8fcd0002 00000001 000000",  # cut off
+        "8fcd0003 00000001 00000002",  # longer than the datagram
+        "afcd0002 00000001 00000002",  # padding of more than the body
+        "afcd0003 00000001 00000002 00000000",  # padding of nothing
+        "4fcd0002 00000001 00000002",  # version 1
+        "81cd0003 00000001 00000002 00050000",  # NACK
+        "80c90001 00000001 8fcd0002 00000001 00000002",  # not alone
+    ],
+)
+def test_what_is_not_feedback_alone_is_left_to_the_parser(wire: str) -> None:
+    assert rtcp.read_lone_feedback(bytes.fromhex(wire)) is None
+
+
 @pytest.mark.parametrize(
     "wire",
     [
