@@ -327,7 +327,19 @@ def media_bind(settings: Settings) -> str:
     if len(versions) == 1 and all(is_local(address) for address in settings.media_addresses):
         # Nobody else can reach these addresses: do not listen for anybody else.
         return "127.0.0.1" if versions == {4} else "::1"
+    if len(settings.media_addresses) == 1 and _is_own(settings.media_addresses[0]):
+        # Bound to all, the kernel chooses where answers come from, and browsers drop what comes from elsewhere.
+        return settings.media_addresses[0]
     return "0.0.0.0" if versions == {4} else "::"  # noqa: S104 - peers authenticate by ICE and DTLS
+
+
+def _is_own(address: str) -> bool:
+    """One of this machine's network cards has the address: it is not one that a router passes on."""
+    try:
+        probe_port("udp", address, 0)
+    except OSError:
+        return False
+    return True
 
 
 def probe_port(protocol: Protocol, bind: str, port: int) -> None:

@@ -54,6 +54,12 @@ def test_media_ports_listen_where_the_announced_addresses_can_be_reached(address
     assert media_bind(load_settings({"CONSILIUM_MEDIA_ADDRESSES": addresses})) == bind
 
 
+def test_a_single_address_of_this_machine_is_bound_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bound to all, the kernel may answer from another address, which browsers drop."""
+    monkeypatch.setattr("server.app.is_local", lambda address: False)  # 127.0.0.2 stands for a network card's
+    assert media_bind(load_settings({"CONSILIUM_MEDIA_ADDRESSES": "127.0.0.2"})) == "127.0.0.2"
+
+
 def test_the_bound_address_may_be_another_than_the_announced() -> None:
     """Behind NAT: browsers are told the public address."""
     settings = load_settings({"CONSILIUM_MEDIA_ADDRESSES": "203.0.113.5", "CONSILIUM_MEDIA_BIND": "10.0.0.5"})

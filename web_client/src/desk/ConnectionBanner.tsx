@@ -9,16 +9,19 @@ import styles from "./Banners.module.css";
 export interface ConnectionBannerProps {
   status: ConnectionStatus;
   path: MediaState["path"];
+  /** When a server that is about to restart ends at the latest; `null` while it is not. [SE14] */
+  stopsAtMs: number | null;
 }
 
 /** The socket's first seconds of trouble are not worth a word: most blips end before. */
 const SHOW_AFTER_MS = 2_000;
 
-export function ConnectionBanner({ status, path }: ConnectionBannerProps) {
+export function ConnectionBanner({ status, path, stopsAtMs }: ConnectionBannerProps) {
   const { t } = useTranslation();
   const nowMs = useNow();
   const troubleMs = status.troubleSinceMs === null ? 0 : nowMs - status.troubleSinceMs;
   if (status.phase === "connected") {
+    if (stopsAtMs !== null) return <Stopping leftMs={stopsAtMs - nowMs} />;
     if (path !== "unstable") return null;
     return (
       <div
@@ -60,6 +63,22 @@ export function ConnectionBanner({ status, path }: ConnectionBannerProps) {
       <WifiOff className={styles.icon} aria-hidden="true" />
       <strong>{t("desk.connection.reconnecting")}</strong>
       <span>{t("desk.connection.reconnectingHint")}</span>
+    </div>
+  );
+}
+
+/** A consult that runs may go on until then: nobody is sent away, and no new one begins. */
+function Stopping({ leftMs }: { leftMs: number }) {
+  const { t } = useTranslation();
+  const seconds = Math.max(0, Math.ceil(leftMs / 1000));
+  const left =
+    seconds >= 120
+      ? t("desk.connection.minutes", { count: Math.ceil(seconds / 60) })
+      : t("desk.connection.seconds", { count: seconds });
+  return (
+    <div className={styles.strip} data-tone="info" data-testid="connection-banner" data-phase="stopping" role="status">
+      <RefreshCw className={styles.icon} aria-hidden="true" />
+      <span>{t("desk.connection.stopping", { left })}</span>
     </div>
   );
 }

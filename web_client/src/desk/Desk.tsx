@@ -92,6 +92,7 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
   const { consult, you, status, activeSpeaker } = useStore(client.store);
   // Ages tick twice a second; only what shows them subscribes to them, the record must not render for a clock.
   const path = useStore(media.store, (state) => state.path);
+  const stopsAtMs = useStore(client.store, (state) => state.stopsAtMs);
   const local = useStore(media.store, (state) => state.local);
   const sound = useSound();
   const [dialog, setDialog] = useState<Dialog | null>(null);
@@ -131,7 +132,7 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
         )}
       </header>
       {!isFresh && <StaleStrip sinceMs={status.troubleSinceMs} />}
-      <ConnectionBanner status={status} path={path} />
+      <ConnectionBanner status={status} path={path} stopsAtMs={stopsAtMs} />
       <SyncBanner consult={consult} />
       {refused !== null && (
         <ErrorStrip

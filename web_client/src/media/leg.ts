@@ -6,10 +6,18 @@
  */
 import type { Device, types } from "mediasoup-client";
 import { RefusalError } from "../net/refusal";
-import type { AnyCommand, MediaSource, ResultFor } from "../protocol";
-import { consumerOptions, dataConsumerOptions, iceParameters, offerOf, toWire, transportOptions } from "./ortc";
+import type { AnyCommand, JsonObject, MediaSource, ResultFor } from "../protocol";
+import {
+  consumerOptions,
+  dataConsumerOptions,
+  iceParameters,
+  iceServers,
+  offerOf,
+  toWire,
+  transportOptions,
+} from "./ortc";
 import { dueAction, isUnstable, NEW_PATH, onIceState, onRestart, type PathHealth } from "./pathHealth";
-import { type LossReports, onLoss, type Route, routesOf, shouldLeave, type Via } from "./route";
+import { type LossReports, type Offer, onLoss, type Route, routesOf, shouldLeave, type Via } from "./route";
 
 /** Send a command and wait for its result; rejects on a refusal, a timeout or a lost socket. */
 export type Send = <T extends AnyCommand>(command: T) => Promise<ResultFor<T>>;
@@ -40,8 +48,8 @@ export class Leg {
   private constructor(
     readonly direction: "send" | "recv",
     readonly transport: types.Transport,
-    /** Ways that the server offered with this Transport. */
-    readonly routes: readonly Route[],
+    private readonly offer: Offer<JsonObject>,
+    private readonly route: Route,
     private readonly rtpCapabilities: types.RtpCapabilities,
     private readonly send: Send,
     private readonly onLost: LegOptions["onLost"],
@@ -65,7 +73,12 @@ export class Leg {
     const options = await send({ type: "create_transport", direction });
     const local = narrow(transportOptions(options, route));
     const transport = direction === "send" ? device.createSendTransport(local) : device.createRecvTransport(local);
-    return new Leg(direction, transport, routesOf(offerOf(options)), device.recvRtpCapabilities, send, onLost);
+    return new Leg(direction, transport, offerOf(options), route, device.recvRtpCapabilities, send, onLost);
+  }
+
+  /** Ways that the server offered with this Transport. */
+  get routes(): readonly Route[] {
+    return routesOf(this.offer);
   }
 
   /** Since when there has been no path; `null` while there is one. */
@@ -180,8 +193,11 @@ export class Leg {
     this.path = onRestart(this.path, nowMs);
     try {
       const answer = await this.send({ type: "restart_ice", transport: this.transport.id });
-      if (!this.transport.closed)
-        await this.transport.restartIce({ iceParameters: iceParameters(answer.ice_parameters) });
+      if (this.transport.closed) return;
+      // TURN credentials are short-lived: those the Transport was made with may have ended.
+      const offer = { ...this.offer, servers: answer.ice_servers };
+      await this.transport.updateIceServers({ iceServers: iceServers(offer, this.route) });
+      await this.transport.restartIce({ iceParameters: iceParameters(answer.ice_parameters) });
     } catch (error) {
       // Without a socket the next try is due in 3 s; a transport the server no longer knows must be rebuilt.
       if (isGone(error)) this.onLost(this, "gone");

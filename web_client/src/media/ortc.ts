@@ -15,17 +15,23 @@ export const offerOf = (wire: TransportOptions): Offer<JsonObject> => ({
 });
 
 export function transportOptions(wire: TransportOptions, route: Route): types.TransportOptions {
-  const { candidates, servers, policy } = choose(offerOf(wire), route);
+  const offer = offerOf(wire);
+  const { candidates, policy } = choose(offer, route);
   return {
     id: wire.id,
     iceParameters: wire.ice_parameters as unknown as types.IceParameters,
     iceCandidates: candidates as unknown as types.IceCandidate[],
     dtlsParameters: wire.dtls_parameters as unknown as types.DtlsParameters,
     sctpParameters: wire.sctp_parameters as unknown as types.SctpParameters,
-    // Only our own deployment's TURN servers: asking anybody else would leave the hospital's network.
-    iceServers: servers.map(({ urls, username, credential }) => ({ urls: [...urls], username, credential })),
+    iceServers: iceServers(offer, route),
     iceTransportPolicy: policy,
   };
+}
+
+/** Only our own deployment's TURN servers: asking anybody else would leave the hospital's network. */
+export function iceServers(offer: Offer<JsonObject>, route: Route): RTCIceServer[] {
+  const { servers } = choose(offer, route);
+  return servers.map(({ urls, username, credential }) => ({ urls: [...urls], username, credential }));
 }
 
 export const iceParameters = (wire: JsonObject): types.IceParameters => wire as unknown as types.IceParameters;

@@ -51,6 +51,14 @@ describe("consult store", () => {
     expect([turned.pointer, closed.pointer, led.pointer]).toEqual([null, null, null]);
   });
 
+  it("[SE14] knows how long a server that is about to restart will last", () => {
+    const beat = { type: "beat", revision: 9, context_version: 3, server_time_ms: 1_000_000 } as const;
+    const told = afterSignal(present(), { ...beat, stops_at_ms: 1_030_000 }).stopsAtMs ?? 0;
+    expect(told - performance.now()).toBeGreaterThan(29_000);
+    expect(told - performance.now()).toBeLessThanOrEqual(30_000);
+    expect(afterSignal(present({ stopsAtMs: told }), { ...beat, stops_at_ms: null }).stopsAtMs).toBeNull();
+  });
+
   it("[ME4] counts a new media generation for a reset and for a join that does not resume", () => {
     const state = present();
     const reset = afterEvent(state, { type: "media_reset", revision: 10, at_ms: 0, media_epoch: 2 });

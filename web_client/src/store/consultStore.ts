@@ -25,6 +25,8 @@ export interface ConsultState {
   mediaGeneration: number;
   /** Add to `Date.now()` to get the server's clock; good to about half a round trip. */
   serverOffsetMs: number;
+  /** When the server ends at the latest, by `performance.now()`; `null` while it is not about to restart. [SE14] */
+  stopsAtMs: number | null;
   pointer: Pointed | null;
   scroll: Scrolled | null;
   /** Producer id of the loudest speaker. */
@@ -40,6 +42,7 @@ const NOTHING_KNOWN: ConsultState = {
   routerRtpCapabilities: null,
   mediaGeneration: 0,
   serverOffsetMs: 0,
+  stopsAtMs: null,
   pointer: null,
   scroll: null,
   activeSpeaker: null,
@@ -97,8 +100,12 @@ export function afterSignal(state: ConsultState, signal: AnySignal): Partial<Con
       return belongs(state.consult, signal) ? { scroll: signal } : {};
     case "active_speaker":
       return { activeSpeaker: signal.producer };
-    case "beat":
-      return { serverOffsetMs: signal.server_time_ms - Date.now() };
+    case "beat": {
+      const serverOffsetMs = signal.server_time_ms - Date.now();
+      const stops = signal.stops_at_ms ?? null;
+      const leftMs = stops === null ? null : stops - signal.server_time_ms;
+      return { serverOffsetMs, stopsAtMs: leftMs === null ? null : performance.now() + leftMs };
+    }
     // The media session's business, which hears them from the socket.
     case "consumer_layers":
     case "line_quality":

@@ -151,6 +151,10 @@ export default {
     copyReport: "Copy report",
     copied: "Report copied",
     draining: "The server restarts. Your consult continues by itself in a moment.",
+    stopping:
+      "The server restarts in {{left}} at the latest. Your consult goes on until then, and by itself afterwards.",
+    minutes: "{{count}} min",
+    seconds: "{{count}} s",
     refused: "This was not possible",
   },
   sync: {

@@ -152,6 +152,9 @@ const zh: SameKeys<typeof en> = {
     copyReport: "复制报告",
     copied: "报告已复制",
     draining: "服务器正在重启，会诊稍后自动恢复。",
+    stopping: "服务器最迟将在 {{left}}后重启。会诊可继续进行，重启后自动恢复。",
+    minutes: "{{count}} 分钟",
+    seconds: "{{count}} 秒",
     refused: "操作未能完成",
   },
   sync: {
