@@ -289,11 +289,11 @@ class Forwarder:
         Returns:
             Bytes that left, headers included; 0 for a viewer without a repair stream or whose own packets wait.
         """
-        lane = consumer.lane
-        source = None if lane is None else lane.source
-        if source is None or not consumer.rtx_payload_type or consumer.held:
+        lane, numbers = consumer.lane, consumer.numbers
+        # A picture that was taken away for its line is brought back by probes of what it was.
+        source, segment = (consumer.left, numbers.before) if lane is None else (lane.source, numbers.now)
+        if source is None or segment is None or not consumer.rtx_payload_type or consumer.held:
             return 0  # what waits fills the line
-        segment = consumer.numbers.now
         left_bytes = packets = 0
         number = source.highest
         while left_bytes < wanted_bytes and packets < MAX_PADDING_PACKETS:
