@@ -57,7 +57,7 @@ class Ingress:
             return
         length = self._length
         length[0] = size
-        is_rtcp = rtp.is_rtcp(self._data[offset + 1])
+        is_rtcp = 192 <= self._data[offset + 1] <= 223  # rtp.is_rtcp
         unprotect = srtp_unprotect_rtcp if is_rtcp else srtp_unprotect
         status = unprotect(transport.leg.rx, self._pointer + offset, length)
         if status != SRTP_OK:
@@ -187,8 +187,9 @@ class Ingress:
         if producer.paused or not layer.lanes:
             return
         forwarded = []
+        ids = producer.forwarded_ids
         for identifier, at, count in elements:
-            ours = producer.forwarded_ids.get(identifier)
+            ours = ids.get(identifier)
             if ours is not None and count:  # an empty one says nothing and would force the two-byte form on viewers
                 forwarded.append((ours, bytes(data[at : at + count])))
         self._lanes.offer(

@@ -47,9 +47,12 @@ class Lanes:
 
     def offer(self, stream: InboundStream, arrived: Arrived, now_us: int) -> None:
         """A packet of a layer that somebody follows."""
-        shape = arrived.shape
+        shape, highest = arrived.shape, stream.receive.highest
         for lane in list(stream.layer.lanes) if shape.first else stream.layer.lanes:
-            source = self._source(lane, stream, now_us)
+            source = lane.source
+            if source is None or source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT:
+                source = self._renew(lane, stream, now_us)
+            source.newest = highest
             if lane.waiting and shape.first:
                 self._let_in(lane, source, stream, arrived, now_us)
             if takes(shape, lane.spatial, lane.temporal):
@@ -59,7 +62,11 @@ class Lanes:
 
     def skip(self, lane: Lane[Consumer], stream: InboundStream, extended: int, now_us: int) -> None:
         """The newest packet of a layer is padding: viewers get no hole for it."""
-        self._source(lane, stream, now_us).numbers.drop(extended)
+        source, highest = lane.source, stream.receive.highest
+        if source is None or source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT:
+            source = self._renew(lane, stream, now_us)
+        source.newest = highest
+        source.numbers.drop(extended)
 
     def ranked(self, producer: Producer, now_us: int) -> None:
         """The order of its layers has turned out to be another."""
@@ -115,16 +122,13 @@ class Lanes:
             self._gathered.append((producer, lane))
         lane.burst.append(packet)
 
-    def _source(self, lane: Lane[Consumer], stream: InboundStream, now_us: int) -> Source:
-        """What the lane is fed from; a new one when another SSRC or another numbering has taken over."""
-        source, highest = lane.source, stream.receive.highest
-        if source is None or source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT:
-            if source is not None:
-                self._flush(stream.producer, lane, now_us)
-                for consumer in [c for group in lane.live.values() for c in group]:
-                    self._steering.restart(consumer, now_us)
-            source = lane.source = Source(stream.ssrc, newest=highest)
-        source.newest = highest
+    def _renew(self, lane: Lane[Consumer], stream: InboundStream, now_us: int) -> Source:
+        """Another SSRC or another numbering has taken over: what the lane is fed from now."""
+        if lane.source is not None:
+            self._flush(stream.producer, lane, now_us)
+            for consumer in [c for group in lane.live.values() for c in group]:
+                self._steering.restart(consumer, now_us)
+        source = lane.source = Source(stream.ssrc, newest=stream.receive.highest)
         return source
 
     # ------------------------------------------------------------- entrances

@@ -59,14 +59,15 @@ class LayerMeter:
     """Pixels of the last key frame; 0 where the codec does not say."""
     height: int = 0
     last_us: int = -SILENT_US
-    _bytes: dict[Target, int] = field(default_factory=dict)
+    _bytes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By (spatial, temporal)."""
     _since_us: int = -1
     _rates: dict[Target, int] = field(default_factory=dict)
 
     def add(self, spatial: int, temporal: int, size_bytes: int, now_us: int) -> None:
         """One packet of media."""
-        key = Target(spatial, temporal)
-        self._bytes[key] = self._bytes.get(key, 0) + size_bytes
+        sums, key = self._bytes, (spatial, temporal)
+        sums[key] = sums.get(key, 0) + size_bytes
         self.last_us = now_us
 
     def active(self, now_us: int) -> bool:
@@ -80,7 +81,7 @@ class LayerMeter:
             return self._rates
         elapsed_us = now_us - self._since_us
         if elapsed_us >= WINDOW_US:
-            self._rates = {key: size * 8_000_000 // elapsed_us for key, size in self._bytes.items() if size}
+            self._rates = {Target(*key): size * 8_000_000 // elapsed_us for key, size in self._bytes.items() if size}
             self._bytes = {}
             self._since_us = now_us
         return self._rates

@@ -62,15 +62,9 @@ def read_extensions(data: bytearray, position: int, end: int) -> tuple[list[Exte
     stop = position + 4 * words
     if stop > end:
         raise MalformedPacket
-    if profile == ONE_BYTE_PROFILE:
-        return _one_byte_elements(data, position, stop), stop
-    if profile & 0xFFF0 == TWO_BYTE_PROFILE:
-        return _two_byte_elements(data, position, stop), stop
-    return [], stop
-
-
-def _one_byte_elements(data: bytearray, position: int, stop: int) -> list[Extension]:
-    found = []
+    if profile != ONE_BYTE_PROFILE:
+        return _two_byte_elements(data, position, stop) if profile & 0xFFF0 == TWO_BYTE_PROFILE else [], stop
+    found: list[Extension] = []
     while position < stop:
         byte = data[position]
         position += 1
@@ -84,7 +78,7 @@ def _one_byte_elements(data: bytearray, position: int, stop: int) -> list[Extens
             raise MalformedPacket
         found.append((identifier, position, length))
         position += length
-    return found
+    return found, stop
 
 
 def _two_byte_elements(data: bytearray, position: int, stop: int) -> list[Extension]:

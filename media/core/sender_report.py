@@ -17,7 +17,7 @@ who joins must not wait a report interval for the first one. So:
 from typing import Final
 
 from media.core import rtcp
-from media.core.serial import MASK_32, diff32
+from media.core.serial import HALF_32, MASK_32, diff32
 
 NTP_UNIX_OFFSET_S: Final = 2_208_988_800
 """1900 to 1970 (RFC 868)."""
@@ -104,7 +104,7 @@ class SourceTime:
 
     def on_packet(self, timestamp: int, now_us: int) -> None:
         """A packet came in; the newest is the reference until a sender report comes."""
-        if self._seen_us < 0 or diff32(timestamp, self._seen_timestamp) > 0:
+        if self._seen_us < 0 or 0 < (timestamp - self._seen_timestamp) & MASK_32 < HALF_32:  # serial.newer32
             self._seen_timestamp = timestamp
             self._seen_us = now_us
 

@@ -49,31 +49,37 @@ def read_shape(codec: Codec, data: Buffer, start: int, end: int, spatial: int) -
 
 
 def _vp8(data: Buffer, start: int, end: int, spatial: int) -> PacketShape:
-    """RFC 7741 section 4.2."""
-    key = codecs.vp8_starts_key_frame(data, start, end)
+    """RFC 7741 section 4.2, in one walk: this runs for every packet."""
     if end - start < 2:
         return PacketShape(spatial)
-    first = data[start] & 0x17 == 0x10
-    picture_at, bits, tl0_at = codecs.vp8_fields(data, start, end)
-    temporal, sync = 0, False
-    if data[start] & 0x80 and data[start + 1] & 0x20:
-        at = start + 2
-        if data[start + 1] & 0x80:
-            at += 2 if bits == 15 else 1
-        if data[start + 1] & 0x40:
+    head, at = data[start], start + 1
+    first = head & 0x17 == 0x10
+    temporal, sync, picture = 0, False, None
+    if head & 0x80:
+        flags = data[at]
+        at += 1
+        picture_at = at
+        wide = False
+        if flags & 0x80:
+            if at >= end:
+                return PacketShape(spatial, 0, first)
+            wide = data[at] & 0x80 != 0
+            at += 2 if wide else 1
+            if at > end:
+                return PacketShape(spatial, 0, first)
+        tl0_at = -1
+        if flags & 0x40:
+            tl0_at = at if at < end else -1
             at += 1
-        if at < end:
-            temporal, sync = data[at] >> 6, bool(data[at] & 0x20)
-    picture = None
-    if bits:
-        picture = Picture(
-            picture_at - start,
-            bits == 15,
-            codecs.read_picture_id(data, picture_at, bits),
-            tl0_at - start if tl0_at >= 0 else -1,
-            data[tl0_at] if tl0_at >= 0 else -1,
-        )
-    return PacketShape(spatial, temporal, first, key, sync and first, picture)
+        if flags & 0x30:
+            if flags & 0x20 and at < end:
+                temporal, sync = data[at] >> 6, data[at] & 0x20 != 0
+            at += 1
+        if flags & 0x80:
+            number = (data[picture_at] & 0x7F) << 8 | data[picture_at + 1] if wide else data[picture_at]
+            tl0 = data[tl0_at] if tl0_at >= 0 else -1
+            picture = Picture(picture_at - start, wide, number, tl0_at - start if tl0_at >= 0 else -1, tl0)
+    return PacketShape(spatial, temporal, first, first and at < end and not data[at] & 1, sync and first, picture)
 
 
 def described(found: Descriptor, layer: int | None) -> PacketShape:

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.core.codecs import NOWHERE, Codec, is_key_frame, read_picture_id, vp8_fields, write_picture_id
+from media.core.shape import read_shape
 
 
 @given(st.sampled_from(Codec), st.binary(max_size=40), st.binary(max_size=8), st.binary(max_size=8))
@@ -30,3 +31,17 @@ def test_rewriting_changes_the_number_and_nothing_else(payload: bytes, picture_i
     assert vp8_fields(rewritten, 0, len(rewritten)) == (at, bits, tl0_at)
     width = 1 if bits == 7 else 2
     assert rewritten[:at] + rewritten[at + width :] == payload[:at] + payload[at + width :]
+
+
+@given(st.binary(max_size=12), st.binary(max_size=4), st.binary(max_size=4))
+def test_the_shape_read_in_one_walk_is_what_its_parts_say(payload: bytes, before: bytes, after: bytes) -> None:
+    start, end = len(before), len(before) + len(payload)
+    shape = read_shape(Codec.VP8, before + payload + after, start, end, 1)
+    at, bits, tl0_at = vp8_fields(payload, 0, len(payload))
+    assert shape.key == is_key_frame(Codec.VP8, payload, 0, len(payload))
+    assert shape.first or not (shape.key or shape.sync)
+    assert (shape.picture is None) == (bits == 0)
+    if shape.picture is not None:
+        assert (shape.picture.at, shape.picture.wide, shape.picture.tl0_at) == (at, bits == 15, tl0_at)
+        assert shape.picture.number == read_picture_id(payload, at, bits)
+        assert shape.picture.tl0 == (payload[tl0_at] if tl0_at >= 0 else -1)
