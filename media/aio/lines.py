@@ -64,6 +64,7 @@ class Line:
         self.heard = False
         """The viewer has sent feedback that an estimate can be made of."""
         self.limited = False
+        self.line.pacer.least_bps = UNKNOWN_PACE_BPS
         """It has shown that it does not carry everything."""
         self.media_octets = 0
         self.measured_us = now_us
@@ -200,6 +201,7 @@ class Lines:
         estimator = found.line.estimator
         if estimator.usage is Usage.OVER or estimator.lost > LOSS_THAT_LIMITS:
             found.limited = True
+            found.line.pacer.least_bps = 0
         seen: dict[str, list[Offer]] = {}
         demands = []
         for consumer in transport.consumers.values():
@@ -212,8 +214,6 @@ class Lines:
                 Demand(consumer.id, seen[producer.id], producer.spatial_layers, producer.content, consumer.view)
             )
         plan = found.line.decide(demands, self._reserved(transport, found, now_us), now_us)
-        if not found.limited:
-            found.line.pacer.set_estimate(max(plan.estimate_bps, UNKNOWN_PACE_BPS))
         self._carry_out(transport, found, plan, now_us)
         if plan.probe is not None:
             self._probe(transport, plan.probe, plan.probe.size_bytes, now_us)

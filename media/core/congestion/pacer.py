@@ -56,6 +56,7 @@ class Pacer(Generic[T]):
         "_queued_bytes",
         "_rate_bps",
         "credit_bytes",
+        "least_bps",
     )
 
     def __init__(self, estimate_bps: int, now_us: int) -> None:
@@ -71,11 +72,13 @@ class Pacer(Generic[T]):
         """A key frame waits or has left since the queue was empty: what came behind it has its time too."""
         self._rate_bps = 0
         self._bucket_bytes = 0
+        self.least_bps = 0
+        """Paced as for an estimate of this at least; takes effect with the next estimate."""
         self.set_estimate(estimate_bps)
 
     def set_estimate(self, estimate_bps: int) -> None:
         """The estimate of the line changed."""
-        self._rate_bps = max(FLOOR_BPS, int(RATE_FACTOR * estimate_bps))
+        self._rate_bps = max(FLOOR_BPS, int(RATE_FACTOR * max(estimate_bps, self.least_bps)))
         self._bucket_bytes = max(LEAST_BUCKET_BYTES, self._rate_bps * BUCKET_US // 8_000_000)
 
     @property
