@@ -63,8 +63,8 @@ class Line:
         self.line: ViewerLine[str] = ViewerLine(now_us)
         self.heard = False
         """The viewer has sent feedback that an estimate can be made of."""
-        self.limited = False
         self.line.pacer.least_bps = UNKNOWN_PACE_BPS
+        self.limited = False
         """It has shown that it does not carry everything."""
         self.media_octets = 0
         self.measured_us = now_us

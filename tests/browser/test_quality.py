@@ -97,6 +97,17 @@ class Network:
         """Let everything pass."""
         run_in(self.browser, "nft", "flush chain inet wall out")
 
+    def narrow(self, rate_kbit: int) -> None:
+        """Let no more than this through to the browser; a fifth of a second may wait."""
+        shape = f"qdisc replace dev hub{{}} root tbf rate {rate_kbit}kbit burst 16kb latency 200ms"
+        for number in (1, 2):
+            run_in(self.hub, "tc", *shape.format(number).split())
+
+    def widen(self) -> None:
+        """Everything comes through again."""
+        for number in (1, 2):
+            run_in(self.hub, "tc", "qdisc", "del", "dev", f"hub{number}", "root")
+
     def plug(self, number: int) -> None:
         """Put a cable in, and let the way to the hub lead through it."""
         run_in(self.browser, "ip", "link", "set", f"cable{number}", "up")
@@ -297,3 +308,20 @@ def test_another_network_brings_the_picture_back_on_the_same_transports(network:
 def consumers(page: Page) -> set[str]:
     """Ids of what is received: others after a rebuild, the same after an ICE restart."""
     return {consumer["consumer"] for consumer in figures(page)["consumers"]}
+
+
+def test_a_thin_line_keeps_the_ecg_and_says_why_the_picture_is_gone(network: Network, anna: Visitor) -> None:
+    """A third of what the picture takes: it is paused in words, the ECG stays live, and all is well on a good line."""
+    page = anna.page
+    open_running_consult(anna)
+    with_monitored_patient(anna)
+    expect_moving_video(page)
+    expect_live_ecg(page)
+    network.narrow(rate_kbit=500)
+    try:
+        expect(page.get_by_test_id("video-paused").first).to_be_visible(timeout=SLOW_MS)
+        expect_live_ecg(page, SLOW_MS)
+    finally:
+        network.widen()
+    expect(page.get_by_test_id("video-paused")).to_have_count(0, timeout=2 * SLOW_MS)
+    expect_moving_video(page)
