@@ -3,6 +3,7 @@
 =============  ====================================================================================
 ``line``       `ViewerLine`: one object per leg towards a viewer; the shell talks to this one
 ``sent``       what was sent under transport-wide numbers, matched against feedback
+``quiet``      feedback that says nothing new, passed over
 ``delay``      does the queue grow? (draft-ietf-rmcat-gcc-02 section 5.1 to 5.4)
 ``rate``       estimate by delay (section 5.5), what arrives
 ``loss``       bound by loss (section 6)
@@ -31,12 +32,12 @@ Use, with ``now_us`` from the caller's steady clock::
     # when a Consumer stops or changes lanes: line.pacer.drop(consumer.id)
     # sound, data, RTCP, RTX: send at once, line.pacer.spend(size)
 
-    # RTCP from the viewer. True: an estimate below what is being sent; decide at once.
+    # RTCP from the viewer. True: an estimate below what is being sent, or more comes than was allotted; decide at once.
     urgent = line.on_feedback(transport_feedback.fci, now_us)      # raises MalformedRtcp
     urgent = line.on_remb(remb.bitrate_bps, now_us)
     urgent = line.on_report(fraction_lost, round_trip_us)
 
-    # Every 100 ms, and at once when a view or the set of Consumers changed:
+    # At line.tick_us(now_us), and at once when a view or the set of Consumers changed:
     if line.tick(now_us) or urgent or changed:
         demands = [Demand(consumer.id, offers(producer, now_us), producer.spatial_layers, producer.content,
                           consumer.view) for ...]

@@ -17,7 +17,7 @@ from media.core.congestion.allocator import (
 )
 from media.core.congestion.delay import DelayDetector, Usage
 from media.core.congestion.estimator import FEEDBACK_BURST, MAX_BPS, MIN_BPS, START_BPS, LineEstimator
-from media.core.congestion.line import ViewerLine
+from media.core.congestion.line import CALM_DECIDE_US, DECIDE_US, ViewerLine
 from media.core.congestion.loss import OWN_LOSS_PERIODS, LossBound
 from media.core.congestion.pacer import FREE_BURST_BYTES, KEY_FRAME_US, Pacer
 from media.core.congestion.probe import PAUSE_US, RESULT_TIMEOUT_US, Probe, ProbeMeter, ProbePlanner
@@ -470,6 +470,41 @@ def test_what_was_not_measured_is_guessed() -> None:
 def test_a_dearer_and_worse_layer_is_no_step() -> None:
     layers = [Layer(0, 0, 100), Layer(0, 1, 300), Layer(1, 0, 200), Layer(1, 1, 250)]
     assert ladder(layers, "camera") == [Layer(0, 0, 100), Layer(1, 1, 250)]
+
+
+# ------------------------------------------------------------- when to decide
+
+EMPTY = bytes.fromhex("0000000000000000")
+"""Feedback about no packet."""
+
+
+def test_a_line_that_sends_everything_is_decided_seldom_and_at_once_when_more_comes() -> None:
+    line: ViewerLine[str] = ViewerLine(0)
+    plan = line.decide([Demand("a", (Offer(0, 320, 180, (200_000,)),), 1)], 0, 0)
+    assert plan.allocation.grants["a"].limited_by == "nothing"
+    assert line.tick_us(0) == CALM_DECIDE_US
+    assert not line.tick(CALM_DECIDE_US - 1)
+    assert line.tick(CALM_DECIDE_US)
+
+    line.estimator.arrived.bps = 300_000  # a key frame
+    assert not line.on_feedback(EMPTY, DECIDE_US)
+    line.estimator.arrived.bps = 500_000
+    assert not line.on_feedback(EMPTY, DECIDE_US - 1)
+    assert line.on_feedback(EMPTY, DECIDE_US)
+
+
+def test_a_line_that_lacks_something_is_asked_ten_times_a_second() -> None:
+    line: ViewerLine[str] = ViewerLine(0)
+    line.decide([Demand("a", CAMERA, 3, "camera", MAIN)], 0, 0)
+    assert line.tick_us(0) == 100_000
+    assert line.tick(DECIDE_US)
+
+
+def test_a_change_hurries_a_calm_line() -> None:
+    line: ViewerLine[str] = ViewerLine(0)
+    line.decide([], 0, 0)
+    line.hurry()
+    assert line.tick(100_000)
 
 
 # ------------------------------------------------------------- pacer
