@@ -151,7 +151,7 @@ class Pair:
                 raise TimeoutError
 
     def step(self, until_us: int) -> bool:
-        """Go to the next thing that happens, or to ``until_us`` when nothing does before; False when nothing ever will."""
+        """Go to what happens next, or to ``until_us`` when nothing does before; False when nothing ever will."""
         self._flush()
         deadlines = [end.association.deadline_us for end in self.ends]
         due = [at for at in deadlines if at is not None] + [flight[0] for flight in self._flying[:1]]
