@@ -1,21 +1,16 @@
-"""What the relay must know of a payload: where a key frame starts, what to renumber in VP8.
+"""What the relay must know of a payload: where a key frame starts, and how large its picture is.
 
-Nothing is decoded. A viewer may only be switched on at the first packet of a key frame, and a
-VP8 stream put together from two sources must count its PictureID and TL0PICIDX on without a
-hole (RFC 7741 section 4.2), or the browser's depacketizer drops frames.
+Nothing is decoded. A viewer may only be let in at the first packet of a key frame. What VP8 counts and where its
+layers lie is ``shape``.
 
 Every function reads ``data[start:end]`` where the packet lies, never outside it, and raises
-nothing whatever the bytes: a payload too short to tell is "not a key frame", "nothing to renumber".
+nothing whatever the bytes: a payload too short to tell is "not a key frame".
 Payloads whose padding or RTX prefix is not yet cut off are the caller's mistake.
 """
 
 from enum import StrEnum
-from typing import Final
 
 Buffer = bytes | bytearray | memoryview
-
-NOWHERE: Final = -1
-"""Offset of a field that this payload does not have."""
 
 
 class Codec(StrEnum):
@@ -76,6 +71,8 @@ def vp8_starts_key_frame(data: Buffer, start: int, end: int) -> bool:
 
 def _vp8_payload(data: Buffer, start: int, end: int) -> int:
     """Offset behind the descriptor; ``end`` or more when it is cut off."""
+    if end - start < 2:
+        return end
     position = start + 1
     if data[start] & 0x80:
         flags = data[position]
@@ -89,46 +86,6 @@ def _vp8_payload(data: Buffer, start: int, end: int) -> int:
         if flags & 0x30:
             position += 1
     return position
-
-
-def vp8_fields(data: Buffer, start: int, end: int) -> tuple[int, int, int]:
-    """Find what is renumbered per viewer (RFC 7741 section 4.2).
-
-    Returns:
-        Offset of PictureID, its width in bits (7 or 15; 0 when absent), offset of TL0PICIDX.
-        Offsets count from the beginning of ``data``; ``NOWHERE`` when absent or cut off.
-    """
-    if end - start < 2 or not data[start] & 0x80:
-        return NOWHERE, 0, NOWHERE
-    flags = data[start + 1]
-    position = start + 2
-    picture_id_at, bits = NOWHERE, 0
-    if flags & 0x80:
-        if position >= end:
-            return NOWHERE, 0, NOWHERE
-        bits = 15 if data[position] & 0x80 else 7
-        picture_id_at = position
-        position += 2 if bits == 15 else 1
-        if position > end:
-            return NOWHERE, 0, NOWHERE
-    tl0_at = position if flags & 0x40 and position < end else NOWHERE
-    return picture_id_at, bits, tl0_at
-
-
-def read_picture_id(data: Buffer, at: int, bits: int) -> int:
-    """PictureID at an offset that `vp8_fields` gave."""
-    if bits == 15:
-        return (data[at] & 0x7F) << 8 | data[at + 1]
-    return data[at] & 0x7F
-
-
-def write_picture_id(data: bytearray | memoryview, at: int, bits: int, picture_id: int) -> None:
-    """Replace PictureID in place, in the width it has: a narrower viewer cannot be given a wider one."""
-    if bits == 15:
-        data[at] = 0x80 | (picture_id >> 8 & 0x7F)
-        data[at + 1] = picture_id & 0xFF
-    else:
-        data[at] = picture_id & 0x7F
 
 
 def h264_starts_key_frame(data: Buffer, start: int, end: int) -> bool:

@@ -2,14 +2,9 @@
 
 import pytest
 
-from media.core.codecs import (
-    NOWHERE,
-    Codec,
-    is_key_frame,
-    read_picture_id,
-    vp8_fields,
-    write_picture_id,
-)
+from media.core.codecs import Codec, is_key_frame, key_frame_size
+from media.core.router import Picture
+from media.core.shape import read_shape
 
 
 def key(codec: Codec, wire: str) -> bool:
@@ -75,29 +70,42 @@ def test_opus_can_be_joined_anywhere() -> None:
 @pytest.mark.parametrize(
     ("wire", "expected"),
     [
-        ("10 00", (NOWHERE, 0, NOWHERE)),
-        ("90 80 0a 00", (2, 7, NOWHERE)),
-        ("90 c0 8a 0b 05 00", (2, 15, 4)),
-        ("90 40 05 00", (NOWHERE, 0, 2)),
-        ("90 c0 0a 05 00", (2, 7, 3)),
-        ("90 01 05 00", (NOWHERE, 0, NOWHERE)),
-        ("90 c0 8a", (NOWHERE, 0, NOWHERE)),
-        ("90 c0 8a 0b", (2, 15, NOWHERE)),
-        ("90", (NOWHERE, 0, NOWHERE)),
+        ("10 00", None),
+        ("90 80 0a 00", Picture(2, False, 0x0A, -1, -1)),
+        ("90 c0 8a 0b 05 00", Picture(2, True, 0x0A0B, 4, 5)),
+        ("90 40 05 00", None),
+        ("90 c0 0a 05 00", Picture(2, False, 0x0A, 3, 5)),
+        ("90 01 05 00", None),
+        ("90 c0 8a", None),
+        ("90 c0 8a 0b", Picture(2, True, 0x0A0B, -1, -1)),
+        ("90", None),
     ],
 )
-def test_vp8_field_offsets(wire: str, expected: tuple[int, int, int]) -> None:
+def test_vp8_counters(wire: str, expected: Picture | None) -> None:
+    """Where they are, how wide, and what they say (RFC 7741 section 4.2)."""
     payload = bytes.fromhex(wire)
-    assert vp8_fields(payload, 0, len(payload)) == expected
+    assert read_shape(Codec.VP8, payload, 0, len(payload), 0).picture == expected
 
 
-def test_picture_id_is_replaced_in_its_own_width() -> None:
-    """RFC 7741 section 4.2: M tells the width and must stay."""
-    wide = bytearray.fromhex("90 80 ff ff 00")
-    assert read_picture_id(wide, 2, 15) == 0x7FFF
-    write_picture_id(wide, 2, 15, 0x7FFF + 1 + 5)
-    assert wide == bytearray.fromhex("90 80 80 05 00")
-    narrow = bytearray.fromhex("90 80 7f 00")
-    write_picture_id(narrow, 2, 7, 0x83)
-    assert narrow == bytearray.fromhex("90 80 03 00")
-    assert read_picture_id(narrow, 2, 7) == 3
+@pytest.mark.parametrize(
+    ("wire", "temporal", "sync"),
+    [
+        ("90 e0 8a 0b 05 60 01", 1, True),
+        ("90 e0 8a 0b 05 80 01", 2, False),
+        ("90 20 c0 01", 3, False),
+        ("80 e0 8a 0b 05 60 01", 1, False),  # not the first packet of its frame
+        ("90 c0 8a 0b 05 01", 0, False),
+    ],
+)
+def test_vp8_temporal_layers(wire: str, temporal: int, sync: bool) -> None:
+    payload = bytes.fromhex(wire)
+    shape = read_shape(Codec.VP8, payload, 0, len(payload), 0)
+    assert (shape.temporal, shape.sync) == (temporal, sync)
+
+
+def test_a_key_frame_tells_its_size() -> None:
+    """RFC 6386 section 9.1; the upper two bits are a scale."""
+    payload = bytes.fromhex("90 80 0a 00 00 00 9d 01 2a 00 45 d0 82")
+    assert key_frame_size(Codec.VP8, payload, 0, len(payload)) == (1280, 720)
+    assert key_frame_size(Codec.VP8, payload, 0, len(payload) - 1) is None
+    assert key_frame_size(Codec.H264, payload, 0, len(payload)) is None
