@@ -39,6 +39,8 @@ def test_the_ufrag_of_a_real_check_is_read() -> None:
         check("é:there"),
         check("x" * 505),
     ],
+    # Each check has a transaction id of its own, and processes that share the tests must agree on their names.
+    ids=["empty", "no name", "cut", "longer", "an answer", "no cookie", "not ASCII", "too long a name"],
 )
 def test_nothing_else_is(datagram: bytes) -> None:
     assert claimed_ufrag(datagram) is None
