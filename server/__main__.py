@@ -142,7 +142,7 @@ def turn_config(
 
     Args:
         output: where to; `turnserver.conf` in the data folder unless given.
-        peer: address at which coturn reaches the media ports, where it is not CONSILIUM_MEDIA_ADDRESSES; repeatable.
+        peer: address allowed besides CONSILIUM_MEDIA_ADDRESSES, under which coturn reaches the media ports; repeatable.
         listen: address coturn listens on, all unless given; repeatable.
         data_dir: as for serve.
     """

@@ -115,7 +115,8 @@ def coturn_configuration(settings: Settings, *, peers: Sequence[str] = (), liste
     """The whole ``turnserver.conf`` for the configured URLs; it holds the secret.
 
     Args:
-        peers: addresses under which coturn reaches the media workers, where those announced to browsers are not it.
+        peers: further addresses under which coturn reaches the media workers. Those announced stay allowed, because
+            they are what browsers ask permissions for (RFC 8656 section 9); a NAT on the way may translate them.
         listen: addresses coturn listens on; empty for all of the machine.
 
     Raises:
@@ -130,9 +131,10 @@ def coturn_configuration(settings: Settings, *, peers: Sequence[str] = (), liste
         )
     plain = _one_port(urls, secure=False)
     tls = _one_port(urls, secure=True)
-    allowed = [ipaddress.ip_address(address) for address in peers or settings.media_addresses]
-    if not peers and not all(address.is_loopback for address in allowed):
-        allowed = [address for address in allowed if not address.is_loopback]  # other services trust loopback
+    announced = [ipaddress.ip_address(address) for address in settings.media_addresses]
+    if peers or not all(address.is_loopback for address in announced):
+        announced = [address for address in announced if not address.is_loopback]  # other services trust loopback
+    allowed = list(dict.fromkeys([*announced, *map(ipaddress.ip_address, peers)]))
     lines = [
         "# coturn for Consilium, written by `consilium turn config`. It holds a secret: mode 0600.",
         f"realm={urls[0].host.strip('[]')}",

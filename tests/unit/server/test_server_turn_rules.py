@@ -129,8 +129,15 @@ def test_loopback_is_no_peer_unless_it_is_all_there_is(tmp_path: Path) -> None:
 def test_only_what_is_offered_is_listened_on(tmp_path: Path) -> None:
     settings = make(tmp_path, CONSILIUM_TURN_URLS="turns:hub.lan:443")
     lines = coturn_configuration(settings, peers=("10.0.0.5",), listen=("10.0.0.9",)).splitlines()
-    assert {"no-udp", "no-tcp", "no-dtls", "listening-ip=10.0.0.9", "allowed-peer-ip=10.0.0.5"} <= set(lines)
-    assert "allowed-peer-ip=192.0.2.20" not in lines
+    assert {"no-udp", "no-tcp", "no-dtls", "listening-ip=10.0.0.9"} <= set(lines)
+
+
+def test_a_peer_is_allowed_besides_the_announced_addresses(tmp_path: Path) -> None:
+    """Browsers ask permissions for the candidates they were told, whatever coturn's own way there is."""
+    settings = make(tmp_path, CONSILIUM_MEDIA_ADDRESSES="127.0.0.1,192.0.2.20")
+    lines = coturn_configuration(settings, peers=("10.0.0.5", "192.0.2.20")).splitlines()
+    allowed = [line for line in lines if line.startswith("allow")]
+    assert allowed == ["allowed-peer-ip=192.0.2.20", "allowed-peer-ip=10.0.0.5"]
 
 
 @pytest.mark.parametrize(
