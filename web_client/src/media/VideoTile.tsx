@@ -3,11 +3,12 @@
  *
  * The picture is never trusted by itself. Its age comes from decoded frames; a dot appears at 2 s, and from 3 s the
  * last picture is greyed under LIVE STOPPED and the running seconds. While a new track is awaited (a worker was
- * replaced) the old last picture stays that way instead of a tile that looks switched off. A picture that the relay rests
- * because the line is too thin says so: neither the sender nor the page is broken, and sound and ECG go on.
+ * replaced) the old last picture stays that way instead of a tile that looks switched off, but never under another
+ * name: a tile that is given another source is empty before it is painted. A picture that the relay rests because the
+ * line is too thin says so: neither the sender nor the page is broken, and sound and ECG go on.
  */
 import { MicOff, MonitorUp, VideoOff } from "lucide-react";
-import { useEffect, useRef } from "react";
+import { useLayoutEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import type { Connection } from "../protocol";
 import { markOnce } from "./marks";
@@ -16,7 +17,7 @@ import { type Quality, qualityOf } from "./quality";
 import type { Line, MediaSession, RemoteMedia } from "./session";
 import { useView } from "./useView";
 import styles from "./VideoTile.module.css";
-import { ageMs, clockText, type Freshness, freshness, isPictureOld } from "./videoAge";
+import { ageMs, clockText, type FrameMark, type Freshness, freshness, isPictureOld } from "./videoAge";
 import type { View } from "./views";
 
 export interface VideoTileProps {
@@ -51,13 +52,13 @@ export function VideoTile(props: VideoTileProps) {
   const tile = useRef<HTMLElement>(null);
   const shown = ownTrack ?? (media?.paused === false || media?.producer === null ? (media?.track ?? null) : null);
   const isOn = shown !== null;
-  const state: Freshness = ownTrack ? "live" : freshness(media?.frames, nowMs);
+  const state: Freshness = ownTrack ? "live" : shownFreshness(shown, media?.frames, nowMs);
   const seconds = clockText(ageMs(media?.frames, nowMs));
   const sent = isOn && !ownTrack ? qualityOf(media?.layers ?? null, media?.frames, nowMs) : null;
   const rests = sent?.kind === "paused_line";
   // A picture that stands still has no quality, whatever was sent last.
   const quality = rests || state === "live" || state === "quiet" ? sent : null;
-  useTrack(video, shown, ownTrack !== undefined);
+  useTrack(video, shown, ownTrack !== undefined ? OWN : (media?.key ?? null));
   useView(tile, props.session?.views, media?.key, props.rank ?? "tile");
 
   return (
@@ -160,16 +161,39 @@ export function initialOf(name: string): string {
     .join("");
 }
 
-/** Attach a track; the former picture stays until a new track is there. */
-function useTrack(video: React.RefObject<HTMLVideoElement | null>, track: MediaStreamTrack | null, own: boolean): void {
-  useEffect(() => {
+/** An ended track brings no further frame: its picture stands, however new the last one is. */
+function shownFreshness(track: MediaStreamTrack | null, frames: FrameMark | undefined, nowMs: number): Freshness {
+  const state = freshness(frames, nowMs);
+  return track?.readyState === "ended" && state !== "waiting" ? "stopped" : state;
+}
+
+/** The source of one's own picture; those of others contain a slash. */
+const OWN = "own";
+
+/**
+ * Attach a track; the former picture stays until a new track of the same source is there.
+ *
+ * @param source whose picture it is; that of another is gone before the next paint, whatever its track does
+ */
+function useTrack(
+  video: React.RefObject<HTMLVideoElement | null>,
+  track: MediaStreamTrack | null,
+  source: string | null,
+): void {
+  const attached = useRef<string | null>(null);
+  useLayoutEffect(() => {
     const element = video.current;
-    if (element === null || track === null || track.readyState === "ended") return;
+    if (element === null) return;
+    if (attached.current !== source) {
+      element.srcObject = null;
+      attached.current = source;
+    }
+    if (track === null || track.readyState === "ended") return;
     element.srcObject = new MediaStream([track]);
     // A muted element may always play; a refusal means that the tab is being closed or the track was replaced.
     element.play().catch(() => undefined);
-    if (own || !("requestVideoFrameCallback" in element)) return;
+    if (source === OWN || !("requestVideoFrameCallback" in element)) return;
     const request = element.requestVideoFrameCallback(() => markOnce("first-frame"));
     return () => element.cancelVideoFrameCallback(request);
-  }, [video, track, own]);
+  }, [video, track, source]);
 }

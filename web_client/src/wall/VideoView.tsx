@@ -37,6 +37,7 @@ export default function VideoView({ client, media, consult, me }: VideoViewProps
       <div className={styles.main}>
         {screen !== undefined && (
           <VideoTile
+            key={`screen-${screen.participant.id}`}
             testId={`screen-${screen.participant.id}`}
             name={t("desk.tile.screenOf", { name: screen.participant.name })}
             hospital={screen.participant.hospital}
@@ -52,7 +53,9 @@ export default function VideoView({ client, media, consult, me }: VideoViewProps
             nowMs={nowMs}
           />
         )}
-        {main !== undefined && <SeatTile seat={main} size="wall" session={media} line={line} nowMs={nowMs} />}
+        {main !== undefined && (
+          <SeatTile key={main.participant.id} seat={main} size="wall" session={media} line={line} nowMs={nowMs} />
+        )}
         {screen === undefined && main === undefined && <p className={styles.waiting}>{t("wall.consult.noVideo")}</p>}
       </div>
       {strip.length > 0 && (
