@@ -137,8 +137,17 @@ class Loader:
         """Start a process and wait until it has dialled in.
 
         Raises:
-            MediaError: it ended or was too slow.
+            MediaError: it ended or was too slow, or the machine has no process, memory or descriptor for it now.
         """
+        try:
+            return await self._start_process()
+        except TimeoutError:
+            raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker did not load in time") from None
+        except OSError as error:
+            text = f"the media worker cannot be started: {error.strerror or error}"
+            raise MediaError(MediaErrorCode.WORKER_GONE, text) from error
+
+    async def _start_process(self) -> Loaded:
         if self._directory is None:
             self._directory = tempfile.TemporaryDirectory(prefix="consilium-media-")
         self._loads += 1
@@ -163,12 +172,10 @@ class Loader:
             )
             async with asyncio.timeout(self._settings.ready_timeout_s):
                 reader, writer = await _first(accepted, process)
-        except BaseException as error:
+        except BaseException:
             if process is not None and process.returncode is None:
                 process.kill()
                 await process.wait()
-            if isinstance(error, TimeoutError):
-                raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker did not load in time") from None
             raise
         finally:
             server.close()
