@@ -169,7 +169,7 @@ class DataPlane:
     def _received(self, producer: DataProducer, message: bytes | str) -> None:
         """One message of a client, inside the association's receive path."""
         if producer.label != CTL:
-            for tap in producer.transport.taps:
+            for tap in tuple(producer.transport.taps):
                 tap.data(producer.id, message)
         self._counters.add("data_messages_received")
         if producer.label in (ECG, CTL) and not isinstance(message, bytes):

@@ -18,7 +18,7 @@ from media.aio.transport import REPORT_TURNS, Transport
 from media.core import rtcp
 from media.core.remb import LossBasedEstimate
 from media.core.rewriter import Segment
-from media.core.router import Flow, Packet
+from media.core.router import Flow, Packet, Source
 from media.core.sender_report import compact_ntp, round_trip_us
 
 TRANSPORT_CC_INTERVAL_US = 100_000
@@ -303,8 +303,8 @@ class Feedback:
 def _sent(consumer: Consumer, seq: int) -> tuple[Packet, Segment] | None:
     """What a viewer got under this number, from the lane it follows or the one it has just left."""
     numbers = consumer.numbers
-    lane = consumer.lane
-    for source, segment in ((None if lane is None else lane.source, numbers.now), (consumer.left, numbers.before)):
+    for segment in (numbers.now, numbers.before):
+        source: Source | None = None if segment is None else segment.source
         if source is None or segment is None:
             continue
         number = segment.lane_number(seq, source.highest)

@@ -78,24 +78,40 @@ class Forwarder:
         now_us: int,
         failed: list[Consumer],
     ) -> list[Consumer]:
-        fan, pacing = self._fan, self._pacing
-        for plan, group in lane.live.items():
-            if fan is not None:
-                table: Table | None = lane.prepared.get(plan)
-                if table is None:
-                    table = lane.prepared[plan] = fan.prepare(plan, group)
-                total_bytes = fan.lay_out(table, burst, payload_type, now_us)
-                if total_bytes > FREE_BURST_BYTES or pacing.holds:
-                    failed += pacing.sort_out(group, fan.sizes, total_bytes, burst, source, payload_type, now_us)
-                self._send_native(fan, table, burst, source, now_us, failed)
-            else:
-                layout = lay_out(burst, plan, payload_type, now_us)
-                total_bytes = layout.total_bytes
-                if total_bytes > FREE_BURST_BYTES or pacing.holds:
-                    failed += pacing.sort_out(group, layout.sizes, total_bytes, burst, source, payload_type, now_us)
-                self._send_rows(group, plan, layout, burst, source, now_us, failed)
-        source.handed_out(burst)
+        try:
+            # A path that breaks while it is used takes its viewer out of the lane: walk what was there before.
+            for plan, group in list(lane.live.items()):
+                self._flush_group(lane, plan, list(group), source, burst, payload_type, now_us, failed)
+        finally:
+            source.handed_out(burst)  # whatever broke, these numbers are used
         return failed
+
+    def _flush_group(
+        self,
+        lane: "Lane[Consumer]",
+        plan: ExtensionPlan,
+        group: list[Consumer],
+        source: Source,
+        burst: list[Packet],
+        payload_type: int,
+        now_us: int,
+        failed: list[Consumer],
+    ) -> None:
+        fan, pacing = self._fan, self._pacing
+        if fan is not None:
+            table: Table | None = lane.prepared.get(plan)
+            if table is None:
+                table = lane.prepared[plan] = fan.prepare(plan, group)
+            total_bytes = fan.lay_out(table, burst, payload_type, now_us)
+            if total_bytes > FREE_BURST_BYTES or pacing.holds:
+                failed += pacing.sort_out(group, fan.sizes, total_bytes, burst, source, payload_type, now_us, failed)
+            self._send_native(fan, table, burst, source, now_us, failed)
+        else:
+            layout = lay_out(burst, plan, payload_type, now_us)
+            total_bytes = layout.total_bytes
+            if total_bytes > FREE_BURST_BYTES or pacing.holds:
+                failed += pacing.sort_out(group, layout.sizes, total_bytes, burst, source, payload_type, now_us, failed)
+            self._send_rows(group, plan, layout, burst, source, now_us, failed)
 
     # ------------------------------------------------------------- in C
 
@@ -291,7 +307,8 @@ class Forwarder:
         """
         lane, numbers = consumer.lane, consumer.numbers
         # A picture that was taken away for its line is brought back by probes of what it was.
-        source, segment = (consumer.left, numbers.before) if lane is None else (lane.source, numbers.now)
+        segment = numbers.before if lane is None else numbers.now
+        source: Source | None = None if segment is None else segment.source
         if source is None or segment is None or not consumer.rtx_payload_type or consumer.held:
             return 0  # what waits fills the line
         left_bytes = packets = 0
@@ -372,9 +389,11 @@ class Forwarder:
 
     def send_rtcp(self, leg: Leg, compound: bytes) -> bool:
         """Send one RTCP compound; False when the peer cannot be reached."""
+        if not compound:
+            return False
         if leg.divert is not None:
             return leg.divert(compound)
-        if leg.tx is None or leg.address is None or not compound:
+        if leg.tx is None or leg.address is None:
             return False
         return self._send_protected(leg, compound, srtp_protect_rtcp)
 

@@ -64,7 +64,7 @@ class Ingress:
             self._counters.add("srtp_replayed" if status in SRTP_REPLAYED else "srtp_refused")
             return
         end = offset + length[0]
-        for tap in transport.taps:
+        for tap in tuple(transport.taps):  # one that breaks takes itself out
             tap.offer(TAPPED_RTCP if is_rtcp else TAPPED_RTP, bytes(self._view[offset:end]))
         if is_rtcp:
             self._hear(transport, int.from_bytes(self._view[offset + 4 : offset + 8], "big"))
@@ -181,9 +181,6 @@ class Ingress:
                 layer.meter.width, layer.meter.height = codecs.key_frame_size(
                     producer.parameters.codec, data, start, end
                 ) or (layer.meter.width, layer.meter.height)
-                if len(producer.layers) > 1 and producer.rank_layers():
-                    self._lanes.ranked(producer, now_us)
-                    shape = shape._replace(spatial=layer.index)
         if producer.paused or not layer.lanes:
             return
         forwarded = []
@@ -255,9 +252,12 @@ class Ingress:
             receive=ReceiveStream(ssrc, parameters.clock_rate_hz, nack=nack),
             time=SourceTime(parameters.clock_rate_hz, transport.publisher_clock),
         )
-        if not match.rtx:
-            if layer.media is not None:
-                transport.streams.pop(layer.media.ssrc, None)
+        replaced = layer.repair if match.rtx else layer.media
+        if replaced is not None:
+            transport.streams.pop(replaced.ssrc, None)
+        if match.rtx:
+            layer.repair = stream
+        else:
             layer.media = stream
             self._feedback.media_began(producer, layer)
         transport.streams[ssrc] = stream

@@ -48,10 +48,16 @@ class Lanes:
     def offer(self, stream: InboundStream, arrived: Arrived, now_us: int) -> None:
         """A packet of a layer that somebody follows."""
         shape, highest = arrived.shape, stream.receive.highest
-        for lane in list(stream.layer.lanes) if shape.first else stream.layer.lanes:
+        lanes = stream.layer.lanes
+        for lane in lanes:
             source = lane.source
-            if source is None or source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT:
-                source = self._renew(lane, stream, now_us)
+            if source is not None and _is_over(source, stream):
+                self._renew(stream, now_us)  # its viewers may wait in lanes that are made only now
+                break
+        for lane in list(lanes) if shape.first else lanes:
+            source = lane.source
+            if source is None:
+                source = lane.source = Source(stream.ssrc, newest=highest)
             source.newest = highest
             if lane.waiting and shape.first:
                 self._let_in(lane, source, stream, arrived, now_us)
@@ -62,17 +68,11 @@ class Lanes:
 
     def skip(self, lane: Lane[Consumer], stream: InboundStream, extended: int, now_us: int) -> None:
         """The newest packet of a layer is padding: viewers get no hole for it."""
-        source, highest = lane.source, stream.receive.highest
-        if source is None or source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT:
-            source = self._renew(lane, stream, now_us)
-        source.newest = highest
+        source = lane.source
+        if source is None or _is_over(source, stream):
+            return  # with its next packet it begins anew
+        source.newest = stream.receive.highest
         source.numbers.drop(extended)
-
-    def ranked(self, producer: Producer, now_us: int) -> None:
-        """The order of its layers has turned out to be another."""
-        for consumer in list(producer.consumers.values()):
-            consumer.allowed = None  # it was said of the layers as they were counted before
-            self._steering.steer(consumer, now_us)
 
     def flush(self, now_us: int) -> None:
         """Send everything that was gathered."""
@@ -122,14 +122,17 @@ class Lanes:
             self._gathered.append((producer, lane))
         lane.burst.append(packet)
 
-    def _renew(self, lane: Lane[Consumer], stream: InboundStream, now_us: int) -> Source:
-        """Another SSRC or another numbering has taken over: what the lane is fed from now."""
-        if lane.source is not None:
+    def _renew(self, stream: InboundStream, now_us: int) -> None:
+        """Another SSRC or another numbering feeds the layer: who follows it goes on with its first key frame."""
+        for lane in list(stream.layer.lanes):
+            source = lane.source
+            if source is None or not _is_over(source, stream):
+                continue
             self._flush(stream.producer, lane, now_us)
+            lane.source = None
             for consumer in [c for group in lane.live.values() for c in group]:
+                consumer.numbers.stop(source.end(), now_us // 1000)
                 self._steering.restart(consumer, now_us)
-        source = lane.source = Source(stream.ssrc, newest=stream.receive.highest)
-        return source
 
     # ------------------------------------------------------------- entrances
 
@@ -162,9 +165,9 @@ class Lanes:
         old, shift = consumer.lane, None
         if old is not None and old.source is not None:
             shift = _time_line(consumer, old, stream, at.timestamp)
-            consumer.left = old.source
             consumer.numbers.stop(old.source.end(), now_us // 1000)
-        consumer.numbers.start(stream.ssrc, at, now_us // 1000, consumer.producer.parameters.clock_rate_hz, shift)
+        rate_hz = consumer.producer.parameters.clock_rate_hz
+        consumer.numbers.start(stream.ssrc, at, now_us // 1000, rate_hz, shift, lane.source)
         lane.let_in(consumer)
         self._counters.values["lanes_entered"] += 1
         self._forwarder.send_sender_report(consumer, now_us)
@@ -177,6 +180,11 @@ class Lanes:
     def _lose(self, consumer: Consumer, now_us: int) -> None:
         self._counters.add("consumers_skipped_to_keyframe")
         self._steering.lost(consumer, now_us)
+
+
+def _is_over(source: Source, stream: InboundStream) -> bool:
+    """The stream is another than what the lane was fed from, or has begun to count anew."""
+    return source.ssrc != stream.ssrc or not 0 <= stream.receive.highest - source.newest <= MAX_DROPOUT
 
 
 def _present(consumer: Consumer, stream: InboundStream) -> int | None:

@@ -38,6 +38,8 @@ PROBE_PIECE_S = 0.005
 """A probe leaves in pieces so far apart: in one piece it would be a burst, which measures a buffer."""
 LOSS_THAT_LIMITS = 0.10
 _NEVER = 1 << 62
+FIRST_RESERVE_US = 200_000
+"""Ten packets of sound; less would make one of them megabits."""
 UNKNOWN_PACE_BPS = 4_000_000
 """Large bursts are paced for a line of this as long as it has not shown that it is thinner: the estimate begins low and
 grows by probes, and the first key frame must not wait for it."""
@@ -178,7 +180,11 @@ class Lines:
             when_us, _, found = heappop(due)
             if when_us == found.due_us:
                 found.due_us = _NEVER
-                self._attend(found, now_us)
+                try:
+                    self._attend(found, now_us)
+                except Exception:  # a bug met by one line must neither end its care nor keep the others waiting
+                    self._counters.broke("line_errors")
+                    self._look(found, now_us + QUALITY_US)
 
     def _attend(self, found: Line, now_us: int) -> None:
         line, transport = found.line, found.transport
@@ -237,7 +243,7 @@ class Lines:
     def _reserved(self, transport: Transport, found: Line, now_us: int) -> int:
         """Bits per second of sound and waveforms towards this viewer."""
         elapsed_us = now_us - found.measured_us
-        if elapsed_us >= RESERVE_US or not found.reserved_bps:
+        if elapsed_us >= RESERVE_US or (not found.reserved_bps and elapsed_us >= FIRST_RESERVE_US):
             octets = sum(_audio_octets(consumer) for consumer in transport.consumers.values())
             if elapsed_us > 0 and octets >= found.media_octets:
                 found.reserved_bps = (octets - found.media_octets) * 8_000_000 // elapsed_us
@@ -289,6 +295,6 @@ def _audio_octets(consumer: Consumer) -> int:
 def _repairable(transport: Transport) -> Consumer | None:
     """A Consumer whose repair stream can carry padding."""
     for consumer in transport.consumers.values():
-        if consumer.rtx_payload_type and (consumer.lane is not None or consumer.left is not None):
+        if consumer.rtx_payload_type and (consumer.lane is not None or consumer.numbers.before is not None):
             return consumer
     return None

@@ -20,7 +20,7 @@ from media.core.layers import LayerMeter, Target, View
 from media.core.loudest import LoudestVoices
 from media.core.ortc import ProducerParameters
 from media.core.receive import ReceiveStream
-from media.core.router import ConsumerState, Lane, Source
+from media.core.router import ConsumerState, Lane
 from media.core.sender_report import SourceTime
 from media.core.speaker import AudioLevel
 
@@ -135,6 +135,8 @@ class Layer:
     index: int
     media: InboundStream | None = None
     """The SSRC that carries it now."""
+    repair: InboundStream | None = None
+    """The SSRC of its retransmissions."""
     keyframes: KeyframeRequests = field(default_factory=KeyframeRequests)
     lanes: "list[Lane[Consumer]]" = field(default_factory=list)
     """What viewers follow or wait for; the others do not exist."""
@@ -242,8 +244,6 @@ class Consumer(ConsumerState):
     """When the interval began."""
     round_trip_us: int = 0
     """Last measured, 0 before."""
-    left: Source | None = None
-    """What it followed up to the last stop: a viewer may still ask for packets of it."""
     view: View | None = None
     """What the viewer's screen shows of it; None as long as it has not said."""
     allowed: Target | None = None

@@ -78,8 +78,12 @@ class Pacing:
         source: Source,
         payload_type: int,
         now_us: int,
+        failed: Sequence[Consumer] = (),
     ) -> list[Consumer]:
         """Hold those of a group whose lines cannot take a burst now.
+
+        Args:
+            failed: those whose numbering is closed already: nothing more is numbered for them.
 
         Returns:
             Consumers for whom too much waits: their numbering is closed, and they are to be stopped.
@@ -88,7 +92,7 @@ class Pacing:
         large = total_bytes > FREE_BURST_BYTES
         for consumer in group:
             pacer = consumer.leg.pacer
-            if pacer is None:
+            if pacer is None or (failed and consumer in failed):
                 continue
             if not consumer.held:
                 if not large or consumer.producer.is_audio or pacer.passes(total_bytes, now_us):

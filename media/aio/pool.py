@@ -58,6 +58,8 @@ class WorkerPool:
             for index in range(count)
         ]
         self.loads = {index: WorkerLoad(limits) for index in range(count)}
+        self._placed: list[set[str]] = [set() for _ in range(count)]
+        """Consults on each worker by id: whoever takes one off twice, or after the worker's death, changes nothing."""
         self._empty = [asyncio.Event() for _ in range(count)]
         """Set while a worker has no consult."""
         for empty in self._empty:
@@ -151,19 +153,16 @@ class WorkerPool:
         """Whether another participant of a consult on this worker may join it there."""
         return self.loads[index].takes_participant(_now_ms())
 
-    def placed(self, index: int) -> None:
+    def placed(self, index: int, consult: str) -> None:
         """A consult went there."""
-        load = self.loads[index]
-        load.consults += 1
-        self._empty[index].clear()
-        load.charge(CONSULT_COST, _now_ms())
+        self._placed[index].add(consult)
+        self._count(index)
+        self.loads[index].charge(CONSULT_COST, _now_ms())
 
-    def removed(self, index: int) -> None:
-        """A consult left it."""
-        load = self.loads[index]
-        load.consults -= 1
-        if not load.consults:
-            self._empty[index].set()
+    def removed(self, index: int, consult: str) -> None:
+        """A consult left it; idempotent."""
+        self._placed[index].discard(consult)
+        self._count(index)
 
     def joined(self, index: int) -> None:
         """A participant went there."""
@@ -198,9 +197,16 @@ class WorkerPool:
 
     def _died(self, index: int) -> None:
         self.loads[index].reset()
-        self.loads[index].consults = 0
-        self._empty[index].set()
+        self._placed[index].clear()
+        self._count(index)
         self._on_death(index)
+
+    def _count(self, index: int) -> None:
+        self.loads[index].consults = len(self._placed[index])
+        if self._placed[index]:
+            self._empty[index].clear()
+        else:
+            self._empty[index].set()
 
 
 def _now_ms() -> int:

@@ -62,9 +62,6 @@ MAX_TRANSPORTS = 4096
 MAX_PER_TRANSPORT = 256
 """Producers, Consumers, DataProducers or DataConsumers of one client."""
 
-VOICES = 6
-"""Sounds of one consult that are forwarded at once, the loudest: below it, which is nearly always, all are."""
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -76,7 +73,7 @@ class Router:
     id: str
     data: DataPlane
     speakers: SpeakerDetector[str] = field(default_factory=SpeakerDetector)
-    voices: LoudestVoices[str] = field(default_factory=lambda: LoudestVoices(VOICES))
+    voices: LoudestVoices[str] = field(default_factory=LoudestVoices)
     transports: dict[str, Transport] = field(default_factory=dict)
 
 
@@ -205,7 +202,8 @@ class Relay:
 
     def connect_transport(self, transport: str, dtls_parameters: JsonObject) -> None:
         """Give the client's fingerprint and role."""
-        _get(self._transports, transport, "transport").connect(_ortc(ortc_transport.parse_dtls, dtls_parameters))
+        found = _get(self._transports, transport, "transport")
+        found.connect(_ortc(ortc_transport.parse_dtls, dtls_parameters), self._clock() // 1000)
 
     def restart_ice(self, transport: str) -> JsonObject:
         """Add a generation of credentials; the client's new iceParameters."""
@@ -516,18 +514,28 @@ class Relay:
             self._schedule()
 
     def _on_timer(self) -> None:
-        try:
-            self._tick(self._clock())
-        except Exception:  # a bug met by one object must not end reports and consent of all consults
-            self.counters.broke("tick_errors")
+        self._tick(self._clock())
         self._schedule()
 
     def _tick(self, now_us: int) -> None:
-        self._feedback.tick(self._transports.values(), now_us)
-        self._steering.tick(self._producers.values(), now_us)
-        self._lines.tick(now_us)
+        stages: tuple[Callable[[], None], ...] = (
+            lambda: self._feedback.tick(self._transports.values(), now_us),
+            lambda: self._steering.tick(self._producers.values(), now_us),
+            lambda: self._lines.tick(now_us),
+            self._tick_data,
+            lambda: self._tick_seldom(now_us),
+        )
+        for stage in stages:
+            try:
+                stage()
+            except Exception:  # a bug met by one object must not keep what else is due from being done
+                self.counters.broke("tick_errors")
+
+    def _tick_data(self) -> None:
         for router in self._routers.values():
             router.data.tick()
+
+    def _tick_seldom(self, now_us: int) -> None:
         if now_us >= self._speakers_due_us:
             self._speakers_due_us = now_us + SPEAKER_INTERVAL_US
             self._update_speakers(now_us)

@@ -58,7 +58,6 @@ class Steering:
         """Nothing more goes to it; its numbering can be continued."""
         lane = consumer.lane
         if lane is not None and lane.source is not None:
-            consumer.left = lane.source
             consumer.numbers.stop(lane.source.end(), now_us // 1000)
         stop(consumer)
         consumer.producer.prune()
@@ -72,8 +71,6 @@ class Steering:
 
     def lost(self, consumer: Consumer, now_us: int) -> None:
         """Packets could not be sent to it and its numbering is closed: go on at the next key frame."""
-        if consumer.lane is not None:
-            consumer.left = consumer.lane.source
         stop(consumer)
         self.steer(consumer, now_us)
 
@@ -92,6 +89,10 @@ class Steering:
         for producer in producers:
             if producer.is_audio or not producer.consumers:
                 continue
+            if len(producer.layers) > 1 and producer.rank_layers():
+                producer.sizes = ()
+                for consumer in producer.consumers.values():
+                    consumer.allowed = None  # it was said of the layers as they were counted before
             sizes = tuple(offer[:3] for offer in offers(producer, now_us))
             if sizes != producer.sizes:
                 producer.sizes = sizes

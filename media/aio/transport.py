@@ -2,8 +2,8 @@
 
 A Transport is made by signalling, found by the first authenticated check, and handshakes once both
 the peer's fingerprint and an address are known, in whichever order they come: pymediasoup
-starts DTLS before its ``connect`` arrives, and always as server, so both roles work (ORTC trap 17). It
-ends by signalling, by the peer's goodbye, or after 30 s without consent.
+starts DTLS before its ``connect`` arrives, and always as server, so both roles work (ORTC trap 17). It ends
+by signalling, by the peer's goodbye, or after 30 s without consent (counted from ``connect`` where none ever came).
 
 What it carries is managed by ``relay`` and ``data``, which fill the tables here; packets go around this
 object through its ``leg``.
@@ -136,8 +136,8 @@ class Transport:
                 self._spawn(self._sctp.start())
         return self._sctp
 
-    def connect(self, remote: DtlsParameters) -> None:
-        """Take the peer's fingerprints and role.
+    def connect(self, remote: DtlsParameters, now_ms: int) -> None:
+        """Take the peer's fingerprints and role; its first check is due from now on.
 
         Raises:
             MediaError: ``bad_state`` when it was connected before.
@@ -145,6 +145,7 @@ class Transport:
         if self._remote is not None:
             raise MediaError(MediaErrorCode.BAD_STATE, "the transport is already connected")
         self._remote = remote
+        self.ice.expect(now_ms)
         self._begin_handshake()
 
     def checked(self, ufrag: str, address: Address, use_candidate: bool, now_ms: int) -> CheckOutcome:

@@ -9,7 +9,8 @@ that is left to decide is which authenticated check changes what:
 * an ICE restart adds a second generation of credentials. The first stays valid until a check
   nominates with the second, however long that takes: some clients go on with the old ones
   (ORTC trap 19);
-* checks are the consent to receive (RFC 7675): none for 7 s is unstable, none for 30 s closes.
+* checks are the consent to receive (RFC 7675): none for 7 s is unstable, none for 30 s closes. Nor does a peer
+  that has said it connects have longer than 30 s for its first; one that has not said so may take its time.
 
 Parsing and answering STUN is ``media.aio.stun``; the time is an argument.
 """
@@ -63,6 +64,7 @@ class IceLite:
         self._nominated_ufrag: str | None = None
         self._last_seen_ms: dict[Address, int] = {}
         self._last_check_ms: int | None = None
+        self._awaited_since_ms: int | None = None
         self.selected: Address | None = None
         self.consent = Consent.NEW
 
@@ -90,6 +92,11 @@ class IceLite:
         self._generations[credentials.ufrag] = credentials
         self.current = credentials
         return retired
+
+    def expect(self, now_ms: int) -> None:
+        """The peer has said that it connects: from now on a first check is due. Later calls change nothing."""
+        if self._awaited_since_ms is None:
+            self._awaited_since_ms = now_ms
 
     def check(self, ufrag: str, address: Address, use_candidate: bool, now_ms: int) -> CheckOutcome:
         """Take in one check that was authenticated with the password of ``ufrag``."""
@@ -121,8 +128,11 @@ class IceLite:
             self.selected = None
 
     def judge(self, now_ms: int) -> Consent:
-        """Consent as of now. A Transport that was never checked stays ``new``: clients connect lazily."""
-        if self._last_check_ms is not None:
+        """Consent as of now. What was neither checked nor said to connect stays ``new``: clients connect lazily."""
+        if self._last_check_ms is None and self._awaited_since_ms is not None:
+            if now_ms - self._awaited_since_ms >= CLOSED_AFTER_MS:
+                self.consent = Consent.CLOSED
+        elif self._last_check_ms is not None:
             silent_ms = now_ms - self._last_check_ms
             if silent_ms >= CLOSED_AFTER_MS or self.consent is Consent.CLOSED:
                 self.consent = Consent.CLOSED

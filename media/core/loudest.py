@@ -19,8 +19,8 @@ from media.core.speaker import SPEECH_LOUDNESS
 
 K = TypeVar("K", bound=Hashable)
 
-PLACES: Final = 3
-"""Three people who talk at once are understood by nobody; a fourth adds only noise."""
+PLACES: Final = 6
+"""Above what is said at once in any consult, and beside it the rooms' own sounds; a mix of more is noise."""
 SPEECH_PACKETS: Final = 2
 """Packets above the level of speech in a row that make a voice; one may be a click."""
 KEEP_US: Final = 2_000_000

@@ -12,8 +12,8 @@ What may start is ``keyframes``; the packets are kept in ``history``. No clock a
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 _SEQ: Final = 1 << 16
 _HALF: Final = 1 << 15
@@ -79,6 +79,8 @@ class Segment:
     picture_shift: int
     """Added to PictureID, modulo its width."""
     tl0_shift: int
+    source: Any = field(default=None, compare=False, repr=False)
+    """What the numbers are of, for who looks a packet up by them."""
 
     def lane_number(self, seq: int, highest: int) -> int | None:
         """The lane's number of a sequence number the viewer asks for; None when it was never sent to it.
@@ -108,7 +110,13 @@ class ViewerNumbers:
         self._last_ms = 0
 
     def start(
-        self, ssrc: int, at: Position, now_ms: int, clock_rate_hz: int, timestamp_shift: int | None = None
+        self,
+        ssrc: int,
+        at: Position,
+        now_ms: int,
+        clock_rate_hz: int,
+        timestamp_shift: int | None = None,
+        source: Any = None,
     ) -> None:
         """From ``at`` on packets go to the viewer, as the next of what it has seen.
 
@@ -119,6 +127,7 @@ class ViewerNumbers:
             clock_rate_hz: of the timestamps.
             timestamp_shift: what keeps this lane on the viewer's time line, where sender reports tell;
                 None: by the time that has passed.
+            source: kept with the segment.
         """
         was = self.now
         now_timestamp, picture, tl0 = was.timestamp_shift, was.picture_shift, was.tl0_shift
@@ -129,7 +138,7 @@ class ViewerNumbers:
         if at.picture >= 0 and self._picture >= 0:
             picture = (self._picture + 1 - at.picture) & 0x7FFF
         self._ssrc = ssrc
-        self.now = Segment(at.number, (self._next - at.number) % _SEQ, now_timestamp, picture, tl0)
+        self.now = Segment(at.number, (self._next - at.number) % _SEQ, now_timestamp, picture, tl0, source)
 
     def _place(self, timestamp: int, now_ms: int, clock_rate_hz: int, timestamp_shift: int | None) -> int:
         elapsed = max(1, (now_ms - self._last_ms) * clock_rate_hz // 1000)

@@ -16,12 +16,10 @@ a viewer should follow is ``layers``.
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from media.core.history import History
 from media.core.rewriter import Position, SourceNumbers, ViewerNumbers
-
-MediaKind = Literal["audio", "video"]
 
 
 class Flow(Enum):

@@ -3,17 +3,18 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.core.loudest import KEEP_US, LEAST_US, PLACES, SPEECH_PACKETS, LoudestVoices
+from media.core.loudest import KEEP_US, LEAST_US, SPEECH_PACKETS, LoudestVoices
 
 PACKET_US = 20_000
 QUIET, NORMAL, LOUD = 127, 30, 15
+PLACES = 3
 """-dBov."""
 
 rooms = st.lists(st.lists(st.sampled_from([QUIET, 70, 45, NORMAL, LOUD]), min_size=5, max_size=5), max_size=60)
 
 
 def room(count: int) -> LoudestVoices[int]:
-    voices: LoudestVoices[int] = LoudestVoices()
+    voices: LoudestVoices[int] = LoudestVoices(PLACES)
     for key in range(count):
         voices.add(key)
     return voices
@@ -80,7 +81,7 @@ def test_a_place_lasts(levels: list[list[int]]) -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), max_size=60))
 def test_places_are_taken_while_there_is_somebody(steps: list[tuple[bool, int]]) -> None:
-    voices: LoudestVoices[int] = LoudestVoices()
+    voices: LoudestVoices[int] = LoudestVoices(PLACES)
     there: set[int] = set()
     for add, key in steps:
         (voices.add if add else voices.remove)(key)

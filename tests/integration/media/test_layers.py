@@ -4,9 +4,9 @@ from itertools import pairwise
 from struct import pack
 from typing import Any
 
-from media.aio.relay import VOICES
 from media.core import ortc, rtcp
 from media.core.control import ConsumerLayers
+from media.core.loudest import PLACES
 from tests.integration.media.inside import Direct
 from tests.integration.media.peer import (
     AUDIO_PT,
@@ -321,7 +321,7 @@ async def test_only_the_loudest_voices_of_many_are_forwarded(direct: Direct) -> 
     publisher, viewer = Peer(client, "r", "send"), Peer(client, "r", "recv")
     await publisher.join()
     await viewer.join()
-    count = VOICES + 1
+    count = PLACES + 1
     names = [f"mic{index}" for index in range(count)]
     ssrcs: dict[str, int] = {}
     for index, name in enumerate(names):
