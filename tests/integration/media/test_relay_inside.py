@@ -9,9 +9,10 @@ from media.aio.counters import Counters
 from media.aio.udp import OUTBOX_BYTES, UdpPort
 from media.core import rtcp
 from tests.integration.media.inside import Blocking, Direct, frame, pair
-from tests.integration.media.peer import until, vp8
+from tests.integration.media.peer import until, video_parameters, vp8
 
 SO_NO_CHECK = 11
+NEVER_SEEN = {"role": "client", "fingerprints": [{"algorithm": "sha-256", "value": ":".join(["AB"] * 32)}]}
 
 
 async def test_consent_by_the_table_of_times(direct: Direct) -> None:
@@ -40,6 +41,21 @@ async def test_a_transport_nobody_uses_does_not_end(direct: Direct) -> None:
     direct.relay.create_transport("r", "idle", "someone", "recv")
     direct.pass_time(3_600)
     assert direct.relay.stats()["transports_now"] == 1
+
+
+async def test_what_was_connected_and_never_checked_ends_with_its_producers(direct: Direct) -> None:
+    """A publisher whose signalling passes the firewall and whose media do not."""
+    direct.relay.create_transport("r", "walled", "someone", "send")
+    direct.relay.connect_transport("walled", NEVER_SEEN)
+    direct.relay.produce("walled", "cam", "video", video_parameters(), False)
+
+    direct.pass_time(29)
+    assert direct.states == []
+    direct.pass_time(1.5)
+
+    assert direct.states == [("walled", "closed")]
+    assert [note.producer for note in direct.notes if note.event == "producer_closed"] == ["cam"]
+    assert direct.relay.stats()["transports_now"] == 0
 
 
 async def test_an_address_changes_hands_only_when_its_peer_is_silent(direct: Direct) -> None:

@@ -117,6 +117,25 @@ def test_a_transport_that_was_never_used_does_not_die() -> None:
     assert IceLite(OLD).judge(10**9) is Consent.NEW
 
 
+def test_a_peer_that_said_it_connects_has_thirty_seconds_for_its_first_check() -> None:
+    """A publisher behind a firewall that lets only its HTTP through."""
+    ice = IceLite(OLD)
+    ice.expect(now_ms=1_000)
+    ice.expect(now_ms=20_000)
+
+    assert ice.judge(1_000 + CLOSED_AFTER_MS - 1) is Consent.NEW
+    assert ice.judge(1_000 + CLOSED_AFTER_MS) is Consent.CLOSED
+
+
+def test_the_first_check_in_time_is_consent_like_any_other() -> None:
+    ice = IceLite(OLD)
+    ice.expect(now_ms=0)
+    ice.check("aaaa", HOME, use_candidate=True, now_ms=29_000)
+
+    assert ice.judge(CLOSED_AFTER_MS) is Consent.CONNECTED
+    assert ice.judge(29_000 + CLOSED_AFTER_MS) is Consent.CLOSED
+
+
 def test_an_address_is_held_while_its_peer_is_heard() -> None:
     """Somebody who forges a source address cannot cut off the participant who is using it."""
     ice = IceLite(OLD)
