@@ -13,8 +13,23 @@ from media.aio import stun
 from media.aio.aiortc_port import NativeBuffer
 from media.aio.counters import Counters
 from media.aio.mux import Mux
-from media.core import codecs, dependency, framing, ortc, ortc_transport, rtcp, rtp, sctp, sdp, twcc, whip
+from media.core import (
+    codecs,
+    dependency,
+    framing,
+    ortc,
+    ortc_transport,
+    rtcp,
+    rtp,
+    sctp,
+    sdp,
+    shape,
+    templates,
+    twcc,
+    whip,
+)
 from media.core.ortc_fields import OrtcError
+from media.core.rewriter import Segment
 from media.core.sctp.inbound import HELD_OVERHEAD_BYTES
 from tests import sctp_kit
 from tests.fuzz.engine import Target
@@ -131,16 +146,16 @@ def read_payload(data: bytes) -> None:
     for codec in codecs.Codec:
         key = codecs.is_key_frame(codec, room, start, end)
         assert key == codecs.is_key_frame(codec, room + b"\xff" * 64, start, end), "read beyond the end"
-        if key:
-            codecs.key_frame_size(codec, room, start, end)
-    at, bits, tl0 = codecs.vp8_fields(room, start, end)
-    assert (at, bits, tl0) == codecs.vp8_fields(room + b"\xff" * 64, start, end)
-    if at != codecs.NOWHERE:
-        assert start < at <= end - bits // 8
-        before = bytes(room)
-        codecs.write_picture_id(room, at, bits, codecs.read_picture_id(room, at, bits))
-        assert bytes(room) == before, "a PictureID is read as it is written"
-    assert tl0 == codecs.NOWHERE or start < tl0 < end
+        codecs.key_frame_size(codec, room, start, end)
+        found = shape.read_shape(codec, room, start, end, 0)
+        assert found == shape.read_shape(codec, room + b"\xff" * 64, start, end, 0), "read beyond the end"
+        picture = found.picture
+        if picture is not None:
+            assert 0 < picture.at <= end - start - 1 - picture.wide
+            assert picture.tl0_at < end - start
+            before = bytes(room)
+            templates.renumber(room, start, picture, Segment(0, 0, 0, 0, 0))
+            assert bytes(room) == before, "counters are read as they are written"
 
 
 def read_dependency(data: bytes) -> None:
