@@ -12,7 +12,7 @@ that comes by itself. What a caller may do is ``server.api.nettest``.
 import asyncio
 import contextlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter
@@ -28,7 +28,6 @@ LIFE_S = 120.0
 CALLS = 60
 AT_ONCE = 16
 MEDIA_TIMEOUT_S = 10.0
-PERSON = ParticipantId("tester")
 
 TestCommand = Annotated[
     m.CreateTransport | m.ConnectTransport | m.Produce | m.Consume | m.ResumeConsumer | m.ProduceData,
@@ -37,10 +36,16 @@ TestCommand = Annotated[
 COMMANDS: TypeAdapter[TestCommand] = TypeAdapter(TestCommand)
 
 
+def _somebody() -> ParticipantId:
+    """Who a test belongs to: an owner of its own each time, since TURN servers count allocations by user name."""
+    return ParticipantId(f"tester-{secrets.token_urlsafe(9)}")
+
+
 @dataclass(slots=True)
 class _Running:
     router: ConsultId
     end: asyncio.Task[None]
+    owner: ParticipantId = field(default_factory=_somebody)
     calls: int = 0
 
 
@@ -104,7 +109,7 @@ class NetTests:
             raise Refusal(ErrorCode.NOT_ALLOWED, "a network test sends no waveforms")
         try:
             async with asyncio.timeout(MEDIA_TIMEOUT_S):
-                return await self._media.call(test.router, PERSON, command)
+                return await self._media.call(test.router, test.owner, command)
         except TimeoutError:
             raise Refusal(ErrorCode.MEDIA_UNAVAILABLE) from None
 

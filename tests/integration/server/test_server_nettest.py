@@ -12,9 +12,22 @@ from server.identity.core.rules import NETTEST
 from server.nettest import CALLS, NetTests
 from signaling.core import messages as m
 from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.ids import ConsultId, ParticipantId
 from tests.signaling_kit import MemoryMedia, produce, produce_data, until, waveform
 
 SEND = m.CreateTransport(direction="send")
+
+
+class Owners(MemoryMedia):
+    """Notes for whom each call was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owners: list[str] = []
+
+    async def call(self, consult: ConsultId, participant: ParticipantId, command: m.MediaCommand) -> m.MediaResult:
+        self.owners.append(participant)
+        return await super().call(consult, participant, command)
 
 
 async def refused(tests: NetTests, who: str, command: Any) -> ErrorCode:
@@ -62,6 +75,20 @@ async def test_what_one_person_and_all_together_may_cost() -> None:
     tests.close("bo")
     await tests.open("cy")
     await tests.stop()
+
+
+async def test_every_test_has_an_owner_of_its_own() -> None:
+    """TURN servers count allocations by user name, which is the owner's: tests must not use up each other's."""
+    media = Owners()
+    tests = NetTests(media)
+    for who in ("anna", "bo", "anna"):
+        await tests.open(who)
+        await tests.call(who, SEND)
+        await tests.call(who, produce())
+    await tests.stop()
+    first, second, third = media.owners[::2]
+    assert media.owners == [first, first, second, second, third, third]
+    assert len({first, second, third}) == 3
 
 
 async def test_a_media_plane_that_refuses_leaves_no_test_behind() -> None:
