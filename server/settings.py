@@ -98,15 +98,9 @@ class Settings(BaseSettings):
     @field_validator("media_addresses")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        addresses = []
-        for address in value:
-            try:
-                addresses.append(str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))))
-            except ValueError:
-                raise ValueError(f"{address} is not an IP address") from None
         if not value:
             raise ValueError("name at least one IP address")
-        return tuple(addresses)
+        return tuple(_reachable(address) for address in value)
 
     @field_validator("media_bind")
     @classmethod
@@ -244,6 +238,20 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _reachable(text: str) -> str:
+    """An address that a browser can send to, without brackets."""
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise ValueError(f"{text} is not an IP address") from None
+    meant = getattr(address, "ipv4_mapped", None) or address
+    if meant.is_unspecified:
+        raise ValueError(f"{text} stands for all addresses; browsers need one that they reach this machine by")
+    if meant.is_multicast or meant == ipaddress.IPv4Address("255.255.255.255"):
+        raise ValueError(f"{text} is a group of machines; browsers need one that they reach this machine by")
+    return str(address)
 
 
 def _bracketed(host: str) -> str:
