@@ -17,7 +17,7 @@ import contextlib
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -120,6 +120,16 @@ class Placement:
             del self.pipes[key]
 
 
+@dataclass(slots=True, eq=False)
+class _Gate:
+    """One at a time opens, enlarges or closes a consult."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    """Who has it or waits for it; with the last the gate goes."""
+    closings: int = 0
+
+
 @dataclass(frozen=True)
 class Lost:
     """What went with a worker."""
@@ -136,7 +146,7 @@ class Places:
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         self.consults: dict[ConsultId, Placement] = {}
-        self._opening: dict[ConsultId, asyncio.Lock] = {}
+        self._gates: dict[ConsultId, _Gate] = {}
         self._homeless: dict[ConsultId, int] = {}
         """Consults whose worker has died, with that worker: they are placed again whatever the load."""
         self._deaths: dict[ConsultId, deque[float]] = {}
@@ -155,10 +165,11 @@ class Places:
         """The consult's placement, made when there is none.
 
         Raises:
-            MediaError: ``worker_gone`` when no worker came back in time.
+            MediaError: ``worker_gone`` when no worker came back in time, ``not_found`` when the consult was closed
+                while the caller waited for his turn.
             MediaFull: no worker has room for another consult.
         """
-        async with self._opening.setdefault(consult, asyncio.Lock()):
+        async with self._alone(consult):
             placement = self.consults.get(consult)
             return placement if placement is not None else await self._place(consult)
 
@@ -217,7 +228,7 @@ class Places:
             if placement.home == worker:
                 del self.consults[consult]
                 self._homeless[consult] = worker
-                self._leftovers[consult] = placement.others - {worker}
+                self._leftovers.setdefault(consult, set()).update(placement.others - {worker})
                 self._deaths.setdefault(consult, deque(maxlen=SUSPICIOUS_DEATHS)).append(now_s)
                 lost.consults.append(consult)
             elif worker in placement.others:
@@ -229,22 +240,48 @@ class Places:
         return lost
 
     async def close(self, consult: ConsultId) -> None:
-        """Forget a consult and close its Routers; idempotent."""
-        self._homeless.pop(consult, None)
-        self._deaths.pop(consult, None)
-        self._opening.pop(consult, None)
-        await self._sweep(consult, None)
-        placement = self.consults.pop(consult, None)
-        if placement is not None:
-            for worker in (placement.home, *placement.others):
-                self._pool.removed(worker)
-                await self.each(worker, [control.CloseRouter(router=consult)])
+        """Forget a consult and close its Routers; idempotent.
+
+        A placement under way ends first and is closed with the rest; who waits for his turn to place it is refused.
+        """
+        # Runs to its end even when nobody waits any more: what is opened meanwhile would have no owner.
+        task = asyncio.create_task(self._close(consult), name=f"close-{consult}")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        await asyncio.wait({task})
 
     async def each(self, worker: int, requests: Iterable[control.Request]) -> None:
         """Ask for what a worker that is gone has done already."""
         for request in requests:
             with contextlib.suppress(MediaError):
                 await self._pool.client(worker).call(request)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, consult: ConsultId, *, closing: bool = False) -> AsyncIterator[None]:
+        gate = self._gates.setdefault(consult, _Gate())
+        gate.users += 1
+        gate.closings += closing
+        turn = gate.closings
+        try:
+            async with gate.lock:
+                if gate.closings != turn and not closing:
+                    raise MediaError(MediaErrorCode.NOT_FOUND, "the consult was closed meanwhile")
+                yield
+        finally:
+            gate.users -= 1
+            if not gate.users:
+                self._gates.pop(consult, None)
+
+    async def _close(self, consult: ConsultId) -> None:
+        async with self._alone(consult, closing=True):
+            self._homeless.pop(consult, None)
+            self._deaths.pop(consult, None)
+            placement = self.consults.pop(consult, None)
+            await self._sweep(consult, None)
+            if placement is not None:
+                for worker in (placement.home, *placement.others):
+                    self._pool.removed(worker, consult)
+                    await self.each(worker, [control.CloseRouter(router=consult)])
 
     async def _place(self, consult: ConsultId) -> Placement:
         lost_on = self._homeless.get(consult)
@@ -253,19 +290,28 @@ class Places:
         home = only if only is not None else self._pool.choose(urgent=lost_on is not None)
         if home is None:
             raise MediaFull("consult")
-        self._pool.placed(home)
+        capabilities = await self._open(home, consult)
+        # Entered before the first await: a death from here on finds it and has it placed again.
+        placement = self.consults[consult] = Placement(home, capabilities)
+        self._homeless.pop(consult, None)
+        await self._sweep(consult, home)
+        if self.consults.get(consult) is not placement:
+            raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker died meanwhile")
+        return placement
+
+    async def _open(self, worker: int, consult: ConsultId) -> JsonObject:
+        """Open the consult's Router on one more worker; one whose opening failed is swept with the consult."""
+        self._pool.placed(worker, consult)
         try:
-            client = self._pool.client(home)
+            client = self._pool.client(worker)
             capabilities = await open_router(client, consult)
             if client.closed.is_set():
                 raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker died meanwhile")
         except BaseException:
-            self._pool.removed(home)
+            self._leftovers.setdefault(consult, set()).add(worker)
+            self._pool.removed(worker, consult)
             raise
-        await self._sweep(consult, home)
-        self._homeless.pop(consult, None)
-        placement = self.consults[consult] = Placement(home, capabilities)
-        return placement
+        return capabilities
 
     async def _choose_seat(self, consult: ConsultId, placement: Placement) -> int:
         present = (placement.home, *sorted(placement.others))
@@ -276,14 +322,20 @@ class Places:
         if chosen is None:
             raise MediaFull("participant")
         if chosen not in present:
-            client = self._pool.client(chosen)
-            await open_router(client, consult)
-            if client.closed.is_set():
-                raise MediaError(MediaErrorCode.WORKER_GONE, "the media worker died meanwhile")
-            placement.others.add(chosen)
-            self._pool.placed(chosen)
+            async with self._alone(consult):
+                self._check_current(consult, placement)
+                await self._open(chosen, consult)
+                if self.consults.get(consult) is not placement:  # its home has died: the next placing sweeps this one
+                    self._leftovers.setdefault(consult, set()).add(chosen)
+                self._check_current(consult, placement)
+                self._leftovers.get(consult, set()).discard(chosen)
+                placement.others.add(chosen)
             log.info("consult goes on on another worker", consult=consult, home=placement.home, worker=chosen)
         return chosen
+
+    def _check_current(self, consult: ConsultId, placement: Placement) -> None:
+        if self.consults.get(consult) is not placement:
+            raise MediaError(MediaErrorCode.WORKER_GONE, "the consult's home died or it was closed meanwhile")
 
     async def _bring(
         self,
@@ -315,8 +367,8 @@ class Places:
     async def _sweep(self, consult: ConsultId, but: int | None) -> None:
         """Close what is left of a consult whose home has died."""
         for worker in self._leftovers.pop(consult, set()):
-            self._pool.removed(worker)  # the one that is home now has been counted anew
             if worker != but:
+                self._pool.removed(worker, consult)
                 await self.each(worker, [control.CloseRouter(router=consult)])
 
     def _done(self, task: asyncio.Task[None]) -> None:

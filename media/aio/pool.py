@@ -8,6 +8,7 @@ Which consult is where is ``server.media_plane``'s business, what load means ``m
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,13 @@ from media.core.control import MediaError, MediaErrorCode
 from media.core.placement import CONSULT_COST, PARTICIPANT_COST, LoadLimits, WorkerLoad, least_busy
 
 log = logging.getLogger(__name__)
+
+RENEW_WITHIN_S = 4 * 3600.0
+"""How long a renewal waits for the consults of one worker: longer than any of them lasts."""
+RENEW_REMIND_EVERY_S = 300.0
+"""How often the log says what a renewal waits for."""
+NAMED = 5
+"""Consults named there."""
 
 
 class WorkerPool:
@@ -142,11 +150,13 @@ class WorkerPool:
                 beyond it rather than not at all.
         """
         now_ms = _now_ms()
-        open_ones = [index for index in self.up if index not in self.draining]
+        up = self.up
+        # While all are to be renewed the emptiest of them serves on: a renewal may wait, people who call may not.
+        open_ones = [index for index in up if index not in self.draining] or up
         roomy = [index for index in open_ones if self.loads[index].takes_consult(now_ms)]
         best = least_busy(self.loads, roomy, now_ms)
         if best is None and urgent:
-            best = least_busy(self.loads, open_ones or self.up, now_ms)
+            best = least_busy(self.loads, open_ones, now_ms)
         return best
 
     def admits(self, index: int) -> bool:
@@ -168,17 +178,34 @@ class WorkerPool:
         """A participant went there."""
         self.loads[index].charge(PARTICIPANT_COST, _now_ms())
 
-    async def renew(self, index: int) -> None:
-        """Replace a worker once its last consult has ended; no consult is placed there meanwhile.
+    async def renew(
+        self, index: int, within_s: float = RENEW_WITHIN_S, remind_every_s: float = RENEW_REMIND_EVERY_S
+    ) -> None:
+        """Replace a worker once its last consult has ended; new ones go to the other workers meanwhile, if any is up.
 
-        Takes as long as the consults do: the caller bounds it by cancelling, after which the worker serves on.
+        Raises:
+            MediaError: ``timeout`` when consults were there all the time; the worker serves on.
         """
         self.draining.add(index)
         try:
-            await self._empty[index].wait()
+            async with asyncio.timeout(within_s):
+                await self._wait_empty(index, remind_every_s)
             await self.workers[index].replace()
+        except TimeoutError:
+            text = f"worker {index} not replaced: {len(self._placed[index])} consults there"
+            raise MediaError(MediaErrorCode.TIMEOUT, text) from None
         finally:
             self.draining.discard(index)
+
+    async def _wait_empty(self, index: int, remind_every_s: float) -> None:
+        empty = self._empty[index]
+        while not empty.is_set():
+            there = sorted(self._placed[index])
+            extra = {"worker": index, "consults": len(there), "first": there[:NAMED]}
+            log.info("media worker is renewed when its consults have ended", extra=extra)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(remind_every_s):
+                    await empty.wait()
 
     # ------------------------------------------------------------- news
 
