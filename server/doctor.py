@@ -147,7 +147,7 @@ async def _worker(settings: Settings) -> str:
         raise _Failed(f"the media worker does not start: {problem}", "See the lines above for its own words.") from None
     finally:
         await supervisor.stop()
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     many = f"{settings.media_workers} of them on {cores} {'core' if cores == 1 else 'cores'}"
     return f"starts in {time.monotonic() - began:.1f} s; {many}, one more in reserve"
 

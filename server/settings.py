@@ -22,6 +22,8 @@ from server.tls import AuthorityFiles
 from server.turn_urls import parse_turn_url
 
 PREFIX = "CONSILIUM_"
+MOST_WORKERS_UNASKED = 8
+"""Each takes memory and a port that firewalls must open; who has more people than eight workers carry says so."""
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -31,6 +33,11 @@ class SettingsError(StartError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(Exit.SETTINGS, sentence)
+
+
+def default_workers() -> int:
+    """Media workers where nobody says how many: a container or a service may have fewer cores than the machine."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS_UNASKED)
 
 
 class Settings(BaseSettings):
@@ -57,8 +64,8 @@ class Settings(BaseSettings):
     """What the media ports listen on and offer; TCP is for those whose firewall blocks UDP."""
     media_port: Port = 8441
     """The UDP and TCP port of the first media worker, the next ones follow on it; 0 picks free ones."""
-    media_workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
-    """Media worker processes, each on a port and a core of its own."""
+    media_workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=default_workers)
+    """Media worker processes, each on a port and a core of its own. Unset: one for each usable core, up to 8."""
     media_full: Annotated[float, Field(gt=0, le=4)] = 0.85
     """Share of a core above which a worker gets no further consult."""
     media_crowded: Annotated[float, Field(gt=0, le=4)] = 0.95

@@ -67,6 +67,16 @@ def test_the_bound_address_may_be_another_than_the_announced() -> None:
     assert worker_settings(settings).addresses == ("203.0.113.5",)
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (3, 3), (8, 8), (64, 8)])
+def test_a_media_worker_for_each_core_this_process_may_use(
+    cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each core of the machine: a container has fewer. And no surprise of 64 ports."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(cores)))
+    assert load_settings({}).media_workers == workers
+    assert load_settings({"CONSILIUM_MEDIA_WORKERS": "16"}).media_workers == 16
+
+
 def test_options_win_over_the_environment() -> None:
     assert load_settings({"CONSILIUM_PORT": "9000"}, port=9001, host=None).port == 9001
 
