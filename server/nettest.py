@@ -76,21 +76,26 @@ class NetTests:
             The router's RTP capabilities.
 
         Raises:
-            Refusal: ``too_busy``, or what the media plane says.
+            Refusal: ``too_busy``, ``conflict`` when it was ended or replaced while it began, or what the media plane
+                says.
         """
         self._retire(who)
         if len(self._running) >= self._at_once:
             raise Refusal(ErrorCode.TOO_BUSY, "too many network tests")
         router = ConsultId(f"nettest:{secrets.token_urlsafe(9)}")
-        self._running[who] = _Running(router, asyncio.create_task(self._end_later(who, router)))
+        mine = self._running[who] = _Running(router, asyncio.create_task(self._end_later(who, router)))
         try:
             async with asyncio.timeout(MEDIA_TIMEOUT_S):
-                return await self._media.open(router)
+                capabilities = await self._media.open(router)
         except BaseException as error:
-            self._retire(who)
+            self._undo(who, mine)
             if isinstance(error, TimeoutError):
                 raise Refusal(ErrorCode.MEDIA_UNAVAILABLE) from None
             raise
+        if self._running.get(who) is not mine:
+            self._undo(who, mine)
+            raise Refusal(ErrorCode.CONFLICT, "this network test was ended while it began")
+        return capabilities
 
     async def call(self, who: str, command: TestCommand) -> m.MediaResult:
         """Carry out one media command of a test.
@@ -135,7 +140,17 @@ class NetTests:
         if test is None:
             return
         test.end.cancel()
-        ending = asyncio.create_task(self._close(test.router))
+        self._end(test.router)
+
+    def _undo(self, who: str, mine: _Running) -> None:
+        """Close a test that did not begin, and no other that this person has begun meanwhile."""
+        if self._running.get(who) is mine:
+            self._retire(who)
+        else:
+            self._end(mine.router)  # again: the first time there may have been nothing to close yet
+
+    def _end(self, router: ConsultId) -> None:
+        ending = asyncio.create_task(self._close(router))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
 

@@ -13,6 +13,7 @@ from server.nettest import CALLS, NetTests
 from signaling.core import messages as m
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import ConsultId, ParticipantId
+from signaling.core.model import JsonObject
 from tests.signaling_kit import MemoryMedia, produce, produce_data, until, waveform
 
 SEND = m.CreateTransport(direction="send")
@@ -100,6 +101,61 @@ async def test_a_media_plane_that_refuses_leaves_no_test_behind() -> None:
     media.failing = None
     await tests.open("anna")
     await tests.stop()
+
+
+class SlowMedia(MemoryMedia):
+    """Opens a Router only when told, whatever was closed meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: list[asyncio.Event] = []
+        self.refusing = False
+
+    async def open(self, consult: ConsultId) -> JsonObject:
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        await gate.wait()
+        if self.refusing:
+            raise Refusal(ErrorCode.MEDIA_UNAVAILABLE)
+        return await super().open(consult)
+
+
+async def test_a_test_ended_while_it_begins_leaves_no_router() -> None:
+    media = SlowMedia()
+    tests = NetTests(media)
+    beginning = asyncio.create_task(tests.open("anna"))
+    await until(lambda: len(media.gates) == 1)
+    tests.close("anna")
+    await asyncio.sleep(0)
+    media.gates[0].set()
+    with pytest.raises(Refusal) as ended:
+        await beginning
+    assert ended.value.code is ErrorCode.CONFLICT
+    await until(lambda: not media.consults)
+    await tests.stop()
+
+
+@pytest.mark.parametrize("refusing", [False, True])
+async def test_of_two_beginnings_at_once_the_later_lives(refusing: bool) -> None:
+    """The first one's end, in success or refusal, takes neither its Router along nor the second test away."""
+    media = SlowMedia()
+    tests = NetTests(media)
+    first = asyncio.create_task(tests.open("anna"))
+    await until(lambda: len(media.gates) == 1)
+    second = asyncio.create_task(tests.open("anna"))
+    await until(lambda: len(media.gates) == 2)
+    media.refusing = refusing
+    media.gates[0].set()
+    with pytest.raises(Refusal):
+        await first
+    media.refusing = False
+    media.gates[1].set()
+    assert await second
+    await until(lambda: len(media.consults) == 1)
+    assert tests.running == 1
+    assert isinstance(await tests.call("anna", SEND), m.TransportOptions)
+    await tests.stop()
+    assert media.consults == set()
 
 
 async def test_over_http_it_is_for_whoever_may_enter_consults(hub: Hub) -> None:
