@@ -315,6 +315,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         bind=media_bind(settings),
         port=settings.media_port,
         protocols=tuple(protocol for protocol in PROTOCOLS if protocol in settings.media_protocols),
+        forward=settings.forward,
         log_level=logging.getLogger().getEffectiveLevel(),  # the worker says as much as this process does
     )
 

@@ -121,11 +121,11 @@ async def _turn(settings: Settings) -> str:
     return f"an allocation by {', '.join(ways)}"
 
 
-async def _forwarding(_settings: Settings) -> str:
+async def _forwarding(settings: Settings) -> str:
     from media.aio import fanout  # only here: it loads the media plane's libraries into this process
 
     try:
-        return fanout.describe(fanout.asked_path())
+        return fanout.describe(settings.forward)
     except fanout.ForwardUnavailable as problem:
         raise _Failed(
             str(problem), f"Install gcc and Python's headers and install again, or unset {fanout.VARIABLE}."

@@ -9,7 +9,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """Share of a core above which nobody joins a consult on that worker; those who are there stay."""
     media_loop_lag_ms: Annotated[float, Field(ge=1, le=10_000)] = 100
     """Usual delay of a worker's event loop that counts as much as ``media_full``."""
+    forward: Literal["auto", "c", "python"] = "auto"
+    """How media packets are sent on: by the C function, in Python, or by what there is."""
     turn_urls: Names = ()
     """TURN servers for those who reach no media port, e.g. ``turns:hub.hospital.cn:443?transport=tcp``."""
     turn_secret: SecretStr | None = None

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from media.aio.clock import clock_anchor_ns
 from media.core.control import MediaError, MediaErrorCode
@@ -38,6 +38,8 @@ class WorkerSettings:
     """UDP and TCP port; 0 lets the system choose one, which is then kept over restarts."""
     protocols: Sequence[Protocol] = PROTOCOLS
     """What is listened on and announced."""
+    forward: Literal["auto", "c", "python"] | None = None
+    """How packets are sent on (``media.aio.fanout``); None: as the environment says."""
     ready_timeout_s: float = 15.0
     """Importing the worker takes about 1 s on an idle core."""
     stop_timeout_s: float = 3.0
@@ -190,6 +192,8 @@ class Loader:
             command += ["--address", address]
         for protocol in self._settings.protocols:
             command += ["--protocol", protocol]
+        if self._settings.forward is not None:
+            command += ["--forward", self._settings.forward]
         return command
 
 

@@ -20,10 +20,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from media.aio.clock import start_clock
 from media.aio.control_server import ControlServer
-from media.aio.fanout import ForwardUnavailable, asked_path
+from media.aio.fanout import VARIABLE, ForwardPath, ForwardUnavailable, asked_path
 from media.aio.load import LoadMeter
 from media.aio.log import configure_log
 from media.aio.ports import allow_descriptors
@@ -49,6 +50,7 @@ class WorkerArguments:
     log_level: int
     pipe: Path | None
     clock_anchor_ns: int | None
+    forward: ForwardPath | None
 
 
 def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
@@ -61,6 +63,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
     parser.add_argument("--pipe", type=Path, help="Unix socket on which other workers of this machine reach this one")
     parser.add_argument("--clock-anchor", type=int, help="wall time less monotonic time, ns: the other workers' clock")
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="listen on this only; repeatable")
+    parser.add_argument("--forward", choices=get_args(ForwardPath), help=f"how packets are sent on; else {VARIABLE}")
     parser.add_argument("--standby", action="store_true", help="wait for a start call before taking the port")
     parser.add_argument("--log-level", type=int, default=logging.INFO, help="least level logged, as Python's logging")
     parsed = parser.parse_args(arguments)
@@ -74,6 +77,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
         log_level=parsed.log_level,
         pipe=parsed.pipe,
         clock_anchor_ns=parsed.clock_anchor,
+        forward=parsed.forward,
     )
 
 
@@ -104,7 +108,7 @@ async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer
     # keys and all: a standby then has only to take its port
     try:
         clock = start_clock(arguments.clock_anchor_ns)
-        relay = Relay(clock, server.notify, arguments.addresses, arguments.protocols, asked_path())
+        relay = Relay(clock, server.notify, arguments.addresses, arguments.protocols, arguments.forward or asked_path())
     except ForwardUnavailable as problem:
         log.error("cannot forward as asked", extra={"reason": str(problem)})
         return EXIT_FORWARD

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from media.aio.spare import Loader
+from media.aio.worker import parse_arguments
 from server.app import media_bind, worker_settings
 from server.exits import Exit
 from server.settings import SettingsError, load_settings
@@ -77,6 +79,13 @@ def test_a_media_worker_for_each_core_this_process_may_use(
     assert load_settings({"CONSILIUM_MEDIA_WORKERS": "16"}).media_workers == 16
 
 
+@pytest.mark.parametrize("path", ["auto", "c", "python"])
+def test_how_packets_are_sent_on_reaches_the_worker(path: str) -> None:
+    settings = worker_settings(load_settings({"CONSILIUM_FORWARD": path}))
+    command = Loader(settings)._command(Path("control"), Path("pipe"))
+    assert parse_arguments(command[3:]).forward == path
+
+
 def test_options_win_over_the_environment() -> None:
     assert load_settings({"CONSILIUM_PORT": "9000"}, port=9001, host=None).port == 9001
 
@@ -100,6 +109,7 @@ def test_options_win_over_the_environment() -> None:
         ({"CONSILIUM_MEDIA_ADDRESSES": "ff02::1"}, "is a group of machines"),
         ({"CONSILIUM_MEDIA_ADDRESSES": "255.255.255.255"}, "is a group of machines"),
         ({"CONSILIUM_MEDIA_BIND": "hub.lan"}, "not an IP address"),
+        ({"CONSILIUM_FORWARD": "rust"}, "CONSILIUM_FORWARD"),
         ({"CONSILIUM_MEDIA_PROTOCOLS": "tcp,sctp"}, "udp, tcp or both"),
         ({"CONSILIUM_MEDIA_PROTOCOLS": ","}, "udp, tcp or both"),
         ({"CONSILIUM_TURN_URLS": "https://turn.hospital.cn"}, "not a TURN address"),
