@@ -11,13 +11,15 @@ opened by A with a key that B was given. A message is one read batch:
     u8 kind | u32 length | bytes, again and again        A -> B: RTP, RTCP, DATA (u8 id length, id, u8 is text, bytes)
     u32 SSRC                                             B -> A: a key frame is wanted
 
-A full socket loses the batch, as a network would: B asks for a key frame then. Where the connection
+A full socket loses a batch of media, as a network would: B asks for a key frame then. Messages of DataProducers
+wait for room, ahead of all media: a waveform that A's viewers have, B's have too. Where the connection
 ends, B closes the PipeTransport and all it carries; A's own viewers notice nothing.
 """
 
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
@@ -40,6 +42,9 @@ MESSAGE_BYTES = 48 << 10
 """Largest message: what a read batch brings more goes in another. A default socket buffer holds a few."""
 BUFFER_BYTES = 1 << 20
 BACKLOG = 64
+ACCEPT_PAUSE_S = 1.0
+WAITING_MESSAGES = 1024
+"""Messages of DataProducers that may wait for room: a minute and a half of a 12-lead ECG; then the oldest give way."""
 
 
 class PipeBatch:
@@ -90,6 +95,7 @@ class PipeOut:
         self._over = over
         self._filling = filling
         self._batch = PipeBatch()
+        self._waiting: deque[bytes] = deque()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
@@ -117,29 +123,57 @@ class PipeOut:
         if not self._batch.parts:
             return
         message = self._batch.take()
+        if self._waiting or not self._send(message):
+            self._counters.add("pipe_batches_dropped")
+
+    def _send(self, message: bytes) -> bool:
+        """Send one message; False when there is no room for it."""
         if self._socket.fileno() < 0:
-            return
+            return True  # nobody is there any more
         try:
             self._socket.send(message)
         except (BlockingIOError, InterruptedError):
-            self._counters.add("pipe_batches_dropped")
+            return False
         except OSError:
             self._end()
         else:
             self._counters.add("pipe_batches_sent")
+        return True
 
     def data(self, identity: str, message: bytes | str) -> None:
         """Send one message of a DataProducer, at once."""
         name = identity.encode()
         raw = message.encode() if isinstance(message, str) else message
         self.flush()
-        self._add(TAPPED_DATA, bytes((len(name),)) + name + bytes((isinstance(message, str),)) + raw)
-        self.flush()
+        batch = PipeBatch()
+        if not batch.add(TAPPED_DATA, bytes((len(name),)) + name + bytes((isinstance(message, str),)) + raw):
+            self._counters.add("pipe_oversize")
+            return
+        whole = batch.take()
+        if self._waiting or not self._send(whole):
+            self._wait(whole)
+
+    def _wait(self, message: bytes) -> None:
+        if len(self._waiting) >= WAITING_MESSAGES:
+            self._waiting.popleft()
+            self._counters.add("pipe_messages_dropped")
+        if not self._waiting:
+            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._writable)
+        self._waiting.append(message)
+
+    def _writable(self) -> None:
+        while self._waiting and self._send(self._waiting[0]):
+            if self._waiting:  # its end empties it
+                self._waiting.popleft()
+        if not self._waiting and self._socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_writer(self._socket.fileno())
 
     def close(self) -> None:
         """End the connection; idempotent."""
+        self._waiting.clear()
         if self._socket.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            asyncio.get_running_loop().remove_writer(self._socket.fileno())
             self._socket.close()
 
     def _end(self) -> None:
@@ -341,11 +375,21 @@ class Pipes:
         assert self._socket is not None
         try:
             connection, _ = self._socket.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # out of descriptors: the one that waits would wake us without end
+            self._counters.add("pipe_accept_errors")
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket.fileno())
+            loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
             return
         connection.setblocking(False)
         self._strangers.add(connection)
         asyncio.get_running_loop().add_reader(connection.fileno(), self._greeted, connection)
+
+    def _accept_again(self) -> None:
+        if self._socket is not None and self._socket.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
 
     def _greeted(self, connection: socket.socket) -> None:
         """The first message names the pipe."""

@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from media.aio import fanout
+from media.aio.forward import MAX_ROWS
 from media.core import ortc
+from media.core.congestion.pacer import Pacer
+from media.core.router import Flow, Packet
 from tests.integration.media.inside import Direct, frame, pair
-from tests.integration.media.peer import until
+from tests.integration.media.peer import until, vp8
 
 WIDE_ID = ortc.EXTENSION_IDS[ortc.TRANSPORT_CC_URI]
 
@@ -49,6 +52,33 @@ async def test_a_viewer_whose_packets_wait_is_not_probed(direct: Direct) -> None
     consumer.held = True
 
     assert direct.relay._forwarder.send_padding(consumer, 2_000, 7, direct.relay._clock()) == 0
+    for peer in (publisher, viewer):
+        await peer.close()
+
+
+async def test_a_burst_in_parts_that_is_too_much_for_a_line_uses_no_number_twice(direct: Direct) -> None:
+    """[RW2] What waits is dropped in the first part: the second must not be numbered as if it had been sent."""
+    publisher, viewer = await pair(direct)
+    publisher.send_rtp(frame(1, True))
+    await until(lambda: viewer.got.rtp, "the picture")
+    relay, consumer = direct.relay, direct.relay._consumers["view"]
+    lane = consumer.lane
+    assert lane is not None
+    assert lane.source is not None
+    consumer.leg.pacer = Pacer(1_000_000, relay._clock())
+    first = lane.source.highest + 1
+    burst = [Packet(first + i, 90_000, 0, [], i.to_bytes(2, "big") * 500) for i in range(MAX_ROWS + 44)]
+    lane.burst = list(burst)
+    for lost in relay._forwarder.flush(lane, consumer.producer.payload_type, relay._clock()):
+        relay._steering.lost(lost, relay._clock())
+    assert consumer.flow is Flow.WAITING, "too much waited"
+
+    publisher.send_rtp(frame(1000, True))
+    await until(lambda: viewer.got.rtp[-1].payload[4:] == vp8(True, 1000)[4:], "the next key frame")
+    await until(lambda: not relay._forwarder._pacing.holds, "what waited to leave")
+    sent: dict[int, bytes] = {}
+    for packet in viewer.got.rtp:
+        assert sent.setdefault(packet.seq, packet.payload) == packet.payload, "one number, two contents"
     for peer in (publisher, viewer):
         await peer.close()
 

@@ -7,14 +7,19 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from media.aio.counters import Counters
+from media.aio.pipe import PipeOut
 from media.aio.pool import WorkerPool
 from media.aio.spare import WorkerSettings
+from media.aio.transport import TAPPED_DATA, TAPPED_RTP
 from media.core import control, ortc, rtcp
 from media.core.control import MediaError
 from media.core.placement import LoadLimits
@@ -237,3 +242,38 @@ async def test_the_death_of_b_leaves_the_viewers_of_a_untouched(two: Two, spanni
     numbers = [p.seq for p in spanning.near.got.rtp]
     assert [(n - numbers[0]) & 0xFFFF for n in numbers] == list(range(39))
     assert not [note for index, note in two.notes if index == 0 and isinstance(note, control.TransportState)]
+
+
+async def test_messages_wait_for_a_worker_that_is_behind_while_media_do_not(tmp_path: Path) -> None:
+    """A waveform has no key frame to heal with: what A's viewers have, B's get too, in order."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "pipe"))
+    listener.listen()
+    counters = Counters()
+    pipe = PipeOut(tmp_path / "pipe", b"k" * 16, counters, lambda ssrc: None, lambda ended: None, [])
+    behind, _ = listener.accept()
+    assert behind.recv(64) == b"k" * 16
+    while not counters.values["pipe_batches_dropped"]:
+        pipe.offer(TAPPED_RTP, bytes(20_000))
+        pipe.flush()
+    for number in range(50):
+        pipe.data("ecg", number.to_bytes(2, "big"))
+    pipe.offer(TAPPED_RTP, bytes(1000))
+    pipe.flush()
+    assert counters.values["pipe_batches_dropped"] == 2, "media do not overtake what waits"
+
+    behind.setblocking(False)
+    got: list[int] = []
+
+    def read_on() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            while message := behind.recv(65_536):
+                if message[0] == TAPPED_DATA:
+                    got.append(int.from_bytes(message[-2:], "big"))
+        return len(got) == 50
+
+    await until(read_on, "all messages")
+    assert got == list(range(50))
+    pipe.close()
+    behind.close()
+    listener.close()
