@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from media.aio import fanout
-from media.aio.forward import MAX_ROWS
+from media.aio import fanout, forward
 from media.core import ortc
 from media.core.congestion.pacer import Pacer
 from media.core.router import Flow, Packet
@@ -56,7 +55,9 @@ async def test_a_viewer_whose_packets_wait_is_not_probed(direct: Direct) -> None
         await peer.close()
 
 
-async def test_a_burst_in_parts_that_is_too_much_for_a_line_uses_no_number_twice(direct: Direct) -> None:
+async def test_a_burst_in_parts_that_is_too_much_for_a_line_uses_no_number_twice(
+    direct: Direct, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """[RW2] What waits is dropped in the first part: the second must not be numbered as if it had been sent."""
     publisher, viewer = await pair(direct)
     publisher.send_rtp(frame(1, True))
@@ -65,9 +66,10 @@ async def test_a_burst_in_parts_that_is_too_much_for_a_line_uses_no_number_twice
     lane = consumer.lane
     assert lane is not None
     assert lane.source is not None
-    consumer.leg.pacer = Pacer(1_000_000, relay._clock())
+    monkeypatch.setattr(forward, "MAX_ROWS", 64)
+    consumer.leg.pacer = Pacer(500_000, relay._clock())
     first = lane.source.highest + 1
-    burst = [Packet(first + i, 90_000, 0, [], i.to_bytes(2, "big") * 500) for i in range(MAX_ROWS + 44)]
+    burst = [Packet(first + i, 90_000, 0, [], i.to_bytes(2, "big") * 500) for i in range(64 + 20)]
     lane.burst = list(burst)
     for lost in relay._forwarder.flush(lane, consumer.producer.payload_type, relay._clock()):
         relay._steering.lost(lost, relay._clock())
@@ -76,6 +78,9 @@ async def test_a_burst_in_parts_that_is_too_much_for_a_line_uses_no_number_twice
     publisher.send_rtp(frame(1000, True))
     await until(lambda: viewer.got.rtp[-1].payload[4:] == vp8(True, 1000)[4:], "the next key frame")
     await until(lambda: not relay._forwarder._pacing.holds, "what waited to leave")
+    for number in range(1001, 1101):
+        publisher.send_rtp(frame(number, False))
+    await until(lambda: viewer.got.rtp[-1].payload[4:] == vp8(False, 1100)[4:], "what follows")
     sent: dict[int, bytes] = {}
     for packet in viewer.got.rtp:
         assert sent.setdefault(packet.seq, packet.payload) == packet.payload, "one number, two contents"
