@@ -32,6 +32,7 @@ class ApiCode(StrEnum):
     PRECONDITION_REQUIRED = "precondition_required"
     PRECONDITION_FAILED = "precondition_failed"
     MEDIA_UNAVAILABLE = "media_unavailable"
+    TOO_BUSY = "too_busy"
     INVITE_INVALID = "invite_invalid"
     CODE_INVALID = "code_invalid"
     STOPPING = "stopping"
@@ -58,6 +59,7 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
     ApiCode.PRECONDITION_REQUIRED: (428, "The request lacks If-Match.", "请求缺少 If-Match。"),
     ApiCode.PRECONDITION_FAILED: (412, "The session has moved on.", "会话状态已变更。"),
     ApiCode.MEDIA_UNAVAILABLE: (503, *SIGNALING_SENTENCES[ErrorCode.MEDIA_UNAVAILABLE]),
+    ApiCode.TOO_BUSY: (503, *SIGNALING_SENTENCES[ErrorCode.TOO_BUSY]),
     ApiCode.INVITE_INVALID: (410, "This link can no longer be used.", "该链接已失效。"),
     ApiCode.CODE_INVALID: (404, "No screen shows this code now.", "没有屏幕正在显示该配对码。"),
     ApiCode.STOPPING: (503, "The server is restarting. Please wait.", "服务器正在重启，请稍候。"),
@@ -72,13 +74,22 @@ class ApiError(Exception):
         code: what the client may switch on.
         detail: for the server's log only, never sent.
         retry_after_s: sent as ``Retry-After``.
+        sentences: English and Chinese, where the code's own do not say what the person can do.
     """
 
-    def __init__(self, code: ApiCode, detail: str = "", *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        code: ApiCode,
+        detail: str = "",
+        *,
+        retry_after_s: int | None = None,
+        sentences: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__(f"{code.value}: {detail}" if detail else code.value)
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.en, self.zh = sentences or _ANSWERS[code][1:]
 
     @property
     def status(self) -> int:
@@ -88,5 +99,4 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, dict[str, str]]:
         """What the client gets."""
-        _, en, zh = _ANSWERS[self.code]
-        return {"error": {"code": self.code.value, "en": en, "zh": zh}}
+        return {"error": {"code": self.code.value, "en": self.en, "zh": self.zh}}

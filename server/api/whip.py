@@ -2,9 +2,9 @@
 
 ``POST /api/consults/{consult}/whip`` takes an SDP offer and answers 201 with the session's address;
 ``PATCH`` there takes trickled candidates (a lite agent needs none) or restarts ICE; ``DELETE`` ends it.
-The bearer is a consult token, good for one session as for one socket, or the secret of a room
-or device account, which an encoder keeps for years: then membership is asked at each POST. The later
-requests carry the same bearer.
+The bearer is a consult token, good for one session as for one socket, or the secret of a room account,
+which an encoder keeps for years: then membership is asked at each POST. (An account for a device sends waveforms
+and no pictures.) The later requests carry the same bearer.
 
 The session itself is ``server.whip.sessions``; what the offer means is ``media.core.whip``.
 """
@@ -25,7 +25,7 @@ from server.identity.core.tokens import MAX_TOKEN_CHARS, TokenInvalid
 from server.metrics import TOKENS
 from server.whip.sessions import WhipSession, WhipSessions
 from signaling.core.admission import Admission
-from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.errors import ErrorCode, Refusal, ServerStopping
 from signaling.core.model import ConsultStatus
 
 SESSIONS: web.AppKey[WhipSessions] = web.AppKey("whip", WhipSessions)
@@ -40,11 +40,13 @@ _REFUSALS = {
     ErrorCode.CONSULT_ENDED: ApiCode.CONSULT_ENDED,
     ErrorCode.CONSULT_FULL: ApiCode.CONSULT_FULL,
     ErrorCode.BAD_MEDIA_PARAMETERS: ApiCode.SDP_UNSUPPORTED,
-    ErrorCode.TOO_BUSY: ApiCode.MEDIA_UNAVAILABLE,
     ErrorCode.CONFLICT: ApiCode.MEDIA_UNAVAILABLE,
     ErrorCode.MEDIA_UNAVAILABLE: ApiCode.MEDIA_UNAVAILABLE,
 }
 RETRY_AFTER_S = 2
+"""Of what passes by itself: a worker is replaced, somebody else was faster."""
+BUSY_RETRY_AFTER_S = 30
+"""Of what waits for others to end; thousands of encoders that come again at once would make it worse."""
 
 
 @routes.options("/api/consults/{consult}/whip")
@@ -191,6 +193,10 @@ def _check_etag(request: web.Request, session: WhipSession, *, restart: bool) ->
 
 
 def _api_error(refusal: Refusal) -> ApiError:
+    if refusal.code is ErrorCode.TOO_BUSY:
+        # Used up, or about to restart: which of them, and what to do, the refusal says itself.
+        code = ApiCode.STOPPING if isinstance(refusal, ServerStopping) else ApiCode.TOO_BUSY
+        return ApiError(code, refusal.detail, retry_after_s=BUSY_RETRY_AFTER_S, sentences=(refusal.en, refusal.zh))
     code = _REFUSALS.get(refusal.code, ApiCode.INTERNAL)
     retry_after_s = RETRY_AFTER_S if code is ApiCode.MEDIA_UNAVAILABLE else None
     return ApiError(code, refusal.detail, retry_after_s=retry_after_s)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.api.errors import ApiCode, ApiError
+from server.api.whip import _api_error
 from server.identity.core.policy import ALLOWED, Action, allowed
 from server.identity.core.principal import AccessRole, participant_id
 from server.identity.core.rules import (
@@ -25,6 +26,7 @@ from server.identity.core.secret import encode_secret, hash_secret
 from server.log import PRIVATE, redact
 from server.record.core.banner import BannerInvalid, banner_of
 from server.record.core.resource import ResourceInvalid, file_resource
+from signaling.core.errors import ErrorCode, MediaFull, Refusal, ServerStopping
 
 # ------------------------------------------------------------- identity
 
@@ -120,6 +122,27 @@ def test_every_api_code_has_a_sentence_in_both_languages() -> None:
         assert 400 <= error.status < 600
         assert body["en"].endswith(".")
         assert body["zh"].endswith("。")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "status", "retry_after_s"),
+    [
+        (MediaFull("consult"), "too_busy", 503, 30),
+        (Refusal(ErrorCode.TOO_BUSY, "too many publishers"), "too_busy", 503, 30),
+        (ServerStopping(), "stopping", 503, 30),
+    ],
+)
+def test_an_encoder_is_told_why_there_is_no_room_and_when_to_ask_again(
+    refusal: Refusal, code: str, status: int, retry_after_s: int
+) -> None:
+    error = _api_error(refusal)
+    assert error.body == {"error": {"code": code, "en": refusal.en, "zh": refusal.zh}}
+    assert (error.status, error.retry_after_s) == (status, retry_after_s)
+
+
+def test_an_encoder_asks_again_soon_where_a_worker_is_replaced() -> None:
+    error = _api_error(Refusal(ErrorCode.MEDIA_UNAVAILABLE))
+    assert (error.code, error.status, error.retry_after_s) == (ApiCode.MEDIA_UNAVAILABLE, 503, 2)
 
 
 # --------------------------------------------------------------- record
