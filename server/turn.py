@@ -120,7 +120,8 @@ def coturn_configuration(settings: Settings, *, peers: Sequence[str] = (), liste
         listen: addresses coturn listens on; empty for all of the machine.
 
     Raises:
-        StartError: no URL, URLs that one coturn cannot serve, no certificate for TLS, or no secret.
+        StartError: no URL, URLs that one coturn cannot serve, a peer that is no address, no certificate for TLS, or no
+            secret.
     """
     urls = [parse_turn_url(url) for url in settings.turn_urls]
     if not urls:
@@ -134,7 +135,7 @@ def coturn_configuration(settings: Settings, *, peers: Sequence[str] = (), liste
     announced = [ipaddress.ip_address(address) for address in settings.media_addresses]
     if peers or not all(address.is_loopback for address in announced):
         announced = [address for address in announced if not address.is_loopback]  # other services trust loopback
-    allowed = list(dict.fromkeys([*announced, *map(ipaddress.ip_address, peers)]))
+    allowed = list(dict.fromkeys([*announced, *map(_peer, peers)]))
     lines = [
         "# coturn for Consilium, written by `consilium turn config`. It holds a secret: mode 0600.",
         f"realm={urls[0].host.strip('[]')}",
@@ -181,6 +182,13 @@ def coturn_configuration(settings: Settings, *, peers: Sequence[str] = (), liste
         "",
     ]
     return "\n".join(lines)
+
+
+def _peer(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        raise StartError(Exit.SETTINGS, f"--peer: {text} is not an IP address.") from None
 
 
 def _one_port(urls: Sequence[TurnUrl], *, secure: bool) -> int | None:
