@@ -138,8 +138,8 @@ def test_a_peer_is_allowed_besides_the_announced_addresses(tmp_path: Path) -> No
     lines = coturn_configuration(settings, peers=("10.0.0.5", "192.0.2.20")).splitlines()
     allowed = [line for line in lines if line.startswith("allow")]
     assert allowed == ["allowed-peer-ip=192.0.2.20", "allowed-peer-ip=10.0.0.5"]
-    with pytest.raises(StartError, match="--peer: hub.lan is not an IP address"):
-        coturn_configuration(settings, peers=("hub.lan",))
+    with pytest.raises(StartError, match="--peer: hub_lan is not an IP address"):
+        coturn_configuration(settings, peers=("hub_lan",))
 
 
 @pytest.mark.parametrize(
