@@ -64,17 +64,6 @@ class Belongings:
     layers: dict[ConsumerId, control.ConsumerLayers] = field(default_factory=dict)
     """The last word on each video: a page whose socket was away asks again by viewing."""
 
-    def forget(self, direction: str) -> None:
-        """What the Transport of one direction carried went with it."""
-        if direction == "send":
-            self.producers.clear()
-            self.data_producers.clear()
-            self.produced.clear()
-        else:
-            self.consumers.clear()
-            self.layers.clear()
-            self.data_consumers.clear()
-
 
 @dataclass
 class Pipe:
@@ -109,6 +98,36 @@ class Placement:
     def everyone(self, kind: Literal["producers", "data_producers"]) -> set[Any]:
         """All ids of one kind in this consult: what may be consumed."""
         return {identity for belongings in self.participants.values() for identity in getattr(belongings, kind)}
+
+    def forget(self, mine: Belongings, direction: str) -> None:
+        """What a participant's Transport of one direction carried went with it, for its viewers too."""
+        if direction == "send":
+            sources = [*mine.producers, *mine.data_producers]
+            mine.producers.clear()
+            mine.data_producers.clear()
+            mine.produced.clear()
+            self.forget_sources(sources)
+        else:
+            mine.consumers.clear()
+            mine.layers.clear()
+            mine.data_consumers.clear()
+
+    def forget_sources(self, sources: Iterable[str]) -> None:
+        """Producers and DataProducers are closed, and with them, in the worker, all that viewed them."""
+        gone = set(sources)
+        for theirs in self.participants.values():
+            for consumer in [one for one, producer in theirs.consumers.items() if producer in gone]:
+                del theirs.consumers[consumer]
+                theirs.layers.pop(consumer, None)
+            for heard in [one for one, source in theirs.data_consumers.items() if source in gone]:
+                del theirs.data_consumers[heard]
+
+    def remove(self, participant: ParticipantId) -> Belongings | None:
+        """Take a participant out, with what others had of his; None when he is not here."""
+        mine = self.participants.pop(participant, None)
+        if mine is not None:
+            self.forget_sources([*mine.producers, *mine.data_producers])
+        return mine
 
     def copies(self, identity: str) -> list[int]:
         """Other workers on which a Producer or DataProducer is."""
@@ -236,7 +255,8 @@ class Places:
                 for key in [k for k, pipe in placement.pipes.items() if worker in (k[1], pipe.source)]:
                     del placement.pipes[key]
                 for who in [who for who, one in placement.participants.items() if one.worker == worker]:
-                    lost.participants.append((consult, who, placement.participants.pop(who)))
+                    if (theirs := placement.remove(who)) is not None:
+                        lost.participants.append((consult, who, theirs))
         return lost
 
     async def close(self, consult: ConsultId) -> None:

@@ -14,7 +14,9 @@ there, has its consults placed again and tells signalling, which tells the clien
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -45,7 +47,10 @@ from signaling.core.ports import MediaListener
 log = structlog.get_logger(__name__)
 
 NOTIFICATION_LIMIT = 4096
-"""Notifications not yet passed on; speaker changes are dropped first, states never until this is full."""
+"""Notifications not yet passed on. From half of it on, what is said anew within seconds (line quality, speakers) is
+dropped; at the limit, whatever comes."""
+STATES_LIMIT = 512
+"""Changes of one consult that wait for the store; the newest of each Transport counts, at the limit the oldest goes."""
 CTL = DataProducerId("ctl")
 
 REFUSALS: dict[MediaErrorCode, ErrorCode] = {
@@ -66,6 +71,16 @@ CONNECTIONS = {
 }
 
 NewId = TypeVar("NewId", bound=str)
+Telling = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _LayersAgain:
+    """A page that views again may have missed the last word on its video: it gets what is the last word by then."""
+
+    consult: ConsultId
+    participant: ParticipantId
+    consumer: ConsumerId
 
 
 class WorkerMediaPlane:
@@ -89,7 +104,12 @@ class WorkerMediaPlane:
         self._places = Places(self._pool)
         self._ice_servers = ice_servers
         self._listener: MediaListener | None = None
-        self._notes: asyncio.Queue[tuple[int, control.AnyNotification]] = asyncio.Queue(NOTIFICATION_LIMIT)
+        self._notes: asyncio.Queue[tuple[int, control.AnyNotification | _LayersAgain]]
+        self._notes = asyncio.Queue(NOTIFICATION_LIMIT)
+        self._dropping: set[str] = set()
+        """Kinds of notification that are being dropped, and of which the log says so."""
+        self._states: dict[ConsultId, dict[tuple[str, str], Telling]] = {}
+        """What signalling must still be told, by consult in order; each has one task that tells it."""
         self._pump: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._gauges = WorkerGauges()
@@ -172,7 +192,7 @@ class WorkerMediaPlane:
     async def release(self, consult: ConsultId, participant: ParticipantId) -> None:
         """Close the participant's Transports; idempotent."""
         placement = self._places.consults.get(consult)
-        mine = placement.participants.pop(participant, None) if placement else None
+        mine = placement.remove(participant) if placement else None
         if mine is not None and mine.worker is not None:
             closing = [control.CloseTransport(transport=transport) for transport in mine.transports.values()]
             await self._places.each(mine.worker, closing)
@@ -192,7 +212,7 @@ class WorkerMediaPlane:
         worker = self._pool.client(await self._places.seat(consult, placement, mine))
         match command:
             case m.CreateTransport():
-                return await self._create_transport(worker, consult, mine, owner, command)
+                return await self._create_transport(worker, consult, placement, mine, owner, command)
             case m.ConnectTransport():
                 await worker.connect_transport(own_transport(mine, command.transport), command.dtls_parameters)
             case m.RestartIce():
@@ -205,6 +225,7 @@ class WorkerMediaPlane:
             case m.CloseProducer():
                 await worker.close_producer(own(mine.producers, command.producer))
                 mine.producers.discard(command.producer)
+                placement.forget_sources([command.producer])
                 await self._close_copies(placement, mine, command.producer)
             case m.Consume():
                 return await self._consume(worker, consult, placement, mine, command)
@@ -215,8 +236,8 @@ class WorkerMediaPlane:
             case m.ViewConsumer():
                 viewed = own(mine.consumers, command.consumer)
                 await worker.view_consumer(viewed, command.width, command.height, command.rank)
-                if (layers := mine.layers.get(viewed)) is not None and mine.worker is not None:
-                    self._notified(mine.worker, layers)
+                if viewed in mine.layers and mine.worker is not None:
+                    self._queue(mine.worker, _LayersAgain(consult, owner, viewed))
             case m.CloseConsumer():
                 await worker.close_consumer(own(mine.consumers, command.consumer))
                 mine.consumers.pop(command.consumer, None)
@@ -226,6 +247,7 @@ class WorkerMediaPlane:
             case m.CloseDataProducer():
                 await worker.close_data_producer(own(mine.data_producers, command.data_producer))
                 mine.data_producers.discard(command.data_producer)
+                placement.forget_sources([command.data_producer])
                 await self._close_copies(placement, mine, command.data_producer)
             case m.ConsumeData():
                 return await self._consume_data(worker, consult, placement, mine, command)
@@ -240,6 +262,7 @@ class WorkerMediaPlane:
         self,
         worker: WorkerClient,
         consult: ConsultId,
+        placement: Placement,
         mine: Belongings,
         owner: ParticipantId,
         command: m.CreateTransport,
@@ -247,7 +270,7 @@ class WorkerMediaPlane:
         """A second one of the same direction replaces the first: the client has lost that one."""
         old = mine.transports.pop(command.direction, None)
         if old is not None:
-            mine.forget(command.direction)
+            placement.forget(mine, command.direction)
             await worker.close_transport(old)
         transport = new_id(TransportId)
         try:
@@ -255,8 +278,7 @@ class WorkerMediaPlane:
         except BaseException:  # cancelled or too late: the worker may have made it, and nobody would ever close it
             self._abandon(worker, transport)
             raise
-        placement = self._places.consults.get(consult)
-        if placement is None or placement.participants.get(owner) is not mine:
+        if self._places.consults.get(consult) is not placement or placement.participants.get(owner) is not mine:
             # Released while the worker made it: nobody would ever close it.
             await worker.close_transport(transport)
             raise MediaError(MediaErrorCode.NOT_FOUND, "the participant is gone")
@@ -335,6 +357,7 @@ class WorkerMediaPlane:
         if mine.worker is not None:
             await self._places.bring(consult, placement, command.producer, mine.worker)
         answer = await worker.consume(transport, consumer, command.producer, command.rtp_capabilities)
+        own(placement.everyone("producers"), command.producer)  # its publisher may have left meanwhile
         for old in [one for one, producer in mine.consumers.items() if producer == command.producer]:
             # The client has lost that one. Every copy costs the hub's uplink: nobody gets the same picture twice.
             del mine.consumers[old]
@@ -378,6 +401,8 @@ class WorkerMediaPlane:
             if mine.worker is not None:
                 await self._places.bring(consult, placement, command.data_producer, mine.worker)
         answer = await worker.consume_data(transport, data_consumer, command.data_producer)
+        if command.data_producer != CTL:
+            own(placement.everyone("data_producers"), command.data_producer)  # as above
         for old in [one for one, source in mine.data_consumers.items() if source == command.data_producer]:
             del mine.data_consumers[old]
             await worker.close_data_consumer(old)
@@ -422,10 +447,18 @@ class WorkerMediaPlane:
             load = self._pool.loads[index]
             self._gauges.show(index, note, self._pool.busy(index), load.consults)
             return
-        try:
+        self._queue(index, note)
+
+    def _queue(self, index: int, note: "control.AnyNotification | _LayersAgain") -> None:
+        waiting, name = self._notes.qsize(), type(note).__name__
+        half = NOTIFICATION_LIMIT // 2
+        if waiting < half:
+            self._dropping.clear()
+        if waiting < (half if isinstance(note, control.LineQuality | control.ActiveSpeaker) else NOTIFICATION_LIMIT):
             self._notes.put_nowait((index, note))
-        except asyncio.QueueFull:
-            log.warning("notification dropped", notification=note.event)
+        elif name not in self._dropping:
+            self._dropping.add(name)
+            log.warning("notifications dropped", notification=name, waiting=waiting)
 
     async def _pass_on(self) -> None:
         while True:
@@ -433,14 +466,48 @@ class WorkerMediaPlane:
             if self._listener is None:
                 continue
             try:
-                await self._tell(self._listener, index, note)
+                if isinstance(note, _LayersAgain):
+                    await self._tell_layers_again(self._listener, note)
+                else:
+                    await self._tell(self._listener, index, note)
             except Exception:  # a bug in the listener must not end the pump for all consults
-                log.exception("media listener failed", notification=note.event)
+                log.exception("media listener failed", notification=type(note).__name__)
+
+    def _tell_in_order(self, consult: ConsultId, subject: tuple[str, str], telling: Telling) -> None:
+        """Have signalling told what may wait on the store: one consult's trouble there is not another's.
+
+        Args:
+            subject: a later telling of the same subject takes the place of one that has not begun.
+        """
+        waiting = self._states.get(consult)
+        if waiting is None:
+            self._states[consult] = {subject: telling}
+            self._spawn(self._tell_states(consult), f"states-{consult}")
+            return
+        waiting.pop(subject, None)
+        if len(waiting) >= STATES_LIMIT:
+            oldest = next(iter(waiting))
+            del waiting[oldest]
+            log.warning("state of a consult dropped", consult=consult, subject=oldest[0])
+        waiting[subject] = telling
+
+    async def _tell_states(self, consult: ConsultId) -> None:
+        waiting = self._states[consult]
+        try:
+            while waiting:
+                subject = next(iter(waiting))
+                telling = waiting.pop(subject)
+                try:
+                    await telling()
+                except Exception:  # as in the pump
+                    log.exception("media listener failed", consult=consult, subject=subject[0])
+        finally:
+            del self._states[consult]
 
     async def _tell(self, listener: MediaListener, index: int, note: control.AnyNotification) -> None:
         match note:
             case control.TransportState():
-                await self._tell_transport(listener, note)
+                self._tell_transport(listener, note)
             case control.ActiveSpeaker() if index == self.home(ConsultId(note.router)):
                 producer = None if note.producer is None else ProducerId(note.producer)
                 await listener.active_speaker(ConsultId(note.router), producer)
@@ -462,7 +529,13 @@ class WorkerMediaPlane:
             case control.LineQuality() if mine is not None and note.transport in mine.transports.values():
                 await listener.line_news(consult, participant, m.LineQuality(**told))
 
-    async def _tell_transport(self, listener: MediaListener, note: control.TransportState) -> None:
+    async def _tell_layers_again(self, listener: MediaListener, again: _LayersAgain) -> None:
+        placement = self._places.consults.get(again.consult)
+        mine = placement.participants.get(again.participant) if placement else None
+        if mine is not None and (layers := mine.layers.get(again.consumer)) is not None:
+            await self._tell_line(listener, layers)
+
+    def _tell_transport(self, listener: MediaListener, note: control.TransportState) -> None:
         consult, participant = ConsultId(note.router), ParticipantId(note.owner)
         transport = TransportId(note.transport)
         placement = self._places.consults.get(consult)
@@ -474,10 +547,13 @@ class WorkerMediaPlane:
             return  # closed on request: no news to anybody
         if note.state == "closed":
             del mine.transports[direction]
-            mine.forget(direction)
+            if placement is not None:
+                placement.forget(mine, direction)
             if direction == "send":
-                await listener.producers_closed(consult, participant)
-        await listener.transport_changed(consult, participant, transport, CONNECTIONS[note.state])
+                closed = partial(listener.producers_closed, consult, participant)
+                self._tell_in_order(consult, ("producers", participant), closed)
+        changed = partial(listener.transport_changed, consult, participant, transport, CONNECTIONS[note.state])
+        self._tell_in_order(consult, ("transport", transport), changed)
 
 
 @contextlib.contextmanager

@@ -114,3 +114,18 @@ async def test_a_view_steers_ones_own_consumer_only(plane: WorkerMediaPlane) -> 
     await plane.call(CONSULT, BOB, m.CloseConsumer(consumer=answer.consumer))
     with pytest.raises(Refusal):
         await plane.call(CONSULT, BOB, view)
+
+
+async def test_a_closed_producer_is_forgotten_by_its_viewers(plane: WorkerMediaPlane) -> None:
+    """Also by one who stays while others turn their cameras on and off all day."""
+    sending, receiving = await transport(plane, ALICE, "send"), await transport(plane, BOB, "recv")
+    for _ in range(3):
+        produce = m.Produce(
+            transport=sending.id, kind="video", rtp_parameters=video_parameters(), source=MediaSource.CAMERA
+        )
+        made = await plane.call(CONSULT, ALICE, produce)
+        assert isinstance(made, m.Produced)
+        consume = m.Consume(transport=receiving.id, producer=made.producer, rtp_capabilities=ortc.router_capabilities())
+        await plane.call(CONSULT, BOB, consume)
+        await plane.call(CONSULT, ALICE, m.CloseProducer(producer=made.producer))
+    assert plane._places.consults[CONSULT].of(BOB).consumers == {}
