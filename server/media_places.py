@@ -146,7 +146,6 @@ class _Gate:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     """Who has it or waits for it; with the last the gate goes."""
-    closings: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,8 +183,7 @@ class Places:
         """The consult's placement, made when there is none.
 
         Raises:
-            MediaError: ``worker_gone`` when no worker came back in time, ``not_found`` when the consult was closed
-                while the caller waited for his turn.
+            MediaError: ``worker_gone`` when no worker came back in time.
             MediaFull: no worker has room for another consult.
         """
         async with self._alone(consult):
@@ -196,7 +194,9 @@ class Places:
         """Place a consult whose worker died, however long that takes; returns when it is placed or closed."""
         while consult in self._homeless:
             try:
-                await self.find(consult)
+                async with self._alone(consult):
+                    if consult in self._homeless:  # not closed while this waited for its turn
+                        await self._place(consult)
             except MediaError as error:  # the replacement died too, or is slow to come: its successor will do
                 log.warning("consult not placed again", consult=consult, code=error.code.value)
 
@@ -262,7 +262,7 @@ class Places:
     async def close(self, consult: ConsultId) -> None:
         """Forget a consult and close its Routers; idempotent.
 
-        A placement under way ends first and is closed with the rest; who waits for his turn to place it is refused.
+        A placement that was asked for before ends first and is closed with the rest.
         """
         # Runs to its end even when nobody waits any more: what is opened meanwhile would have no owner.
         task = asyncio.create_task(self._close(consult), name=f"close-{consult}")
@@ -277,15 +277,12 @@ class Places:
                 await self._pool.client(worker).call(request)
 
     @contextlib.asynccontextmanager
-    async def _alone(self, consult: ConsultId, *, closing: bool = False) -> AsyncIterator[None]:
+    async def _alone(self, consult: ConsultId) -> AsyncIterator[None]:
+        """In the order of asking."""
         gate = self._gates.setdefault(consult, _Gate())
         gate.users += 1
-        gate.closings += closing
-        turn = gate.closings
         try:
             async with gate.lock:
-                if gate.closings != turn and not closing:
-                    raise MediaError(MediaErrorCode.NOT_FOUND, "the consult was closed meanwhile")
                 yield
         finally:
             gate.users -= 1
@@ -293,7 +290,7 @@ class Places:
                 self._gates.pop(consult, None)
 
     async def _close(self, consult: ConsultId) -> None:
-        async with self._alone(consult, closing=True):
+        async with self._alone(consult):
             self._homeless.pop(consult, None)
             self._deaths.pop(consult, None)
             placement = self.consults.pop(consult, None)

@@ -103,7 +103,7 @@ async def test_a_death_while_placing_leaves_the_count_right(
 async def test_a_consult_closed_while_it_is_placed_stays_closed(
     plane: WorkerMediaPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one under way is closed with the rest, the one that waits is refused, a later one is a new consult."""
+    """What was asked for before is closed with the rest; a later one is a new consult."""
     consult = ConsultId("closing")
     held = Held(monkeypatch)
     opening = asyncio.create_task(plane.open(consult))
@@ -123,6 +123,25 @@ async def test_a_consult_closed_while_it_is_placed_stays_closed(
     assert (await plane.stats())["routers_now"] == 0
     await plane.open(consult)
     assert sum(counted(plane)) == 1
+
+
+async def test_a_consult_closed_while_it_waits_for_a_new_home_gets_none(
+    plane: WorkerMediaPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by the placing that was under way nor by one that queued behind the closing."""
+    consult = ConsultId("homeless")
+    plane._places._homeless[consult] = 0
+    held = Held(monkeypatch)
+    settling = asyncio.create_task(plane._places.settle_again(consult))
+    await held.begun.wait()
+    closing = asyncio.create_task(plane.close(consult))
+    await until(lambda: plane._places._gates[consult].users == 2, "the closing waits")
+    behind = asyncio.create_task(plane._places.settle_again(consult))
+    await until(lambda: plane._places._gates[consult].users == 3, "another placing waits")
+    held.let_go.set()
+    await asyncio.gather(settling, closing, behind)
+    assert plane.home(consult) is None
+    assert counted(plane) == [0, 0]
 
 
 async def test_a_home_that_dies_while_the_consult_grows_leaves_no_stray_router(
