@@ -8,6 +8,8 @@ from signaling.core.admission import Admission
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.messages import (
+    CloseConsumer,
+    CloseDataConsumer,
     CloseDataProducer,
     CloseProducer,
     DataProduced,
@@ -20,6 +22,8 @@ from signaling.core.model import JsonObject
 from signaling.core.ports import MediaPlane
 
 log = logging.getLogger(__name__)
+
+CLOSING = (CloseProducer, CloseDataProducer, CloseConsumer, CloseDataConsumer)
 
 
 class MediaCalls:
@@ -58,8 +62,8 @@ class MediaCalls:
         except TimeoutError:
             raise Refusal(ErrorCode.MEDIA_UNAVAILABLE, "media plane did not answer in time") from None
         except Refusal as refusal:
-            if refusal.code is ErrorCode.NOT_FOUND and isinstance(command, CloseProducer | CloseDataProducer):
-                return Done()  # closed already, e.g. with its Transport: the state must still follow
+            if refusal.code is ErrorCode.NOT_FOUND and isinstance(command, CLOSING):
+                return Done()  # closed already, with its Transport or its source: the state must still follow
             raise
 
     async def undo(self, actor: Admission, result: MediaResult) -> None:
