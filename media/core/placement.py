@@ -26,7 +26,8 @@ RELIEF = 0.05
 """How far below its limit a full worker must fall before it takes newcomers again."""
 CONSULT_COST = 0.03
 PARTICIPANT_COST = 0.02
-"""Of a core: two Transports, a camera and a microphone, copies of six others, measured at 250 packets a second."""
+"""Of a core: two Transports, a camera and a microphone, copies of six others. Estimated from the cost of a forwarded
+packet, and taken back when reports show the real one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
