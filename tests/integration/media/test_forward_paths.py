@@ -80,7 +80,7 @@ async def test_a_burst_in_parts_that_is_too_much_for_a_line_uses_no_number_twice
     await until(lambda: not relay._forwarder._pacing.holds, "what waited to leave")
     for number in range(1001, 1101):
         publisher.send_rtp(frame(number, False))
-    await until(lambda: viewer.got.rtp[-1].payload[4:] == vp8(False, 1100)[4:], "what follows")
+    await until(lambda: len(viewer.got.raw) >= 100, "what follows")
     # On the wire, before the viewer's own replay check hides it.
     numbers = [(datagram[8:12], datagram[2:4]) for datagram in viewer.got.raw if not 192 <= datagram[1] <= 223]
     assert len(set(numbers)) == len(numbers)
