@@ -9,6 +9,9 @@ answered like one that does not exist.
 A worker that died takes everything with it. This adapter then forgets what it handed out
 there, has its consults placed again and tells signalling, which tells the clients
 (ARCHITECTURE section 2). Which worker has which consult is ``media_places``.
+
+Long on purpose: one short method for each media command and each piece of news, which share the tables of who
+owns what.
 """
 
 import asyncio

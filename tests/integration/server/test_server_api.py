@@ -1,4 +1,7 @@
-"""The HTTP API as browsers, walls and devices use it, and as others try to misuse it."""
+"""The HTTP API as browsers, walls and devices use it, and as others try to misuse it.
+
+One file on purpose: every route of one API against one running hub.
+"""
 
 from __future__ import annotations
 
