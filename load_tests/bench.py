@@ -11,7 +11,17 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from load_tests import browser_bench, data_bench, linear_bench, peers_bench, recovery_bench, relay_bench, step_bench
+from load_tests import (
+    browser_bench,
+    data_bench,
+    ecg_codec,
+    ecg_relay,
+    linear_bench,
+    peers_bench,
+    recovery_bench,
+    relay_bench,
+    step_bench,
+)
 from load_tests.figures import note
 from load_tests.options import Options, add_options, options_of
 
@@ -21,6 +31,8 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
     "steps": (step_bench.run, "where our own cost goes"),
     "linear": (linear_bench.run, "cost of a packet beside idle consults"),
     "data": (lambda _: data_bench.run(rounds=3, round_s=4.0), "media delay with and without a waveform"),
+    "ecg_codec": (lambda _: ecg_codec.run(), "bytes and time of a waveform beside int16 and FHIR"),
+    "ecg_relay": (ecg_relay.run, "how many ECGs to six viewers each one worker on one core relays"),
     "browser": (lambda _: browser_bench.run(), "what people wait for, in real Chromium"),
     "recovery": (lambda _: recovery_bench.run(), "picture and waveform after the death of a media worker"),
 }

@@ -218,10 +218,8 @@ def measure(record: Record, batches: int) -> None:
     for redundant in (False, True):
         sent_bps = bytes_per_s(encode_all(record, redundant), seconds)
         emit("waveform_bytes_per_s", sent_bps, "bytes/s", {**params, "with_frame_before": redundant}, alternatives)
-    for figure, taken in (
-        ("ecg_encode_us", _encode_times(record, batches)),
-        ("ecg_decode_us", _decoded(record, batches)),
-    ):
+    measured = {"ecg_encode_us": _encode_times(record, batches), "ecg_decode_us": _decode_times(record, batches)}
+    for figure, taken in measured.items():
         share = min(one.cpu_share for one in taken.values())
         judged = {**params, "cpu_share": round(share, 3), "valid": share >= CPU_FLOOR}
         emit(figure, taken.pop("ours").us, "us", judged, {name: one.us for name, one in taken.items()})

@@ -42,13 +42,27 @@ class RawSctp:
         self._acknowledging: asyncio.Task[None] | None = None
         self._dtls._register_data_receiver(self)
 
+    @property
+    def peer_tag(self) -> int:
+        """What our packets carry, told by the relay's INIT."""
+        return self._peer_tag
+
+    @property
+    def cumulative(self) -> int:
+        """Last number received."""
+        return self._cumulative
+
     async def send(self, stream_id: int, message: bytes, *, ordered: bool) -> None:
         """One message that fits a packet."""
+        await self._send(self.data_chunk(stream_id, message, ordered=ordered))
+
+    def data_chunk(self, stream_id: int, message: bytes, *, ordered: bool) -> bytes:
+        """The chunk of one message, to be sent once."""
         number = self._stream_numbers.get(stream_id, 0) if ordered else 0
         self._stream_numbers[stream_id] = (number + 1) & 0xFFFF
         body = pack("!IHHI", self._tsn, stream_id, number, _BINARY) + message
         self._tsn = (self._tsn + 1) & 0xFFFFFFFF
-        await self._send(_chunk(_DATA, 3 if ordered else 7, body))
+        return _chunk(_DATA, 3 if ordered else 7, body)
 
     async def _handle_data(self, packet: bytes) -> None:
         position = 12
