@@ -1,0 +1,95 @@
+import { describe, expect, it } from "vitest";
+import { FrameHistory, MalformedHistory, PIECE_US, splitFrames } from "./history";
+
+const frame = (value: number): Uint8Array => new Uint8Array([value]);
+
+/** A server with one frame a second and pages of four seconds. */
+function recorded(nowUs = 1e12) {
+  const asked: [number, number][] = [];
+  const history = new FrameHistory(
+    async (fromUs, toUs) => {
+      asked.push([fromUs / 1e6, toUs / 1e6]);
+      const from = fromUs / 1e6;
+      const until = Math.min(from + 4, toUs / 1e6);
+      const frames = Array.from({ length: until - from }, (_, k) => frame((from + k) % 256));
+      return { frames, nextUs: until < toUs / 1e6 ? until * 1e6 : null };
+    },
+    () => nowUs,
+  );
+  return { asked, history };
+}
+
+describe("recorded frames", () => {
+  it("come whole, in order, over page borders", async () => {
+    const { history, asked } = recorded();
+    const frames = await history.range(12e6, 25e6);
+    expect(frames.map(([value]) => value)).toEqual(Array.from({ length: 20 }, (_, k) => 10 + k));
+    expect(asked.toSorted(([a], [b]) => a - b).map(([from]) => from)).toEqual([10, 14, 18, 20, 24, 28]);
+  });
+
+  it("are asked for once, also while they are under way", async () => {
+    const { history, asked } = recorded();
+    await Promise.all([history.range(0, 5e6), history.range(2e6, 9e6)]);
+    await history.range(0, 9e6);
+    expect(asked).toHaveLength(3);
+  });
+
+  it("are asked for again while they may still grow", async () => {
+    const { history, asked } = recorded(20e6);
+    await history.range(0, 9e6);
+    await history.range(0, 9e6);
+    expect([asked.length, history.kept]).toEqual([6, 0]);
+  });
+
+  it("stay within a bound, the least used going first", async () => {
+    const { history, asked } = recorded();
+    for (let k = 0; k < 40; k += 1) {
+      await history.range(0, 1);
+      await history.range(k * PIECE_US, k * PIECE_US + 1);
+    }
+    expect(history.kept).toBe(36);
+    const before = asked.length;
+    await history.range(0, 1);
+    expect(asked.length).toBe(before);
+    await history.range(PIECE_US, PIECE_US + 1);
+    expect(asked.length).toBe(before + 3);
+  });
+
+  it("are asked for again after a failure, which is the caller's to tell", async () => {
+    let fails = true;
+    const history = new FrameHistory(
+      async () => {
+        if (fails) throw new Error("503");
+        return { frames: [frame(1)], nextUs: null };
+      },
+      () => 1e12,
+    );
+    await expect(history.range(0, 1)).rejects.toThrow("503");
+    fails = false;
+    expect(await history.range(0, 1)).toEqual([frame(1)]);
+  });
+
+  it("end where a server's pages do not get on", async () => {
+    let asked = 0;
+    const history = new FrameHistory(
+      async (fromUs) => {
+        asked += 1;
+        return { frames: [], nextUs: fromUs };
+      },
+      () => 1e12,
+    );
+    await history.range(0, 1);
+    expect(asked).toBe(1);
+  });
+});
+
+describe("an answer of frames", () => {
+  it("is cut at its lengths", () => {
+    expect(splitFrames(new Uint8Array([2, 0, 0, 0, 7, 8, 1, 0, 0, 0, 9]))).toEqual([new Uint8Array([7, 8]), frame(9)]);
+    expect(splitFrames(new Uint8Array())).toEqual([]);
+  });
+
+  it.each([[[1]], [[2, 0, 0, 0, 7]], [[0, 0, 0, 0]], [[255, 255, 255, 255, 1]]])("is refused whole: %j", (bytes) => {
+    expect(() => splitFrames(new Uint8Array(bytes))).toThrow(MalformedHistory);
+  });
+});
