@@ -16,7 +16,7 @@ from server.storage.database import Database
 from server.storage.models import ConsultPatient, ConsultState, EventRow
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import EVENTS, AnyEvent
-from signaling.core.model import Consult, PatientBanner
+from signaling.core.model import Consult, ConsultStatus, PatientBanner
 from signaling.core.ports import Conflict
 
 
@@ -75,6 +75,16 @@ class SqlConsultStore:
             if await session.scalar(member) is None:
                 return None
             return await banner_in(session, patient)
+
+    async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
+        """Consults that have not ended to which the patient belongs."""
+        query = (
+            select(ConsultState.consult_id)
+            .join(ConsultPatient, ConsultPatient.consult_id == ConsultState.consult_id)
+            .where(ConsultPatient.patient_id == patient, ConsultState.status != ConsultStatus.ENDED.value)
+        )
+        async with self._database.read() as session:
+            return [ConsultId(consult) for consult in await session.scalars(query)]
 
 
 def _entry(consult: ConsultId, event: AnyEvent, actor: ParticipantId | None) -> audit.Entry:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import AnyEvent
-from signaling.core.model import Consult, PatientBanner
+from signaling.core.model import Consult, ConsultStatus, PatientBanner
 from signaling.core.ports import Conflict
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,14 @@ class MemoryStore:
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""
         return self._patients.get(consult, {}).get(patient)
+
+    async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
+        """Consults that have not ended to which the patient belongs."""
+        return [
+            consult
+            for consult, patients in self._patients.items()
+            if patient in patients and self._consults[consult].status is not ConsultStatus.ENDED
+        ]
 
 
 class MemoryBus:

@@ -21,6 +21,11 @@ class ErrorCode(StrEnum):
     CONTEXT_CHANGED = "context_changed"
     SIMULATED_ON_REAL_PATIENT = "simulated_on_real_patient"
     WRONG_PATIENT = "wrong_patient"
+    DEVICE_NOT_BOUND = "device_not_bound"
+    IDENTIFIERS_WRONG = "identifiers_wrong"
+    NOT_AT_BEDSIDE = "not_at_bedside"
+    DEVICE_MISMATCH = "device_mismatch"
+    ARCHIVE_UNAVAILABLE = "archive_unavailable"
     BAD_MEDIA_PARAMETERS = "bad_media_parameters"
     MEDIA_UNAVAILABLE = "media_unavailable"
     CONFLICT = "conflict"
@@ -47,6 +52,26 @@ SENTENCES: dict[ErrorCode, tuple[str, str]] = {
     ErrorCode.WRONG_PATIENT: (
         "The device is bound to a patient who is not part of this consult.",
         "设备绑定的患者不属于本次会诊。",
+    ),
+    ErrorCode.DEVICE_NOT_BOUND: (
+        "The device is not bound to a patient. Confirm two identifiers at the bedside first.",
+        "设备尚未绑定患者，请先在床旁核对两项身份标识。",
+    ),
+    ErrorCode.IDENTIFIERS_WRONG: (
+        "The identifiers do not belong to the open patient. Check the wristband.",
+        "身份标识与当前患者不符，请核对腕带。",
+    ),
+    ErrorCode.NOT_AT_BEDSIDE: (
+        "Only staff of the hospital where the device is may bind it.",
+        "只有设备所在医院的人员可以绑定该设备。",
+    ),
+    ErrorCode.DEVICE_MISMATCH: (
+        "The device itself is set to another patient. Correct it at the bedside first.",
+        "设备自身登记的是另一位患者，请先在床旁更正。",
+    ),
+    ErrorCode.ARCHIVE_UNAVAILABLE: (
+        "Strips cannot be stored on this server now.",
+        "本服务器当前无法保存心电片段。",
     ),
     ErrorCode.BAD_MEDIA_PARAMETERS: ("The media parameters cannot be used.", "媒体参数无法使用。"),
     ErrorCode.MEDIA_UNAVAILABLE: (

@@ -18,6 +18,17 @@ from signaling.core.messages import (
     ContextOpened,
     DataProducerAdded,
     DataProducerClosed,
+    DeviceBound,
+    DeviceMismatch,
+    DeviceReported,
+    DeviceUnbound,
+    EcgFrozen,
+    EcgMarkPut,
+    EcgMarkRemoved,
+    EcgReleased,
+    EcgSnapshotFailed,
+    EcgSnapshotTaken,
+    EcgStateReported,
     LeadChanged,
     MediaReset,
     PageTurned,
@@ -30,6 +41,16 @@ from signaling.core.messages import (
 from signaling.core.model import Connection, Consult, ConsultStatus, View
 
 Changes = dict[str, Any]
+
+_NO_TRACE: Changes = {
+    "bindings": {},
+    "mismatches": {},
+    "ecg_freeze": None,
+    "ecg_marks": {},
+    "ecg_snapshots": {},
+    "ecg_states": {},
+}
+"""What was bound to, drawn on or said of the former patient's trace ends with the context. [EC1] (W24)"""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -63,6 +84,10 @@ def _participant_left(state: Consult, event: ParticipantLeft) -> Changes:
         "producers": {i: p for i, p in state.producers.items() if p.participant != gone},
         "data_producers": {i: p for i, p in state.data_producers.items() if p.participant != gone},
         "lead": None if state.lead == gone else state.lead,
+        "bindings": _without(state.bindings, gone),
+        "reported": _without(state.reported, gone),
+        "mismatches": _without(state.mismatches, gone),
+        "ecg_states": _without(state.ecg_states, gone),
     }
 
 
@@ -75,11 +100,23 @@ def _connection_changed(state: Consult, event: ConnectionChanged) -> Changes:
 
 
 def _context_opened(state: Consult, event: ContextOpened) -> Changes:
-    return {"context": event.context, "context_version": event.context.version, "view": View()}
+    return {
+        "context": event.context,
+        "context_version": event.context.version,
+        "view": View(),
+        **_NO_TRACE,
+        **_no_feed(state),
+    }
 
 
 def _context_closed(state: Consult, event: ContextClosed) -> Changes:
-    return {"context": None, "context_version": state.context_version + 1, "view": View()}
+    return {
+        "context": None,
+        "context_version": state.context_version + 1,
+        "view": View(),
+        **_NO_TRACE,
+        **_no_feed(state),
+    }
 
 
 def _context_confirmed(state: Consult, event: ContextConfirmed) -> Changes:
@@ -118,6 +155,63 @@ def _data_producer_closed(state: Consult, event: DataProducerClosed) -> Changes:
     return {"data_producers": _without(state.data_producers, event.data_producer)}
 
 
+def _device_bound(state: Consult, event: DeviceBound) -> Changes:
+    device = event.binding.device
+    return {
+        "bindings": {**state.bindings, device: event.binding},
+        "mismatches": _without(state.mismatches, device),
+    }
+
+
+def _device_unbound(state: Consult, event: DeviceUnbound) -> Changes:
+    """No binding, no feed: both go with the one event. [BI3]"""
+    return {
+        "bindings": _without(state.bindings, event.device),
+        "data_producers": {i: p for i, p in state.data_producers.items() if i not in event.closed},
+    }
+
+
+def _device_reported(state: Consult, event: DeviceReported) -> Changes:
+    reported = _without(state.reported, event.device)
+    return {"reported": {**reported, event.device: event.reported} if event.reported else reported}
+
+
+def _device_mismatch(state: Consult, event: DeviceMismatch) -> Changes:
+    return {"mismatches": {**state.mismatches, event.mismatch.device: event.mismatch}}
+
+
+def _ecg_frozen(state: Consult, event: EcgFrozen) -> Changes:
+    return {"ecg_freeze": event.freeze}
+
+
+def _ecg_released(state: Consult, event: EcgReleased) -> Changes:
+    return {"ecg_freeze": None}
+
+
+def _ecg_mark_put(state: Consult, event: EcgMarkPut) -> Changes:
+    return {"ecg_marks": {**state.ecg_marks, event.mark.id: event.mark}}
+
+
+def _ecg_mark_removed(state: Consult, event: EcgMarkRemoved) -> Changes:
+    return {"ecg_marks": _without(state.ecg_marks, event.id)}
+
+
+def _ecg_snapshot_taken(state: Consult, event: EcgSnapshotTaken) -> Changes:
+    """A strip of a former context is in the record, and not on anybody's screen. [EC1]"""
+    snapshot = event.snapshot
+    if state.context is None or state.context.version != snapshot.context_version:
+        return {}
+    return {"ecg_snapshots": {**state.ecg_snapshots, snapshot.id: snapshot}}
+
+
+def _ecg_snapshot_failed(state: Consult, event: EcgSnapshotFailed) -> Changes:
+    return {}
+
+
+def _ecg_state_reported(state: Consult, event: EcgStateReported) -> Changes:
+    return {"ecg_states": {**state.ecg_states, event.report.participant: event.report}}
+
+
 def _media_reset(state: Consult, event: MediaReset) -> Changes:
     return {"media_epoch": event.media_epoch, "producers": {}, "data_producers": {}}
 
@@ -133,7 +227,14 @@ def _consult_ended(state: Consult, event: ConsultEnded) -> Changes:
         "context": None,
         "context_version": state.context_version + (state.context is not None),
         "view": View(),
+        **_NO_TRACE,
+        "reported": {},
     }
+
+
+def _no_feed(state: Consult) -> Changes:
+    """A device sends under one context only. [BI5] (W19, W20)"""
+    return {"data_producers": {i: p for i, p in state.data_producers.items() if not (p.waveform or p.vitals)}}
 
 
 def _patch_participant(state: Consult, who: ParticipantId, changes: Changes) -> Changes:
@@ -161,6 +262,17 @@ _FOLDS: dict[type, Callable[[Consult, Any], Changes]] = {
     ProducerClosed: _producer_closed,
     DataProducerAdded: _data_producer_added,
     DataProducerClosed: _data_producer_closed,
+    DeviceBound: _device_bound,
+    DeviceUnbound: _device_unbound,
+    DeviceReported: _device_reported,
+    DeviceMismatch: _device_mismatch,
+    EcgFrozen: _ecg_frozen,
+    EcgReleased: _ecg_released,
+    EcgMarkPut: _ecg_mark_put,
+    EcgMarkRemoved: _ecg_mark_removed,
+    EcgSnapshotTaken: _ecg_snapshot_taken,
+    EcgSnapshotFailed: _ecg_snapshot_failed,
+    EcgStateReported: _ecg_state_reported,
     MediaReset: _media_reset,
     ConsultEnded: _consult_ended,
 }

@@ -25,28 +25,45 @@ from signaling.core.ids import (
     TransportId,
 )
 from signaling.core.model import (
+    Binding,
     Connection,
     Consult,
     Context,
     ContextVersion,
     Counter,
     DataProducerInfo,
+    EcgFreeze,
+    EcgMark,
+    EcgMarkDraft,
+    EcgSettings,
+    EcgSnapshot,
+    EcgState,
+    EcgStateReport,
     Fraction,
     Id,
     JsonObject,
+    Lead,
     MediaSource,
+    Microvolts,
+    Mismatch,
     Participant,
     ProducerInfo,
     ShortText,
+    StreamId,
     TimeMs,
+    TimeUs,
+    UnboundReason,
     Value,
     View,
+    VitalsStream,
     WaveformStream,
 )
 
 PROTOCOL_VERSION = 1
 
 Pixels = Annotated[int, Field(ge=0, le=16_384)]
+Minutes = Annotated[int, Field(ge=1, le=1440)]
+Confirmed = Annotated[str, Field(min_length=1, max_length=200)]
 
 # ---------------------------------------------------------------- commands
 
@@ -141,6 +158,96 @@ class Point(Command):
     y: Fraction
     """Fractions of the page content's width and height, not of the window."""
     visible: bool
+
+
+class BindDevice(Command):
+    """Say at the bedside whose signals a device sends, with two identifiers read there. [BI1] (W20)"""
+
+    type: Literal["bind_device"] = "bind_device"
+    device: ParticipantId
+    patient: PatientId
+    context_version: ContextVersion
+    confirmed: tuple[Confirmed, Confirmed]
+    """Both identifiers as typed or scanned, in either order; compared without width, case and spaces."""
+    minutes: Minutes = 240
+
+
+class UnbindDevice(Command):
+    """End a binding, and with it what the device sends. [BI4]"""
+
+    type: Literal["unbind_device"] = "unbind_device"
+    device: ParticipantId
+
+
+class ReportPatient(Command):
+    """A device says which patient it is set to itself; empty when to none. [BI6] (W22)"""
+
+    type: Literal["report_patient"] = "report_patient"
+    reported: ShortText
+
+
+class FreezeEcg(Command):
+    """Let everyone's trace stand with its right edge at this place. [EC2]"""
+
+    type: Literal["freeze_ecg"] = "freeze_ecg"
+    stream_id: StreamId
+    context_version: ContextVersion
+    at_us: TimeUs
+
+
+class ReleaseEcg(Command):
+    """Let everyone's trace run again. [EC2]"""
+
+    type: Literal["release_ecg"] = "release_ecg"
+
+
+class PutEcgMark(Command):
+    """Draw a mark for all, or change one's own of the same id. [EC3]"""
+
+    type: Literal["put_ecg_mark"] = "put_ecg_mark"
+    mark: EcgMarkDraft
+
+
+class RemoveEcgMark(Command):
+    """Take a mark away for all. [EC3]"""
+
+    type: Literal["remove_ecg_mark"] = "remove_ecg_mark"
+    id: Id
+
+
+class PointEcg(Command):
+    """Point at a place of a trace; passed on as a signal. [EC4]"""
+
+    type: Literal["point_ecg"] = "point_ecg"
+    stream_id: StreamId
+    context_version: ContextVersion
+    lead: Lead
+    at_us: TimeUs
+    uv: Microvolts
+    visible: bool = True
+
+
+class TakeEcgSnapshot(Command):
+    """Keep 10 s before and 10 s after a moment with the record. [EC5] (W33)"""
+
+    type: Literal["take_ecg_snapshot"] = "take_ecg_snapshot"
+    stream_id: StreamId
+    context_version: ContextVersion
+    at_us: TimeUs
+    settings: EcgSettings
+    age_ms: TimeMs | None
+    """Of the newest drawn sample when it was asked for; None: none was drawn."""
+    state: EcgState
+
+
+class ReportEcgState(Command):
+    """This viewer's trace changed its state. [EC6] (W17)"""
+
+    type: Literal["report_ecg_state"] = "report_ecg_state"
+    stream_id: StreamId
+    context_version: ContextVersion
+    state: EcgState
+    age_ms: TimeMs | None = None
 
 
 class CreateTransport(Command):
@@ -246,7 +353,7 @@ class CloseConsumer(ConsumerCommand):
 
 
 class ProduceData(Command):
-    """Send data-channel messages. Label ``ecg`` needs ``waveform``; label ``ctl`` talks to the relay itself."""
+    """Send data-channel messages. ``ecg`` needs ``waveform``, ``vitals`` needs ``vitals``; ``ctl`` talks to the relay."""
 
     type: Literal["produce_data"] = "produce_data"
     transport: TransportId
@@ -254,6 +361,7 @@ class ProduceData(Command):
     protocol: ShortText = ""
     sctp_stream_parameters: JsonObject
     waveform: WaveformStream | None = None
+    vitals: VitalsStream | None = None
 
 
 class CloseDataProducer(Command):
@@ -319,6 +427,16 @@ AnyCommand = Annotated[
     | HandLead
     | Scroll
     | Point
+    | BindDevice
+    | UnbindDevice
+    | ReportPatient
+    | FreezeEcg
+    | ReleaseEcg
+    | PutEcgMark
+    | RemoveEcgMark
+    | PointEcg
+    | TakeEcgSnapshot
+    | ReportEcgState
     | CreateTransport
     | ConnectTransport
     | RestartIce
@@ -421,8 +539,23 @@ class ConsumingData(Value):
     protocol: ShortText
 
 
+class SnapshotOrdered(Value):
+    """Id of the snapshot to come; `ecg_snapshot_taken` or `ecg_snapshot_failed` follows. [EC5]"""
+
+    snapshot: Id
+
+
 AnyResult = (
-    Done | Joined | SyncResult | TransportOptions | IceRestarted | Produced | Consuming | DataProduced | ConsumingData
+    Done
+    | Joined
+    | SyncResult
+    | TransportOptions
+    | IceRestarted
+    | Produced
+    | Consuming
+    | DataProduced
+    | ConsumingData
+    | SnapshotOrdered
 )
 MediaResult = Done | TransportOptions | IceRestarted | Produced | Consuming | DataProduced | ConsumingData
 
@@ -531,6 +664,94 @@ class DataProducerClosed(Event):
     data_producer: DataProducerId
 
 
+class DeviceBound(Event):
+    """From now on the device's signals are this patient's; an earlier binding and a mismatch of it are over. [BI1]"""
+
+    type: Literal["device_bound"] = "device_bound"
+    binding: Binding
+
+
+class DeviceUnbound(Event):
+    """The binding is over, and with it everything of the patient that the device sent. [BI3]"""
+
+    type: Literal["device_unbound"] = "device_unbound"
+    device: ParticipantId
+    patient: PatientId
+    reason: UnboundReason
+    by: ParticipantId | None = None
+    """Who ended it; None: nobody did, or somebody outside the consult."""
+    closed: tuple[DataProducerId, ...] = ()
+    """DataProducers that ended with it."""
+
+
+class DeviceReported(Event):
+    """A device said which patient it is set to; empty: none. [BI6]"""
+
+    type: Literal["device_reported"] = "device_reported"
+    device: ParticipantId
+    reported: ShortText
+
+
+class DeviceMismatch(Event):
+    """It is not the patient it is bound to: show both in red; `device_unbound` follows. [BI6] (W22)"""
+
+    type: Literal["device_mismatch"] = "device_mismatch"
+    mismatch: Mismatch
+
+
+class EcgFrozen(Event):
+    """Everyone's trace stands. [EC2]"""
+
+    type: Literal["ecg_frozen"] = "ecg_frozen"
+    freeze: EcgFreeze
+
+
+class EcgReleased(Event):
+    """Everyone's trace runs again. [EC2]"""
+
+    type: Literal["ecg_released"] = "ecg_released"
+    by: ParticipantId
+
+
+class EcgMarkPut(Event):
+    """A mark is new or changed. [EC3]"""
+
+    type: Literal["ecg_mark_put"] = "ecg_mark_put"
+    mark: EcgMark
+
+
+class EcgMarkRemoved(Event):
+    """A mark is gone. [EC3]"""
+
+    type: Literal["ecg_mark_removed"] = "ecg_mark_removed"
+    id: Id
+    by: ParticipantId
+
+
+class EcgSnapshotTaken(Event):
+    """A strip is in the record, the 10 s after included. [EC5] (W33)"""
+
+    type: Literal["ecg_snapshot_taken"] = "ecg_snapshot_taken"
+    snapshot: EcgSnapshot
+
+
+class EcgSnapshotFailed(Event):
+    """A strip that was asked for is not in the record. [EC5]"""
+
+    type: Literal["ecg_snapshot_failed"] = "ecg_snapshot_failed"
+    id: Id
+    by: ParticipantId
+    code: Id
+    """Of a refusal."""
+
+
+class EcgStateReported(Event):
+    """What a viewer's trace is now, for the consult's protocol. [EC6] (W17)"""
+
+    type: Literal["ecg_state_reported"] = "ecg_state_reported"
+    report: EcgStateReport
+
+
 class MediaReset(Event):
     """The media worker was replaced: all Transports and Producers are gone, make new ones."""
 
@@ -559,6 +780,17 @@ AnyEvent = Annotated[
     | ProducerClosed
     | DataProducerAdded
     | DataProducerClosed
+    | DeviceBound
+    | DeviceUnbound
+    | DeviceReported
+    | DeviceMismatch
+    | EcgFrozen
+    | EcgReleased
+    | EcgMarkPut
+    | EcgMarkRemoved
+    | EcgSnapshotTaken
+    | EcgSnapshotFailed
+    | EcgStateReported
     | MediaReset
     | ConsultEnded,
     Field(discriminator="type"),
@@ -606,6 +838,34 @@ class Pointed(Signal):
     x: Fraction
     y: Fraction
     visible: bool
+
+
+class EcgPointed(Signal):
+    """Show somebody's pointer on the trace, while this context is open. [EC4]"""
+
+    type: Literal["ecg_pointed"] = "ecg_pointed"
+    by: ParticipantId
+    stream_id: StreamId
+    context_version: ContextVersion
+    lead: Lead
+    at_us: TimeUs
+    uv: Microvolts
+    visible: bool
+
+
+class HeartRate(Signal):
+    """What the server computed from a live trace, about once a second; a computed value, never the monitor's. [EC7]"""
+
+    type: Literal["heart_rate"] = "heart_rate"
+    stream_id: StreamId
+    context_version: ContextVersion
+    bpm: Annotated[float, Field(gt=0, le=600)] | None
+    """None: there is none to give."""
+    beats_us: Annotated[tuple[TimeUs, ...], Field(max_length=64)] = ()
+    """R peaks found since the one before this, by their place on the trace."""
+    at_us: TimeUs
+    """End of the window it was computed from."""
+    unsure: bool
 
 
 class ActiveSpeaker(Signal):
@@ -656,7 +916,16 @@ class Goodbye(Signal):
 
 
 AnySignal = Annotated[
-    Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | TransportGone | Goodbye,
+    Beat
+    | Scrolled
+    | Pointed
+    | EcgPointed
+    | HeartRate
+    | ActiveSpeaker
+    | ConsumerLayers
+    | LineQuality
+    | TransportGone
+    | Goodbye,
     Field(discriminator="type"),
 ]
 
@@ -676,6 +945,7 @@ RESULTS: dict[str, type[Value]] = {
     "consume": Consuming,
     "produce_data": DataProduced,
     "consume_data": ConsumingData,
+    "take_ecg_snapshot": SnapshotOrdered,
 }
 """Result class per command type; every other command answers ``Done``."""
 

@@ -8,7 +8,7 @@ integer milliseconds since 1970 (UTC); nothing here reads a clock.
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from signaling.core.ids import (
     ConsultId,
@@ -24,6 +24,11 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 TimeMs = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Counter = Annotated[int, Field(ge=0, le=2**53 - 1)]
 ContextVersion = Annotated[int, Field(ge=0, le=2**32 - 1)]
+TimeUs = Annotated[int, Field(ge=0, le=2**53 - 1)]
+"""Server time of a sample: a place on a trace. Within a session it agrees with the sample's index exactly."""
+Microvolts = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+StreamId = Annotated[int, Field(ge=1, le=2**32 - 1)]
+Lead = Annotated[str, Field(min_length=1, max_length=8)]
 JsonObject = dict[str, Any]
 """An ORTC parameter object; the media plane checks it, signalling only carries it."""
 
@@ -155,8 +160,8 @@ class ProducerInfo(Value):
 class WaveformStream(Value):
     """Stream descriptor of a waveform (WAVEFORM.md section 4)."""
 
-    stream_id: Annotated[int, Field(ge=1, le=2**32 - 1)]
-    leads: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=8)], ...], Field(min_length=1, max_length=16)]
+    stream_id: StreamId
+    leads: Annotated[tuple[Lead, ...], Field(min_length=1, max_length=16)]
     """Lead names in bit order of the frame's lead mask; bits 0-5 are I II III aVR aVL aVF."""
     sample_rate_mhz: Annotated[int, Field(ge=1_000, le=10_000_000)]
     """Samples per second and lead, times 1000."""
@@ -170,14 +175,162 @@ class WaveformStream(Value):
     """The patient the device is bound to (W20)."""
 
 
+class VitalsStream(Value):
+    """Descriptor of a source of vital signs; what it sends is section 6 of WAVEFORM_WIRE.md."""
+
+    device: ShortText
+    simulated: bool
+    patient: PatientId
+    """The patient the device is bound to (W20)."""
+
+
 class DataProducerInfo(Value):
-    """One source of data-channel messages; ``waveform`` is set on an ECG."""
+    """One source of data-channel messages; ``waveform`` is set on an ECG, ``vitals`` on vital signs."""
 
     id: DataProducerId
     participant: ParticipantId
     label: ShortText
     protocol: ShortText = ""
     waveform: WaveformStream | None = None
+    vitals: VitalsStream | None = None
+
+
+class Binding(Value):
+    """A person at the bedside has said whose signals a device sends. [BI1] (W20)"""
+
+    device: ParticipantId
+    patient: PatientId
+    context_version: ContextVersion
+    """The context it was made in and ends with. [BI5]"""
+    identifiers: tuple[Identifier, Identifier]
+    """The patient's two identifiers as the banner had them; what was typed or scanned agreed with both."""
+    bound_by: ParticipantId
+    bound_at_ms: TimeMs
+    until_ms: TimeMs
+
+
+class Mismatch(Value):
+    """A bound device said itself that it belongs to somebody else: shown in red with both, until it is bound anew. (W22)"""
+
+    device: ParticipantId
+    patient: PatientId
+    """The patient it was bound to."""
+    identifiers: tuple[Identifier, Identifier]
+    """That patient's identifiers."""
+    reported: ShortText
+    """The patient id that the device gave."""
+    context_version: ContextVersion
+    at_ms: TimeMs
+
+
+class UnboundReason(StrEnum):
+    """Why a binding ended."""
+
+    BY_PERSON = "by_person"
+    EXPIRED = "expired"
+    CONSULT_ENDED = "consult_ended"
+    DEVICE_LEFT = "device_left"
+    CONTEXT_CHANGED = "context_changed"
+    MISMATCH = "mismatch"
+    DISCHARGED = "discharged"
+    TRANSFERRED = "transferred"
+
+
+class EcgFreeze(Value):
+    """Everyone's trace stands, its right edge at this place. [EC2]"""
+
+    stream_id: StreamId
+    at_us: TimeUs
+    context_version: ContextVersion
+    by: ParticipantId
+    at_ms: TimeMs
+    """When it was asked for."""
+
+
+class EcgMarkDraft(Value):
+    """A mark as its author draws it. Places are times of real samples, never pixels. [EC3] (W32)"""
+
+    id: Id
+    stream_id: StreamId
+    context_version: ContextVersion
+    kind: Literal["caliper", "qt", "marker", "note"]
+    lead: Lead
+    from_us: TimeUs
+    from_uv: Microvolts
+    to_us: TimeUs | None = None
+    """The other end; a caliper and a QT have one."""
+    to_uv: Microvolts | None = None
+    text: ShortText = ""
+
+    @model_validator(mode="after")
+    def _has_its_ends(self) -> "EcgMarkDraft":
+        if self.kind in ("caliper", "qt") and (self.to_us is None or self.to_uv is None):
+            raise ValueError("a caliper and a QT have two ends")
+        return self
+
+
+class EcgMark(EcgMarkDraft):
+    """A mark that all see."""
+
+    by: ParticipantId
+    at_ms: TimeMs
+
+
+class EcgSettings(Value):
+    """How a trace was shown; part of a snapshot, so that a reprint looks the same. (W26, W29, W33, W45)"""
+
+    speed: Annotated[float, Field(gt=0, le=400)]
+    """Millimetres per second."""
+    gain: Annotated[float, Field(gt=0, le=400)]
+    """Millimetres per millivolt."""
+    layout: ShortText
+    order: ShortText
+    filter: ShortText
+    """Of the view; the source's own is in the stream's descriptor."""
+    calibration: ShortText
+    """Id of the screen's calibration; empty: not to scale. (W27)"""
+    software: ShortText
+
+
+class EcgState(StrEnum):
+    """How old what a viewer sees is (W12)."""
+
+    LIVE = "LIVE"
+    DELAYED = "DELAYED"
+    STALE = "STALE"
+    LOST = "LOST"
+
+
+class EcgSnapshot(Value):
+    """A strip of 10 s before and 10 s after a moment, stored with the record. [EC5] (W33)"""
+
+    id: Id
+    stream_id: StreamId
+    context_version: ContextVersion
+    at_us: TimeUs
+    """The moment."""
+    from_us: TimeUs
+    to_us: TimeUs
+    """What is stored, both ends of real samples."""
+    by: ParticipantId
+    at_ms: TimeMs
+    """When it was asked for."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    gaps: Counter
+    lost: Counter
+    """Samples per lead that never came, within the strip."""
+
+
+class EcgStateReport(Value):
+    """What one viewer's trace is now, as it says itself. [EC6] (W17)"""
+
+    participant: ParticipantId
+    stream_id: StreamId
+    context_version: ContextVersion
+    state: EcgState
+    age_ms: TimeMs | None = None
+    """Of the newest drawn sample; None: none was drawn."""
+    at_ms: TimeMs
 
 
 class ConsultStatus(StrEnum):
@@ -206,3 +359,15 @@ class Consult(Value):
     """Raised when the media worker was replaced: every Transport of an older epoch is gone."""
     producers: dict[ProducerId, ProducerInfo] = {}
     data_producers: dict[DataProducerId, DataProducerInfo] = {}
+    bindings: dict[ParticipantId, Binding] = {}
+    """By device; each belongs to the open context. (W20)"""
+    reported: dict[ParticipantId, ShortText] = {}
+    """The patient id that each device last gave of its own accord, where it gave one. (W22)"""
+    mismatches: dict[ParticipantId, Mismatch] = {}
+    """By device; each belongs to the open context. (W22)"""
+    ecg_freeze: EcgFreeze | None = None
+    ecg_marks: dict[str, EcgMark] = {}
+    ecg_snapshots: dict[str, EcgSnapshot] = {}
+    """Of the open context; the record has them all."""
+    ecg_states: dict[ParticipantId, EcgStateReport] = {}
+    """By viewer; of the open context. (W17)"""

@@ -10,7 +10,20 @@ from typing import Protocol
 
 from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
 from signaling.core.messages import AnyEvent, ConsumerLayers, LineQuality, MediaCommand, MediaResult, TransportGone
-from signaling.core.model import Connection, Consult, JsonObject, PatientBanner
+from signaling.core.model import (
+    Connection,
+    Consult,
+    EcgSettings,
+    EcgSnapshot,
+    EcgState,
+    Id,
+    JsonObject,
+    PatientBanner,
+    StreamId,
+    TimeMs,
+    TimeUs,
+    Value,
+)
 
 
 class Conflict(Exception):
@@ -37,6 +50,9 @@ class ConsultStore(Protocol):
 
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""
+
+    async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
+        """Consults that have not ended to which the patient belongs."""
 
 
 class EventBus(Protocol):
@@ -98,3 +114,38 @@ class MediaPlane(Protocol):
 
     def listen(self, listener: MediaListener) -> None:
         """Register the one listener."""
+
+
+class SnapshotOrder(Value):
+    """A strip that somebody asked for. [EC5] (W33)"""
+
+    id: Id
+    consult: ConsultId
+    patient: PatientBanner
+    """Who is open: the identity that goes with the strip."""
+    context_version: int
+    stream_id: StreamId
+    at_us: TimeUs
+    by: ParticipantId
+    at_ms: TimeMs
+    settings: EcgSettings
+    age_ms: TimeMs | None
+    state: EcgState
+
+
+class WaveformArchive(Protocol):
+    """Where strips of a trace are kept with the record."""
+
+    async def order_snapshot(self, order: SnapshotOrder) -> None:
+        """Take note of an order, at once and lastingly.
+
+        Raises:
+            Refusal: ``not_found`` when there is no such stream of that patient in the consult, or the archive's own.
+        """
+
+    async def snapshot_stored(self, snapshot: str) -> EcgSnapshot:
+        """Wait until the 10 s after are in, or will not come, and the strip is stored.
+
+        Raises:
+            Refusal: it could not be stored.
+        """

@@ -1,6 +1,6 @@
 import { renderHook } from "@testing-library/react";
 import { expect, it } from "vitest";
-import type { Consult, WaveformStream } from "../protocol";
+import { type Consult, NO_TRACE, type WaveformStream } from "../protocol";
 import { chooseEcg, type HeldEcg, HOLD_MS, holdEcg, useEcg } from "./ecgSources";
 
 const stream = (patient: string): WaveformStream => ({
@@ -49,9 +49,10 @@ const consult = (open: string | null, bound: readonly string[]): Consult => ({
   data_producers: Object.fromEntries(
     bound.map((patient, index) => [
       `d${index}`,
-      { id: `d${index}`, participant: "monitor", label: "ecg", protocol: "", waveform: stream(patient) },
+      { id: `d${index}`, participant: "monitor", label: "ecg", protocol: "", waveform: stream(patient), vitals: null },
     ]),
   ),
+  ...NO_TRACE,
 });
 
 it.each([

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { RemoteMedia } from "../media/session";
-import type { Consult, Participant } from "../protocol";
+import { type Consult, NO_TRACE, type Participant } from "../protocol";
 import { seatsOf, sharedScreens } from "./people";
 
 const person = (id: string, role: Participant["role"], joined_at_ms: number): Participant => ({
@@ -35,6 +35,7 @@ const consult: Consult = {
   media_epoch: 0,
   producers: { v1: { id: "v1", participant: "bo", kind: "audio", source: "microphone", label: "", paused: false } },
   data_producers: {},
+  ...NO_TRACE,
 };
 const media = (participant: string, source: RemoteMedia["source"], paused: boolean): RemoteMedia => ({
   key: `${participant}/${source}/`,

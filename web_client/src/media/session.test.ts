@@ -4,7 +4,7 @@ import * as fake from "mediasoup-client/fakeParameters";
 import { FakeHandler } from "mediasoup-client/handlers/FakeHandler";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { RefusalError } from "../net/refusal";
-import type { AnyCommand, Consult, Participant, ProducerInfo } from "../protocol";
+import { type AnyCommand, type Consult, NO_TRACE, type Participant, type ProducerInfo } from "../protocol";
 import { toWire } from "./ortc";
 import { MediaSession } from "./session";
 
@@ -44,6 +44,7 @@ const consult = (media_epoch: number, producers: readonly ProducerInfo[]): Consu
   media_epoch,
   producers: Object.fromEntries(producers.map((info) => [info.id, info])),
   data_producers: {},
+  ...NO_TRACE,
 });
 
 /** Answers as the server would, in mediasoup-client's own made-up parameters, and remembers what it was asked. */

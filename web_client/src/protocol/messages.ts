@@ -24,7 +24,23 @@ export type Page = "summary" | "problems" | "medications" | "allergies" | "labs"
  * What a Producer carries.
  */
 export type MediaSource = "camera" | "microphone" | "screen" | "screen_audio";
+/**
+ * How old what a viewer sees is (W12).
+ */
+export type EcgState = "LIVE" | "DELAYED" | "STALE" | "LOST";
 export type JsonObject = {[key: string]: unknown};
+/**
+ * Why a binding ended.
+ */
+export type UnboundReason =
+  | "by_person"
+  | "expired"
+  | "consult_ended"
+  | "device_left"
+  | "context_changed"
+  | "mismatch"
+  | "discharged"
+  | "transferred";
 export type AnyCommand =
   | Join
   | Sync
@@ -38,6 +54,16 @@ export type AnyCommand =
   | HandLead
   | Scroll
   | Point
+  | BindDevice
+  | UnbindDevice
+  | ReportPatient
+  | FreezeEcg
+  | ReleaseEcg
+  | PutEcgMark
+  | RemoveEcgMark
+  | PointEcg
+  | TakeEcgSnapshot
+  | ReportEcgState
   | CreateTransport
   | ConnectTransport
   | RestartIce
@@ -69,12 +95,41 @@ export type AnyEvent =
   | ProducerClosed
   | DataProducerAdded
   | DataProducerClosed
+  | DeviceBound
+  | DeviceUnbound
+  | DeviceReported
+  | DeviceMismatch
+  | EcgFrozen
+  | EcgReleased
+  | EcgMarkPut
+  | EcgMarkRemoved
+  | EcgSnapshotTaken
+  | EcgSnapshotFailed
+  | EcgStateReported
   | MediaReset
   | ConsultEnded;
 export type AnyResult =
-  Joined | SyncResult | TransportOptions | IceRestarted | Produced | Consuming | DataProduced | ConsumingData | Done;
+  | Joined
+  | SyncResult
+  | TransportOptions
+  | IceRestarted
+  | Produced
+  | Consuming
+  | DataProduced
+  | ConsumingData
+  | SnapshotOrdered
+  | Done;
 export type AnySignal =
-  Beat | Scrolled | Pointed | ActiveSpeaker | ConsumerLayers | LineQuality | TransportGone | Goodbye;
+  | Beat
+  | Scrolled
+  | Pointed
+  | EcgPointed
+  | HeartRate
+  | ActiveSpeaker
+  | ConsumerLayers
+  | LineQuality
+  | TransportGone
+  | Goodbye;
 /**
  * Codes never change meaning; a client may switch on them.
  */
@@ -90,6 +145,11 @@ export type ErrorCode =
   | "context_changed"
   | "simulated_on_real_patient"
   | "wrong_patient"
+  | "device_not_bound"
+  | "identifiers_wrong"
+  | "not_at_bedside"
+  | "device_mismatch"
+  | "archive_unavailable"
   | "bad_media_parameters"
   | "media_unavailable"
   | "conflict"
@@ -131,6 +191,7 @@ export interface Ack {
     | Consuming
     | DataProduced
     | ConsumingData
+    | SnapshotOrdered
     | null;
   refusal?: RefusalBody | null;
 }
@@ -169,6 +230,25 @@ export interface Consult {
   };
   data_producers: {
     [k: string]: DataProducerInfo;
+  };
+  bindings: {
+    [k: string]: Binding;
+  };
+  reported: {
+    [k: string]: string;
+  };
+  mismatches: {
+    [k: string]: Mismatch;
+  };
+  ecg_freeze: EcgFreeze | null;
+  ecg_marks: {
+    [k: string]: EcgMark;
+  };
+  ecg_snapshots: {
+    [k: string]: EcgSnapshot;
+  };
+  ecg_states: {
+    [k: string]: EcgStateReport;
   };
 }
 /**
@@ -237,7 +317,7 @@ export interface ProducerInfo {
   paused: boolean;
 }
 /**
- * One source of data-channel messages; ``waveform`` is set on an ECG.
+ * One source of data-channel messages; ``waveform`` is set on an ECG, ``vitals`` on vital signs.
  */
 export interface DataProducerInfo {
   id: string;
@@ -245,6 +325,7 @@ export interface DataProducerInfo {
   label: string;
   protocol: string;
   waveform: WaveformStream | null;
+  vitals: VitalsStream | null;
 }
 /**
  * Stream descriptor of a waveform (WAVEFORM.md section 4).
@@ -258,6 +339,99 @@ export interface WaveformStream {
   filter: string;
   simulated: boolean;
   patient: string;
+}
+/**
+ * Descriptor of a source of vital signs; what it sends is section 6 of WAVEFORM_WIRE.md.
+ */
+export interface VitalsStream {
+  device: string;
+  simulated: boolean;
+  patient: string;
+}
+/**
+ * A person at the bedside has said whose signals a device sends. [BI1] (W20)
+ */
+export interface Binding {
+  device: string;
+  patient: string;
+  context_version: number;
+  /**
+   * @minItems 2
+   * @maxItems 2
+   */
+  identifiers: [Identifier, Identifier];
+  bound_by: string;
+  bound_at_ms: number;
+  until_ms: number;
+}
+/**
+ * A bound device said itself that it belongs to somebody else: shown in red with both, until it is bound anew. (W22)
+ */
+export interface Mismatch {
+  device: string;
+  patient: string;
+  /**
+   * @minItems 2
+   * @maxItems 2
+   */
+  identifiers: [Identifier, Identifier];
+  reported: string;
+  context_version: number;
+  at_ms: number;
+}
+/**
+ * Everyone's trace stands, its right edge at this place. [EC2]
+ */
+export interface EcgFreeze {
+  stream_id: number;
+  at_us: number;
+  context_version: number;
+  by: string;
+  at_ms: number;
+}
+/**
+ * A mark that all see.
+ */
+export interface EcgMark {
+  id: string;
+  stream_id: number;
+  context_version: number;
+  kind: "caliper" | "qt" | "marker" | "note";
+  lead: string;
+  from_us: number;
+  from_uv: number;
+  to_us: number | null;
+  to_uv: number | null;
+  text: string;
+  by: string;
+  at_ms: number;
+}
+/**
+ * A strip of 10 s before and 10 s after a moment, stored with the record. [EC5] (W33)
+ */
+export interface EcgSnapshot {
+  id: string;
+  stream_id: number;
+  context_version: number;
+  at_us: number;
+  from_us: number;
+  to_us: number;
+  by: string;
+  at_ms: number;
+  sha256: string;
+  gaps: number;
+  lost: number;
+}
+/**
+ * What one viewer's trace is now, as it says itself. [EC6] (W17)
+ */
+export interface EcgStateReport {
+  participant: string;
+  stream_id: number;
+  context_version: number;
+  state: EcgState;
+  age_ms: number | null;
+  at_ms: number;
 }
 /**
  * Either the missing events, oldest first, or a snapshot when they are too many.
@@ -277,6 +451,17 @@ export interface SyncResult {
     | ProducerClosed
     | DataProducerAdded
     | DataProducerClosed
+    | DeviceBound
+    | DeviceUnbound
+    | DeviceReported
+    | DeviceMismatch
+    | EcgFrozen
+    | EcgReleased
+    | EcgMarkPut
+    | EcgMarkRemoved
+    | EcgSnapshotTaken
+    | EcgSnapshotFailed
+    | EcgStateReported
     | MediaReset
     | ConsultEnded
   )[];
@@ -404,6 +589,113 @@ export interface DataProducerClosed {
   data_producer: string;
 }
 /**
+ * From now on the device's signals are this patient's; an earlier binding and a mismatch of it are over. [BI1]
+ */
+export interface DeviceBound {
+  revision: number;
+  at_ms: number;
+  type: "device_bound";
+  binding: Binding;
+}
+/**
+ * The binding is over, and with it everything of the patient that the device sent. [BI3]
+ */
+export interface DeviceUnbound {
+  revision: number;
+  at_ms: number;
+  type: "device_unbound";
+  device: string;
+  patient: string;
+  reason: UnboundReason;
+  by: string | null;
+  closed: string[];
+}
+/**
+ * A device said which patient it is set to; empty: none. [BI6]
+ */
+export interface DeviceReported {
+  revision: number;
+  at_ms: number;
+  type: "device_reported";
+  device: string;
+  reported: string;
+}
+/**
+ * It is not the patient it is bound to: show both in red; `device_unbound` follows. [BI6] (W22)
+ */
+export interface DeviceMismatch {
+  revision: number;
+  at_ms: number;
+  type: "device_mismatch";
+  mismatch: Mismatch;
+}
+/**
+ * Everyone's trace stands. [EC2]
+ */
+export interface EcgFrozen {
+  revision: number;
+  at_ms: number;
+  type: "ecg_frozen";
+  freeze: EcgFreeze;
+}
+/**
+ * Everyone's trace runs again. [EC2]
+ */
+export interface EcgReleased {
+  revision: number;
+  at_ms: number;
+  type: "ecg_released";
+  by: string;
+}
+/**
+ * A mark is new or changed. [EC3]
+ */
+export interface EcgMarkPut {
+  revision: number;
+  at_ms: number;
+  type: "ecg_mark_put";
+  mark: EcgMark;
+}
+/**
+ * A mark is gone. [EC3]
+ */
+export interface EcgMarkRemoved {
+  revision: number;
+  at_ms: number;
+  type: "ecg_mark_removed";
+  id: string;
+  by: string;
+}
+/**
+ * A strip is in the record, the 10 s after included. [EC5] (W33)
+ */
+export interface EcgSnapshotTaken {
+  revision: number;
+  at_ms: number;
+  type: "ecg_snapshot_taken";
+  snapshot: EcgSnapshot;
+}
+/**
+ * A strip that was asked for is not in the record. [EC5]
+ */
+export interface EcgSnapshotFailed {
+  revision: number;
+  at_ms: number;
+  type: "ecg_snapshot_failed";
+  id: string;
+  by: string;
+  code: string;
+}
+/**
+ * What a viewer's trace is now, for the consult's protocol. [EC6] (W17)
+ */
+export interface EcgStateReported {
+  revision: number;
+  at_ms: number;
+  type: "ecg_state_reported";
+  report: EcgStateReport;
+}
+/**
  * The media worker was replaced: all Transports and Producers are gone, make new ones.
  */
 export interface MediaReset {
@@ -479,6 +771,12 @@ export interface ConsumingData {
   sctp_stream_parameters: JsonObject;
   label: string;
   protocol: string;
+}
+/**
+ * Id of the snapshot to come; `ecg_snapshot_taken` or `ecg_snapshot_failed` follows. [EC5]
+ */
+export interface SnapshotOrdered {
+  snapshot: string;
 }
 /**
  * How a refusal looks on the wire.
@@ -582,6 +880,125 @@ export interface Point {
   visible: boolean;
 }
 /**
+ * Say at the bedside whose signals a device sends, with two identifiers read there. [BI1] (W20)
+ */
+export interface BindDevice {
+  type: "bind_device";
+  device: string;
+  patient: string;
+  context_version: number;
+  /**
+   * @minItems 2
+   * @maxItems 2
+   */
+  confirmed: [string, string];
+  minutes?: number;
+}
+/**
+ * End a binding, and with it what the device sends. [BI4]
+ */
+export interface UnbindDevice {
+  type: "unbind_device";
+  device: string;
+}
+/**
+ * A device says which patient it is set to itself; empty when to none. [BI6] (W22)
+ */
+export interface ReportPatient {
+  type: "report_patient";
+  reported: string;
+}
+/**
+ * Let everyone's trace stand with its right edge at this place. [EC2]
+ */
+export interface FreezeEcg {
+  type: "freeze_ecg";
+  stream_id: number;
+  context_version: number;
+  at_us: number;
+}
+/**
+ * Let everyone's trace run again. [EC2]
+ */
+export interface ReleaseEcg {
+  type: "release_ecg";
+}
+/**
+ * Draw a mark for all, or change one's own of the same id. [EC3]
+ */
+export interface PutEcgMark {
+  type: "put_ecg_mark";
+  mark: EcgMarkDraft;
+}
+/**
+ * A mark as its author draws it. Places are times of real samples, never pixels. [EC3] (W32)
+ */
+export interface EcgMarkDraft {
+  id: string;
+  stream_id: number;
+  context_version: number;
+  kind: "caliper" | "qt" | "marker" | "note";
+  lead: string;
+  from_us: number;
+  from_uv: number;
+  to_us: number | null;
+  to_uv: number | null;
+  text: string;
+}
+/**
+ * Take a mark away for all. [EC3]
+ */
+export interface RemoveEcgMark {
+  type: "remove_ecg_mark";
+  id: string;
+}
+/**
+ * Point at a place of a trace; passed on as a signal. [EC4]
+ */
+export interface PointEcg {
+  type: "point_ecg";
+  stream_id: number;
+  context_version: number;
+  lead: string;
+  at_us: number;
+  uv: number;
+  visible?: boolean;
+}
+/**
+ * Keep 10 s before and 10 s after a moment with the record. [EC5] (W33)
+ */
+export interface TakeEcgSnapshot {
+  type: "take_ecg_snapshot";
+  stream_id: number;
+  context_version: number;
+  at_us: number;
+  settings: EcgSettings;
+  age_ms: number | null;
+  state: EcgState;
+}
+/**
+ * How a trace was shown; part of a snapshot, so that a reprint looks the same. (W26, W29, W33, W45)
+ */
+export interface EcgSettings {
+  speed: number;
+  gain: number;
+  layout: string;
+  order: string;
+  filter: string;
+  calibration: string;
+  software: string;
+}
+/**
+ * This viewer's trace changed its state. [EC6] (W17)
+ */
+export interface ReportEcgState {
+  type: "report_ecg_state";
+  stream_id: number;
+  context_version: number;
+  state: EcgState;
+  age_ms?: number | null;
+}
+/**
  * Ask for one WebRTC transport; a participant has at most one of each direction.
  */
 export interface CreateTransport {
@@ -677,7 +1094,7 @@ export interface CloseConsumer {
   type: "close_consumer";
 }
 /**
- * Send data-channel messages. Label ``ecg`` needs ``waveform``; label ``ctl`` talks to the relay itself.
+ * Send data-channel messages. ``ecg`` needs ``waveform``, ``vitals`` needs ``vitals``; ``ctl`` talks to the relay.
  */
 export interface ProduceData {
   type: "produce_data";
@@ -686,6 +1103,7 @@ export interface ProduceData {
   protocol?: string;
   sctp_stream_parameters: JsonObject;
   waveform?: WaveformStream | null;
+  vitals?: VitalsStream | null;
 }
 /**
  * Take a DataProducer away.
@@ -751,6 +1169,31 @@ export interface Pointed {
   visible: boolean;
 }
 /**
+ * Show somebody's pointer on the trace, while this context is open. [EC4]
+ */
+export interface EcgPointed {
+  type: "ecg_pointed";
+  by: string;
+  stream_id: number;
+  context_version: number;
+  lead: string;
+  at_us: number;
+  uv: number;
+  visible: boolean;
+}
+/**
+ * What the server computed from a live trace, about once a second; a computed value, never the monitor's. [EC7]
+ */
+export interface HeartRate {
+  type: "heart_rate";
+  stream_id: number;
+  context_version: number;
+  bpm: number | null;
+  beats_us: number[];
+  at_us: number;
+  unsure: boolean;
+}
+/**
  * What this participant gets of one video has changed, and why it is not the best. [ME13]
  */
 export interface ConsumerLayers {
@@ -802,6 +1245,16 @@ export interface CommandResults {
   hand_lead: Done;
   scroll: Done;
   point: Done;
+  bind_device: Done;
+  unbind_device: Done;
+  report_patient: Done;
+  freeze_ecg: Done;
+  release_ecg: Done;
+  put_ecg_mark: Done;
+  remove_ecg_mark: Done;
+  point_ecg: Done;
+  take_ecg_snapshot: SnapshotOrdered;
+  report_ecg_state: Done;
   create_transport: TransportOptions;
   connect_transport: Done;
   restart_ice: IceRestarted;

@@ -34,9 +34,14 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
     case "connection_changed":
       return patchParticipant(consult, event.participant, (participant) => connected(participant, event.connection));
     case "context_opened":
-      return { context: event.context, context_version: event.context.version, view: SUMMARY };
+      return {
+        ...withoutTrace(consult),
+        context: event.context,
+        context_version: event.context.version,
+        view: SUMMARY,
+      };
     case "context_closed":
-      return { context: null, context_version: consult.context_version + 1, view: SUMMARY };
+      return { ...withoutTrace(consult), context: null, context_version: consult.context_version + 1, view: SUMMARY };
     case "context_confirmed":
       return patchParticipant(consult, event.participant, (participant) => ({
         ...participant,
@@ -59,6 +64,39 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
       return { data_producers: { ...consult.data_producers, [event.data_producer.id]: event.data_producer } };
     case "data_producer_closed":
       return { data_producers: without(consult.data_producers, event.data_producer) };
+    case "device_bound":
+      return {
+        bindings: { ...consult.bindings, [event.binding.device]: event.binding },
+        mismatches: without(consult.mismatches, event.binding.device),
+      };
+    case "device_unbound":
+      return {
+        bindings: without(consult.bindings, event.device),
+        data_producers: keep(consult.data_producers, ({ id }) => !event.closed.includes(id)),
+      };
+    case "device_reported": {
+      const reported = without(consult.reported, event.device);
+      return { reported: event.reported === "" ? reported : { ...reported, [event.device]: event.reported } };
+    }
+    case "device_mismatch":
+      return { mismatches: { ...consult.mismatches, [event.mismatch.device]: event.mismatch } };
+    case "ecg_frozen":
+      return { ecg_freeze: event.freeze };
+    case "ecg_released":
+      return { ecg_freeze: null };
+    case "ecg_mark_put":
+      return { ecg_marks: { ...consult.ecg_marks, [event.mark.id]: event.mark } };
+    case "ecg_mark_removed":
+      return { ecg_marks: without(consult.ecg_marks, event.id) };
+    case "ecg_snapshot_taken": {
+      const { snapshot } = event;
+      if (consult.context?.version !== snapshot.context_version) return {};
+      return { ecg_snapshots: { ...consult.ecg_snapshots, [snapshot.id]: snapshot } };
+    }
+    case "ecg_snapshot_failed":
+      return {};
+    case "ecg_state_reported":
+      return { ecg_states: { ...consult.ecg_states, [event.report.participant]: event.report } };
     case "media_reset":
       return { media_epoch: event.media_epoch, producers: {}, data_producers: {} };
     case "consult_ended":
@@ -72,11 +110,30 @@ function withoutParticipant(consult: Consult, id: string): Partial<Consult> {
     producers: keep(consult.producers, (producer) => producer.participant !== id),
     data_producers: keep(consult.data_producers, (producer) => producer.participant !== id),
     lead: consult.lead === id ? null : consult.lead,
+    bindings: without(consult.bindings, id),
+    reported: without(consult.reported, id),
+    mismatches: without(consult.mismatches, id),
+    ecg_states: without(consult.ecg_states, id),
+  };
+}
+
+/** What was bound to, drawn on or said of the former patient's trace ends with the context (W24). */
+function withoutTrace(consult: Consult): Partial<Consult> {
+  return {
+    data_producers: keep(consult.data_producers, ({ waveform, vitals }) => waveform === null && vitals === null),
+    bindings: {},
+    mismatches: {},
+    ecg_freeze: null,
+    ecg_marks: {},
+    ecg_snapshots: {},
+    ecg_states: {},
   };
 }
 
 function ended(consult: Consult): Partial<Consult> {
   return {
+    ...withoutTrace(consult),
+    reported: {},
     status: "ended",
     participants: {},
     producers: {},

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Consult, Joined, Participant, PatientBanner, Pointed } from "../protocol";
-import { SUMMARY } from "../protocol";
+import { NO_TRACE, SUMMARY } from "../protocol";
 import { afterEvent, afterJoin, afterSignal, type ConsultState, createConsultStore, outOfSync } from "./consultStore";
 
 const patient = { id: "p1", name: "王秀兰" } as PatientBanner;
@@ -18,6 +18,7 @@ const consult: Consult = {
   media_epoch: 1,
   producers: {},
   data_producers: {},
+  ...NO_TRACE,
 };
 const joined: Joined = { you: "b", snapshot: consult, router_rtp_capabilities: { codecs: [] }, server_time_ms: 0 };
 const pointed: Pointed = { type: "pointed", by: "a", context_version: 3, view: SUMMARY, x: 0.5, y: 0.5, visible: true };

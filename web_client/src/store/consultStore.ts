@@ -11,7 +11,18 @@
  */
 import { createStore, type StoreApi } from "zustand/vanilla";
 import { type ConnectionStatus, ConsultSocket, type ConsultSocketOptions, INITIAL_STATUS } from "../net/consultSocket";
-import type { AnyEvent, AnySignal, Consult, Joined, JsonObject, Participant, Pointed, Scrolled } from "../protocol";
+import type {
+  AnyEvent,
+  AnySignal,
+  Consult,
+  EcgPointed,
+  HeartRate,
+  Joined,
+  JsonObject,
+  Participant,
+  Pointed,
+  Scrolled,
+} from "../protocol";
 import { applyEvent } from "./apply";
 
 export interface ConsultState {
@@ -29,6 +40,10 @@ export interface ConsultState {
   stopsAtMs: number | null;
   pointer: Pointed | null;
   scroll: Scrolled | null;
+  /** Who points where on the trace, by participant. [EC4] */
+  ecgPointers: Readonly<Record<string, EcgPointed>>;
+  /** What the server computed last, by stream; it carries its own time. [EC7] */
+  heartRates: Readonly<Record<number, HeartRate>>;
   /** Producer id of the loudest speaker. */
   activeSpeaker: string | null;
 }
@@ -45,6 +60,8 @@ const NOTHING_KNOWN: ConsultState = {
   stopsAtMs: null,
   pointer: null,
   scroll: null,
+  ecgPointers: {},
+  heartRates: {},
   activeSpeaker: null,
 };
 
@@ -82,6 +99,8 @@ export function afterJoin(state: ConsultState, joined: Joined, resumed: boolean)
     serverOffsetMs: joined.server_time_ms - Date.now(),
     pointer: null,
     scroll: null,
+    ecgPointers: {},
+    heartRates: {},
     activeSpeaker: null,
   };
 }
@@ -106,6 +125,12 @@ export function afterSignal(state: ConsultState, signal: AnySignal): Partial<Con
       const leftMs = stops === null ? null : stops - signal.server_time_ms;
       return { serverOffsetMs, stopsAtMs: leftMs === null ? null : performance.now() + leftMs };
     }
+    case "ecg_pointed":
+      return { ecgPointers: pointersAfter(state, signal) };
+    case "heart_rate":
+      return isOpen(state.consult, signal.context_version)
+        ? { heartRates: { ...state.heartRates, [signal.stream_id]: signal } }
+        : {};
     // The media session's business, which hears them from the socket.
     case "consumer_layers":
     case "line_quality":
@@ -119,10 +144,34 @@ function withConsult(state: ConsultState, consult: Consult): Partial<ConsultStat
   const { pointer, scroll, activeSpeaker } = state;
   return {
     consult,
+    ...tracesOf(state, consult),
     pointer: belongs(consult, pointer) ? pointer : null,
     scroll: belongs(consult, scroll) ? scroll : null,
     activeSpeaker: activeSpeaker !== null && activeSpeaker in consult.producers ? activeSpeaker : null,
   };
+}
+
+/** Pointers on the trace and heart rates belong to the open context, and a pointer to somebody who is here (H21). */
+function tracesOf(state: ConsultState, consult: Consult): Partial<ConsultState> {
+  const { ecgPointers, heartRates } = state;
+  const pointers = Object.entries(ecgPointers).filter(
+    ([by, pointer]) => by in consult.participants && isOpen(consult, pointer.context_version),
+  );
+  const rates = Object.entries(heartRates).filter(([, rate]) => isOpen(consult, rate.context_version));
+  return {
+    ...(pointers.length < Object.keys(ecgPointers).length && { ecgPointers: Object.fromEntries(pointers) }),
+    ...(rates.length < Object.keys(heartRates).length && { heartRates: Object.fromEntries(rates) }),
+  };
+}
+
+function pointersAfter(state: ConsultState, signal: EcgPointed): Readonly<Record<string, EcgPointed>> {
+  if (!isOpen(state.consult, signal.context_version)) return state.ecgPointers;
+  const { [signal.by]: _before, ...others } = state.ecgPointers;
+  return signal.visible ? { ...others, [signal.by]: signal } : others;
+}
+
+function isOpen(consult: Consult | null, contextVersion: number): boolean {
+  return consult?.context?.version === contextVersion;
 }
 
 /** A pointer of another patient, page or former lead must never be drawn (H21). */
