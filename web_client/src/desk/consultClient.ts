@@ -5,7 +5,9 @@
  */
 import { ApiError, type Http } from "../common/http";
 import { obj, str } from "../common/read";
+import { rememberedProfile } from "../ecg/profile";
 import { type Attached, attachMedia } from "../media/attach";
+import { WaveformSocket } from "../media/ecgLinkSocket";
 import { NO_FIGURES, type SessionFigures } from "../media/figures";
 import { clickToFirstFrameMs } from "../media/marks";
 import type { Wishes } from "../media/plan";
@@ -52,6 +54,10 @@ export function openClient(http: Http, consultId: string, wishes: Wishes | null)
   });
   const attached: Attached | null = wishes === null ? null : attachMedia(store, socket, wishes);
   const media = attached?.session ?? null;
+  if (wishes?.ecg === true) {
+    const getToken = (): Promise<string> => fetchToken(http, consultId);
+    media?.ecg.allowSocket((events) => new WaveformSocket({ getToken }, events), rememberedProfile());
+  }
   window.__consilium = {
     stats: async () => ({ ...(await figuresOf(media)), clickToFirstFrameMs: clickToFirstFrameMs() }),
   };

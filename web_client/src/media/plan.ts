@@ -40,6 +40,8 @@ export interface Plan {
   readonly closeData: readonly string[];
 }
 
+const ECG_LABELS: readonly string[] = ["ecg", "vitals"];
+
 export function planReceiving(
   consult: { readonly producers: readonly MediaProducer[]; readonly dataProducers: readonly DataSource[] },
   me: string,
@@ -51,7 +53,7 @@ export function planReceiving(
   );
   const wantedData = new Set(
     consult.dataProducers
-      .filter((source) => source.participant !== me && wishes.ecg && source.label === "ecg")
+      .filter((source) => source.participant !== me && wishes.ecg && ECG_LABELS.includes(source.label))
       .map(({ id }) => id),
   );
   return {

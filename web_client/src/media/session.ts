@@ -168,6 +168,7 @@ export class MediaSession {
     // At once, not in the next look: a step that waits for a dead transport ends when that is closed.
     if (generation !== this.generation) this.dropLegs();
     this.generation = generation;
+    if (this.wishes.ecg) this.ecg.follow(consult);
     this.refreshRemote();
     this.kick();
   }
@@ -183,6 +184,7 @@ export class MediaSession {
     clearTimeout(this.retry);
     this.views.close();
     this.dropLegs();
+    this.ecg.dispose();
     this.local.close();
   }
 
