@@ -23,6 +23,7 @@ from collections.abc import Callable
 from media.aio.aiortc_port import NativeBuffer
 from media.aio.clock import Clock
 from media.aio.counters import Counters
+from media.aio.loop import serve_first, serve_no_more
 from media.core.ice import Address
 
 UDP_SEGMENT = 103
@@ -94,15 +95,13 @@ class UdpPort:
             self._counters.add("udp_gro_refused")
         self._socket = sock
         self._direct = sock.fileno()
-        asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
+        serve_first(sock.fileno(), self._readable)
         return int(sock.getsockname()[1])
 
     def close(self) -> None:
         """Release the port; idempotent."""
         if self._socket is not None:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._socket.fileno())
-            loop.remove_writer(self._socket.fileno())
+            serve_no_more(self._socket.fileno())
             self._socket.close()
             self._socket = None
             self._direct = -1

@@ -27,6 +27,7 @@ from media.aio.control_server import ControlServer
 from media.aio.fanout import VARIABLE, ForwardPath, ForwardUnavailable, asked_path
 from media.aio.load import LoadMeter
 from media.aio.log import configure_log
+from media.aio.loop import MediaLoop
 from media.aio.ports import allow_descriptors
 from media.aio.relay import Relay
 from media.core import control
@@ -153,7 +154,8 @@ def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
     configure_log(arguments.log_level)
     allow_descriptors()
-    sys.exit(asyncio.run(run(arguments)))
+    with asyncio.Runner(loop_factory=MediaLoop) as runner:
+        sys.exit(runner.run(run(arguments)))
 
 
 if __name__ == "__main__":
