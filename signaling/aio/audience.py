@@ -51,6 +51,8 @@ class Audience:
         self.silent_transports: dict[ParticipantId, set[TransportId]] = {}
         self.views: dict[ParticipantId, TokenBucket] = {}
         """How often each participant may still say what it looks at. [ME12]"""
+        self.budgets: dict[ParticipantId, dict[str, TokenBucket]] = {}
+        """How often each participant may still ask for what stays in the log, by command."""
         self.arrivals = 0
         """Joins under way."""
 
@@ -93,6 +95,7 @@ class Audience:
         self.admitted.pop(participant, None)
         self.silent_transports.pop(participant, None)
         self.views.pop(participant, None)
+        self.budgets.pop(participant, None)
 
     @property
     def deserted(self) -> bool:

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from signaling.core.admission import Admission
 from signaling.core.errors import ErrorCode, Refusal
-from signaling.core.ids import ConsultId, ParticipantId
+from signaling.core.ids import ConsultId, DataProducerId, ParticipantId
 from signaling.core.messages import (
     CloseConsumer,
     CloseDataConsumer,
@@ -22,6 +22,9 @@ from signaling.core.model import JsonObject
 from signaling.core.ports import MediaPlane
 
 log = logging.getLogger(__name__)
+
+CLOSE_TRIES = 3
+"""A worker that does not answer three times is being replaced, and its feeds are gone with it."""
 
 CLOSING = (CloseProducer, CloseDataProducer, CloseConsumer, CloseDataConsumer)
 
@@ -80,6 +83,20 @@ class MediaCalls:
             await self.ask(actor, undo)
         except Refusal as refusal:
             log.warning("media undo refused", extra={"consult": actor.consult, "code": refusal.code.value})
+
+    async def close_feeds(self, consult: ConsultId, device: ParticipantId, sources: Iterable[DataProducerId]) -> None:
+        """Close what a device sends of a patient to whom it is not bound any more. [BI3]"""
+        for source in sources:
+            for _ in range(CLOSE_TRIES):
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        await self._media.call(consult, device, CloseDataProducer(data_producer=source))
+                except (TimeoutError, Refusal) as error:
+                    if isinstance(error, Refusal) and error.code is ErrorCode.NOT_FOUND:
+                        break
+                    log.warning("feed not closed", extra={"consult": consult, "error": type(error).__name__})
+                else:
+                    break
 
     async def release(self, consult: ConsultId, participant: ParticipantId) -> None:
         """Close the Transports of a participant who is gone."""

@@ -18,28 +18,34 @@ plane's news all end in the same `_change`, and are safe only because they do.
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Any
+from typing import Any, Literal
 
 from signaling.aio.audience import Audience, Peer
 from signaling.aio.media_calls import MediaCalls
-from signaling.core import occurrences
+from signaling.core import binding, ecg, occurrences
 from signaling.core.admission import Admission
+from signaling.core.attempts import Attempts
 from signaling.core.bucket import TokenBucket
-from signaling.core.consult import Known, as_admitted, closed_sources, handle
+from signaling.core.case import Case
+from signaling.core.consult import NOTHING_KNOWN, Known, as_admitted, closed_sources, handle
 from signaling.core.errors import ErrorCode, Refusal, ServerStopping
 from signaling.core.fold import apply
-from signaling.core.ids import ConsultId, ParticipantId, ProducerId, TransportId
+from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
 from signaling.core.messages import (
     ActiveSpeaker,
     AnyCommand,
     AnyEvent,
     Beat,
+    BindDevice,
     ConsultEnded,
     ConsumerLayers,
+    DeviceUnbound,
     Done,
+    HeartRate,
     Join,
     Joined,
     LineQuality,
@@ -49,16 +55,21 @@ from signaling.core.messages import (
     OpenContext,
     ParticipantLeft,
     Point,
+    PointEcg,
     ProduceData,
+    PutEcgMark,
+    ReportEcgState,
     Scroll,
+    SnapshotOrdered,
     Sync,
     SyncResult,
+    TakeEcgSnapshot,
     TransportGone,
     TransportOptions,
     ViewConsumer,
 )
-from signaling.core.model import Connection, Consult, PatientBanner, Role, Value
-from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane
+from signaling.core.model import Connection, Consult, PatientBanner, Role, UnboundReason, Value
+from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane, SnapshotOrder, WaveformArchive
 from signaling.core.signals import signal_of
 
 log = logging.getLogger(__name__)
@@ -77,9 +88,28 @@ _PLAIN = frozenset(
         "turn_page",
         "take_lead",
         "hand_lead",
+        "unbind_device",
+        "report_patient",
+        "freeze_ecg",
+        "release_ecg",
+        "put_ecg_mark",
+        "remove_ecg_mark",
+        "report_ecg_state",
     }
 )
 """Commands that the state alone answers."""
+
+_TRACE_BUDGET: dict[type, tuple[float, int]] = {
+    ReportEcgState: (0.5, 6),
+    PutEcgMark: (5.0, 30),
+    TakeEcgSnapshot: (0.5, 5),
+}
+"""So many a second, so many at once, of each participant: each is an entry of the log that stays. [EC3] [EC5] [EC6]"""
+
+_GUESSED_TOO_OFTEN = (
+    "Too many wrong identifiers. Check the wristband and try again in a minute.",
+    "身份标识多次不符，请核对腕带，一分钟后再试。",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +128,8 @@ class ServiceSettings:
     views_hz: float = 20.0
     """A page says what it looks at when that has settled; forty tiles at once after a layout change."""
     views_burst: int = 80
+    strip_s: float = 60.0
+    """How long the archive may take for a strip: 10 s of it are still to come, and a repair may be late."""
     retry_s: float = 1.0
     """Pause before what must be stored is tried again."""
     sole_node: bool = True
@@ -131,8 +163,14 @@ class ConsultService:
         self._beats: asyncio.Task[None] | None = None
         self._stops_at_ms: int | None = None
         self._quiet = asyncio.Event()
+        self._archive: WaveformArchive | None = None
+        self._guesses = Attempts()
         bus.listen(self._hinted)
         media.listen(self)
+
+    def use_archive(self, archive: WaveformArchive) -> None:
+        """Keep strips here; without, they are refused as ``archive_unavailable``. [EC5]"""
+        self._archive = archive
 
     # ------------------------------------------------------------ life
 
@@ -190,12 +228,17 @@ class ConsultService:
         audience = self._audience_of(peer)
         if isinstance(command, Sync):
             return await self._sync(audience, peer.admission, command)
-        if isinstance(command, Scroll | Point):
+        if isinstance(command, Scroll | Point | PointEcg):
             handle(audience.state, peer.admission, command, self._now_ms())
             audience.signal(signal_of(peer.admission, command), skip=peer)
             return Done()
         if isinstance(command, ViewConsumer):
             return await self._view(audience, peer.admission, command)
+        self._spend(audience, peer.admission, command)
+        if isinstance(command, BindDevice):
+            return await self._bind(audience, peer.admission, command)
+        if isinstance(command, TakeEcgSnapshot):
+            return await self._order_strip(audience, peer.admission, command)
         if command.type in _PLAIN:
             return await self._plain(audience, peer.admission, command)
         return await self._with_media(audience, peer.admission, command)  # type: ignore[arg-type] # the rest is MediaCommand
@@ -352,11 +395,120 @@ class ConsultService:
             return result.model_copy(update={"media_epoch": epoch})
         return result
 
+    # ------------------------------------------------------------ trace
+
+    def _spend(self, audience: Audience, actor: Admission, command: AnyCommand) -> None:
+        """What leaves an entry in the log for good has a budget. Asking too often changes nothing."""
+        limits = _TRACE_BUDGET.get(type(command))
+        if limits is None:
+            return
+        budgets = audience.budgets.setdefault(actor.participant, {})
+        budget = budgets.setdefault(command.type, TokenBucket(*limits))
+        if not budget.take(asyncio.get_running_loop().time()):
+            raise Refusal(ErrorCode.TOO_BUSY, f"too many {command.type}")
+
+    async def _bind(self, audience: Audience, actor: Admission, command: BindDevice) -> Done:
+        """A wrong identifier costs an attempt of the device, whoever tries. [BI8]"""
+        key = (actor.consult, command.device)
+        if not self._guesses.take(key, asyncio.get_running_loop().time()):
+            raise Refusal(ErrorCode.TOO_BUSY, "too many wrong identifiers", _GUESSED_TOO_OFTEN)
+        try:
+            done = await self._plain(audience, actor, command)
+        except BaseException as error:
+            if isinstance(error, Refusal) and error.code is ErrorCode.IDENTIFIERS_WRONG:
+                log.warning("identifiers refused", extra={"consult": actor.consult, "by": actor.participant})
+            else:
+                self._guesses.give_back(key)
+            raise
+        self._guesses.give_back(key)
+        return done
+
+    async def end_bindings(
+        self, patient: PatientId, reason: Literal[UnboundReason.DISCHARGED, UnboundReason.TRANSFERRED]
+    ) -> int:
+        """A hospital says that the patient left the bed: in no consult may a device there send as the patient's. [BI7]
+
+        Consults in which nobody is are looked at too. Safe to repeat.
+
+        Returns:
+            How many bindings ended.
+
+        Raises:
+            Refusal: ``conflict``; try again.
+            TimeoutError, and whatever the store raises: try again.
+        """
+        ended = 0
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            consults = await self._store.consults_of(patient)
+        for consult in consults:
+            audience = self._audiences.get(consult) or await self._unheard(consult)
+            if audience is None:
+                continue
+            events: list[AnyEvent] = []
+
+            def decide(state: Consult, events: list[AnyEvent] = events) -> list[AnyEvent]:
+                events[:] = binding.of_patient(state, patient, reason, self._now_ms())
+                return events
+
+            await self._change(audience, None, decide)
+            ended += len(events)
+        return ended
+
+    async def _unheard(self, consult: ConsultId) -> Audience | None:
+        """A consult that nobody on this node is in, to change it in the store."""
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            state = await self._store.load(consult)
+        return None if state is None else Audience(state)
+
+    async def _expire(self, audience: Audience) -> None:
+        """[BI3] (W20)"""
+        if binding.expired(audience.state, self._now_ms()):
+            await self._change(audience, None, lambda state: binding.expired(state, self._now_ms()))
+
+    async def _order_strip(self, audience: Audience, actor: Admission, command: TakeEcgSnapshot) -> SnapshotOrdered:
+        """[EC5] (W33)"""
+        handle(audience.state, actor, command, self._now_ms())
+        if self._archive is None:
+            raise Refusal(ErrorCode.ARCHIVE_UNAVAILABLE)
+        case = Case(audience.state, actor, NOTHING_KNOWN, self._now_ms())
+        order = ecg.snapshot_order(case, command, secrets.token_hex(8))
+        try:
+            async with asyncio.timeout(self._settings.store_timeout_s):
+                await self._archive.order_snapshot(order)
+        except TimeoutError:
+            raise Refusal(ErrorCode.ARCHIVE_UNAVAILABLE, "archive did not answer in time") from None
+        self._spawn(self._keep_strip(self._archive, audience, order))
+        return SnapshotOrdered(snapshot=order.id)
+
+    async def _keep_strip(self, archive: WaveformArchive, audience: Audience, order: SnapshotOrder) -> None:
+        """Tell everyone how it ended, once the 10 s after are in."""
+        code = ErrorCode.INTERNAL
+        try:
+            async with asyncio.timeout(self._settings.strip_s):
+                stored = await archive.snapshot_stored(order.id)
+        except TimeoutError:
+            code = ErrorCode.ARCHIVE_UNAVAILABLE
+        except Refusal as refusal:
+            code = refusal.code
+        except Exception:  # whatever went wrong in the archive, whoever asked must hear that there is no strip
+            log.exception("strip failed", extra={"consult": order.consult})
+        else:
+            await self._insist(audience, lambda state: ecg.snapshot_taken(state, stored, self._now_ms()))
+            return
+        await self._insist(audience, lambda state: ecg.snapshot_failed(state, order, code, self._now_ms()))
+
+    def heart_rate(self, consult: ConsultId, rate: HeartRate) -> None:
+        """Pass on what was computed from a trace, while that context is open. [EC7] (H21)"""
+        audience = self._audiences.get(consult)
+        context = audience.state.context if audience is not None else None
+        if audience is not None and context is not None and context.version == rate.context_version:
+            audience.signal(rate)
+
     async def _patient(self, consult: ConsultId, command: AnyCommand) -> PatientBanner | None:
         if isinstance(command, OpenContext):
             patient = command.patient
-        elif isinstance(command, ProduceData) and command.waveform is not None:
-            patient = command.waveform.patient
+        elif isinstance(command, ProduceData) and (source := command.waveform or command.vitals) is not None:
+            patient = source.patient
         else:
             return None
         async with asyncio.timeout(self._settings.store_timeout_s):
@@ -418,12 +570,20 @@ class ConsultService:
         for event in events:
             if isinstance(event, ParticipantLeft):
                 self._gone(audience, event.participant)
+            elif isinstance(event, DeviceUnbound):
+                self._spawn(self._close_feeds(audience, event))
             elif isinstance(event, MediaReset):
                 audience.silent_transports.clear()
             elif isinstance(event, ConsultEnded):
                 self._ended(audience)
         self._desert_if_empty(audience)
         self._look_quiet()
+
+    async def _close_feeds(self, audience: Audience, event: DeviceUnbound) -> None:
+        """[BI3] Only where the device's media is; with a device or a consult that is gone all of it went anyway."""
+        consult = audience.state.id
+        if event.device in audience.admitted and self._audiences.get(consult) is audience:
+            await self._media.close_feeds(consult, event.device, event.closed)
 
     def _gone(self, audience: Audience, who: ParticipantId) -> None:
         peer = audience.peers.get(who)
@@ -498,6 +658,7 @@ class ConsultService:
 
     async def _adopt(self, audience: Audience) -> None:
         await self._change(audience, None, lambda state: occurrences.adopted(state, (), self._now_ms()))
+        await self._expire(audience)
         for participant in audience.state.participants:
             self._start_grace(audience, participant)
 
@@ -550,6 +711,7 @@ class ConsultService:
         try:
             async with asyncio.timeout(self._settings.beat_s):
                 await self._catch_up(audience)
+                await self._expire(audience)
         except Exception as error:  # any store failure means the same: what we know may be old, so do not vouch for it
             log.warning("no beat", extra={"consult": audience.state.id, "error": type(error).__name__})
         else:

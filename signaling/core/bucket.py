@@ -22,3 +22,7 @@ class TokenBucket:
             return False
         self._level -= 1.0
         return True
+
+    def give_back(self) -> None:
+        """What was taken was not used."""
+        self._level = min(float(self.burst), self._level + 1.0)

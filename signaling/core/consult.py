@@ -8,23 +8,25 @@ another node was faster, and tested without a loop.
 A media command passes through `handle` twice: before the media plane is asked
 (``known.media is None``: only the checks, no events) and with its answer.
 
-Roles are checked by ``policy.py``, pointer and scroll are ``signals.py``, and
-what happens without anyone asking is ``occurrences.py``.
+Roles are checked by ``policy.py``, pointer and scroll are ``signals.py``, whose
+signals a device sends is ``binding.py``, work on the trace is ``ecg.py``, and what
+happens without anyone asking is ``occurrences.py``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from signaling.core import policy
+from signaling.core import binding, ecg, policy
 from signaling.core.admission import Admission
+from signaling.core.case import Case, Known, require_context
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.fold import RevisionGap, apply
 from signaling.core.ids import ParticipantId, ProducerId
 from signaling.core.messages import (
     AnyCommand,
     AnyEvent,
+    BindDevice,
     CloseContext,
     CloseDataProducer,
     CloseProducer,
@@ -41,6 +43,7 @@ from signaling.core.messages import (
     DataProducerAdded,
     DataProducerClosed,
     EndConsult,
+    FreezeEcg,
     HandLead,
     Join,
     LeadChanged,
@@ -52,16 +55,24 @@ from signaling.core.messages import (
     ParticipantLeft,
     PauseProducer,
     Point,
+    PointEcg,
     Produce,
     Produced,
     ProduceData,
     ProducerAdded,
     ProducerChanged,
     ProducerClosed,
+    PutEcgMark,
+    ReleaseEcg,
+    RemoveEcgMark,
+    ReportEcgState,
+    ReportPatient,
     ResumeProducer,
     Scroll,
+    TakeEcgSnapshot,
     TakeLead,
     TurnPage,
+    UnbindDevice,
 )
 from signaling.core.model import (
     Connection,
@@ -69,8 +80,9 @@ from signaling.core.model import (
     ConsultStatus,
     Context,
     DataProducerInfo,
-    PatientBanner,
     ProducerInfo,
+    UnboundReason,
+    VitalsStream,
     WaveformStream,
 )
 
@@ -80,41 +92,13 @@ MAX_PRODUCERS = 8
 """Audio and video sources of one participant: camera, microphone, screen and its sound, and as many again."""
 
 MAX_DATA_PRODUCERS = 4
-"""Waveforms of one participant."""
+"""Waveforms of one participant; its vital signs come on one more."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What the outside says about one command."""
-
-    patient: PatientBanner | None = None
-    """Banner of the patient whom the command names, if that patient belongs to the consult."""
-    media: MediaResult | None = None
-    """The media plane's answer; None before it was asked."""
-    media_epoch: int | None = None
-    """``media_epoch`` at which the media plane was asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One command on its way through its rule."""
-
-    state: Consult
-    actor: Admission
-    known: Known
-    now_ms: int
-
-    @property
-    def me(self) -> ParticipantId:
-        return self.actor.participant
-
-    def next(self) -> dict[str, int]:
-        """``revision`` and ``at_ms`` of the first event."""
-        return {"revision": self.state.revision + 1, "at_ms": self.now_ms}
+NOTHING_KNOWN = Known()
 
 
 def handle(
-    state: Consult, actor: Admission, command: AnyCommand, now_ms: int, known: Known = Known()
+    state: Consult, actor: Admission, command: AnyCommand, now_ms: int, known: Known = NOTHING_KNOWN
 ) -> list[AnyEvent]:
     """Decide what happens. [CO5]
 
@@ -129,14 +113,19 @@ def handle(
     command = as_admitted(actor, command)
     _require_presence(state, actor, command)
     rule = _RULES.get(type(command))
-    return rule(_Case(state, actor, known, now_ms), command) if rule is not None else []
+    return rule(Case(state, actor, known, now_ms), command) if rule is not None else []
 
 
 def as_admitted(actor: Admission, command: AnyCommand) -> AnyCommand:
     """The command as the token lets it stand: whatever a simulated participant sends is marked SIMULATED. [ME7] (W9)"""
-    if isinstance(command, ProduceData) and command.waveform is not None and actor.simulated:
-        return command.model_copy(update={"waveform": command.waveform.model_copy(update={"simulated": True})})
-    return command
+    if not (isinstance(command, ProduceData) and actor.simulated):
+        return command
+    marked = {
+        name: source.model_copy(update={"simulated": True})
+        for name, source in (("waveform", command.waveform), ("vitals", command.vitals))
+        if source is not None
+    }
+    return command.model_copy(update=marked) if marked else command
 
 
 def require_lead(state: Consult, actor: ParticipantId, context_version: int) -> None:
@@ -147,7 +136,7 @@ def require_lead(state: Consult, actor: ParticipantId, context_version: int) -> 
     """
     if state.lead != actor:
         raise Refusal(ErrorCode.NOT_LEAD)
-    _require_context(state, context_version)
+    require_context(state, context_version)
 
 
 def closed_sources(state: Consult, participant: ParticipantId, now_ms: int) -> list[AnyEvent]:
@@ -175,15 +164,10 @@ def _require_presence(state: Consult, actor: Admission, command: AnyCommand) -> 
         raise Refusal(ErrorCode.NOT_JOINED)
 
 
-def _require_context(state: Consult, context_version: int) -> None:
-    if state.context is None or state.context.version != context_version:
-        raise Refusal(ErrorCode.CONTEXT_CHANGED)
-
-
 # ---------------------------------------------------------------- presence
 
 
-def _join(case: _Case, _: Join) -> list[AnyEvent]:
+def _join(case: Case, _: Join) -> list[AnyEvent]:
     """Enter, or come back as the same participant. [CO1] [CO2] [SE5]"""
     present = case.state.participants.get(case.me)
     if present is None:
@@ -198,18 +182,27 @@ def _join(case: _Case, _: Join) -> list[AnyEvent]:
     return [ConnectionChanged(**case.next(), participant=case.me, connection=Connection.CONNECTED)]
 
 
-def _leave(case: _Case, _: Leave) -> list[AnyEvent]:
-    return [ParticipantLeft(**case.next(), participant=case.me)]
+def _leave(case: Case, _: Leave) -> list[AnyEvent]:
+    """What the participant was bound as goes first, with its reason. [BI5]"""
+    unbound = binding.ending(case.state, case.me, UnboundReason.DEVICE_LEFT, case.now_ms, by=case.me)
+    return [*unbound, ParticipantLeft(**_after(case, unbound), participant=case.me)]
 
 
-def _end_consult(case: _Case, _: EndConsult) -> list[AnyEvent]:
-    return [ConsultEnded(**case.next(), by=case.me)]
+def _end_consult(case: Case, _: EndConsult) -> list[AnyEvent]:
+    """[CO8] (W21)"""
+    unbound = binding.all_ending(case.state, UnboundReason.CONSULT_ENDED, case.now_ms, by=case.me)
+    return [*unbound, ConsultEnded(**_after(case, unbound), by=case.me)]
+
+
+def _after(case: Case, events: list[AnyEvent]) -> dict[str, int]:
+    """``revision`` and ``at_ms`` of the event that follows these."""
+    return {"revision": case.state.revision + 1 + len(events), "at_ms": case.now_ms}
 
 
 # ---------------------------------------------------------------- context
 
 
-def _open_context(case: _Case, command: OpenContext) -> list[AnyEvent]:
+def _open_context(case: Case, command: OpenContext) -> list[AnyEvent]:
     """Open one of the consult's own patients, under a version never used before. [CX1] [CX2] (H27, W24)"""
     patient = case.known.patient
     if patient is None or patient.id != command.patient:
@@ -219,18 +212,20 @@ def _open_context(case: _Case, command: OpenContext) -> list[AnyEvent]:
     context = Context(
         version=case.state.context_version + 1, patient=patient, opened_at_ms=case.now_ms, opened_by=case.me
     )
-    return [ContextOpened(**case.next(), context=context)]
+    unbound = binding.all_ending(case.state, UnboundReason.CONTEXT_CHANGED, case.now_ms, by=case.me)
+    return [*unbound, ContextOpened(**_after(case, unbound), context=context)]
 
 
-def _close_context(case: _Case, _: CloseContext) -> list[AnyEvent]:
+def _close_context(case: Case, _: CloseContext) -> list[AnyEvent]:
     if case.state.context is None:
         return []
-    return [ContextClosed(**case.next(), by=case.me)]
+    unbound = binding.all_ending(case.state, UnboundReason.CONTEXT_CHANGED, case.now_ms, by=case.me)
+    return [*unbound, ContextClosed(**_after(case, unbound), by=case.me)]
 
 
-def _confirm_context(case: _Case, command: ConfirmContext) -> list[AnyEvent]:
+def _confirm_context(case: Case, command: ConfirmContext) -> list[AnyEvent]:
     """A confirmation of anything but the open context means nothing. [CX3] (W19, H21)"""
-    _require_context(case.state, command.version)
+    require_context(case.state, command.version)
     if case.state.participants[case.me].context_seen == command.version:
         return []
     return [ContextConfirmed(**case.next(), participant=case.me, version=command.version)]
@@ -239,21 +234,21 @@ def _confirm_context(case: _Case, command: ConfirmContext) -> list[AnyEvent]:
 # ---------------------------------------------------------------- lead
 
 
-def _turn_page(case: _Case, command: TurnPage) -> list[AnyEvent]:
+def _turn_page(case: Case, command: TurnPage) -> list[AnyEvent]:
     require_lead(case.state, case.me, command.context_version)
     if command.view == case.state.view:
         return []
     return [PageTurned(**case.next(), by=case.me, view=command.view)]
 
 
-def _take_lead(case: _Case, _: TakeLead) -> list[AnyEvent]:
+def _take_lead(case: Case, _: TakeLead) -> list[AnyEvent]:
     """Whoever may lead may take the lead at any time. [LE2]"""
     if case.state.lead == case.me:
         return []
     return [LeadChanged(**case.next(), lead=case.me)]
 
 
-def _hand_lead(case: _Case, command: HandLead) -> list[AnyEvent]:
+def _hand_lead(case: Case, command: HandLead) -> list[AnyEvent]:
     """The lead goes to a present participant whose role may lead. [LE3]"""
     if case.state.lead != case.me:
         raise Refusal(ErrorCode.NOT_LEAD)
@@ -266,7 +261,7 @@ def _hand_lead(case: _Case, command: HandLead) -> list[AnyEvent]:
     return [LeadChanged(**case.next(), lead=command.to)]
 
 
-def _follow_me(case: _Case, command: Scroll | Point) -> list[AnyEvent]:
+def _follow_me(case: Case, command: Scroll | Point) -> list[AnyEvent]:
     require_lead(case.state, case.me, command.context_version)
     return []
 
@@ -274,7 +269,7 @@ def _follow_me(case: _Case, command: Scroll | Point) -> list[AnyEvent]:
 # ---------------------------------------------------------------- media
 
 
-def _answer(case: _Case) -> MediaResult | None:
+def _answer(case: Case) -> MediaResult | None:
     """The media plane's answer, or None when it was not asked yet.
 
     Raises:
@@ -285,14 +280,14 @@ def _answer(case: _Case) -> MediaResult | None:
     return case.known.media
 
 
-def _create_transport(case: _Case, command: CreateTransport) -> list[AnyEvent]:
+def _create_transport(case: Case, command: CreateTransport) -> list[AnyEvent]:
     """A new sending Transport replaces the old one and what it carried. [ME1]"""
     if _answer(case) is None or command.direction == "recv":
         return []
     return closed_sources(case.state, case.me, case.now_ms)
 
 
-def _produce(case: _Case, command: Produce) -> list[AnyEvent]:
+def _produce(case: Case, command: Produce) -> list[AnyEvent]:
     mine = sum(p.participant == case.me for p in case.state.producers.values())
     if mine >= MAX_PRODUCERS:
         raise Refusal(ErrorCode.TOO_BUSY, "too many producers")
@@ -310,7 +305,7 @@ def _produce(case: _Case, command: Produce) -> list[AnyEvent]:
     return [ProducerAdded(**case.next(), producer=info)]
 
 
-def _own_producer(case: _Case, producer: ProducerId) -> ProducerInfo:
+def _own_producer(case: Case, producer: ProducerId) -> ProducerInfo:
     """Another's Producer is as absent as one that never was. [ME3]"""
     info = case.state.producers.get(producer)
     if info is None or info.participant != case.me:
@@ -318,7 +313,7 @@ def _own_producer(case: _Case, producer: ProducerId) -> ProducerInfo:
     return info
 
 
-def _pause_producer(case: _Case, command: PauseProducer | ResumeProducer) -> list[AnyEvent]:
+def _pause_producer(case: Case, command: PauseProducer | ResumeProducer) -> list[AnyEvent]:
     info = _own_producer(case, command.producer)
     paused = isinstance(command, PauseProducer)
     if _answer(case) is None or info.paused == paused:
@@ -326,26 +321,33 @@ def _pause_producer(case: _Case, command: PauseProducer | ResumeProducer) -> lis
     return [ProducerChanged(**case.next(), producer=info.id, paused=paused)]
 
 
-def _close_producer(case: _Case, command: CloseProducer) -> list[AnyEvent]:
+def _close_producer(case: Case, command: CloseProducer) -> list[AnyEvent]:
     info = _own_producer(case, command.producer)
     return [] if _answer(case) is None else [ProducerClosed(**case.next(), producer=info.id)]
 
 
-def _consume(case: _Case, command: Consume) -> list[AnyEvent]:
+def _consume(case: Case, command: Consume) -> list[AnyEvent]:
     if command.producer not in case.state.producers:
         raise Refusal(ErrorCode.NOT_FOUND)
     _answer(case)
     return []
 
 
-def _produce_data(case: _Case, command: ProduceData) -> list[AnyEvent]:
-    """``ctl`` belongs to the relay and is nobody else's business; a waveform is announced to all. [ME6]"""
-    if (command.label == "ecg") != (command.waveform is not None) or command.label not in ("ecg", "ctl"):
-        raise Refusal(ErrorCode.BAD_MEDIA_PARAMETERS, "label ecg needs a waveform; ctl has none; there are no others")
-    if command.waveform is None:
+_KIND = {"ecg": "waveform", "vitals": "vitals", "ctl": None}
+"""Which descriptor a label needs. [ME6]"""
+
+
+def _produce_data(case: Case, command: ProduceData) -> list[AnyEvent]:
+    """``ctl`` belongs to the relay and is nobody else's business; what comes from a patient is announced. [ME6]"""
+    described = [name for name in ("waveform", "vitals") if getattr(command, name) is not None]
+    if command.label not in _KIND or described != [kind for kind in (_KIND[command.label],) if kind]:
+        raise Refusal(ErrorCode.BAD_MEDIA_PARAMETERS, "ecg needs a waveform, vitals vitals, ctl none; no other labels")
+    source = command.waveform or command.vitals
+    if source is None:
         _answer(case)
         return []
-    _require_binding(case, command.waveform)
+    _require_binding(case, source)
+    _require_room(case, command)
     answer = _answer(case)
     if not isinstance(answer, DataProduced):
         return []
@@ -355,28 +357,42 @@ def _produce_data(case: _Case, command: ProduceData) -> list[AnyEvent]:
         label=command.label,
         protocol=command.protocol,
         waveform=command.waveform,
+        vitals=command.vitals,
     )
     return [DataProducerAdded(**case.next(), data_producer=info)]
 
 
-def _require_binding(case: _Case, waveform: WaveformStream) -> None:
-    """One device, one patient of this consult; simulated only with a test patient. [ME7] (W9, W20)"""
+def _require_binding(case: Case, source: WaveformStream | VitalsStream) -> None:
+    """Nothing of a patient is sent but by a device that is bound to the patient; simulated only of a test patient.
+
+    [ME7] [BI3] (W9, W20)
+    """
     patient = case.known.patient
-    if patient is None or patient.id != waveform.patient:
+    if patient is None or patient.id != source.patient:
         raise Refusal(ErrorCode.WRONG_PATIENT)
-    if waveform.simulated and not patient.test:
+    if source.simulated and not patient.test:
         raise Refusal(ErrorCode.SIMULATED_ON_REAL_PATIENT)
-    streams = [p for p in case.state.data_producers.values() if p.waveform is not None]
-    mine = [p for p in streams if p.participant == case.me]
-    if any(p.waveform is not None and p.waveform.patient != waveform.patient for p in mine):
-        raise Refusal(ErrorCode.WRONG_PATIENT, "one device is bound to one patient")
-    if any(p.waveform is not None and p.waveform.stream_id == waveform.stream_id for p in streams):
+    bound = binding.active(case.state, case.me, case.now_ms)
+    if bound is None or bound.patient != source.patient:
+        raise Refusal(ErrorCode.DEVICE_NOT_BOUND)
+
+
+def _require_room(case: Case, command: ProduceData) -> None:
+    """[ME7] [ME11]"""
+    sources = case.state.data_producers.values()
+    mine = [p for p in sources if p.participant == case.me]
+    if command.vitals is not None:
+        if any(p.vitals is not None for p in mine):
+            raise Refusal(ErrorCode.TOO_BUSY, "one source of vital signs for each device")
+        return
+    assert command.waveform is not None
+    if any(p.waveform is not None and p.waveform.stream_id == command.waveform.stream_id for p in sources):
         raise Refusal(ErrorCode.CONFLICT, "stream id in use")
-    if len(mine) >= MAX_DATA_PRODUCERS:
+    if sum(p.waveform is not None for p in mine) >= MAX_DATA_PRODUCERS:
         raise Refusal(ErrorCode.TOO_BUSY, "too many data producers")
 
 
-def _close_data_producer(case: _Case, command: CloseDataProducer) -> list[AnyEvent]:
+def _close_data_producer(case: Case, command: CloseDataProducer) -> list[AnyEvent]:
     info = case.state.data_producers.get(command.data_producer)
     if info is None:
         # The asker's own ctl line is not part of the shared state; the media plane knows whose it is.
@@ -387,14 +403,14 @@ def _close_data_producer(case: _Case, command: CloseDataProducer) -> list[AnyEve
     return [] if _answer(case) is None else [DataProducerClosed(**case.next(), data_producer=info.id)]
 
 
-def _consume_data(case: _Case, command: ConsumeData) -> list[AnyEvent]:
+def _consume_data(case: Case, command: ConsumeData) -> list[AnyEvent]:
     if command.data_producer != "ctl" and command.data_producer not in case.state.data_producers:
         raise Refusal(ErrorCode.NOT_FOUND)
     _answer(case)
     return []
 
 
-_RULES: dict[type, Callable[[_Case, Any], list[AnyEvent]]] = {
+_RULES: dict[type, Callable[[Case, Any], list[AnyEvent]]] = {
     Join: _join,
     Leave: _leave,
     EndConsult: _end_consult,
@@ -406,6 +422,16 @@ _RULES: dict[type, Callable[[_Case, Any], list[AnyEvent]]] = {
     HandLead: _hand_lead,
     Scroll: _follow_me,
     Point: _follow_me,
+    BindDevice: binding.bind,
+    UnbindDevice: binding.unbind,
+    ReportPatient: binding.report,
+    FreezeEcg: ecg.freeze,
+    ReleaseEcg: ecg.release,
+    PutEcgMark: ecg.put_mark,
+    RemoveEcgMark: ecg.remove_mark,
+    PointEcg: ecg.point,
+    TakeEcgSnapshot: ecg.check_snapshot,
+    ReportEcgState: ecg.report_state,
     CreateTransport: _create_transport,
     Produce: _produce,
     PauseProducer: _pause_producer,

@@ -353,7 +353,7 @@ class CloseConsumer(ConsumerCommand):
 
 
 class ProduceData(Command):
-    """Send data-channel messages. ``ecg`` needs ``waveform``, ``vitals`` needs ``vitals``; ``ctl`` talks to the relay."""
+    """Send data-channel messages. Label ``ecg`` needs ``waveform``, ``vitals`` needs ``vitals``. [ME6]"""
 
     type: Literal["produce_data"] = "produce_data"
     transport: TransportId

@@ -210,7 +210,7 @@ class Binding(Value):
 
 
 class Mismatch(Value):
-    """A bound device said itself that it belongs to somebody else: shown in red with both, until it is bound anew. (W22)"""
+    """A bound device said itself that it belongs to somebody else: shown in red with both until bound anew. (W22)"""
 
     device: ParticipantId
     patient: PatientId

@@ -7,9 +7,10 @@ shell decides *when* (a lost socket, 60 s of grace, a dead worker).
 from collections.abc import Collection
 from itertools import count
 
+from signaling.core import binding
 from signaling.core.ids import ParticipantId
 from signaling.core.messages import AnyEvent, ConnectionChanged, MediaReset, ParticipantLeft
-from signaling.core.model import Connection, Consult, ConsultStatus
+from signaling.core.model import Connection, Consult, ConsultStatus, UnboundReason
 
 
 def socket_lost(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent]:
@@ -22,14 +23,14 @@ def grace_over(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent
     participant = state.participants.get(who)
     if participant is None or participant.connection is not Connection.RECONNECTING:
         return []
-    return [ParticipantLeft(revision=state.revision + 1, at_ms=now_ms, participant=who)]
+    return _left(state, who, now_ms)
 
 
 def dismissed(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent]:
     """The right to be here is over: removed at once, connected or not. [SE12]"""
     if who not in state.participants:
         return []
-    return [ParticipantLeft(revision=state.revision + 1, at_ms=now_ms, participant=who)]
+    return _left(state, who, now_ms)
 
 
 def path_changed(state: Consult, who: ParticipantId, now_ms: int, *, healthy: bool) -> list[AnyEvent]:
@@ -70,6 +71,13 @@ def adopted(state: Consult, present: Collection[ParticipantId], now_ms: int) -> 
     if state.producers or state.data_producers or state.participants:
         events.append(MediaReset(revision=next(revision), at_ms=now_ms, media_epoch=state.media_epoch + 1))
     return events
+
+
+def _left(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent]:
+    """A device that is gone for good is bound to nobody. [BI5]"""
+    unbound = binding.ending(state, who, UnboundReason.DEVICE_LEFT, now_ms)
+    revision = state.revision + 1 + len(unbound)
+    return [*unbound, ParticipantLeft(revision=revision, at_ms=now_ms, participant=who)]
 
 
 def _connection(state: Consult, who: ParticipantId, now_ms: int, connection: Connection) -> list[AnyEvent]:

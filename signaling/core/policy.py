@@ -1,11 +1,11 @@
 """Who may ask for what: one role x action table, the only permission check of signalling.
 
 An action is a command type, except that data is two things: ``ctl`` is every
-client's own line to the relay; all else is a waveform, which a device sends and
-a viewer receives.
+client's own line to the relay; all else is waveforms and vital signs, which a
+device sends and a viewer receives.
 
-Rules that depend on the consult's state (who leads, which patient is open)
-are in ``consult.py``; this table only knows roles.
+Rules that depend on the consult's state (who leads, which patient is open, who
+stands at the bedside) are in ``consult.py`` and ``binding.py``; this table only knows roles.
 """
 
 from signaling.core.errors import ErrorCode, Refusal
@@ -23,17 +23,20 @@ _RECEIVE = frozenset(
 )
 _SEE_RECORD = frozenset({"confirm_context"})
 _OPEN_RECORD = frozenset({"open_context", "close_context"})
+_BIND = frozenset({"bind_device", "unbind_device"})
+_TRACE = frozenset({"freeze_ecg", "release_ecg", "put_ecg_mark", "remove_ecg_mark", "point_ecg", "take_ecg_snapshot"})
+_VIEW = frozenset({"report_ecg_state"})
 _LEAD = frozenset({"take_lead", "hand_lead", "turn_page", "scroll", "point"})
 
-_WATCH = _PRESENT | _TRANSPORT | _CTL | _RECEIVE | _SEE_RECORD
+_WATCH = _PRESENT | _TRANSPORT | _CTL | _RECEIVE | _SEE_RECORD | _VIEW
 
 TABLE: dict[Role, frozenset[str]] = {
-    Role.DOCTOR: _WATCH | _SEND | _OPEN_RECORD | _LEAD | {"end_consult"},
-    Role.NURSE: _WATCH | _SEND | _OPEN_RECORD,
-    Role.GUEST: _WATCH | _SEND | _LEAD,
+    Role.DOCTOR: _WATCH | _SEND | _OPEN_RECORD | _LEAD | _BIND | _TRACE | {"end_consult"},
+    Role.NURSE: _WATCH | _SEND | _OPEN_RECORD | _BIND | _TRACE,
+    Role.GUEST: _WATCH | _SEND | _LEAD | _TRACE | {"unbind_device"},
     Role.SCREEN: _WATCH,
-    Role.ROOM: _PRESENT | _TRANSPORT | _CTL | _RECEIVE | _SEND,
-    Role.DEVICE: _PRESENT | _TRANSPORT | _CTL | {"produce_data/waveform"},
+    Role.ROOM: _PRESENT | _TRANSPORT | _CTL | _RECEIVE | _SEND | _VIEW | _BIND,
+    Role.DEVICE: _PRESENT | _TRANSPORT | _CTL | _BIND | {"produce_data/waveform", "report_patient"},
 }
 """Everything a role may ask for; what is not listed is refused."""
 

@@ -9,8 +9,11 @@ from signaling.core.admission import Admission
 from signaling.core.messages import (
     AnySignal,
     ConsumerLayers,
+    EcgPointed,
+    HeartRate,
     LineQuality,
     Point,
+    PointEcg,
     Pointed,
     Scroll,
     Scrolled,
@@ -18,7 +21,7 @@ from signaling.core.messages import (
 )
 
 
-def signal_of(actor: Admission, command: Scroll | Point) -> AnySignal:
+def signal_of(actor: Admission, command: Scroll | Point | PointEcg) -> AnySignal:
     """What the others get to see; the caller has asked `handle` first."""
     match command:
         case Scroll():
@@ -34,6 +37,8 @@ def signal_of(actor: Admission, command: Scroll | Point) -> AnySignal:
                 y=command.y,
                 visible=command.visible,
             )
+        case PointEcg():
+            return EcgPointed(by=actor.participant, **command.model_dump(exclude={"type"}))
 
 
 def key_of(signal: AnySignal) -> str:
@@ -45,5 +50,9 @@ def key_of(signal: AnySignal) -> str:
             return f"transport_gone:{signal.transport}"
         case LineQuality():
             return f"{signal.type}:{signal.transport}"
+        case EcgPointed():
+            return f"{signal.type}:{signal.by}"
+        case HeartRate():
+            return f"{signal.type}:{signal.stream_id}"
         case _:
             return signal.type
