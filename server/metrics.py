@@ -12,6 +12,16 @@ LOOP_LAG = Gauge("consilium_event_loop_lag_seconds", "How late the event loop wo
 AUDIT_ROWS = Gauge("consilium_audit_rows", "Rows in the audit chain.")
 CERT_EXPIRY = Gauge("consilium_cert_expiry_seconds", "Seconds until the server's certificate expires.")
 
+WAVEFORM_ARCHIVE = Counter(
+    "consilium_waveform_archive_frames_total",
+    "Archived waveform frames by what became of them; cut and failed count streams and writes.",
+    ["result"],
+)
+WAVEFORM_TAP = Counter("consilium_waveform_tap_total", "What came from the media workers' taps.", ["kind"])
+WAVEFORM_FEED = Counter("consilium_waveform_feed_total", "Messages of the WebSocket fallback.", ["kind"])
+WAVEFORM_STREAMS = Gauge("consilium_waveform_streams", "Live waveform streams.")
+HEART_SECONDS = Counter("consilium_heart_rate_seconds_total", "CPU seconds that computed heart rates took.")
+
 _WORKER = ["worker"]
 WORKER_UP = Gauge("consilium_media_worker_up", "1 while the media worker runs.", _WORKER)
 WORKER_DEATHS = Counter("consilium_media_worker_deaths_total", "Media workers that ended and were replaced.", _WORKER)

@@ -146,6 +146,8 @@ def _carry_out_data(relay: Relay, request: control.AnyRequest) -> JsonObject:
             relay.resume_data_consumer(request.data_consumer)
         case control.CloseDataConsumer():
             relay.close_data_consumer(request.data_consumer)
+        case control.TapData():
+            relay.tap_data(request.router, request.path, request.key)
         case _:
             raise MediaError(MediaErrorCode.BAD_PARAMETERS, "unknown method")
     return {}

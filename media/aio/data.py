@@ -4,20 +4,28 @@ A DataProducer's label decides what its messages mean: ``ecg`` are waveform fram
 `WaveformHub` checks and keeps, ``ctl`` are a client's requests that the hub answers on the client's own
 channels, everything else is copied to the DataConsumers unread.
 
+Waveforms and vital signs of the Router's own clients are copied to the application where it has asked for them
+(``tap``); those of clients on another worker are copied there.
+
 A slow viewer must not fill memory or delay others. Live frames are dropped for it while more than
 32 kB wait (an ordinary gap; the viewer asks again over ``ctl``). What it asked for waits in a bounded
 backlog and leaves as its channel drains, behind the live frames.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from media.aio.clock import Clock
 from media.aio.counters import Counters
 from media.aio.sctp import MAX_STREAMS, ChannelPort
+from media.aio.tap import DataTap
 from media.aio.transport import Transport
+from media.aio.turns import Turns
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ortc_transport import SctpStream
+from media.core.tap import RANGE, TapKind, build_record
 from media.core.waveform import StreamInUse, WaveformHub, peek_stream_id
 
 ECG = "ecg"
@@ -77,6 +85,7 @@ class DataPlane:
         """The relay's answering channel, by owner."""
         self._ecg: dict[tuple[str, int], DataConsumer] = {}
         """Waveform channels, by owner and stream."""
+        self._tap: DataTap | None = None
 
     def produce(self, producer: DataProducer, simulated: bool) -> None:
         """Open the channel of a DataProducer.
@@ -162,11 +171,45 @@ class DataPlane:
             if not consumer.backlog:
                 self._backlogged.discard(consumer)
 
+    def tap(self, path: Path, key: bytes, turns: Turns) -> None:
+        """Copy waveforms and vital signs to the application from now on, over a connection of their own.
+
+        Raises:
+            MediaError: ``worker_gone``, nobody listens there.
+        """
+        tap = DataTap(path, key, self._counters, turns, self._kept, self._tap_over)
+        self.end_tap()
+        self._tap = tap
+
+    def end_tap(self) -> None:
+        """Copy no more; idempotent."""
+        tap, self._tap = self._tap, None
+        if tap is not None:
+            tap.close()
+
     def piped(self, producer: DataProducer, message: bytes | str) -> None:
         """One message of a client that is on another worker."""
-        self._received(producer, message)
+        self._received(producer, message, own=False)
 
-    def _received(self, producer: DataProducer, message: bytes | str) -> None:
+    def _tap_over(self, tap: DataTap) -> None:
+        if self._tap is tap:
+            self._tap = None
+
+    def _kept(self, stream_id: int, first: int, last: int) -> Iterator[bytes]:
+        """Records that answer the application, made as they leave."""
+        gone: tuple[int, int] | None = None
+        for seq, frame in self.hub.kept(stream_id, first, last):
+            if frame is None:
+                gone = (gone[0] if gone else seq, seq)
+                continue
+            if gone is not None:
+                yield build_record(TapKind.GONE, RANGE.pack(stream_id, *gone))
+                gone = None
+            yield build_record(TapKind.AGAIN, frame)
+        if gone is not None:
+            yield build_record(TapKind.GONE, RANGE.pack(stream_id, *gone))
+
+    def _received(self, producer: DataProducer, message: bytes | str, own: bool = True) -> None:
         """One message of a client, inside the association's receive path."""
         if producer.label != CTL:
             for tap in tuple(producer.transport.taps):
@@ -180,6 +223,9 @@ class DataPlane:
             if checked is None:
                 self._counters.add("waveform_refused")
             else:
+                if own and self._tap is not None:
+                    for frame in self.hub.fresh:
+                        self._tap.put(TapKind.FRAME, frame)
                 self._copy(producer, checked, LIVE_LIMIT_BYTES)
         elif producer.label == CTL:
             assert isinstance(message, bytes)

@@ -167,6 +167,7 @@ class Relay:
         if found is not None:
             for transport in list(found.transports.values()):
                 self._drop_transport(transport)
+            found.data.end_tap()
             del self._routers[router]
             for name, count in found.data.hub.counters.items():
                 self.counters.add(f"waveform_{name}", count)
@@ -442,6 +443,10 @@ class Relay:
         found = self._data_consumers.get(data_consumer)
         if found is not None:
             self._drop_data_consumer(found)
+
+    def tap_data(self, router: str, path: str, key: str) -> None:
+        """Copy a Router's waveforms and vital signs to the application."""
+        _get(self._routers, router, "router").data.tap(Path(path), bytes.fromhex(key), self._turns)
 
     def stats(self) -> dict[str, int]:
         """Counters by name, and what is open now."""

@@ -275,6 +275,19 @@ class CloseDataConsumer(Request):
     data_consumer: Id
 
 
+class TapData(Request):
+    """Send a copy of every waveform frame and vital-signs message that this Router takes from its own clients.
+
+    The worker connects to the socket and shows the key; ``media.core.tap`` is spoken there. A Router has one tap: the
+    next one replaces it. [DESIGN: tap]
+    """
+
+    method: Literal["tap_data"] = "tap_data"
+    router: Id
+    path: str
+    key: PipeKey
+
+
 class Stats(Request):
     """Counters of the whole worker, by name."""
 
@@ -305,6 +318,7 @@ AnyRequest = Annotated[
     | ConsumeData
     | ResumeDataConsumer
     | CloseDataConsumer
+    | TapData
     | Stats,
     Field(discriminator="method"),
 ]

@@ -273,3 +273,76 @@ class ChainHead(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     seq: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class WaveformArchiveRow(Base):
+    """One archived waveform stream; its frames are in the blob store."""
+
+    __tablename__ = "waveform_archive"
+
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    """Random; names the folder of its frames."""
+    consult_id: Mapped[str] = mapped_column(ForeignKey("consult.id"))
+    stream_id: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(String(8))
+    """``live`` or ``import``."""
+    title: Mapped[str] = mapped_column(String(200))
+    device: Mapped[str] = mapped_column(String(200))
+    leads: Mapped[str] = mapped_column(Text)
+    """JSON list in the order of the frames' lead mask."""
+    sample_rate_mhz: Mapped[int] = mapped_column(Integer)
+    lsb_nv: Mapped[int] = mapped_column(Integer)
+    filter: Mapped[str] = mapped_column(String(200))
+    simulated: Mapped[bool]
+    patient_id: Mapped[str] = mapped_column(Key)
+    context_version: Mapped[int] = mapped_column(BigInteger)
+    opened_at_ms: Mapped[int] = mapped_column(BigInteger)
+    closed_at_ms: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    first_us: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_us: Mapped[int] = mapped_column(BigInteger, default=0)
+    frames: Mapped[int] = mapped_column(BigInteger, default=0)
+    gaps: Mapped[int] = mapped_column(BigInteger, default=0)
+    lost: Mapped[int] = mapped_column(BigInteger, default=0)
+    sha256: Mapped[str | None] = mapped_column(Hash)
+    """Over all records in their order; set when it is closed."""
+
+    __table_args__ = (Index("ix_waveform_archive_consult", "consult_id", "patient_id"),)
+
+
+class VitalSignRow(Base):
+    """One vital sign or reported alarm that a device sent during a consult."""
+
+    __tablename__ = "vital_sign"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    consult_id: Mapped[str] = mapped_column(ForeignKey("consult.id"))
+    patient_id: Mapped[str] = mapped_column(Key)
+    device: Mapped[str] = mapped_column(String(200))
+    context_version: Mapped[int] = mapped_column(BigInteger)
+    code: Mapped[str] = mapped_column(String(16))
+    """A code of the wire, or ``alarm``."""
+    value: Mapped[str] = mapped_column(Text)
+    """JSON: a number, a list of three, null; of an alarm its text and priority."""
+    unit: Mapped[str] = mapped_column(String(32))
+    at_us: Mapped[int] = mapped_column(BigInteger)
+    quality: Mapped[str] = mapped_column(String(16))
+    simulated: Mapped[bool]
+
+    __table_args__ = (Index("ix_vital_sign_time", "consult_id", "patient_id", "at_us"),)
+
+
+class EcgSnapshotRow(Base):
+    """A strip that somebody ordered; ``frames`` is there once it is stored."""
+
+    __tablename__ = "ecg_snapshot"
+
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    consult_id: Mapped[str] = mapped_column(ForeignKey("consult.id"), index=True)
+    archive_id: Mapped[str] = mapped_column(ForeignKey("waveform_archive.id"))
+    patient_id: Mapped[str] = mapped_column(Key)
+    ordered: Mapped[str] = mapped_column(Text)
+    """The order, as JSON."""
+    stored: Mapped[str | None] = mapped_column(Text)
+    """What came of it, as JSON."""
+    frames: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """``u32 length | frame``, as in the archive."""

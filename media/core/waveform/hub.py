@@ -7,6 +7,7 @@ see media/WAVEFORM_WIRE.md. Nothing a peer sends raises: it is refused and count
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -15,7 +16,7 @@ import msgpack
 from media.core.waveform.errors import MalformedFrame
 from media.core.waveform.frame import MAX_FRAME_BYTES, Flag, WaveformFrame, split_message, with_flags
 from media.core.waveform.gaps import GapTracker
-from media.core.waveform.ring import FrameRing
+from media.core.waveform.ring import MAX_FRAMES, FrameRing
 
 MAX_MESSAGE_BYTES: Final = 2 * MAX_FRAME_BYTES
 MAX_CONTROL_BYTES: Final = 512
@@ -79,6 +80,8 @@ class WaveformHub:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         """frames, bytes, repaired, resent, gone, ping, and one ``refused_...`` per reason."""
+        self.fresh: list[bytes] = []
+        """Frames that the last accepted message brought for the first time, oldest first, without transport flags."""
         self._streams: dict[int, _Stream] = {}
         self._viewers: OrderedDict[str, _Viewer] = OrderedDict()
 
@@ -123,6 +126,7 @@ class WaveformHub:
         except _Refused as refusal:
             self.counters[f"refused_{refusal}"] += 1
             return None
+        self.fresh.clear()
         if previous is not None and stream.ring.get(previous.seq) is None:
             self.counters["repaired"] += len(stream.ring) > 0
             self._keep(stream, previous, now_us)
@@ -130,6 +134,21 @@ class WaveformHub:
         self.counters["frames"] += 1
         self.counters["bytes"] += len(message)
         return message
+
+    def kept(self, stream_id: int, first: int, last: int) -> Iterator[tuple[int, bytes | None]]:
+        """Number and frame of a range, oldest first; None for one that is not kept and will not come any more.
+
+        Looked up as it is asked for, and only as far as the newest frame.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        for seq in range(max(first, stream.ring.newest_seq - MAX_FRAMES), last + 1):
+            if seq > stream.ring.newest_seq:
+                return
+            frame = stream.ring.get(seq)
+            if frame is not None or seq <= stream.ring.newest_seq - REORDER_FRAMES:
+                yield seq, frame
 
     def control(self, viewer_id: str, message: bytes, now_us: int) -> list[Reply]:
         """Answer a viewer's ``ping``, ``nack`` or ``have``.
@@ -188,6 +207,8 @@ class WaveformHub:
         placement = stream.tracker.offer(frame)
         if placement is not None and not placement.late and frame.seq <= stream.ring.newest_seq:
             stream.ring.clear()  # the device counts anew: its old numbers now mean other frames
+        if stream.ring.get(frame.seq) is None:
+            self.fresh.append(frame.encoded)
         stream.ring.put(frame.seq, frame.encoded, now_us)
 
     def _viewer(self, viewer_id: str) -> _Viewer:
