@@ -114,7 +114,7 @@ class MediaSelector(selectors.EpollSelector):
                 ready.append((key, mask & key.events))
         return ready
 
-    def _guarded(self, work: Callable[[Unpack[Ts]], None], *arguments: Unpack[Ts]) -> None:
+    def _guarded(self, work: Callable[[Unpack[Ts]], None], *arguments: *Ts) -> None:
         try:
             work(*arguments)
         except Exception:  # as in a callback of asyncio: a bug there must not end the loop
@@ -129,7 +129,7 @@ class MediaLoop(asyncio.SelectorEventLoop):
         super().__init__(self.media)
 
     def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """As asyncio's."""
         self.media.stirred = True
@@ -139,7 +139,7 @@ class MediaLoop(asyncio.SelectorEventLoop):
         self,
         when: float,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """As asyncio's."""

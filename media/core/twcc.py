@@ -12,9 +12,11 @@ Arrivals are in microseconds of any steady clock; on the wire they are steps of 
 reference in steps of 64 ms. The RTCP header around the body is ``media.core.rtcp``.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import sub
 from struct import Struct, pack
 from typing import Final, NamedTuple
 
@@ -40,13 +42,23 @@ _LOST, _SMALL, _LARGE = 0, 1, 2
 
 
 class ArrivalRecorder:
-    """Arrivals of one publishing Transport, waiting to be reported."""
+    """Arrivals of one publishing Transport, waiting to be reported.
 
-    __slots__ = ("_arrivals", "_count", "_highest", "_oldest_new", "_reported")
+    Numbers that come in order are kept as runs of times; only what is out of order is told apart number by number.
+    """
+
+    __slots__ = ("_arrivals", "_count", "_highest", "_next", "_oldest_new", "_recent", "_reported", "_run")
 
     def __init__(self) -> None:
         self._arrivals: dict[int, int] = {}
+        """Ticks by number, of what is neither in ``_run`` nor in ``_recent``."""
+        self._run: list[int] = []
+        """Ticks of the numbers that came in order behind ``_highest``."""
+        self._recent: deque[tuple[int, list[int]]] = deque()
+        """Runs that are reported, by their first number: kept for what comes late."""
         self._highest = -1
+        self._next = -1
+        """The 16 bits that prolong the run."""
         self._reported = -1
         """First number that no feedback has covered."""
         self._oldest_new = -1
@@ -55,10 +67,15 @@ class ArrivalRecorder:
     @property
     def pending(self) -> bool:
         """There is something to report."""
-        return self._oldest_new >= 0
+        return self._oldest_new >= 0 or bool(self._run)
 
     def record(self, seq: int, now_us: int) -> None:
         """A packet with this transport-wide number came in; a repeated number keeps its first time."""
+        if seq == self._next and len(self._run) < MAX_RECORDED // 2:
+            self._next = seq + 1 & MASK_16
+            self._run.append(now_us // TICK_US)
+            return
+        self._tell_apart()
         highest = self._highest
         if highest < 0:
             number = seq + HALF_16 * 2  # room below for what was overtaken
@@ -68,16 +85,32 @@ class ArrivalRecorder:
         arrivals = self._arrivals
         if number in arrivals or number < self._reported - REORDER_WINDOW:
             return
-        arrivals[number] = now_us
+        arrivals[number] = now_us // TICK_US
         if number > highest:
             self._highest = number
+            self._next = number + 1 & MASK_16
         if self._oldest_new < 0 or number < self._oldest_new:
             self._oldest_new = number
         if len(arrivals) > MAX_RECORDED:
             self._forget_oldest()
 
+    def _tell_apart(self) -> None:
+        """Write the runs down number by number."""
+        arrivals = self._arrivals
+        for first, ticks in self._recent:
+            arrivals.update(enumerate(ticks, first))
+        self._recent.clear()
+        if self._run:
+            if self._oldest_new < 0:
+                self._oldest_new = self._highest + 1
+            arrivals.update(enumerate(self._run, self._highest + 1))
+            self._highest += len(self._run)
+            self._run = []
+        if len(arrivals) > MAX_RECORDED:
+            self._forget_oldest()
+
     def _forget_oldest(self) -> None:
-        for number in sorted(self._arrivals)[: MAX_RECORDED // 2]:
+        for number in sorted(self._arrivals)[: -MAX_RECORDED // 2]:
             del self._arrivals[number]
         oldest = min(self._arrivals)
         self._reported = max(self._reported, oldest)
@@ -90,8 +123,12 @@ class ArrivalRecorder:
             sender_ssrc: ours.
             media_ssrc: any SSRC of the publisher; only the Transport counts.
         """
-        if self._oldest_new < 0:
+        if not self.pending:
             return []
+        whole = self._build_run() if self._oldest_new < 0 and self._reported == self._highest + 1 else None
+        if whole is not None:
+            return [build_transport_feedback(sender_ssrc, media_ssrc, whole)]
+        self._tell_apart()
         numbers = sorted(number for number in self._arrivals if number >= min(self._oldest_new, self._reported))
         if numbers[0] > self._reported and numbers[0] - self._reported < MAX_STATUSES:
             start = self._reported  # what lies between was lost
@@ -108,6 +145,33 @@ class ArrivalRecorder:
             del self._arrivals[number]
         return packets
 
+    def _build_run(self) -> bytes | None:
+        """Body of one feedback of all that came when it came in order and in time, as nearly always; None: it did not.
+
+        The same bytes as `_build_one` gives.
+        """
+        run = self._run
+        count = len(run)
+        if count + count // 3 + 12 > MAX_BODY_BYTES:
+            return None
+        reference = run[0] // TICKS_PER_REFERENCE
+        try:
+            deltas = bytes((run[0] % TICKS_PER_REFERENCE, *map(sub, run[1:], run)))
+        except ValueError:
+            return None
+        first = self._highest + 1
+        word = (reference & 0xFF_FFFF) << 8 | self._count
+        body = _HEAD_AND_CHUNK.pack(first & MASK_16, count, word, _SMALL << 13 | count) + deltas
+        self._count = (self._count + 1) & 0xFF
+        self._recent.append((first, run))
+        self._run = []
+        self._highest = first + count - 1
+        self._reported = first + count
+        kept = self._reported - REORDER_WINDOW
+        while self._recent[0][0] + len(self._recent[0][1]) <= kept:
+            self._recent.popleft()
+        return body + bytes(-len(body) & 3)
+
     def _build_one(self, numbers: list[int], position: int, start: int) -> tuple[bytes, int, int]:
         """Body of one feedback from ``start``; ``numbers[position:]`` are the arrivals not in one yet.
 
@@ -115,7 +179,7 @@ class ArrivalRecorder:
             The body, the position after what it covers, and where the next one starts.
         """
         arrivals = self._arrivals
-        ticks = arrivals[numbers[position]] // TICK_US
+        ticks = arrivals[numbers[position]]
         reference = ticks // TICKS_PER_REFERENCE
         last = reference * TICKS_PER_REFERENCE
         symbols: list[int] = []
@@ -123,7 +187,7 @@ class ArrivalRecorder:
         following = start
         while position < len(numbers):
             number = numbers[position]
-            ticks = arrivals[number] // TICK_US
+            ticks = arrivals[number]
             delta = ticks - last
             lost = number - following
             if symbols and (
