@@ -74,6 +74,27 @@ def expect_sound(page: Page) -> None:
     wait_until(page, lambda: audio_energy(page) > before, "audio energy above zero")
 
 
+def expect_redundant_sound(page: Page) -> None:
+    """A voice arrives as RED and is played: each packet repeats the sound before it, which is there already."""
+    sounds = "async () => (await window.__consilium.stats()).consumers.filter((one) => one.kind === 'audio')"
+
+    def repeated() -> bool:
+        return any(
+            one["packetsDiscarded"] > one["packetsReceived"] // 2 > 20 and one["audioEnergy"] > 0
+            for one in page.evaluate(sounds)
+        )
+
+    wait_until(page, repeated, "sound that is sent as RED and played")
+
+
+def speak(person: Visitor) -> None:
+    """Switch the microphone on, unless it is: joining at once leaves it off."""
+    switch = person.page.get_by_test_id("btn-mute")
+    if switch.get_attribute("aria-pressed") != "true":
+        switch.click()
+    expect(switch).to_have_attribute("aria-pressed", "true")
+
+
 def samples_drawn(page: Page) -> int:
     """Samples that the ECG view says it has drawn."""
     return int(page.get_by_test_id("ecg").first.get_attribute("data-samples-drawn") or 0)

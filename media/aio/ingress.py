@@ -26,6 +26,7 @@ from media.aio.transport import TAPPED_RTCP, TAPPED_RTP, Transport
 from media.core import codecs, ortc, rtp
 from media.core.dependency import DependencyReader, MalformedDescriptor
 from media.core.receive import FRESH_AFTER_GAP, ReceiveStream
+from media.core.red import Forms, MalformedRed, forms, wrapped
 from media.core.sender_report import SourceTime
 from media.core.serial import HALF_16, MASK_16
 from media.core.shape import SOUND, PacketShape, described, read_shape
@@ -126,7 +127,9 @@ class Ingress:
             self._counters.add("rtp_duplicates")
             return
         self._counters.values["rtp_received"] += 1
-        if second & 0x7F != stream.payload_type:
+        if second & 0x7F != stream.payload_type and (
+            stream.is_rtx or not stream.producer.parameters.carries(second & 0x7F)
+        ):
             self._counters.add("rtp_wrong_payload_type")
             position = end  # goes the way of padding: not forwarded, and leaves no hole
         if stream.is_rtx:
@@ -165,12 +168,19 @@ class Ingress:
                 self._lanes.skip(lane, stream, extended, now_us)
             return
         stream.time.on_packet(timestamp, now_us)
+        sound: Forms | None = None
         if producer.is_audio:
             if not self._heard(producer, elements, now_us) and extended == highest:
                 for lane in layer.lanes:
                     self._lanes.skip(lane, stream, extended, now_us)
                 return
             shape = SOUND
+            if producer.parameters.red_payload_type is not None and layer.lanes and not producer.paused:
+                try:
+                    sound = self._forms(producer.parameters, second & 0x7F, start, end)
+                except MalformedRed:
+                    self._counters.add("red_malformed")
+                    return  # a loss to those who listen
         else:
             shape = self._shape(producer, layer, elements, start, end)
             layer.meter.add(shape.spatial, shape.temporal, end - start, now_us)
@@ -189,9 +199,18 @@ class Ingress:
             ours = ids.get(identifier)
             if ours is not None and count:  # an empty one says nothing and would force the two-byte form on viewers
                 forwarded.append((ours, bytes(data[at : at + count])))
-        self._lanes.offer(
-            stream, Arrived(extended, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), shape), now_us
-        )
+        arrived = Arrived(extended, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), shape)
+        if sound is not None:
+            arrived = arrived._replace(payload=sound.plain, whole=sound.whole)
+        self._lanes.offer(stream, arrived, now_us)
+
+    def _forms(self, parameters: ortc.ProducerParameters, payload_type: int, start: int, end: int) -> Forms:
+        """A packet of sound with and without redundancy."""
+        ours = ortc.PAYLOAD_TYPES[parameters.codec]
+        if payload_type == parameters.red_payload_type:
+            self._counters.values["red_received"] += 1
+            return forms(self._data, start, end, parameters.payload_type, ours)
+        return wrapped(self._data, start, end, ours)
 
     def _heard(self, producer: Producer, elements: list[rtp.Extension], now_us: int) -> bool:
         """Take in the level of a packet of sound; whether it is among the voices that are forwarded."""

@@ -14,6 +14,7 @@ from media.aio.counters import Counters
 from media.aio.forward import Forwarder
 from media.aio.objects import Consumer, InboundStream, Producer
 from media.aio.steering import Steering
+from media.core.ortc import RED_PAYLOAD_TYPE
 from media.core.receive import MAX_DROPOUT
 from media.core.rewriter import Position
 from media.core.router import EVERY_TEMPORAL, Lane, Packet, Picture, Source
@@ -33,6 +34,8 @@ class Arrived(NamedTuple):
     extensions: list[tuple[int, bytes]]
     payload: bytes
     shape: PacketShape
+    whole: bytes | None = None
+    """The payload for lanes of RED; None where the sound is not sent so, and for pictures."""
 
 
 class Lanes:
@@ -96,6 +99,8 @@ class Lanes:
         picture = shape.picture
         if picture is not None and lane.temporal != EVERY_TEMPORAL:
             picture, payload = _closed_up(source, picture, payload)
+        if lane.redundant and arrived.whole is not None:
+            payload = arrived.whole
         if shape.last and shape.spatial == lane.spatial:
             marker = 0x80  # the picture ends here for those who get no larger layer
         self._gather(
@@ -174,7 +179,8 @@ class Lanes:
         self._steering.entered(consumer, now_us)
 
     def _flush(self, producer: Producer, lane: Lane[Consumer], now_us: int) -> None:
-        for consumer in self._forwarder.flush(lane, producer.payload_type, now_us):
+        payload_type = RED_PAYLOAD_TYPE if lane.redundant else producer.payload_type
+        for consumer in self._forwarder.flush(lane, payload_type, now_us):
             self._lose(consumer, now_us)
 
     def _lose(self, consumer: Consumer, now_us: int) -> None:

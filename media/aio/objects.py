@@ -190,13 +190,13 @@ class Producer:
         """The stream that feeds a lane."""
         return self.layers[lane.spatial] if len(self.layers) > 1 else self.layers[0]
 
-    def lane(self, spatial: int, temporal: int) -> "Lane[Consumer]":
+    def lane(self, spatial: int, temporal: int, redundant: bool = False) -> "Lane[Consumer]":
         """The lane of one layer up to one temporal layer, made when nobody has followed it."""
         layer = self.layers[spatial] if len(self.layers) > 1 else self.layers[0]
         for lane in layer.lanes:
-            if lane.spatial == spatial and lane.temporal == temporal:
+            if lane.spatial == spatial and lane.temporal == temporal and lane.redundant is redundant:
                 return lane
-        made: Lane[Consumer] = Lane(spatial, temporal)
+        made: Lane[Consumer] = Lane(spatial, temporal, redundant)
         layer.lanes.append(made)
         return made
 
@@ -233,6 +233,8 @@ class Consumer(ConsumerState):
     leg: Leg
     rtx_payload_type: int
     """0: RTX was not negotiated."""
+    redundant: bool = False
+    """Its sound goes to it as RED."""
     paused: bool = True
     row: Any = None
     """As the C function reads it (``media.aio.fanout``)."""

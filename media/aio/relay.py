@@ -337,6 +337,7 @@ class Relay:
             ssrc=ssrc,
             rtx_ssrc=rtx_ssrc,
             rtx_payload_type=agreed.rtx_payload_type or 0,
+            redundant=agreed.redundant,
             plan=ExtensionPlan(
                 ids=frozenset(agreed.extension_ids.values()),
                 abs_send_time_id=agreed.extension_ids.get(ortc.ABS_SEND_TIME_URI, 0),

@@ -102,7 +102,7 @@ class Steering:
     # ------------------------------------------------------------- moving
 
     def _go(self, consumer: Consumer, producer: Producer, target: Target, now_us: int) -> None:
-        lane = producer.lane(target.spatial, target.temporal)
+        lane = producer.lane(target.spatial, target.temporal, consumer.redundant)
         if consumer.lane is lane:
             if consumer.entrance is not None:  # it was on its way elsewhere
                 consumer.entrance.waiting.remove(consumer)

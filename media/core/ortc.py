@@ -98,6 +98,14 @@ RTX_PAYLOAD_TYPES: Final[Mapping[Codec, int]] = MappingProxyType(
 CLOCK_RATES_HZ: Final[Mapping[Codec, int]] = MappingProxyType(
     {Codec.OPUS: 48_000, Codec.VP8: 90_000, Codec.H264: 90_000, Codec.VP9: 90_000, Codec.AV1: 90_000}
 )
+RED_PAYLOAD_TYPE: Final = 109
+"""Opus with redundancy (``red``).
+
+Not among the capabilities of the Router: browsers take RED only with a format line ("100/100") that foreign client
+libraries cannot write, and these promise to receive whatever both sides list. A client that writes the line itself
+names ``audio/red`` of its own accord, behind Opus: as a publisher with its own payload type, as a viewer with this.
+"""
+_RED: Final = "audio/red"
 LAYERED_IN_ONE_STREAM: Final = frozenset({Codec.VP9, Codec.AV1})
 """Codecs whose layers may all be in one stream (SVC), told by the dependency descriptor."""
 MAX_ENCODINGS: Final = 4
@@ -205,6 +213,8 @@ class ProducerParameters:
     codec: Codec
     payload_type: int
     rtx_payload_type: int | None
+    red_payload_type: int | None = None
+    """Opus with redundancy may come under this one, and without it under the other at any time."""
     clock_rate_hz: int
     mid: str | None
     encodings: tuple[Encoding, ...]
@@ -214,6 +224,10 @@ class ProducerParameters:
     feedback: Feedback
     cname: str
     """Often empty with simulcast [trap 7]: name the publisher yourself towards viewers."""
+
+    def carries(self, payload_type: int) -> bool:
+        """Packets of this payload type are its media, not its repairs."""
+        return payload_type in (self.payload_type, self.red_payload_type)
 
     @property
     def simulcast(self) -> bool:
@@ -253,6 +267,7 @@ def parse_producer(kind: Kind, value: object) -> ProducerParameters:
         codec=codec,
         payload_type=payload_type,
         rtx_payload_type=rtx_payload_type,
+        red_payload_type=_red_payload_type(codecs, codec, payload_type),
         clock_rate_hz=CLOCK_RATES_HZ[codec],
         mid=mid,
         encodings=encodings,
@@ -304,6 +319,18 @@ def _rtx_payload_type(codecs: Sequence[JsonObject], kind: Kind, payload_type: in
             if rtx == payload_type:
                 raise OrtcError("rtx shares the payload type of its codec")
             return rtx
+    return None
+
+
+def _red_payload_type(codecs: list[JsonObject], codec: Codec, payload_type: int) -> int | None:
+    if codec is not Codec.OPUS:
+        return None
+    for entry in codecs:
+        if text_of(entry, "mimeType", 64).lower() == _RED:
+            red = _payload_type(entry, "payloadType")
+            if red == payload_type:
+                raise OrtcError("red shares the payload type of its codec")
+            return red
     return None
 
 
@@ -417,7 +444,7 @@ def match_stream(
     candidates = list(producers)
     for key, parameters in candidates:
         for index, encoding in enumerate(parameters.encodings):
-            if ssrc == encoding.ssrc and payload_type == parameters.payload_type:
+            if ssrc == encoding.ssrc and parameters.carries(payload_type):
                 return StreamMatch(key, index, False)
             if ssrc == encoding.rtx_ssrc and payload_type == parameters.rtx_payload_type:
                 return StreamMatch(key, index, True)
@@ -437,7 +464,7 @@ def match_stream(
 def _match_by_rid(
     key: K, parameters: ProducerParameters, payload_type: int, rid: str | None, repaired_rid: str | None
 ) -> StreamMatch[K] | None:
-    if payload_type == parameters.payload_type:
+    if parameters.carries(payload_type):
         rtx, name = False, rid
     elif payload_type == parameters.rtx_payload_type:
         rtx, name = True, repaired_rid or rid
@@ -459,6 +486,8 @@ class ViewerCapabilities:
     codecs: Mapping[Codec, frozenset[tuple[str, str]]]
     """Each codec it takes under our payload type, with its feedback pairs (type, parameter)."""
     rtx: frozenset[Codec]
+    red: bool = False
+    """It takes Opus with redundancy."""
     extensions: frozenset[tuple[str, int]]
     """(URI, id) pairs."""
 
@@ -475,10 +504,12 @@ def parse_capabilities(value: object) -> ViewerCapabilities:
     capabilities = object_of(value, "rtpCapabilities")
     codecs: dict[Codec, frozenset[tuple[str, str]]] = {}
     rtx: set[Codec] = set()
+    red = False
     for item in list_of(capabilities, "codecs", optional=True):
         entry = object_of(item, "codecs")
         mime = text_of(entry, "mimeType", 64).lower()
         payload_type = integer_of(entry, "preferredPayloadType", 0, 127)
+        red = red or (mime == _RED and payload_type == RED_PAYLOAD_TYPE)
         for codec in Codec:
             if mime == codec.value.lower() and payload_type == PAYLOAD_TYPES[codec]:
                 codecs[codec] = frozenset(_feedback_pairs(entry))
@@ -488,7 +519,9 @@ def parse_capabilities(value: object) -> ViewerCapabilities:
     for item in list_of(capabilities, "headerExtensions", optional=True):
         entry = object_of(item, "headerExtensions")
         extensions.add((text_of(entry, "uri", 256), integer_of(entry, "preferredId", 1, 255)))
-    return ViewerCapabilities(codecs=MappingProxyType(codecs), rtx=frozenset(rtx), extensions=frozenset(extensions))
+    return ViewerCapabilities(
+        codecs=MappingProxyType(codecs), rtx=frozenset(rtx), red=red, extensions=frozenset(extensions)
+    )
 
 
 def can_consume(producer: ProducerParameters, viewer: ViewerCapabilities) -> bool:
@@ -505,6 +538,8 @@ class ConsumerParameters:
     payload_type: int
     rtx_payload_type: int | None
     """None when the viewer does not take rtx: then NACK is not answered."""
+    redundant: bool
+    """It gets RED where the publisher sends it."""
     extension_ids: Mapping[str, int]
     """URI to id of what may be put into this viewer's packets."""
 
@@ -531,6 +566,7 @@ def consumer_parameters(
         raise OrtcError("the viewer cannot decode this codec")
     codec = producer.codec
     rtx_payload_type = RTX_PAYLOAD_TYPES.get(codec) if codec in viewer.rtx else None
+    redundant = producer.red_payload_type is not None and viewer.red
     left_out = set()
     if not producer.nested:
         left_out.add(DEPENDENCY_URI)  # frame numbers of one simulcast layer mean nothing in another
@@ -547,7 +583,7 @@ def consumer_parameters(
     return ConsumerParameters(
         rtp_parameters={
             "mid": mid,
-            "codecs": _consumer_codecs(codec, viewer, rtx_payload_type),
+            "codecs": _consumer_codecs(codec, viewer, rtx_payload_type, redundant),
             "headerExtensions": [
                 {"uri": uri, "id": identifier, "encrypt": False, "parameters": {}}
                 for uri, identifier in extension_ids.items()
@@ -557,11 +593,14 @@ def consumer_parameters(
         },
         payload_type=PAYLOAD_TYPES[codec],
         rtx_payload_type=rtx_payload_type,
+        redundant=redundant,
         extension_ids=MappingProxyType(extension_ids),
     )
 
 
-def _consumer_codecs(codec: Codec, viewer: ViewerCapabilities, rtx_payload_type: int | None) -> list[JsonObject]:
+def _consumer_codecs(
+    codec: Codec, viewer: ViewerCapabilities, rtx_payload_type: int | None, redundant: bool
+) -> list[JsonObject]:
     """First the media codec, under the Router's payload type, or consume() throws [trap 1]."""
     ours = next(entry for entry in _CAPABILITIES["codecs"] if entry["preferredPayloadType"] == PAYLOAD_TYPES[codec])
     feedback = [
@@ -581,6 +620,9 @@ def _consumer_codecs(codec: Codec, viewer: ViewerCapabilities, rtx_payload_type:
     if codec is Codec.OPUS:
         media["channels"] = 2
     codecs = [media]
+    if redundant:
+        red = {"mimeType": _RED, "payloadType": RED_PAYLOAD_TYPE, "clockRate": CLOCK_RATES_HZ[codec], "channels": 2}
+        codecs.append(red | {"parameters": {}, "rtcpFeedback": []})
     if rtx_payload_type is not None:
         codecs.append(
             {

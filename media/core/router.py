@@ -146,6 +146,8 @@ class Lane(Generic[C]):
     """Layer of the Producer, 0 the smallest."""
     temporal: int
     """Temporal layers above this one are left out; ``EVERY_TEMPORAL`` leaves out none."""
+    redundant: bool = False
+    """Of a sound that is sent as RED: it is passed on so. The other lane has each packet once."""
     source: Source | None = None
     live: dict[ExtensionPlan, list[C]] = field(default_factory=dict)
     waiting: list[C] = field(default_factory=list)

@@ -16,6 +16,7 @@ from load_tests.steps import (
     expect_moving_video,
     expect_page,
     expect_patient,
+    expect_redundant_sound,
     expect_sound,
     first_doctor,
     frames_decoded,
@@ -28,6 +29,7 @@ from load_tests.steps import (
     samples_drawn,
     shown_patient,
     sign_in,
+    speak,
     take_lead,
     with_monitored_patient,
 )
@@ -50,6 +52,8 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     join_by_link(bo, invite(anna, "Dr Bo"))
     expect_moving_video(bo.page)
     expect_sound(bo.page)
+    speak(anna)
+    expect_redundant_sound(bo.page)
     expect_live_ecg(bo.page)
 
     # A station's three screens.

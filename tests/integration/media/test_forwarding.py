@@ -276,6 +276,47 @@ async def test_a_viewers_clock_question_is_answered(call: Call) -> None:
     assert call.viewer.got.of(rtcp.Dlrr)[0].blocks == (rtcp.DlrrBlock(77, 0x5678_9ABC, 0),)
 
 
+RED_PT = 63
+RED = {"mimeType": "audio/red", "payloadType": RED_PT, "clockRate": 48_000, "channels": 2, "parameters": {}}
+
+
+async def test_redundant_sound_goes_whole_to_those_who_take_it(call: Call) -> None:
+    """RED (RFC 2198) as it came, under the Router's names; its newest block alone for viewers that did not ask."""
+    parameters = audio_parameters()
+    parameters["codecs"].append(RED)
+    await call.worker.client.produce(call.publisher.id, "mic", "audio", parameters)
+    takes_red = {"mimeType": "audio/red", "preferredPayloadType": ortc.RED_PAYLOAD_TYPE}
+    wide = CAPABILITIES | {"codecs": [*CAPABILITIES["codecs"], takes_red]}
+    other = Peer(call.worker.client, "r", "recv")
+    await other.join()
+    answers = []
+    for peer, capabilities in ((call.viewer, wide), (other, CAPABILITIES)):
+        answers.append(await call.worker.client.consume(peer.id, f"{peer.id}<-mic", "mic", capabilities))
+        await call.worker.client.resume_consumer(f"{peer.id}<-mic")
+
+    payloads = [
+        bytes((0x80 | AUDIO_PT, 3840 >> 6, (3840 & 63) << 2, 3, AUDIO_PT)) + b"oldnew",  # 960 ticks ago, 3 octets
+        bytes((0x80 | AUDIO_PT, 0, 0, 9, AUDIO_PT)) + b"short",  # says more than there is
+        b"opus",
+        bytes((AUDIO_PT,)) + b"alone",
+    ]
+    types = [RED_PT, RED_PT, AUDIO_PT, RED_PT]
+    for number, (payload_type, payload) in enumerate(zip(types, payloads, strict=True)):
+        call.publisher.send_rtp(build_rtp(payload_type, number, number * 960, AUDIO_SSRC, payload))
+    await until(lambda: min(len(peer.got.rtp) for peer in (call.viewer, other)) == 3, "what can be read")
+
+    opus = bytes((ortc.PAYLOAD_TYPES[ortc.Codec.OPUS],))
+    older = bytes((0x80 | opus[0], 3840 >> 6, (3840 & 63) << 2, 3))
+    assert [p.payload for p in call.viewer.got.rtp] == [older + opus + b"oldnew", opus + b"opus", opus + b"alone"]
+    assert [p.payload for p in other.got.rtp] == [b"new", b"opus", b"alone"]
+    assert {p.payload_type for p in call.viewer.got.rtp} == {ortc.RED_PAYLOAD_TYPE}
+    assert {p.payload_type for p in other.got.rtp} == {opus[0]}
+    mimes = [[codec["mimeType"] for codec in answer["rtp_parameters"]["codecs"]] for answer in answers]
+    assert mimes == [["audio/opus", "audio/red"], ["audio/opus"]]
+    assert await call.worker.until_count("red_malformed", 1) is None
+    await other.close()
+
+
 async def test_the_loudest_is_the_active_speaker(call: Call) -> None:
     await call.worker.client.produce(call.publisher.id, "mic", "audio", audio_parameters())
 

@@ -36,6 +36,35 @@ FEEDBACK = [
 ]
 
 
+def voice(*more: Json) -> Json:
+    """What Chromium sends for a microphone."""
+    opus = {"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000, "channels": 2}
+    return {"codecs": [opus, *more], "encodings": [{"ssrc": 7}]}
+
+
+def red(payload_type: int) -> Json:
+    return {"mimeType": "audio/red", "payloadType": payload_type, "clockRate": 48000, "channels": 2}
+
+
+def test_red_is_taken_from_those_who_name_it_and_never_offered_by_us() -> None:
+    """Whoever loads the Router's capabilities promises to receive what they list; few can write RED's format line."""
+    assert "audio/red" not in [entry["mimeType"] for entry in ortc.router_capabilities()["codecs"]]
+    producer = ortc.parse_producer("audio", voice(red(63)))
+    assert (producer.payload_type, producer.red_payload_type) == (111, 63)
+    match = match_stream([("mic", producer)], 7, 63, None, None, None)
+    assert match == StreamMatch("mic", 0, False)
+    assert ortc.parse_producer("audio", voice()).red_payload_type is None
+    with pytest.raises(OrtcError, match="shares the payload type"):
+        ortc.parse_producer("audio", voice(red(111)))
+
+    # A viewer under another payload type means something else than we would send.
+    capabilities = ortc.router_capabilities()
+    for payload_type, takes in ((ortc.RED_PAYLOAD_TYPE, True), (63, False)):
+        named = {"mimeType": "audio/red", "preferredPayloadType": payload_type}
+        viewer = ortc.parse_capabilities(capabilities | {"codecs": [*capabilities["codecs"], named]})
+        assert ortc.consumer_parameters(producer, viewer, 8, 9, "0", "c").redundant is takes
+
+
 def simulcast_video() -> Json:
     """What Chromium sends for three layers of VP8."""
     return {

@@ -10,6 +10,8 @@ export interface ConsumerFigures {
   readonly consumer: string;
   readonly producer: string;
   readonly kind: "audio" | "video";
+  /** Came too late or were there already: with RED almost as many as packets, since each brings an old sound again. */
+  readonly packetsDiscarded: number;
   readonly framesDecoded: number;
   readonly framesDropped: number;
   readonly frameWidth: number;
@@ -121,6 +123,7 @@ function consumerFigures(entry: Entry, producer: string, consumer: { id: string;
     consumer: consumer.id,
     producer,
     kind: consumer.kind === "video" ? "video" : "audio",
+    packetsDiscarded: number(entry, "packetsDiscarded"),
     framesDecoded: number(entry, "framesDecoded"),
     framesDropped: number(entry, "framesDropped"),
     frameWidth: number(entry, "frameWidth"),

@@ -17,6 +17,7 @@ import {
   transportOptions,
 } from "./ortc";
 import { dueAction, isUnstable, NEW_PATH, onIceState, onRestart, type PathHealth } from "./pathHealth";
+import { RedundantSound } from "./red";
 import { type LossReports, type Offer, onLoss, type Route, routesOf, shouldLeave, type Via } from "./route";
 
 /** Send a command and wait for its result; rejects on a refusal, a timeout or a lost socket. */
@@ -44,6 +45,7 @@ export class Leg {
   private path: PathHealth = NEW_PATH;
   private restarting = false;
   private losses: LossReports = [];
+  private readonly red: RedundantSound;
 
   private constructor(
     readonly direction: "send" | "recv",
@@ -54,6 +56,7 @@ export class Leg {
     private readonly send: Send,
     private readonly onLost: LegOptions["onLost"],
   ) {
+    this.red = RedundantSound.of(transport);
     transport.on("connect", ({ dtlsParameters }, done, failed) => {
       const command = {
         type: "connect_transport",
@@ -126,7 +129,7 @@ export class Leg {
       type: "consume",
       transport: this.transport.id,
       producer,
-      rtp_capabilities: toWire(this.rtpCapabilities),
+      rtp_capabilities: toWire(this.red.receiving(this.rtpCapabilities)),
     });
     const consumer = await this.transport.consume(consumerOptions(wire, streamId));
     beforeResume(wire.consumer);
@@ -170,7 +173,7 @@ export class Leg {
         type: "produce",
         transport: transport.id,
         kind,
-        rtp_parameters: toWire(rtpParameters),
+        rtp_parameters: toWire(kind === "audio" ? this.red.sending(rtpParameters) : rtpParameters),
         source,
         label,
       } as const;
