@@ -49,6 +49,8 @@ export interface Http {
   /** Bytes with their content type. */
   getBlob(path: string, options?: RequestOptions): Promise<Answer<Blob>>;
   post<T>(path: string, body: unknown, read: (body: unknown) => T, options?: RequestOptions): Promise<T>;
+  /** Send a form with a file. */
+  upload<T>(path: string, form: FormData, read: (body: unknown) => T, options?: RequestOptions): Promise<T>;
   delete(path: string, options?: RequestOptions): Promise<void>;
 }
 
@@ -61,7 +63,10 @@ export function createHttp(settings: { wallSlot?: number } = {}): Http {
     const headers = new Headers({ Accept: "application/json, */*" });
     if (settings.wallSlot !== undefined) headers.set("X-Wall-Slot", String(settings.wallSlot));
     const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store" };
-    if (method !== "GET") {
+    if (body instanceof FormData) {
+      // The browser names the boundary itself.
+      init.body = body;
+    } else if (method !== "GET") {
       headers.set("Content-Type", "application/json");
       init.body = JSON.stringify(body ?? {});
     }
@@ -79,6 +84,7 @@ export function createHttp(settings: { wallSlot?: number } = {}): Http {
       return { value: await response.blob(), headers: response.headers };
     },
     post: async (path, body, read, options) => read(await jsonOf(await send("POST", path, body, options))),
+    upload: async (path, form, read, options) => read(await jsonOf(await send("POST", path, form, options))),
     delete: async (path, options) => {
       await send("DELETE", path, undefined, options);
     },

@@ -79,12 +79,34 @@ it("[W24] never holds a source over a change of patient", () => {
   expect(holdEcg({ stream: stream("p1"), version: 3, lostAtMs: null }, null, 4, 0).stream).toBeNull();
 });
 
+const boundTo = (patient: string, present: Consult): Consult => ({
+  ...present,
+  bindings: { monitor: { device: "monitor", patient } as Consult["bindings"][string] },
+});
+
 it("[W22] lets go at once of a device that is now bound to somebody else", () => {
-  const bound = consult("p1", ["p1"]);
+  const bound = boundTo("p1", consult("p1", ["p1"]));
   const { result, rerender } = renderHook((present) => useEcg(present), { initialProps: bound });
   expect(result.current.stream?.patient).toBe("p1");
-  rerender(consult("p1", []));
+  rerender(boundTo("p1", consult("p1", [])));
   expect(result.current.stream?.patient).toBe("p1");
-  rerender(consult("p1", ["p2"]));
-  expect(result.current).toEqual({ stream: null, isOtherPatient: true });
+  rerender(boundTo("p1", consult("p1", ["p2"])));
+  expect(result.current).toEqual({ stream: null, streams: [], isOtherPatient: true });
+});
+
+it("[W21] lets go at once of a device whose binding has ended", () => {
+  const bound = boundTo("p1", consult("p1", ["p1"]));
+  const { result, rerender } = renderHook((present) => useEcg(present), { initialProps: bound });
+  rerender(consult("p1", []));
+  expect(result.current.stream).toBeNull();
+});
+
+it("[W20] lets the viewer choose among several streams of the patient, and draws the first when that is gone", () => {
+  const present = consult("p1", ["p1", "p2", "p1"]);
+  const second = { ...stream("p1"), stream_id: 9 };
+  const source = present.data_producers.d2;
+  if (source !== undefined) present.data_producers.d2 = { ...source, waveform: second };
+  expect(chooseEcg(present, 9).stream?.stream_id).toBe(9);
+  expect(chooseEcg(present, 8).stream?.stream_id).toBe(7);
+  expect(chooseEcg(present).streams.map(({ stream_id }) => stream_id)).toEqual([7, 9]);
 });

@@ -11,16 +11,20 @@ import type { Consult, WaveformStream } from "../protocol";
 export interface EcgChoice {
   /** The stream to draw; a device bound to another patient never is. */
   readonly stream: WaveformStream | null;
+  /** Every stream of the open patient, for the chooser. */
+  readonly streams: readonly WaveformStream[];
   readonly isOtherPatient: boolean;
 }
 
-export function chooseEcg(consult: Consult): EcgChoice {
-  const streams = Object.values(consult.data_producers).flatMap(({ label, waveform }) =>
+/** @param wanted the stream that this viewer chose, while it is there */
+export function chooseEcg(consult: Consult, wanted: number | null = null): EcgChoice {
+  const all = Object.values(consult.data_producers).flatMap(({ label, waveform }) =>
     label === "ecg" && waveform !== null ? [waveform] : [],
   );
   const patient = consult.context?.patient.id;
-  const stream = streams.find((candidate) => candidate.patient === patient) ?? null;
-  return { stream, isOtherPatient: stream === null && streams.length > 0 && patient !== undefined };
+  const streams = all.filter((candidate) => candidate.patient === patient);
+  const stream = streams.find(({ stream_id }) => stream_id === wanted) ?? streams[0] ?? null;
+  return { stream, streams, isOtherPatient: stream === null && all.length > 0 && patient !== undefined };
 }
 
 export interface HeldEcg {
@@ -40,8 +44,8 @@ export function holdEcg(before: HeldEcg, stream: WaveformStream | null, version:
 }
 
 /** The ECG to show for the open patient, held through short absences. */
-export function useEcg(consult: Consult): EcgChoice {
-  const { stream, isOtherPatient } = chooseEcg(consult);
+export function useEcg(consult: Consult, wanted: number | null = null): EcgChoice {
+  const { stream, streams, isOtherPatient } = chooseEcg(consult, wanted);
   const version = consult.context_version;
   const [held, setHeld] = useState<HeldEcg>({ stream: null, version, lostAtMs: null });
   useEffect(() => {
@@ -51,9 +55,15 @@ export function useEcg(consult: Consult): EcgChoice {
     return () => clearInterval(timer);
   }, [stream, version]);
   // The version is compared here too: the effect runs after the render that learns of another patient.
-  // And a device that came back bound to somebody else is no longer this patient's (W22).
-  const shown = stream ?? (held.version === version && !isOtherPatient ? held.stream : null);
-  return { stream: useSame(shown), isOtherPatient };
+  // And a device that came back bound to somebody else, or to nobody, is no longer this patient's (W21, W22).
+  const holds = held.version === version && !isOtherPatient && isBound(consult, held.stream);
+  const shown = stream ?? (holds ? held.stream : null);
+  return { stream: useSame(shown), streams, isOtherPatient };
+}
+
+/** Whether some device is still bound to the patient whose trace this is. */
+function isBound(consult: Consult, stream: WaveformStream | null): boolean {
+  return Object.values(consult.bindings).some(({ patient }) => patient === stream?.patient);
 }
 
 /** The same object for the same descriptor: each snapshot brings a copy, and another object means another view. */

@@ -8,6 +8,7 @@ import { skewOf } from "./skew";
 const NOW_US = 1_790_000_000_000_000;
 const rate = (changes: Partial<HeartRate> = {}): HeartRate => ({
   type: "heart_rate",
+  context_version: 3,
   stream_id: 7,
   bpm: 71.6,
   beats_us: [],

@@ -12,6 +12,8 @@ import commonEn from "./parts/common.en";
 import commonZh from "./parts/common.zh";
 import deskEn from "./parts/desk.en";
 import deskZh from "./parts/desk.zh";
+import ecgEn from "./parts/ecg.en";
+import ecgZh from "./parts/ecg.zh";
 import homeEn from "./parts/home.en";
 import homeZh from "./parts/home.zh";
 import nettestEn from "./parts/nettest.en";
@@ -32,6 +34,7 @@ export const en = {
   record: recordEn,
   prejoin: prejoinEn,
   desk: deskEn,
+  ecg: ecgEn,
   nettest: nettestEn,
   wall: wallEn,
 };
@@ -43,6 +46,7 @@ export const zh = {
   record: recordZh,
   prejoin: prejoinZh,
   desk: deskZh,
+  ecg: ecgZh,
   nettest: nettestZh,
   wall: wallZh,
 };
