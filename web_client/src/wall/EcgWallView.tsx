@@ -22,7 +22,7 @@ export default function EcgWallView({ media, consult }: { media: MediaSession; c
       contextVersion={version}
       theme="wall"
       lang={i18n.language === "zh-CN" ? "zh" : "en"}
-      layout="3x4"
+      layout="3x4+1"
     />
   );
 }

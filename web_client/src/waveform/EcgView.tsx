@@ -6,29 +6,75 @@
  * heartbeat; when that stops, the page itself covers the trace, so a frozen picture never
  * looks live (W14). `contextVersion` is what the page around it shows; samples of any
  * other context are not drawn (W19, W24).
+ *
+ * `still` freezes it or scrolls back; `onStill` then says where each lane is, so that a layer
+ * above can draw calipers and marks (W32); `ref` reads single real samples.
  */
 
-import { useEffect, useRef, useState } from "react";
+import { type Ref, useEffect, useImperativeHandle, useRef, useState } from "react";
 import type { WaveformStream } from "../protocol/messages";
 import type { EcgChannel } from "./channel";
+import { type DrawnSample, isRecording } from "./drawn";
 import styles from "./EcgView.module.css";
-import type { EcgSettings, EcgStatus } from "./engine";
-import type { EcgGain, EcgLayout, EcgSpeed } from "./geometry";
-import { type EcgHandle, mountEcg } from "./mount";
+import { type EcgHandle, type History, mountEcg } from "./mount";
 import type { EcgTheme } from "./palette";
+import type {
+  EcgFilter,
+  EcgGain,
+  EcgLayout,
+  EcgMode,
+  EcgNotch,
+  EcgOrder,
+  EcgSample,
+  EcgSettings,
+  EcgSpeed,
+  EcgStatus,
+  EcgTiming,
+  StillAt,
+  StillMap,
+  VideoDelayMs,
+} from "./settings";
 import { type EcgLanguage, WORDS } from "./words";
 
-export interface EcgViewProps {
+/** What may be chosen about the picture of any ECG, live or recorded. */
+export interface EcgLook {
+  readonly theme: EcgTheme;
+  readonly lang: EcgLanguage;
+  readonly layout?: EcgLayout;
+  readonly order?: EcgOrder;
+  /** Leads of the rhythm strips, at most three; default II, or what there is. */
+  readonly rhythm?: readonly string[];
+  readonly speed?: EcgSpeed;
+  readonly gain?: EcgGain;
+  /** View only, named on screen (W29). */
+  readonly filter?: EcgFilter;
+  readonly notch?: EcgNotch;
+}
+
+export interface EcgViewProps extends EcgLook {
   readonly stream: WaveformStream;
   /** The context version the page shows; null when no patient is open. */
   readonly contextVersion: number | null;
   readonly channel: EcgChannel;
-  readonly theme: EcgTheme;
-  readonly lang: EcgLanguage;
-  readonly layout?: EcgLayout;
-  readonly speed?: EcgSpeed;
-  readonly gain?: EcgGain;
+  readonly mode?: EcgMode;
+  /** "video" holds the trace back until the picture beside it has come as far. */
+  readonly timing?: EcgTiming;
+  /** Capture to screen of that picture, of `VideoTime`; null or absent while not known. */
+  readonly videoDelayMs?: VideoDelayMs;
+  /** Print date and time: needed beside another ECG. */
+  readonly dated?: boolean;
+  /** Freeze with the right edge at this time; another time scrolls back; null or absent is live. */
+  readonly still?: StillAt | null;
+  /** Stored frames, for what the last minute does not hold. */
+  readonly history?: History;
+  readonly onStill?: (map: StillMap | null) => void;
   readonly onState?: (status: EcgStatus) => void;
+  readonly ref?: Ref<EcgViewHandle>;
+}
+
+export interface EcgViewHandle {
+  /** The real sample nearest to a time, raw and never filtered; null for a lead nobody sends. */
+  sample(lead: string, atUs: number): Promise<EcgSample | null>;
 }
 
 const SILENT_AFTER_MS = 2000;
@@ -36,34 +82,45 @@ const CHECK_MS = 500;
 
 export function EcgView(props: EcgViewProps): React.JSX.Element {
   const stream = useSameUntilChanged(props.stream);
-  const { contextVersion, channel, theme, lang, layout = "auto", speed = 25, gain = 10, onState } = props;
+  const settings = useSameUntilChanged(settingsOf(props));
+  const { contextVersion, channel, lang, onState, onStill, history, still = null, videoDelayMs = null } = props;
+  const stillUs = still?.atUs ?? null;
+  const hasHistory = history !== undefined;
   const box = useRef<HTMLDivElement>(null);
+  const section = useRef<HTMLElement>(null);
   const handle = useRef<EcgHandle | null>(null);
   const [status, setStatus] = useState<EcgStatus | null>(null);
   const [stopped, setStopped] = useState(false);
   const heardAt = useRef(0);
-  const listener = useRef(onState);
-  listener.current = onState;
-  const settings: EcgSettings = { layout, speedMmS: speed, gainMmMv: gain, theme, language: lang };
-  const latest = useRef({ settings, contextVersion });
-  latest.current = { settings, contextVersion };
+  const listeners = useRef({ onState, onStill, history });
+  listeners.current = { onState, onStill, history };
+  const latest = useRef({ settings, contextVersion, stillUs, videoDelayMs });
+  latest.current = { settings, contextVersion, stillUs, videoDelayMs };
 
   useEffect(() => {
     const element = box.current;
     if (element === null) return;
     heardAt.current = performance.now();
+    const fetchFrames: History = async (from, to) => (await listeners.current.history?.(from, to)) ?? [];
+    const now = latest.current;
     const ecg = mountEcg(element, {
       stream,
       channel,
-      ...latest.current,
+      contextVersion: now.contextVersion,
+      settings: now.settings,
+      history: hasHistory ? fetchFrames : undefined,
+      onStill: (map) => listeners.current.onStill?.(map),
       onStatus: (next) => {
         heardAt.current = performance.now();
         setStopped(false);
         setStatus(next);
-        listener.current?.(next);
+        listeners.current.onState?.(next);
       },
     });
+    if (now.stillUs !== null) ecg.setStill({ atUs: now.stillUs });
+    ecg.setVideoDelay(now.videoDelayMs);
     handle.current = ecg;
+    if (isRecording && section.current !== null) exposeDrawn(section.current, ecg);
     const check = setInterval(() => {
       setStopped(performance.now() - heardAt.current > SILENT_AFTER_MS);
     }, CHECK_MS);
@@ -72,21 +129,22 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       handle.current = null;
       ecg.dispose();
     };
-  }, [stream, channel]);
+  }, [stream, channel, hasHistory]);
 
-  useEffect(() => {
-    handle.current?.setSettings({ layout, speedMmS: speed, gainMmMv: gain, theme, language: lang });
-  }, [layout, speed, gain, theme, lang]);
-
-  useEffect(() => {
-    handle.current?.setContext(contextVersion);
-  }, [contextVersion]);
+  useEffect(() => handle.current?.setSettings(settings), [settings]);
+  useEffect(() => handle.current?.setContext(contextVersion), [contextVersion]);
+  useEffect(() => handle.current?.setVideoDelay(videoDelayMs), [videoDelayMs]);
+  useEffect(() => handle.current?.setStill(stillUs === null ? null : { atUs: stillUs }), [stillUs]);
+  useImperativeHandle(props.ref, () => ({
+    sample: async (lead, atUs) => (await handle.current?.sample(lead, atUs)) ?? null,
+  }));
 
   const words = WORDS[lang];
   const state = stopped || status === null ? "LOST" : status.state;
   const spoken = status?.sync === "not_in_sync" ? words.notInSync : words.states[state];
   return (
     <section
+      ref={section}
       className={styles.ecg}
       data-testid="ecg"
       data-state={state}
@@ -95,11 +153,16 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       data-samples-drawn={status?.samplesDrawn ?? 0}
       data-context={status?.context ?? ""}
       data-gaps={status?.gaps ?? 0}
+      data-still={status?.isStill === true}
+      data-fps={status === null ? "" : Math.round(status.framesPerSecond)}
+      data-paint-ms={status === null ? "" : status.paintMs.toFixed(3)}
+      data-limb-error={status?.limbError ?? 0}
       aria-label={words.label}
     >
       <div ref={box} className={styles.canvases} aria-hidden="true" />
       <p className={styles.spoken} role="status">
-        {`${words.label}: ${spoken}. ${stream.simulated ? `${words.simulated}. ` : ""}`}
+        {`${words.label}: ${spoken}. ${status?.isStill === true ? `${words.still}. ` : ""}`}
+        {stream.simulated ? `${words.simulated}. ` : ""}
       </p>
       <p className={styles.spoken}>{words.warning}</p>
       {stopped && (
@@ -110,6 +173,31 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       )}
     </section>
   );
+}
+
+/** Settings of a view with everything that was left out filled in. */
+export function settingsOf(look: Omit<EcgViewProps, "stream" | "contextVersion" | "channel">): EcgSettings {
+  const { layout = "auto", order = "standard", mode = "sweep", rhythm = [], timing = "live", dated = false } = look;
+  const { speed = 25, gain = 10, filter = "off", notch = 0, theme, lang } = look;
+  return {
+    layout,
+    order,
+    mode,
+    rhythm,
+    timing,
+    dated,
+    filter,
+    notch,
+    theme,
+    speedMmS: speed,
+    gainMmMv: gain,
+    language: lang,
+  };
+}
+
+/** [test hook] Where the browser test finds what was drawn. */
+function exposeDrawn(element: HTMLElement, ecg: EcgHandle): void {
+  Object.assign(element, { ecgDrawn: (): Promise<readonly DrawnSample[]> => ecg.drawn() });
 }
 
 /** The same object as long as it says the same: a new copy of the store must not restart the display. */

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { EcgDriver, type FromEcg } from "./driver";
 import { EcgEngine } from "./engine";
-import { asCanvas, FakeCanvas } from "./fakeCanvas";
+import { asCanvas, FakeCanvas, SETTINGS } from "./fakeCanvas";
 
 const STREAM = {
   stream_id: 7,
@@ -13,7 +13,6 @@ const STREAM = {
   simulated: false,
   patient: "p",
 };
-const SETTINGS = { layout: "auto", speedMmS: 25, gainMmMv: 10, theme: "light", language: "en" } as const;
 
 /** Whether the browser paints: it calls animation frames only then. */
 let isPainting = true;
@@ -36,7 +35,15 @@ beforeEach(() => {
   heard = [];
   driver = new EcgDriver((message) => heard.push(message));
   const [trace, text] = [asCanvas(new FakeCanvas()), asCanvas(new FakeCanvas())];
-  driver.handle({ type: "start", trace, text, stream: STREAM, contextVersion: 1, settings: SETTINGS });
+  driver.handle({
+    type: "start",
+    trace,
+    text,
+    stream: STREAM,
+    contextVersion: 1,
+    settings: SETTINGS,
+    hasHistory: false,
+  });
 });
 
 afterEach(() => {

@@ -1,7 +1,10 @@
 /** What the page tells the drawing side, what it hears back, and the loop that keeps the engine going. */
 
 import type { WaveformStream } from "../protocol/messages";
-import { type EcgCanvas, EcgEngine, type EcgSettings, type EcgSize, type EcgStatus } from "./engine";
+import type { DrawnSample } from "./drawn";
+import { type EcgCanvas, EcgEngine, type EcgSize } from "./engine";
+import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
+import type { Span } from "./stills";
 
 export type ToEcg =
   | {
@@ -11,6 +14,8 @@ export type ToEcg =
       readonly stream: WaveformStream;
       readonly contextVersion: number | null;
       readonly settings: EcgSettings;
+      /** Whether stored frames can be asked for. */
+      readonly hasHistory: boolean;
     }
   | { readonly type: "frame"; readonly message: ArrayBuffer }
   | { readonly type: "control"; readonly message: Uint8Array }
@@ -18,12 +23,21 @@ export type ToEcg =
   | { readonly type: "context"; readonly version: number | null }
   | { readonly type: "settings"; readonly settings: EcgSettings }
   | { readonly type: "size"; readonly size: EcgSize }
+  | { readonly type: "video"; readonly delayMs: VideoDelayMs }
+  | { readonly type: "still"; readonly still: StillAt | null }
+  | { readonly type: "history"; readonly span: Span; readonly frames: readonly Uint8Array[] }
+  | { readonly type: "sample"; readonly id: number; readonly lead: string; readonly atUs: number }
+  | { readonly type: "drawn"; readonly id: number }
   | { readonly type: "wake" }
   | { readonly type: "stop" };
 
 export type FromEcg =
   | { readonly type: "control"; readonly message: Uint8Array }
-  | { readonly type: "status"; readonly status: EcgStatus };
+  | { readonly type: "status"; readonly status: EcgStatus }
+  | { readonly type: "still"; readonly map: StillMap | null }
+  | { readonly type: "history"; readonly span: Span }
+  | { readonly type: "sample"; readonly id: number; readonly sample: EcgSample | null }
+  | { readonly type: "drawn"; readonly id: number; readonly drawn: readonly DrawnSample[] };
 
 const POLL_MS = 50;
 const STATUS_EVERY_POLLS = 5;
@@ -44,6 +58,9 @@ export class EcgDriver {
   private paintedUs: number | null = null;
   private polledUs: number | null = null;
   private polledWallUs = 0;
+  private frames = 0;
+  private paintedMs = 0;
+  private reportedUs: number | null = null;
 
   constructor(private readonly post: (message: FromEcg) => void) {}
 
@@ -77,17 +94,35 @@ export class EcgDriver {
       case "wake":
         engine?.wake(nowUs);
         break;
+      case "video":
+        engine?.setVideoDelay(message.delayMs);
+        break;
+      case "still":
+        engine?.setStill(message.still, nowUs);
+        break;
+      case "history":
+        engine?.onHistory(message.span, message.frames, nowUs);
+        break;
+      case "sample":
+        this.post({ type: "sample", id: message.id, sample: engine?.sample(message.lead, message.atUs) ?? null });
+        break;
+      case "drawn":
+        this.post({ type: "drawn", id: message.id, drawn: engine?.drawn() ?? [] });
+        break;
       case "stop":
         this.stop();
         break;
     }
   }
 
-  private start({ trace, text, stream, contextVersion, settings }: ToEcg & { type: "start" }): void {
+  private start({ trace, text, stream, contextVersion, settings, hasHistory }: ToEcg & { type: "start" }): void {
     this.polledUs = null;
-    this.engine = new EcgEngine(trace, text, stream, contextVersion, settings, (message) =>
-      this.post({ type: "control", message }),
-    );
+    const history = (fromUs: number, toUs: number): void => this.post({ type: "history", span: { fromUs, toUs } });
+    this.engine = new EcgEngine(trace, text, stream, contextVersion, settings, {
+      send: (message) => this.post({ type: "control", message }),
+      still: (map) => this.post({ type: "still", map }),
+      ...(hasHistory ? { history } : {}),
+    });
     this.engine.setOpen(false, now());
     this.poller = setInterval(() => this.onPoll(), POLL_MS);
     requestAnimationFrame(() => this.onAnimationFrame());
@@ -120,15 +155,28 @@ export class EcgDriver {
   private report(): void {
     const nowUs = now();
     if (this.engine === null || this.paintedUs === null || nowUs - this.paintedUs > PAINT_WITHIN_US) return;
-    this.post({ type: "status", status: this.engine.status(nowUs) });
+    const elapsedS = (nowUs - (this.reportedUs ?? nowUs)) / 1e6;
+    const framesPerSecond = elapsedS > 0 ? this.frames / elapsedS : 0;
+    const paintMs = this.frames > 0 ? this.paintedMs / this.frames : 0;
+    this.post({ type: "status", status: { ...this.engine.status(nowUs), framesPerSecond, paintMs } });
+    this.reportedUs = nowUs;
+    this.frames = 0;
+    this.paintedMs = 0;
   }
 
   private onAnimationFrame(): void {
     if (this.engine === null) return;
     this.skip = this.everyOther && !this.skip;
-    if (!this.skip) this.engine.tick(now());
+    if (!this.skip) this.paint(this.engine);
     this.paintedUs = now();
     requestAnimationFrame(() => this.onAnimationFrame());
+  }
+
+  private paint(engine: EcgEngine): void {
+    const before = performance.now();
+    engine.tick(now());
+    this.paintedMs += performance.now() - before;
+    this.frames += 1;
   }
 }
 

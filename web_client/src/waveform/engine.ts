@@ -1,29 +1,35 @@
 /**
- * One live ECG: receiver, sweep and text layer under one clock.
+ * One live ECG: receiver, trace and text layer under one clock.
  *
  * The pen moves by time, never by how much is queued: it is where the server's clock
  * says, less a delay learnt from how long frames take. When samples are missing it
  * waits a moment, then goes on and leaves a hole; after a stall it jumps to now (W13).
+ * A still page covers the live trace, which goes on beneath it: state and age stay true.
  * Runs in a worker, or on the main thread where there is no OffscreenCanvas.
  */
 
 import type { WaveformStream } from "../protocol/messages";
 import type { Calibration } from "./calibration";
-import { computePage, type EcgGain, type EcgLayout, type EcgSpeed, type Page, type PageRequest } from "./geometry";
-import { type OverlayModel, paintOverlay } from "./overlay";
-import { type EcgTheme, PALETTES } from "./palette";
+import { DrawnRecorder, type DrawnSample, isRecording } from "./drawn";
+import { FilterBank, type FilterPlan, planFilter } from "./filters";
+import { computePage, type PageRequest } from "./geometry";
+import { laneOf } from "./lanes";
+import { filterText, type OverlayModel, type OverlayStyle, paintOverlay, scaleText } from "./overlay";
+import { PALETTES } from "./palette";
+import { context2d } from "./paper";
+import { MIN_DELAY_US, PenDelay } from "./pen";
 import { Receiver } from "./receiver";
-import { type EcgState, stateOf } from "./state";
-import { context2d, Sweep } from "./sweep";
-import type { EcgLanguage } from "./words";
+import { Scroll } from "./scroll";
+import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
+import { Signal } from "./signal";
+import { stateOf } from "./state";
+import { StillPage, sampleAt } from "./stillPage";
+import { type Span, Stills } from "./stills";
+import { blankPage, type LiveSurface, makeSheet, type Sheet } from "./surface";
+import { Sweep } from "./sweep";
+import { WORDS } from "./words";
 
-export interface EcgSettings {
-  readonly layout: EcgLayout;
-  readonly speedMmS: EcgSpeed;
-  readonly gainMmMv: EcgGain;
-  readonly theme: EcgTheme;
-  readonly language: EcgLanguage;
-}
+export type { EcgSettings, EcgStatus } from "./settings";
 
 export interface EcgSize {
   /** Device pixels. */
@@ -33,63 +39,64 @@ export interface EcgSize {
   readonly calibration: Calibration;
 }
 
-export interface EcgStatus {
-  readonly state: EcgState;
-  readonly ageMs: number | null;
-  readonly samplesDrawn: number;
-  /** Context version on screen; null when nothing of a patient is. */
-  readonly context: number | null;
-  readonly gaps: number;
-  readonly sync: OverlayModel["sync"];
-  readonly clockErrorMs: number | null;
-}
-
 export type EcgCanvas = OffscreenCanvas | HTMLCanvasElement;
 
-const MIN_DELAY_US = 150_000;
-/** Room above the typical lag for jitter. */
-const MARGIN_US = 60_000;
-const STEP_ABOVE_US = 250_000;
-const SLEW = 0.01;
+/** What the engine asks of the page around it. */
+export interface EcgOutlets {
+  /** To the relay. */
+  send(message: Uint8Array): void;
+  /** Where a still page's lanes are; null when there is none. */
+  still(map: StillMap | null): void;
+  /** Ask for stored frames of a time; absent where there is no archive. */
+  history?(fromUs: number, toUs: number): void;
+}
+
 /** Missing samples are waited for this long; then the pen goes on and leaves a hole. */
 const WAIT_US = 300_000;
 /** With nothing new at all the pen stops here, so that what was received stays visible, greyed, while it ages. */
 const HOLE_US = 1_000_000;
+/** How long a contradiction of the limb leads stays on screen. */
+const LIMB_ERROR_US = 10_000_000;
 
 export class EcgEngine {
   private readonly receiver: Receiver;
-  private readonly sweep: Sweep;
   private readonly overlay: ReturnType<typeof context2d>;
-  private request: PageRequest | null = null;
-  private page: Page | null = null;
-  private settings: EcgSettings;
+  private readonly recorder: DrawnRecorder | null;
+  private readonly pen = new PenDelay();
+  private readonly stills: Stills;
+  private surface: LiveSurface;
+  private signal: Signal;
+  private sheet: Sheet | null = null;
+  private style: OverlayStyle | null = null;
   private size: EcgSize | null = null;
-  private delayUs: number | null = null;
+  private still: { readonly at: StillAt; readonly sinceUs: number } | null = null;
+  private stillPage: StillPage | null = null;
+  private videoDelayUs: number | null = null;
   private lastTickUs: number | null = null;
   private pathGoneUs: number | null = null;
   private lostSinceUs: number | null = null;
   private painted = "";
   private blanked = false;
+  private gapsShown = new Map<number, string>();
 
   constructor(
     private readonly trace: EcgCanvas,
     private readonly text: EcgCanvas,
     private readonly stream: WaveformStream,
     contextVersion: number | null,
-    settings: EcgSettings,
-    send: (message: Uint8Array) => void,
+    private settings: EcgSettings,
+    private readonly outlets: EcgOutlets,
   ) {
-    this.settings = settings;
     this.receiver = new Receiver(stream, contextVersion, {
-      send,
-      stored: (from, to) => this.sweep.redraw(from, to),
+      send: (message) => outlets.send(message),
+      stored: (from, to) => this.onStored(from, to),
       cleared: () => this.wipe(),
     });
-    this.sweep = new Sweep(
-      context2d(trace, { alpha: false, desynchronized: true }),
-      this.receiver.buffer,
-      stream.lsb_nv,
-    );
+    const timeOf = (position: number): number => this.shownAxis().timeOf(position);
+    this.recorder = isRecording ? new DrawnRecorder(timeOf, () => this.receiver.contextVersion ?? -1) : null;
+    this.signal = this.makeSignal();
+    this.surface = this.makeSurface();
+    this.stills = new Stills(stream, this.receiver, outlets.history === undefined ? null : outlets.history);
     this.overlay = context2d(text);
     // The graphics system may drop what was painted, SIMULATED and the state with it (W9).
     for (const canvas of [trace, text]) {
@@ -103,6 +110,13 @@ export class EcgEngine {
 
   onControl(message: Uint8Array, nowUs: number): void {
     this.receiver.onControl(message, nowUs);
+  }
+
+  /** Frames from the archive for a still page; empty when they could not be had. */
+  onHistory(span: Span, messages: readonly Uint8Array[], nowUs: number): void {
+    this.stills.onHistory(span, messages);
+    this.paintStill();
+    this.tick(nowUs);
   }
 
   setOpen(open: boolean, nowUs: number): void {
@@ -121,7 +135,10 @@ export class EcgEngine {
   }
 
   setSettings(settings: EcgSettings, nowUs: number): void {
+    const before = this.settings;
     this.settings = settings;
+    if (before.mode !== settings.mode) this.surface = this.makeSurface(this.surface);
+    if (before.filter !== settings.filter || before.notch !== settings.notch) this.signal = this.makeSignal();
     this.layOut(nowUs);
   }
 
@@ -134,26 +151,49 @@ export class EcgEngine {
     this.layOut(nowUs);
   }
 
+  /** How long the picture beside the trace takes from capture to screen (WAVEFORM 5b). */
+  setVideoDelay(delayMs: VideoDelayMs): void {
+    this.videoDelayUs = delayMs === null ? null : 1000 * delayMs;
+  }
+
+  /** Stand still at a time, go back to another, or go on (null). */
+  setStill(still: StillAt | null, nowUs: number): void {
+    this.still = still === null ? null : { at: still, sinceUs: this.still?.sinceUs ?? nowUs };
+    this.surface.covered = still !== null;
+    if (still === null) this.letGo();
+    else this.paintStill();
+    this.tick(nowUs);
+  }
+
+  /** The real sample nearest to a time, of the still page or else of what is live. [W32] */
+  sample(lead: string, atUs: number): EcgSample | null {
+    if (this.receiver.context !== "in_sync") return null;
+    const lane = laneOf(lead, this.stream.leads);
+    const signal = this.stillPage?.signal ?? this.signal;
+    return sampleAt(signal, this.shownAxis(), lane, this.stream.lsb_nv, atUs);
+  }
+
   /** [W14] The page was hidden or frozen: lost until something live comes in. */
   wake(nowUs: number): void {
     this.receiver.wake();
-    this.delayUs = null;
+    this.pen.reset();
     this.tick(nowUs);
   }
 
   /** Regular work that does not depend on painting. */
   poll(nowUs: number): void {
     this.receiver.poll(nowUs);
+    this.followGaps();
   }
 
   /** Paint what is due. */
   tick(nowUs: number): void {
-    if (this.page === null) return;
+    if (this.sheet === null) return;
     if (this.receiver.context === "not_in_sync") {
-      if (!this.blanked) this.sweep.blank();
+      if (!this.blanked) this.surface.blank();
       this.blanked = true;
     } else {
-      if (this.blanked) this.sweep.clear();
+      if (this.blanked) this.surface.clear();
       this.blanked = false;
       this.movePen(nowUs);
     }
@@ -161,73 +201,150 @@ export class EcgEngine {
     this.paintText(nowUs);
   }
 
-  status(nowUs: number): EcgStatus {
+  status(nowUs: number): Omit<EcgStatus, "framesPerSecond" | "paintMs"> {
     const { sync, state, ageMs, clockErrorMs } = this.model(nowUs);
+    const lanes = this.sheet?.page.rows.flatMap(({ segments }) => segments) ?? [];
+    const isTimed = this.videoDelayUs !== null && ageMs !== null && state !== "LOST";
     return {
       state,
       ageMs,
-      samplesDrawn: this.sweep.samplesDrawn,
+      samplesDrawn: this.surface.samplesDrawn,
       context: sync === "in_sync" ? this.receiver.contextVersion : null,
-      gaps: this.sweep.gapsOnScreen(),
+      gaps: this.gapsOnScreen().length,
       sync,
       clockErrorMs,
+      derived: lanes.filter(({ derived }) => derived).map(({ label }) => label),
+      filter: this.style === null ? "" : filterText(this.style),
+      scale: this.style === null ? "" : scaleText(this.style),
+      limbError: this.receiver.limb.violations,
+      isStill: this.stillPage !== null,
+      penDelayMs: this.pen.us === null ? null : this.pen.us / 1000,
+      skewMs: isTimed ? (this.videoDelayUs ?? 0) / 1000 - ageMs : null,
     };
+  }
+
+  /** [test hook] What was stroked since the last call; empty in builds without the hook. */
+  drawn(): DrawnSample[] {
+    return this.recorder?.take() ?? [];
   }
 
   private layOut(nowUs: number): void {
     if (this.size === null) return;
-    this.request = {
-      surface: { ...this.size, theme: this.settings.theme },
-      leads: this.stream.leads,
-      sampleRateMhz: this.stream.sample_rate_mhz,
-      layout: this.settings.layout,
-      speedMmS: this.settings.speedMmS,
-      gainMmMv: this.settings.gainMmMv,
+    const { settings, stream } = this;
+    const { theme, language, filter, notch } = settings;
+    const request: PageRequest = {
+      surface: { ...this.size, theme },
+      leads: stream.leads,
+      sampleRateMhz: stream.sample_rate_mhz,
+      layout: settings.layout,
+      order: settings.order,
+      rhythm: settings.rhythm,
+      speedMmS: settings.speedMmS,
+      gainMmMv: settings.gainMmMv,
     };
-    this.page = computePage(this.request);
-    this.sweep.configure(this.page, PALETTES[this.settings.theme]);
+    const page = computePage(request);
+    this.style = { page, request, stream, language, theme, filter, notch };
+    const style = { palette: PALETTES[theme], words: WORDS[language], nvPerStep: stream.lsb_nv };
+    this.sheet = makeSheet(this.traceContext(), page, { ...style, recorder: this.recorder });
+    this.surface.configure(this.sheet, this.signal);
     this.blanked = false;
     this.painted = "";
+    this.gapsShown.clear();
+    if (this.still !== null) this.paintStill();
     this.tick(nowUs);
   }
 
+  private traceContext(): ReturnType<typeof context2d> {
+    return context2d(this.trace, { alpha: false, desynchronized: true });
+  }
+
+  private makeSurface(before?: LiveSurface): LiveSurface {
+    const context = this.traceContext();
+    const surface =
+      this.settings.mode === "scroll" ? new Scroll(context, this.recorder) : new Sweep(context, this.recorder);
+    surface.covered = before?.covered ?? false;
+    surface.samplesDrawn = before?.samplesDrawn ?? 0;
+    if (before !== undefined && before.pen !== null) surface.jump(before.pen);
+    return surface;
+  }
+
+  private plan(): FilterPlan | null {
+    const { filter, notch } = this.settings;
+    return planFilter(filter, notch, this.stream.sample_rate_mhz / 1000);
+  }
+
+  private makeSignal(): Signal {
+    const { buffer } = this.receiver;
+    const plan = this.plan();
+    const bank = plan === null ? null : new FilterBank(buffer, this.stream.leads.length, plan);
+    return new Signal(buffer, bank, (before, after) => this.receiver.mayCome(before, after));
+  }
+
+  private onStored(from: number, to: number): void {
+    const reach = this.signal.filter?.repaired(from, to) ?? to;
+    this.surface.redraw(from, reach);
+    if (this.still !== null && this.stills.wants(from)) this.paintStill();
+  }
+
   private wipe(): void {
-    this.delayUs = null;
+    this.pen.reset();
     this.painted = "";
+    this.gapsShown.clear();
+    this.signal.filter?.clear();
+    this.stills.forget();
+    this.still = null;
+    this.surface.covered = false;
+    if (this.stillPage !== null) this.outlets.still(null);
+    this.stillPage = null;
     if (this.receiver.context === "not_in_sync") {
-      this.sweep.blank();
+      this.surface.blank();
       this.blanked = true;
     } else {
-      this.sweep.clear();
+      this.surface.clear();
     }
+  }
+
+  private letGo(): void {
+    this.stills.forget();
+    if (this.stillPage !== null) this.outlets.still(null);
+    this.stillPage = null;
+    this.surface.repaint();
+  }
+
+  private paintStill(): void {
+    const { still, sheet, size } = this;
+    if (still === null || sheet === null || size === null || this.receiver.context === "not_in_sync") return;
+    const plan = this.plan();
+    const recording = this.stills.find(still.at.atUs, sheet.page.sweepSamples + (plan?.settleSamples ?? 0));
+    if (recording === null) {
+      blankPage(this.traceContext(), sheet);
+      this.stillPage = null;
+      return;
+    }
+    this.stillPage = new StillPage(recording, still.at.atUs, this.stream.lsb_nv, this.stream.leads.length, plan);
+    this.stillPage.paint(this.traceContext(), sheet);
+    this.outlets.still(this.stillPage.map(sheet, size.dpr));
+  }
+
+  private shownAxis() {
+    return this.stillPage?.recording.axis ?? this.receiver.tracker.axis();
   }
 
   private movePen(nowUs: number): void {
     const serverUs = this.streamNowUs(nowUs);
-    const { buffer, tracker } = this.receiver;
+    const { buffer, tracker, lagUs, sourceAheadUs } = this.receiver;
     if (serverUs === null || buffer.empty || this.isLost(nowUs)) return;
-    this.followDelay(nowUs);
-    const due = tracker.positionAt(serverUs - (this.delayUs ?? MIN_DELAY_US));
+    const { timing } = this.settings;
+    const needs = { lagUs, sourceAheadUs, timing, videoDelayUs: this.videoDelayUs };
+    this.pen.follow(needs, nowUs - (this.lastTickUs ?? nowUs));
+    const due = tracker.positionAt(serverUs - (this.pen.us ?? MIN_DELAY_US));
     if (due === null) return;
     const perUs = this.stream.sample_rate_mhz / 1e9;
     const ahead = due - buffer.end;
     const beyond = ahead <= WAIT_US * perUs ? 0 : Math.min(ahead, HOLE_US * perUs);
     const target = Math.floor(ahead > 0 ? buffer.end + beyond : due);
-    if (this.lostSinceUs !== null) this.sweep.jump(target);
-    else this.sweep.advance(target);
-  }
-
-  /** Come near to what frames need at 1 % per tick's time; step only when far off (WAVEFORM.md 5b). */
-  private followDelay(nowUs: number): void {
-    const { lagUs, sourceAheadUs } = this.receiver;
-    if (lagUs === null) return;
-    const wanted = Math.max(MIN_DELAY_US, lagUs + sourceAheadUs + MARGIN_US);
-    if (this.delayUs === null || Math.abs(wanted - this.delayUs) > STEP_ABOVE_US) {
-      this.delayUs = wanted;
-      return;
-    }
-    const allowed = SLEW * Math.max(0, nowUs - (this.lastTickUs ?? nowUs));
-    this.delayUs += Math.max(-allowed, Math.min(allowed, wanted - this.delayUs));
+    if (this.lostSinceUs !== null) this.surface.jump(target);
+    else this.surface.advance(target);
   }
 
   private isLost(nowUs: number): boolean {
@@ -249,21 +366,29 @@ export class EcgEngine {
     return serverUs === null ? null : serverUs + this.receiver.sourceAheadUs;
   }
 
+  /** Place of the newest sample that is drawn, or would be if no still page lay over it; null while there is none. */
+  private newest(): number | null {
+    const { buffer } = this.receiver;
+    if (this.surface.pen === null || buffer.empty) return null;
+    let newest = Math.min(this.surface.pen, buffer.end) - 1;
+    while (newest >= buffer.oldest && !buffer.received(newest)) newest -= 1;
+    return newest < buffer.oldest ? null : newest;
+  }
+
   /** [W11] Now less the capture time of the newest sample drawn. */
   private ageMs(nowUs: number): number | null {
     const serverUs = this.streamNowUs(nowUs);
-    const { buffer, tracker } = this.receiver;
-    if (serverUs === null || this.sweep.pen === null || buffer.empty) return null;
-    let newest = Math.min(this.sweep.pen, buffer.end) - 1;
-    while (newest >= buffer.begin && !buffer.received(newest)) newest -= 1;
-    const capturedUs = tracker.timeAt(newest);
-    return newest < buffer.begin || capturedUs === null ? null : Math.max(0, (serverUs - capturedUs) / 1000);
+    const newest = this.newest();
+    const capturedUs = newest === null ? null : this.receiver.tracker.timeAt(newest);
+    return serverUs === null || capturedUs === null ? null : Math.max(0, (serverUs - capturedUs) / 1000);
   }
 
   private model(nowUs: number): OverlayModel {
     const ageMs = this.ageMs(nowUs);
     const state = stateOf({ ageMs, ...this.silence(nowUs) });
-    const { clock, context, leadOffMask, clockUnsynced, sourceAheadUs } = this.receiver;
+    const { clock, context, leadOffMask, saturatedMask, clockUnsynced, sourceAheadUs, limbErrorUs } = this.receiver;
+    const newest = this.newest();
+    const { filter } = this.signal;
     return {
       state,
       ageMs,
@@ -273,11 +398,54 @@ export class EcgEngine {
       clockErrorMs: clock.uncertaintyUs === null ? null : clock.uncertaintyUs / 1000,
       clockUnsynced: clockUnsynced || sourceAheadUs > 0,
       leadOffMask,
+      saturatedMask,
+      limbError: limbErrorUs !== null && nowUs - limbErrorUs < LIMB_ERROR_US,
+      settling: filter !== null && newest !== null && this.stream.leads.some((_, i) => filter.isSettling(i, newest)),
+      still: this.stillModel(nowUs),
+      dateUs: this.settings.dated && newest !== null ? this.receiver.tracker.timeAt(newest) : null,
     };
   }
 
+  private stillModel(nowUs: number): OverlayModel["still"] {
+    const { still } = this;
+    if (still === null) return null;
+    return { atUs: still.at.atUs, sinceMs: (nowUs - still.sinceUs) / 1000, isLoading: this.stills.isLoading };
+  }
+
+  /** Holes on screen: blank runs between received samples. */
+  private gapsOnScreen(): (readonly [from: number, to: number])[] {
+    const { buffer } = this.receiver;
+    const visible = this.surface.visible();
+    if (visible === null || buffer.empty) return [];
+    const gaps: [number, number][] = [];
+    let start: number | null = null;
+    const stop = Math.min(visible[1], buffer.end);
+    for (let p = Math.max(visible[0], buffer.begin); p < stop; p += 1) {
+      if (!buffer.received(p)) start ??= p;
+      else if (start !== null) {
+        if (start > Math.max(visible[0], buffer.begin)) gaps.push([start, p]);
+        start = null;
+      }
+    }
+    // A hole at the live end is one as well: what comes after it may be on its way.
+    if (start !== null && start > Math.max(visible[0], buffer.begin)) gaps.push([start, stop]);
+    return gaps;
+  }
+
+  /** What was hoped for and will not come any more is hatched for good. */
+  private followGaps(): void {
+    if (this.sheet === null || this.receiver.context === "not_in_sync") return;
+    const now = new Map<number, string>();
+    for (const [from, to] of this.gapsOnScreen()) {
+      const kind = this.signal.gapKind(from, to);
+      now.set(from, kind);
+      if (this.gapsShown.has(from) && this.gapsShown.get(from) !== kind) this.surface.redraw(from, to + 1);
+    }
+    this.gapsShown = now;
+  }
+
   private paintText(nowUs: number): void {
-    if (this.page === null || this.request === null) return;
+    if (this.style === null) return;
     const model = this.model(nowUs);
     if (model.state === "LOST") this.lostSinceUs ??= nowUs;
     else this.lostSinceUs = null;
@@ -290,10 +458,14 @@ export class EcgEngine {
       Math.round((model.clockErrorMs ?? 0) / 50),
       model.clockUnsynced,
       model.leadOffMask,
+      model.saturatedMask,
+      model.limbError,
+      model.settling,
+      model.still === null ? null : [model.still.atUs, Math.floor(model.still.sinceMs / 1000), model.still.isLoading],
+      model.dateUs === null ? null : Math.floor(model.dateUs / 1e6),
     ]);
     if (shown === this.painted) return;
     this.painted = shown;
-    const style = { page: this.page, request: this.request, stream: this.stream, language: this.settings.language };
-    paintOverlay(this.overlay, { ...style, theme: this.settings.theme }, model);
+    paintOverlay(this.overlay, this.style, model);
   }
 }

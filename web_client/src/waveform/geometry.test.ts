@@ -9,7 +9,7 @@ function request(more: Partial<PageRequest> = {}, surface: Partial<PageRequest["
     surface: { width: 1200, height: 700, dpr: 1, calibration: UNCALIBRATED, theme: "light", ...surface },
     leads: LEADS,
     sampleRateMhz: 500_000,
-    layout: "3x4",
+    layout: "3x4+1",
     speedMmS: 25,
     gainMmMv: 10,
     ...more,
@@ -56,24 +56,33 @@ describe("page", () => {
 
   it("[W31] keeps the slot of a lead the device does not send", () => {
     const { rows } = computePage(request({ leads: ["V1", "ii", "I", "V2", "V3", "V4", "V5"] }));
-    const leads = Object.fromEntries(rows.flatMap((row) => row.segments.map(({ name, lead }) => [name, lead])));
-    expect(leads).toMatchObject({ I: 2, II: 1, V1: 0, aVR: null, V6: null });
+    const leads = Object.fromEntries(
+      rows.flatMap((row) => row.segments.map(({ name, terms }) => [name, terms.map(({ lead }) => lead)])),
+    );
+    expect(leads).toMatchObject({ I: [2], II: [1], V1: [0], aVR: [2, 1], V6: [] });
   });
 
   it("shows unknown leads as they come, one below the other", () => {
-    expect(computePage(request({ leads: ["MLII", "V5"] })).rows.map((row) => row.segments[0]?.lead)).toEqual([0, 1]);
+    expect(computePage(request({ leads: ["MLII", "V5"] })).rows.map((row) => row.segments[0]?.terms)).toEqual([
+      [{ lead: 0, weight: 1 }],
+      [{ lead: 1, weight: 1 }],
+    ]);
   });
 
   it("chooses rows for a phone and says how far a wall enlarges", () => {
-    expect(computePage(request({ layout: "auto" }, { width: 390, height: 844 })).rows).toHaveLength(12);
-    expect(computePage(request({ layout: "auto" }, { width: 700, height: 390 })).rows).toHaveLength(6);
+    expect(computePage(request({ layout: "auto" }, { width: 390, height: 720 }))).toMatchObject({
+      layout: "6x2",
+      narrow: true,
+    });
+    expect(computePage(request({ layout: "auto" }, { width: 390, height: 400 })).layout).toBe("rhythm");
+    expect(computePage(request({ layout: "auto" }, { width: 844, height: 340 })).layout).toBe("3x4+1");
     const wall = computePage(request({ layout: "auto" }, { width: 1920, height: 1080, theme: "wall" }));
     expect(wall.zoom).toBe(2);
     expect(((1920 - wall.sweepX) / wall.pxPerSample) * 2).toBeGreaterThan(9500);
   });
 
   it("keeps every row's mark on the paper and its baseline on a grid line", () => {
-    for (const layout of ["3x4", "6x2", "12x1"] as const) {
+    for (const layout of ["3x4+1", "3x4", "6x2", "12x1"] as const) {
       const { rows, bandTop, height, bandBottom, pxPerMmY } = computePage(request({ layout }));
       for (const { baseline } of rows) {
         expect(baseline).toBeGreaterThan(bandTop);

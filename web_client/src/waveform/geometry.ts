@@ -1,18 +1,18 @@
 /**
- * The page: which lead is drawn where, and how many device pixels a millimetre takes.
+ * The page: which lane is drawn where, and how many device pixels a millimetre takes.
  *
- * One sweep crosses the whole page, as on paper: in "3x4" the four columns show their
+ * One sweep crosses the whole page, as on paper: in "3x4+1" the four columns show their
  * leads one after the other over the rhythm strip, so everything in one vertical line
  * happened at the same time. All lengths are derived from px per mm and never summed up
  * from rounded steps. Everything here is in device pixels unless named `_mm`. Pure.
  */
 
 import type { Calibration } from "./calibration";
+import { type Lane, type LaneRow, laneRows } from "./lanes";
 import type { EcgTheme } from "./palette";
+import type { EcgGain, EcgLayout, EcgOrder, EcgSpeed } from "./settings";
 
-export type EcgLayout = "3x4" | "6x2" | "12x1" | "auto";
-export type EcgSpeed = 12.5 | 25 | 50;
-export type EcgGain = 5 | 10 | 20;
+export type { EcgGain, EcgLayout, EcgSpeed } from "./settings";
 
 export interface Surface {
   /** Backing store, device pixels. */
@@ -28,14 +28,15 @@ export interface PageRequest {
   readonly leads: readonly string[];
   readonly sampleRateMhz: number;
   readonly layout: EcgLayout;
+  readonly order?: EcgOrder;
+  readonly rhythm?: readonly string[];
   readonly speedMmS: EcgSpeed;
   readonly gainMmMv: EcgGain;
+  /** Enlargement to use instead of the far view's own choice: two pages side by side must agree. */
+  readonly zoom?: number;
 }
 
-export interface Segment {
-  readonly name: string;
-  /** Row of the stream, null when the device does not send this lead. */
-  readonly lead: number | null;
+export interface Segment extends Lane {
   /** Columns of the sweep, in samples: from inclusive, to exclusive. */
   readonly from: number;
   readonly to: number;
@@ -49,6 +50,7 @@ export interface Row {
 }
 
 export interface Page {
+  readonly layout: Exclude<EcgLayout, "auto">;
   readonly width: number;
   readonly height: number;
   /** Text unit: one CSS pixel, or one design pixel of a wall. */
@@ -70,8 +72,9 @@ export interface Page {
   readonly rows: readonly Row[];
 }
 
-const STANDARD = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"] as const;
-const RHYTHM = "II";
+const NARROW_BELOW_PX = 720;
+/** A phone's page this low holds two leads well, and no more. */
+const LOW_BELOW_PX = 420;
 const ZOOMS = [4, 3, 2.5, 2, 1.5] as const;
 const FAR_SECONDS = 9.5;
 const FAR_ROW_MM = 20;
@@ -82,18 +85,21 @@ const MARK_MARGIN_MM = 2;
 export function computePage(request: PageRequest): Page {
   const { surface, sampleRateMhz, speedMmS, gainMmMv } = request;
   const unit = textUnit(surface);
-  const narrow = surface.width / surface.dpr < 720;
-  const bandTop = Math.round((surface.theme === "wall" ? 84 : narrow ? 76 : 44) * unit);
+  const narrow = surface.width / surface.dpr < NARROW_BELOW_PX;
+  const bandTop = Math.round((surface.theme === "wall" ? 84 : narrow ? 84 : 44) * unit);
   const bandBottom = Math.round((surface.theme === "wall" ? 54 : narrow ? 46 : 30) * unit);
-  const names = rowNames(request);
+  const layout = request.layout === "auto" ? autoLayout(surface) : request.layout;
+  const { leads, order = "standard", rhythm = [] } = request;
+  const lanes = laneRows({ leads, layout, order, rhythm });
   const area = surface.height - bandTop - bandBottom;
-  const zoom = farView(request, area, names.length);
+  const zoom = request.zoom ?? farView(request, area, lanes.length);
   const pxPerMmX = surface.dpr * surface.calibration.pxPerMmX * zoom;
   const pxPerMmY = surface.dpr * surface.calibration.pxPerMmY * zoom;
   const sweepX = Math.round((CALIBRATION_S * speedMmS + 2 * MARK_MARGIN_MM) * pxPerMmX);
   const pxPerSample = (speedMmS * pxPerMmX * 1000) / sampleRateMhz;
   const sweepSamples = Math.max(1, Math.floor((surface.width - sweepX) / pxPerSample));
   return {
+    layout,
     width: surface.width,
     height: surface.height,
     unit,
@@ -108,7 +114,7 @@ export function computePage(request: PageRequest): Page {
     sweepX,
     sweepSamples,
     pxPerSample,
-    rows: placeRows(names, request.leads, sweepSamples, {
+    rows: placeRows(lanes, sweepSamples, {
       top: bandTop,
       height: area,
       pxPerMmY,
@@ -142,20 +148,9 @@ function farView(request: PageRequest, area: number, rows: number): number {
   return ZOOMS.find(fits) ?? 1;
 }
 
-function rowNames({ surface, leads, layout }: PageRequest): readonly (readonly string[])[] {
-  const known = leads.filter((name) => STANDARD.some((standard) => same(standard, name)));
-  if (known.length < 6) return leads.map((name) => [name]);
-  const chosen = layout === "auto" ? autoLayout(surface) : layout;
-  if (chosen === "12x1") return STANDARD.map((name) => [name]);
-  const perColumn = chosen === "3x4" ? 3 : 6;
-  const rows: string[][] = Array.from({ length: perColumn }, () => []);
-  for (const [i, name] of STANDARD.entries()) rows[i % perColumn]?.push(name);
-  return chosen === "3x4" ? [...rows, [RHYTHM]] : rows;
-}
-
-function autoLayout({ width, height, dpr }: Surface): EcgLayout {
-  if (width / dpr >= 720) return "3x4";
-  return height > width ? "12x1" : "6x2";
+function autoLayout({ width, height, dpr }: Surface): Exclude<EcgLayout, "auto"> {
+  if (width / dpr >= NARROW_BELOW_PX) return "3x4+1";
+  return height / dpr < LOW_BELOW_PX ? "rhythm" : "6x2";
 }
 
 interface Area {
@@ -165,36 +160,23 @@ interface Area {
   readonly pxPerMv: number;
 }
 
-function placeRows(
-  names: readonly (readonly string[])[],
-  leads: readonly string[],
-  samples: number,
-  area: Area,
-): Row[] {
-  const pitch = area.height / names.length;
+function placeRows(lanes: readonly LaneRow[], samples: number, area: Area): Row[] {
+  const pitch = area.height / lanes.length;
   // Rows as even as the paper allows: on bold lines where they are far apart, else on millimetre lines.
   const snapMm = pitch / area.pxPerMmY >= 20 ? 5 : 1;
   // Room above the first baseline for its calibration mark.
   const origin = area.top + Math.min(0.72 * pitch, Math.max(pitch / 2, area.pxPerMv + area.pxPerMmY));
-  return names.map((columns, i) => {
+  return lanes.map((row, i) => {
     const offset = Math.round((i * pitch) / area.pxPerMmY / snapMm) * snapMm * area.pxPerMmY;
     return {
       baseline: origin + offset,
       top: area.top + i * pitch,
       bottom: area.top + (i + 1) * pitch,
-      segments: columns.map((name, c) => {
-        const lead = leads.findIndex((candidate) => same(candidate, name));
-        return {
-          name,
-          lead: lead < 0 ? null : lead,
-          from: Math.floor((samples * c) / columns.length),
-          to: Math.floor((samples * (c + 1)) / columns.length),
-        };
-      }),
+      segments: row.lanes.map((lane, c) => ({
+        ...lane,
+        from: Math.floor((samples * c) / row.columns),
+        to: Math.floor((samples * (c + 1)) / row.columns),
+      })),
     };
   });
-}
-
-function same(a: string, b: string): boolean {
-  return a.toLowerCase() === b.toLowerCase();
 }

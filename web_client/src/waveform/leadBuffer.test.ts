@@ -64,7 +64,7 @@ describe("LeadBuffer", () => {
     ];
     const more = { leadMask: 0b101, leads: [0, 2], leadOffMask: 0b010, saturatedMask: 0b100, n: 3, invalidRuns: runs };
     buffer.store(frame(0, [1, 2, 3, 4, 5, 6], more), at(0));
-    expect([0, 1, 2].map((p) => buffer.cell(0, p))).toEqual([Cell.valid, Cell.invalid, Cell.leadOff]);
+    expect([0, 1, 2].map((p) => buffer.cell(0, p))).toEqual([Cell.valid, Cell.artefact, Cell.leadOff]);
     expect(buffer.cell(1, 0)).toBe(Cell.leadOff);
     expect(buffer.cell(2, 0)).toBe(Cell.saturated);
     expect(buffer.joined(0, 1)).toBe(false);

@@ -3,7 +3,7 @@
  *
  * A cell is filled at most once, from one received sample; a cell nobody sent anything
  * for stays blank (W1, W2, W5). All leads share the axis, so the columns of a display
- * cannot drift apart. The twin in Python is media/core/waveform/assemble.py.
+ * cannot drift apart. `slice` keeps a part for a page that stands still. The twin in Python is media/core/waveform/assemble.py.
  */
 
 import { Flag, type WaveformFrame } from "./frame";
@@ -16,9 +16,24 @@ export const Cell = {
   /** Valid, in a frame in which the lead ran into its limits. */
   saturated: 2,
   leadOff: 3,
-  /** Sent, but said not to be signal (artefact, calibration, missing). */
+  /** Sent, but said not to be signal, for a reason this display does not know. */
   invalid: 4,
+  artefact: 5,
+  /** The source had nothing at these places of this lead. */
+  missing: 6,
+  /** Said to be at the end of the range: the true value is beyond. */
+  clipped: 7,
+  calibration: 8,
 } as const;
+
+/** Reasons of invalid runs (media/WAVEFORM_WIRE.md section 1.1). */
+const REASONS: Readonly<Record<number, number>> = {
+  1: Cell.missing,
+  2: Cell.leadOff,
+  3: Cell.clipped,
+  4: Cell.artefact,
+  5: Cell.calibration,
+};
 
 export type Stored = "stored" | "late" | "overlap";
 
@@ -84,6 +99,35 @@ export class LeadBuffer {
     this.started = false;
   }
 
+  /** A copy of [from, to) that stays as it is while this one goes on. */
+  slice(from: number, to: number): LeadBuffer {
+    const copy = new LeadBuffer(this.cells.length, 1000 * Math.max(1, to - from), 1);
+    copy.started = this.started;
+    copy.end = Math.min(to, this.end);
+    copy.begin = Math.max(from, this.begin);
+    for (let p = Math.max(from, this.begin, this.end - this.capacity); p < copy.end; p += 1) {
+      const [there, here] = [copy.slot(p), this.slot(p)];
+      this.values.forEach((values, lead) => {
+        (copy.values[lead] as Int16Array)[there] = values[here] as number;
+        (copy.cells[lead] as Uint8Array)[there] = this.cells[lead]?.[here] as number;
+      });
+      copy.seqs[there] = this.seqs[here] as number;
+      copy.starts[there] = this.starts[here] as number;
+      copy.paces[there] = this.paces[here] as number;
+    }
+    return copy;
+  }
+
+  /** Oldest position that can still be held. */
+  get oldest(): number {
+    return Math.max(this.begin, this.end - this.capacity);
+  }
+
+  /** Number of the frame a position came with; -1 where nothing was received. */
+  seqAt(position: number): number {
+    return this.inRing(position) ? (this.seqs[this.slot(position)] as number) : -1;
+  }
+
   /** Whether anything at all was received for a position. */
   received(position: number): boolean {
     return this.inRing(position) && this.seqs[this.slot(position)] !== -1;
@@ -131,7 +175,7 @@ export class LeadBuffer {
       }
     });
     for (const run of frame.invalidRuns) {
-      const kind = run.reason === LEAD_OFF_REASON ? Cell.leadOff : Cell.invalid;
+      const kind = REASONS[run.reason] ?? Cell.invalid;
       for (let i = 0; i < run.count; i += 1) this.mark(run.lead, position + run.first + i, kind);
     }
     for (let lead = 0; lead < this.cells.length; lead += 1) {
@@ -165,8 +209,6 @@ export class LeadBuffer {
     return slot < 0 ? slot + this.capacity : slot;
   }
 }
-
-const LEAD_OFF_REASON = 2;
 
 /** Whether a cell holds signal that may be drawn. */
 export function drawable(cell: number): boolean {

@@ -3,6 +3,7 @@ import { storeCalibration } from "./calibration";
 import type { EcgChannel } from "./channel";
 import type { ToEcg } from "./driver";
 import type { EcgSize } from "./engine";
+import { SETTINGS } from "./fakeCanvas";
 import { mountEcg } from "./mount";
 
 const posted = vi.hoisted<unknown[]>(() => []);
@@ -62,7 +63,7 @@ it("[W27] [W34] a calibration ends with the zoom it was made at", () => {
     },
     channel: CHANNEL,
     contextVersion: 1,
-    settings: { layout: "auto", speedMmS: 25, gainMmMv: 10, theme: "light", language: "en" },
+    settings: SETTINGS,
     onStatus: () => undefined,
   });
   resize();

@@ -7,8 +7,13 @@
 import type { WaveformStream } from "../protocol/messages";
 import { readCalibration } from "./calibration";
 import type { Dispose, EcgChannel } from "./channel";
+import { type DrawnSample, isRecording } from "./drawn";
 import { EcgDriver, type FromEcg, type ToEcg } from "./driver";
-import type { EcgSettings, EcgStatus } from "./engine";
+import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
+import type { Span } from "./stills";
+
+/** Stored frames of a time, as sent; empty where there are none. */
+export type History = (fromUs: number, toUs: number) => Promise<readonly Uint8Array[]>;
 
 export interface EcgMount {
   readonly stream: WaveformStream;
@@ -16,11 +21,19 @@ export interface EcgMount {
   readonly contextVersion: number | null;
   readonly settings: EcgSettings;
   onStatus(status: EcgStatus): void;
+  onStill?(map: StillMap | null): void;
+  readonly history?: History | undefined;
 }
 
 export interface EcgHandle {
   setSettings(settings: EcgSettings): void;
   setContext(version: number | null): void;
+  setVideoDelay(delayMs: VideoDelayMs): void;
+  setStill(still: StillAt | null): void;
+  /** The real sample nearest to a time; null for a lead nobody sends, or when the display does not answer. */
+  sample(lead: string, atUs: number): Promise<EcgSample | null>;
+  /** [test hook] */
+  drawn(): Promise<readonly DrawnSample[]>;
   dispose: Dispose;
 }
 
@@ -34,9 +47,13 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
   const trace = document.createElement("canvas");
   const text = document.createElement("canvas");
   element.replaceChildren(trace, text);
+  const questions = new Questions();
   const onMessage = (message: FromEcg): void => {
     if (message.type === "control") channel.sendControl(message.message);
-    else mount.onStatus(message.status);
+    else if (message.type === "status") mount.onStatus(message.status);
+    else if (message.type === "still") mount.onStill?.(message.map);
+    else if (message.type === "history") void fetchHistory(mount.history, message.span, side);
+    else questions.answer(message);
   };
   const side = canUseWorker() ? workerSide(onMessage) : mainSide(onMessage);
   const { stream, contextVersion, settings } = mount;
@@ -45,7 +62,7 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
     ? { trace: trace.transferControlToOffscreen(), text: text.transferControlToOffscreen() }
     : { trace, text };
   side.post(
-    { type: "start", ...canvases, stream, contextVersion, settings },
+    { type: "start", ...canvases, stream, contextVersion, settings, hasHistory: mount.history !== undefined },
     offscreen ? [canvases.trace as OffscreenCanvas, canvases.text as OffscreenCanvas] : [],
   );
   const disposals = [
@@ -59,12 +76,62 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
   return {
     setSettings: (next) => side.post({ type: "settings", settings: next }),
     setContext: (version) => side.post({ type: "context", version }),
+    setVideoDelay: (delayMs) => side.post({ type: "video", delayMs }),
+    setStill: (still) => side.post({ type: "still", still }),
+    sample: (lead, atUs) => questions.sample((id) => side.post({ type: "sample", id, lead, atUs })),
+    drawn: () => (isRecording ? questions.drawn((id) => side.post({ type: "drawn", id })) : Promise.resolve([])),
     dispose: () => {
       for (const dispose of disposals) dispose();
       side.dispose();
       element.replaceChildren();
     },
   };
+}
+
+const ANSWER_WITHIN_MS = 2_000;
+
+/** Questions to the drawing side and who waits for the answers; one that is not answered in time is answered "nothing". */
+class Questions {
+  private readonly waiting = new Map<number, (message: FromEcg) => void>();
+  private last = 0;
+
+  sample(ask: (id: number) => void): Promise<EcgSample | null> {
+    return this.ask(ask, null, (message) => (message.type === "sample" ? message.sample : null));
+  }
+
+  drawn(ask: (id: number) => void): Promise<readonly DrawnSample[]> {
+    return this.ask(ask, [], (message) => (message.type === "drawn" ? message.drawn : []));
+  }
+
+  answer(message: FromEcg & { readonly id: number }): void {
+    this.waiting.get(message.id)?.(message);
+  }
+
+  private ask<T>(ask: (id: number) => void, nothing: T, read: (message: FromEcg) => T): Promise<T> {
+    this.last += 1;
+    const id = this.last;
+    return new Promise((resolve) => {
+      const finish = (value: T): void => {
+        clearTimeout(timer);
+        this.waiting.delete(id);
+        resolve(value);
+      };
+      const timer = setTimeout(() => finish(nothing), ANSWER_WITHIN_MS);
+      this.waiting.set(id, (message) => finish(read(message)));
+      ask(id);
+    });
+  }
+}
+
+/** What cannot be fetched stays a hole on the page; who fetches says why. */
+async function fetchHistory(history: History | undefined, span: Span, side: DrawingSide): Promise<void> {
+  let frames: readonly Uint8Array[] = [];
+  try {
+    frames = (await history?.(span.fromUs, span.toUs)) ?? [];
+  } catch {
+    // The page around this fetched them and tells the user; here the place stays a hole.
+  }
+  side.post({ type: "history", span, frames });
 }
 
 function canUseWorker(): boolean {

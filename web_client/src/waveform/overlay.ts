@@ -7,13 +7,15 @@
  */
 
 import type { WaveformStream } from "../protocol/messages";
+import { sourceFilterText, viewFilterText } from "./filterText";
 import { type Page, type PageRequest, type Row, type Segment, xOfColumn } from "./geometry";
+import { Cell } from "./leadBuffer";
 import { type EcgTheme, PALETTES, type Palette } from "./palette";
+import type { Context2d } from "./paper";
+import type { EcgFilter, EcgNotch } from "./settings";
 import type { EcgState } from "./state";
-import type { Context2d } from "./sweep";
-import { type EcgLanguage, type EcgWords, WORDS } from "./words";
+import { type EcgLanguage, type EcgWords, FONT, WORDS } from "./words";
 
-const FONT = 'system-ui, -apple-system, "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif';
 /** A shape for each state: colour is never the only cue (W12). */
 const SIGNS: Readonly<Record<EcgState, string>> = { LIVE: "●", DELAYED: "▲", STALE: "■", LOST: "✕" };
 
@@ -31,6 +33,20 @@ export interface OverlayModel {
   /** The source says that it does not know server time well. */
   readonly clockUnsynced: boolean;
   readonly leadOffMask: number;
+  readonly saturatedMask: number;
+  /** Measured limb leads contradict I and II at the moment (W7). */
+  readonly limbError: boolean;
+  readonly settling: boolean;
+  /** A page that stands still lies over the live trace, which goes on. */
+  readonly still: StillModel | null;
+  /** Server time of the newest sample, printed where asked for. */
+  readonly dateUs: number | null;
+}
+
+export interface StillModel {
+  readonly atUs: number;
+  readonly sinceMs: number;
+  readonly isLoading: boolean;
 }
 
 export interface OverlayStyle {
@@ -39,6 +55,8 @@ export interface OverlayStyle {
   readonly stream: WaveformStream;
   readonly language: EcgLanguage;
   readonly theme: EcgTheme;
+  readonly filter: EcgFilter;
+  readonly notch: EcgNotch;
 }
 
 export function paintOverlay(context: Context2d, style: OverlayStyle, model: OverlayModel): void {
@@ -47,12 +65,57 @@ export function paintOverlay(context: Context2d, style: OverlayStyle, model: Ove
   if (model.sync === "not_in_sync") {
     painter.notInSync();
   } else {
-    painter.leads(model.leadOffMask);
-    painter.liveness(model);
+    painter.leads(model);
+    if (model.still === null) painter.liveness(model);
+    else painter.standing(model.still);
+    painter.factor();
   }
   painter.topBand(model);
   painter.bottomBand();
 }
+
+/** A recording that is shown by itself: an imported ECG, or a prior one beside the present one. */
+export function paintRecordingOverlay(
+  context: Context2d,
+  style: OverlayStyle,
+  recording: { readonly title: string; readonly atUs: number },
+): void {
+  const painter = new Painter(context, style);
+  context.clearRect(0, 0, style.page.width, style.page.height);
+  painter.leads(null);
+  painter.watermark();
+  painter.factor();
+  painter.recordingBand(recording.title, recording.atUs);
+  painter.bottomBand();
+}
+
+/** Speed, gain and truth of scale as printed (W26, W27). */
+export function scaleText({ page, request, language }: OverlayStyle): string {
+  const words = WORDS[language];
+  const far = page.zoom === 1 ? "" : ` ×${page.zoom}`;
+  const { calibrated } = request.surface.calibration;
+  const speed = calibrated ? `${request.speedMmS} mm/s` : `${request.speedMmS} mm/s ${words.equivalent}`;
+  const parts = [`${speed}${far}`, `${request.gainMmMv} mm/mV${far}`];
+  return (calibrated ? parts : [...parts, words.notToScale]).join("  ·  ");
+}
+
+/** The source's bandwidth and the view's (W29). */
+export function filterText({ stream, filter, notch, language }: OverlayStyle): string {
+  const words = WORDS[language];
+  const view = viewFilterText(stream, filter, notch, words);
+  const source = sourceFilterText(stream, words);
+  return view === "" ? source : `${source}  ·  ${view}`;
+}
+
+/** `2026-11-22 09:05:07` in this computer's time zone: the same in both languages, and sortable by eye. */
+export function dateText(us: number): string {
+  const at = new Date(us / 1000);
+  const two = (n: number): string => String(n).padStart(2, "0");
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+type Pill = readonly [text: string, colours: readonly [back: string, ink: string]];
 
 class Painter {
   private readonly palette: Palette;
@@ -76,7 +139,7 @@ class Painter {
     this.centred(this.words.notInSync, this.size(44, 64), this.palette.cross);
   }
 
-  private watermark(): void {
+  watermark(): void {
     if (!this.style.stream.simulated) return;
     const { page, context } = this;
     const height = page.height - page.bandTop - page.bandBottom;
@@ -89,10 +152,42 @@ class Painter {
     context.textAlign = "left";
   }
 
-  leads(leadOffMask: number): void {
+  /** Names and what is wrong with each lead now; of a recording nothing is "now". */
+  leads(model: Pick<OverlayModel, "leadOffMask" | "saturatedMask"> | null): void {
     for (const row of this.page.rows) {
-      for (const segment of row.segments) this.lead(row, segment, leadOffMask);
+      for (const segment of row.segments) this.lead(row, segment, model);
     }
+  }
+
+  /** A frame round what does not move, so that it is not taken for the live trace. */
+  standing({ isLoading }: StillModel): void {
+    const { page, context, palette } = this;
+    this.watermark();
+    const width = Math.max(2, 3 * page.unit);
+    context.strokeStyle = palette.still[0];
+    context.lineWidth = width;
+    context.strokeRect(
+      width / 2,
+      page.bandTop + width / 2,
+      page.width - width,
+      page.height - page.bandTop - page.bandBottom - width,
+    );
+    if (isLoading) this.centred(this.words.loading, this.size(20, 36), palette.text);
+  }
+
+  /** Enlargement in the corner of the strips: 25 mm/s is not 25 mm on this glass (W27). */
+  factor(): void {
+    const { page, context, palette } = this;
+    if (page.zoom === 1) return;
+    const size = this.size(15, 30);
+    this.font(size, 700);
+    const text = `${this.words.farView} ×${page.zoom}`;
+    context.fillStyle = palette.soft;
+    context.fillText(
+      text,
+      page.width - this.pad(1) - context.measureText(text).width,
+      page.height - page.bandBottom - size,
+    );
   }
 
   liveness({ state, sync, hasClock, lostMs }: OverlayModel): void {
@@ -122,16 +217,37 @@ class Painter {
   }
 
   topBand(model: OverlayModel): void {
+    const { words, palette } = this;
+    const pills: Pill[] = [];
+    const state: Pill = [this.stateText(model), palette.state[model.state]];
+    if (model.sync === "not_in_sync") {
+      pills.push([`✕ ${words.notInSync}`, palette.state.LOST]);
+    } else if (model.still === null) {
+      pills.push(state);
+    } else {
+      pills.push([this.stillText(model.still), palette.still], [`${words.liveGoesOn} ${state[0]}`, state[1]]);
+    }
+    if (model.limbError) pills.push([`! ${words.limbError}`, palette.state.DELAYED]);
+    this.band(pills, this.scaleTexts(model));
+  }
+
+  recordingBand(title: string, atUs: number): void {
+    const { words, palette } = this;
+    const name = title === "" ? words.recorded : title;
+    this.band([[`${name}  ${dateText(atUs)}`, palette.still]], this.scaleTexts(null));
+  }
+
+  /** Pills at the left, the scales at the right; where it is narrow the scales stand below. */
+  private band(pills: readonly Pill[], scales: readonly string[]): void {
     const { page, context, palette } = this;
     context.fillStyle = palette.band;
     context.fillRect(0, 0, page.width, page.bandTop);
-    const lines = page.narrow ? 2 : 1;
-    const y = page.bandTop / (2 * lines);
-    let x = this.pad(1);
-    if (model.sync === "not_in_sync") x = this.pill(x, y, `✕ ${this.words.notInSync}`, palette.state.LOST);
-    else x = this.pill(x, y, this.stateText(model), palette.state[model.state]);
-    const free = this.simulatedBadge(x + this.pad(1), y);
-    this.scales(model, free, lines === 1 ? y : 3 * y, lines === 1);
+    const all = this.style.stream.simulated ? [...pills, [this.words.simulated, palette.simulated] as const] : pills;
+    const y = page.narrow ? 0.25 * page.bandTop : page.bandTop / 2;
+    const share = page.narrow ? 1 : 0.62;
+    const end = this.pills(all, y, share * page.width - this.pad(2));
+    if (page.narrow) this.scales(scales, this.pad(1), 0.5 * page.bandTop, page.bandTop, false);
+    else this.scales(scales, end + this.pad(1), 0, page.bandTop, true);
   }
 
   bottomBand(): void {
@@ -157,24 +273,40 @@ class Painter {
     context.textAlign = "left";
   }
 
-  private lead(row: Row, segment: Segment, leadOffMask: number): void {
-    const { page, context, palette, words } = this;
-    const off = segment.lead !== null && ((leadOffMask >> segment.lead) & 1) === 1;
-    const note = segment.lead === null ? ` ${words.notSent}` : off ? ` ${words.leadOff}` : "";
+  private lead(row: Row, segment: Segment, model: Pick<OverlayModel, "leadOffMask" | "saturatedMask"> | null): void {
+    const { page, palette, words } = this;
+    const has = (mask: number): boolean => segment.terms.some(({ lead }) => ((mask >> lead) & 1) === 1);
+    const isOff = model !== null && has(model.leadOffMask);
+    const isSaturated = model !== null && has(model.saturatedMask);
     const size = Math.min(this.size(15, 34), (row.bottom - row.top) * 0.42);
-    this.font(size, 700);
     const x = xOfColumn(page, segment.from) + 0.35 * size;
     const y = row.top + 0.75 * size;
-    // A halo and no box: the trace under the name must stay readable.
+    const notes: (readonly [text: string, colour: string])[] = [];
+    if (segment.terms.length === 0) notes.push([words.notSent, palette.soft]);
+    if (segment.derived) notes.push([words.derived, palette.soft]);
+    if (isOff) notes.push([words.leadOff, palette.cross]);
+    else if (isSaturated) notes.push([words.reasons[Cell.saturated] ?? "", palette.cross]);
+    this.font(size, 700);
+    const end = this.haloed(segment.label, x, y, size, palette.label);
+    let at = end + 0.3 * size;
+    this.font(0.8 * size, 600);
+    for (const [text, colour] of notes) at = this.haloed(text, at, y, 0.8 * size, colour) + 0.4 * size;
+  }
+
+  /** A halo and no box: the trace under the name must stay readable. */
+  private haloed(text: string, x: number, y: number, size: number, colour: string): number {
+    const { context, palette } = this;
     context.strokeStyle = palette.labelBack;
     context.lineWidth = 0.22 * size;
     context.lineJoin = "round";
-    context.strokeText(segment.name + note, x, y);
-    context.fillStyle = palette.label;
-    context.fillText(segment.name, x, y);
-    if (note === "") return;
-    context.fillStyle = off ? palette.cross : palette.soft;
-    context.fillText(note, x + context.measureText(segment.name).width, y);
+    context.strokeText(text, x, y);
+    context.fillStyle = colour;
+    context.fillText(text, x, y);
+    return x + context.measureText(text).width;
+  }
+
+  private stillText({ atUs, sinceMs }: StillModel): string {
+    return `❚❚ ${this.words.still} ${dateText(atUs)} (${clockText(sinceMs)})`;
   }
 
   /** An age by a doubtful clock carries a question mark; what is wrong with the clock stands beside the scales (W11). */
@@ -186,61 +318,93 @@ class Painter {
     return `${name} ${age} ${this.words.seconds}${doubt}`;
   }
 
-  private simulatedBadge(x: number, y: number): number {
-    if (!this.style.stream.simulated) return x;
-    return this.pill(x, y, this.words.simulated, this.palette.simulated) + this.pad(1);
-  }
-
-  /** Speed, gain, bandwidth, rate, device: at the right, or on the second line where it is narrow. */
-  private scales(model: OverlayModel, from: number, y: number, right: boolean): void {
-    const { page, context, palette } = this;
-    const left = right ? from : this.pad(1);
-    const room = page.width - left - this.pad(1);
-    const texts = this.scaleTexts(model);
-    let size = this.size(14, 28);
-    this.font(size, 600);
-    while (context.measureText(texts.join("  ·  ")).width > room && (texts.length > 4 || size > 9 * page.unit)) {
-      if (texts.length > 4) texts.pop();
-      else size *= 0.95;
-      this.font(size, 600);
+  /** One beside the other, smaller where there is little room; answers where they end. */
+  private pills(pills: readonly Pill[], y: number, room: number): number {
+    const { context } = this;
+    const full = this.size(16, 36);
+    this.font(full, 800);
+    const gap = 0.6;
+    const wide = pills.reduce((sum, [text]) => sum + context.measureText(text).width + (1.1 + gap) * full, -gap * full);
+    const size = full * Math.min(1, room / wide);
+    let x = this.pad(1);
+    for (const [text, [back, ink]] of pills) {
+      this.font(size, 800);
+      const width = context.measureText(text).width + 1.1 * size;
+      context.fillStyle = back;
+      roundRect(context, x, y - 0.8 * size, width, 1.6 * size, 0.3 * size);
+      context.fillStyle = ink;
+      context.fillText(text, x + 0.55 * size, y);
+      x += width + gap * size;
     }
-    const text = texts.join("  ·  ");
-    context.fillStyle = palette.text;
-    context.fillText(text, right ? page.width - this.pad(1) - context.measureText(text).width : left, y);
+    return x - gap * size;
   }
 
-  /** Most important first: where there is no room the last ones go, never the first four. A doubtful clock (W11) comes right after them. */
-  private scaleTexts(model: OverlayModel): string[] {
+  /** Speed, gain, bandwidth, rate, device on at most two lines; the last texts go where there is no room. */
+  private scales(texts: readonly string[], left: number, top: number, bottom: number, right: boolean): void {
+    const { page, context, palette } = this;
+    const room = page.width - left - this.pad(1);
+    const must = this.mustTexts();
+    let kept = [...texts];
+    let size = this.size(14, 28);
+    const lines = (): string[] => {
+      this.font(size, 600);
+      return this.fill(kept, room);
+    };
+    const fits = (made: readonly string[]): boolean => made.length * size * 1.3 <= bottom - top && made.length <= 2;
+    let made = lines();
+    while (!fits(made) && (kept.length > must || size > 9 * page.unit)) {
+      if (size > 0.8 * this.size(14, 28) || kept.length <= must) size *= 0.95;
+      else kept = kept.slice(0, -1);
+      made = lines();
+    }
+    context.fillStyle = palette.text;
+    made.forEach((line, i) => {
+      const y = (top + bottom) / 2 + (i - (made.length - 1) / 2) * size * 1.3;
+      context.fillText(line, right ? page.width - this.pad(1) - context.measureText(line).width : left, y);
+    });
+  }
+
+  /** Texts put together into lines, never cut within one. */
+  private fill(texts: readonly string[], room: number): string[] {
+    const lines: string[] = [];
+    for (const text of texts) {
+      const last = lines.at(-1);
+      const joined = last === undefined ? text : `${last}  ·  ${text}`;
+      if (last !== undefined && this.context.measureText(joined).width <= room) lines[lines.length - 1] = joined;
+      else lines.push(text);
+    }
+    return lines;
+  }
+
+  /** How many of the texts are never left out: scales, filters, and that the scale is not true. */
+  private mustTexts(): number {
+    return 3 + (this.viewFilter() === "" ? 0 : 1) + (this.style.request.surface.calibration.calibrated ? 0 : 1);
+  }
+
+  private viewFilter(): string {
+    const { stream, filter, notch } = this.style;
+    return viewFilterText(stream, filter, notch, this.words);
+  }
+
+  /** Most important first. A doubtful clock (W11) comes right after what is never left out. */
+  private scaleTexts(model: OverlayModel | null): string[] {
     const { words, page } = this;
     const { request, stream } = this.style;
     const { calibrated } = request.surface.calibration;
     const far = page.zoom === 1 ? "" : ` ×${page.zoom}`;
     const speed = calibrated ? `${request.speedMmS} mm/s` : `${request.speedMmS} mm/s ${words.equivalent}`;
-    const texts = [
-      `${speed}${far}`,
-      `${request.gainMmMv} mm/mV${far}`,
-      stream.filter === "" ? words.filterUnknown : stream.filter,
-    ];
-    texts.push(calibrated ? `${trimmed(stream.sample_rate_mhz)} Hz` : words.notToScale);
-    if (model.clockUnsynced) texts.push(words.clockUnsynced);
-    if (model.clockErrorMs !== null && model.clockErrorMs > DOUBTFUL_MS) {
+    const texts = [`${speed}${far}`, `${request.gainMmMv} mm/mV${far}`, sourceFilterText(stream, words)];
+    const view = this.viewFilter();
+    if (view !== "") texts.push(view);
+    if (!calibrated) texts.push(words.notToScale);
+    if (model?.settling === true) texts.push(words.settling);
+    if (model?.clockUnsynced === true) texts.push(words.clockUnsynced);
+    if (model !== null && model.clockErrorMs !== null && model.clockErrorMs > DOUBTFUL_MS) {
       texts.push(`${words.clock}${Math.round(model.clockErrorMs)} ms`);
     }
-    if (!calibrated) texts.push(`${trimmed(stream.sample_rate_mhz)} Hz`);
-    texts.push(stream.device);
+    if (model !== null && model.dateUs !== null) texts.push(dateText(model.dateUs));
+    texts.push(`${trimmed(stream.sample_rate_mhz)} Hz`, stream.device);
     return texts;
-  }
-
-  private pill(x: number, y: number, text: string, [back, ink]: readonly [string, string]): number {
-    const { context } = this;
-    const size = this.size(16, 36);
-    this.font(size, 800);
-    const width = context.measureText(text).width + 1.1 * size;
-    context.fillStyle = back;
-    roundRect(context, x, y - 0.8 * size, width, 1.6 * size, 0.3 * size);
-    context.fillStyle = ink;
-    context.fillText(text, x + 0.55 * size, y);
-    return x + width;
   }
 
   private centred(text: string, size: number, colour: string, below = ""): void {

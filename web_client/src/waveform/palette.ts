@@ -8,6 +8,12 @@ export interface Palette {
   readonly gridBold: string;
   readonly trace: string;
   readonly saturated: string;
+  /** A trace whose view filter has not settled after a gap. */
+  readonly settling: string;
+  /** Samples at the end of the range. */
+  readonly clip: string;
+  /** Holes that may still be filled. */
+  readonly recovering: string;
   readonly pace: string;
   readonly session: string;
   readonly hatch: string;
@@ -21,6 +27,8 @@ export interface Palette {
   readonly watermark: string;
   readonly state: Readonly<Record<"LIVE" | "DELAYED" | "STALE" | "LOST", readonly [back: string, ink: string]>>;
   readonly simulated: readonly [back: string, ink: string];
+  /** A page that stands still. */
+  readonly still: readonly [back: string, ink: string];
 }
 
 const STATES = {
@@ -31,6 +39,7 @@ const STATES = {
 } as const;
 
 const SIMULATED = ["#ffd60a", "#1a1400"] as const;
+const STILL = ["#1d4f91", "#ffffff"] as const;
 
 const LIGHT: Palette = {
   paper: "#fffaf8",
@@ -38,6 +47,9 @@ const LIGHT: Palette = {
   gridBold: "#e9aca3",
   trace: "#0b1a24",
   saturated: "#c2410c",
+  settling: "#64748b",
+  clip: "rgb(194 65 12 / 42%)",
+  recovering: "rgb(92 104 112 / 14%)",
   pace: "#1d4ed8",
   session: "#475569",
   hatch: "rgb(84 62 0 / 38%)",
@@ -51,6 +63,7 @@ const LIGHT: Palette = {
   watermark: "rgb(120 80 0 / 13%)",
   state: STATES,
   simulated: SIMULATED,
+  still: STILL,
 };
 
 const DARK: Palette = {
@@ -59,6 +72,9 @@ const DARK: Palette = {
   gridBold: "#21453b",
   trace: "#7dffb0",
   saturated: "#ff9d5c",
+  settling: "#8fb3a2",
+  clip: "rgb(255 157 92 / 42%)",
+  recovering: "rgb(190 205 212 / 16%)",
   pace: "#8ab4ff",
   session: "#9fb3ad",
   hatch: "rgb(255 214 120 / 34%)",
@@ -72,6 +88,7 @@ const DARK: Palette = {
   watermark: "rgb(255 214 10 / 14%)",
   state: { ...STATES, LIVE: ["#1f7d47", "#ffffff"] },
   simulated: SIMULATED,
+  still: STILL,
 };
 
 const WALL: Palette = {

@@ -12,6 +12,7 @@ import type { WaveformStream } from "../protocol/messages";
 import { ServerClock } from "./clock";
 import { Flag, parseMessage, type WaveformFrame } from "./frame";
 import { LeadBuffer } from "./leadBuffer";
+import { LimbCheck } from "./limbCheck";
 import { GapTracker, Recovery } from "./tracker";
 
 export type ContextState = "in_sync" | "waiting" | "not_in_sync";
@@ -45,6 +46,11 @@ export class Receiver {
   otherContext = 0;
   /** Leads without contact in the newest frame. */
   leadOffMask = 0;
+  /** Leads at the end of their range in the newest frame. */
+  saturatedMask = 0;
+  readonly limb: LimbCheck;
+  /** When measured limb leads last contradicted each other, this browser's microseconds. */
+  limbErrorUs: number | null = null;
   /** The newest frame says that its source does not know server time well. */
   clockUnsynced = false;
   /** Unanswered; the answers to another view of this page come on the same channel. */
@@ -61,6 +67,7 @@ export class Receiver {
   ) {
     this.buffer = new LeadBuffer(stream.leads.length, stream.sample_rate_mhz);
     this.tracker = new GapTracker(stream.sample_rate_mhz);
+    this.limb = new LimbCheck(stream.leads);
   }
 
   get contextVersion(): number | null {
@@ -108,6 +115,17 @@ export class Receiver {
     this.clock.restart();
     if (this.tracker.newestSeq < 0) return;
     this.send({ t: "have", stream: this.stream.stream_id, seq: this.tracker.newestSeq });
+  }
+
+  /** Whether a frame between two received ones may still come; at the live end one always may. */
+  mayCome(seqBefore: number, seqAfter: number | null): boolean {
+    if (seqAfter === null) return true;
+    return this.tracker.missing.some(([first, last]) => {
+      for (let seq = Math.max(first, seqBefore + 1); seq <= Math.min(last, seqAfter - 1); seq += 1) {
+        if (this.recovery.hopes(seq)) return true;
+      }
+      return false;
+    });
   }
 
   /** Regular work: pings and requests for missing frames. */
@@ -161,6 +179,7 @@ export class Receiver {
     }
     if (!placement.late) this.noteArrival(frame, placement.restart, nowUs);
     const stored = this.buffer.store(frame, placement);
+    if (stored === "stored" && this.limb.look(frame)) this.limbErrorUs = nowUs;
     if (stored === "stored") this.events.stored(placement.position, placement.position + frame.n);
   }
 
@@ -184,6 +203,7 @@ export class Receiver {
   private noteArrival(frame: WaveformFrame, restart: boolean, nowUs: number): void {
     this.lastFrameUs = nowUs;
     this.leadOffMask = frame.leadOffMask;
+    this.saturatedMask = frame.saturatedMask;
     this.clockUnsynced = (frame.flags & Flag.clockUnsynced) !== 0;
     this.blockUs = (frame.n * 1e9) / frame.sampleRateMhz;
     // A session has a time of its own: what was learnt of the one before says nothing about it.
@@ -207,6 +227,8 @@ export class Receiver {
     this.buffer.clear();
     this.lastFrameUs = null;
     this.leadOffMask = 0;
+    this.saturatedMask = 0;
+    this.limbErrorUs = null;
     this.events.cleared();
   }
 

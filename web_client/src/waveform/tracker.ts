@@ -79,6 +79,17 @@ export class GapTracker {
     return last === undefined ? null : this.timeOf(last, position - last.origin);
   }
 
+  /** How places and times go together, session by session, oldest first; a copy that stays as it is. */
+  axis(): TimeAxis {
+    return new TimeAxis(
+      this.rateMhz,
+      this.sessions.map((session) => ({
+        start: session.origin + session.firstIndex,
+        startUs: this.timeOf(session, session.firstIndex),
+      })),
+    );
+  }
+
   /** Whether a frame with this number would be newer than all before. */
   isNewer(seq: number): boolean {
     return seq > this.newestSeq;
@@ -219,6 +230,39 @@ export class GapTracker {
           ).filter(([a, b]) => a <= b)
         : [[first, last] as const],
     );
+  }
+}
+
+interface AxisPart {
+  readonly start: number;
+  readonly startUs: number;
+}
+
+/** Server time of every place, and back; before the first session it is continued backwards. */
+export class TimeAxis {
+  constructor(
+    private readonly rateMhz: number,
+    private readonly parts: readonly AxisPart[],
+  ) {}
+
+  get empty(): boolean {
+    return this.parts.length === 0;
+  }
+
+  get usPerSample(): number {
+    return 1e9 / this.rateMhz;
+  }
+
+  /** Server time of a place, whole microseconds; 0 on an empty axis. */
+  timeOf(position: number): number {
+    const part = this.parts.findLast(({ start }) => start <= position) ?? this.parts[0];
+    return part === undefined ? 0 : Math.round(part.startUs + ((position - part.start) * 1e9) / this.rateMhz);
+  }
+
+  /** The place of a server time, not rounded; 0 on an empty axis. */
+  positionOf(serverUs: number): number {
+    const part = this.parts.findLast(({ startUs }) => startUs <= serverUs) ?? this.parts[0];
+    return part === undefined ? 0 : part.start + ((serverUs - part.startUs) * this.rateMhz) / 1e9;
   }
 }
 

@@ -5,7 +5,12 @@
  * them: a safety text must not depend on the main thread or on a loaded catalogue.
  */
 
+import { Cell } from "./leadBuffer";
+
 export type EcgLanguage = "zh" | "en";
+
+export const FONT =
+  'system-ui, -apple-system, "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif';
 
 export interface EcgWords {
   readonly states: Readonly<Record<"LIVE" | "DELAYED" | "STALE" | "LOST", string>>;
@@ -26,6 +31,20 @@ export interface EcgWords {
   readonly clock: string;
   readonly clockUnsynced: string;
   readonly label: string;
+  /** By what a cell holds: why it is no signal, or not wholly. */
+  readonly reasons: Readonly<Record<number, string>>;
+  readonly derived: string;
+  readonly view: string;
+  readonly filters: Readonly<Record<"monitor" | "st" | "diagnostic", string>>;
+  readonly notch: string;
+  readonly settling: string;
+  readonly limbError: string;
+  readonly still: string;
+  readonly since: string;
+  readonly liveGoesOn: string;
+  readonly loading: string;
+  readonly farView: string;
+  readonly recorded: string;
 }
 
 const EN: EcgWords = {
@@ -47,6 +66,27 @@ const EN: EcgWords = {
   clock: "clock ±",
   clockUnsynced: "source clock not synchronised",
   label: "Live ECG",
+  reasons: {
+    [Cell.saturated]: "SATURATED",
+    [Cell.leadOff]: "LEAD OFF",
+    [Cell.invalid]: "INVALID",
+    [Cell.artefact]: "ARTEFACT",
+    [Cell.missing]: "MISSING",
+    [Cell.clipped]: "OUT OF RANGE",
+    [Cell.calibration]: "CALIBRATION",
+  },
+  derived: "derived",
+  view: "view",
+  filters: { monitor: "monitor", st: "ST", diagnostic: "diagnostic" },
+  notch: "notch",
+  settling: "filter settling",
+  limbError: "limb leads disagree",
+  still: "FROZEN",
+  since: "since",
+  liveGoesOn: "live goes on:",
+  loading: "loading earlier samples",
+  farView: "far view",
+  recorded: "RECORDED",
 };
 
 const ZH: EcgWords = {
@@ -68,6 +108,27 @@ const ZH: EcgWords = {
   clock: "时钟 ±",
   clockUnsynced: "信号源时钟未同步",
   label: "实时心电图",
+  reasons: {
+    [Cell.saturated]: "信号饱和",
+    [Cell.leadOff]: "导联脱落",
+    [Cell.invalid]: "无效",
+    [Cell.artefact]: "伪差",
+    [Cell.missing]: "缺失",
+    [Cell.clipped]: "超出量程",
+    [Cell.calibration]: "定标",
+  },
+  derived: "推导",
+  view: "显示",
+  filters: { monitor: "监护", st: "ST段", diagnostic: "诊断" },
+  notch: "陷波",
+  settling: "滤波稳定中",
+  limbError: "肢体导联不一致",
+  still: "已冻结",
+  since: "已",
+  liveGoesOn: "实时继续：",
+  loading: "正在载入较早的数据",
+  farView: "远看放大",
+  recorded: "已记录",
 };
 
 export const WORDS: Readonly<Record<EcgLanguage, EcgWords>> = { en: EN, zh: ZH };

@@ -1,0 +1,334 @@
+/**
+ * Everything that is drawn on the paper: traces, what stands where there is no signal, and marks.
+ *
+ * A line only ever leads from a sample to the next of the same signal (W2). Above twelve
+ * samples per pixel a column is drawn as its first, lowest, highest and last sample, below
+ * that every sample is a vertex: either way a spike of one sample keeps its height (W10).
+ * Where nothing was received the paper is grey while it may still come and hatched for
+ * good when not; what was sent but is no signal gets a pattern and a word of its own (W6).
+ */
+
+import type { DrawnRecorder } from "./drawn";
+import type { Page, Row, Segment } from "./geometry";
+import { Cell, drawable } from "./leadBuffer";
+import type { Palette } from "./palette";
+import { type Context2d, makePatterns, type Patterns } from "./paper";
+import { PathPen } from "./pathPen";
+import type { Signal } from "./signal";
+import { type EcgWords, FONT } from "./words";
+
+/** One crossing of the page: the place on the axis that stands at the left edge of the strips; may be a fraction. */
+export interface Pass {
+  readonly start: number;
+}
+
+interface Run {
+  readonly kind: number;
+  readonly from: number;
+  to: number;
+}
+
+const DASH_PX = 9;
+/** Ways to stroke a trace, in the order they are painted. */
+const Style = { plain: 1, saturated: 2, settling: 4 } as const;
+
+export class Ink {
+  private readonly patterns: Patterns;
+  private readonly pen: PathPen;
+  /** The run that each lane was in when it was last painted: a long one is not searched for its beginning each time. */
+  private readonly runs = new Map<Segment, Run>();
+  private readonly labelSize: number;
+
+  constructor(
+    private readonly context: Context2d,
+    private readonly page: Page,
+    private readonly palette: Palette,
+    private readonly nvPerStep: number,
+    private readonly words: EcgWords,
+    private readonly recorder: DrawnRecorder | null,
+  ) {
+    this.patterns = makePatterns(context, palette, page.unit);
+    this.pen = new PathPen(context, 1 / page.pxPerSample);
+    this.labelSize = Math.round(11 * page.unit);
+  }
+
+  /** Draw places [from, to) of one pass; answers how many samples that were. */
+  paint(signal: Signal, pass: Pass, from: number, to: number): number {
+    signal.filter?.update();
+    this.gaps(signal, pass, from, to);
+    for (const row of this.page.rows) {
+      for (const segment of row.segments) this.notSignal(signal, pass, row, segment, from, to);
+    }
+    const drawn = this.traces(signal, pass, from, to);
+    this.marks(signal, pass, from, to);
+    return drawn;
+  }
+
+  private x(pass: Pass, position: number): number {
+    return this.page.sweepX + (position - pass.start) * this.page.pxPerSample;
+  }
+
+  private traces(signal: Signal, pass: Pass, from: number, to: number): number {
+    const { context, palette, page } = this;
+    context.lineWidth = page.lineWidth;
+    context.lineJoin = "round";
+    context.lineCap = "butt";
+    let drawn = 0;
+    let left: number = Style.plain;
+    for (const [kind, colour] of [
+      [Style.plain, palette.trace],
+      [Style.saturated, palette.saturated],
+      [Style.settling, palette.settling],
+    ] as const) {
+      if ((left & kind) === 0) continue;
+      context.beginPath();
+      for (const row of page.rows) {
+        for (const segment of row.segments) {
+          if (segment.terms.length === 0) continue;
+          const { count, others } = this.trace(signal, pass, row, segment, kind, from, to);
+          drawn += count;
+          left |= others;
+        }
+      }
+      context.strokeStyle = colour;
+      context.stroke();
+      this.recorder?.stroked();
+    }
+    return drawn;
+  }
+
+  private trace(
+    signal: Signal,
+    pass: Pass,
+    row: Row,
+    segment: Segment,
+    kind: number,
+    from: number,
+    to: number,
+  ): { count: number; others: number } {
+    const { page, pen } = this;
+    const scale = (this.nvPerStep / 1e6) * page.pxPerMv;
+    const [first, stop] = placesOf(pass, segment, from, to);
+    const laneStart = Math.ceil(pass.start + segment.from);
+    const y = (position: number): number => row.baseline - signal.shown(segment, position) * scale;
+    const note = (x: number, at: number): void => this.note(pass, row, segment, scale, x, at);
+    let count = 0;
+    let others = 0;
+    let penAt: number | null = null;
+    pen.begin(this.recorder === null ? null : note);
+    for (let p = first; p < stop; p += 1) {
+      const cell = signal.cell(segment, p);
+      if (!drawable(cell)) continue;
+      const style = styleOf(signal, segment, cell, p);
+      if (style !== kind) {
+        others |= style;
+        continue;
+      }
+      const x = this.x(pass, p);
+      if (p > laneStart && signal.joined(segment, p)) {
+        if (penAt !== p - 1) pen.move(x - page.pxPerSample, y(p - 1));
+        pen.line(x, y(p));
+      } else if (!signal.joined(segment, p + 1)) {
+        // A sample without neighbours: a dot, no wider than its own place.
+        pen.dot(x, y(p), page.lineWidth / 2);
+      } else {
+        pen.move(x, y(p));
+      }
+      penAt = p;
+      count += 1;
+    }
+    pen.end();
+    return { count, others };
+  }
+
+  /** [test hook] What a vertex says by where it stands. */
+  private note(pass: Pass, row: Row, segment: Segment, scale: number, x: number, y: number): void {
+    this.recorder?.vertex({
+      lead: segment.label,
+      derived: segment.derived,
+      position: pass.start + (x - this.page.sweepX) / this.page.pxPerSample,
+      value: (row.baseline - y) / scale,
+    });
+  }
+
+  /** Holes in all leads, over exactly the places nothing was received for. */
+  private gaps(signal: Signal, pass: Pass, from: number, to: number): void {
+    const { buffer } = signal;
+    if (buffer.empty) return;
+    let start: number | null = null;
+    for (let p = Math.max(from, buffer.begin + 1); p < to; p += 1) {
+      if (!buffer.received(p)) {
+        start ??= p;
+        if (p === to - 1) this.gap(signal, pass, start, p);
+      } else if (start !== null || !buffer.received(p - 1)) {
+        this.gap(signal, pass, start ?? p, p, start === null ? p - 1 : start);
+        start = null;
+      }
+    }
+  }
+
+  /** From the place before `from` to `until`, in the pattern of the hole that `inside` belongs to. */
+  private gap(signal: Signal, pass: Pass, from: number, until: number, inside = from): void {
+    const { context, page, palette, patterns } = this;
+    const left = Math.round(Math.max(page.sweepX, this.x(pass, from - 1)));
+    const width = Math.round(this.x(pass, until)) - left;
+    if (width <= 0) return;
+    const whole = signal.gapAround(inside, page.sweepSamples);
+    const height = page.height - page.bandTop - page.bandBottom;
+    context.fillStyle = palette.recovering;
+    context.fillRect(left, page.bandTop, width, height);
+    if (signal.gapKind(...whole) === "recovering" || patterns.lost === null) return;
+    context.fillStyle = patterns.lost;
+    context.fillRect(left, page.bandTop, width, height);
+  }
+
+  /** Runs of one lane that are no signal, or signal at the end of its range. */
+  private notSignal(signal: Signal, pass: Pass, row: Row, segment: Segment, from: number, to: number): void {
+    if (segment.terms.length === 0) return;
+    const [first, stop] = placesOf(pass, segment, from, to);
+    let p = first;
+    while (p < stop) {
+      const kind = signal.cell(segment, p);
+      let end = p + 1;
+      while (end < stop && signal.cell(segment, end) === kind) end += 1;
+      if (kind !== Cell.blank && kind !== Cell.valid) this.run(signal, pass, row, segment, kind, p, end);
+      p = end;
+    }
+  }
+
+  private run(signal: Signal, pass: Pass, row: Row, segment: Segment, kind: number, from: number, to: number): void {
+    const { context, palette, patterns } = this;
+    const left = this.x(pass, from - 0.5);
+    const width = this.x(pass, to - 0.5) - left;
+    const inset = 0.14 * (row.bottom - row.top);
+    const height = row.bottom - row.top - 2 * inset;
+    const fill = (style: CanvasPattern | string | null, y = row.top + inset, h = height): void => {
+      if (style === null) return;
+      context.fillStyle = style;
+      context.fillRect(left, y, Math.max(1, width), h);
+    };
+    if (kind === Cell.leadOff) this.dashes(pass, row, from, to);
+    else if (kind === Cell.missing) fill(patterns.lost);
+    else if (kind === Cell.clipped) fill(patterns.clipped);
+    else if (kind === Cell.saturated) fill(patterns.clipped, row.bottom - inset, 0.5 * inset);
+    else if (kind === Cell.calibration) fill(palette.recovering);
+    else fill(patterns.artefact);
+    this.runLabels(signal, pass, row, segment, kind, from, to);
+  }
+
+  /** Never a line at the height of 0 mV alone: dashes with the word beside them (W6). */
+  private dashes(pass: Pass, row: Row, from: number, to: number): void {
+    const { context, page, palette } = this;
+    const height = 1.5 * page.lineWidth;
+    context.fillStyle = palette.session;
+    for (let p = from; p < to; p += 1) {
+      const x = this.x(pass, p);
+      if (Math.floor(x / (DASH_PX * page.unit)) % 2 === 0) {
+        context.fillRect(x, row.baseline - height / 2, Math.max(1, page.pxPerSample), height);
+      }
+    }
+  }
+
+  /** The reason in words, inside the run and again along it; a run too short for the word has its pattern only. */
+  private runLabels(
+    signal: Signal,
+    pass: Pass,
+    row: Row,
+    segment: Segment,
+    kind: number,
+    from: number,
+    to: number,
+  ): void {
+    const { context, page, palette } = this;
+    const text = this.words.reasons[kind];
+    if (text === undefined) return;
+    context.font = `700 ${this.labelSize}px ${FONT}`;
+    context.textBaseline = "middle";
+    const width = context.measureText(text).width + this.labelSize;
+    const samples = Math.ceil(width / page.pxPerSample);
+    const start = this.startOfRun(signal, segment, kind, from, to);
+    const laneStart = pass.start + segment.from;
+    const period = Math.round(2.5 * samples);
+    for (let k = Math.max(0, Math.ceil((from + 1 - start - samples) / period)); ; k += 1) {
+      const end = start + samples + k * period;
+      if (end > to) return;
+      if (end - samples < laneStart) continue;
+      const x = this.x(pass, end) - width + 0.5 * this.labelSize;
+      const y = kind === Cell.leadOff ? row.baseline - 0.95 * this.labelSize : (row.top + row.bottom) / 2;
+      context.fillStyle = palette.paper;
+      context.fillRect(x - 2, y - 0.65 * this.labelSize, width - this.labelSize + 4, 1.3 * this.labelSize);
+      context.fillStyle = palette.cross;
+      context.fillText(text, x, y);
+    }
+  }
+
+  private startOfRun(signal: Signal, segment: Segment, kind: number, from: number, to: number): number {
+    const known = this.runs.get(segment);
+    if (known !== undefined && known.kind === kind && known.from <= from && from <= known.to) {
+      known.to = Math.max(known.to, to);
+      return known.from;
+    }
+    let start = from;
+    while (from - start < this.page.sweepSamples && signal.cell(segment, start - 1) === kind) start -= 1;
+    this.runs.set(segment, { kind, from: start, to });
+    return start;
+  }
+
+  /** Pacemaker pulses, beginnings of sessions, settling filters: drawn as what they are (W5, W6). */
+  private marks(signal: Signal, pass: Pass, from: number, to: number): void {
+    const { buffer } = signal;
+    for (let p = from; p < to; p += 1) {
+      const x = Math.round(this.x(pass, p));
+      if (buffer.startsSession(p) && p > buffer.begin) this.sessionMark(x);
+      if (buffer.paced(p)) this.paceMark(x);
+    }
+    if (signal.filter !== null) this.settling(signal, pass, from, to);
+  }
+
+  private paceMark(x: number): void {
+    const { page, context, palette } = this;
+    context.fillStyle = palette.pace;
+    for (const row of page.rows) {
+      context.fillRect(x, row.top, Math.max(1, Math.round(page.unit)), 5 * page.pxPerMmY);
+    }
+  }
+
+  /** Dashed from top to bottom: before and after it are two recordings. */
+  private sessionMark(x: number): void {
+    const { page, context, palette } = this;
+    context.fillStyle = palette.session;
+    const dash = Math.round(4 * page.unit);
+    const width = Math.max(1, Math.round(page.unit));
+    for (let y = page.bandTop; y < page.height - page.bandBottom; y += 2 * dash) context.fillRect(x, y, width, dash);
+  }
+
+  /** A dotted line above the lane while its filter has not settled. */
+  private settling(signal: Signal, pass: Pass, from: number, to: number): void {
+    const { page, context, palette } = this;
+    context.fillStyle = palette.session;
+    const size = Math.max(1, Math.round(1.5 * page.unit));
+    for (const row of page.rows) {
+      for (const segment of row.segments) {
+        const [first, stop] = placesOf(pass, segment, from, to);
+        for (let p = first; p < stop; p += 1) {
+          if (!drawable(signal.cell(segment, p)) || !signal.isSettling(segment, p)) continue;
+          const x = Math.floor(this.x(pass, p));
+          if (Math.floor(x / (3 * size)) % 2 === 0) context.fillRect(x, row.top + size, size, size);
+        }
+      }
+    }
+  }
+}
+
+function styleOf(signal: Signal, segment: Segment, cell: number, position: number): number {
+  if (cell === Cell.saturated) return Style.saturated;
+  return signal.isSettling(segment, position) ? Style.settling : Style.plain;
+}
+
+/** The places of [from, to) that a lane shows in a pass. */
+export function placesOf(pass: Pass, segment: Segment, from: number, to: number): readonly [number, number] {
+  return [
+    Math.max(from, Math.ceil(pass.start + segment.from)),
+    Math.min(to, Math.ceil(pass.start + segment.to)),
+  ] as const;
+}

@@ -1,0 +1,103 @@
+/**
+ * Where the samples of a still page come from: the live ring while it still has them, else the archive.
+ *
+ * The first page keeps a copy of the whole ring, so going back within its minute asks
+ * nobody. Older times are asked for with room on both sides; asking again for the same
+ * time after an answer that did not have it would go on for ever, so that is not done.
+ */
+
+import type { WaveformStream } from "../protocol/messages";
+import type { Receiver } from "./receiver";
+import { keep, openRecording, type Recording } from "./stillPage";
+
+/** Fetched before and after what the page shows. */
+const ROOM_US = 30_000_000;
+
+export interface Span {
+  readonly fromUs: number;
+  readonly toUs: number;
+}
+
+export class Stills {
+  private ring: Recording | null = null;
+  private archive: { readonly recording: Recording; readonly span: Span } | null = null;
+  private asked: Span | null = null;
+  private edge = 0;
+
+  constructor(
+    private readonly stream: WaveformStream,
+    private readonly receiver: Receiver,
+    private readonly ask: ((fromUs: number, toUs: number) => void) | null,
+  ) {}
+
+  get isLoading(): boolean {
+    return this.asked !== null;
+  }
+
+  /** What to show for a page of `samples` that ends at a time; null while nothing of it is here. */
+  find(atUs: number, samples: number): Recording | null {
+    const axis = this.receiver.tracker.axis();
+    const { buffer } = this.receiver;
+    const spanUs = samples * axis.usPerSample;
+    if (!axis.empty && !buffer.empty) {
+      this.edge = Math.ceil(axis.positionOf(atUs)) + 1;
+      const from = this.edge - samples;
+      const ring = this.ring?.buffer;
+      const isKept = ring !== undefined && from >= ring.begin && this.edge <= ring.end;
+      // Newer than what was kept: the ring has it, with whatever was repaired since.
+      if (!isKept && (this.ring === null || (this.edge > (ring?.end ?? 0) && from >= buffer.oldest))) this.keepRing();
+      const first = this.ring?.buffer.begin ?? Number.POSITIVE_INFINITY;
+      if (this.ring !== null && this.edge > first && (from >= first || this.ask === null)) return this.ring;
+    }
+    return this.fromArchive(atUs, spanUs);
+  }
+
+  /** Whether a sample that came in just now belongs to the page that is shown. */
+  wants(position: number): boolean {
+    if (this.ring === null || position >= this.edge || this.receiver.buffer.oldest > this.ring.buffer.begin)
+      return false;
+    this.keepRing();
+    return true;
+  }
+
+  /** Stored frames of a time; an answer to what is not asked for any more is thrown away. */
+  onHistory(span: Span, messages: readonly Uint8Array[]): void {
+    const { asked, stream, receiver } = this;
+    if (asked === null || asked.fromUs !== span.fromUs || asked.toUs !== span.toUs) return;
+    this.asked = null;
+    if (receiver.contextVersion === null) return;
+    const recording = openRecording(messages, {
+      streamId: stream.stream_id,
+      leads: stream.leads.length,
+      sampleRateMhz: stream.sample_rate_mhz,
+      contextVersion: receiver.contextVersion,
+      simulated: stream.simulated,
+    });
+    this.archive = { recording, span: asked };
+  }
+
+  forget(): void {
+    this.ring = null;
+    this.archive = null;
+    this.asked = null;
+  }
+
+  private keepRing(): void {
+    const { buffer, tracker } = this.receiver;
+    this.ring = keep(buffer, tracker.axis(), buffer.oldest, buffer.end);
+  }
+
+  private fromArchive(atUs: number, spanUs: number): Recording | null {
+    const { archive } = this;
+    const covers = (span: Span): boolean => span.fromUs <= atUs - spanUs && atUs <= span.toUs;
+    if (archive !== null && covers(archive.span)) {
+      return archive.recording.axis.empty ? this.ring : archive.recording;
+    }
+    if (this.ask !== null && (this.asked === null || !covers(this.asked))) {
+      this.asked = { fromUs: Math.floor(atUs - spanUs - ROOM_US), toUs: Math.ceil(atUs + ROOM_US) };
+      this.ask(this.asked.fromUs, this.asked.toUs);
+    }
+    // Until it is here, what there is; the rest stays hatched.
+    return this.ring;
+  }
+}
