@@ -11,6 +11,7 @@ reason of each (0 = signal), and a stretch in which no lead has anything is a
 hole between blocks (W1, W2, W6).
 """
 
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -174,16 +175,26 @@ class Strip:
         if empty.any():
             stop = at + int(np.flatnonzero(empty)[0])
             reasons = self.invalid[:, at:stop]
-        off = (reasons == InvalidReason.LEAD_OFF).all(axis=1)
-        saturated = (reasons == InvalidReason.SATURATED).any(axis=1)
-        return at, Block(
-            samples=self.samples[:, at:stop],
-            captured_us=at * 1_000_000_000 // self.sample_rate_mhz,
-            lead_off_mask=_mask(off),
-            saturated_mask=_mask(saturated & ~off),
-            invalid_runs=tuple(_runs(reasons, off)),
-            pace_offsets=tuple(p - at for p in self.pace if at <= p < stop)[:MAX_PACE_EVENTS],
-        )
+        first, last = bisect_left(self.pace, at), bisect_left(self.pace, stop)
+        pace = tuple(p - at for p in self.pace[first:last])
+        captured_us = at * 1_000_000_000 // self.sample_rate_mhz
+        return at, block_of(self.samples[:, at:stop], reasons, captured_us=captured_us, pace=pace)
+
+
+def block_of(
+    samples: NDArray[np.int16], reasons: NDArray[np.uint8], *, captured_us: int, pace: tuple[int, ...] = ()
+) -> Block:
+    """A block from samples and the reason of each (0 = signal), both of shape (leads, n)."""
+    off = (reasons == InvalidReason.LEAD_OFF).all(axis=1)
+    saturated = (reasons == InvalidReason.SATURATED).any(axis=1)
+    return Block(
+        samples=samples,
+        captured_us=captured_us,
+        lead_off_mask=_mask(off),
+        saturated_mask=_mask(saturated & ~off),
+        invalid_runs=tuple(_runs(reasons, off)),
+        pace_offsets=pace[:MAX_PACE_EVENTS],
+    )
 
 
 def _mask(leads: NDArray[np.bool_]) -> int:
