@@ -36,8 +36,8 @@ from pymediasoup.transport import Transport
 
 from signaling.core import messages as m
 from signaling.core.errors import ErrorCode
-from signaling.core.ids import DataProducerId, TransportId
-from signaling.core.model import Consult, ConsultStatus, Context, MediaSource, Value, WaveformStream
+from signaling.core.ids import DataProducerId, ParticipantId, TransportId
+from signaling.core.model import Binding, Consult, ConsultStatus, Context, MediaSource, Value, WaveformStream
 
 log = structlog.get_logger(__name__)
 
@@ -88,10 +88,15 @@ class Signalling:
         self.revision = 0
         self.media_epoch = 0
         self.context: Context | None = None
+        self.you: ParticipantId | None = None
+        self.binding: Binding | None = None
+        """Ours, while it lasts. (W20)"""
+        self.let_go: int | None = None
+        """The context version under which somebody else ended it: binding anew is then up to them."""
         self.ended = False
         self.lost = asyncio.Event()
         self.changed = asyncio.Event()
-        """Set at every change of ``context`` or ``media_epoch``; whoever waits clears it."""
+        """Set at every change of ``context``, ``binding`` or ``media_epoch``; whoever waits clears it."""
         self._socket = socketio.AsyncClient(serializer="msgpack", reconnection=False, handle_sigint=False)
         self._socket.on("event", self._on_event)
         self._socket.on("signal", self._on_signal)
@@ -117,6 +122,7 @@ class Signalling:
                 wait_timeout=ANSWER_S,
             )
         joined = await self.ask(m.Join(), m.Joined)
+        self.you = joined.you
         self._take_snapshot(joined.snapshot)
         return joined
 
@@ -179,6 +185,7 @@ class Signalling:
     def _take_snapshot(self, consult: Consult) -> None:
         self.revision, self.media_epoch, self.context = consult.revision, consult.media_epoch, consult.context
         self.ended = consult.status is ConsultStatus.ENDED
+        self.binding = None if self.you is None else consult.bindings.get(self.you)
         self.changed.set()
 
     def _take(self, event: m.AnyEvent) -> None:
@@ -190,6 +197,12 @@ class Signalling:
                 self.context = event.context
             case m.ContextClosed():
                 self.context = None
+            case m.DeviceBound() if event.binding.device == self.you:
+                self.binding = event.binding
+            case m.DeviceUnbound() if event.device == self.you:
+                if self.binding is not None and event.by not in (None, self.you):
+                    self.let_go = self.binding.context_version
+                self.binding = None
             case m.MediaReset():
                 self.media_epoch = event.media_epoch
             case m.ConsultEnded():
@@ -247,6 +260,10 @@ class DataOut:
             return False
         self.producer.send(message)
         return True
+
+    async def close(self) -> None:
+        """Close our end; idempotent."""
+        await self.producer.close()
 
 
 @dataclass(frozen=True)

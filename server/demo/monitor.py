@@ -3,8 +3,9 @@
 It joins with role ``device`` like any client (`client`), announces a stream that
 is marked simulated and bound to the test patient [W9, W20], learns the hub's
 clock over the ``ctl`` pair, and sends 50 ms frames on an unordered channel
-without retransmits. It sends only while its own patient's context is open:
-under another patient's context a wave cannot run [W20, W21].
+without retransmits. It sends only while it is bound to its patient, and at its
+simulated bedside it binds itself, with the two identifiers of the sample
+patient's wristband, whenever that patient is opened [W20, W21].
 
 The pace and the numbering are `Playback` (pure); the record is `recording`.
 """
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 
 from media.core.waveform import Flag, FrameWriter, StreamFormat
 from server.demo import child, patients
-from server.demo.client import Assignment, DataIn, DataOut, Media, Signalling, perform, running
+from server.demo.client import Assignment, DataIn, DataOut, Lost, Media, Signalling, perform, running
 from server.demo.recording import LEADS, Recording, sample_record
+from server.record.core.banner import banner_of
+from signaling.core import messages as m
 from signaling.core.ids import DataProducerId, PatientId
 from signaling.core.model import WaveformStream
 
@@ -33,6 +36,8 @@ CTL = DataProducerId("ctl")
 DEVICE = "模拟监护仪 Simulated monitor"
 FIRST_PINGS, FIRST_PING_S, PING_S = 5, 0.2, 5.0
 PONG_S = 2.0
+WORD_S = 5.0
+"""How much later than the end of the channel the hub's word for it may come."""
 LATE_S = 1.0
 """Later than this (the machine slept) and the record starts anew in the present; old samples are not sent as live."""
 FULL_BYTES = 16_384
@@ -194,33 +199,75 @@ async def _pong(ctl_in: DataIn, sent_us: int) -> tuple[int, int]:
             return received_us, int(answer["s"])
 
 
-def _open_version(signalling: Signalling) -> int | None:
-    """Version of the open context if it is our patient's."""
-    context = signalling.context
-    return context.version if context is not None and context.patient.id == PATIENT else None
+def wristband() -> tuple[str, str]:
+    """The two identifiers at the simulated patient's wrist: of the sample record, not of what the consult shows."""
+    person = patients.bundle(patients.STORIES[0], patients.today())[0]
+    first, second = banner_of(person, test=True).identifiers
+    return first.value, second.value
 
 
-async def _play(monitor: Monitor, signalling: Signalling, channel: DataOut, clock: HubClock) -> None:
-    """Send frames while our patient is open, each context version as a session of its own; runs until cancelled."""
-    playing: int | None = None
-    while True:
-        version = _open_version(signalling)
-        if version is None or version != playing:
-            monitor.rewind()
-            playing = version
-        if version is None:
-            signalling.changed.clear()
-            await signalling.changed.wait()
-            continue
+def _bound_version(signalling: Signalling) -> int | None:
+    """Version of the context under which we are bound to our patient."""
+    binding = signalling.binding
+    return binding.context_version if binding is not None and binding.patient == PATIENT else None
+
+
+async def _bind(signalling: Signalling) -> int:
+    """Wait for our patient to be open, bind, and return the context's version. [W20]"""
+    asked: int | None = None
+    while (version := _bound_version(signalling)) is None:
+        context = signalling.context
+        if context is not None and context.patient.id == PATIENT and context.version not in (asked, signalling.let_go):
+            assert signalling.you is not None, "joined"
+            asked = context.version
+            command = m.BindDevice(device=signalling.you, patient=PATIENT, context_version=asked, confirmed=wristband())
+            await signalling.ask(command, m.Done)
+            continue  # others clear the event too: look again before waiting for it
+        signalling.changed.clear()
+        await signalling.changed.wait()
+    return version
+
+
+async def _play(monitor: Monitor, signalling: Signalling, channel: DataOut, clock: HubClock, version: int) -> None:
+    """Send frames while bound under this context version, as a session of its own."""
+    monitor.rewind()
+    while _bound_version(signalling) == version:
         block = monitor.playback.next(_now_us())
         wait_us = block.due_us - _now_us()
         if wait_us < -LATE_S * 1_000_000:
             monitor.rewind()
             continue
         await asyncio.sleep(max(0, wait_us) / 1_000_000)
-        if _open_version(signalling) == version:
+        if _bound_version(signalling) == version:
             message = monitor.frame(block, clock, time.time_ns() // 1000 - _now_us(), version)
             channel.send(message, room_bytes=FULL_BYTES)
+
+
+async def _stay_bound(monitor: Monitor, signalling: Signalling, media: Media, clock: HubClock) -> None:
+    """Bind, announce, play, and begin again when the binding is over; runs until cancelled."""
+    while True:
+        version = await _bind(signalling)
+        channel = await media.produce_data("ecg", reliable=False, waveform=monitor.stream)
+        try:
+            await _play(monitor, signalling, channel, clock, version)
+        except Lost:
+            await _unbound(signalling, version)  # the hub closes the channel with the binding and says so after it
+        await channel.close()
+
+
+async def _unbound(signalling: Signalling, version: int) -> None:
+    """Wait for word that the binding is over.
+
+    Raises:
+        Lost: there is none, so the channel broke by itself.
+    """
+    try:
+        async with asyncio.timeout(WORD_S):
+            while _bound_version(signalling) == version:
+                signalling.changed.clear()
+                await signalling.changed.wait()
+    except TimeoutError:
+        raise Lost("data channel closed") from None
 
 
 async def work(assignment: Assignment) -> None:
@@ -231,13 +278,14 @@ async def work(assignment: Assignment) -> None:
         clock = HubClock()  # media made anew may be another process, with a clock of its own
         ctl_out = await media.produce_data("ctl", reliable=True)
         ctl_in = await media.consume_data(CTL)
-        async with running(_ping(ctl_out, ctl_in, clock)) as pinging:
-            channel = await media.produce_data("ecg", reliable=False, waveform=monitor.stream)
-            async with running(_play(monitor, signalling, channel, clock)) as playing:
-                await asyncio.wait({pinging, playing}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (pinging, playing):
-                    if task.done():
-                        task.result()
+        async with (
+            running(_ping(ctl_out, ctl_in, clock)) as pinging,
+            running(_stay_bound(monitor, signalling, media, clock)) as playing,
+        ):
+            await asyncio.wait({pinging, playing}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (pinging, playing):
+                if task.done():
+                    task.result()
 
     await perform(assignment, performance)
 

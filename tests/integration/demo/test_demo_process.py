@@ -116,17 +116,20 @@ async def test_a_doctor_finds_a_live_consult_and_everything_heals(data_dir: Path
                 assert Flag.CLOCK_UNSYNCED not in frame.flags
                 assert frame.context_version == consult.context.version
 
-            # [W20] [W21] Under another patient's context the wave does not run; back, it runs under the new version.
-            others = PatientId("demo-gu")
-            await signalling.ask(m.OpenContext(patient=others), m.Done)
-            await until(lambda: signalling.context is not None and signalling.context.patient.id == others)
-            assert signalling.context is not None
-            other_version = signalling.context.version
+            # [BI5] [W20] [W21] Another patient is opened: the binding is over, and everything the device sent with it.
+            bound = next(iter(joined.snapshot.bindings.values()))
+            assert (bound.device, bound.context_version) == (bound.bound_by, consult.context.version)
+            await signalling.ask(m.OpenContext(patient=PatientId("demo-gu")), m.Done)
+        async with doctor(hub) as (signalling, joined):
+            assert (joined.snapshot.bindings, wave_of(joined.snapshot)) == ({}, None)
             await signalling.ask(m.OpenContext(patient=consult.context.patient.id), m.Done)
-            async with asyncio.timeout(SOON_S):
-                while (frame := split_message(await source.messages.get())[0]).context_version <= other_version:
-                    assert frame.context_version != other_version
-            assert Flag.SESSION_RESTART in frame.flags
+
+        # Back, the simulator confirms its patient anew, and the wave runs under the new version.
+        back = await complete(hub)
+        assert back.context is not None
+        assert back.context.version == consult.context.version + 2
+        async with doctor(hub) as (signalling, joined), ecg(signalling, joined) as source:
+            assert {frame.context_version for frame in await frames(source, 20)} == {back.context.version}
 
         # The worker is killed: both simulators come back by themselves.
         before = hub.worker_pid()
