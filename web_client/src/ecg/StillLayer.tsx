@@ -1,0 +1,309 @@
+/**
+ * What people set and see on a trace that stands: calipers, QT, marks, notes, pointers.
+ *
+ * An SVG over the still page, which tells its lanes in CSS px. Whatever is set snaps to a real sample of the lane it was
+ * begun on (W32); whatever is drawn comes from times and voltages, so each viewer sees it on his own layout. There is no
+ * layer on a moving trace, hence nothing to measure there. Both legs can be moved by keys, one sample at a time.
+ */
+import { type KeyboardEvent, type PointerEvent, useRef } from "react";
+import { useTranslation } from "react-i18next";
+import type { EcgMark } from "../protocol";
+import type { EcgSample, StillLane, StillMap } from "../waveform/settings";
+import { marchOut, type TracePoint } from "./calipers";
+import { caliperText, endsOf, textOf } from "./marks";
+import styles from "./StillLayer.module.css";
+import { aimAt, laneAt, lanesOf, laneEndUs, type PagePlace, placesOf, xOf, yOf } from "./still";
+
+export type Tool = "caliper" | "qt" | "marker" | "note" | "point";
+
+/** Asks the view for the nearest real sample. */
+export type Sampler = (lead: string, atUs: number) => Promise<EcgSample | null>;
+
+/** Two legs being set; the second follows the hand until it is fixed. */
+export interface Legs {
+  readonly from: TracePoint;
+  readonly to: TracePoint | null;
+  readonly isFixed: boolean;
+}
+
+export interface ShownPointer {
+  readonly by: string;
+  readonly name: string;
+  readonly point: TracePoint;
+}
+
+export interface StillLayerProps {
+  readonly map: StillMap;
+  readonly tool: Tool | null;
+  readonly legs: Legs | null;
+  readonly hasMarch: boolean;
+  readonly stepUs: number;
+  readonly marks: readonly (EcgMark & { readonly name: string })[];
+  readonly chosen: string | null;
+  readonly pointers: readonly ShownPointer[];
+  readonly sample: Sampler;
+  readonly onLegs: (legs: Legs) => void;
+  /** A place for a marker or a note was chosen. */
+  readonly onPlace: (point: TracePoint) => void;
+  /** The hand moved over the trace, or left it. */
+  readonly onPoint: (point: TracePoint | null) => void;
+  readonly onChoose: (id: string) => void;
+  readonly onProblem: (problem: "noSample" | "failed" | null) => void;
+}
+
+/** Further than this a press is a drag from the first leg to the second. */
+const DRAG_PX = 6;
+
+export function StillLayer(props: StillLayerProps) {
+  const { t } = useTranslation();
+  const { map, tool, legs, marks, pointers } = props;
+  const hand = useHand(props);
+  return (
+    <svg
+      className={styles.layer}
+      data-testid="ecg-still-layer"
+      data-tool={tool ?? ""}
+      role="group"
+      aria-label={t("ecg.caliper.layer")}
+      onPointerDown={hand.onDown}
+      onPointerMove={hand.onMove}
+      onPointerUp={hand.onUp}
+      onPointerLeave={hand.onLeave}
+    >
+      {marks.map((mark) => (
+        <Mark key={mark.id} map={map} mark={mark} isChosen={mark.id === props.chosen} onChoose={props.onChoose} />
+      ))}
+      {legs !== null && <Legged {...props} legs={legs} onNudge={hand.nudge} />}
+      {pointers.map(({ by, name, point }) =>
+        placesOf(map, point)
+          .slice(0, 1)
+          .map(({ xPx, yPx }) => (
+            <g key={by} className={styles.pointer} transform={`translate(${xPx} ${yPx})`} data-testid="ecg-pointer">
+              <circle r={9} />
+              <circle r={2.5} />
+              <text x={14} y={4}>
+                {name}
+              </text>
+            </g>
+          )),
+      )}
+    </svg>
+  );
+}
+
+/** What the hand does: presses, drags, hovers; one question for a sample at a time while it moves. */
+function useHand({ map, tool, legs, sample, onLegs, onPlace, onPoint, onProblem, stepUs }: StillLayerProps) {
+  const start = useRef<{ readonly place: PagePlace; readonly lane: StillLane } | null>(null);
+  const isAsking = useRef(false);
+
+  const snap = async (lead: string, atUs: number): Promise<TracePoint | null> => {
+    try {
+      const found = await sample(lead, atUs);
+      if (found?.valid === true) {
+        onProblem(null);
+        return { lead, atUs: found.atUs, uv: found.uv };
+      }
+      onProblem("noSample");
+    } catch {
+      onProblem("failed");
+    }
+    return null;
+  };
+  const clamped = (lane: StillLane, place: PagePlace): number =>
+    Math.min(laneEndUs(lane), Math.max(lane.fromUs, aimAt(lane, place).atUs));
+  const isLegged = tool === "caliper" || tool === "qt";
+
+  const setFirst = async (lane: StillLane, place: PagePlace): Promise<void> => {
+    const from = await snap(lane.lead, aimAt(lane, place).atUs);
+    if (from !== null) onLegs({ from, to: null, isFixed: false });
+  };
+  const setSecond = async (place: PagePlace, isFixed: boolean): Promise<void> => {
+    const lane = laneOfLegs(map, legs, start.current?.lane ?? null);
+    if (legs === null || lane === null) return;
+    const to = await snap(legs.from.lead, clamped(lane, place));
+    if (to !== null) onLegs({ from: legs.from, to, isFixed });
+  };
+
+  return {
+    onDown: (event: PointerEvent<SVGSVGElement>): void => {
+      const place = placeOf(event);
+      const lane = laneAt(map, place);
+      if (tool === null || event.button !== 0) return;
+      if (isLegged && legs !== null && !legs.isFixed) {
+        void setSecond(place, true);
+        return;
+      }
+      if (lane === null) return;
+      event.currentTarget.setPointerCapture(event.pointerId);
+      start.current = { place, lane };
+      if (isLegged) void setFirst(lane, place);
+      else if (tool !== "point") void snap(lane.lead, aimAt(lane, place).atUs).then((at) => at !== null && onPlace(at));
+    },
+    onMove: (event: PointerEvent<SVGSVGElement>): void => {
+      const place = placeOf(event);
+      if (tool === "point") {
+        const lane = laneAt(map, place);
+        onPoint(lane === null ? null : aimAt(lane, place));
+        return;
+      }
+      if (!isLegged || legs === null || legs.isFixed || isAsking.current) return;
+      isAsking.current = true;
+      void setSecond(place, false).finally(() => {
+        isAsking.current = false;
+      });
+    },
+    onUp: (event: PointerEvent<SVGSVGElement>): void => {
+      const began = start.current;
+      start.current = null;
+      const place = placeOf(event);
+      const isDrag = began !== null && Math.hypot(place.xPx - began.place.xPx, place.yPx - began.place.yPx) > DRAG_PX;
+      if (isLegged && isDrag) void setSecond(place, true);
+    },
+    onLeave: (): void => {
+      if (tool === "point") onPoint(null);
+    },
+    nudge: async (end: "from" | "to", samples: number): Promise<void> => {
+      const point = legs?.[end];
+      if (legs === null || point === null || point === undefined) return;
+      const moved = await snap(point.lead, point.atUs + samples * stepUs);
+      if (moved !== null) onLegs({ ...legs, [end]: moved });
+    },
+  };
+}
+
+function placeOf(event: PointerEvent<SVGSVGElement>): PagePlace {
+  const box = event.currentTarget.getBoundingClientRect();
+  return { xPx: event.clientX - box.left, yPx: event.clientY - box.top };
+}
+
+/** Legs stay on the lane they were begun on. */
+function laneOfLegs(map: StillMap, legs: Legs | null, begun: StillLane | null): StillLane | null {
+  if (legs === null) return null;
+  if (begun !== null && begun.lead === legs.from.lead) return begun;
+  return lanesOf(map, legs.from.lead, legs.from.atUs)[0] ?? null;
+}
+
+type LeggedProps = StillLayerProps & { legs: Legs; onNudge: (end: "from" | "to", samples: number) => Promise<void> };
+
+/** The two legs being set, what they measure, and the interval marched out. */
+function Legged({ map, legs, tool, hasMarch, onNudge }: LeggedProps) {
+  const lane = laneOfLegs(map, legs, null);
+  if (lane === null) return null;
+  const { from, to } = legs;
+  const march =
+    hasMarch && to !== null && tool === "caliper" ? marchOut(from.atUs, to.atUs, lane.fromUs, laneEndUs(lane)) : [];
+  return (
+    <g className={styles.draft} data-testid="ecg-legs">
+      {march.map((us) => (
+        <line key={us} className={styles.march} x1={xOf(lane, us)} x2={xOf(lane, us)} y1={lane.topPx} y2={lane.bottomPx} />
+      ))}
+      <Leg lane={lane} point={from} number={1} onNudge={(samples) => void onNudge("from", samples)} />
+      {to !== null && (
+        <>
+          <Leg lane={lane} point={to} number={2} onNudge={(samples) => void onNudge("to", samples)} />
+          <Span lane={lane} from={from} to={to} text={caliperText(from, to)} />
+        </>
+      )}
+    </g>
+  );
+}
+
+interface LegProps {
+  readonly lane: StillLane;
+  readonly point: TracePoint;
+  readonly number: number;
+  readonly onNudge: (samples: number) => void;
+}
+
+const KEYS: Readonly<Record<string, number>> = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
+const FAST = 10;
+
+function Leg({ lane, point, number, onNudge }: LegProps) {
+  const { t } = useTranslation();
+  const [x, y] = [xOf(lane, point.atUs), yOf(lane, point.uv)];
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const step = KEYS[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    onNudge(event.shiftKey ? step * FAST : step);
+  };
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: an SVG has no input element of its own.
+    <g
+      className={styles.leg}
+      role="slider"
+      tabIndex={0}
+      aria-label={t("ecg.caliper.leg", { number, lead: lane.lead })}
+      aria-valuenow={Math.round(point.atUs / 1000)}
+      aria-valuetext={`${Math.round((point.atUs - lane.fromUs) / 1000)} ms`}
+      onKeyDown={onKeyDown}
+    >
+      <line className={styles.grip} x1={x} x2={x} y1={lane.topPx} y2={lane.bottomPx} />
+      <line x1={x} x2={x} y1={lane.topPx} y2={lane.bottomPx} />
+      <circle cx={x} cy={y} r={3.5} />
+    </g>
+  );
+}
+
+/** The bar between two legs with its words, inside the lane where there is room. */
+function Span({ lane, from, to, text }: { lane: StillLane; from: TracePoint; to: TracePoint; text: string }) {
+  const [x1, x2] = [xOf(lane, from.atUs), xOf(lane, to.atUs)].sort((a, b) => a - b) as [number, number];
+  const y = Math.max(lane.topPx + 20, Math.min(lane.bottomPx - 6, lane.topPx + 22));
+  const isRoomRight = x2 + 8 * text.length < lane.xPx + lane.wPx;
+  return (
+    <g>
+      <line x1={x1} x2={x2} y1={y} y2={y} />
+      <text
+        className={styles.words}
+        x={isRoomRight ? x2 + 6 : x1 - 6}
+        y={y + 4}
+        textAnchor={isRoomRight ? "start" : "end"}
+        data-testid="ecg-measured"
+      >
+        {text}
+      </text>
+    </g>
+  );
+}
+
+interface MarkProps {
+  readonly map: StillMap;
+  readonly mark: EcgMark & { readonly name: string };
+  readonly isChosen: boolean;
+  readonly onChoose: (id: string) => void;
+}
+
+function Mark({ map, mark, isChosen, onChoose }: MarkProps) {
+  const { from, to } = endsOf(mark);
+  const text = textOf(mark);
+  return placesOf(map, from)
+    .slice(0, 1)
+    .map(({ lane, xPx, yPx }) => (
+      // biome-ignore lint/a11y/noStaticElementInteractions: the list of marks is the way for keys; this is a short cut.
+      // biome-ignore lint/a11y/useKeyWithClickEvents: as above.
+      <g
+        key={mark.id}
+        className={styles.mark}
+        data-kind={mark.kind}
+        data-chosen={isChosen}
+        data-testid="ecg-mark"
+        onClick={() => onChoose(mark.id)}
+      >
+        <title>{`${mark.name}: ${text}`}</title>
+        <line x1={xPx} x2={xPx} y1={lane.topPx + 4} y2={lane.bottomPx - 4} />
+        {to === null ? (
+          <>
+            <circle cx={xPx} cy={yPx} r={4} />
+            <text className={styles.words} x={xPx + 7} y={lane.bottomPx - 8}>
+              {text === "" ? mark.name : text}
+            </text>
+          </>
+        ) : (
+          <>
+            <line x1={xOf(lane, to.atUs)} x2={xOf(lane, to.atUs)} y1={lane.topPx + 4} y2={lane.bottomPx - 4} />
+            <Span lane={lane} from={from} to={to} text={text} />
+          </>
+        )}
+      </g>
+    ));
+}
