@@ -19,6 +19,7 @@ from signaling.core.model import (
     MediaSource,
     PatientBanner,
     Role,
+    VitalsStream,
     WaveformStream,
 )
 from signaling.core.ports import MediaListener
@@ -78,6 +79,30 @@ def produce_data(wave: WaveformStream | None = None, label: str = "ecg", transpo
         label=label,
         sctp_stream_parameters={"streamId": 0},
         waveform=wave,
+    )
+
+
+def vitals(of: str = "p1", *, simulated: bool = True) -> VitalsStream:
+    return VitalsStream(device="monitor", simulated=simulated, patient=PatientId(of))
+
+
+def produce_vitals(source: VitalsStream | None = None, transport: str = "t") -> m.ProduceData:
+    return m.ProduceData(
+        transport=TransportId(transport),
+        label="vitals",
+        sctp_stream_parameters={"streamId": 1},
+        vitals=source or vitals(),
+    )
+
+
+def bind_device(device: str = "monitor", of: str = "p1", version: int = 1, *, minutes: int = 240) -> m.BindDevice:
+    """The right identifiers of a patient of the kit, as a scanner may give them."""
+    return m.BindDevice(
+        device=ParticipantId(device),
+        patient=PatientId(of),
+        context_version=version,
+        confirmed=(f" {of.upper()}", f"Ｘ{of}\r"),
+        minutes=minutes,
     )
 
 

@@ -8,14 +8,35 @@ from functools import reduce
 
 from hypothesis import strategies as st
 
+from signaling.core import binding, ecg, occurrences
 from signaling.core import messages as m
-from signaling.core import occurrences
 from signaling.core.admission import Admission
 from signaling.core.consult import Known, apply, handle
-from signaling.core.errors import Refusal
+from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import DataProducerId, ParticipantId, PatientId, ProducerId, TransportId
-from signaling.core.model import Consult, MediaSource, Page, PatientBanner, Role, View
-from tests.signaling_kit import PATIENTS, admission, consult, produce, produce_data, waveform
+from signaling.core.model import (
+    Consult,
+    EcgMarkDraft,
+    EcgSnapshot,
+    EcgState,
+    MediaSource,
+    Page,
+    PatientBanner,
+    Role,
+    UnboundReason,
+    View,
+)
+from tests.signaling_kit import (
+    PATIENTS,
+    admission,
+    bind_device,
+    consult,
+    produce,
+    produce_data,
+    produce_vitals,
+    vitals,
+    waveform,
+)
 
 PEOPLE = (
     admission("doc", Role.DOCTOR),
@@ -57,7 +78,14 @@ class Aimed:
 
 Step = Asked | Happened | Aimed
 
-AIMS = ("open", "close", "lead", "turn", "confirm", "produce", "mute", "unmute", "stop", "stream", "unplug", "send")
+AIMS = (
+    *("open", "close", "lead", "turn", "confirm", "produce", "mute", "unmute", "stop", "stream", "unplug", "send"),
+    *("bind", "bind", "stream", "vitals", "unbind", "report", "freeze", "release", "mark", "erase", "state"),
+)
+HAPPENINGS = (
+    *("lost", "grace over", "reset", "silent", "healthy", "adopted"),
+    *("expired", "moved", "strip", "old strip", "no strip"),
+)
 
 _small = st.integers(0, 3)
 _views = st.builds(View, page=st.sampled_from(Page), item=st.sampled_from(["", "glucose"]))
@@ -67,6 +95,18 @@ _patients = st.sampled_from([*BY_ID, PatientId("nobody")])
 _producers = st.sampled_from([ProducerId(f"m{n}") for n in range(1, 5)])
 _data_producers = st.sampled_from([DataProducerId(f"m{n}") for n in range(1, 5)])
 _transport = st.just(TransportId("t"))
+_devices = st.sampled_from([ParticipantId("monitor"), ParticipantId("ecg"), ParticipantId("doc")])
+_places = st.integers(0, 5_000_000)
+_marks = st.builds(
+    EcgMarkDraft,
+    id=st.sampled_from(["m1", "m2"]),
+    stream_id=st.integers(1, 2),
+    context_version=_small,
+    kind=st.sampled_from(["marker", "note"]),
+    lead=st.just("II"),
+    from_us=_places,
+    from_uv=st.integers(-5000, 5000),
+)
 
 commands: st.SearchStrategy[m.AnyCommand] = st.one_of(
     st.builds(m.Join),
@@ -80,6 +120,17 @@ commands: st.SearchStrategy[m.AnyCommand] = st.one_of(
     st.builds(m.HandLead, to=_people),
     st.builds(m.Scroll, context_version=_small, view=_views, y=_fractions),
     st.builds(m.Point, context_version=_small, view=_views, x=_fractions, y=_fractions, visible=st.booleans()),
+    st.builds(bind_device, _devices, _patients, _small, minutes=st.integers(1, 1440)),
+    st.builds(m.UnbindDevice, device=_devices),
+    st.builds(m.ReportPatient, reported=st.sampled_from(["", "P1", "xp2", "stranger"])),
+    st.builds(m.FreezeEcg, stream_id=st.integers(1, 2), context_version=_small, at_us=_places),
+    st.builds(m.ReleaseEcg),
+    st.builds(m.PutEcgMark, mark=_marks),
+    st.builds(m.RemoveEcgMark, id=st.sampled_from(["m1", "m2"])),
+    st.builds(
+        m.ReportEcgState, stream_id=st.integers(1, 2), context_version=_small, state=st.sampled_from(list(EcgState))
+    ),
+    st.builds(produce_vitals, st.builds(vitals, _patients, simulated=st.booleans())),
     st.builds(m.CreateTransport, direction=st.sampled_from(["send", "recv"])),
     st.builds(m.ConnectTransport, transport=_transport, dtls_parameters=st.just({})),
     st.builds(produce, st.sampled_from(MediaSource)),
@@ -102,7 +153,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(Asked, st.just(PEOPLE[0]), commands),
     st.builds(Aimed, st.sampled_from(AIMS), st.integers(0, 7)),
     st.builds(Aimed, st.sampled_from(AIMS), st.integers(0, 7)),
-    st.builds(Happened, st.sampled_from(["lost", "grace over", "reset", "silent", "healthy", "adopted"]), _people),
+    st.builds(Happened, st.sampled_from(HAPPENINGS), _people),
 )
 scripts = st.lists(steps, max_size=40)
 endings = st.sampled_from([[], [Asked(PEOPLE[0], m.Join()), Asked(PEOPLE[0], m.EndConsult())]])
@@ -134,16 +185,61 @@ def aim(state: Consult, aimed: Aimed) -> Asked | None:
     if aimed.what == "turn":
         view = View(page=list(Page)[number % len(Page)], item="k" * (number % 2))
         return _by(state.lead, m.TurnPage(context_version=version, view=view)) if state.lead else None
+    devices = [person for person in here if person.role is Role.DEVICE]
+    device = devices[number % len(devices)] if devices else None
+    if aimed.what in ("bind", "unbind", "stream", "vitals", "report"):
+        return _aim_device(state, aimed.what, number, device, one(Role.DOCTOR, Role.NURSE, Role.ROOM))
+    draft = EcgMarkDraft(
+        id=f"k{number % 3}",
+        stream_id=1,
+        context_version=version,
+        kind="note",
+        lead="V1",
+        from_us=number,
+        from_uv=number,
+    )
     actor, command = {
+        "freeze": (one(Role.DOCTOR, Role.GUEST), m.FreezeEcg(stream_id=1, context_version=version, at_us=number)),
+        "release": (one(Role.NURSE, Role.GUEST), m.ReleaseEcg()),
+        "mark": (one(Role.DOCTOR, Role.GUEST), m.PutEcgMark(mark=draft)),
+        "erase": (one(Role.DOCTOR, Role.GUEST), m.RemoveEcgMark(id=draft.id)),
+        "state": (
+            one(Role.DOCTOR, Role.SCREEN),
+            m.ReportEcgState(stream_id=1, context_version=version, state=list(EcgState)[number % 4]),
+        ),
         "open": (one(Role.DOCTOR, Role.NURSE), m.OpenContext(patient=list(BY_ID)[number % len(BY_ID)])),
         "close": (one(Role.DOCTOR, Role.NURSE), m.CloseContext()),
         "lead": (one(Role.DOCTOR, Role.GUEST), m.TakeLead()),
         "confirm": (one(Role.DOCTOR, Role.GUEST, Role.SCREEN), m.ConfirmContext(version=version)),
         "produce": (one(Role.DOCTOR, Role.GUEST, Role.ROOM), produce(list(MediaSource)[number % 4])),
-        "stream": (one(Role.DEVICE), produce_data(waveform(number + 1, "p1", simulated=number % 2 == 0))),
         "send": (one(Role.DOCTOR, Role.GUEST, Role.ROOM, Role.DEVICE), m.CreateTransport(direction="send")),
     }[aimed.what]
     return Asked(actor, command) if actor is not None else None
+
+
+def _aim_device(
+    state: Consult, what: str, number: int, device: Admission | None, staff: Admission | None
+) -> Asked | None:
+    """What a device and the people at its bedside do."""
+    if device is None:
+        return None
+    bound = state.bindings.get(device.participant)
+    patient = BY_ID[bound.patient] if bound is not None else PATIENTS[0]
+    pretended = patient.test and number % 2 == 0
+    match what:
+        case "bind":
+            if state.context is None:
+                return None
+            command = bind_device(device.participant, state.context.patient.id, state.context.version)
+            return Asked(staff if staff is not None and number % 3 else device, command)
+        case "unbind":
+            return Asked(device if staff is None else staff, m.UnbindDevice(device=device.participant))
+        case "report":
+            return Asked(device, m.ReportPatient(reported=["", patient.id, "stranger"][number % 3]))
+        case "stream":
+            return Asked(device, produce_data(waveform(number + 1, patient.id, simulated=pretended)))
+        case _:
+            return Asked(device, produce_vitals(vitals(patient.id, simulated=pretended)))
 
 
 def _by(participant: ParticipantId, command: m.AnyCommand) -> Asked:
@@ -168,8 +264,8 @@ def ask(state: Consult, asked: Asked, now_ms: int) -> list[m.AnyEvent]:
     wanted = None
     if isinstance(command, m.OpenContext):
         wanted = command.patient
-    elif isinstance(command, m.ProduceData) and command.waveform is not None:
-        wanted = command.waveform.patient
+    elif isinstance(command, m.ProduceData) and (source := command.waveform or command.vitals) is not None:
+        wanted = source.patient
     patient = BY_ID.get(wanted) if wanted is not None else None
     handle(state, asked.actor, command, now_ms, Known(patient=patient))
     known = Known(patient=patient, media=answer(state, command), media_epoch=state.media_epoch)
@@ -186,6 +282,16 @@ def happen(state: Consult, happened: Happened, now_ms: int) -> list[m.AnyEvent]:
             return occurrences.path_changed(state, happened.who, now_ms, healthy=what == "healthy")
         case "reset":
             return occurrences.worker_replaced(state, now_ms)
+        case "expired":
+            return binding.expired(state, now_ms + 4 * 3_600_000)
+        case "moved":
+            return binding.of_patient(state, PATIENTS[0].id, UnboundReason.TRANSFERRED, now_ms)
+        case "strip":
+            return ecg.snapshot_taken(state, strip(state.revision, state.context_version), now_ms)
+        case "old strip":
+            return ecg.snapshot_taken(state, strip(state.revision, state.context_version + 1), now_ms)
+        case "no strip":
+            return ecg.snapshot_failed(state, f"s{state.revision}", ParticipantId("doc"), ErrorCode.NOT_FOUND, now_ms)
         case _:
             return occurrences.adopted(state, (), now_ms)
 
@@ -212,6 +318,23 @@ def run(state: Consult, script: Iterable[Step], now_ms: int = 1_000) -> tuple[Co
         state = reduce(apply, events, state)
         history += events
     return state, history
+
+
+def strip(number: int, version: int) -> EcgSnapshot:
+    """What an archive stored."""
+    return EcgSnapshot(
+        id=f"s{number}",
+        stream_id=1,
+        context_version=version,
+        at_us=11_000_000,
+        from_us=1_000_000,
+        to_us=21_000_000,
+        by=ParticipantId("doc"),
+        at_ms=11_000,
+        sha256="0" * 64,
+        gaps=0,
+        lost=0,
+    )
 
 
 def empty() -> Consult:

@@ -495,7 +495,7 @@ class ConsultService:
         else:
             await self._insist(audience, lambda state: ecg.snapshot_taken(state, stored, self._now_ms()))
             return
-        await self._insist(audience, lambda state: ecg.snapshot_failed(state, order, code, self._now_ms()))
+        await self._insist(audience, lambda state: ecg.snapshot_failed(state, order.id, order.by, code, self._now_ms()))
 
     def heart_rate(self, consult: ConsultId, rate: HeartRate) -> None:
         """Pass on what was computed from a trace, while that context is open. [EC7] (H21)"""

@@ -8,6 +8,7 @@ stream that a screen does not show is drawn nowhere.
 
 from signaling.core.case import Case, require_context
 from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.ids import ParticipantId
 from signaling.core.messages import (
     AnyEvent,
     EcgFrozen,
@@ -123,11 +124,11 @@ def snapshot_taken(state: Consult, snapshot: EcgSnapshot, now_ms: int) -> list[A
     return [EcgSnapshotTaken(revision=state.revision + 1, at_ms=now_ms, snapshot=snapshot)]
 
 
-def snapshot_failed(state: Consult, order: SnapshotOrder, code: ErrorCode, now_ms: int) -> list[AnyEvent]:
+def snapshot_failed(state: Consult, snapshot: str, by: ParticipantId, code: ErrorCode, now_ms: int) -> list[AnyEvent]:
     """A strip is not in the record: whoever asked must know. [EC5]"""
     if state.status is ConsultStatus.ENDED:
         return []
-    return [EcgSnapshotFailed(revision=state.revision + 1, at_ms=now_ms, id=order.id, by=order.by, code=code.value)]
+    return [EcgSnapshotFailed(revision=state.revision + 1, at_ms=now_ms, id=snapshot, by=by, code=code.value)]
 
 
 def report_state(case: Case, command: ReportEcgState) -> list[AnyEvent]:

@@ -15,15 +15,24 @@ import pytest
 
 from signaling.core.consult import Known, apply, handle
 from signaling.core.ids import ConsultId, PatientId
-from signaling.core.messages import AnyCommand, AnyEvent, Join, OpenContext, TakeLead
+from signaling.core.messages import AnyCommand, AnyEvent, EndConsult, Join, OpenContext, TakeLead
 from signaling.core.model import Consult, PatientBanner
 from signaling.core.ports import Conflict, ConsultStore
 from tests.signaling_kit import CONSULT, PATIENTS, admission, consult
+from tests.signaling_world import PEOPLE, Aimed, Asked, Step, run
 
 MakeStore = Callable[[Consult, Sequence[PatientBanner]], Awaitable[ConsultStore]]
 """A store that holds this consult with these patients and nothing else."""
 
 ACTOR = admission("a")
+
+BEDSIDE: list[Step] = [
+    *(Asked(person, Join()) for person in PEOPLE[:7]),
+    *(Aimed(what, 0) for what in ("open", "bind", "stream", "mark", "freeze", "state")),
+    Aimed("report", 2),
+    Aimed("mark", 1),
+]
+"""A device is bound, sends, is drawn on, and then says that it is somebody else's."""
 
 
 def step(state: Consult, command: AnyCommand) -> tuple[Consult, list[AnyEvent]]:
@@ -97,3 +106,25 @@ class ConsultStoreSuite:
         assert await store.patient(CONSULT, PATIENTS[1].id) == PATIENTS[1]
         assert await store.patient(CONSULT, PATIENTS[2].id) is None
         assert await store.patient(CONSULT, PatientId("p9")) is None
+
+    async def test_consults_of_a_patient_until_they_end(self, make_store: MakeStore) -> None:
+        """[BI7] What a discharge has to look at."""
+        store = await make_store(consult(), PATIENTS[:2])
+        assert list(await store.consults_of(PATIENTS[0].id)) == [CONSULT]
+        assert list(await store.consults_of(PATIENTS[2].id)) == []
+        state = consult()
+        for command in (Join(), EndConsult()):
+            after, events = step(state, command)
+            await store.commit(state, after, events, ACTOR.participant)
+            state = after
+        assert list(await store.consults_of(PATIENTS[0].id)) == []
+
+    async def test_the_bedside_survives_the_round_trip(self, make_store: MakeStore) -> None:
+        """[CO6] Bindings, their ends and what is drawn on a trace, as events and as state."""
+        store = await make_store(consult(), PATIENTS)
+        state, history = run(consult(), BEDSIDE)
+        kinds = {event.type for event in history}
+        assert {"device_bound", "device_mismatch", "device_unbound", "ecg_mark_put", "ecg_frozen"} <= kinds
+        await store.commit(consult(), state, history, None)
+        assert await store.load(CONSULT) == state
+        assert list(await store.events_since(CONSULT, 0, 100) or ()) == history

@@ -196,6 +196,9 @@ async def test_answer_of_a_dead_worker_is_not_believed(hub: Hub, make_client: Ma
 async def test_simulated_source_is_marked_and_kept_from_real_patients(hub: Hub, make_client: MakeClient) -> None:
     """[ME7] (W9) A simulated monitor that calls itself real is marked all the same."""
     device = await make_client(hub, "m", Role.DEVICE, simulated=True)
+    doctor = await make_client(hub, "d")
+    await doctor.ok(type="open_context", patient="p1")
+    await device.ok(type="bind_device", device="m", patient="p1", context_version=1, confirmed=["xp1", "p1"])
 
     def ecg(patient: str) -> dict[str, Any]:
         return {

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signaling.core import policy
+from signaling.core.binding import names
 from signaling.core.consult import RevisionGap, apply, handle
 from signaling.core.errors import Refusal
 from signaling.core.messages import TakeLead
-from signaling.core.model import Consult, ConsultStatus
+from signaling.core.model import Consult, ConsultStatus, Role
 from tests.signaling_world import BY_ID, PEOPLE, Asked, Step, commands, empty, endings, events_of, run, scripts
 
 
@@ -57,7 +58,7 @@ def test_only_refusals_are_raised(script: list[Step], actor: object, command: ob
 
 @given(scripts, endings)
 def test_the_state_stays_in_order(script: list[Step], ending: list[Step]) -> None:
-    """[CX2] [LE3] [ME7] [CO8] after every single event."""
+    """[CX2] [LE3] [ME7] [CO8] [BI1] [BI3] [BI5] [EC1] after every single event."""
     state = empty()
     _, events = run(state, [*script, *ending])
     versions_opened: list[int] = []
@@ -65,6 +66,7 @@ def test_the_state_stays_in_order(script: list[Step], ending: list[Step]) -> Non
         before, state = state, apply(state, event)
         _check_people(state)
         _check_media(state)
+        _check_trace(state)
         assert state.context_version >= before.context_version
         assert (state.context != before.context) == (state.context_version != before.context_version)
         if event.type == "context_opened":
@@ -87,10 +89,36 @@ def _check_media(state: Consult) -> None:
     sources = [*state.producers.values(), *state.data_producers.values()]
     assert {source.participant for source in sources} <= state.participants.keys()
     for source in state.data_producers.values():
-        assert source.waveform is not None
-        assert BY_ID[source.waveform.patient].test or not source.waveform.simulated
+        described = source.waveform or source.vitals
+        assert described is not None
+        assert BY_ID[described.patient].test or not described.simulated
         if source.participant == "monitor":
-            assert source.waveform.simulated
+            assert described.simulated
+        # (W20) Nothing of a patient flows without a binding of its device to that patient, who is open.
+        assert state.bindings[source.participant].patient == described.patient
+
+
+def _check_trace(state: Consult) -> None:
+    """What belongs to a context is there only while it is open (W19, W24), and of devices only while they are here."""
+    of_context = [
+        *state.bindings.values(),
+        *state.mismatches.values(),
+        *state.ecg_marks.values(),
+        *state.ecg_snapshots.values(),
+        *state.ecg_states.values(),
+        *([state.ecg_freeze] if state.ecg_freeze else []),
+    ]
+    versions = {entry.context_version for entry in of_context}
+    assert versions <= ({state.context.version} if state.context else set())
+    for device, binding in state.bindings.items():
+        assert state.participants[device].role is Role.DEVICE
+        assert state.context is not None
+        assert binding.patient == state.context.patient.id
+        assert binding.identifiers == state.context.patient.identifiers
+        assert not (state.participants[device].simulated and not state.context.patient.test)
+        assert device not in state.mismatches
+        assert device not in state.reported or names(binding.identifiers, state.reported[device])
+    assert {*state.reported, *state.mismatches, *state.ecg_states} <= state.participants.keys()
 
 
 @given(scripts, endings)

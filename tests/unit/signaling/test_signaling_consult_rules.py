@@ -16,7 +16,7 @@ from signaling.core.errors import SENTENCES, ErrorCode, Refusal
 from signaling.core.fold import _FOLDS
 from signaling.core.ids import DataProducerId, ParticipantId, PatientId, ProducerId
 from signaling.core.model import Connection, Consult, Page, Role, View
-from tests.signaling_kit import PATIENTS, admission, consult, produce, produce_data, waveform
+from tests.signaling_kit import PATIENTS, admission, bind_device, consult, produce, produce_data, waveform
 
 DOC, GUEST, WALL = admission("doc"), admission("guest", Role.GUEST), admission("wall", Role.SCREEN)
 MONITOR = admission("monitor", Role.DEVICE)
@@ -217,19 +217,20 @@ def test_ctl_is_not_announced() -> None:
 
 def test_waveforms_belong_to_patients_of_the_consult() -> None:
     """[ME7] (W20) And a device to one patient."""
-    state = room(MONITOR)
+    state = do(opened(room(DOC, MONITOR)), DOC, bind_device())
     of_p1, of_p2 = produce_data(waveform(1, "p1")), produce_data(waveform(2, "p2"))
     assert refused(state, MONITOR, of_p1, Known()) is ErrorCode.WRONG_PATIENT
     assert refused(state, MONITOR, of_p1, Known(patient=P2)) is ErrorCode.WRONG_PATIENT
     state = do(state, MONITOR, of_p1, streamed(state, "s1"))
-    assert refused(state, MONITOR, of_p2, Known(patient=P2)) is ErrorCode.WRONG_PATIENT
+    assert refused(state, MONITOR, of_p2, Known(patient=P2)) is ErrorCode.DEVICE_NOT_BOUND
     assert refused(state, MONITOR, of_p1, Known(patient=P1)) is ErrorCode.CONFLICT
 
 
 def test_simulated_waveforms_are_for_test_patients_only() -> None:
     """[ME7] (W9) Nobody can take the mark off."""
     simulator = admission("sim", Role.DEVICE, simulated=True)
-    state = room(MONITOR, simulator)
+    state = do(opened(room(DOC, MONITOR, simulator)), MONITOR, bind_device())
+    state = do(state, simulator, bind_device("sim"))
     real = PatientId(REAL.id)
     for actor, claimed in ((MONITOR, True), (simulator, True), (simulator, False)):
         command = produce_data(waveform(1, real, simulated=claimed))
@@ -238,8 +239,11 @@ def test_simulated_waveforms_are_for_test_patients_only() -> None:
     info = state.data_producers[DataProducerId("s")]
     assert info.waveform is not None
     assert info.waveform.simulated
+    state = do(state, DOC, m.OpenContext(patient=real), Known(patient=REAL))
+    assert refused(state, DOC, bind_device("sim", real, 2)) is ErrorCode.SIMULATED_ON_REAL_PATIENT
+    state = do(state, MONITOR, bind_device("monitor", real, 2))
     state = do(state, MONITOR, produce_data(waveform(2, real, simulated=False)), streamed(state, "r", REAL))
-    assert DataProducerId("r") in state.data_producers
+    assert list(state.data_producers) == ["r"]
 
 
 def test_an_ended_consult_only_answers_sync() -> None:

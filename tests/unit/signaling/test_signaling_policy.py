@@ -11,7 +11,7 @@ from signaling.core import policy
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import DataProducerId, TransportId
 from signaling.core.model import Role
-from tests.signaling_kit import produce_data, waveform
+from tests.signaling_kit import produce_data, produce_vitals, waveform
 
 ALL = "doctor nurse guest screen room device"
 EXPECTED: dict[str, str] = {
@@ -46,6 +46,16 @@ EXPECTED: dict[str, str] = {
     "point": "doctor guest",
     "end_consult": "doctor",
     "produce_data/waveform": "device",
+    "bind_device": "doctor nurse room device",
+    "unbind_device": "doctor nurse guest room device",
+    "report_patient": "device",
+    "freeze_ecg": "doctor nurse guest",
+    "release_ecg": "doctor nurse guest",
+    "put_ecg_mark": "doctor nurse guest",
+    "remove_ecg_mark": "doctor nurse guest",
+    "point_ecg": "doctor nurse guest",
+    "take_ecg_snapshot": "doctor nurse guest",
+    "report_ecg_state": "doctor nurse guest screen room",
 }
 
 
@@ -69,6 +79,7 @@ def test_every_command_has_a_row_and_no_row_is_left_over() -> None:
     ("command", "action"),
     [
         (produce_data(waveform()), "produce_data/waveform"),
+        (produce_vitals(), "produce_data/waveform"),
         (produce_data(None, "ctl"), "produce_data/ctl"),
         (produce_data(None, "anything"), "produce_data/waveform"),
         (m.ConsumeData(transport=TransportId("t"), data_producer=DataProducerId("ctl")), "consume_data/ctl"),

@@ -19,7 +19,7 @@ from signaling.core import messages as m
 from signaling.core.consult import apply
 from signaling.core.ids import ParticipantId
 from signaling.core.model import Consult
-from tests.signaling_world import AIMS, PEOPLE, Aimed, Asked, Happened, Step, empty, events_of
+from tests.signaling_world import AIMS, HAPPENINGS, PEOPLE, Aimed, Asked, Happened, Step, empty, events_of
 
 PATH = Path(__file__).with_name("folds.json")
 SEEDS = range(1, 13)
@@ -31,10 +31,10 @@ def draw(rng: random.Random) -> Step:
     chance = rng.random()
     if chance < 0.15:
         who = rng.choice(PEOPLE).participant
-        return Happened(rng.choice(["lost", "grace over", "reset", "silent", "healthy"]), who)
-    if chance < 0.35:
+        return Happened(rng.choice(HAPPENINGS), who)
+    if chance < 0.25:
         return Asked(rng.choice(PEOPLE), m.Join())
-    if chance < 0.40:
+    if chance < 0.27:
         return Asked(rng.choice(PEOPLE), m.Leave())
     return Aimed(rng.choice(AIMS), rng.randrange(8))
 
@@ -42,7 +42,9 @@ def draw(rng: random.Random) -> Step:
 def fold(seed: int) -> dict[str, Any]:
     """One sequence."""
     rng = random.Random(seed)
-    script: list[Step] = [Asked(person, m.Join()) for person in PEOPLE[:4]]
+    script: list[Step] = [Asked(person, m.Join()) for person in (*PEOPLE[:3], PEOPLE[6])]
+    script += [Aimed(what, 0) for what in ("open", "bind", "stream", "mark", "unplug", "vitals")]
+    script += [Aimed("report", seed), Happened("no strip", PEOPLE[0].participant)]
     script += [draw(rng) for _ in range(STEPS)]
     if seed % 3 == 0:
         script += [Asked(PEOPLE[0], m.Join()), Asked(PEOPLE[0], m.EndConsult())]

@@ -365,7 +365,7 @@ export interface Binding {
   until_ms: number;
 }
 /**
- * A bound device said itself that it belongs to somebody else: shown in red with both, until it is bound anew. (W22)
+ * A bound device said itself that it belongs to somebody else: shown in red with both until bound anew. (W22)
  */
 export interface Mismatch {
   device: string;
@@ -1094,7 +1094,7 @@ export interface CloseConsumer {
   type: "close_consumer";
 }
 /**
- * Send data-channel messages. ``ecg`` needs ``waveform``, ``vitals`` needs ``vitals``; ``ctl`` talks to the relay.
+ * Send data-channel messages. Label ``ecg`` needs ``waveform``, ``vitals`` needs ``vitals``. [ME6]
  */
 export interface ProduceData {
   type: "produce_data";
