@@ -2,11 +2,13 @@
 import { resolve } from "node:path";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
+import { ecgHookCheck, ecgHookDefine } from "./vite.ecg-hook.ts";
 
 const page = (name: string): string => resolve(import.meta.dirname, `${name}.html`);
 
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), ecgHookCheck()],
+  define: ecgHookDefine,
   build: {
     outDir: "dist",
     target: "es2023",
@@ -14,5 +16,5 @@ export default defineConfig({
     assetsInlineLimit: 0,
     rollupOptions: { input: { index: page("index"), consult: page("consult"), wall: page("wall") } },
   },
-  worker: { format: "es" },
+  worker: { format: "es", plugins: () => [ecgHookCheck()] },
 });

@@ -49,6 +49,8 @@ export interface EcgLook {
   /** View only, named on screen (W29). */
   readonly filter?: EcgFilter;
   readonly notch?: EcgNotch;
+  /** Enlargement that two views agree on; absent = by size (far view of a wall). */
+  readonly zoom?: number;
 }
 
 export interface EcgViewProps extends EcgLook {
@@ -176,9 +178,9 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
 }
 
 /** Settings of a view with everything that was left out filled in. */
-export function settingsOf(look: Omit<EcgViewProps, "stream" | "contextVersion" | "channel">): EcgSettings {
+export function settingsOf(look: EcgLook & Partial<Pick<EcgViewProps, "mode" | "timing" | "dated">>): EcgSettings {
   const { layout = "auto", order = "standard", mode = "sweep", rhythm = [], timing = "live", dated = false } = look;
-  const { speed = 25, gain = 10, filter = "off", notch = 0, theme, lang } = look;
+  const { speed = 25, gain = 10, filter = "off", notch = 0, zoom = null, theme, lang } = look;
   return {
     layout,
     order,
@@ -186,6 +188,7 @@ export function settingsOf(look: Omit<EcgViewProps, "stream" | "contextVersion" 
     rhythm,
     timing,
     dated,
+    zoom,
     filter,
     notch,
     theme,

@@ -241,6 +241,7 @@ export class EcgEngine {
       rhythm: settings.rhythm,
       speedMmS: settings.speedMmS,
       gainMmMv: settings.gainMmMv,
+      ...(settings.zoom === null ? {} : { zoom: settings.zoom }),
     };
     const page = computePage(request);
     this.style = { page, request, stream, language, theme, filter, notch };

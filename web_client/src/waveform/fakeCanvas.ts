@@ -13,6 +13,7 @@ export const SETTINGS: EcgSettings = {
   rhythm: [],
   timing: "live",
   dated: false,
+  zoom: null,
   theme: "light",
   language: "en",
 };

@@ -34,6 +34,8 @@ export interface PageRequest {
   readonly gainMmMv: EcgGain;
   /** Enlargement to use instead of the far view's own choice: two pages side by side must agree. */
   readonly zoom?: number;
+  /** Length of a recording: a page is no longer than that. */
+  readonly maxSamples?: number;
 }
 
 export interface Segment extends Lane {
@@ -97,7 +99,8 @@ export function computePage(request: PageRequest): Page {
   const pxPerMmY = surface.dpr * surface.calibration.pxPerMmY * zoom;
   const sweepX = Math.round((CALIBRATION_S * speedMmS + 2 * MARK_MARGIN_MM) * pxPerMmX);
   const pxPerSample = (speedMmS * pxPerMmX * 1000) / sampleRateMhz;
-  const sweepSamples = Math.max(1, Math.floor((surface.width - sweepX) / pxPerSample));
+  const fitting = Math.max(1, Math.floor((surface.width - sweepX) / pxPerSample));
+  const sweepSamples = Math.min(fitting, request.maxSamples ?? fitting);
   return {
     layout,
     width: surface.width,

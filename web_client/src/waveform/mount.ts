@@ -5,10 +5,11 @@
  */
 
 import type { WaveformStream } from "../protocol/messages";
-import { readCalibration } from "./calibration";
+import { isSame, onCalibrationChange, readCalibration, thisDisplay } from "./calibration";
 import type { Dispose, EcgChannel } from "./channel";
 import { type DrawnSample, isRecording } from "./drawn";
 import { EcgDriver, type FromEcg, type ToEcg } from "./driver";
+import type { EcgSize } from "./engine";
 import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
 import type { Span } from "./stills";
 
@@ -66,7 +67,7 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
     offscreen ? [canvases.trace as OffscreenCanvas, canvases.text as OffscreenCanvas] : [],
   );
   const disposals = [
-    watchSize(element, side),
+    watchSize(element, (size) => side.post({ type: "size", size })),
     channel.onFrame((message) => side.post({ type: "frame", message }, [message])),
     channel.onControl((message) => side.post({ type: "control", message })),
     channel.onOpenChange((open) => side.post({ type: "open", open })),
@@ -89,6 +90,7 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
 }
 
 const ANSWER_WITHIN_MS = 2_000;
+const LOOK_EVERY_MS = 1_000;
 
 /** Questions to the drawing side and who waits for the answers; one that is not answered in time is answered "nothing". */
 class Questions {
@@ -159,17 +161,19 @@ function mainSide(onMessage: (message: FromEcg) => void): DrawingSide {
 /**
  * Backing store in device pixels, exact where the browser says so; followed through zoom and resize.
  *
- * The calibration is read each time: zoom or another screen makes it void (W27, W34).
+ * The calibration is read each time: zoom or another screen makes it void (W27, W34). A window
+ * that is moved to another screen of the same ratio gets no event, so that is looked at.
  */
-function watchSize(element: HTMLElement, side: DrawingSide): Dispose {
+export function watchSize(element: HTMLElement, onSize: (size: EcgSize) => void): Dispose {
+  let display = thisDisplay();
   const report = (entry?: ResizeObserverEntry): void => {
-    const dpr = window.devicePixelRatio;
+    display = thisDisplay();
+    const { dpr } = display;
     const exact = entry?.devicePixelContentBoxSize?.[0];
     const rect = element.getBoundingClientRect();
     const width = pixels(rect.width * dpr, exact?.inlineSize);
     const height = pixels(rect.height * dpr, exact?.blockSize);
-    const calibration = readCalibration();
-    if (width > 0 && height > 0) side.post({ type: "size", size: { width, height, dpr, calibration } });
+    if (width > 0 && height > 0) onSize({ width, height, dpr, calibration: readCalibration() });
   };
   const observer = new ResizeObserver((entries) => report(entries.at(-1)));
   try {
@@ -180,9 +184,15 @@ function watchSize(element: HTMLElement, side: DrawingSide): Dispose {
   }
   const onWindow = (): void => report();
   window.addEventListener("resize", onWindow);
+  const forget = onCalibrationChange(onWindow);
+  const look = setInterval(() => {
+    if (!isSame(display, thisDisplay())) report();
+  }, LOOK_EVERY_MS);
   return () => {
     observer.disconnect();
     window.removeEventListener("resize", onWindow);
+    forget();
+    clearInterval(look);
   };
 }
 

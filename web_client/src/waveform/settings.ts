@@ -29,6 +29,8 @@ export interface EcgSettings {
   readonly timing: EcgTiming;
   /** Print date and time of the newest sample: needed beside another ECG. */
   readonly dated: boolean;
+  /** Enlargement that two views side by side agree on; null = by size (far view of a wall). */
+  readonly zoom: number | null;
   readonly theme: EcgTheme;
   readonly language: EcgLanguage;
 }
