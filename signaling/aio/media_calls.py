@@ -23,9 +23,6 @@ from signaling.core.ports import MediaPlane
 
 log = logging.getLogger(__name__)
 
-CLOSE_TRIES = 3
-"""A worker that does not answer three times is being replaced, and its feeds are gone with it."""
-
 CLOSING = (CloseProducer, CloseDataProducer, CloseConsumer, CloseDataConsumer)
 
 
@@ -84,19 +81,25 @@ class MediaCalls:
         except Refusal as refusal:
             log.warning("media undo refused", extra={"consult": actor.consult, "code": refusal.code.value})
 
-    async def close_feeds(self, consult: ConsultId, device: ParticipantId, sources: Iterable[DataProducerId]) -> None:
-        """Close what a device sends of a patient to whom it is not bound any more. [BI3]"""
+    async def close_feeds(
+        self, consult: ConsultId, device: ParticipantId, sources: Iterable[DataProducerId]
+    ) -> list[DataProducerId]:
+        """Close what a device sends of a patient to whom it is not bound any more. [BI3]
+
+        Returns:
+            What could not be closed now; what is not there any more is closed.
+        """
+        left = []
         for source in sources:
-            for _ in range(CLOSE_TRIES):
-                try:
-                    async with asyncio.timeout(self._timeout_s):
-                        await self._media.call(consult, device, CloseDataProducer(data_producer=source))
-                except (TimeoutError, Refusal) as error:
-                    if isinstance(error, Refusal) and error.code is ErrorCode.NOT_FOUND:
-                        break
-                    log.warning("feed not closed", extra={"consult": consult, "error": type(error).__name__})
-                else:
-                    break
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._media.call(consult, device, CloseDataProducer(data_producer=source))
+            except (TimeoutError, Refusal) as error:
+                if isinstance(error, Refusal) and error.code is ErrorCode.NOT_FOUND:
+                    continue
+                log.warning("feed not closed", extra={"consult": consult, "error": type(error).__name__})
+                left.append(source)
+        return left
 
     async def release(self, consult: ConsultId, participant: ParticipantId) -> None:
         """Close the Transports of a participant who is gone."""

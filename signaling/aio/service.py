@@ -580,10 +580,20 @@ class ConsultService:
         self._look_quiet()
 
     async def _close_feeds(self, audience: Audience, event: DeviceUnbound) -> None:
-        """[BI3] Only where the device's media is; with a device or a consult that is gone all of it went anyway."""
-        consult = audience.state.id
-        if event.device in audience.admitted and self._audiences.get(consult) is audience:
-            await self._media.close_feeds(consult, event.device, event.closed)
+        """Close at the relay what the state has closed, and do not give up while the relay may still carry it. [BI3]
+
+        Only where the device's media is; with a device, a worker or a consult that is gone all of it went anyway.
+        """
+        consult, epoch, left = audience.state.id, audience.state.media_epoch, list(event.closed)
+        while (
+            left
+            and self._audiences.get(consult) is audience
+            and event.device in audience.admitted
+            and audience.state.media_epoch == epoch
+        ):
+            left = await self._media.close_feeds(consult, event.device, left)
+            if left:
+                await asyncio.sleep(self._settings.retry_s)
 
     def _gone(self, audience: Audience, who: ParticipantId) -> None:
         peer = audience.peers.get(who)
