@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WEB := web_client
 WEB_SOURCES := $(shell find $(WEB)/src -type f -not -name '*.test.*' 2>/dev/null) $(wildcard $(WEB)/*.html $(WEB)/*.ts $(WEB)/package-lock.json)
-NATIVE := media/native/fanout.c media/native/fanout.h media/native/build_fanout.py
+NATIVE := $(wildcard media/native/*.c media/native/*.h) media/native/build_fanout.py
 say = @printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help demo test check unit integration browser bench soak fuzz fmt lock clean

@@ -47,6 +47,16 @@ def srtp_protect_address() -> int:
     return int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_protect")))
 
 
+def srtp_unprotect_address() -> int:
+    """The same of ``srtp_unprotect``."""
+    return int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_unprotect")))
+
+
+def srtp_unprotect_rtcp_address() -> int:
+    """The same of ``srtp_unprotect_rtcp``."""
+    return int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_unprotect_rtcp")))
+
+
 def srtp_handle(context: Any) -> int:
     """The address behind a context of a `SrtpPair`; good as long as the pair lives."""
     return int(_ffi.cast("uintptr_t", context))

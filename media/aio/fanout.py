@@ -24,7 +24,7 @@ from media.core.templates import extension_block, send_time, send_time_at
 
 ForwardPath = Literal["auto", "c", "python"]
 VARIABLE: Final = "CONSILIUM_FORWARD"
-VERSION: Final = 3
+VERSION: Final = 4
 """``FAN_VERSION`` of the C function: raise both when what they share changes."""
 HELD: Final = -1
 """Status of a run the C function was not to send."""
@@ -155,23 +155,23 @@ class FanOut:
             raise ForwardUnavailable(
                 "the C function was not built at install: no compiler or no Python headers"
             ) from None
-        self._ffi: Any = built.ffi
-        self._lib: Any = built.lib
-        self.state: Any = self._ffi.new("fan_state *")
-        if getattr(self._lib, "FAN_VERSION", 0) != VERSION:
+        self.ffi: Any = built.ffi
+        self.lib: Any = built.lib
+        self.state: Any = self.ffi.new("fan_state *")
+        if getattr(self.lib, "FAN_VERSION", 0) != VERSION:
             raise ForwardUnavailable("the C function is of another version; install the package again")
         room = RUN_PACKETS * (1500 + SRTP_TRAILER_BYTES)
         if (
-            self._lib.FAN_RUN != RUN_PACKETS
-            or self._ffi.sizeof("fan_row") != _ROW.size
-            or self._ffi.sizeof(self.state.buffer) < room
+            self.lib.FAN_RUN != RUN_PACKETS
+            or self.ffi.sizeof("fan_row") != _ROW.size
+            or self.ffi.sizeof(self.state.buffer) < room
         ):
             raise ForwardUnavailable("the C function is of another version; install the package again")
-        self.state.protect = self._ffi.cast("fan_protect", srtp_protect_address())
-        self.view = memoryview(self._ffi.buffer(self.state.buffer))
-        self._out = self._lib.fan_out
+        self.state.protect = self.ffi.cast("fan_protect", srtp_protect_address())
+        self.view = memoryview(self.ffi.buffer(self.state.buffer))
+        self._out = self.lib.fan_out
         self._rows = bytearray(MAX_ROWS * _ROW.size)
-        self._row_pointer: Any = self._ffi.from_buffer("fan_row *", self._rows)
+        self._row_pointer: Any = self.ffi.from_buffer("fan_row *", self._rows)
         self._templates = b""
         self.sizes: list[int] = []
         """Bytes of each packet of the burst that was laid out."""
@@ -181,7 +181,7 @@ class FanOut:
         """Write down a group of live Consumers and how each is numbered now."""
         members = list(group)
         rows = [self._row(consumer) for consumer in members]
-        return Table(plan, members, rows, self._ffi.new("fan_viewer *[]", rows))
+        return Table(plan, members, rows, self.ffi.new("fan_viewer *[]", rows))
 
     def lay_out(self, table: Table, burst: Sequence[Packet], payload_type: int, now_us: int) -> int:
         """Write down a burst of at most ``MAX_ROWS`` packets for a group; its bytes.
@@ -235,6 +235,10 @@ class FanOut:
         """Continue behind the run that was handed back."""
         return self._out(self.state, fd, *self._call)  # type: ignore[no-any-return]
 
+    def go_on_with(self, templates: Any, rows: Any, count: int, table: Table) -> None:
+        """What `go_on` is to continue: a burst that the receive path laid out (``intake``)."""
+        self._call = (templates, rows, count, table.pointers, len(table.members))
+
     def give_up(self) -> None:
         """Nothing more of this burst for the viewer whose run was handed back."""
         state = self.state
@@ -244,7 +248,7 @@ class FanOut:
     def _row(self, consumer: Consumer) -> Any:
         row = consumer.row
         if row is None:
-            row = consumer.row = self._ffi.new("fan_viewer *")
+            row = consumer.row = self.ffi.new("fan_viewer *")
             if consumer.plan.transport_cc_id and consumer.leg.sent is None:
                 consumer.leg.sent = SentPackets()
             row.leg = self._leg_row(consumer.leg).cdata
@@ -258,6 +262,6 @@ class FanOut:
     def _leg_row(self, leg: Leg) -> Any:
         row = leg.row
         if row is None:
-            row = LegRow(self._ffi, self._lib)
+            row = LegRow(self.ffi, self.lib)
             leg.keep_row(row)
         return row

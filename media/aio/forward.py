@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from media.aio.aiortc_port import SRTP_OK, SRTP_TRAILER_BYTES, NativeBuffer, new_length, srtp_protect, srtp_protect_rtcp
 from media.aio.counters import Counters
 from media.aio.fanout import HELD, MAX_ROWS, FanOut, Table
+from media.aio.intake import FailedBurst
 from media.aio.objects import Consumer, Leg
 from media.aio.pacing import Pacing
 from media.aio.udp import UdpPort
@@ -123,10 +124,46 @@ class Forwarder:
             if consumer.row is not None:
                 consumer.row.held = 1  # until it is live again
         status = fan.begin(table, now_us, self._udp.direct_fd)
+        self._finish(fan, status, table, burst, source, now_us, failed)
+        self.collect()
+
+    def _finish(
+        self,
+        fan: FanOut,
+        status: int,
+        table: Table,
+        burst: list[Packet],
+        source: Source,
+        now_us: int,
+        failed: list[Consumer],
+    ) -> None:
         while status:
             self._handed_back(fan, status, table, burst, source, now_us, failed)
             status = fan.go_on(self._udp.direct_fd)
-        state = fan.state
+
+    def resume(
+        self, left: FailedBurst, source: Source, burst: list[Packet], payload_type: int, now_us: int
+    ) -> list[Consumer]:
+        """Go on with a burst that the receive path has sent in part.
+
+        Returns:
+            As `flush`.
+        """
+        fan, failed = self._fan, list[Consumer]()
+        assert fan is not None
+        try:
+            self._finish(fan, left.status, left.tables[left.at][1], burst, source, now_us, failed)
+            for plan, table in left.tables[left.at + 1 :]:
+                self._flush_group(left.lane, plan, table.members, source, burst, payload_type, now_us, failed)
+        finally:
+            source.handed_out(burst)
+        return failed
+
+    def collect(self) -> None:
+        """Count what C has sent."""
+        if self._fan is None:
+            return
+        state = self._fan.state
         self._counters.values["rtp_sent"] += state.sent
         state.sent = 0
         if state.protect_errors:

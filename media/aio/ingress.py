@@ -53,6 +53,8 @@ class Ingress:
 
     def srtp(self, transport: Transport, offset: int, size: int, now_us: int) -> None:
         """One datagram whose first byte says SRTP, from a Transport that has keys."""
+        if transport.leg.intake is not None:
+            transport.leg.intake.disarm()  # it came another way than what is sent ahead
         if size < MIN_SRTP_BYTES:
             self._counters.add("rtp_malformed")
             return
@@ -64,7 +66,10 @@ class Ingress:
         if status != SRTP_OK:
             self._counters.add("srtp_replayed" if status in SRTP_REPLAYED else "srtp_refused")
             return
-        end = offset + length[0]
+        self.decrypted(transport, offset, offset + length[0], now_us, is_rtcp)
+
+    def decrypted(self, transport: Transport, offset: int, end: int, now_us: int, is_rtcp: bool) -> None:
+        """One packet in the receive buffer, whole and authentic."""
         for tap in tuple(transport.taps):  # one that breaks takes itself out
             tap.offer(TAPPED_RTCP if is_rtcp else TAPPED_RTP, bytes(self._view[offset:end]))
         if is_rtcp:
@@ -273,6 +278,8 @@ class Ingress:
         )
         replaced = layer.repair if match.rtx else layer.media
         if replaced is not None:
+            if replaced.row is not None:
+                replaced.row.armed = 0
             transport.streams.pop(replaced.ssrc, None)
         if match.rtx:
             layer.repair = stream

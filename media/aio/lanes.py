@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from media.aio.counters import Counters
 from media.aio.forward import Forwarder
+from media.aio.intake import FailedBurst, Intake
 from media.aio.objects import Consumer, InboundStream, Producer
 from media.aio.steering import Steering
 from media.core.ortc import RED_PAYLOAD_TYPE
@@ -46,6 +47,7 @@ class Lanes:
         self._counters = counters
         self._steering = steering
         self._gathered: list[tuple[Producer, Lane[Consumer]]] = []
+        self.intake: Intake | None = None
         forwarder.on_lost = self._lose
 
     def offer(self, stream: InboundStream, arrived: Arrived, now_us: int) -> None:
@@ -83,8 +85,31 @@ class Lanes:
         for producer, lane in gathered:
             try:
                 self._flush(producer, lane, now_us)
+                if self.intake is not None:
+                    self.intake.arm(producer, lane)
             except Exception:  # a bug met by one lane must not keep what the others have gathered
                 self._counters.broke("flush_errors")
+
+    def sent(self, failed: FailedBurst | None, now_us: int) -> None:
+        """What was gathered has left already (``intake``): it only counts as handed out.
+
+        Args:
+            failed: of one lane the last burst has left in part.
+        """
+        gathered, self._gathered = self._gathered, []
+        for _, lane in gathered:
+            burst, lane.burst = lane.burst, []
+            if lane.source is None:
+                continue
+            if failed is not None and lane is failed.lane:
+                lane.source.handed_out(burst[: -failed.packets])
+                burst = burst[-failed.packets :]
+                payload_type = failed.producer.payload_type
+                for consumer in self._forwarder.resume(failed, lane.source, burst, payload_type, now_us):
+                    self._lose(consumer, now_us)
+            else:
+                lane.source.handed_out(burst)
+        self._forwarder.collect()
 
     # ------------------------------------------------------------- numbering
 

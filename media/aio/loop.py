@@ -26,8 +26,9 @@ _NO_HANDLES: Final = (None, None)
 
 Ts = TypeVarTuple("Ts")
 Serve = Callable[[], None]
-Wait = Callable[[int, float | None], None]
-"""``(epoll descriptor, seconds or None)``: serve until something else is ready, the time is over, or `stir`."""
+Wait = Callable[[int, float | None], bool]
+"""``(epoll descriptor, seconds or None)``: serve until something else may be ready or the time is over (true), or
+something may have been scheduled."""
 
 
 class MediaSelector(selectors.EpollSelector):
@@ -70,29 +71,21 @@ class MediaSelector(selectors.EpollSelector):
         if serve is None:
             return super().select(timeout)
         poll, calm = self._poll, self._calm
-        until = 0.0
         wait_s = timeout
-        if timeout is not None and timeout > 0:
-            until = time.monotonic() + timeout
+        until = time.monotonic() + timeout if timeout else 0.0
         while True:
             self.stirred = False
             if self._wait is not None:
-                self._guarded(self._wait, self.fileno(), wait_s)
-                wait_s = 0
-            events = poll(wait_s, _EVENTS_AT_ONCE)
-            if events == calm:
+                if self._waited(self._wait, wait_s):
+                    return self._others(poll(0, _EVENTS_AT_ONCE))
+            else:
+                events = poll(wait_s, _EVENTS_AT_ONCE)
+                if events != calm:
+                    return self._others(events)
                 self._guarded(serve)
-            elif events:
-                ready = self._others(events)
-                if ready:
-                    return ready
-            elif self._wait is None or timeout is not None:
-                return []
             if self.stirred or self._serve is None:
                 return []
-            if timeout is None:
-                wait_s = None
-            else:
+            if timeout is not None:
                 wait_s = until - time.monotonic()
                 if wait_s <= 0:
                     return []
@@ -103,7 +96,8 @@ class MediaSelector(selectors.EpollSelector):
         for descriptor, event in events:
             readable = event & ~select.EPOLLOUT
             if descriptor == self._descriptor and self._serve is not None and readable:
-                self._guarded(self._serve)
+                if self._wait is None:
+                    self._guarded(self._serve)
                 readable = 0
             try:
                 key = self.get_key(descriptor)
@@ -114,10 +108,17 @@ class MediaSelector(selectors.EpollSelector):
                 ready.append((key, mask & key.events))
         return ready
 
-    def _guarded(self, work: Callable[[Unpack[Ts]], None], *arguments: *Ts) -> None:
+    def _waited(self, wait: Wait, wait_s: float | None) -> bool:
         try:
-            work(*arguments)
+            return wait(self.fileno(), wait_s)
         except Exception:  # as in a callback of asyncio: a bug there must not end the loop
+            log.exception("serving the media socket broke")
+            return True
+
+    def _guarded(self, serve: Serve) -> None:
+        try:
+            serve()
+        except Exception:
             log.exception("serving the media socket broke")
 
 

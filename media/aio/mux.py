@@ -28,6 +28,16 @@ class MediaSink(Protocol):
         """One SRTP or SRTCP packet in the receive buffer, from a Transport whose keys are known."""
 
 
+class AddressWatch(Protocol):
+    """Is told what comes from whom."""
+
+    def learn(self, address: Address, transport: Transport) -> None:
+        """The address is this Transport's."""
+
+    def forget(self, address: Address, transport: Transport) -> None:
+        """It is no longer; it may be told of addresses it has not been told of before."""
+
+
 class Mux:
     """Address and ufrag tables of one worker."""
 
@@ -39,6 +49,7 @@ class Mux:
         self._udp: UdpPort | None = None
         self._media: MediaSink | None = None
         self._buffer: NativeBuffer | None = None
+        self.watch: AddressWatch | None = None
 
     def attach(self, udp: UdpPort, media: MediaSink) -> None:
         """Give it its socket and the receiver of media, which both need it first."""
@@ -58,7 +69,7 @@ class Mux:
         self.retire(transport.ice.ufrags)
         for address in transport.ice.addresses:
             if self._by_address.get(address) is transport:
-                del self._by_address[address]
+                self._forget(address)
 
     def closed(self, address: StreamAddress) -> None:
         """A connection is over: its Transport has one path less."""
@@ -103,6 +114,12 @@ class Mux:
         else:
             self._counters.add("datagrams_unknown_kind")
 
+    def _forget(self, address: Address) -> None:
+        """The address is nobody's."""
+        transport = self._by_address.pop(address)
+        if self.watch is not None:
+            self.watch.forget(address, transport)
+
     def _authentic(self, datagram: bytes, ufrag: str, transport: Transport) -> stun.BindingRequest | None:
         """The check, when it was made with the Transport's password."""
         try:
@@ -142,8 +159,11 @@ class Mux:
                 if other.ice.holds(address, now_us // 1000):
                     self._counters.add("stun_address_held")  # a forged source must not cut off another participant
                     return
+                self._forget(address)
                 other.forget_address(address)
             self._by_address[address] = transport
+            if self.watch is not None:
+                self.watch.learn(address, transport)
         self._counters.add("stun_checks")
         if isinstance(address, StreamAddress):
             address.stream.trust()
@@ -151,7 +171,7 @@ class Mux:
         outcome = transport.checked(request.ufrag, address, request.use_candidate, now_us // 1000)
         self.retire(outcome.retired_ufrags)
         if outcome.evicted is not None and self._by_address.get(outcome.evicted) is transport:
-            del self._by_address[outcome.evicted]
+            self._forget(outcome.evicted)
             if isinstance(outcome.evicted, StreamAddress):
                 outcome.evicted.stream.close()
 

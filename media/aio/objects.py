@@ -46,13 +46,38 @@ class LegRow(Protocol):
         """Write down there what is sent, or nowhere."""
 
 
+class InLeg(Protocol):
+    """A Transport as the C receive path reads it (``media.aio.intake``)."""
+
+    @property
+    def transport(self) -> Any:
+        """Whose."""
+
+    @property
+    def cdata(self) -> Any:
+        """The row itself."""
+
+    @property
+    def addresses(self) -> dict[Address, Any]:
+        """What comes from where is this Transport's, and the rows that say so."""
+
+    def use(self, context: Any) -> None:
+        """Decrypt with this context, or with none."""
+
+    def arm(self, stream: "InboundStream", armed: Any) -> Any:
+        """The row of a stream that feeds this lane."""
+
+    def disarm(self) -> None:
+        """Nothing is sent ahead until its streams are armed again."""
+
+
 class Leg:
     """Where and with which keys one peer is reached; shared by all that is sent to it.
 
     What changes here is written through to the row that C reads, so that no row ever names keys that are gone.
     """
 
-    __slots__ = ("_address", "_sent", "_tx", "divert", "pacer", "row", "rx", "srtp", "stream")
+    __slots__ = ("_address", "_rx", "_sent", "_tx", "divert", "intake", "pacer", "row", "srtp", "stream")
 
     def __init__(self, address: Address | None = None) -> None:
         self._address = address
@@ -62,8 +87,8 @@ class Leg:
         self.stream: TcpStream | None = None
         """The connection, when the address is one: what is sent goes there and not to the UDP port."""
         self.srtp: SrtpPair | None = None
-        self.rx: Any = None
-        """libsrtp contexts of ``srtp``, read per packet; ``tx`` is the other."""
+        self._rx: Any = None
+        self.intake: InLeg | None = None
         self.row: LegRow | None = None
         self._sent: SentPackets | None = None
         self.pacer: Pacer[Any] | None = None
@@ -79,6 +104,17 @@ class Leg:
         self._address = address
         if self.row is not None:
             self.row.reach(address)
+
+    @property
+    def rx(self) -> Any:
+        """libsrtp context for what is received."""
+        return self._rx
+
+    @rx.setter
+    def rx(self, context: Any) -> None:
+        self._rx = context
+        if self.intake is not None:
+            self.intake.use(context)
 
     @property
     def tx(self) -> Any:
@@ -107,6 +143,11 @@ class Leg:
         """Media can be sent."""
         return self._tx is not None and self._address is not None
 
+    def keep_intake(self, intake: InLeg) -> None:
+        """From now on this is kept true."""
+        self.intake = intake
+        intake.use(self._rx)
+
     def keep_row(self, row: LegRow) -> None:
         """From now on this row is kept true."""
         self.row = row
@@ -126,6 +167,8 @@ class InboundStream:
     payload_type: int
     receive: ReceiveStream
     time: SourceTime
+    row: Any = None
+    """As the C receive path reads it (``media.aio.intake``)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -197,6 +240,8 @@ class Producer:
             if lane.spatial == spatial and lane.temporal == temporal and lane.redundant is redundant:
                 return lane
         made: Lane[Consumer] = Lane(spatial, temporal, redundant)
+        for lane in layer.lanes:
+            lane.disturb()  # a packet goes to more than one of them now
         layer.lanes.append(made)
         return made
 

@@ -4,6 +4,7 @@ import errno
 import resource
 from collections.abc import Sequence
 
+from media.aio.loop import Wait
 from media.aio.tcp import MAX_STREAMS, TcpPort
 from media.aio.udp import UdpPort
 from media.core.ortc_transport import Protocol
@@ -22,23 +23,26 @@ def allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def open_both(udp: UdpPort, tcp: TcpPort, bind: str, port: int, protocols: Sequence[Protocol]) -> int:
+def open_both(
+    udp: UdpPort, tcp: TcpPort, bind: str, port: int, protocols: Sequence[Protocol], wait: Wait | None = None
+) -> int:
     """Bind what is listened on to one number; returns it.
 
     Args:
         port: 0 for one that is free for all of them.
+        wait: as `UdpPort.open`.
 
     Raises:
         OSError: it cannot be had; nothing is left open.
     """
     if "tcp" not in protocols:
-        return udp.open(bind, port)
+        return udp.open(bind, port, wait)
     for left in reversed(range(TRIES)):
         taken = tcp.open(bind, port)
         if "udp" not in protocols:
             return taken
         try:
-            return udp.open(bind, taken)
+            return udp.open(bind, taken, wait)
         except OSError as error:
             tcp.close()
             if port or not left or error.errno != errno.EADDRINUSE:

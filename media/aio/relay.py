@@ -27,8 +27,10 @@ from media.aio.fanout import ForwardPath, load
 from media.aio.feedback import Feedback
 from media.aio.forward import Forwarder
 from media.aio.ingress import Ingress
+from media.aio.intake import Intake
 from media.aio.lanes import Lanes
 from media.aio.lines import Lines
+from media.aio.loop import MediaLoop, Wait
 from media.aio.mux import Mux
 from media.aio.objects import Consumer, Layer, Producer
 from media.aio.pipe import Pipes, PipeTransport
@@ -107,13 +109,14 @@ class Relay:
         self._turns = Turns(self.counters.broke)
         self._mux = Mux(self.counters)
         self._udp = UdpPort(self.counters, clock, self._datagram, self._batch_end)
-        self._forwarder = Forwarder(self._udp, self.counters, load(forward))
+        self._fan = load(forward)
+        self._forwarder = Forwarder(self._udp, self.counters, self._fan)
         self._feedback = Feedback(self.counters, self._forwarder, self._hurry)
         self._steering = Steering(self.counters, self._feedback, notify)
-        lanes = Lanes(self._forwarder, self.counters, self._steering)
+        self._lanes = Lanes(self._forwarder, self.counters, self._steering)
         self._lines = Lines(self.counters, self._forwarder, self._steering, notify)
         self._feedback.attach(self._lines)
-        self._ingress = Ingress(self._udp.buffer, self.counters, self._feedback, lanes)
+        self._ingress = Ingress(self._udp.buffer, self.counters, self._feedback, self._lanes)
         self._mux.attach(self._udp, self._ingress)
         self._tcp = TcpPort(self.counters, clock, self._udp.buffer, self._datagram, self._batch_end, self._mux.closed)
         self.pipes = Pipes(self._udp.buffer, self.counters, clock, self._ingress, self._feedback, self._piped_data)
@@ -135,7 +138,21 @@ class Relay:
         Raises:
             OSError: it cannot be had.
         """
-        self._port = ports.open_both(self._udp, self._tcp, bind, port, self._protocols)
+        wait: Wait | None = None
+        if self._fan is not None and isinstance(asyncio.get_running_loop(), MediaLoop):
+            intake = Intake(
+                self._fan,
+                self._udp,
+                self.counters,
+                self._clock,
+                self._ingress,
+                self._lanes,
+                self._datagram,
+                self._batch_end,
+            )
+            self._mux.watch = self._lanes.intake = intake
+            wait = intake.wait
+        self._port = ports.open_both(self._udp, self._tcp, bind, port, self._protocols, wait)
         self._schedule()
         return self._port
 
@@ -288,7 +305,7 @@ class Relay:
         )
         self._producers[producer] = found.producers[producer] = made
         if made.voices is not None and not paused:
-            made.voices.add(producer)
+            self._add_voice(made.voices, producer)
         if parameters.feedback.transport_cc and not isinstance(found, PipeTransport):
             found.twcc_id = ids.get(ortc.TRANSPORT_CC_URI, 0) or found.twcc_id  # the same for all of a Transport
 
@@ -305,8 +322,16 @@ class Relay:
         found = _get(self._producers, producer, "producer")
         found.paused = False
         if found.voices is not None:
-            found.voices.add(producer)
+            self._add_voice(found.voices, producer)
         self._refresh(found)
+
+    def _add_voice(self, voices: LoudestVoices[str], producer: str) -> None:
+        voices.add(producer)
+        if voices.choosing:
+            for other in self._producers.values():
+                if other.voices is voices:
+                    for lane in other.layers[0].lanes:
+                        lane.disturb()  # from now on each packet is asked about
 
     def close_producer(self, producer: str) -> None:
         """Close a Producer and its Consumers; idempotent."""

@@ -45,6 +45,7 @@ OUTBOX_BYTES = 256 << 10
 CONTROL_BYTES = 16 << 10
 """Kept free of media: answers to checks must leave, or a slow path would be taken for a dead one."""
 UNSENT_BYTES = 32 << 10
+READ_BYTES = 65_536
 """What the kernel may hold that it has not sent yet."""
 ACCEPTS_PER_WAKEUP = 32
 BACKLOG = 256
@@ -163,7 +164,7 @@ class TcpStream:
         held = len(self._rest)
         buffer.data[:held] = self._rest
         try:
-            size = sock.recv_into(buffer.view[held:])
+            size = sock.recv_into(buffer.view[held:], READ_BYTES - held)
         except BlockingIOError:
             return
         except OSError:

@@ -23,14 +23,15 @@ from collections.abc import Callable
 from media.aio.aiortc_port import NativeBuffer
 from media.aio.clock import Clock
 from media.aio.counters import Counters
-from media.aio.loop import serve_first, serve_no_more
+from media.aio.loop import Wait, serve_first, serve_no_more
 from media.core.ice import Address
 
 UDP_SEGMENT = 103
 UDP_GRO = 104
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _GRO_SPACE_BYTES = socket.CMSG_SPACE(4)
-READ_BUFFER_BYTES = 65_536
+ARENA_BYTES = 1 << 19
+"""A read takes 64 kB at the most; the C receive path keeps several until they are booked (``intake``)."""
 _NOTHING = bytes(4)
 READS_PER_WAKEUP = 64
 """Bounds how long other work waits; 64 reads of a GRO run each are up to 4 MB."""
@@ -55,7 +56,7 @@ class UdpPort:
         self, counters: Counters, clock: Clock, on_datagram: OnDatagram, on_batch_end: Callable[[int], None]
     ) -> None:
         self.clock = clock
-        self.buffer = NativeBuffer(READ_BUFFER_BYTES)
+        self.buffer = NativeBuffer(ARENA_BYTES)
         self._counters = counters
         self._on_datagram = on_datagram
         self._on_batch_end = on_batch_end
@@ -68,8 +69,11 @@ class UdpPort:
         self._direct = -1
         self._waiting = bytearray(4)
 
-    def open(self, bind: str, port: int) -> int:
+    def open(self, bind: str, port: int, wait: Wait | None = None) -> int:
         """Bind and start to read; returns the port.
+
+        Args:
+            wait: waits for datagrams and reads them in place of this object, on a loop that can (``loop``).
 
         Raises:
             OSError: the address or port cannot be had.
@@ -95,7 +99,7 @@ class UdpPort:
             self._counters.add("udp_gro_refused")
         self._socket = sock
         self._direct = sock.fileno()
-        serve_first(sock.fileno(), self._readable)
+        serve_first(sock.fileno(), self._readable, wait)
         return int(sock.getsockname()[1])
 
     def close(self) -> None:
@@ -105,6 +109,11 @@ class UdpPort:
             self._socket.close()
             self._socket = None
             self._direct = -1
+
+    @property
+    def descriptor(self) -> int:
+        """The socket for who reads past this object."""
+        return self._direct
 
     @property
     def direct_fd(self) -> int:

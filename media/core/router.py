@@ -14,6 +14,7 @@ Building and encrypting those bytes is ``media.aio.forward``; numbers are ``rewr
 a viewer should follow is ``layers``.
 """
 
+from array import array
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -154,6 +155,14 @@ class Lane(Generic[C]):
     burst: list[Packet] = field(default_factory=list)
     prepared: dict[ExtensionPlan, Any] = field(default_factory=dict)
     """What the sender keeps of each group from burst to burst; gone as soon as somebody comes or goes."""
+    armed: Any = None
+    """What the receiver keeps of the whole lane (``media.aio.intake``), good as long as it is ``still``."""
+    still: "array[int]" = field(default_factory=lambda: array("b", (0,)))
+    """One entry, in an array so that C reads it. 1: nobody came, went or waits since the receiver set it."""
+
+    def disturb(self) -> None:
+        """What was written down of the lane is no longer so."""
+        self.still[0] = 0
 
     @property
     def watched(self) -> bool:
@@ -168,6 +177,7 @@ class Lane(Generic[C]):
             consumer.entrance.waiting.remove(consumer)
         consumer.entrance = self
         self.waiting.append(consumer)
+        self.disturb()
         if consumer.flow is Flow.IDLE:
             consumer.flow = Flow.WAITING
 
@@ -182,9 +192,11 @@ class Lane(Generic[C]):
         consumer.flow = Flow.LIVE
         self.live.setdefault(consumer.plan, []).append(consumer)
         self.prepared.pop(consumer.plan, None)
+        self.disturb()
 
     def let_out(self, consumer: C) -> None:
         """The Consumer gets nothing more from here."""
+        self.disturb()
         self.prepared.pop(consumer.plan, None)
         group = self.live[consumer.plan]
         group.remove(consumer)

@@ -1,0 +1,325 @@
+"""The C receive path, where it was built (``media/native/intake.c``): it sends ahead, and this books behind it.
+
+At the rates of a consult nearly every wake-up is for one packet, and running the Python way for one packet on cold
+caches costs more than encrypting it for fifty viewers. So the C function waits for the socket itself, and what is the
+next packet of an *armed* stream it sends on at once, under the number it would get here. All such packets stand
+whole in a log, and `Intake` books them, many at a time, with the very code that sends where there is no compiler
+(``ingress``, ``lanes``): numbers, history, statistics, layers. Whatever is not so plain comes back, decrypted, and
+takes the ordinary way; so do datagrams of strangers, STUN and DTLS.
+
+[IN1] Nothing else runs before what was sent is booked: not asyncio, not feedback (it may stop a viewer).
+[IN2] A stream is armed with what the ordinary way would do next, and only where that depends on nothing but the packet.
+[IN3] Who comes or goes in a lane makes the C function stop before the next packet (``Lane.still``).
+"""
+
+import math
+import time
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Final, Protocol
+from weakref import WeakValueDictionary
+
+from media.aio.aiortc_port import srtp_handle, srtp_unprotect_address, srtp_unprotect_rtcp_address
+from media.aio.clock import Clock
+from media.aio.counters import Counters
+from media.aio.fanout import FanOut, Table
+from media.aio.objects import Consumer, InboundStream, Producer
+from media.aio.objects import InLeg as LegView
+from media.aio.tcp import StreamAddress
+from media.aio.transport import Transport
+from media.aio.udp import UdpPort
+from media.core.codecs import Codec
+from media.core.congestion.pacer import FREE_BURST_BYTES
+from media.core.ice import Address
+from media.core.router import EVERY_TEMPORAL, ExtensionPlan, Lane
+from media.core.serial import MASK_16
+
+SETTLE_US: Final = 20_000
+"""How long feedback may wait to be read, and packets that have left to be booked, while there is nothing else to do."""
+CLOCK_STEP_NS: Final = 1_000_000
+_ENTRY: Final = Struct("=iiiiq")
+_SENT, _UNSENT, _FEEDBACK = 1, 2, 3
+_IDLE, _DATAGRAM, _RTP, _RTCP, _BATCH_END, _SETTLE, _FAILED, _ERROR = range(8)
+
+
+class Booking(Protocol):
+    """The ordinary way, from where a packet is decrypted."""
+
+    def decrypted(self, transport: Transport, offset: int, end: int, now_us: int, is_rtcp: bool) -> None:
+        """One packet in the receive buffer, whole and authentic."""
+
+
+class Sending(Protocol):
+    """Lanes that have gathered packets."""
+
+    def flush(self, now_us: int) -> None:
+        """Send them."""
+
+    def sent(self, failed: "FailedBurst | None", now_us: int) -> None:
+        """They have left."""
+
+
+class FailedBurst:
+    """A burst that left in part: where to go on with it."""
+
+    __slots__ = ("at", "lane", "packets", "producer", "status", "tables")
+
+    def __init__(self, armed: "ArmedLane", packets: int, at: int, status: int) -> None:
+        self.producer, self.lane, self.tables = armed.producer, armed.lane, armed.tables
+        self.packets = packets
+        self.at = at
+        """The group that was being served, of ``tables``; those before it have got everything."""
+        self.status = status
+
+
+class ArmedLane:
+    """A lane as the C function reads it."""
+
+    __slots__ = ("__weakref__", "_kept", "cdata", "lane", "producer", "tables")
+
+    def __init__(self, ffi: Any, identity: int, producer: Producer, lane: "Lane[Consumer]") -> None:
+        self.producer, self.lane = producer, lane
+        self.tables: list[tuple[ExtensionPlan, Table]] = [(plan, lane.prepared[plan]) for plan in lane.live]
+        groups = ffi.new("in_group[]", len(self.tables))
+        for row, (plan, table) in zip(groups, self.tables, strict=True):
+            row.viewers, row.count = table.pointers, len(table.members)
+            row.send_time_id, row.counter_id = plan.abs_send_time_id, plan.transport_cc_id
+            row.ids = sum(1 << identifier for identifier in plan.ids if identifier < 16)
+        still = ffi.from_buffer("int8_t *", lane.still)
+        self.cdata: Any = ffi.new("in_lane *")
+        self.cdata.still, self.cdata.groups, self.cdata.group_count = still, groups, len(self.tables)
+        self.cdata.payload_type, self.cdata.id = producer.payload_type, identity
+        self._kept = (groups, still)
+
+
+class InLeg:
+    """A Transport as the C function reads it."""
+
+    __slots__ = ("_ffi", "_kept", "addresses", "cdata", "transport")
+
+    def __init__(self, ffi: Any, identity: int, transport: Transport) -> None:
+        self._ffi = ffi
+        self.transport = transport
+        self.cdata: Any = ffi.new("in_leg *")
+        self.cdata.id = identity
+        self.addresses: dict[Address, Any] = {}
+        self._kept: dict[int, tuple[Any, ArmedLane]] = {}
+        """By SSRC what the row points to: rows of streams, and what these point to."""
+
+    def use(self, context: Any) -> None:
+        """Decrypt with this; None: nothing can be read."""
+        self.cdata.srtp = self._ffi.NULL if context is None else self._ffi.cast("void *", srtp_handle(context))
+
+    def arm(self, stream: InboundStream, armed: ArmedLane) -> Any:
+        """The row of a stream that feeds this lane."""
+        if stream.row is None:
+            stream.row = self._ffi.new("in_stream *")
+            stream.row.ssrc, stream.row.payload_type = stream.ssrc, stream.payload_type
+            stream.row.pictures = stream.producer.parameters.codec is Codec.VP8
+            for theirs, ours in stream.producer.forwarded_ids.items():
+                if theirs < 16:
+                    stream.row.ours[theirs] = ours
+            known = self.transport.streams
+            kept = {ssrc: pair for ssrc, pair in self._kept.items() if ssrc in known and known[ssrc].row is pair[0]}
+            kept[stream.ssrc] = stream.row, armed
+            for at, (row, _) in enumerate(kept.values()):
+                self.cdata.streams[at] = row
+            self.cdata.stream_count = len(kept)
+            self._kept = kept
+        stream.row.lane = armed.cdata
+        self._kept[stream.ssrc] = stream.row, armed
+        return stream.row
+
+    def disarm(self) -> None:
+        """Packets come another way now: the next of each stream is not the one that was expected."""
+        for row, _ in self._kept.values():
+            row.armed = 0
+
+
+class Intake:
+    """The C function's tables, and what it leaves to be done.
+
+    Args:
+        fan: the loaded library.
+        udp: the socket; packets are read into its buffer.
+        on_datagram: takes what is not decrypted, as from `UdpPort`.
+    """
+
+    def __init__(
+        self,
+        fan: FanOut,
+        udp: UdpPort,
+        counters: Counters,
+        clock: Clock,
+        booking: Booking,
+        sending: Sending,
+        on_datagram: Callable[[int, int, Address, int], None],
+        on_batch_end: Callable[[int], None],
+    ) -> None:
+        self._fan, self._udp, self._counters, self._clock = fan, udp, counters, clock
+        self._booking, self._sending = booking, sending
+        self._on_datagram, self._on_batch_end = on_datagram, on_batch_end
+        self._ffi, self._lib = fan.ffi, fan.lib
+        state = self._state = self._ffi.new("in_state *")
+        state.fan = fan.state
+        state.unprotect_rtp = self._ffi.cast("in_unprotect", srtp_unprotect_address())
+        state.unprotect_rtcp = self._ffi.cast("in_unprotect", srtp_unprotect_rtcp_address())
+        self._arena: Any = self._ffi.from_buffer("unsigned char *", udp.buffer.data)
+        state.arena, state.arena_bytes = self._arena, len(udp.buffer.data)
+        state.free_burst_bytes = FREE_BURST_BYTES
+        state.settle_us = SETTLE_US
+        self._log = memoryview(self._ffi.buffer(state.log))
+        self._serve = self._lib.in_serve
+        self._legs: dict[int, LegView] = {}
+        self._armed: WeakValueDictionary[int, ArmedLane] = WeakValueDictionary()
+        self._next = 0
+        self._host = self._ffi.new("char[64]")
+        self._port = self._ffi.new("int *")
+        self._flow, self._scope = self._ffi.new("uint32_t *"), self._ffi.new("uint32_t *")
+
+    # ------------------------------------------------------------- tables
+
+    def learn(self, address: Address, transport: Transport) -> None:
+        """What comes from there is this Transport's."""
+        if isinstance(address, StreamAddress):
+            return
+        leg = transport.leg.intake
+        if leg is None:
+            leg = InLeg(self._ffi, self._identity(), transport)
+            transport.leg.keep_intake(leg)
+        self._legs[leg.cdata.id] = leg
+        if address not in leg.addresses:
+            host, port, *rest = address
+            scope = rest[1] if rest else 0
+            entry = leg.addresses[address] = self._ffi.new("in_address *")
+            self._lib.in_learn(self._state, entry, leg.cdata, host.encode(), port, scope, len(rest) > 0)
+
+    def forget(self, address: Address, transport: Transport) -> None:
+        """What comes from there is nobody's, or another's; unknown addresses are ignored."""
+        leg = transport.leg.intake
+        entry = None if leg is None else leg.addresses.pop(address, None)
+        if leg is not None and entry is not None:
+            self._lib.in_forget(self._state, entry)
+            if not leg.addresses:
+                self._legs.pop(leg.cdata.id, None)
+
+    def arm(self, producer: Producer, lane: "Lane[Consumer]") -> None:
+        """[IN2] A lane was sent its burst by the ordinary way: the next packet in order may be sent ahead.
+
+        Left to that way are lanes that hold only a part of their stream, more than one of a layer, sounds
+        among which is chosen or that change their form, and publishers that are copied to another worker.
+        """
+        layer = producer.layer_of(lane)
+        stream, source, leg = layer.media, lane.source, producer.leg.intake
+        if (
+            leg is None
+            or stream is None
+            or source is None
+            or source.ssrc != stream.ssrc
+            or len(layer.lanes) != 1
+            or lane.waiting
+            or lane.temporal != EVERY_TEMPORAL
+            or producer.dependency_id
+            or producer.paused
+            or leg.transport.taps
+            or producer.parameters.red_payload_type is not None
+            or (producer.voices is not None and producer.voices.choosing)
+            or not lane.live
+            or lane.prepared.keys() != lane.live.keys()
+        ):
+            return
+        armed: ArmedLane | None = lane.armed
+        if armed is None or not lane.still[0]:
+            armed = lane.armed = ArmedLane(self._ffi, self._identity(), producer, lane)
+            self._armed[armed.cdata.id] = armed
+            lane.still[0] = 1
+        following = stream.receive.highest + 1
+        number = source.numbers.number(following)
+        if number is None:
+            return
+        row = leg.arm(stream, armed)
+        row.number, row.expected, row.armed = number, following & MASK_16, 1
+
+    def _identity(self) -> int:
+        self._next = (self._next + 1) & 0x7FFF_FFFF
+        return self._next
+
+    # ------------------------------------------------------------- serving
+
+    def wait(self, epoll: int, timeout_s: float | None) -> bool:
+        """Serve the socket until something else is ready, the time is over, or something was left to do.
+
+        Returns:
+            The first: other descriptors may be ready.
+        """
+        state = self._state
+        offset_ns = self._clock() * 1000 - time.monotonic_ns()
+        if abs(offset_ns - state.clock_ns) > CLOCK_STEP_NS:
+            state.clock_ns = offset_ns
+        timeout_ms = -1 if timeout_s is None else max(0, math.ceil(timeout_s * 1000))
+        while True:
+            code = self._serve(state, epoll, self._udp.descriptor, self._udp.direct_fd, timeout_ms)
+            try:
+                self._settle(code)
+                if code in (_DATAGRAM, _RTP, _RTCP):
+                    self._hand_on(code)
+                elif code == _ERROR:
+                    self._counters.add("udp_receive_errors")
+                elif code != _FAILED:
+                    if code == _BATCH_END:
+                        self._on_batch_end(self._clock())
+                    return bool(code == _IDLE)
+            except Exception:  # a bug met by one datagram must not end the read loop of every consult
+                self._counters.broke("datagram_errors")
+
+    def _hand_on(self, code: int) -> None:
+        """What was handed back takes the ordinary way."""
+        state = self._state
+        if code == _DATAGRAM:
+            self._on_datagram(state.at, state.stop - state.at, self._address(), state.now_us)
+            return
+        leg = self._legs.get(state.leg)
+        if leg is not None:
+            self._booking.decrypted(leg.transport, state.at, state.stop, state.now_us, code == _RTCP)
+
+    def _address(self) -> Address:
+        """Where the present read came from, as Python's sockets tell it."""
+        family = self._lib.in_name(self._state, self._host, 64, self._port, self._flow, self._scope)
+        host = self._ffi.string(self._host).decode()
+        if family == 4:
+            return host, self._port[0]
+        return host, self._port[0], self._flow[0], self._scope[0]
+
+    def _settle(self, code: int) -> None:
+        """[IN1] Book what was sent, send what was left to us, and only then read what was told."""
+        state = self._state
+        count, state.logged = state.logged, 0
+        if count:
+            now_us = self._clock()
+            entries = list(_ENTRY.iter_unpack(self._log[: count * _ENTRY.size]))
+            self._book(entries, _SENT)
+            failed = None
+            if code == _FAILED:
+                failed = FailedBurst(self._armed[state.lane], state.row_count, state.group, state.status)
+                self._fan.go_on_with(state.templates, state.rows, state.row_count, failed.tables[failed.at][1])
+            self._sending.sent(failed, now_us)
+            if state.unsent:
+                state.unsent = 0
+                self._book(entries, _UNSENT)
+                self._sending.flush(now_us)
+            self._book(entries, _FEEDBACK)
+        values = self._counters.values
+        if state.replayed or state.refused:
+            values["srtp_replayed"] += state.replayed
+            values["srtp_refused"] += state.refused
+            state.replayed = state.refused = 0
+
+    def _book(self, entries: list[tuple[int, int, int, int, int]], kind: int) -> None:
+        legs = self._legs
+        decrypted = self._booking.decrypted
+        for leg, at, end, what, now_us in entries:
+            if what == kind and leg in legs:
+                try:
+                    decrypted(legs[leg].transport, at, end, now_us, what == _FEEDBACK)
+                except Exception:
+                    self._counters.broke("datagram_errors")

@@ -1,0 +1,132 @@
+typedef int (*in_unprotect)(void *context, void *packet, int *bytes);
+
+typedef struct {
+    fan_viewer **viewers;
+    int32_t count;
+    uint8_t send_time_id;     /* Router's ids of what is written per burst and per viewer, 0: not negotiated */
+    uint8_t counter_id;
+    uint16_t ids;             /* bit i: these viewers take the element with the Router's id i */
+} in_group;
+
+typedef struct {
+    int8_t *still;            /* 0: somebody came or went since this was written down */
+    in_group *groups;
+    int32_t group_count;
+    int32_t payload_type;     /* the Router's */
+    int32_t id;               /* the caller's */
+} in_lane;
+
+typedef struct {
+    uint32_t ssrc;
+    int32_t armed;            /* its next packet in order may be sent on from here */
+    int64_t number;           /* the lane's, of that packet */
+    in_lane *lane;
+    uint16_t expected;        /* its sequence number */
+    uint8_t payload_type;     /* the publisher's */
+    uint8_t pictures;         /* VP8: counters of pictures in the payload */
+    uint8_t ours[16];         /* header extensions that are passed on: the publisher's id to the Router's, 0: not */
+} in_stream;
+
+typedef struct {
+    void *srtp;               /* NULL: no keys yet, or no more */
+    int32_t id;               /* the caller's */
+    int32_t stream_count;
+    in_stream *streams[64];
+} in_leg;
+
+typedef struct in_address {
+    struct in_address *next;
+    in_leg *leg;
+    uint32_t bucket;
+    unsigned char name[28];   /* family, port, host and scope of a sockaddr, the rest zero */
+} in_address;
+
+typedef struct {
+    int32_t leg;
+    int32_t at;               /* in the arena */
+    int32_t end;
+    int32_t kind;             /* IN_SENT, IN_UNSENT or IN_FEEDBACK */
+    int64_t now_us;
+} in_entry;
+
+typedef struct {
+    in_lane *lane;
+    int64_t number;
+    int32_t entry;
+    int32_t payload_at;       /* in the arena */
+    int32_t payload_bytes;
+    uint32_t timestamp;
+    uint16_t marker;
+    int16_t picture_at;       /* in the payload, -1 without */
+    uint16_t picture;
+    uint16_t wide;
+    int16_t tl0_at;
+    uint16_t tl0;
+    int32_t own_count;        /* header extensions that are passed on */
+    int32_t own_at[8];        /* each: of its first byte (id and length) in the arena */
+    uint8_t own_id[8];        /* the Router's */
+} in_packet;
+
+typedef struct {
+    fan_state *fan;
+    in_unprotect unprotect_rtp;
+    in_unprotect unprotect_rtcp;
+    unsigned char *arena;
+    int32_t arena_bytes;
+    int32_t free_burst_bytes; /* above it the caller asks each viewer's line */
+    int64_t settle_us;        /* how long the log may wait */
+    int64_t clock_ns;         /* the server's clock less CLOCK_MONOTONIC */
+    int64_t now_us;           /* of the last read */
+    in_address *buckets[1024];
+
+    int32_t logged;           /* for the caller to book, in order */
+    in_entry log[512];
+    int32_t pending_count;    /* taken in, not yet sent; the log has them already */
+    in_packet pending[64];
+
+    int32_t reading;          /* a batch is under way */
+    int32_t reads;
+    int32_t handed;           /* in this batch something was handed back */
+    int32_t unsent;           /* the log has something that the caller has to send */
+    int32_t others;           /* something else is ready */
+    int32_t position;         /* of the present read: in the arena, how far it was taken, its end, its segments */
+    int32_t offset;
+    int32_t end;
+    int32_t segment;
+    int32_t after;            /* to be handed back behind a burst that failed */
+
+    int32_t leg;              /* what is handed back: from whom, -1 for an address not known, */
+    int32_t at;               /* and where it lies */
+    int32_t stop;
+    int32_t name_bytes;
+    unsigned char name[28];   /* of the last read */
+    int32_t error;            /* errno of a read that failed */
+
+    int32_t status;           /* the burst that failed: why (as fan_out), which lane and group, how many packets */
+    int32_t lane;
+    int32_t group;
+    int32_t row_count;
+    fan_row rows[64];
+    unsigned char templates[16384];
+
+    int64_t replayed;         /* refused by libsrtp; these grow until the caller takes them */
+    int64_t refused;
+} in_state;
+
+#define IN_IDLE 0        /* the time is over, or something else is ready */
+#define IN_DATAGRAM 1    /* handed back as it came */
+#define IN_RTP 2         /* handed back decrypted */
+#define IN_RTCP 3
+#define IN_BATCH_END 4   /* what was handed back in this batch is to be sent now */
+#define IN_SETTLE 5      /* the log wants to be booked */
+#define IN_FAILED 6      /* a run that did not leave: as of fan_out, for the caller to go on with */
+#define IN_ERROR 7       /* of a read */
+
+#define IN_SENT 1
+#define IN_UNSENT 2
+#define IN_FEEDBACK 3
+
+int in_serve(in_state *state, int epoll_fd, int fd, int send_fd, int timeout_ms);
+void in_learn(in_state *state, in_address *address, in_leg *leg, const char *host, int port, int scope, int six);
+void in_forget(in_state *state, in_address *address);
+int in_name(const in_state *state, char *host, int room, int *port, uint32_t *flow, uint32_t *scope);
