@@ -35,6 +35,10 @@ class ApiCode(StrEnum):
     TOO_BUSY = "too_busy"
     INVITE_INVALID = "invite_invalid"
     CODE_INVALID = "code_invalid"
+    FILE_UNREADABLE = "file_unreadable"
+    PATIENT_DIFFERS = "patient_differs"
+    WAVEFORM_UNSUPPORTED = "waveform_unsupported"
+    ARCHIVE_UNAVAILABLE = "archive_unavailable"
     STOPPING = "stopping"
     INTERNAL = "internal"
 
@@ -62,6 +66,14 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
     ApiCode.TOO_BUSY: (503, *SIGNALING_SENTENCES[ErrorCode.TOO_BUSY]),
     ApiCode.INVITE_INVALID: (410, "This link can no longer be used.", "该链接已失效。"),
     ApiCode.CODE_INVALID: (404, "No screen shows this code now.", "没有屏幕正在显示该配对码。"),
+    ApiCode.FILE_UNREADABLE: (422, "This is not an ECG file that can be read.", "无法读取该心电文件。"),
+    ApiCode.PATIENT_DIFFERS: (409, "The file names another patient.", "文件中的患者与当前患者不一致。"),
+    ApiCode.WAVEFORM_UNSUPPORTED: (422, "This format cannot hold this recording.", "该格式无法保存此记录。"),
+    ApiCode.ARCHIVE_UNAVAILABLE: (
+        503,
+        "The ECG archive cannot be reached now. The live view is not affected.",
+        "心电存档暂不可用，实时显示不受影响。",
+    ),
     ApiCode.STOPPING: (503, "The server is restarting. Please wait.", "服务器正在重启，请稍候。"),
     ApiCode.INTERNAL: (500, *SIGNALING_SENTENCES[ErrorCode.INTERNAL]),
 }

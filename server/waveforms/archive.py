@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
@@ -66,7 +67,8 @@ class OpenStream:
     cut_bytes: int = 0
     """Torn off the end when it was opened again."""
     unsynced: bool = False
-    closing: bool = False
+    recovered: bool = True
+    """What was written before is known: until then nothing is written."""
     written: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -126,19 +128,45 @@ class Archive:
     # ------------------------------------------------------------- writing
 
     async def open(self, info: StreamInfo) -> OpenStream:
-        """Begin a stream, or go on with it: its torn end is cut.
-
-        Raises:
-            BlobError: what was written before cannot be read.
-        """
+        """Begin a stream, or go on with it: its torn end is cut. Where the store is away, frames wait for it."""
         known = self._open.get(info.archive)
         if known is not None:
             return known
-        stream = await self._in(self._readers, recover, self.blobs, info)
+        try:
+            stream = await self._in(self._writer, recover, self.blobs, info)
+        except BlobError as problem:
+            stream = OpenStream(info, StreamState(), [], recovered=False)
+            self._failed(stream, problem)
+        self._say_cut(stream)
+        return self._open.setdefault(info.archive, stream)
+
+    async def release(self, stream: OpenStream) -> None:
+        """Write what waits and forget the stream, which may be opened again; it stays while it cannot be written."""
+        await self._flush(stream, sync=True)
+        if not stream.unwritten and not stream.absent:
+            self._open.pop(stream.info.archive, None)
+
+    async def _recover(self, stream: OpenStream) -> None:
+        """Go on where an earlier process ended, with what has come meanwhile.
+
+        Raises:
+            BlobError: the store is still away.
+        """
+        found = await self._in(self._writer, recover, self.blobs, stream.info)
+        waiting = list(stream.unwritten.values())
+        stream.state, stream.segments, stream.cut_bytes = found.state, found.segments, found.cut_bytes
+        stream.unwritten.clear()
+        stream.absent.clear()  # the ring has them under places that may not hold any more
+        stream.unwritten_bytes = 0
+        stream.recovered = True
+        for frame in waiting:
+            self.put(stream, frame)
+        self._say_cut(stream)
+
+    def _say_cut(self, stream: OpenStream) -> None:
         if stream.cut_bytes:
             WAVEFORM_ARCHIVE.labels("cut").inc()
-            log.warning("torn end of a waveform archive cut", archive=info.archive, bytes_=stream.cut_bytes)
-        return self._open.setdefault(info.archive, stream)
+            log.warning("torn end of a waveform archive cut", archive=stream.info.archive, bytes_=stream.cut_bytes)
 
     def put(self, stream: OpenStream, frame: bytes) -> Place | None:
         """Take in one frame; None when its place is taken."""
@@ -160,15 +188,23 @@ class Archive:
             if stream.unwritten or stream.absent or (sync and stream.unsynced):
                 await self._flush(stream, sync)
 
+    async def flush_one(self, stream: OpenStream) -> None:
+        """Write what waits of one stream now."""
+        await self._flush(stream, sync=False)
+
+    def abandon(self, stream: OpenStream) -> None:
+        """Forget a stream that nobody has been told of."""
+        self._open.pop(stream.info.archive, None)
+
     async def close(self, stream: OpenStream) -> tuple[str, Summary] | None:
         """End a stream: its hash over all records in their order, and its counts.
 
         None when the store cannot take the rest now; the stream stays open, to be closed later.
         """
-        stream.closing = True
         await self._flush(stream, sync=True)
-        if stream.unwritten:
-            stream.closing = False
+        if stream.absent:
+            await self._flush(stream, sync=True)
+        if stream.unwritten or not stream.recovered:
             return None
         for place in stream.absent:
             stream.state.forget(place)
@@ -178,7 +214,6 @@ class Archive:
             digest = await self._in(self._writer, partial(_seal, self.blobs, stream))
         except BlobError as problem:
             self._failed(stream, problem)
-            stream.closing = False
             return None
         self._open.pop(stream.info.archive, None)
         return digest, stream.state.summary
@@ -187,8 +222,10 @@ class Archive:
         async with stream.written:
             if stream.absent and stream.trouble is None:
                 await self._fetch_absent(stream)
-            batch = list(stream.unwritten.items())
             try:
+                if not stream.recovered:
+                    await self._recover(stream)
+                batch = list(stream.unwritten.items())
                 segments = await self._in(self._writer, partial(_write, self.blobs, stream, batch, sync))
             except BlobError as problem:
                 self._failed(stream, problem)
@@ -293,6 +330,14 @@ class Archive:
         frames += [(place, frame) for place, frame in fresh if place.epoch == epoch and first <= place.seq <= last]
         return _page(frames, limit)
 
+    async def read_file(self, path: str) -> bytes:
+        """A job's file, read off the loop."""
+        return await self._in(self._readers, Path(path).read_bytes)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """A job's file."""
+        await self._in(self._readers, Path(path).write_bytes, data)
+
     def opened(self, archive: str) -> OpenStream | None:
         """The stream, if it is being written."""
         return self._open.get(archive)
@@ -303,7 +348,7 @@ class Archive:
         if stream is not None:
             segments, ordering = list(stream.segments), stream.state.ordering
         else:
-            segments, ordering = await self._in(self._readers, _segments, self.blobs, info.archive), Ordering()
+            segments, ordering = await self._in(self._readers, segments_of, self.blobs, info.archive), Ordering()
         if from_us is not None and to_us is not None:
             segments = [one for one in segments if not one.last_us or (one.last_us > from_us and one.first_us < to_us)]
         return await self._in(self._readers, partial(read_spots, self.blobs, info, segments, ordering))
@@ -370,7 +415,8 @@ def read_spots(blobs: BlobStore, info: StreamInfo, segments: Iterable[Segment], 
     return sorted(found.values())
 
 
-def _segments(blobs: BlobStore, archive: str) -> list[Segment]:
+def segments_of(blobs: BlobStore, archive: str) -> list[Segment]:
+    """Segments of an archive that nobody holds open, without their times."""
     sizes = blobs.names(folder_of(archive))
     names = sorted(name for name in sizes if name.endswith(".ecg"))
     return [Segment(int(name[-10:-4]), sizes[name], 0, 0) for name in names]

@@ -25,7 +25,7 @@ class RedisRing:
     """In redis."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
+        self._redis: Any = Redis.from_url(
             url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=False
         )
         self._tops: dict[str, Place] = {}
@@ -49,7 +49,7 @@ class RedisRing:
                 else:
                     late = True
                     fields = {"e": place.epoch, "s": place.seq, "f": frame}
-                    pipe.xadd(_late(key), fields, maxlen=LATE_FRAMES, approximate=True)  # type: ignore[arg-type]
+                    pipe.xadd(_late(key), fields, maxlen=LATE_FRAMES, approximate=True)
             pipe.expire(_main(key), RING_S)
             if late:
                 pipe.expire(_late(key), RING_S)
@@ -65,7 +65,7 @@ class RedisRing:
         try:
             start, end = f"{first.epoch + 1}-{first.seq}", f"{last.epoch + 1}-{last.seq}"
             while True:
-                page: list[Any] = await self._redis.xrange(_main(key), start, end, count=PAGE)
+                page = await self._redis.xrange(_main(key), start, end, count=PAGE)
                 found |= {_place(identity): fields[b"f"] for identity, fields in page}
                 if len(page) < PAGE:
                     break
@@ -81,7 +81,7 @@ class RedisRing:
     async def newest(self, key: str) -> Place | None:
         """Last id of the main stream."""
         try:
-            last: list[Any] = await self._redis.xrevrange(_main(key), count=1)
+            last = await self._redis.xrevrange(_main(key), count=1)
         except (RedisError, OSError) as problem:
             raise RingUnavailable(type(problem).__name__) from problem
         return _place(last[0][0]) if last else None

@@ -17,6 +17,9 @@ class Action(StrEnum):
     ENTER_CONSULT = "enter_consult"
     SEE_PATIENTS = "see_patients"
     READ_RECORD = "read_record"
+    SEE_WAVEFORMS = "see_waveforms"
+    READ_ENDED_WAVEFORMS = "read_ended_waveforms"
+    IMPORT_WAVEFORM = "import_waveform"
     INVITE_GUEST = "invite_guest"
     SEE_STATIONS = "see_stations"
     MANAGE_SCREENS = "manage_screens"
@@ -33,6 +36,10 @@ ALLOWED: dict[Action, frozenset[AccessRole]] = {
     # Every screen shows the banner (W18), also those that may not read the record (G11).
     Action.SEE_PATIENTS: _CLINICIANS | _SCREENS | {AccessRole.GUEST},
     Action.READ_RECORD: _CLINICIANS | {AccessRole.GUEST, AccessRole.RECORD_SCREEN},
+    # Of the open patient: an ECG wall scrolls back too.
+    Action.SEE_WAVEFORMS: _CLINICIANS | _SCREENS | {AccessRole.GUEST},
+    Action.READ_ENDED_WAVEFORMS: _CLINICIANS,
+    Action.IMPORT_WAVEFORM: _CLINICIANS,
     Action.INVITE_GUEST: _CLINICIANS,
     Action.SEE_STATIONS: _STAFF,
     Action.MANAGE_SCREENS: _STAFF,

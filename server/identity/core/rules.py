@@ -81,5 +81,7 @@ CLAIM = Throttle(name="claim", attempts=20, window_s=300)
 REDEEM = Throttle(name="redeem", attempts=20, window_s=300)
 NETTEST = Throttle(name="nettest", attempts=12, window_s=300)
 """Per session: each is a Router of its own for two minutes."""
+WAVEFORM_UPLOAD = Throttle(name="waveform_upload", attempts=20, window_s=300)
+"""Each may cost seconds of a core in a process of its own."""
 WHIP = Throttle(name="whip", attempts=60, window_s=60)
 """Offers from one address; an encoder that begins anew does so every few seconds at most."""

@@ -135,6 +135,8 @@ class Summary:
     lost: int
     """Frames that their source numbered and that never came."""
     sessions: int
+    context_version: int = 0
+    """Of the newest frame."""
 
 
 class StreamState:
@@ -146,7 +148,7 @@ class StreamState:
         self.first_us = self.last_us = 0
         self.restarts = 0
         self.source_gaps = 0
-        self.last_context_version = 0
+        self.context_version = 0
         self._present: list[Ranges] = [Ranges()]
         self._newest: Head | None = None
 
@@ -182,14 +184,15 @@ class StreamState:
         holes = [hole for present in self._present for hole in present.holes]
         lost = sum(last - first + 1 for first, last in holes)
         sessions = self.restarts + (self.frames > 0)
-        return Summary(self.frames, self.first_us, self.last_us, len(holes) + self.source_gaps, lost, sessions)
+        gaps = len(holes) + self.source_gaps
+        return Summary(self.frames, self.first_us, self.last_us, gaps, lost, sessions, self.context_version)
 
     def _count(self, head: Head) -> None:
         last = self._newest
+        self.context_version = head.context_version
         if last is None:
             return
         if head.flags & RESTART or head.seq <= last.seq or head.first_sample < last.first_sample + last.n:
             self.restarts += 1
         elif head.seq == last.seq + 1 and head.first_sample > last.first_sample + last.n:
             self.source_gaps += 1
-        self.last_context_version = head.context_version

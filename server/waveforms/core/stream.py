@@ -27,7 +27,6 @@ class StreamInfo(BaseModel):
     filter: str
     simulated: bool
     patient: str
-    context_version: int
 
     @property
     def wave(self) -> tuple[object, ...]:
@@ -35,7 +34,7 @@ class StreamInfo(BaseModel):
         return (self.leads, self.sample_rate_mhz, self.lsb_nv, self.filter, self.simulated, self.patient, self.device)
 
 
-def live_info(archive: str, consult: str, stream: WaveformStream, context_version: int) -> StreamInfo:
+def live_info(archive: str, consult: str, stream: WaveformStream) -> StreamInfo:
     """A stream that a device has announced."""
     return StreamInfo(
         archive=archive,
@@ -50,5 +49,4 @@ def live_info(archive: str, consult: str, stream: WaveformStream, context_versio
         filter=stream.filter,
         simulated=stream.simulated,
         patient=stream.patient,
-        context_version=context_version,
     )

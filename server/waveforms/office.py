@@ -1,0 +1,225 @@
+"""What people ask of archived waveforms: lists, pages of frames, exports, imports.
+
+Who may ask is the HTTP layer's question; here everything is named by a stream that was already found to be theirs.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+from server.waveforms import rows
+from server.waveforms.blobs import FolderBlobs
+from server.waveforms.core.identity import ExportIdentity, ExportJob
+from server.waveforms.core.index import LENGTH
+from server.waveforms.core.stream import StreamInfo
+from server.waveforms.core.vitals import vitals_bundle
+from server.waveforms.desk import WaveformDesk
+from server.waveforms.jobs import JobFailed, Jobs
+from server.waveforms.rows import Archived
+from signaling.core.model import PatientBanner
+
+PAGE_BYTES: Final = 1 << 20
+"""Frames in one answer: five minutes of twelve leads."""
+MAX_UPLOAD_BYTES: Final = 64 << 20
+ALL_TIME_US: Final = 2**53 - 1
+VITALS_LIMIT: Final = 200_000
+IMPORT_BATCH: Final = 2_000
+
+__all__ = ["ALL_TIME_US", "MAX_UPLOAD_BYTES", "PAGE_BYTES", "Imported", "JobFailed", "Office", "PatientDiffers"]
+
+
+class PatientDiffers(Exception):
+    """The file names another patient than the open one (W22)."""
+
+    def __init__(self, reported: tuple[str, ...]) -> None:
+        super().__init__("the file names another patient")
+        self.reported = reported
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of an upload."""
+
+    streams: list[Archived]
+    format: str
+    notices: list[str]
+    left_out: int
+
+
+class Office:
+    """See the module."""
+
+    def __init__(self, desk: WaveformDesk, blobs: FolderBlobs, software: str, institution: str) -> None:
+        self.desk = desk
+        self._blobs = blobs
+        self._software = software
+        self._institution = institution
+        self.jobs = Jobs(blobs.root / "jobs")
+        self.audited: dict[tuple[str, str, int], int] = {}
+        """Who has looked at which stream in which context, and when that was last put on record."""
+
+    def describe(self, one: Archived) -> dict[str, Any]:
+        """One entry of the list; a live stream's counts are those of this moment."""
+        info = one.info
+        live = self.desk.stream(info.consult, info.stream_id)
+        is_here = live is not None and live.info.archive == info.archive
+        summary = live.open.state.summary if live is not None and is_here else one.summary
+        trouble = live.open.trouble if live is not None and is_here else None
+        return {
+            "id": info.archive,
+            "stream_id": info.stream_id,
+            "kind": info.kind,
+            "title": info.title,
+            "device": info.device,
+            "leads": list(info.leads),
+            "sample_rate_mhz": info.sample_rate_mhz,
+            "lsb_nv": info.lsb_nv,
+            "filter": info.filter,
+            "simulated": info.simulated,
+            "patient": info.patient,
+            "context_version": summary.context_version,
+            "first_us": summary.first_us,
+            "last_us": summary.last_us,
+            "frames": summary.frames,
+            "gaps": summary.gaps,
+            "lost": summary.lost,
+            "live": live is not None and is_here and live.live,
+            "sha256": one.sha256,
+            "trouble": None if trouble is None else trouble.value,
+        }
+
+    async def export(
+        self, info: StreamInfo, kind: str, banner: PatientBanner, from_us: int, to_us: int
+    ) -> tuple[str, bytes]:
+        """A file's name and content.
+
+        Raises:
+            JobFailed: ``empty``, ``too_large``, ``unsupported``, ``busy``, ``timeout`` or ``broken``.
+        """
+        await self.desk.archive.flush()
+        vitals = ""
+        if kind == "wfdb.zip":
+            vitals = json.dumps(await self.vitals(info, from_us, to_us), ensure_ascii=False)
+        identity = ExportIdentity(
+            banner=banner,
+            institution=self._institution,
+            made_at_us=self.desk.now_ms() * 1000,
+            software=self._software,
+        )
+        with self.jobs.workspace() as folder:
+            job = ExportJob(
+                kind=kind, info=info, identity=identity, folder=str(self._blobs.root), from_us=from_us, to_us=to_us,
+                vitals=vitals,
+            )  # fmt: skip
+            out = f"{folder}/out"
+            await self.jobs.run({"job": "export", "export": job.model_dump(mode="json"), "out": out})
+            return f"ecg_{info.stream_id}.{kind}", await self.desk.archive.read_file(out)
+
+    async def vitals(self, info: StreamInfo, from_us: int, to_us: int) -> dict[str, Any]:
+        """Vital signs of the stream's patient while it ran, as a FHIR bundle."""
+        async with self.desk.database.read() as session:
+            found = await rows.vitals_between(session, info.consult, info.patient, from_us, to_us, VITALS_LIMIT)
+        return vitals_bundle(found)
+
+    async def import_file(
+        self,
+        consult: str,
+        banner: PatientBanner,
+        context_version: int,
+        data: bytes,
+        title: str,
+        actor: str,
+        *,
+        patient_checked: bool,
+    ) -> Imported:
+        """Read an uploaded recording in a process of its own and archive it.
+
+        Raises:
+            PatientDiffers: the file names somebody else, and nobody has said that this was checked.
+            JobFailed: it cannot be read; a ``source_...`` code with sentences.
+        """
+        archive = self.desk.archive
+        with self.jobs.workspace() as folder:
+            source, out = f"{folder}/source", f"{folder}/out"
+            await archive.write_file(source, data)
+            found = await self.jobs.run(
+                {
+                    "job": "import",
+                    "source": source,
+                    "out": out,
+                    "first_stream_id": 1 + secrets.randbelow(2**32 - 64),
+                    "context_version": context_version,
+                }
+            )
+            reported = tuple(str(one) for one in found["patient_ids"])
+            known = {identifier.value.casefold() for identifier in banner.identifiers}
+            if reported and not patient_checked and not known & {one.casefold() for one in reported}:
+                raise PatientDiffers(reported)
+            streams = []
+            for number, strip in enumerate(found["strips"]):
+                frames = await archive.read_file(f"{out}.{number}")
+                streams.append(await self._keep(consult, banner.id, title, found, strip, frames, actor))
+            if found["vitals"]:
+                await rows.add_vitals(self.desk.database, _vitals(consult, banner.id, context_version, found))
+        return Imported(streams, found["format"], found["notices"], found["left_out"])
+
+    async def _keep(
+        self, consult: str, patient: str, title: str, found: dict[str, Any], strip: dict[str, Any], data: bytes, by: str
+    ) -> Archived:
+        info = StreamInfo(
+            archive=f"w_{secrets.token_hex(12)}",
+            consult=consult,
+            stream_id=strip["stream_id"],
+            kind="import",
+            title=title[:200],
+            device=str(found["device"])[:200],
+            leads=tuple(strip["leads"]),
+            sample_rate_mhz=strip["sample_rate_mhz"],
+            lsb_nv=strip["lsb_nv"],
+            filter=str(found["filter"])[:200],
+            simulated=False,
+            patient=patient,
+        )
+        archive, database = self.desk.archive, self.desk.database
+        stream = await archive.open(info)
+        at = 0
+        while at < len(data):
+            for _ in range(IMPORT_BATCH):  # the loop breathes between batches
+                if at >= len(data):
+                    break
+                (size,) = LENGTH.unpack_from(data, at)
+                archive.put(stream, data[at + 4 : at + 4 + size])
+                at += 4 + size
+            await archive.flush_one(stream)
+            if stream.trouble is not None:
+                archive.abandon(stream)
+                raise JobFailed("unavailable", stream.trouble.value)
+        await rows.add_import(database, info, self.desk.now_ms())
+        closed = await archive.close(stream)
+        if closed is None:
+            raise JobFailed("unavailable", "not stored")
+        digest, summary = closed
+        await rows.close_archive(database, info, summary, digest, self.desk.now_ms(), by)
+        return Archived(info, summary, digest, closed=True)
+
+
+def _vitals(consult: str, patient: str, version: int, found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "consult_id": consult,
+            "patient_id": patient,
+            "device": str(found["device"])[:200],
+            "context_version": version,
+            "code": one["code"],
+            "value": json.dumps(one["value"]),
+            "unit": one["unit"],
+            "at_us": one["at_us"],
+            "quality": one["quality"],
+            "simulated": False,
+        }
+        for one in found["vitals"]
+    ]
+
+
