@@ -703,7 +703,10 @@ class ConsultService:
         return [] if who in audience.peers else occurrence(state, who, self._now_ms())
 
     async def _insist(self, audience: Audience, decide: Decide) -> None:
-        """Change what has happened in any case: when the store fails, again until it does not."""
+        """Change what has happened in any case: when the store fails, again until it does not.
+
+        Without its audience there is nobody it would be told to; who opens the consult next takes stock then.
+        """
         while True:
             try:
                 await self._change(audience, None, decide)
@@ -711,6 +714,8 @@ class ConsultService:
             except Exception as error:  # whatever the store's trouble is, the truth must still get there
                 log.warning("change put off", extra={"consult": audience.state.id, "error": type(error).__name__})
             await asyncio.sleep(self._settings.retry_s)
+            if self._audiences.get(audience.state.id) is not audience:
+                return
 
     async def _beat_forever(self) -> None:
         while True:
@@ -768,9 +773,8 @@ class ConsultService:
             silent.discard(transport)
         else:
             silent.add(transport)
-        await self._change(
+        await self._insist(
             audience,
-            None,
             lambda state: occurrences.path_changed(state, participant, self._now_ms(), healthy=not silent),
         )
 

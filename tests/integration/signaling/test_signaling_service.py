@@ -18,7 +18,7 @@ from signaling.core import messages as m
 from signaling.core.admission import Admission
 from signaling.core.consult import Known, apply, handle
 from signaling.core.errors import ErrorCode, Refusal
-from signaling.core.ids import ConsultId, ParticipantId
+from signaling.core.ids import ConsultId, ParticipantId, TransportId
 from signaling.core.messages import EVENTS, AnyEvent
 from signaling.core.model import Connection, Consult, MediaSource, Page, Role, View
 from signaling.core.ports import Conflict
@@ -247,6 +247,41 @@ async def test_what_happened_is_stored_in_the_end(make_service: MakeService) -> 
     store.failing = False
     await detaching
     assert here.present().participants[gone.admission.participant].connection is Connection.RECONNECTING
+
+
+async def test_a_path_that_fell_silent_while_the_store_failed_is_told_in_the_end(make_service: MakeService) -> None:
+    """[ME8] The last word on it counts, however often the store had no time for the ones before."""
+    store = Elsewhere()
+    service = await make_service(store)
+    who = (await join(service, "d")).admission.participant
+
+    async def connection() -> Connection:
+        state = await store.load(CONSULT)
+        assert state is not None
+        return state.participants[who].connection
+
+    store.failing = True
+    telling = asyncio.create_task(service.transport_changed(CONSULT, who, TransportId("t"), Connection.UNSTABLE))
+    await until(lambda: store.failed > 2)
+    store.failing = False
+    await telling
+    assert await connection() is Connection.UNSTABLE
+    await service.transport_changed(CONSULT, who, TransportId("t"), Connection.CONNECTED)
+    assert await connection() is Connection.CONNECTED
+
+
+async def test_nothing_is_insisted_on_for_a_consult_that_nobody_has_open(make_service: MakeService) -> None:
+    """A store that stays away must not keep a task for each consult that was open when it went."""
+    store = Elsewhere()
+    service = await make_service(store)
+    await join(service, "d")
+    store.failing = True
+    telling = asyncio.create_task(service.media_reset(CONSULT))
+    await until(lambda: store.failed > 2)
+    assert not telling.done()
+    service._audiences.clear()  # as deserting does
+    async with asyncio.timeout(10):
+        await telling
 
 
 async def test_coming_back_before_the_loss_was_stored_wins(make_service: MakeService) -> None:
