@@ -221,10 +221,19 @@ class Forwarder:
             failed: takes those whose packets could not leave, with their numbering closed behind what did.
         """
         total = 0
+        single = len(layout.rows) == 1
         for consumer in group:
             if consumer.held or (failed and consumer in failed):
                 continue
             segment = consumer.numbers.now
+            if single and segment.base <= layout.least:
+                left = self._send_one(consumer, segment, layout, now_us)
+                if left < 0:
+                    _close_numbering(consumer.numbers, [], source, now_us)
+                    failed.append(consumer)
+                else:
+                    total += left
+                continue
             first = 0
             if plan.transport_cc_id and consumer.leg.tx is not None:
                 first = _take(consumer.leg, segment.base, layout, now_us)
@@ -290,6 +299,51 @@ class Forwarder:
             consumer.packets_sent += packets
             consumer.octets_sent += octets
         return None
+
+    def _send_one(self, consumer: Consumer, numbered: Segment, layout: Layout, now_us: int) -> int:
+        """`_send_to` for a burst of one packet, as most bursts are at the rates of a consult.
+
+        Returns:
+            Packets that left, -1 when there was no room for it.
+        """
+        ((template, size, word, number, timestamp, payload_bytes, picture, counter_at),) = layout.rows
+        leg, data, length = consumer.leg, self._buffer.data, self._length
+        context = leg.tx
+        if context is None:
+            return 0
+        data[:size] = template
+        rtp.OUTBOUND.pack_into(
+            data,
+            0,
+            word,
+            (number + numbered.shift) & 0xFFFF,
+            (timestamp + numbered.timestamp_shift) & 0xFFFFFFFF,
+            consumer.ssrc,
+        )
+        if picture is not None and (numbered.picture_shift or numbered.tl0_shift):
+            renumber(data, 0, picture, numbered)
+        if counter_at >= 0:
+            sent = leg.sent
+            if sent is None:
+                sent = leg.sent = SentPackets()
+            first = sent.take_one(size, now_us)
+            data[counter_at] = first >> 8
+            data[counter_at + 1] = first & 0xFF
+        length[0] = size
+        if srtp_protect(context, self._buffer.pointer, length) != SRTP_OK:
+            self._counters.add("srtp_protect_errors")
+            return 0
+        size = length[0]
+        run, address = self._buffer.view[:size], leg.address
+        if leg.stream is not None or address is None:
+            left = self._send(leg, run, size)
+        else:
+            left = self._udp.send_one(run, address)
+        if not left:
+            return -1
+        consumer.packets_sent += 1
+        consumer.octets_sent += payload_bytes
+        return 1
 
     def _send(self, leg: Leg, run: memoryview, segment_bytes: int) -> bool:
         if leg.stream is not None:
@@ -458,13 +512,10 @@ def _take(leg: Leg, base: int, layout: Layout, now_us: int) -> int:
     sent = leg.sent
     if sent is None:
         sent = leg.sent = SentPackets()
-    first = sent.next_number & 0xFFFF
     sizes = layout.sizes
     if base > layout.least:
         sizes = [row[1] for row in layout.rows if row[3] >= base]
-    if sizes:
-        sent.note(first, sizes, now_us)
-    return first
+    return sent.take(sizes, now_us)
 
 
 def _close_numbering(numbers: ViewerNumbers, left: list[Packet], source: Source, now_us: int) -> None:

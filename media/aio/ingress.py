@@ -70,8 +70,9 @@ class Ingress:
 
     def decrypted(self, transport: Transport, offset: int, end: int, now_us: int, is_rtcp: bool) -> None:
         """One packet in the receive buffer, whole and authentic."""
-        for tap in tuple(transport.taps):  # one that breaks takes itself out
-            tap.offer(TAPPED_RTCP if is_rtcp else TAPPED_RTP, bytes(self._view[offset:end]))
+        if transport.taps:
+            for tap in tuple(transport.taps):  # one that breaks takes itself out
+                tap.offer(TAPPED_RTCP if is_rtcp else TAPPED_RTP, bytes(self._view[offset:end]))
         if is_rtcp:
             self._hear(transport, int.from_bytes(self._view[offset + 4 : offset + 8], "big"))
             self._feedback.received(transport, bytes(self._view[offset:end]), now_us)
@@ -200,10 +201,11 @@ class Ingress:
             return
         forwarded = []
         ids = producer.forwarded_ids
-        for identifier, at, count in elements:
-            ours = ids.get(identifier)
-            if ours is not None and count:  # an empty one says nothing and would force the two-byte form on viewers
-                forwarded.append((ours, bytes(data[at : at + count])))
+        if ids:
+            for identifier, at, count in elements:
+                ours = ids.get(identifier)
+                if ours is not None and count:  # an empty one says nothing and would force the two-byte form on viewers
+                    forwarded.append((ours, bytes(data[at : at + count])))
         arrived = Arrived(extended, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), shape)
         if sound is not None:
             arrived = arrived._replace(payload=sound.plain, whole=sound.whole)

@@ -56,7 +56,9 @@ class Lanes:
         lanes = stream.layer.lanes
         for lane in lanes:
             source = lane.source
-            if source is not None and _is_over(source, stream):
+            if source is not None and (  # _is_over
+                source.ssrc != stream.ssrc or not 0 <= highest - source.newest <= MAX_DROPOUT
+            ):
                 self._renew(stream, now_us)  # its viewers may wait in lanes that are made only now
                 break
         for lane in list(lanes) if shape.first else lanes:
@@ -66,7 +68,11 @@ class Lanes:
             source.newest = highest
             if lane.waiting and shape.first:
                 self._let_in(lane, source, stream, arrived, now_us)
-            if takes(shape, lane.spatial, lane.temporal):
+            if (
+                (shape.spatial <= lane.spatial and shape.temporal <= lane.temporal)
+                if shape.wanted is None
+                else takes(shape, lane.spatial, lane.temporal)
+            ):
                 self._take(lane, source, stream.producer, arrived)
             else:
                 self._leave_out(lane, source, stream.producer, arrived)
@@ -97,19 +103,19 @@ class Lanes:
             failed: of one lane the last burst has left in part.
         """
         gathered, self._gathered = self._gathered, []
+        last: list[Packet] = []
         for _, lane in gathered:
             burst, lane.burst = lane.burst, []
-            if lane.source is None:
-                continue
             if failed is not None and lane is failed.lane:
-                lane.source.handed_out(burst[: -failed.packets])
-                burst = burst[-failed.packets :]
-                payload_type = failed.producer.payload_type
-                for consumer in self._forwarder.resume(failed, lane.source, burst, payload_type, now_us):
-                    self._lose(consumer, now_us)
-            else:
+                burst, last = burst[: -failed.packets], burst[-failed.packets :]
+            if lane.source is not None:
                 lane.source.handed_out(burst)
         self._forwarder.collect()
+        if failed is not None and failed.lane.source is not None:
+            source, payload_type = failed.lane.source, failed.producer.payload_type
+            for consumer in self._forwarder.resume(failed, source, last, payload_type, now_us):
+                self._lose(consumer, now_us)
+            self._forwarder.collect()
 
     # ------------------------------------------------------------- numbering
 

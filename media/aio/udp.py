@@ -124,6 +124,17 @@ class UdpPort:
         """Send one datagram; False when it was dropped."""
         return self.send_run(memoryview(datagram), len(datagram), address)
 
+    def send_one(self, datagram: memoryview, address: Address) -> bool:
+        """`send_run` for one datagram."""
+        sock = self._socket
+        if sock is None or self._outbox:
+            return self.send_run(datagram, len(datagram), address)
+        try:
+            sock.sendto(datagram, address)
+        except OSError as error:
+            return self.refused(datagram, len(datagram), address, error.errno or 0)
+        return True
+
     def send_run(self, run: memoryview, segment_bytes: int, address: Address) -> bool:
         """Send equal datagrams lying back to back (the last may be shorter).
 

@@ -176,6 +176,9 @@ class ReceiveStream:
             ``STALE`` (falsy), ``FRESH`` or ``FRESH_AFTER_GAP``.
         """
         highest = self.highest
+        if seq == highest + 1 & MASK_16 and highest >= 0:
+            self._advance(highest + 1, timestamp, size_bytes, now_us)  # as nearly always
+            return FRESH
         if highest < 0:
             self._restart(seq)
             highest = self.highest
@@ -189,9 +192,9 @@ class ReceiveStream:
                 return STALE
             number = self.highest + 1
             delta = 1
-        self.received += 1
         slot = number & WINDOW - 1
         if delta <= 0:
+            self.received += 1
             if self._seen[slot] == number:
                 self.duplicates += 1
                 return STALE
@@ -202,7 +205,19 @@ class ReceiveStream:
             if self._nacks is not None:
                 self._nacks.found(number)
             return FRESH
-        self._seen[slot] = number
+        self._advance(number, timestamp, size_bytes, now_us)
+        if restarted:
+            return FRESH_AFTER_GAP
+        if delta == 1:
+            return FRESH
+        if self._nacks is not None:
+            self._nacks.add_gap(highest + 1, number, now_us)
+        return FRESH_AFTER_GAP
+
+    def _advance(self, number: int, timestamp: int, size_bytes: int, now_us: int) -> None:
+        """A packet later than all before it."""
+        self.received += 1
+        self._seen[number & WINDOW - 1] = number
         self.highest = number
         self.payload_bytes += size_bytes
         # RFC 3550 A.8, in packets that are the latest only: a repaired packet's delay is not jitter.
@@ -212,13 +227,6 @@ class ReceiveStream:
             change = abs((change + 0x8000_0000 & MASK_32) - 0x8000_0000)
             self._jitter_q4 += change - (self._jitter_q4 + 8 >> 4)
         self._last_transit = transit
-        if restarted:
-            return FRESH_AFTER_GAP
-        if delta == 1:
-            return FRESH
-        if self._nacks is not None:
-            self._nacks.add_gap(highest + 1, number, now_us)
-        return FRESH_AFTER_GAP
 
     def _restart(self, seq: int) -> None:
         """Begin the numbering so that ``seq`` is the next; one cycle up, so nothing is negative."""

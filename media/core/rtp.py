@@ -68,16 +68,14 @@ def read_extensions(data: bytearray, position: int, end: int) -> tuple[list[Exte
     while position < stop:
         byte = data[position]
         position += 1
-        if byte == 0:
-            continue
-        identifier = byte >> 4
-        if identifier in (0, 15):
+        if 0x10 <= byte < 0xF0:
+            length = (byte & 15) + 1
+            found.append((byte >> 4, position, length))
+            position += length
+        elif byte:
             break  # RFC 8285 section 4.2: padding has no length, and 15 is no id; stop here
-        length = (byte & 15) + 1
-        if position + length > stop:
-            raise MalformedPacket
-        found.append((identifier, position, length))
-        position += length
+    if position > stop:
+        raise MalformedPacket
     return found, stop
 
 

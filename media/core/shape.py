@@ -33,6 +33,8 @@ class PacketShape(NamedTuple):
     """What the frame is to each (spatial, temporal) choice; None without a dependency descriptor."""
 
 
+_new: Final = tuple.__new__
+"""A named tuple without a call in Python."""
 SOUND: Final = PacketShape(first=True, key=True)
 
 
@@ -50,6 +52,8 @@ def read_shape(codec: Codec, data: Buffer, start: int, end: int, spatial: int) -
 
 def _vp8(data: Buffer, start: int, end: int, spatial: int) -> PacketShape:
     """RFC 7741 section 4.2, in one walk: this runs for every packet."""
+    if end - start > 6 and data[start] & data[start + 1] & data[start + 2] & 0x80:
+        return _vp8_counted(data, start, spatial)
     if end - start < 2:
         return PacketShape(spatial)
     head, at = data[start], start + 1
@@ -80,6 +84,26 @@ def _vp8(data: Buffer, start: int, end: int, spatial: int) -> PacketShape:
             tl0 = data[tl0_at] if tl0_at >= 0 else -1
             picture = Picture(picture_at - start, wide, number, tl0_at - start if tl0_at >= 0 else -1, tl0)
     return PacketShape(spatial, temporal, first, first and at < end and not data[at] & 1, sync and first, picture)
+
+
+def _vp8_counted(data: Buffer, start: int, spatial: int) -> PacketShape:
+    """The same where pictures are counted with 15 bits and everything is there: what browsers send."""
+    flags, at = data[start + 1], 4
+    temporal, sync, tl0_at, tl0 = 0, False, -1, -1
+    if flags & 0x40:
+        tl0_at, tl0 = 4, data[start + 4]
+        at = 5
+    if flags & 0x30:
+        if flags & 0x20:
+            byte = data[start + at]
+            temporal, sync = byte >> 6, byte & 0x20 != 0
+        at += 1
+    number = (data[start + 2] & 0x7F) << 8 | data[start + 3]
+    picture = _new(Picture, (2, True, number, tl0_at, tl0))
+    if data[start] & 0x17 != 0x10:
+        return _new(PacketShape, (spatial, temporal, False, False, False, picture, False, None))
+    key = not data[start + at] & 1
+    return _new(PacketShape, (spatial, temporal, True, key, sync, picture, False, None))
 
 
 def described(found: Descriptor, layer: int | None) -> PacketShape:

@@ -6,6 +6,7 @@ filling them in is ``media.aio.forward`` and, the same in C, ``media/native/fano
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from media.core import rtp
@@ -47,7 +48,8 @@ def lay_out(burst: Sequence[Packet], plan: ExtensionPlan, payload_type: int, now
             extensions, counter_at = extension_block(packet.extensions, plan, now_us)
         else:
             if common is None:
-                common = extension_block((), plan, now_us)
+                head, tail, counter_at = _common(plan)
+                common = head + (send_time(now_us) if plan.abs_send_time_id else b"") + tail, counter_at
             extensions, counter_at = common
         template = _ROOM + extensions + payload
         word = (0x9000 if extensions else 0x8000) | packet.marker | payload_type
@@ -61,6 +63,14 @@ def lay_out(burst: Sequence[Packet], plan: ExtensionPlan, payload_type: int, now
     if len(rows) == 1:
         return Layout(rows, [(0, 1)], sizes, rows[0][3], sizes[0])
     return Layout(rows, plan_runs(sizes), sizes, min([row[3] for row in rows]), sum(sizes))
+
+
+@lru_cache(256)
+def _common(plan: ExtensionPlan) -> tuple[bytes, bytes, int]:
+    """Block of packets that bring no extensions, before and behind the time of sending, and its transport-wide number."""
+    block, counter_at = extension_block((), plan, 0)
+    at = send_time_at(plan)
+    return block[:at], block[at + 3 :], counter_at
 
 
 def send_time(now_us: int) -> bytes:

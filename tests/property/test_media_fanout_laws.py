@@ -78,6 +78,11 @@ class Port(UdpPort):
     def direct_fd(self) -> int:
         return -1 if self.full else super().direct_fd
 
+    def send_one(self, datagram: memoryview, address: Address) -> bool:
+        if self.full:
+            return self.send_run(datagram, len(datagram), address)
+        return super().send_one(datagram, address)
+
     def send_run(self, run: memoryview, segment_bytes: int, address: Address) -> bool:
         if self.full:
             self.sends += 1

@@ -118,6 +118,26 @@ class SentPackets:
         """Extended number of the next packet: its lower 16 bits are what goes on the wire."""
         return self.next[0]
 
+    def take(self, sizes: Sequence[int], now_us: int) -> int:
+        """A burst leaves under the next numbers; the 16 bits of the first (`note`, without a choice of them)."""
+        first = number = self.next[0]
+        self.next[0] = number + len(sizes)
+        for size in sizes:
+            slot = number & REMEMBERED - 1
+            self.send_us[slot] = now_us
+            self.sizes[slot] = size
+            number += 1
+        return first & MASK_16
+
+    def take_one(self, size: int, now_us: int) -> int:
+        """`take` for one packet."""
+        number = self.next[0]
+        self.next[0] = number + 1
+        slot = number & REMEMBERED - 1
+        self.send_us[slot] = now_us
+        self.sizes[slot] = size
+        return number & MASK_16
+
     def note(self, first: int, sizes: Sequence[int], now_us: int, cluster: int = NO_CLUSTER) -> None:
         """A burst left.
 
