@@ -9,6 +9,7 @@ from typing import Any
 from aioice import stun
 
 from media.core import framing, ortc, ortc_transport, rtcp, rtp, twcc
+from media.core.waveform.vitals import ReportedAlarm, VitalSign, build_vital
 from tests import sctp_kit
 from tests.fuzz.engine import CORPUS
 from tests.fuzz.live import Arena
@@ -173,6 +174,15 @@ def _offers() -> dict[str, bytes]:
     }
 
 
+def _vitals() -> dict[str, bytes]:
+    return {
+        "heart": build_vital(VitalSign(3, "HR", 71.5, "/min", 1_763_760_000_000_000, "ok", True)),
+        "pressure": build_vital(VitalSign(3, "NIBP", (120, 80, 93), "mm[Hg]", 5, "questionable", False)),
+        "none": build_vital(VitalSign(3, "SpO2", None, "%", 5, "invalid", False)),
+        "alarm": build_vital(ReportedAlarm(3, "*** ASYSTOLE 心搏停止", 5, "high", False)),
+    }
+
+
 async def _records() -> dict[str, bytes]:
     """A handshake, an association and a goodbye as a client's side of DTLS sends them; of each kind the first."""
     records: dict[str, bytes] = {}
@@ -210,6 +220,7 @@ def write() -> int:
         "rtcp": _reports(),
         "sctp": _associations(),
         "framing": _streams(),
+        "vitals": _vitals(),
         "ortc": _parameters(),
         "whip": _offers(),
         "dtls": records,

@@ -31,6 +31,7 @@ from media.core import (
 from media.core.ortc_fields import OrtcError
 from media.core.rewriter import Segment
 from media.core.sctp.inbound import HELD_OVERHEAD_BYTES
+from media.core.waveform import vitals
 from tests import sctp_kit
 from tests.fuzz.engine import Target
 
@@ -284,6 +285,13 @@ def read_whip(data: bytes) -> None:
         ortc.parse_producer(source.kind, source.rtp_parameters)
 
 
+def read_vitals(data: bytes) -> None:
+    """What passes can be said again, and then it is the same."""
+    value = typed(vitals.MalformedVital, vitals.read_vital, data)
+    if value is not None:
+        assert vitals.read_vital(vitals.build_vital(value)) == value
+
+
 def _lines(*names: str) -> tuple[bytes, ...]:
     return tuple(name.encode() for name in names)
 
@@ -320,6 +328,12 @@ TARGETS: dict[str, Target] = {
             share=0.25,
         ),
         Target("framing", read_frames, ("media.core.framing",), (b"\x00\x00", b"\x05\xdc", b"\x05\xdd")),
+        Target(
+            "vitals",
+            read_vitals,
+            ("media.core.waveform.vitals",),
+            (*_lines("vital", "alarm", "NIBP", "Temp", "mm[Hg]", "questionable"), b"\xca\x7f\xc0\0\0", b"\xc3"),
+        ),
         Target(
             "ortc",
             read_ortc,
