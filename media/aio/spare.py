@@ -52,8 +52,6 @@ class WorkerSettings:
     """When a standby is loaded: not while the application itself is starting and needs the cores."""
     log_level: int = logging.INFO
     """Least level of the worker's own log, on the application's standard error."""
-    ask_every_s: float = 2.0
-    """How often the worker must show that its event loop turns."""
 
 
 @dataclass(slots=True, eq=False)

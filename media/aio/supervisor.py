@@ -12,6 +12,7 @@ Several workers are a ``pool``; what one does is ``media.aio.worker``; calls to 
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,11 +22,11 @@ from media.aio.client import NotificationCallback, WorkerClient
 from media.aio.spare import Loaded, Loader, WorkerSettings, end_process
 from media.core import control
 from media.core.control import MediaError, MediaErrorCode
+from media.core.heartbeat import LOOK_S, Heartbeat, Vitals
 
 log = logging.getLogger(__name__)
 
-SILENT_LIMIT = 2
-"""Questions without an answer (5 s each) after which a worker is taken for hung."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class PortTaken(MediaError):
@@ -74,6 +75,8 @@ class Supervisor:
         self._client: WorkerClient | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
+        self._heard = False
+        """The worker has said something since it was last looked after."""
         self._retiring = False
         self.pipe: Path | None = None
         """Where other workers reach the present one."""
@@ -192,21 +195,21 @@ class Supervisor:
             log.exception("death listener failed")
 
     async def _watch(self, client: WorkerClient) -> None:
-        """Return when the worker is gone; one that no longer answers is killed."""
-        silent = 0
+        """Return when the worker is gone; one whose loop does not turn any more is killed."""
+        heartbeat = Heartbeat(time.monotonic())
         while not client.closed.is_set():
-            try:
-                async with asyncio.timeout(self._settings.ask_every_s):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
                     await client.closed.wait()
-            except TimeoutError:
-                try:
-                    await client.stats()
-                    silent = 0
-                except MediaError:
-                    silent += 1
-                if silent == SILENT_LIMIT and self._process is not None and self._process.returncode is None:
-                    log.error("media worker does not answer", extra={"pid": self.pid})
-                    self._process.kill()
+            process, heard = self._process, self._heard
+            self._heard = False
+            if process is None or process.returncode is not None:
+                continue
+            vitals = None if heard else read_vitals(process.pid)
+            if heartbeat.look(time.monotonic(), heard, vitals):
+                log.error("media worker hangs", extra={"pid": process.pid, "state": vitals.state if vitals else "?"})
+                process.kill()
+                await client.closed.wait()
 
     async def _spawn(self) -> None:
         """Start a worker.
@@ -232,6 +235,7 @@ class Supervisor:
         ready: asyncio.Future[control.WorkerReady] = asyncio.get_running_loop().create_future()
 
         def notified(notification: control.AnyNotification) -> None:
+            self._heard = True
             if not isinstance(notification, control.WorkerReady):
                 self._on_notification(notification)
             elif not ready.done():
@@ -262,3 +266,13 @@ class Supervisor:
         process, self._process = self._process, None
         if process is not None:
             await end_process(process, self._settings.stop_timeout_s)
+
+
+def read_vitals(pid: int) -> Vitals | None:
+    """State and processor time of a process; None where there is no ``/proc``, or no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # what is before may contain anything
+    return Vitals(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS)

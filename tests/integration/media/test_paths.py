@@ -208,7 +208,7 @@ async def test_a_worker_that_hangs_is_replaced() -> None:
     async def restarted() -> None:
         back.set()
 
-    supervisor = Supervisor(WorkerSettings(bind="127.0.0.1", ask_every_s=0.1), lambda note: None, restarted)
+    supervisor = Supervisor(WorkerSettings(bind="127.0.0.1"), lambda note: None, restarted)
     await supervisor.start()
     try:
         hung = supervisor.pid
