@@ -5,7 +5,7 @@
  * window's edges shows overscan. What comes out is kept by `calibration.ts`.
  */
 
-import { Alert, Button, Modal, SegmentedControl, TextInput } from "@mantine/core";
+import { Alert, Button, Modal, Portal, SegmentedControl, TextInput } from "@mantine/core";
 import { type SubmitEvent, useState } from "react";
 import styles from "./CalibrationDialog.module.css";
 import {
@@ -64,7 +64,10 @@ export function CalibrationDialog({ lang, onClose }: CalibrationDialogProps): Re
   const since = known === null ? words.notNow : words.now(known.label, dateText(1000 * known.measuredAtMs));
   return (
     <Modal opened onClose={onClose} size="xl" title={words.title} closeButtonProps={{ "aria-label": words.close }}>
-      <div className={styles.edges} aria-hidden="true" />
+      {/* Outside the dialog, which is moved by a transform: "fixed" would mean its box. */}
+      <Portal>
+        <div className={styles.edges} aria-hidden="true" />
+      </Portal>
       <form className={styles.form} onSubmit={submit} noValidate data-testid="calibration">
         <p className={styles.text}>{words.why}</p>
         <p className={styles.text} data-testid="calibration-now">

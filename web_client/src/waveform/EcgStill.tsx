@@ -47,7 +47,8 @@ export function EcgStill(props: EcgStillProps): React.JSX.Element {
     if (canvases.current === null || size === null) return;
     const { trace, text } = canvases.current;
     const shown = { settings: JSON.parse(settings), size, title, atUs: at?.atUs ?? null };
-    listener.current?.(view.paint(trace, text, shown));
+    const map = view.paint(trace, text, shown);
+    listener.current?.(map);
   }, [view, settings, size, title, at?.atUs]);
 
   useImperativeHandle(props.ref, () => ({ sample: async (lead, atUs) => view.sample(lead, atUs) }));

@@ -71,6 +71,8 @@ export class EcgEngine {
   private size: EcgSize | null = null;
   private still: { readonly at: StillAt; readonly sinceUs: number } | null = null;
   private stillPage: StillPage | null = null;
+  /** Samples of the still page came in since it was painted. */
+  private isStillOld = false;
   private videoDelayUs: number | null = null;
   private lastTickUs: number | null = null;
   private pathGoneUs: number | null = null;
@@ -197,6 +199,7 @@ export class EcgEngine {
       this.blanked = false;
       this.movePen(nowUs);
     }
+    if (this.isStillOld) this.paintStill();
     this.lastTickUs = nowUs;
     this.paintText(nowUs);
   }
@@ -284,7 +287,7 @@ export class EcgEngine {
   private onStored(from: number, to: number): void {
     const reach = this.signal.filter?.repaired(from, to) ?? to;
     this.surface.redraw(from, reach);
-    if (this.still !== null && this.stills.wants(from)) this.paintStill();
+    if (this.still !== null && this.stills.absorb(from, to)) this.isStillOld = true;
   }
 
   private wipe(): void {
@@ -314,6 +317,7 @@ export class EcgEngine {
 
   private paintStill(): void {
     const { still, sheet, size } = this;
+    this.isStillOld = false;
     if (still === null || sheet === null || size === null || this.receiver.context === "not_in_sync") return;
     const plan = this.plan();
     const recording = this.stills.find(still.at.atUs, sheet.page.sweepSamples + (plan?.settleSamples ?? 0));

@@ -12,7 +12,7 @@ import type { DrawnRecorder } from "./drawn";
 import type { Page, Row, Segment } from "./geometry";
 import { Cell, drawable } from "./leadBuffer";
 import type { Palette } from "./palette";
-import { type Context2d, makePatterns, type Patterns } from "./paper";
+import { type Context2d, makePatterns, type Patterns, patternSize } from "./paper";
 import { PathPen } from "./pathPen";
 import type { Signal } from "./signal";
 import { type EcgWords, FONT } from "./words";
@@ -38,6 +38,9 @@ export class Ink {
   /** The run that each lane was in when it was last painted: a long one is not searched for its beginning each time. */
   private readonly runs = new Map<Segment, Run>();
   private readonly labelSize: number;
+  private labels: { readonly text: string; readonly x: number; readonly y: number }[] = [];
+  private limit = 0;
+  private alignedTo: number | null = null;
 
   constructor(
     private readonly context: Context2d,
@@ -52,9 +55,16 @@ export class Ink {
     this.labelSize = Math.round(11 * page.unit);
   }
 
-  /** Draw places [from, to) of one pass; answers how many samples that were. */
-  paint(signal: Signal, pass: Pass, from: number, to: number): number {
+  /**
+   * Draw places [from, to) of one pass; answers how many samples that were.
+   *
+   * Words of runs may reach beyond, but not past `limit`, where the pen is: they wait for `finish`,
+   * since the caller may have clipped the canvas to the columns of these places.
+   */
+  paint(signal: Signal, pass: Pass, from: number, to: number, limit = to): number {
     signal.filter?.update();
+    this.limit = limit;
+    this.align(pass);
     this.gaps(signal, pass, from, to);
     for (const row of this.page.rows) {
       for (const segment of row.segments) this.notSignal(signal, pass, row, segment, from, to);
@@ -62,6 +72,28 @@ export class Ink {
     const drawn = this.traces(signal, pass, from, to);
     this.marks(signal, pass, from, to);
     return drawn;
+  }
+
+  /** Write the words of the runs painted since the last call. */
+  finish(): void {
+    const { context, palette } = this;
+    if (this.labels.length === 0) return;
+    context.font = `700 ${this.labelSize}px ${FONT}`;
+    context.textBaseline = "middle";
+    context.fillStyle = palette.cross;
+    // No box behind them: traces of this lane or the next may run there, and nothing of them may be covered.
+    for (const { text, x, y } of this.labels) context.fillText(text, x, y);
+    this.labels = [];
+  }
+
+  /** Patterns lie on the paper: where it runs they run with it. */
+  private align(pass: Pass): void {
+    const at = Math.round(this.page.sweepX - pass.start * this.page.pxPerSample);
+    if (at === this.alignedTo || typeof DOMMatrix === "undefined") return;
+    this.alignedTo = at;
+    const size = patternSize(this.page.unit);
+    const shift = new DOMMatrix().translate(at % size, 0);
+    for (const pattern of Object.values(this.patterns)) pattern?.setTransform(shift);
   }
 
   private x(pass: Pass, position: number): number {
@@ -239,27 +271,33 @@ export class Ink {
     from: number,
     to: number,
   ): void {
-    const { context, page, palette } = this;
+    const { context, page } = this;
     const text = this.words.reasons[kind];
     if (text === undefined) return;
     context.font = `700 ${this.labelSize}px ${FONT}`;
-    context.textBaseline = "middle";
     const width = context.measureText(text).width + this.labelSize;
     const samples = Math.ceil(width / page.pxPerSample);
     const start = this.startOfRun(signal, segment, kind, from, to);
     const laneStart = pass.start + segment.from;
+    const laneEnd = pass.start + segment.to;
     const period = Math.round(2.5 * samples);
     for (let k = Math.max(0, Math.ceil((from + 1 - start - samples) / period)); ; k += 1) {
       const end = start + samples + k * period;
-      if (end > to) return;
+      if (end - samples >= to || end > this.limit || end > laneEnd || !this.runsOn(signal, segment, kind, to, end))
+        return;
       if (end - samples < laneStart) continue;
-      const x = this.x(pass, end) - width + 0.5 * this.labelSize;
-      const y = kind === Cell.leadOff ? row.baseline - 0.95 * this.labelSize : (row.top + row.bottom) / 2;
-      context.fillStyle = palette.paper;
-      context.fillRect(x - 2, y - 0.65 * this.labelSize, width - this.labelSize + 4, 1.3 * this.labelSize);
-      context.fillStyle = palette.cross;
-      context.fillText(text, x, y);
+      this.labels.push({ text, x: this.x(pass, end) - width + 0.5 * this.labelSize, y: this.labelY(kind, row) });
     }
+  }
+
+  private runsOn(signal: Signal, segment: Segment, kind: number, from: number, to: number): boolean {
+    for (let p = from; p < to; p += 1) if (signal.cell(segment, p) !== kind) return false;
+    return true;
+  }
+
+  private labelY(kind: number, row: Row): number {
+    if (kind === Cell.leadOff) return row.baseline - 0.95 * this.labelSize;
+    return kind === Cell.saturated ? row.bottom - this.labelSize : (row.top + row.bottom) / 2;
   }
 
   private startOfRun(signal: Signal, segment: Segment, kind: number, from: number, to: number): number {

@@ -103,19 +103,26 @@ export class LeadBuffer {
   slice(from: number, to: number): LeadBuffer {
     const copy = new LeadBuffer(this.cells.length, 1000 * Math.max(1, to - from), 1);
     copy.started = this.started;
-    copy.end = Math.min(to, this.end);
-    copy.begin = Math.max(from, this.begin);
-    for (let p = Math.max(from, this.begin, this.end - this.capacity); p < copy.end; p += 1) {
-      const [there, here] = [copy.slot(p), this.slot(p)];
-      this.values.forEach((values, lead) => {
-        (copy.values[lead] as Int16Array)[there] = values[here] as number;
-        (copy.cells[lead] as Uint8Array)[there] = this.cells[lead]?.[here] as number;
-      });
-      copy.seqs[there] = this.seqs[here] as number;
-      copy.starts[there] = this.starts[here] as number;
-      copy.paces[there] = this.paces[here] as number;
-    }
+    copy.begin = Math.max(from, this.oldest);
+    copy.end = copy.begin;
+    copy.absorb(this, from, to);
     return copy;
+  }
+
+  /** Take over what another buffer on the same axis has of [from, to), as far as there is room from `begin` on. */
+  absorb(other: LeadBuffer, from: number, to: number): void {
+    const stop = Math.min(to, other.end, this.begin + this.capacity);
+    this.end = Math.max(this.end, stop);
+    for (let p = Math.max(from, this.begin, other.oldest); p < stop; p += 1) {
+      const [there, here] = [this.slot(p), other.slot(p)];
+      this.values.forEach((values, lead) => {
+        values[there] = other.values[lead]?.[here] ?? 0;
+        (this.cells[lead] as Uint8Array)[there] = other.cells[lead]?.[here] ?? Cell.blank;
+      });
+      this.seqs[there] = other.seqs[here] as number;
+      this.starts[there] = other.starts[here] as number;
+      this.paces[there] = other.paces[here] as number;
+    }
   }
 
   /** Oldest position that can still be held. */

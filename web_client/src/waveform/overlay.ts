@@ -225,7 +225,8 @@ class Painter {
     } else if (model.still === null) {
       pills.push(state);
     } else {
-      pills.push([this.stillText(model.still), palette.still], [`${words.liveGoesOn} ${state[0]}`, state[1]]);
+      const live = this.page.narrow ? state[0] : `${words.liveGoesOn} ${state[0]}`;
+      pills.push([this.stillText(model.still), palette.still], [live, state[1]]);
     }
     if (model.limbError) pills.push([`! ${words.limbError}`, palette.state.DELAYED]);
     this.band(pills, this.scaleTexts(model));
@@ -281,6 +282,7 @@ class Painter {
     const size = Math.min(this.size(15, 34), (row.bottom - row.top) * 0.42);
     const x = xOfColumn(page, segment.from) + 0.35 * size;
     const y = row.top + 0.75 * size;
+    if (segment.from > 0) this.columnTick(x - 0.35 * size, row);
     const notes: (readonly [text: string, colour: string])[] = [];
     if (segment.terms.length === 0) notes.push([words.notSent, palette.soft]);
     if (segment.derived) notes.push([words.derived, palette.soft]);
@@ -293,11 +295,19 @@ class Painter {
     for (const [text, colour] of notes) at = this.haloed(text, at, y, 0.8 * size, colour) + 0.4 * size;
   }
 
-  /** A halo and no box: the trace under the name must stay readable. */
+  /** Where one lead ends and the next begins. */
+  private columnTick(x: number, row: Row): void {
+    const { context, palette, page } = this;
+    const length = Math.min(0.25 * (row.bottom - row.top), this.size(14, 30));
+    context.fillStyle = palette.soft;
+    context.fillRect(Math.round(x), row.top + 0.1 * length, Math.max(1, Math.round(page.unit)), length);
+  }
+
+  /** A faint halo and no box: the trace under the name must stay readable, a spike's top above all. */
   private haloed(text: string, x: number, y: number, size: number, colour: string): number {
     const { context, palette } = this;
     context.strokeStyle = palette.labelBack;
-    context.lineWidth = 0.22 * size;
+    context.lineWidth = 0.16 * size;
     context.lineJoin = "round";
     context.strokeText(text, x, y);
     context.fillStyle = colour;
@@ -306,7 +316,9 @@ class Painter {
   }
 
   private stillText({ atUs, sinceMs }: StillModel): string {
-    return `❚❚ ${this.words.still} ${dateText(atUs)} (${clockText(sinceMs)})`;
+    const at = dateText(atUs);
+    // A phone has no room for today's date.
+    return `❚❚ ${this.words.still} ${this.page.narrow ? at.slice(-8) : at} (${clockText(sinceMs)})`;
   }
 
   /** An age by a doubtful clock carries a question mark; what is wrong with the clock stands beside the scales (W11). */

@@ -129,23 +129,22 @@ export interface Patterns {
   readonly artefact: CanvasPattern | null;
 }
 
+/** Device px after which every pattern repeats. */
+export const patternSize = (unit: number): number => Math.max(6, Math.round(7 * unit));
+
 /** Each pattern differs in shape, so that none depends on colour. */
 export function makePatterns(context: Context2d, palette: Palette, unit: number): Patterns {
-  const tile = (
-    sizePx: number,
-    colour: string,
-    paint: (pen: Context2d, size: number) => void,
-  ): CanvasPattern | null => {
-    const size = Math.max(6, Math.round(sizePx * unit));
+  const size = patternSize(unit);
+  const tile = (colour: string, paint: (pen: Context2d) => void): CanvasPattern | null => {
     const canvas = makeCanvas(size, size);
     const pen = context2d(canvas);
     pen.strokeStyle = colour;
     pen.fillStyle = colour;
     pen.lineWidth = Math.max(1, unit);
-    paint(pen, size);
+    paint(pen);
     return context.createPattern(canvas, "repeat");
   };
-  const diagonal = (pen: Context2d, size: number, rising: boolean): void => {
+  const diagonal = (pen: Context2d, rising: boolean): void => {
     for (const shift of [-size, 0, size]) {
       pen.beginPath();
       pen.moveTo(shift, rising ? size : 0);
@@ -154,11 +153,11 @@ export function makePatterns(context: Context2d, palette: Palette, unit: number)
     }
   };
   return {
-    lost: tile(7, palette.hatch, (pen, size) => diagonal(pen, size, true)),
-    clipped: tile(7, palette.clip, (pen, size) => {
-      diagonal(pen, size, true);
-      diagonal(pen, size, false);
+    lost: tile(palette.hatch, (pen) => diagonal(pen, true)),
+    clipped: tile(palette.clip, (pen) => {
+      diagonal(pen, true);
+      diagonal(pen, false);
     }),
-    artefact: tile(6, palette.hatch, (pen, size) => pen.fillRect(size / 4, size / 4, size / 3, size / 3)),
+    artefact: tile(palette.hatch, (pen) => pen.fillRect(size / 4, size / 4, size / 3, size / 3)),
   };
 }

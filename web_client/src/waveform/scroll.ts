@@ -127,8 +127,9 @@ export class Scroll implements LiveSurface {
     const extra = Math.ceil((2 * page.lineWidth) / page.pxPerSample) + 2;
     const first = Math.floor(pass.start + (from - page.sweepX) / page.pxPerSample) - extra;
     const last = Math.ceil(pass.start + (to - page.sweepX) / page.pxPerSample) + extra;
-    ink.paint(signal, pass, Math.max(first, Math.ceil(pass.start)), Math.min(last, drawnTo));
+    ink.paint(signal, pass, Math.max(first, Math.ceil(pass.start)), Math.min(last, drawnTo), drawnTo);
     context.restore();
+    ink.finish();
   }
 
   /** Samples that came onto the page at the lanes' right edges. */

@@ -87,6 +87,7 @@ export class StillPage {
     const { edge } = this;
     const pass = { start: edge - page.sweepSamples };
     ink.paint(this.signal, pass, pass.start, edge);
+    ink.finish();
   }
 
   map({ page }: Sheet, dpr: number): StillMap {

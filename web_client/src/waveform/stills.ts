@@ -43,20 +43,21 @@ export class Stills {
       this.edge = Math.ceil(axis.positionOf(atUs)) + 1;
       const from = this.edge - samples;
       const ring = this.ring?.buffer;
-      const isKept = ring !== undefined && from >= ring.begin && this.edge <= ring.end;
+      const isKept = ring !== undefined && from >= ring.begin && this.edge <= ring.begin + ring.capacity;
       // Newer than what was kept: the ring has it, with whatever was repaired since.
-      if (!isKept && (this.ring === null || (this.edge > (ring?.end ?? 0) && from >= buffer.oldest))) this.keepRing();
+      if (!isKept && (ring === undefined || (this.edge > ring.begin + ring.capacity && from >= buffer.oldest)))
+        this.keepRing();
       const first = this.ring?.buffer.begin ?? Number.POSITIVE_INFINITY;
       if (this.ring !== null && this.edge > first && (from >= first || this.ask === null)) return this.ring;
     }
     return this.fromArchive(atUs, spanUs);
   }
 
-  /** Whether a sample that came in just now belongs to the page that is shown. */
-  wants(position: number): boolean {
-    if (this.ring === null || position >= this.edge || this.receiver.buffer.oldest > this.ring.buffer.begin)
-      return false;
-    this.keepRing();
+  /** Samples came in just now: take over what belongs to what is kept; answers whether the page changes by it. */
+  absorb(from: number, to: number): boolean {
+    if (this.ring === null) return true;
+    if (from >= this.edge) return false;
+    this.ring.buffer.absorb(this.receiver.buffer, from, to);
     return true;
   }
 
@@ -84,7 +85,8 @@ export class Stills {
 
   private keepRing(): void {
     const { buffer, tracker } = this.receiver;
-    this.ring = keep(buffer, tracker.axis(), buffer.oldest, buffer.end);
+    // With room up to the edge: what belongs there may still be on its way.
+    this.ring = keep(buffer, tracker.axis(), buffer.oldest, Math.max(buffer.end, this.edge));
   }
 
   private fromArchive(atUs: number, spanUs: number): Recording | null {

@@ -105,6 +105,7 @@ export class Sweep implements LiveSurface {
     for (const [a, b] of withinSweeps(page, from, to)) {
       drawn += ink.paint(signal, { start: a - columnOf(page, a) }, a, b);
     }
+    ink.finish();
     return drawn;
   }
 
@@ -134,8 +135,9 @@ export class Sweep implements LiveSurface {
     const sweepStart = from - columnOf(page, from);
     const start = Math.max(from - extra, sweepStart);
     const stop = Math.min(to + extra, drawnTo, sweepStart + page.sweepSamples);
-    ink.paint(signal, { start: sweepStart }, start, stop);
+    ink.paint(signal, { start: sweepStart }, start, stop, drawnTo);
     context.restore();
+    ink.finish();
   }
 }
 
