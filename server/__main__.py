@@ -57,6 +57,47 @@ def demo(*, port: int | None = None, data_dir: Path | None = None) -> int:
     return _guarded(lambda: run_demo(port=port, data_dir=data_dir))
 
 
+@app.command
+def bedside(
+    *,
+    server: str,
+    consult: str,
+    source: str = "simulator",
+    confirm: list[str] | None = None,
+    secret_file: Path | None = None,
+    rate: float | None = None,
+    artefact: list[str] | None = None,
+    seed: int = 1,
+) -> int:
+    """Stream one bedside device into one consult, once two identifiers of the patient were confirmed at the bed.
+
+    The device's secret comes from CONSILIUM_DEVICE_SECRET, --secret-file or the keyboard.
+
+    Args:
+        server: the hub, e.g. https://hub.example
+        consult: id of the consult.
+        source: simulator[:RHYTHM], file:PATH (played, marked simulated), lsl:[NAME] or hl7:FOLDER of ORU messages.
+        confirm: an identifier read at the bed; needed twice. Without it they are asked for, or staff bind in the
+            consult.
+        secret_file: file that holds the device's secret.
+        rate: simulator only: beats per minute.
+        artefact: simulator only: KIND[:WHERE[:FROM-UNTIL]], e.g. off:V2:10-20; repeatable.
+        seed: simulator only: another patient for each number.
+    """
+    from server.bedside.choose import choose
+    from server.bedside.client import Assignment
+    from server.bedside.program import bedside as run_bedside
+    from server.bedside.program import bedside_for, device_secret, origin_of
+
+    def go() -> int:
+        chosen = choose(source, rate_bpm=rate, artefacts=artefact or [], seed=seed)
+        bed = bedside_for(confirm or [])
+        assignment = Assignment(origin=origin_of(server), consult=consult, secret=device_secret(secret_file))
+        return run_bedside(chosen, assignment, bed)
+
+    return _guarded(go)
+
+
 @audit_app.command(name="verify")
 def audit_verify(*, data_dir: Path | None = None) -> int:
     """Walk the audit chain and name the first row that is not as it was written.

@@ -20,6 +20,10 @@ class Exit(IntEnum):
     """`consilium doctor` found something that does not work."""
     MEDIA = 9
     """The media worker does not start."""
+    SOURCE = 10
+    """`consilium bedside` cannot read its device."""
+    REFUSED = 11
+    """The hub does not let this device in."""
 
 
 class StartError(Exception):

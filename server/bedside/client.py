@@ -1,11 +1,11 @@
-"""What the simulated room and the simulated monitor share: joining a consult as any client does.
+"""What the bedside program and the demo's simulated room share: joining a consult as any client does.
 
 Signalling is python-socketio with msgpack, media is pymediasoup on aiortc: a
-client that nobody here wrote, so the demo is also a test that foreign clients
+client that nobody here wrote, so each of them is also a test that foreign clients
 can join. Nothing in this module knows the server's inside; a consult token
 comes from the HTTP API, bought with the device's own secret.
 
-A simulator heals by itself. Each attempt is one socket session; within it the
+It heals by itself. Each attempt is one socket session; within it the
 media is built again whenever the worker was replaced or the path broke; when
 the socket is lost, everything is built again after a pause. `perform` is that loop.
 
@@ -37,7 +37,16 @@ from pymediasoup.transport import Transport
 from signaling.core import messages as m
 from signaling.core.errors import ErrorCode
 from signaling.core.ids import DataProducerId, ParticipantId, TransportId
-from signaling.core.model import Binding, Consult, ConsultStatus, Context, MediaSource, Value, WaveformStream
+from signaling.core.model import (
+    Binding,
+    Consult,
+    ConsultStatus,
+    Context,
+    MediaSource,
+    Value,
+    VitalsStream,
+    WaveformStream,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +62,7 @@ R = TypeVar("R", bound=Value)
 
 
 class Assignment(BaseModel):
-    """What a simulator needs to find its consult; handed over on standard input, never on a command line."""
+    """What is needed to find the consult; a secret never stands on a command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,7 +90,7 @@ EXPECTED = (Refused, Lost, TimeoutError, OSError, aiohttp.ClientError, socketio.
 
 
 class Signalling:
-    """One socket session: commands out, the few facts a simulator follows in."""
+    """One socket session: commands out, the few facts a device follows in."""
 
     def __init__(self) -> None:
         self.consult: Consult | None = None
@@ -93,6 +102,10 @@ class Signalling:
         """Ours, while it lasts. (W20)"""
         self.let_go: int | None = None
         """The context version under which somebody else ended it: binding anew is then up to them."""
+        self.unbound: m.DeviceUnbound | None = None
+        """How our last binding ended."""
+        self.mismatch: m.DeviceMismatch | None = None
+        """What we said of our patient when it was not the bound one. (W22)"""
         self.ended = False
         self.lost = asyncio.Event()
         self.changed = asyncio.Event()
@@ -198,11 +211,13 @@ class Signalling:
             case m.ContextClosed():
                 self.context = None
             case m.DeviceBound() if event.binding.device == self.you:
-                self.binding = event.binding
+                self.binding, self.unbound = event.binding, None
             case m.DeviceUnbound() if event.device == self.you:
                 if self.binding is not None and event.by not in (None, self.you):
                     self.let_go = self.binding.context_version
-                self.binding = None
+                self.binding, self.unbound = None, event
+            case m.DeviceMismatch() if event.mismatch.device == self.you:
+                self.mismatch = event
             case m.MediaReset():
                 self.media_epoch = event.media_epoch
             case m.ConsultEnded():
@@ -296,11 +311,15 @@ class Media:
             transport.produce(track=track, stopTracks=True, appData={"source": source, "label": label})
         )
 
-    async def produce_data(self, label: str, *, reliable: bool, waveform: WaveformStream | None = None) -> DataOut:
+    async def produce_data(
+        self, label: str, *, reliable: bool, waveform: WaveformStream | None = None, vitals: VitalsStream | None = None
+    ) -> DataOut:
         """Open a channel to the relay: ordered and reliable, or neither."""
         transport = await self._transport("send")
         options: dict[str, Any] = {"ordered": True} if reliable else {"ordered": False, "maxRetransmits": 0}
-        producer = await self._carefully(transport.produceData(label=label, appData={"waveform": waveform}, **options))
+        producer = await self._carefully(
+            transport.produceData(label=label, appData={"waveform": waveform, "vitals": vitals}, **options)
+        )
         await self._opened(producer)
         return DataOut(producer)
 
@@ -400,6 +419,7 @@ class Media:
             protocol=protocol or "",
             sctp_stream_parameters={k: v for k, v in parameters.items() if k not in ("label", "protocol")},
             waveform=appData["waveform"],
+            vitals=appData["vitals"],
         )
         return (await self._signalling.ask(command, m.DataProduced)).data_producer
 
@@ -454,11 +474,17 @@ class _Pause:
 
 
 Performance = Callable[[Signalling, Media], Awaitable[None]]
-"""What a simulator does once it stands in the consult; runs until it is cancelled."""
+"""What a participant does once it stands in the consult; runs until it is cancelled."""
 
 
-async def perform(assignment: Assignment, performance: Performance) -> None:
-    """Stay in the consult and perform, whatever breaks, until the consult is ended."""
+async def perform(
+    assignment: Assignment, performance: Performance, refused: Callable[[str], bool] = lambda _code: False
+) -> None:
+    """Stay in the consult and perform, whatever breaks, until the consult is ended.
+
+    Args:
+        refused: asked with the code of each refusal at the door; True ends it.
+    """
     pause = _Pause()
     while True:
         pause.begin()
@@ -467,9 +493,11 @@ async def perform(assignment: Assignment, performance: Performance) -> None:
         except Refused as refusal:
             if refusal.code == ErrorCode.CONSULT_ENDED:
                 return
-            log.warning("simulator was refused", refusal=refusal.code)
+            if refused(refusal.code):
+                return
+            log.warning("the hub refused us", refusal=refusal.code)
         except EXPECTED as error:
-            log.warning("simulator lost the consult", reason=str(error) or type(error).__name__)
+            log.warning("lost the consult, coming again", reason=str(error) or type(error).__name__)
         await asyncio.sleep(pause.next_s())
 
 
@@ -479,7 +507,7 @@ async def _one_session(assignment: Assignment, performance: Performance) -> None
         async with asyncio.timeout(ANSWER_S):
             token = await buy_token(assignment)
         joined = await signalling.open(assignment.origin, token)
-        log.info("simulator joined", participant=joined.you)
+        log.info("joined the consult", participant=joined.you)
         async with running(signalling.follow()) as follower:
             pause = _Pause()
             while not (signalling.lost.is_set() or signalling.ended or follower.done()):
@@ -487,7 +515,7 @@ async def _one_session(assignment: Assignment, performance: Performance) -> None
                 try:
                     await _one_media(signalling, joined.router_rtp_capabilities, performance)
                 except Refused as refusal:  # the worker is being replaced: the socket stands, so try again here
-                    log.info("simulator waits for the media plane", refusal=refusal.code)
+                    log.info("waiting for the media plane", refusal=refusal.code)
                 await _until(pause.next_s(), signalling.lost)
     finally:
         await signalling.close()
@@ -512,7 +540,7 @@ async def _one_media(signalling: Signalling, capabilities: dict[str, Any], perfo
             await asyncio.wait({performing, broken, reset, lost}, return_when=asyncio.FIRST_COMPLETED)
             if performing.done():
                 performing.result()
-            log.info("simulator builds its media again", media_reset=reset.done(), path_broken=broken.done())
+            log.info("building the media again", media_reset=reset.done(), path_broken=broken.done())
     finally:
         await media.close()
 

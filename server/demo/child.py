@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
 
-from server.demo.client import Assignment
+from server.bedside.client import Assignment
 from server.exits import Exit
 from server.log import configure_log
 

@@ -16,8 +16,8 @@ import av
 from aiortc import MediaStreamTrack
 from av.packet import Packet
 
+from server.bedside.client import Assignment, Media, Signalling, perform
 from server.demo import child
-from server.demo.client import Assignment, Media, Signalling, perform
 from server.demo.media import AUDIO_RATE_HZ, FPS, OPUS_SAMPLES, MediaLoop, prepare
 from signaling.core.model import MediaSource
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from server.app import open_database, port_range
+from server.bedside.client import Assignment
 from server.clock import server_clock
 from server.demo import media
-from server.demo.client import Assignment
 from server.demo.seed import PASSWORD, PEOPLE, Seeded, seed
 from server.demo.simulators import simulator
 from server.exits import Exit, StartError

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from server.demo.client import Assignment
+from server.bedside.client import Assignment
 from server.exits import Exit
 
 log = structlog.get_logger(__name__)

@@ -59,10 +59,15 @@ class FrameWriter:
         self.index += samples
         self._pending |= Flag.GAP_BEFORE
 
-    def restart(self) -> None:
-        """Index and time begin anew with the next block (a recording loops, a device was switched on)."""
-        self.index = 0
+    def restart(self, index: int = 0) -> None:
+        """Index and time begin anew with the next block (a recording loops, a device was switched on).
+
+        Args:
+            index: where the source's own counting stands, if it goes on.
+        """
+        self.index = index
         self._pending = Flag.SESSION_RESTART
+        self._anchor = None
 
     def write(
         self,

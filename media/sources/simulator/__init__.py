@@ -4,7 +4,19 @@ What it sends is marked SIMULATED; there is no setting that takes the mark away 
 """
 
 from media.sources.simulator.artefacts import Artefact, ArtefactKind
-from media.sources.simulator.heart import Rhythm, Territory
-from media.sources.simulator.monitor import Settings, SimulatedMonitor, Simulator
+from media.sources.simulator.heart import Heart, Rhythm, Territory
+from media.sources.simulator.monitor import DEVICE, Settings, SimulatedMonitor, Simulator
+from media.sources.simulator.vitals import VitalSigns
 
-__all__ = ["Artefact", "ArtefactKind", "Rhythm", "Settings", "SimulatedMonitor", "Simulator", "Territory"]
+__all__ = [
+    "DEVICE",
+    "Artefact",
+    "ArtefactKind",
+    "Heart",
+    "Rhythm",
+    "Settings",
+    "SimulatedMonitor",
+    "Simulator",
+    "Territory",
+    "VitalSigns",
+]

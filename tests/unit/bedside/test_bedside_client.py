@@ -1,4 +1,4 @@
-"""The simulators' client: what pymediasoup gets wrong is put right, and nobody is hammered."""
+"""The bedside client: what pymediasoup gets wrong is put right, and nobody is hammered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from pydantic import ValidationError
 
-from server.demo.client import LONGEST_PAUSE_S, Assignment, Signalling, _Handler, _Pause
+from server.bedside.client import LONGEST_PAUSE_S, Assignment, Signalling, _Handler, _Pause
 from signaling.core.ids import ConsultId
 from signaling.core.model import Consult
 
