@@ -19,7 +19,7 @@ import pytest
 
 from load_tests.demo_process import Demo, demo
 from media.core.waveform import Flag, WaveformFrame, split_message
-from server.demo.client import DataIn, Media, Signalling, running
+from server.bedside.client import DataIn, Media, Signalling, running
 from server.demo.recording import sample_record
 from signaling.core import messages as m
 from signaling.core.ids import DataProducerId, PatientId
