@@ -26,6 +26,8 @@ export class ApiError extends Error {
     readonly zh: string,
     /** How long the server asks us to wait, null when it does not say. */
     readonly retryAfterS: number | null = null,
+    /** The refusal as a whole; some say more than a sentence. */
+    readonly details: unknown = null,
   ) {
     super(code);
   }
@@ -129,6 +131,7 @@ async function refusalOf(response: Response): Promise<ApiError> {
     str(error.en) || `The server refused the request (${response.status}).`,
     str(error.zh) || `服务器拒绝了请求（${response.status}）。`,
     retryAfter,
+    error,
   );
 }
 

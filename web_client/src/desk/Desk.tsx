@@ -6,7 +6,7 @@
  * behind the context gate: an old patient leaves the DOM before the new one is painted, and a desk that has heard
  * nothing from the server for 5 s hides them (W19, W24).
  */
-import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { type RefObject, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { localized } from "../i18n";
@@ -35,7 +35,7 @@ import { copyReport } from "./report";
 import { ShortcutsDialog } from "./ShortcutsDialog";
 import { SoundStrip } from "./SoundStrip";
 import { SyncBanner } from "./SyncBanner";
-import { type Shortcut, useShortcuts } from "./shortcuts";
+import { type EcgShortcut, type Shortcut, useShortcuts } from "./shortcuts";
 import { Toolbar } from "./Toolbar";
 import { VideoGrid } from "./VideoGrid";
 import { Views } from "./Views";
@@ -110,7 +110,8 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
     confirm,
   );
   const toggle = useCallback((kind: LocalKind) => void media.local.set(kind, !media.local.current[kind].on), [media]);
-  const act = useShortcutActions({ toggle, setDialog, setLayout, command, isConnected });
+  const ecgKeys = useRef<((name: EcgShortcut) => void) | null>(null);
+  const act = useShortcutActions({ toggle, setDialog, setLayout, command, isConnected, ecgKeys });
   const [areShortcutsOn, switchShortcuts] = useShortcuts(act);
 
   if (consult === null) {
@@ -149,7 +150,17 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
         layout={layout}
         video={<VideoGrid consult={consult} me={me} media={media} local={local} activeSpeaker={activeSpeaker} />}
         record={<DeskRecord client={client} consult={consult} me={me} isShown={isShown} onCommand={command} />}
-        ecg={<EcgPane consult={consult} media={media} isShown={isShown} />}
+        ecg={
+          <EcgPane
+            client={client}
+            consult={consult}
+            me={me}
+            media={media}
+            isShown={isShown}
+            keys={ecgKeys}
+            onCommand={command}
+          />
+        }
       />
       <Toolbar
         title={consult.title}
@@ -263,10 +274,12 @@ interface ShortcutTargets {
   setLayout: (change: (current: LayoutName) => LayoutName) => void;
   command: (command: AnyCommand) => Promise<void>;
   isConnected: boolean;
+  ecgKeys: RefObject<((name: EcgShortcut) => void) | null>;
 }
 
-function useShortcutActions({ toggle, setDialog, setLayout, command, isConnected }: ShortcutTargets) {
+function useShortcutActions({ toggle, setDialog, setLayout, command, isConnected, ecgKeys }: ShortcutTargets) {
   return useMemo(() => {
+    const ecg = (name: EcgShortcut) => () => ecgKeys.current?.(name);
     const whenConnected = (act: () => void) => () => {
       if (isConnected) act();
     };
@@ -278,10 +291,17 @@ function useShortcutActions({ toggle, setDialog, setLayout, command, isConnected
       lead: whenConnected(() => void command({ type: "take_lead" })),
       patient: whenConnected(() => setDialog("patient")),
       invite: whenConnected(() => setDialog("invite")),
+      ecgFreeze: ecg("ecgFreeze"),
+      ecgCaliper: ecg("ecgCaliper"),
+      ecgQt: ecg("ecgQt"),
+      ecgSnapshot: ecg("ecgSnapshot"),
+      ecgReview: ecg("ecgReview"),
+      ecgSpeed: ecg("ecgSpeed"),
+      ecgGain: ecg("ecgGain"),
       help: () => setDialog("shortcuts"),
     };
     return (name: Shortcut): void => actions[name]();
-  }, [toggle, setDialog, setLayout, command, isConnected]);
+  }, [toggle, setDialog, setLayout, command, isConnected, ecgKeys]);
 }
 
 const COPIED_FOR_MS = 3_000;

@@ -1,25 +1,31 @@
-/** The ECG of the open patient on the desk with its paper speed and gain, or the reason why there is none. */
-import { SegmentedControl, useComputedColorScheme } from "@mantine/core";
+/** The ECG of the open patient on the desk with everything done on it, or the reason why there is none. */
 import { Activity, ShieldAlert } from "lucide-react";
-import { useState } from "react";
+import { type RefObject, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { EcgWorkspace } from "../ecg/EcgWorkspace";
 import type { MediaSession } from "../media/session";
-import type { Consult, WaveformStream } from "../protocol";
-import { EcgView } from "../waveform/EcgView";
-import type { EcgGain, EcgSpeed } from "../waveform/geometry";
+import type { AnyCommand, Consult } from "../protocol";
+import type { ConsultClient } from "./consultClient";
 import styles from "./EcgPane.module.css";
 import { useEcg } from "./ecgSources";
+import type { EcgShortcut } from "./shortcuts";
 
 export interface EcgPaneProps {
+  client: ConsultClient;
   consult: Consult;
+  me: string;
   media: MediaSession;
   /** Whether anything of the present context may be shown. */
   isShown: boolean;
+  /** Filled with what the ECG does on a key. */
+  keys: RefObject<((name: EcgShortcut) => void) | null>;
+  onCommand: (command: AnyCommand) => Promise<void>;
 }
 
-export function EcgPane({ consult, media, isShown }: EcgPaneProps) {
+export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }: EcgPaneProps) {
   const { t } = useTranslation();
-  const { stream, isOtherPatient } = useEcg(consult);
+  const [wanted, setWanted] = useState<number | null>(null);
+  const { stream, streams, isOtherPatient } = useEcg(consult, wanted);
   if (!isShown) return <Empty title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
   if (consult.context === null) return <Empty title={t("desk.ecg.noPatient")} />;
   if (stream === null) {
@@ -29,61 +35,20 @@ export function EcgPane({ consult, media, isShown }: EcgPaneProps) {
       <Empty title={t("desk.ecg.none")} hint={t("desk.ecg.noneHint")} />
     );
   }
-  return <Strip media={media} stream={stream} version={consult.context_version} />;
-}
-
-const SPEEDS: readonly EcgSpeed[] = [12.5, 25, 50];
-const GAINS: readonly EcgGain[] = [5, 10, 20];
-
-function Strip({ media, stream, version }: { media: MediaSession; stream: WaveformStream; version: number }) {
-  const { t, i18n } = useTranslation();
-  const scheme = useComputedColorScheme("light");
-  const [speed, setSpeed] = useState<EcgSpeed>(25);
-  const [gain, setGain] = useState<EcgGain>(10);
   return (
-    <div className={styles.strip}>
-      <header className={styles.head}>
-        <h2 className={styles.heading}>{t("desk.views.ecg")}</h2>
-        <Choice label={t("desk.ecg.speed")} unit="mm/s" values={SPEEDS} value={speed} onChange={setSpeed} />
-        <Choice label={t("desk.ecg.gain")} unit="mm/mV" values={GAINS} value={gain} onChange={setGain} />
-      </header>
-      <div className={styles.trace}>
-        {/* Another version is another view: no buffer of the former patient survives the change (W24). */}
-        <EcgView
-          key={`${version} ${stream.stream_id}`}
-          stream={stream}
-          channel={media.ecg.channel(stream.stream_id)}
-          contextVersion={version}
-          theme={scheme}
-          lang={i18n.language === "zh-CN" ? "zh" : "en"}
-          speed={speed}
-          gain={gain}
-        />
-      </div>
-    </div>
-  );
-}
-
-interface ChoiceProps<T extends number> {
-  label: string;
-  unit: string;
-  values: readonly T[];
-  value: T;
-  onChange: (value: T) => void;
-}
-
-function Choice<T extends number>({ label, unit, values, value, onChange }: ChoiceProps<T>) {
-  return (
-    <span className={styles.choice}>
-      <SegmentedControl
-        size="xs"
-        aria-label={label}
-        data={values.map((entry) => ({ value: String(entry), label: String(entry) }))}
-        value={String(value)}
-        onChange={(chosen) => onChange(values.find((entry) => String(entry) === chosen) ?? value)}
-      />
-      <span className={styles.unit}>{unit}</span>
-    </span>
+    // Another version is another view: no buffer, page or mark of the former patient survives the change (W24).
+    <EcgWorkspace
+      key={`${consult.context_version} ${stream.stream_id}`}
+      client={client}
+      consult={consult}
+      me={me}
+      media={media}
+      stream={stream}
+      streams={streams}
+      keys={keys}
+      onStream={setWanted}
+      onCommand={onCommand}
+    />
   );
 }
 

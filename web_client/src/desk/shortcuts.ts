@@ -3,7 +3,10 @@
  */
 import { useEffect, useState } from "react";
 
-export type Shortcut = "mute" | "camera" | "share" | "layout" | "lead" | "patient" | "invite" | "help";
+/** What the ECG does on a key; nothing while there is none. */
+export type EcgShortcut = "ecgFreeze" | "ecgCaliper" | "ecgQt" | "ecgSnapshot" | "ecgReview" | "ecgSpeed" | "ecgGain";
+
+export type Shortcut = "mute" | "camera" | "share" | "layout" | "lead" | "patient" | "invite" | EcgShortcut | "help";
 
 export const KEYS: Readonly<Record<Shortcut, string>> = {
   mute: "m",
@@ -13,6 +16,13 @@ export const KEYS: Readonly<Record<Shortcut, string>> = {
   lead: "t",
   patient: "p",
   invite: "i",
+  ecgFreeze: "f",
+  ecgCaliper: "c",
+  ecgQt: "q",
+  ecgSnapshot: "k",
+  ecgReview: "r",
+  ecgSpeed: "w",
+  ecgGain: "g",
   help: "?",
 };
 

@@ -27,7 +27,10 @@ export function InfoPanel({ stream, status, way, profile, onProfile }: InfoPanel
     [t("ecg.info.step"), `${stream.lsb_nv / 1000} µV`],
     [t("ecg.info.filter"), stream.filter === "" ? t("ecg.info.filterUnknown") : stream.filter],
     [t("ecg.info.leads"), stream.leads.join(" ")],
-    [t("ecg.info.derived"), status === null || status.derived.length === 0 ? t("ecg.info.none") : status.derived.join(" ")],
+    [
+      t("ecg.info.derived"),
+      status === null || status.derived.length === 0 ? t("ecg.info.none") : status.derived.join(" "),
+    ],
     [
       t("ecg.info.clock"),
       clock === null ? t("ecg.info.clockUnknown") : t("ecg.info.clockValue", { ms: Math.max(1, Math.round(clock)) }),

@@ -176,7 +176,8 @@ function Trend({ recorded, beatsUs }: { recorded: Recorded; beatsUs: readonly nu
   const { firstUs, lastUs } = recorded;
   const path = useMemo(() => {
     const bins = rateTrend(beatsUs, { firstUs, lastUs }, TREND_BINS);
-    const y = (bpm: number): string => (100 - (100 * (Math.min(HIGH, Math.max(LOW, bpm)) - LOW)) / (HIGH - LOW)).toFixed(1);
+    const y = (bpm: number): string =>
+      (100 - (100 * (Math.min(HIGH, Math.max(LOW, bpm)) - LOW)) / (HIGH - LOW)).toFixed(1);
     return bins
       .map((bpm, k) => (bpm === null ? "" : `${bins[k - 1] == null ? `M${k}` : `L${k}`} ${y(bpm)} L${k + 1} ${y(bpm)}`))
       .join(" ");

@@ -52,7 +52,13 @@ function StandingBar(props: StateBarProps & { shown: Exclude<Shown, { kind: "liv
       <LiveState status={status} />
       <span className={styles.actions}>
         {shown.kind !== "shared" && (
-          <Button size="compact-sm" variant="white" disabled={!isConnected} onClick={props.onForAll} data-testid="ecg-for-all">
+          <Button
+            size="compact-sm"
+            variant="white"
+            disabled={!isConnected}
+            onClick={props.onForAll}
+            data-testid="ecg-for-all"
+          >
             {t("ecg.state.forAll")}
           </Button>
         )}

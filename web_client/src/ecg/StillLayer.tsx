@@ -12,7 +12,7 @@ import type { EcgSample, StillLane, StillMap } from "../waveform/settings";
 import { marchOut, type TracePoint } from "./calipers";
 import { caliperText, endsOf, textOf } from "./marks";
 import styles from "./StillLayer.module.css";
-import { aimAt, laneAt, lanesOf, laneEndUs, type PagePlace, placesOf, xOf, yOf } from "./still";
+import { aimAt, laneAt, laneEndUs, lanesOf, type PagePlace, placesOf, xOf, yOf } from "./still";
 
 export type Tool = "caliper" | "qt" | "marker" | "note" | "point";
 
@@ -59,6 +59,7 @@ export function StillLayer(props: StillLayerProps) {
   const { map, tool, legs, marks, pointers } = props;
   const hand = useHand(props);
   return (
+    // biome-ignore lint/a11y/useSemanticElements: an SVG has no fieldset.
     <svg
       className={styles.layer}
       data-testid="ecg-still-layer"
@@ -195,7 +196,14 @@ function Legged({ map, legs, tool, hasMarch, onNudge }: LeggedProps) {
   return (
     <g className={styles.draft} data-testid="ecg-legs">
       {march.map((us) => (
-        <line key={us} className={styles.march} x1={xOf(lane, us)} x2={xOf(lane, us)} y1={lane.topPx} y2={lane.bottomPx} />
+        <line
+          key={us}
+          className={styles.march}
+          x1={xOf(lane, us)}
+          x2={xOf(lane, us)}
+          y1={lane.topPx}
+          y2={lane.bottomPx}
+        />
       ))}
       <Leg lane={lane} point={from} number={1} onNudge={(samples) => void onNudge("from", samples)} />
       {to !== null && (

@@ -36,7 +36,12 @@ export function VitalsPanel(props: VitalsPanelProps) {
   return (
     <section className={styles.panel} data-size={size} data-testid="vitals" aria-label={t("ecg.vitals.label")}>
       <dl className={styles.cells}>
-        <div className={styles.cell} data-testid="heart-rate" data-state={rate.state} title={t("ecg.vitals.computedHint")}>
+        <div
+          className={styles.cell}
+          data-testid="heart-rate"
+          data-state={rate.state}
+          title={t("ecg.vitals.computedHint")}
+        >
           <dt>
             {t("ecg.vitals.ecgHr")} <span className={styles.tag}>{t("ecg.vitals.computed")}</span>
           </dt>
@@ -69,7 +74,12 @@ function Cell({ cell }: { cell: VitalCell }) {
           <>
             <span className={styles.value}>{text}</span>
             {state === "doubtful" && (
-              <span className={styles.doubt} role="img" title={t("ecg.vitals.doubtful")} aria-label={t("ecg.vitals.doubtful")}>
+              <span
+                className={styles.doubt}
+                role="img"
+                title={t("ecg.vitals.doubtful")}
+                aria-label={t("ecg.vitals.doubtful")}
+              >
                 ?
               </span>
             )}
@@ -101,10 +111,17 @@ function Alarms({ alarms, dropped }: { alarms: readonly ReportedAlarm[]; dropped
       {newest !== undefined && (
         <Popover position="top-end" withinPortal width={360} opened={isOpen} onChange={setOpen}>
           <Popover.Target>
-            <button type="button" className={styles.alarm} data-testid="reported-alarm" onClick={() => setOpen(!isOpen)}>
+            <button
+              type="button"
+              className={styles.alarm}
+              data-testid="reported-alarm"
+              onClick={() => setOpen(!isOpen)}
+            >
               <span className={styles.reported}>{t("ecg.alarms.reported")}</span>
               <AlarmLine alarm={newest} />
-              {alarms.length > 1 && <span className={styles.more}>{t("ecg.alarms.more", { count: alarms.length })}</span>}
+              {alarms.length > 1 && (
+                <span className={styles.more}>{t("ecg.alarms.more", { count: alarms.length })}</span>
+              )}
             </button>
           </Popover.Target>
           <Popover.Dropdown>

@@ -6,8 +6,12 @@ import { type FetchFrames, MalformedHistory, splitFrames } from "./history";
 
 /** One archived stream, live or imported. */
 export interface RecordedStream {
+  /** Names it in every path. */
+  readonly id: string;
   readonly stream: WaveformStream;
   readonly kind: "live" | "import";
+  /** Still growing. */
+  readonly isLive: boolean;
   readonly title: string;
   readonly version: number;
   readonly firstUs: number;
@@ -17,14 +21,30 @@ export interface RecordedStream {
   readonly lost: number;
 }
 
-export const waveformsPath = (consultId: string): string => `/api/consults/${encodeURIComponent(consultId)}/waveforms`;
+/**
+ * Whose waveforms are asked for: the consult, and the context that the page shows.
+ *
+ * The server answers 409 when another patient has been opened meanwhile (W19).
+ */
+export interface ArchiveContext {
+  readonly consultId: string;
+  readonly version: number;
+}
 
-const streamPath = (consultId: string, streamId: number): string => `${waveformsPath(consultId)}/${streamId}`;
+function pathOf(
+  { consultId, version }: ArchiveContext,
+  rest = "",
+  query: Readonly<Record<string, number>> = {},
+): string {
+  const asked = Object.entries({ version, ...query }).map(([name, value]) => `${name}=${value}`);
+  return `/api/consults/${encodeURIComponent(consultId)}/${rest === "" ? "waveforms" : rest}?${asked.join("&")}`;
+}
+
+const ofStream = (id: string, rest: string): string => `waveforms/${encodeURIComponent(id)}${rest}`;
 
 /** Streams that can be drawn; one without a time span has nothing recorded yet and is left out. */
 export function readStreams(body: unknown): readonly RecordedStream[] {
-  const entries = Array.isArray(body) ? objs(body) : objs(obj(body).waveforms);
-  return entries.flatMap((o) => readStream(o) ?? []);
+  return objs(body).flatMap((o) => readStream(o) ?? []);
 }
 
 export function readStream(o: Obj): RecordedStream | null {
@@ -34,6 +54,7 @@ export function readStream(o: Obj): RecordedStream | null {
   if (streamId === null || rate === null || rate <= 0 || lsb === null || leads.length === 0) return null;
   if (firstUs === null || lastUs === null || lastUs < firstUs) return null;
   return {
+    id: str(o.id) === "" ? String(streamId) : str(o.id),
     stream: {
       stream_id: streamId,
       leads,
@@ -45,6 +66,7 @@ export function readStream(o: Obj): RecordedStream | null {
       patient: str(o.patient),
     },
     kind: oneOf(o.kind, ["live", "import"], "live"),
+    isLive: o.live === true,
     title: str(o.title),
     version: num(o.context_version) ?? 0,
     firstUs,
@@ -55,16 +77,20 @@ export function readStream(o: Obj): RecordedStream | null {
   };
 }
 
-export function fetchStreams(http: Http, consultId: string, signal?: AbortSignal): Promise<readonly RecordedStream[]> {
-  return http.get(waveformsPath(consultId), readStreams, { signal });
+export function fetchStreams(
+  http: Http,
+  context: ArchiveContext,
+  signal?: AbortSignal,
+): Promise<readonly RecordedStream[]> {
+  return http.get(pathOf(context), readStreams, { signal });
 }
 
 /** Frames of one stream by time; each answer says where the next begins. */
-export function framesOf(http: Http, consultId: string, streamId: number): FetchFrames {
+export function framesOf(http: Http, context: ArchiveContext, id: string): FetchFrames {
   return async (fromUs, toUs) => {
-    const path = `${streamPath(consultId, streamId)}/frames?from_us=${Math.floor(fromUs)}&to_us=${Math.ceil(toUs)}`;
+    const path = pathOf(context, ofStream(id, "/frames"), { from_us: Math.floor(fromUs), to_us: Math.ceil(toUs) });
     const { value, headers } = await http.getBlob(path, { timeoutMs: 20_000 });
-    const next = headers.get("X-Next");
+    const next = headers.get("X-Next-Us");
     try {
       const frames = splitFrames(new Uint8Array(await value.arrayBuffer()));
       return { frames, nextUs: next === null ? null : num(Number(next)) };
@@ -75,55 +101,88 @@ export function framesOf(http: Http, consultId: string, streamId: number): Fetch
   };
 }
 
-/** Computed R peaks of a span, rising. */
-export function fetchBeats(
+/** The server computes beats of at most ten minutes at once. */
+const BEATS_US = 600_000_000;
+/** Four hours; of a longer consult the newest. */
+const MAX_BEAT_PAGES = 24;
+
+/** Computed R peaks of a span, rising; of one longer than four hours those of its end. */
+export async function fetchBeats(
   http: Http,
-  consultId: string,
-  streamId: number,
-  fromUs: number,
-  toUs: number,
+  context: ArchiveContext,
+  id: string,
+  { fromUs, toUs }: { readonly fromUs: number; readonly toUs: number },
   signal?: AbortSignal,
 ): Promise<readonly number[]> {
-  const path = `${streamPath(consultId, streamId)}/beats?from_us=${Math.floor(fromUs)}&to_us=${Math.ceil(toUs)}`;
-  const read = (body: unknown): readonly number[] => {
-    const beats = Array.isArray(body) ? body : list(obj(body).beats_us);
-    return beats.flatMap((beat) => num(beat) ?? []).sort((a, b) => a - b);
-  };
-  return http.get(path, read, { signal, timeoutMs: 20_000 });
+  const beats: number[] = [];
+  for (let at = Math.max(fromUs, toUs - MAX_BEAT_PAGES * BEATS_US); at < toUs; at += BEATS_US) {
+    const span = { from_us: Math.floor(at), to_us: Math.ceil(Math.min(toUs, at + BEATS_US)) };
+    beats.push(
+      ...(await http.get(pathOf(context, ofStream(id, "/beats"), span), readBeats, { signal, timeoutMs: 30_000 })),
+    );
+  }
+  return beats.sort((a, b) => a - b);
 }
+
+const readBeats = (body: unknown): readonly number[] => list(obj(body).beats_us).flatMap((beat) => num(beat) ?? []);
 
 export const FILE_KINDS = { dicom: "dcm", wfdb: "wfdb.zip" } as const;
 
 export type FileKind = keyof typeof FILE_KINDS;
 
 /** Fetch a file and hand it to the browser's downloads, so that a refusal can be told in words first. */
-export async function download(http: Http, consultId: string, streamId: number, kind: FileKind): Promise<void> {
+export async function download(http: Http, context: ArchiveContext, id: string, kind: FileKind): Promise<void> {
   const ending = FILE_KINDS[kind];
-  const path = `${streamPath(consultId, streamId)}.${ending}`;
-  const { value } = await http.getBlob(path, { timeoutMs: 120_000 });
+  const { value } = await http.getBlob(pathOf(context, ofStream(id, `.${ending}`)), { timeoutMs: 120_000 });
   const url = URL.createObjectURL(value);
   const link = document.createElement("a");
   link.href = url;
-  // The consult's id and the stream's, never a name (G8).
-  link.download = `ecg-${consultId}-${streamId}.${ending}`;
+  // The archive's id, never a name (G8).
+  link.download = `ecg-${id}.${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-export const MAX_IMPORT_MB = 50;
+export const MAX_IMPORT_MB = 64;
 
-/** Send a file of the open patient. */
+export interface Imported {
+  readonly streams: readonly RecordedStream[];
+  /** What the reader of the file found worth saying. */
+  readonly notices: readonly string[];
+  /** Strips of the file that are no ECG. */
+  readonly leftOut: number;
+}
+
+export interface ImportFile {
+  readonly file: File;
+  readonly patient: string;
+  readonly title: string;
+  /** The person has compared: the file's other patient number is the same patient. */
+  readonly isChecked: boolean;
+}
+
+/**
+ * Send a file of the open patient.
+ *
+ * @throws ApiError `patient_differs` when the file names another patient and nobody has said that this was checked
+ */
 export function importFile(
   http: Http,
-  consultId: string,
-  { file, patient, title }: { file: File; patient: string; title: string },
-): Promise<RecordedStream | null> {
+  context: ArchiveContext,
+  { file, patient, title, isChecked }: ImportFile,
+): Promise<Imported> {
   const form = new FormData();
   form.set("patient", patient);
   form.set("title", title);
+  if (isChecked) form.set("patient_checked", "true");
   form.set("file", file, file.name);
-  return http.upload(waveformsPath(consultId), form, (body) => readStream(obj(body)), { timeoutMs: 120_000 });
+  return http.upload(pathOf(context), form, readImported, { timeoutMs: 120_000 });
 }
 
-export const printPath = (consultId: string, snapshot: string): string =>
-  `/api/consults/${encodeURIComponent(consultId)}/snapshots/${encodeURIComponent(snapshot)}.svg`;
+function readImported(body: unknown): Imported {
+  const o = obj(body);
+  return { streams: readStreams(o.streams), notices: list(o.notices).map(str), leftOut: num(o.left_out) ?? 0 };
+}
+
+export const printPath = (context: ArchiveContext, snapshot: string, kind: "svg" | "pdf"): string =>
+  pathOf(context, `snapshots/${encodeURIComponent(snapshot)}.${kind}`);

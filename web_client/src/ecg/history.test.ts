@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { FrameHistory, MalformedHistory, PIECE_US, splitFrames } from "./history";
+import { breaksOf, FrameHistory, MalformedHistory, PIECE_US, splitFrames } from "./history";
 
 const frame = (value: number): Uint8Array => new Uint8Array([value]);
 
@@ -91,5 +91,33 @@ describe("an answer of frames", () => {
 
   it.each([[[1]], [[2, 0, 0, 0, 7]], [[0, 0, 0, 0]], [[255, 255, 255, 255, 1]]])("is refused whole: %j", (bytes) => {
     expect(() => splitFrames(new Uint8Array(bytes))).toThrow(MalformedHistory);
+  });
+});
+
+describe("breaks of a recording", () => {
+  /** A header of 50 samples at 500 Hz: 100 ms. */
+  const header = (atMs: number, flags = 0): Uint8Array => {
+    const bytes = new Uint8Array(52);
+    bytes.set([0x45, 0x43]);
+    const view = new DataView(bytes.buffer);
+    view.setUint8(3, flags);
+    view.setBigInt64(16, BigInt(atMs) * 1_000_000n, true);
+    view.setUint32(32, 500_000, true);
+    view.setUint16(36, 50, true);
+    return bytes;
+  };
+
+  it("(W2) are where frames do not follow each other, whatever order they are stored in", () => {
+    const frames = [header(0), header(100), header(400), header(300), header(600, 128)];
+    expect(breaksOf(frames)).toEqual([
+      { kind: "gap", fromUs: 200_000, toUs: 300_000 },
+      { kind: "gap", fromUs: 500_000, toUs: 600_000 },
+      { kind: "session", fromUs: 600_000, toUs: 600_000 },
+    ]);
+  });
+
+  it("are none in a whole recording, or in what is no frame", () => {
+    expect(breaksOf([header(0, 128), header(100), header(100), header(200)])).toEqual([]);
+    expect(breaksOf([new Uint8Array(52), frame(1), new Uint8Array()])).toEqual([]);
   });
 });

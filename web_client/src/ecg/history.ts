@@ -98,3 +98,49 @@ export function splitFrames(bytes: Uint8Array): Uint8Array[] {
   }
   return frames;
 }
+
+/** A place where the recording is broken: samples are missing, or the device began anew. */
+export interface Break {
+  readonly kind: "gap" | "session";
+  readonly fromUs: number;
+  readonly toUs: number;
+}
+
+const HEADER_BYTES = 52;
+const SESSION_RESTART = 128;
+
+/**
+ * Where frames do not follow each other in time, read from their headers alone.
+ *
+ * @param frames as stored, in any order; what is no frame is passed over
+ */
+export function breaksOf(frames: readonly Uint8Array[]): readonly Break[] {
+  const spans = frames.flatMap((frame) => spanOf(frame) ?? []).sort((a, b) => a.fromUs - b.fromUs);
+  const breaks: Break[] = [];
+  let endUs: number | null = null;
+  for (const { fromUs, toUs, isRestart, sampleUs } of spans) {
+    // A frame's time is that of its first sample in whole microseconds: less than half a sample is no hole.
+    if (endUs !== null && fromUs - endUs > sampleUs / 2) breaks.push({ kind: "gap", fromUs: endUs, toUs: fromUs });
+    if (isRestart && endUs !== null) breaks.push({ kind: "session", fromUs, toUs: fromUs });
+    endUs = Math.max(endUs ?? toUs, toUs);
+  }
+  return breaks;
+}
+
+interface FrameSpan {
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly sampleUs: number;
+  readonly isRestart: boolean;
+}
+
+function spanOf(frame: Uint8Array): FrameSpan | null {
+  if (frame.length < HEADER_BYTES || frame[0] !== 0x45 || frame[1] !== 0x43) return null;
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  const rateMhz = view.getUint32(32, true);
+  const n = view.getUint16(36, true);
+  if (rateMhz === 0 || n === 0) return null;
+  const sampleUs = 1e9 / rateMhz;
+  const fromUs = Number(view.getBigInt64(16, true) / 1000n);
+  return { fromUs, toUs: fromUs + n * sampleUs, sampleUs, isRestart: (view.getUint8(3) & SESSION_RESTART) !== 0 };
+}

@@ -4,10 +4,13 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useStore } from "zustand";
 import { useHttp } from "../common/http";
 import { worthRetrying } from "../common/queries";
+import type { ConsultClient } from "../desk/consultClient";
 import type { ConsultStore } from "../store/consultStore";
-import { fetchBeats, fetchStreams, framesOf, type RecordedStream } from "./api";
+import type { EcgStatus } from "../waveform/settings";
+import { type ArchiveContext, fetchBeats, fetchStreams, framesOf, type RecordedStream } from "./api";
 import { foldHeart, type HeartNews } from "./heart";
 import { FrameHistory } from "./history";
+import type { ShownPointer } from "./StillLayer";
 
 /** Server time in microseconds, as far as this page knows it. */
 export function useServerUs(store: ConsultStore): () => number {
@@ -31,7 +34,8 @@ export function useHeart(store: ConsultStore, streamId: number | null): HeartNew
   return news !== null && rate !== undefined && news.streamId === streamId ? news.heart : undefined;
 }
 
-const STREAMS_POLL_MS = 5_000;
+/** Each look is put on record as somebody's access, so it is asked for seldom; a live end is known without asking. */
+const STREAMS_POLL_MS = 60_000;
 
 export interface Recordings {
   readonly streams: readonly RecordedStream[];
@@ -41,11 +45,12 @@ export interface Recordings {
 }
 
 /** Streams the archive has of the open patient; the context's version is part of the key (W24). */
-export function useRecordings(consultId: string, version: number, patient: string, isWanted: boolean): Recordings {
+export function useRecordings(context: ArchiveContext, patient: string, isWanted: boolean): Recordings {
   const http = useHttp();
+  const { consultId, version } = context;
   const query = useQuery({
     queryKey: ["ecg", consultId, version, "streams"],
-    queryFn: ({ signal }) => fetchStreams(http, consultId, signal),
+    queryFn: ({ signal }) => fetchStreams(http, { consultId, version }, signal),
     enabled: isWanted,
     refetchInterval: STREAMS_POLL_MS,
     retry: worthRetrying,
@@ -61,37 +66,75 @@ export function useRecordings(consultId: string, version: number, patient: strin
 }
 
 /** The recorded frames of one stream; another stream, version or page begins with an empty cache. */
-export function useFrameHistory(
-  consultId: string,
-  version: number,
-  streamId: number,
-  nowUs: () => number,
-): FrameHistory {
+export function useFrameHistory({ consultId, version }: ArchiveContext, id: string, nowUs: () => number): FrameHistory {
   const http = useHttp();
   const kept = useRef<{ readonly key: string; readonly history: FrameHistory } | null>(null);
-  const key = `${consultId} ${version} ${streamId}`;
+  const key = `${consultId} ${version} ${id}`;
   if (kept.current?.key !== key) {
-    kept.current = { key, history: new FrameHistory(framesOf(http, consultId, streamId), nowUs) };
+    kept.current = { key, history: new FrameHistory(framesOf(http, { consultId, version }, id), nowUs) };
   }
   return kept.current.history;
 }
 
-/** Asked for again this often while the consult goes on. */
-const BEATS_POLL_MS = 20_000;
-
-/** Computed beats of the whole recording, for the overview. */
-export function useBeats(consultId: string, version: number, recorded: RecordedStream | undefined): readonly number[] {
+/** Computed beats of the whole recording, for the overview; computed anew each time it is opened. */
+export function useBeats(
+  { consultId, version }: ArchiveContext,
+  recorded: RecordedStream | undefined,
+): readonly number[] {
   const http = useHttp();
   const query = useQuery({
-    queryKey: ["ecg", consultId, version, "beats", recorded?.stream.stream_id],
-    queryFn: ({ signal }) =>
-      recorded === undefined
-        ? Promise.resolve([])
-        : fetchBeats(http, consultId, recorded.stream.stream_id, recorded.firstUs, recorded.lastUs, signal),
+    queryKey: ["ecg", consultId, version, "beats", recorded?.id],
+    queryFn: ({ signal }) => {
+      if (recorded === undefined) return [];
+      const span = { fromUs: recorded.firstUs, toUs: recorded.lastUs };
+      return fetchBeats(http, { consultId, version }, recorded.id, span, signal);
+    },
     enabled: recorded !== undefined,
-    refetchInterval: BEATS_POLL_MS,
+    staleTime: STREAMS_POLL_MS,
     retry: worthRetrying,
     gcTime: 0,
   });
   return query.data ?? [];
+}
+
+/** Who else points at this trace; everyone where `me` is nobody. */
+export function usePointers(
+  store: ConsultStore,
+  streamId: number,
+  me: string,
+  nameOf: (id: string) => string,
+): readonly ShownPointer[] {
+  const pointers = useStore(store, ({ ecgPointers }) => ecgPointers);
+  return useMemo(
+    () =>
+      Object.values(pointers)
+        .filter(({ by, stream_id }) => by !== me && stream_id === streamId)
+        .map(({ by, lead, at_us, uv }) => ({ by, name: nameOf(by), point: { lead, atUs: at_us, uv } })),
+    [pointers, streamId, me, nameOf],
+  );
+}
+
+/** A state that lasts this long is worth the consult's protocol; flicker is not. */
+const REPORT_AFTER_MS = 1_000;
+
+/** (W17) How this viewer's trace is goes into the consult's protocol whenever it changes. */
+export function useReportState(
+  client: ConsultClient,
+  { streamId, version }: { streamId: number; version: number },
+  status: EcgStatus | null,
+): void {
+  const state = status?.state ?? null;
+  const age = useRef<number | null>(null);
+  age.current = status?.ageMs ?? null;
+  useEffect(() => {
+    if (state === null) return;
+    const timer = setTimeout(() => {
+      const ageNow = age.current === null ? null : Math.max(0, Math.round(age.current));
+      client.socket
+        .command({ type: "report_ecg_state", stream_id: streamId, context_version: version, state, age_ms: ageNow })
+        // The next change says it again; the trace itself shows its state whatever happens here.
+        .catch(() => undefined);
+    }, REPORT_AFTER_MS);
+    return () => clearTimeout(timer);
+  }, [client, streamId, version, state]);
 }

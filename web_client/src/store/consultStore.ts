@@ -42,6 +42,8 @@ export interface ConsultState {
   scroll: Scrolled | null;
   /** Who points where on the trace, by participant. [EC4] */
   ecgPointers: Readonly<Record<string, EcgPointed>>;
+  /** Strips that were asked for and could not be stored: the refusal's code, by id. [EC5] */
+  failedSnapshots: Readonly<Record<string, string>>;
   /** What the server computed last, by stream; it carries its own time. [EC7] */
   heartRates: Readonly<Record<number, HeartRate>>;
   /** Producer id of the loudest speaker. */
@@ -61,6 +63,7 @@ const NOTHING_KNOWN: ConsultState = {
   pointer: null,
   scroll: null,
   ecgPointers: {},
+  failedSnapshots: {},
   heartRates: {},
   activeSpeaker: null,
 };
@@ -108,6 +111,9 @@ export function afterJoin(state: ConsultState, joined: Joined, resumed: boolean)
 export function afterEvent(state: ConsultState, event: AnyEvent): Partial<ConsultState> {
   if (state.consult === null) return {};
   const next = withConsult(state, applyEvent(state.consult, event));
+  if (event.type === "ecg_snapshot_failed") {
+    return { ...next, failedSnapshots: { ...state.failedSnapshots, [event.id]: event.code } };
+  }
   return event.type === "media_reset" ? { ...next, mediaGeneration: state.mediaGeneration + 1 } : next;
 }
 

@@ -106,7 +106,7 @@ function RoleView({ client, consult, me, role }: RoleViewProps) {
   if (role === "record") return <RecordView client={client} consult={consult} />;
   if (client.media === null) return null;
   if (role === "video") return <VideoView client={client} media={client.media} consult={consult} me={me} />;
-  return <EcgView media={client.media} consult={consult} />;
+  return <EcgView client={client} media={client.media} consult={consult} />;
 }
 
 function NotInSync({ screen }: { screen: WallScreen }) {

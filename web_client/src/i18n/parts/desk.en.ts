@@ -211,6 +211,13 @@ export default {
     lead: "Take the lead",
     patient: "Open a patient",
     invite: "Invite",
+    ecgFreeze: "ECG: freeze or back to live",
+    ecgCaliper: "ECG: calipers on a frozen trace",
+    ecgQt: "ECG: QT on a frozen trace",
+    ecgSnapshot: "ECG: keep a strip with the record",
+    ecgReview: "ECG: scroll back through the consult",
+    ecgSpeed: "ECG: next paper speed",
+    ecgGain: "ECG: next gain",
     help: "This list",
   },
   device: {

@@ -211,6 +211,13 @@ const zh: SameKeys<typeof en> = {
     lead: "主导翻页",
     patient: "打开患者",
     invite: "邀请",
+    ecgFreeze: "心电图：冻结或回到实时",
+    ecgCaliper: "心电图：在冻结的波形上用卡尺",
+    ecgQt: "心电图：在冻结的波形上测量QT",
+    ecgSnapshot: "心电图：将片段存入病历",
+    ecgReview: "心电图：回看本次会诊",
+    ecgSpeed: "心电图：下一个走纸速度",
+    ecgGain: "心电图：下一个增益",
     help: "本列表",
   },
   device: {

@@ -1,0 +1,565 @@
+/**
+ * One ECG on the desk and everything people do with it together.
+ *
+ * The live trace is mounted once and stays: freezing, measuring and leafing back only tell it where to stand, so nothing
+ * received meanwhile is missed and its state is always known. What is shared goes as commands and comes back with the
+ * consult; what is one viewer's own is here. Tools are in `ToolBar`, measuring in `StillLayer` and `ToolPanel`.
+ */
+import { useComputedColorScheme } from "@mantine/core";
+import { useMediaQuery } from "@mantine/hooks";
+import { type RefObject, useCallback, useEffect, useImperativeHandle, useMemo, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useStore } from "zustand";
+import { ApiError, useHttp } from "../common/http";
+import type { ConsultClient } from "../desk/consultClient";
+import { ErrorStrip } from "../desk/ErrorStrip";
+import type { EcgShortcut } from "../desk/shortcuts";
+import { localized } from "../i18n";
+import type { MediaSession } from "../media/session";
+import { useNow } from "../media/useNow";
+import { ageMs } from "../media/videoAge";
+import type { AnyCommand, Consult, EcgMark, WaveformStream } from "../protocol";
+import { CalibrationDialog } from "../waveform/CalibrationDialog";
+import { readCalibration } from "../waveform/calibration";
+import { type EcgLook, EcgView, type EcgViewHandle } from "../waveform/EcgView";
+import type { EcgStatus, StillMap } from "../waveform/settings";
+import { type ArchiveContext, download, type FileKind, type RecordedStream } from "./api";
+import { pictureBeside } from "./beside";
+import { DisplayForm } from "./DisplayForm";
+import { after, type EcgDisplay, GAINS, rememberDisplay, rememberedDisplay, SPEEDS } from "./display";
+import styles from "./EcgWorkspace.module.css";
+import { type Break, breaksOf } from "./history";
+import { ImportDialog } from "./ImportDialog";
+import { InfoPanel } from "./InfoPanel";
+import { MarksList } from "./MarksList";
+import { endsOf, lastOwn, marksOf, textOf } from "./marks";
+import { PriorDialog, PriorPane } from "./PriorPane";
+import { rememberProfile } from "./profile";
+import { ReviewStrip } from "./ReviewStrip";
+import { jumpTo, type OverviewEvent, type Recorded } from "./review";
+import { SnapshotDialog } from "./SnapshotDialog";
+import { StateBar } from "./StateBar";
+import { StillLayer } from "./StillLayer";
+import { skewOf } from "./skew";
+import { freezeMine, goLive, hear, RUNNING, rejoin, reviewAt, type Shown, type Standing, shownOf } from "./standing";
+import { pageSpan } from "./still";
+import { ToolBar } from "./ToolBar";
+import { ToolPanel } from "./ToolPanel";
+import {
+  useBeats,
+  useFrameHistory,
+  useHeart,
+  usePointers,
+  useRecordings,
+  useReportState,
+  useServerUs,
+} from "./useEcgWork";
+import { useSnapshot } from "./useSnapshot";
+import { usePointing, useTools } from "./useTools";
+import { VitalsPanel } from "./VitalsPanel";
+
+export interface EcgWorkspaceProps {
+  readonly client: ConsultClient;
+  readonly consult: Consult;
+  readonly me: string;
+  readonly media: MediaSession;
+  readonly stream: WaveformStream;
+  /** All of the patient's, when there are several. */
+  readonly streams: readonly WaveformStream[];
+  readonly keys: RefObject<((name: EcgShortcut) => void) | null>;
+  readonly onStream: (streamId: number) => void;
+  readonly onCommand: (command: AnyCommand) => Promise<void>;
+}
+
+const USUAL_PAGE_US = 10_000_000;
+/** What was sent this lately may not be stored yet. */
+const SETTLING_US = 2_000_000;
+
+export function EcgWorkspace(props: EcgWorkspaceProps) {
+  const { client, consult, me, media, stream, onCommand } = props;
+  const { t } = useTranslation();
+  const version = consult.context_version;
+  const patient = consult.context?.patient ?? null;
+  const context = useMemo((): ArchiveContext => ({ consultId: consult.id, version }), [consult.id, version]);
+  const place = useMemo(() => ({ streamId: stream.stream_id, version }), [stream.stream_id, version]);
+  const isNarrow = useMediaQuery("(max-width: 900px)", undefined, { getInitialValueInEffect: false }) === true;
+  const isConnected = useStore(client.store, ({ status }) => status.phase === "connected");
+  const serverUs = useServerUs(client.store);
+  const heart = useHeart(client.store, stream.stream_id);
+  const news = useStore(media.ecg.news);
+  const [display, changeDisplay] = useDisplay();
+  const [status, setStatus] = useState<EcgStatus | null>(null);
+  const [map, setMap] = useState<StillMap | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const [isCalibrating, setCalibrating] = useState(false);
+  const [chosen, setChosen] = useState<string | null>(null);
+  const view = useRef<EcgViewHandle>(null);
+  const freeze = consult.ecg_freeze?.stream_id === stream.stream_id ? consult.ecg_freeze : null;
+  const [shown, setStanding] = useStanding(freeze);
+  const snapshots = useSnapshot(client, consult);
+  const prior = usePrior(context, patient?.id ?? "", shown.kind === "review", serverUs);
+  const review = useReview(consult, stream, context, prior.streams, shown, map, serverUs);
+  const nameOf = useCallback(
+    (id: string) => (id === me ? t("ecg.state.you") : (consult.participants[id]?.name ?? t("ecg.state.someone"))),
+    [consult.participants, me, t],
+  );
+  const marks = useMemo(
+    () => marksOf(consult, stream.stream_id).map((mark) => ({ ...mark, name: nameOf(mark.by) })),
+    [consult, stream.stream_id, nameOf],
+  );
+  const beatsUs = useMemo(
+    () => [...review.beatsUs, ...(heart?.beatsUs ?? [])].sort((a, b) => a - b),
+    [review.beatsUs, heart],
+  );
+  const tools = useTools({ place, isStill: shown.kind !== "live", marks, me, beatsUs, onCommand });
+  const point = usePointing(client, place);
+  const pointers = usePointers(client.store, stream.stream_id, me, nameOf);
+  useReportState(client, place, status);
+
+  const penUs = (): number => serverUs() - Math.round((status?.penDelayMs ?? 0) * 1000);
+  const edgeUs = (): number => shown.atUs ?? penUs();
+  const freezeAll = (atUs: number): void =>
+    void onCommand({
+      type: "freeze_ecg",
+      stream_id: stream.stream_id,
+      context_version: version,
+      at_us: Math.round(atUs),
+    });
+  const takeSnapshot = (): void => {
+    // The moment is what one looks at: the middle of a standing page, the pen of a moving one.
+    const span = map === null ? null : pageSpan(map);
+    const atUs = span === null ? penUs() : Math.round((span.fromUs + span.toUs) / 2);
+    snapshots.order({
+      streamId: stream.stream_id,
+      version,
+      atUs: Math.min(atUs, penUs()),
+      ageMs: status?.ageMs ?? null,
+      state: status?.state ?? "LOST",
+      settings: {
+        speed: display.speed,
+        gain: display.gain,
+        layout: display.layout,
+        order: display.order,
+        filter: status?.filter ?? "",
+        calibration: readCalibration().id ?? "",
+        software: document.querySelector<HTMLMetaElement>('meta[name="consilium-version"]')?.content ?? "",
+      },
+    });
+  };
+  const startReview = (): void => setStanding((standing) => reviewAt(standing, penUs() - USUAL_PAGE_US));
+  const toggleFreeze = (): void =>
+    setStanding((standing) => (shown.kind === "live" ? freezeMine(standing, penUs()) : goLive(standing, freeze)));
+  const fetchFile = useDownload(context, stream.stream_id, setProblem, t("ecg.download.failed"));
+  const chooseTool = (tool: Parameters<typeof tools.choose>[0]): void =>
+    tools.choose(shown.kind === "live" || tools.tool === tool ? null : tool);
+
+  useImperativeHandle(props.keys, () => (name) => {
+    const act: Record<EcgShortcut, () => void> = {
+      ecgFreeze: toggleFreeze,
+      ecgCaliper: () => chooseTool("caliper"),
+      ecgQt: () => chooseTool("qt"),
+      ecgSnapshot: () => isConnected && takeSnapshot(),
+      ecgReview: startReview,
+      ecgSpeed: () => changeDisplay({ speed: after(SPEEDS, display.speed) }),
+      ecgGain: () => changeDisplay({ gain: after(GAINS, display.gain) }),
+    };
+    act[name]();
+  });
+
+  const look = useLook(display, prior.shown !== null);
+  const isLost = status === null || status.state === "LOST";
+  const vitals = (
+    <VitalsPanel
+      heart={heart}
+      vitals={news.vitals}
+      serverUs={serverUs}
+      isTraceLost={isLost}
+      isPathLost={news.way === null}
+      isTraceSimulated={stream.simulated}
+      size={isNarrow ? "row" : "column"}
+    />
+  );
+  return (
+    <div className={styles.workspace}>
+      <ToolBar
+        isNarrow={isNarrow}
+        isStill={shown.kind !== "live"}
+        isReview={shown.kind === "review"}
+        isConnected={isConnected}
+        tool={tools.tool}
+        hasPrior={prior.shown !== null}
+        canUndo={lastOwn(marks, me) !== null && isConnected}
+        marksCount={marks.length}
+        onFreeze={toggleFreeze}
+        onLive={toggleFreeze}
+        onFreezeAll={() => freezeAll(edgeUs())}
+        onTool={tools.choose}
+        onUndo={tools.undo}
+        onSnapshot={takeSnapshot}
+        onReview={startReview}
+        onPrior={() => (prior.shown === null ? prior.open() : prior.show(null))}
+        onDownload={(kind) => void fetchFile(kind)}
+        display={
+          <DisplayForm
+            display={display}
+            leads={stream.leads}
+            onChange={changeDisplay}
+            onCalibrate={() => setCalibrating(true)}
+          />
+        }
+        info={
+          <InfoPanel
+            stream={stream}
+            status={status}
+            way={news.way}
+            profile={media.ecg.chosenProfile}
+            onProfile={(profile) => {
+              rememberProfile(profile);
+              media.ecg.setProfile(profile);
+            }}
+          />
+        }
+        marks={
+          <MarksList
+            marks={marks}
+            me={me}
+            onRemove={tools.remove}
+            onGo={(mark) => {
+              setChosen(mark.id);
+              setStanding((standing) => reviewAt(standing, review.edgeFor(middleOf(mark))));
+            }}
+          />
+        }
+      >
+        <Title {...props} />
+      </ToolBar>
+      <StateBar
+        shown={shown}
+        freeze={freeze}
+        nameOf={nameOf}
+        status={status}
+        isConnected={isConnected}
+        onLive={() => setStanding((standing) => goLive(standing, freeze))}
+        onJoin={() => setStanding(rejoin)}
+        onForAll={() => freezeAll(edgeUs())}
+        onRelease={() => void onCommand({ type: "release_ecg" })}
+      />
+      <SkewBar consult={consult} media={media} streamId={stream.stream_id} status={status} />
+      {problem !== null && <ErrorStrip text={problem} testId="ecg-problem" onDismiss={() => setProblem(null)} />}
+      {review.error !== null && shown.kind !== "live" && (
+        <ErrorStrip text={`${t("ecg.review.failed")} ${review.error}`} testId="ecg-review-problem" />
+      )}
+      <div className={styles.body} data-narrow={isNarrow}>
+        {isNarrow && vitals}
+        <div className={styles.stage} data-beside={prior.shown !== null}>
+          {prior.shown !== null && (
+            <PriorPane
+              key={prior.shown.id}
+              prior={prior.shown}
+              history={prior.history}
+              look={look}
+              onClose={() => prior.show(null)}
+            />
+          )}
+          <div className={styles.trace}>
+            <EcgView
+              {...look}
+              ref={view}
+              stream={stream}
+              channel={media.ecg.channel(stream.stream_id)}
+              contextVersion={version}
+              mode={display.mode}
+              timing={display.timing}
+              dated={prior.shown !== null}
+              still={shown.atUs === null ? null : { atUs: shown.atUs }}
+              history={review.frames}
+              onStill={setMap}
+              onState={setStatus}
+            />
+            {shown.kind !== "live" && map !== null && (
+              <StillLayer
+                map={map}
+                tool={tools.tool}
+                legs={tools.legs}
+                hasMarch={tools.hasMarch}
+                stepUs={1e9 / stream.sample_rate_mhz}
+                marks={marks}
+                chosen={chosen}
+                pointers={pointers}
+                sample={async (lead, atUs) => (await view.current?.sample(lead, atUs)) ?? null}
+                onLegs={tools.setLegs}
+                onPlace={tools.setPlace}
+                onPoint={point}
+                onChoose={setChosen}
+                onProblem={tools.setProblem}
+              />
+            )}
+          </div>
+        </div>
+        {shown.kind !== "live" && (
+          <ToolPanel
+            tools={tools}
+            sampleRateMhz={stream.sample_rate_mhz}
+            isFiltered={display.filter !== "off" || display.notch !== 0}
+            isConnected={isConnected}
+            marksCount={marks.length}
+          />
+        )}
+        {!isNarrow && vitals}
+      </div>
+      {shown.kind === "review" && review.recorded !== null && (
+        <ReviewStrip
+          recorded={review.recorded}
+          events={review.events}
+          beatsUs={review.beatsUs}
+          atUs={shown.atUs}
+          pageUs={review.pageUs}
+          onMove={(atUs) => setStanding((standing) => reviewAt(standing, atUs))}
+        />
+      )}
+      <SnapshotDialog
+        context={context}
+        present={snapshots.present}
+        serverUs={serverUs}
+        onAgain={takeSnapshot}
+        onClose={snapshots.dismiss}
+      />
+      <PriorDialog
+        opened={prior.isChoosing}
+        streams={prior.streams.filter((entry) => !entry.isLive)}
+        isLoading={prior.isLoading}
+        error={prior.error}
+        canImport={patient !== null && isConnected}
+        onRetry={prior.retry}
+        onChoose={prior.show}
+        onImport={prior.startImport}
+        onClose={prior.close}
+      />
+      {patient !== null && (
+        <ImportDialog
+          context={context}
+          patient={patient}
+          opened={prior.isImporting}
+          onClose={prior.close}
+          onImported={prior.retry}
+          onShow={prior.show}
+        />
+      )}
+      {isCalibrating && <CalibrationDialog lang={look.lang} onClose={() => setCalibrating(false)} />}
+    </div>
+  );
+}
+
+function Title({ stream, streams, onStream }: EcgWorkspaceProps) {
+  const { t } = useTranslation();
+  if (streams.length < 2) return <h2 className={styles.title}>{t("ecg.title")}</h2>;
+  return (
+    <select
+      className={styles.chooser}
+      aria-label={t("ecg.tools.stream")}
+      data-testid="ecg-stream"
+      value={stream.stream_id}
+      onChange={(event) => onStream(Number(event.currentTarget.value))}
+    >
+      {streams.map(({ stream_id, device, leads }) => (
+        <option key={stream_id} value={stream_id}>
+          {`${device} (${leads.length})`}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+interface SkewBarProps {
+  readonly consult: Consult;
+  readonly media: MediaSession;
+  readonly streamId: number;
+  readonly status: EcgStatus | null;
+}
+
+/** (W43) Told while picture and trace are more than a second apart. */
+function SkewBar({ consult, media, streamId, status }: SkewBarProps) {
+  const { t } = useTranslation();
+  const remote = useStore(media.store, (state) => state.remote);
+  const nowMs = useNow();
+  if (status === null || status.state === "LOST") return null;
+  const picture = pictureBeside(consult, streamId, remote);
+  // Where the picture's delay is not measured, the time since its last frame is what it is at least.
+  const silentMs = picture?.frames === undefined ? null : ageMs(picture.frames, nowMs);
+  const skew = status.skewMs !== null ? skewOf(status.skewMs, 0) : skewOf(silentMs, status.ageMs);
+  if (skew === null) return null;
+  const seconds = (Math.abs(skew.ms) / 1000).toFixed(1);
+  return (
+    <ErrorStrip text={t(skew.ms > 0 ? "ecg.state.skewVideo" : "ecg.state.skewEcg", { seconds })} testId="ecg-skew" />
+  );
+}
+
+const middleOf = (mark: EcgMark): number => {
+  const { from, to } = endsOf(mark);
+  return (from.atUs + (to?.atUs ?? from.atUs)) / 2;
+};
+
+function useDisplay(): [EcgDisplay, (change: Partial<EcgDisplay>) => void] {
+  const [display, setDisplay] = useState(() => rememberedDisplay());
+  useEffect(() => rememberDisplay(display), [display]);
+  const change = useCallback((part: Partial<EcgDisplay>) => setDisplay((before) => ({ ...before, ...part })), []);
+  return [display, change];
+}
+
+function useLook(display: EcgDisplay, isBeside: boolean): EcgLook {
+  const { i18n } = useTranslation();
+  const theme = useComputedColorScheme("light");
+  const { layout, order, rhythm, speed, gain, filter, notch } = display;
+  return useMemo(
+    () => ({
+      theme,
+      lang: i18n.language === "zh-CN" ? ("zh" as const) : ("en" as const),
+      layout,
+      order,
+      rhythm: rhythm === "" ? [] : [rhythm],
+      speed,
+      gain,
+      filter,
+      notch,
+      ...(isBeside ? { zoom: 1 } : {}),
+    }),
+    [theme, i18n.language, layout, order, rhythm, speed, gain, filter, notch, isBeside],
+  );
+}
+
+function useStanding(freeze: Consult["ecg_freeze"]): [Shown, (change: (standing: Standing) => Standing) => void] {
+  const [standing, setStanding] = useState(() => hear(RUNNING, freeze));
+  // Folded while rendering: a frame of the former page must not be painted under the new words.
+  const heard = hear(standing, freeze);
+  if (heard !== standing) setStanding(heard);
+  const shown = useMemo(() => shownOf(heard, freeze), [heard, freeze]);
+  return [shown, setStanding];
+}
+
+interface Prior {
+  readonly streams: readonly RecordedStream[];
+  readonly isLoading: boolean;
+  readonly error: unknown;
+  readonly retry: () => void;
+  readonly shown: RecordedStream | null;
+  readonly history: ReturnType<typeof useFrameHistory>;
+  readonly isChoosing: boolean;
+  readonly isImporting: boolean;
+  readonly open: () => void;
+  readonly startImport: () => void;
+  readonly close: () => void;
+  readonly show: (stream: RecordedStream | null) => void;
+}
+
+function usePrior(context: ArchiveContext, patient: string, isReview: boolean, serverUs: () => number): Prior {
+  const [dialog, setDialog] = useState<"choose" | "import" | null>(null);
+  const [shown, setShown] = useState<RecordedStream | null>(null);
+  const recordings = useRecordings(context, patient, isReview || dialog !== null);
+  const history = useFrameHistory(context, shown?.id ?? "", serverUs);
+  const show = useCallback((stream: RecordedStream | null) => {
+    setShown(stream);
+    setDialog(null);
+  }, []);
+  return {
+    ...recordings,
+    shown,
+    history,
+    isChoosing: dialog === "choose",
+    isImporting: dialog === "import",
+    open: () => setDialog("choose"),
+    startImport: () => setDialog("import"),
+    close: () => setDialog(null),
+    show,
+  };
+}
+
+interface Review {
+  readonly recorded: Recorded | null;
+  readonly pageUs: number;
+  readonly events: readonly OverviewEvent[];
+  readonly beatsUs: readonly number[];
+  readonly error: string | null;
+  readonly frames: (fromUs: number, toUs: number) => Promise<readonly Uint8Array[]>;
+  readonly edgeFor: (momentUs: number) => number;
+}
+
+/** What is recorded of the stream on screen, and what happened in it as far as it is known here. */
+function useReview(
+  consult: Consult,
+  stream: WaveformStream,
+  context: ArchiveContext,
+  streams: readonly RecordedStream[],
+  shown: Shown,
+  map: StillMap | null,
+  serverUs: () => number,
+): Review {
+  const history = useFrameHistory(context, String(stream.stream_id), serverUs);
+  const [error, setError] = useState<string | null>(null);
+  const [breaks, setBreaks] = useState<readonly Break[]>([]);
+  const entry = streams.findLast((one) => one.stream.stream_id === stream.stream_id);
+  const beatsUs = useBeats(context, shown.kind === "review" ? entry : undefined);
+  const frames = useCallback(
+    async (fromUs: number, toUs: number): Promise<readonly Uint8Array[]> => {
+      try {
+        const found = await history.range(fromUs, toUs);
+        setError(null);
+        setBreaks((known) => mergeBreaks(known, breaksOf(found)));
+        return found;
+      } catch (problem) {
+        // Nothing is drawn where nothing came; that it could not be fetched is said beside it.
+        setError(problem instanceof ApiError ? localized(problem) : String(problem));
+        return [];
+      }
+    },
+    [history],
+  );
+  const lastUs =
+    entry === undefined ? 0 : entry.isLive ? Math.max(entry.lastUs, serverUs() - SETTLING_US) : entry.lastUs;
+  const recorded = entry === undefined ? null : { firstUs: entry.firstUs, lastUs };
+  const span = map === null ? null : pageSpan(map);
+  const pageUs = span === null ? USUAL_PAGE_US : span.toUs - span.fromUs;
+  const events = useMemo(() => eventsOf(consult, stream.stream_id, breaks), [consult, stream.stream_id, breaks]);
+  const edgeFor = (momentUs: number): number =>
+    recorded === null ? Math.round(momentUs + pageUs / 2) : jumpTo(momentUs, recorded, pageUs);
+  return { recorded, pageUs, events, beatsUs, error, frames, edgeFor };
+}
+
+/** Many short gaps of a bad line are as good as their number; a page of a thousand helps nobody. */
+const MAX_BREAKS = 500;
+
+function mergeBreaks(known: readonly Break[], fresh: readonly Break[]): readonly Break[] {
+  const isKnown = (one: Break): boolean => known.some(({ fromUs, kind }) => fromUs === one.fromUs && kind === one.kind);
+  const added = fresh.filter((one) => !isKnown(one));
+  return added.length === 0 ? known : [...known, ...added].slice(-MAX_BREAKS);
+}
+
+function eventsOf(consult: Consult, streamId: number, breaks: readonly Break[]): readonly OverviewEvent[] {
+  const marks = marksOf(consult, streamId).map((mark) => ({
+    kind: "mark" as const,
+    fromUs: mark.from_us,
+    toUs: mark.to_us ?? mark.from_us,
+    label: textOf(mark),
+  }));
+  const strips = Object.values(consult.ecg_snapshots)
+    .filter(({ stream_id }) => stream_id === streamId)
+    .map(({ from_us, to_us }) => ({ kind: "snapshot" as const, fromUs: from_us, toUs: to_us, label: "" }));
+  return [...breaks.map((one) => ({ ...one, label: "" })), ...strips, ...marks];
+}
+
+function useDownload(
+  context: ArchiveContext,
+  streamId: number,
+  onProblem: (text: string | null) => void,
+  failed: string,
+): (kind: FileKind) => Promise<void> {
+  const http = useHttp();
+  return async (kind) => {
+    onProblem(null);
+    try {
+      await download(http, context, String(streamId), kind);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      onProblem(`${failed} ${localized(error)}`);
+    }
+  };
+}
