@@ -18,12 +18,14 @@ from aiohttp import web
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from media.aio.clock import start_clock
 from media.aio.supervisor import WorkerSettings
 from media.core.control import MediaError
 from media.core.ortc_transport import PROTOCOLS, Protocol
 from media.core.placement import LoadLimits
 from server.api.nettest import NETTESTS
 from server.api.services import SERVICES, DemoInfo, DemoLogin, Services
+from server.api.waveforms import HEARTS, OFFICE, SNAPSHOTS
 from server.api.whip import SESSIONS as WHIP
 from server.clock import server_clock
 from server.exits import Exit, StartError
@@ -48,6 +50,14 @@ from server.storage.audit import AnchorFile
 from server.storage.consult_store import SqlConsultStore
 from server.storage.database import Database
 from server.turn import turn_servers
+from server.waveforms.blobs import FolderBlobs
+from server.waveforms.desk import WaveformDesk
+from server.waveforms.feed import WaveformFeed
+from server.waveforms.heart import Hearts
+from server.waveforms.office import Office, software
+from server.waveforms.redis_ring import RedisRing
+from server.waveforms.ring import LiveRing, MemoryRing
+from server.waveforms.snapshots import Snapshots
 from server.whip.sessions import WhipSessions
 from signaling.aio.gateway import SignalingGateway, VerifyToken
 from signaling.aio.memory import MemoryBus
@@ -55,6 +65,7 @@ from signaling.aio.redis_bus import RedisBus
 from signaling.aio.service import ConsultService, ServiceSettings
 from signaling.core.admission import Admission
 from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.ids import ConsultId
 from signaling.core.ports import EventBus
 
 log = structlog.get_logger(__name__)
@@ -92,7 +103,10 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     prepare_data_dir(settings.data_dir)
     services = build_services(settings, demo)
     servers = turn_servers(settings, services.now_ms)
-    media = WorkerMediaPlane(worker_settings(settings), settings.media_workers, load_limits(settings), servers)
+    blobs = FolderBlobs(settings.waveforms)
+    ring: LiveRing = RedisRing(settings.redis_url) if settings.redis_url else MemoryRing()
+    desk = WaveformDesk(services.database, blobs, ring, services.now_ms)
+    media = WorkerMediaPlane(worker_settings(settings), settings.media_workers, load_limits(settings), servers, desk)
     bus: EventBus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
     limits = ServiceSettings(sole_node=not settings.redis_url)
     service = ConsultService(services.store, bus, media, services.now_ms, limits)
@@ -102,6 +116,13 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app[GATEWAY], app[MEDIA] = gateway, media
     app[WHIP] = WhipSessions(service)
     app[NETTESTS] = NetTests(media)
+    office = app[OFFICE] = Office(desk, blobs, software(), institution="Consilium")
+    snapshots = app[SNAPSHOTS] = Snapshots(desk, office.jobs)
+    service.use_archive(snapshots)
+    hub_clock = start_clock(media.pool.clock_anchor_ns)
+    hearts = app[HEARTS] = Hearts(desk, lambda consult, rate: service.heart_rate(ConsultId(consult), rate), hub_clock)
+    feed = WaveformFeed(desk, services.store, services.tokens, hub_clock)
+    feed.attach(app)
     anchors = AnchorFile(settings.data_dir / ANCHORS)
     housekeeper = Housekeeper(services.database, anchors, services.now_ms)
 
@@ -109,6 +130,13 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         await check_schema(services.database)
         yield
         await services.database.close()
+
+    async def waveforms_part(_app: web.Application) -> AsyncIterator[None]:
+        await desk.start()
+        hearts.start()
+        yield
+        await hearts.stop()
+        await desk.stop()
 
     async def media_part(_app: web.Application) -> AsyncIterator[None]:
         check_media_ports(settings)
@@ -132,6 +160,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
 
     async def say_goodbye(_app: web.Application) -> None:
         # Before aiohttp waits for open connections: these would never end by themselves.
+        await feed.stop()
         await gateway.stop()
 
     async def housekeeping_part(_app: web.Application) -> AsyncIterator[None]:
@@ -139,7 +168,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         yield
         await housekeeper.stop()
 
-    app.cleanup_ctx.extend([database_part, media_part, signalling_part, housekeeping_part])
+    app.cleanup_ctx.extend([database_part, waveforms_part, media_part, signalling_part, housekeeping_part])
     app.on_shutdown.append(say_goodbye)
     return app
 

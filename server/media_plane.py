@@ -33,6 +33,7 @@ from media.core.placement import LoadLimits
 from server.media_places import Belongings, Placement, Places
 from server.metrics import WorkerGauges
 from server.turn import Servers, no_servers
+from server.waveforms.desk import WaveformDesk
 from signaling.core import messages as m
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import (
@@ -94,6 +95,7 @@ class WorkerMediaPlane:
         count: how many.
         limits: when a worker is full.
         ice_servers: what a participant may fall back to where no media port is reached.
+        desk: where waveforms and vital signs are kept; None: nowhere.
     """
 
     def __init__(
@@ -102,7 +104,9 @@ class WorkerMediaPlane:
         count: int = 1,
         limits: LoadLimits | None = None,
         ice_servers: Servers = no_servers,
+        desk: WaveformDesk | None = None,
     ) -> None:
+        self._desk = desk
         self._pool = WorkerPool(settings, count, limits or LoadLimits(), self._notified, self._died, self._restarted)
         self._places = Places(self._pool)
         self._ice_servers = ice_servers
@@ -199,10 +203,19 @@ class WorkerMediaPlane:
         if mine is not None and mine.worker is not None:
             closing = [control.CloseTransport(transport=transport) for transport in mine.transports.values()]
             await self._places.each(mine.worker, closing)
+        self._tell_sources(consult)
 
     async def close(self, consult: ConsultId) -> None:
         """Forget the consult; idempotent."""
         await self._places.close(consult)
+        if self._desk is not None:
+            self._desk.ended(consult)
+
+    def _tell_sources(self, consult: ConsultId) -> None:
+        """The desk learns which sources a consult still has."""
+        if self._desk is not None:
+            placement = self._places.consults.get(consult)
+            self._desk.sources(consult, placement.everyone("data_producers") if placement is not None else ())
 
     # ------------------------------------------------------------- commands
 
@@ -246,11 +259,12 @@ class WorkerMediaPlane:
                 mine.consumers.pop(command.consumer, None)
                 mine.layers.pop(command.consumer, None)
             case m.ProduceData():
-                return await self._produce_data(worker, mine, command)
+                return await self._produce_data(worker, consult, mine, command)
             case m.CloseDataProducer():
                 await worker.close_data_producer(own(mine.data_producers, command.data_producer))
                 mine.data_producers.discard(command.data_producer)
                 placement.forget_sources([command.data_producer])
+                self._tell_sources(consult)
                 await self._close_copies(placement, mine, command.data_producer)
             case m.ConsumeData():
                 return await self._consume_data(worker, consult, placement, mine, command)
@@ -274,6 +288,7 @@ class WorkerMediaPlane:
         old = mine.transports.pop(command.direction, None)
         if old is not None:
             placement.forget(mine, command.direction)
+            self._tell_sources(consult)
             await worker.close_transport(old)
         transport = new_id(TransportId)
         try:
@@ -375,7 +390,9 @@ class WorkerMediaPlane:
             producer_paused=answer["producer_paused"],
         )
 
-    async def _produce_data(self, worker: WorkerClient, mine: Belongings, command: m.ProduceData) -> m.DataProduced:
+    async def _produce_data(
+        self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.ProduceData
+    ) -> m.DataProduced:
         data_producer = new_id(DataProducerId)
         transport = own_transport(mine, command.transport)
         wave = command.waveform
@@ -388,10 +405,21 @@ class WorkerMediaPlane:
             waveform=None
             if wave is None
             else control.WaveformSource(stream_id=wave.stream_id, simulated=wave.simulated),
+            vitals=None if command.vitals is None else control.VitalsSource(simulated=command.vitals.simulated),
         )
+        desk = self._desk
+        if desk is not None and mine.worker is not None:
+            if wave is not None:
+                await desk.announce(consult, mine.worker, worker.call, wave)
+            elif command.vitals is not None:
+                await desk.announce_vitals(consult, mine.worker, worker.call)
         await worker.call(request)
         mine.data_producers.add(data_producer)
         mine.produced[data_producer] = request
+        if desk is not None and wave is not None:
+            desk.begun(consult, wave.stream_id, data_producer)
+        elif desk is not None and command.vitals is not None:
+            desk.vitals_begun(consult, data_producer, command.vitals)
         return m.DataProduced(data_producer=data_producer)
 
     async def _consume_data(
@@ -425,6 +453,10 @@ class WorkerMediaPlane:
         self._epoch += 1
         self._gauges.died(index)
         lost = self._places.lose(index)
+        if self._desk is not None:
+            self._desk.worker_died(index)
+        for consult in {*lost.consults, *(consult for consult, _, _ in lost.participants)}:
+            self._tell_sources(consult)
         for consult in lost.consults:
             self._spawn(self._places.settle_again(consult), f"settle-{consult}")
             if self._listener is not None:
@@ -552,6 +584,7 @@ class WorkerMediaPlane:
             del mine.transports[direction]
             if placement is not None:
                 placement.forget(mine, direction)
+            self._tell_sources(consult)
             if direction == "send":
                 closed = partial(listener.producers_closed, consult, participant)
                 self._tell_in_order(consult, ("producers", participant), closed)

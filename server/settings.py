@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Origins that browsers use, e.g. ``https://hub.hospital.cn``. Empty: derived from host and port."""
     data_dir: Path = Path("data")
     """Database, keys and audit anchors; made with mode 0700."""
+    waveform_dir: Path | None = None
+    """Archived waveforms; empty: ``waveforms`` in ``data_dir``. Some 15 MB for an hour of twelve leads."""
     database_url: str = ""
     """Empty: a SQLite file in ``data_dir``."""
     redis_url: str = ""
@@ -201,6 +203,11 @@ class Settings(BaseSettings):
         if self.public_origins:
             return self.public_origins[0]
         return next((origin for origin in self.origins if "//localhost" in origin), min(self.origins))
+
+    @property
+    def waveforms(self) -> Path:
+        """Folder of archived waveforms."""
+        return self.waveform_dir or self.data_dir / "waveforms"
 
     @property
     def database(self) -> str:

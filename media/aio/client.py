@@ -142,8 +142,14 @@ class WorkerClient:
         protocol: str,
         sctp_stream_parameters: JsonObject,
         waveform: JsonObject | None = None,
+        vitals: JsonObject | None = None,
     ) -> None:
-        """Register an SCTP stream; ``waveform`` is ``{"stream_id": int, "simulated": bool}`` for label ``ecg``."""
+        """Register an SCTP stream.
+
+        Args:
+            waveform: ``{"stream_id": int, "simulated": bool}`` for label ``ecg``.
+            vitals: ``{"simulated": bool}`` for label ``vitals``.
+        """
         await self.call(
             control.ProduceData(
                 transport=transport,
@@ -152,6 +158,7 @@ class WorkerClient:
                 protocol=protocol,
                 sctp_stream_parameters=sctp_stream_parameters,
                 waveform=None if waveform is None else control.WaveformSource(**waveform),
+                vitals=None if vitals is None else control.VitalsSource(**vitals),
             )
         )
 

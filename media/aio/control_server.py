@@ -137,6 +137,7 @@ def _carry_out_data(relay: Relay, request: control.AnyRequest) -> JsonObject:
                 request.protocol,
                 request.sctp_stream_parameters,
                 request.waveform,
+                request.vitals,
             )
         case control.CloseDataProducer():
             relay.close_data_producer(request.data_producer)

@@ -1,8 +1,8 @@
 """Data channels of one Router: waveforms, their control channel, and plain messages.
 
 A DataProducer's label decides what its messages mean: ``ecg`` are waveform frames that the Router's
-`WaveformHub` checks and keeps, ``ctl`` are a client's requests that the hub answers on the client's own
-channels, everything else is copied to the DataConsumers unread.
+`WaveformHub` checks and keeps, ``vitals`` are numbers that a `VitalsGate` checks, ``ctl`` are a client's
+requests that the hub answers on the client's own channels, everything else is copied to the DataConsumers unread.
 
 Waveforms and vital signs of the Router's own clients are copied to the application where it has asked for them
 (``tap``); those of clients on another worker are copied there.
@@ -27,9 +27,11 @@ from media.core.control import MediaError, MediaErrorCode
 from media.core.ortc_transport import SctpStream
 from media.core.tap import RANGE, TapKind, build_record
 from media.core.waveform import StreamInUse, WaveformHub, peek_stream_id
+from media.core.waveform.vitals import MalformedVital, read_vital
 
 ECG = "ecg"
 CTL = "ctl"
+VITALS = "vitals"
 LIVE_LIMIT_BYTES = 32_768
 """About a second of twelve leads: more would be older than what a trace may show as live."""
 BACKLOG_LIMIT_BYTES = 16_384
@@ -38,6 +40,9 @@ MESSAGE_LIMIT_BYTES = 1 << 20
 """What may wait on a channel that is not a live waveform."""
 BACKLOG_FRAMES = 1024
 """One ring of a stream."""
+VITALS_PER_S = 20.0
+VITALS_BURST = 60.0
+"""A monitor says six numbers a second and then all it has after a change."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -59,6 +64,28 @@ class DataConsumer:
         return self.source is not None and self.source.label == ECG
 
 
+class VitalsGate:
+    """Lets sound vital signs of one source through: whole, not too many, and marked simulated exactly if it is (W9)."""
+
+    def __init__(self, simulated: bool) -> None:
+        self.simulated = simulated
+        self._tokens, self._at_us = VITALS_BURST, 0
+
+    def refusal(self, message: bytes, now_us: int) -> str | None:
+        """Name of the counter of what is wrong with it, or None."""
+        elapsed_us = max(0, now_us - self._at_us)
+        self._tokens = min(VITALS_BURST, self._tokens + elapsed_us * VITALS_PER_S / 1e6)
+        self._at_us = now_us
+        if self._tokens < 1:
+            return "vitals_too_many"
+        self._tokens -= 1
+        try:
+            vital = read_vital(message)
+        except MalformedVital:
+            return "vitals_malformed"
+        return None if vital.simulated is self.simulated else "vitals_simulated_flag"
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class DataProducer:
     """An SCTP stream a client sends on."""
@@ -69,6 +96,7 @@ class DataProducer:
     protocol: str
     stream: SctpStream
     waveform_stream: int | None
+    vitals: VitalsGate | None = None
     channel: ChannelPort | None = None
     consumers: dict[str, DataConsumer] = field(default_factory=dict)
 
@@ -215,7 +243,7 @@ class DataPlane:
             for tap in tuple(producer.transport.taps):
                 tap.data(producer.id, message)
         self._counters.add("data_messages_received")
-        if producer.label in (ECG, CTL) and not isinstance(message, bytes):
+        if producer.label in (ECG, CTL, VITALS) and not isinstance(message, bytes):
             self._counters.add("data_text_refused")
         elif producer.waveform_stream is not None:
             assert isinstance(message, bytes)
@@ -230,8 +258,21 @@ class DataPlane:
         elif producer.label == CTL:
             assert isinstance(message, bytes)
             self._answer(producer.transport.owner, message)
+        elif producer.vitals is not None:
+            assert isinstance(message, bytes)
+            self._vital(producer, producer.vitals, message, own)
         else:
             self._copy(producer, message, MESSAGE_LIMIT_BYTES)
+
+    def _vital(self, producer: DataProducer, gate: VitalsGate, message: bytes, own: bool) -> None:
+        refusal = gate.refusal(message, self._clock())
+        if refusal is not None:
+            self._counters.add(refusal)
+            return
+        if own and self._tap is not None:
+            identity = producer.id.encode()
+            self._tap.put(TapKind.MESSAGE, bytes((len(identity),)) + identity + message)
+        self._copy(producer, message, MESSAGE_LIMIT_BYTES)
 
     def _copy(self, producer: DataProducer, message: bytes | str, limit_bytes: int) -> None:
         for consumer in producer.consumers.values():

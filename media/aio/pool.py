@@ -105,6 +105,11 @@ class WorkerPool:
         await self._loader.stop()
 
     @property
+    def clock_anchor_ns(self) -> int:
+        """What makes the workers' time of the monotonic clock."""
+        return self._loader.anchor_ns
+
+    @property
     def up(self) -> list[int]:
         """Workers that are there."""
         return [index for index, worker in enumerate(self.workers) if worker.up]

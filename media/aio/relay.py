@@ -22,7 +22,7 @@ from media.aio import ports
 from media.aio.aiortc_port import Certificate
 from media.aio.clock import Clock
 from media.aio.counters import Counters
-from media.aio.data import CTL, ECG, DataConsumer, DataPlane, DataProducer
+from media.aio.data import CTL, ECG, VITALS, DataConsumer, DataPlane, DataProducer, VitalsGate
 from media.aio.fanout import ForwardPath, load
 from media.aio.feedback import Feedback
 from media.aio.forward import Forwarder
@@ -414,6 +414,7 @@ class Relay:
         protocol: str,
         sctp_stream_parameters: JsonObject,
         waveform: control.WaveformSource | None,
+        vitals: control.VitalsSource | None = None,
     ) -> None:
         """Register an SCTP stream a client sends on."""
         found = self._sending(transport, "send")
@@ -424,6 +425,8 @@ class Relay:
             raise MediaError(MediaErrorCode.BAD_PARAMETERS, f"streamId must be below {MAX_STREAMS}")
         if (label == ECG) != (waveform is not None):
             raise MediaError(MediaErrorCode.BAD_PARAMETERS, f"a waveform has the label {ECG}, and only it")
+        if (label == VITALS) != (vitals is not None):
+            raise MediaError(MediaErrorCode.BAD_PARAMETERS, f"vital signs have the label {VITALS}, and only they")
         made = DataProducer(
             id=data_producer,
             transport=found,
@@ -431,6 +434,7 @@ class Relay:
             protocol=protocol,
             stream=stream,
             waveform_stream=None if waveform is None else waveform.stream_id,
+            vitals=None if vitals is None else VitalsGate(vitals.simulated),
         )
         self._routers[found.router_id].data.produce(made, waveform is not None and waveform.simulated)
         self._data_producers[data_producer] = made

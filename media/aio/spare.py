@@ -76,7 +76,7 @@ class Loader:
         """Loads whose taker was cancelled."""
         self._loading = False
         self._loads = 0
-        self._anchor_ns = clock_anchor_ns()
+        self.anchor_ns = clock_anchor_ns()
         """All workers tell the same time, also after a step of the machine's clock and across a replacement."""
 
     async def take(self) -> Loaded:
@@ -185,7 +185,7 @@ class Loader:
     def _command(self, path: Path, pipe: Path) -> list[str]:
         command = [sys.executable, "-m", "media.aio.worker", "--control", str(path), "--pipe", str(pipe)]
         command += ["--standby", "--bind", self._settings.bind, "--log-level", str(self._settings.log_level)]
-        command += ["--clock-anchor", str(self._anchor_ns)]
+        command += ["--clock-anchor", str(self.anchor_ns)]
         for address in self._settings.addresses:
             command += ["--address", address]
         for protocol in self._settings.protocols:

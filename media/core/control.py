@@ -229,8 +229,14 @@ class WaveformSource(Request):
     simulated: bool
 
 
+class VitalsSource(Request):
+    """What makes a DataProducer one of vital signs: media/WAVEFORM_WIRE.md section 6."""
+
+    simulated: bool
+
+
 class ProduceData(Request):
-    """Register an SCTP stream a client sends on; label ``ecg`` and ``ctl`` have meaning here."""
+    """Register an SCTP stream a client sends on; labels ``ecg``, ``vitals`` and ``ctl`` have meaning here."""
 
     method: Literal["produce_data"] = "produce_data"
     transport: Id
@@ -239,6 +245,7 @@ class ProduceData(Request):
     protocol: Annotated[str, Field(max_length=256)] = ""
     sctp_stream_parameters: JsonObject
     waveform: WaveformSource | None = None
+    vitals: VitalsSource | None = None
 
 
 class CloseDataProducer(Request):

@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 BODY_LIMIT_BYTES = 64 * 1024
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SOCKET_PATHS = ("/socket.io", "/ws/")
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 """Asked by address, not by name, by whoever watches the process."""
 
@@ -104,7 +105,7 @@ def _check_host(request: web.Request) -> None:
 
 
 def _check_origin(request: web.Request) -> None:
-    changes = request.method not in SAFE_METHODS or request.path.startswith("/socket.io")
+    changes = request.method not in SAFE_METHODS or request.path.startswith(SOCKET_PATHS)
     if not changes:
         return
     origin = request.headers.get("Origin")

@@ -25,7 +25,7 @@ from server.waveforms import rows
 from server.waveforms.blobs import BlobError
 from server.waveforms.core.index import record
 from server.waveforms.core.upload import Upload, UploadRefused
-from server.waveforms.heart import HeartUnavailable, Hearts
+from server.waveforms.heart import Hearts, HeartUnavailable
 from server.waveforms.office import ALL_TIME_US, MAX_UPLOAD_BYTES, PAGE_BYTES, JobFailed, Office, PatientDiffers
 from server.waveforms.rows import Archived
 from server.waveforms.snapshots import Snapshots
@@ -45,6 +45,7 @@ AUDITED: Final = 4096
 MAX_BEATS_US: Final = 600_000_000
 MAX_VERSION: Final = 2**32 - 1
 EXPORTS: Final = {"dcm": "application/dicom", "wfdb.zip": "application/zip", "vitals.json": "application/fhir+json"}
+PRINTS: Final = {".svg": "image/svg+xml", ".pdf": "application/pdf"}
 _JOB_CODES: Final = {
     "empty": ApiCode.NOT_FOUND,
     "too_large": ApiCode.TOO_LARGE,
@@ -174,15 +175,18 @@ async def snapshot(request: web.Request) -> web.Response:
         raise ApiError(ApiCode.NOT_FOUND)
     await _audit(request, viewing, "ecg_snapshot_read", {"snapshot": found.id, "format": kind or "json"})
     headers = {"X-Context-Version": str(viewing.context_version)}
-    if kind == ".svg":
-        # the page may be opened by itself: no script in it may run, whatever a device's name says
-        headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-        return web.Response(body=found.svg(), content_type="image/svg+xml", headers=headers)
-    if kind == ".pdf":
-        return web.Response(body=found.pdf(), content_type="application/pdf", headers=headers)
+    if not kind:
+        return web.json_response(found.describe(), headers=headers)
     if kind == ".ecg":
         return web.Response(body=found.frames, content_type="application/octet-stream", headers=headers)
-    return web.json_response(found.describe(), headers=headers)
+    try:
+        body = await request.app[SNAPSHOTS].printed(found, kind[1:])
+    except JobFailed as problem:
+        raise _job_error(problem) from problem
+    if kind == ".svg":
+        # opened by itself it is a page: nothing in it may run, whatever a device's name says
+        headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    return web.Response(body=body, content_type=PRINTS[kind], headers=headers)
 
 
 class _PatientDiffersError(ApiError):

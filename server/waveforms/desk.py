@@ -462,4 +462,3 @@ def _vital_row(consult: str, stream: VitalsStream, value: VitalSign | ReportedAl
         "quality": quality,
         "simulated": stream.simulated,
     }
-

@@ -45,9 +45,7 @@ class Hearts:
         now_us: server time as frames carry it.
     """
 
-    def __init__(
-        self, desk: WaveformDesk, emit: Callable[[str, HeartRate], None], now_us: Callable[[], int]
-    ) -> None:
+    def __init__(self, desk: WaveformDesk, emit: Callable[[str, HeartRate], None], now_us: Callable[[], int]) -> None:
         self._desk = desk
         self._emit = emit
         self._now_us = now_us

@@ -26,8 +26,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     request: dict[str, Any] = json.load(sys.stdin)
-    answer = _export(request) if request["job"] == "export" else _import(request)
-    json.dump(answer, sys.stdout)
+    work = {"export": _export, "import": _import, "print": _print}[request["job"]]
+    json.dump(work(request), sys.stdout)
 
 
 def _export(request: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +70,13 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
     from server.waveforms.importing import convert
 
     return convert(request)
+
+
+def _print(request: dict[str, Any]) -> dict[str, Any]:
+    from server.waveforms.snapshots import print_job
+
+    Path(request["out"]).write_bytes(print_job(request))
+    return {"ok": {}}
 
 
 if __name__ == "__main__":

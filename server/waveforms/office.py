@@ -6,8 +6,8 @@ Who may ask is the HTTP layer's question; here everything is named by a stream t
 import json
 import secrets
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
-
 
 from server.waveforms import rows
 from server.waveforms.blobs import FolderBlobs
@@ -27,7 +27,16 @@ ALL_TIME_US: Final = 2**53 - 1
 VITALS_LIMIT: Final = 200_000
 IMPORT_BATCH: Final = 2_000
 
-__all__ = ["ALL_TIME_US", "MAX_UPLOAD_BYTES", "PAGE_BYTES", "Imported", "JobFailed", "Office", "PatientDiffers"]
+__all__ = [
+    "ALL_TIME_US",
+    "MAX_UPLOAD_BYTES",
+    "PAGE_BYTES",
+    "Imported",
+    "JobFailed",
+    "Office",
+    "PatientDiffers",
+    "software",
+]
 
 
 class PatientDiffers(Exception):
@@ -205,6 +214,14 @@ class Office:
         return Archived(info, summary, digest, closed=True)
 
 
+def software() -> str:
+    """What exports and strips say they were made by (W45)."""
+    try:
+        return f"consilium {version('consilium')}"
+    except PackageNotFoundError:
+        return "consilium"
+
+
 def _vitals(consult: str, patient: str, version: int, found: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
@@ -221,5 +238,3 @@ def _vitals(consult: str, patient: str, version: int, found: dict[str, Any]) -> 
         }
         for one in found["vitals"]
     ]
-
-

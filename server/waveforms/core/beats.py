@@ -10,11 +10,12 @@ Nothing is kept but ten seconds of samples; nothing is drawn from here. Beats ca
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-import sleepecg
 from numpy.typing import NDArray
+from sleepecg.heartbeats import detect_heartbeats
 
 from media.core.waveform import GapTracker, MalformedFrame, parse_frame
 
@@ -195,7 +196,7 @@ def find_peaks(signal: Floats, rate_hz: float) -> NDArray[np.int64]:
     """R peaks of one unbroken lead, each at its extreme sample, none within the refractory time of another."""
     if len(signal) < rate_hz:
         return np.zeros(0, np.int64)
-    found = np.asarray(sleepecg.detect_heartbeats(signal, rate_hz), np.int64)
+    found = np.asarray(detect_heartbeats(signal, rate_hz), np.int64)
     if not len(found):
         return found
     reach = max(1, round(REFINE_S * rate_hz))
@@ -227,7 +228,8 @@ def _vote(found: list[NDArray[np.int64]], rate_hz: float) -> NDArray[np.int64]:
     at = np.searchsorted(other, best)
     left = np.abs(best - other[np.maximum(at - 1, 0)])
     right = np.abs(best - other[np.minimum(at, len(other) - 1)])
-    return best[np.minimum(left, right) <= MATCH_S * rate_hz]
+    confirmed: NDArray[np.int64] = best[np.minimum(left, right) <= MATCH_S * rate_hz]
+    return confirmed
 
 
 def _bpm(peaks: NDArray[np.int64], rate_hz: float) -> float | None:
@@ -281,7 +283,9 @@ def rate_by_autocorrelation(signal: Floats, rate_hz: float) -> float | None:
     return 60 * per_s / (shortest + at + fine)
 
 
-def beats_of(values: NDArray[np.int16], valid: NDArray[np.bool_], rate_hz: float, lsb_nv: int) -> tuple[list[int], bool]:
+def beats_of(
+    values: NDArray[np.int16], valid: NDArray[np.bool_], rate_hz: float, lsb_nv: int
+) -> tuple[list[int], bool]:
     """Cells of the R peaks of a whole run, over every stretch in which two leads (or the only one) are unbroken.
 
     Returns:
@@ -310,5 +314,5 @@ def beats_of(values: NDArray[np.int16], valid: NDArray[np.bool_], rate_hz: float
 
 def summary(beats_us: list[int]) -> dict[str, Any]:
     """Beats with the rate between each and the one before."""
-    rates = [None, *(round(6e7 / (b - a), 1) for a, b in zip(beats_us, beats_us[1:], strict=False))]
+    rates = [None, *(round(6e7 / (b - a), 1) for a, b in pairwise(beats_us))]
     return {"beats_us": beats_us, "rates_bpm": rates[: len(beats_us)]}

@@ -18,7 +18,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from server.waveforms.core.identity import ExportIdentity
 from server.waveforms.core.stream import StreamInfo
@@ -130,7 +130,7 @@ def _header(info: StreamInfo, identity: ExportIdentity, sop_class: str, runs: Se
     made = datetime.fromtimestamp(identity.made_at_us / 1e6, UTC)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = sop_class
+    meta.MediaStorageSOPClassUID = UID(sop_class)
     meta.MediaStorageSOPInstanceUID = _uid("instance", info.archive, start_us, runs[-1].start_us, runs[-1].cells)
     meta.ImplementationClassUID = _uid("implementation")
     ds = Dataset()
@@ -246,7 +246,7 @@ def _long(text: str) -> str:
     return text.replace("\\", "/")[:64]
 
 
-def _uid(*parts: Any) -> str:
+def _uid(*parts: Any) -> UID:
     """The same for the same thing: a UUID-derived UID (PS3.5 B.2)."""
     digest = hashlib.sha256("\n".join(["consilium", *map(str, parts)]).encode()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+    return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
