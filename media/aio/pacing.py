@@ -2,7 +2,8 @@
 
 Most bursts are small and never come here. Of a large one each video viewer whose line is known is asked; a
 viewer that has to wait is *held*: this burst and whatever follows for it waits in order, as references, until the
-queue is empty again. Sound is never held. What waits has no transport-wide number and no encryption yet, so nothing
+queue is empty again. Sound is never held, nor are small bursts of other pictures; what they take of the line while
+something waits is not there for the pieces. What waits has no transport-wide number and no encryption yet, so nothing
 is used up by what is dropped.
 
 How much may wait and what leaves when is ``media.core.congestion.pacer``.
@@ -21,7 +22,9 @@ from media.core.rewriter import Position, Segment
 from media.core.router import Packet, Source
 
 PIECE_S = 0.004
-"""Between pieces: a few packets each at common rates, and short against a frame."""
+"""Least time between pieces: a few packets each at common rates, and short against a frame."""
+_LONGEST_PAUSE_US = 20_000
+"""Who begins to wait meanwhile is looked at no later: a frame."""
 
 
 class Waiting(NamedTuple):
@@ -95,7 +98,11 @@ class Pacing:
             if pacer is None or (failed and consumer in failed):
                 continue
             if not consumer.held:
-                if not large or consumer.producer.is_audio or pacer.passes(total_bytes, now_us):
+                if not large or consumer.producer.is_audio:
+                    if pacer.waiting:  # it leaves ahead of what waits, which must not come on top of it
+                        pacer.spend(total_bytes)
+                    continue
+                if pacer.passes(total_bytes, now_us):
                     continue
                 self._hold(consumer, source)
             numbered = consumer.numbers.now
@@ -144,6 +151,15 @@ class Pacing:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PIECE_S, self._on_timer)
 
+    def _pause_s(self, now_us: int) -> float:
+        """Until some leg has room for a piece: a thin line is not asked in vain."""
+        soonest_us = now_us + _LONGEST_PAUSE_US
+        for held in self._held.values():
+            pacer = held.consumer.leg.pacer
+            due_us = None if pacer is None else pacer.due_us(now_us)
+            soonest_us = min(soonest_us, now_us if due_us is None else due_us)
+        return max(PIECE_S, (soonest_us - now_us) / 1e6)
+
     def _release(self, leg: Leg, items: list[Waiting], now_us: int) -> None:
         while items:
             consumer, _, numbered, payload_type = items[0]
@@ -180,7 +196,7 @@ class Pacing:
         except Exception:  # a bug met by one leg must not keep the others waiting for ever
             self._counters.broke("pacing_errors")
         if self._held:
-            self._timer = asyncio.get_running_loop().call_later(PIECE_S, self._on_timer)
+            self._timer = asyncio.get_running_loop().call_later(self._pause_s(self._clock()), self._on_timer)
 
 
 def _let_go(consumer: Consumer) -> None:

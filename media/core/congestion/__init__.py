@@ -30,7 +30,7 @@ Use, with ``now_us`` from the caller's steady clock::
             ...                                      # restart that Consumer at its next key frame
     # at line.pacer.due_us(now_us): send what line.pacer.release(now_us) gives, then ask for due_us again
     # when a Consumer stops or changes lanes: line.pacer.drop(consumer.id)
-    # sound, data, RTCP, RTX: send at once, line.pacer.spend(size)
+    # sound: send at once, line.pacer.spend(size)
 
     # RTCP from the viewer. True: an estimate below what is being sent, or more comes than was allotted; decide at once.
     urgent = line.on_feedback(transport_feedback.fci, now_us)      # raises MalformedRtcp

@@ -11,7 +11,7 @@ owners' waiting packets are dropped and they go on at their next key frame, as e
 relay. A key frame on its way, and what comes behind it meanwhile, is given its time: otherwise a thin line would
 be asked for key frames for ever.
 
-Sound, data and RTCP never wait; they `spend` what they take.
+Sound and small bursts never wait; what leaves past others that do, they `spend`. Data and RTCP are too little to count.
 """
 
 from collections import deque
@@ -90,11 +90,6 @@ class Pacer(Generic[T]):
     def waiting(self) -> bool:
         """Something waits: whatever comes for its owners must wait behind it."""
         return bool(self._queue)
-
-    @property
-    def queued_us(self) -> int:
-        """Time until what waits has left."""
-        return self._queued_bytes * 8_000_000 // self.rate_bps
 
     def spend(self, size_bytes: int) -> None:
         """Something left that never waits."""
