@@ -165,19 +165,8 @@ class WorkerMediaPlane:
         return total
 
     async def renew_workers(self) -> None:
-        """Replace the workers one after another, each when its last consult has ended.
-
-        Raises:
-            MediaError: some were not replaced; the others were.
-        """
-        problems = []
-        for index in range(len(self._pool.workers)):
-            try:
-                await self._pool.renew(index)
-            except MediaError as problem:
-                problems.append(problem)
-        if problems:
-            raise problems[0]
+        """Replace the workers one after another, each when its last consult has ended, however long that takes."""
+        await self._pool.renew_all()
 
     # ------------------------------------------------------------- the port
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,10 @@ from media.core.placement import CONSULT_COST, PARTICIPANT_COST, LoadLimits, Wor
 log = logging.getLogger(__name__)
 
 RENEW_WITHIN_S = 4 * 3600.0
-"""How long a renewal waits for the consults of one worker: longer than any of them lasts."""
+"""A worker's turn in a renewal of all: longer than most consults last. Meanwhile it gets no new ones; where one goes on
+day and night, that must not be so for ever, nor may it keep the other workers from being renewed."""
+RENEW_PAUSE_S = 5.0
+"""Before the next turn: a worker that cannot be replaced must not keep the machine busy with trying."""
 RENEW_REMIND_EVERY_S = 300.0
 """How often the log says what a renewal waits for."""
 NAMED = 5
@@ -201,6 +205,21 @@ class WorkerPool:
             raise MediaError(MediaErrorCode.TIMEOUT, text) from None
         finally:
             self.draining.discard(index)
+
+    async def renew_all(self, turn_s: float = RENEW_WITHIN_S) -> None:
+        """Replace every worker, one after another; returns when all are new.
+
+        One whose consults go on for longer than its turn makes way for the others and comes round again.
+        """
+        waiting = deque(range(len(self.workers)))
+        while waiting:
+            index = waiting.popleft()
+            try:
+                await self.renew(index, turn_s)
+            except MediaError as problem:
+                log.warning("media worker not renewed yet", extra={"worker": index, "reason": problem.text})
+                waiting.append(index)
+                await asyncio.sleep(RENEW_PAUSE_S)
 
     async def _wait_empty(self, index: int, remind_every_s: float) -> None:
         empty = self._empty[index]

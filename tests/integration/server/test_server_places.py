@@ -185,3 +185,25 @@ async def test_while_all_workers_are_renewed_consults_are_placed(plane: WorkerMe
     pid = plane.pool.workers[home].pid
     await plane.pool.renew(home)
     assert plane.pool.workers[home].pid != pid
+
+
+async def test_a_consult_that_never_ends_keeps_no_other_worker_from_being_renewed(
+    plane: WorkerMediaPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own worker is renewed when it does end, without being asked again."""
+    monkeypatch.setattr("media.aio.pool.RENEW_PAUSE_S", 0.01)
+    await plane.open(ConsultId("endless"))
+    home = plane.home(ConsultId("endless"))
+    assert home is not None
+    other = 1 - home
+    pids = [worker.pid for worker in plane.pool.workers]
+
+    renewal = asyncio.create_task(plane.pool.renew_all(turn_s=0.02))
+    await until(lambda: plane.pool.workers[other].pid not in (None, pids[other]), "the other to be replaced")
+    assert plane.pool.workers[home].pid == pids[home]
+    assert not renewal.done()
+    await plane.close(ConsultId("endless"))
+    async with asyncio.timeout(60):
+        await renewal
+    assert plane.pool.workers[home].pid not in (None, pids[home])
+    assert plane.pool.draining == set()
