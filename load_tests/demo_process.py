@@ -82,14 +82,14 @@ class Demo:
 
 
 @contextlib.contextmanager
-def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0) -> Iterator[Demo]:
-    """Start a demo on a free port and stop it at the end."""
+def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0, module: str = "server") -> Iterator[Demo]:
+    """Start a demo on a free port and stop it at the end; ``module`` may be one that only changes its parts."""
     port = free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "server", "demo", "--data-dir", str(data_dir), "--port", str(port), *extra],
+            [sys.executable, "-m", module, "demo", "--data-dir", str(data_dir), "--port", str(port), *extra],
             stdout=sink,
             stderr=subprocess.STDOUT,
             env=os.environ
