@@ -163,7 +163,7 @@ async def upload(request: web.Request) -> web.Response:
     )
 
 
-@routes.get("/api/consults/{consult}/snapshots/{snapshot}{kind:(\\.svg|\\.pdf|\\.ecg)?}")
+@routes.get("/api/consults/{consult}/snapshots/{snapshot:[A-Za-z0-9_-]+}{kind:(\\.svg|\\.pdf|\\.ecg)?}")
 async def snapshot(request: web.Request) -> web.Response:
     """A stored strip: what it is as JSON, its print as SVG or PDF, or its frames."""
     viewing = await _viewing(request)

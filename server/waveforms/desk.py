@@ -123,7 +123,7 @@ class WaveformDesk:
         self.archive.start()
         self._loops = [
             asyncio.create_task(self._every(RING_EVERY_S, self._feed_ring), name="waveform-ring"),
-            asyncio.create_task(self._every(ROWS_EVERY_S, self._write_rows), name="waveform-rows"),
+            asyncio.create_task(self._every(ROWS_EVERY_S, self.write_rows), name="waveform-rows"),
         ]
         self._spawn(self.close_ended(None), "waveform-left-open")
 
@@ -138,7 +138,7 @@ class WaveformDesk:
         if tasks:
             await self._feed_ring()
             with contextlib.suppress(SQLAlchemyError, OSError):
-                await self._write_rows()
+                await self.write_rows()
         await self.archive.stop()
         await self.ring.close()
 
@@ -383,7 +383,8 @@ class WaveformDesk:
             while live.for_ring and live.for_ring[0][0] in given:
                 live.for_ring.popleft()
 
-    async def _write_rows(self) -> None:
+    async def write_rows(self) -> None:
+        """Counts of streams and vital signs that wait, into the database."""
         progress = [(live.info.archive, live.open.state.summary) for live in self._streams.values() if live.live]
         if progress:
             await rows.note_progress(self.database, progress)
@@ -403,7 +404,7 @@ class WaveformDesk:
             if not live.live:
                 await self._feed_ring()
                 del self._streams[key]
-                await self._write_rows()
+                await self.write_rows()
                 released.append(live)
         await self.close_ended(consult)
         for live in released:  # of a consult that everybody has left and that has not ended

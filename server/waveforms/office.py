@@ -128,6 +128,7 @@ class Office:
 
     async def vitals(self, info: StreamInfo, from_us: int, to_us: int) -> dict[str, Any]:
         """Vital signs of the stream's patient while it ran, as a FHIR bundle."""
+        await self.desk.write_rows()
         async with self.desk.database.read() as session:
             found = await rows.vitals_between(session, info.consult, info.patient, from_us, to_us, VITALS_LIMIT)
         return vitals_bundle(found)
