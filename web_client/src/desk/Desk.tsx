@@ -9,6 +9,7 @@
 import { type RefObject, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
+import { BindingFrame } from "../binding/BindingFrame";
 import { localized } from "../i18n";
 import { LOCAL_KINDS, type LocalKind, type LocalState } from "../media/local";
 import { SoundOutlet, useSound } from "../media/SoundOutlet";
@@ -151,15 +152,17 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
         video={<VideoGrid consult={consult} me={me} media={media} local={local} activeSpeaker={activeSpeaker} />}
         record={<DeskRecord client={client} consult={consult} me={me} isShown={isShown} onCommand={command} />}
         ecg={
-          <EcgPane
-            client={client}
-            consult={consult}
-            me={me}
-            media={media}
-            isShown={isShown}
-            keys={ecgKeys}
-            onCommand={command}
-          />
+          <BindingFrame client={client} consult={consult} me={me} isShown={isShown}>
+            <EcgPane
+              client={client}
+              consult={consult}
+              me={me}
+              media={media}
+              isShown={isShown}
+              keys={ecgKeys}
+              onCommand={command}
+            />
+          </BindingFrame>
         }
       />
       <Toolbar

@@ -8,6 +8,8 @@
  */
 import { createInstance } from "i18next";
 import { initReactI18next } from "react-i18next";
+import bindingEn from "./parts/binding.en";
+import bindingZh from "./parts/binding.zh";
 import commonEn from "./parts/common.en";
 import commonZh from "./parts/common.zh";
 import deskEn from "./parts/desk.en";
@@ -35,6 +37,7 @@ export const en = {
   prejoin: prejoinEn,
   desk: deskEn,
   ecg: ecgEn,
+  binding: bindingEn,
   nettest: nettestEn,
   wall: wallEn,
 };
@@ -47,6 +50,7 @@ export const zh = {
   prejoin: prejoinZh,
   desk: deskZh,
   ecg: ecgZh,
+  binding: bindingZh,
   nettest: nettestZh,
   wall: wallZh,
 };

@@ -15,6 +15,7 @@ import type {
   AnyEvent,
   AnySignal,
   Consult,
+  DeviceUnbound,
   EcgPointed,
   HeartRate,
   Joined,
@@ -44,6 +45,8 @@ export interface ConsultState {
   ecgPointers: Readonly<Record<string, EcgPointed>>;
   /** Strips that were asked for and could not be stored: the refusal's code, by id. [EC5] */
   failedSnapshots: Readonly<Record<string, string>>;
+  /** How the last binding of a device in this context ended, while it is not bound anew. [BI3] */
+  bindingEnds: Readonly<Record<string, DeviceUnbound>>;
   /** What the server computed last, by stream; it carries its own time. [EC7] */
   heartRates: Readonly<Record<number, HeartRate>>;
   /** Producer id of the loudest speaker. */
@@ -64,6 +67,7 @@ const NOTHING_KNOWN: ConsultState = {
   scroll: null,
   ecgPointers: {},
   failedSnapshots: {},
+  bindingEnds: {},
   heartRates: {},
   activeSpeaker: null,
 };
@@ -103,6 +107,7 @@ export function afterJoin(state: ConsultState, joined: Joined, resumed: boolean)
     pointer: null,
     scroll: null,
     ecgPointers: {},
+    bindingEnds: {},
     heartRates: {},
     activeSpeaker: null,
   };
@@ -110,7 +115,8 @@ export function afterJoin(state: ConsultState, joined: Joined, resumed: boolean)
 
 export function afterEvent(state: ConsultState, event: AnyEvent): Partial<ConsultState> {
   if (state.consult === null) return {};
-  const next = withConsult(state, applyEvent(state.consult, event));
+  const ends = endsAfter(state.bindingEnds, event);
+  const next = { ...withConsult(state, applyEvent(state.consult, event)), bindingEnds: ends };
   if (event.type === "ecg_snapshot_failed") {
     return { ...next, failedSnapshots: { ...state.failedSnapshots, [event.id]: event.code } };
   }
@@ -151,10 +157,28 @@ function withConsult(state: ConsultState, consult: Consult): Partial<ConsultStat
   return {
     consult,
     ...tracesOf(state, consult),
+    ...(consult.context?.version !== state.consult?.context?.version && { bindingEnds: {} }),
     pointer: belongs(consult, pointer) ? pointer : null,
     scroll: belongs(consult, scroll) ? scroll : null,
     activeSpeaker: activeSpeaker !== null && activeSpeaker in consult.producers ? activeSpeaker : null,
   };
+}
+
+/** A change of patient ends every binding and is its own reason: nothing of the former one is kept (W24). */
+function endsAfter(ends: ConsultState["bindingEnds"], event: AnyEvent): ConsultState["bindingEnds"] {
+  switch (event.type) {
+    case "device_unbound":
+      return { ...ends, [event.device]: event };
+    case "device_bound": {
+      const { [event.binding.device]: _over, ...others } = ends;
+      return others;
+    }
+    case "context_opened":
+    case "context_closed":
+      return {};
+    default:
+      return ends;
+  }
 }
 
 /** Pointers on the trace and heart rates belong to the open context, and a pointer to somebody who is here (H21). */

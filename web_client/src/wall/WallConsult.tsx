@@ -9,6 +9,7 @@ import { Unplug } from "lucide-react";
 import { lazy, Suspense, useCallback, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
+import { BindingFrame } from "../binding/BindingFrame";
 import type { ScreenRole } from "../common/api";
 import { useHttp } from "../common/http";
 import { confirmContext } from "../desk/confirmContext";
@@ -106,7 +107,11 @@ function RoleView({ client, consult, me, role }: RoleViewProps) {
   if (role === "record") return <RecordView client={client} consult={consult} />;
   if (client.media === null) return null;
   if (role === "video") return <VideoView client={client} media={client.media} consult={consult} me={me} />;
-  return <EcgView client={client} media={client.media} consult={consult} />;
+  return (
+    <BindingFrame client={client} consult={consult} me={me} isShown size="wall">
+      <EcgView client={client} media={client.media} consult={consult} />
+    </BindingFrame>
+  );
 }
 
 function NotInSync({ screen }: { screen: WallScreen }) {
