@@ -84,7 +84,7 @@ export class FakeCanvas extends EventTarget {
       drawImage: (_from: unknown, ...numbers: number[]) => {
         this.copies = [...this.copies, numbers];
       },
-      createPattern: () => ({ pattern: true }),
+      createPattern: () => ({ setTransform: () => undefined }),
     };
     return new Proxy(known, {
       get: (target, name) => target[String(name)] ?? (() => undefined),

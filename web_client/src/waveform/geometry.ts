@@ -58,6 +58,8 @@ export interface Page {
   /** Text unit: one CSS pixel, or one design pixel of a wall. */
   readonly unit: number;
   readonly narrow: boolean;
+  /** Read across a room. */
+  readonly isWall: boolean;
   readonly bandTop: number;
   readonly bandBottom: number;
   /** Enlargement of the far view; 1 = true scale if calibrated. */
@@ -107,6 +109,7 @@ export function computePage(request: PageRequest): Page {
     height: surface.height,
     unit,
     narrow,
+    isWall: surface.theme === "wall",
     bandTop,
     bandBottom,
     zoom,

@@ -52,7 +52,7 @@ export class Ink {
   ) {
     this.patterns = makePatterns(context, palette, page.unit);
     this.pen = new PathPen(context, 1 / page.pxPerSample);
-    this.labelSize = Math.round(11 * page.unit);
+    this.labelSize = Math.round((page.isWall ? 22 : 11) * page.unit);
   }
 
   /**
@@ -157,6 +157,7 @@ export class Ink {
         continue;
       }
       const x = this.x(pass, p);
+      this.offPage(x, y(p));
       if (p > laneStart && signal.joined(segment, p)) {
         if (penAt !== p - 1) pen.move(x - page.pxPerSample, y(p - 1));
         pen.line(x, y(p));
@@ -171,6 +172,19 @@ export class Ink {
     }
     pen.end();
     return { count, others };
+  }
+
+  /** What leaves the paper is pointed at: a spike cut off by the page's edge must not look like its top. */
+  private offPage(x: number, y: number): void {
+    const { page } = this;
+    const bottom = page.height - page.bandBottom;
+    if (y >= page.bandTop && y <= bottom) return;
+    const last = this.labels.at(-1);
+    const isUp = y < page.bandTop;
+    const text = isUp ? "▲" : "▼";
+    if (last !== undefined && last.text === text && Math.abs(last.x - x) < this.labelSize) return;
+    const at = isUp ? page.bandTop + 0.6 * this.labelSize : bottom - 0.6 * this.labelSize;
+    this.labels.push({ text, x: x + 0.3 * this.labelSize, y: at });
   }
 
   /** [test hook] What a vertex says by where it stands. */
