@@ -57,7 +57,7 @@ def standard_name(found: str) -> str:
         known = from_number(int(code[1]))
         if known is not None:
             return known
-    stripped = _NOISE.sub("", name).strip()
+    stripped = _NOISE.sub("", name).partition("(")[0].strip()
     key = stripped.upper().replace(" ", "").replace("_", "")
     if key in _SPELLINGS:
         return _SPELLINGS[key]

@@ -88,8 +88,8 @@ def strips_of(
         if (rate * 1000).denominator != 1:
             notices.append(Notice(NoticeCode.RATE_ROUNDED, str(rate)))
         for part in _of_sixteen(_named(group, notices)):
-            for lsb_nv, named in _scaled_groups(part, notices):
-                strips.append(_strip(named, lsb_nv, rate, pace, offset_us, notices))
+            for scale, named in _scaled_groups(part, notices):
+                strips.append(_strip(named, scale, rate, pace, offset_us, notices))
     if len(strips) > 1:
         notices.append(Notice(NoticeCode.SPLIT, f"{len(strips)} streams"))
     # The strip that is the 12-lead ECG, or most of one, leads.
@@ -136,10 +136,18 @@ def _of_sixteen(named: list[_Named]) -> list[list[_Named]]:
     return parts
 
 
-def _scaled_groups(named: list[_Named], notices: list[Notice]) -> list[tuple[int, list[_Named]]]:
-    lsb = _exact(named) or _rounded(named, notices) or _finer(named, notices)
-    if lsb is not None:
-        return [(lsb, named)]
+@dataclass(frozen=True)
+class _Scale:
+    lsb_nv: int
+    """What the stream announces."""
+    step: Fraction
+    """What a step really is in the file: differs from ``lsb_nv`` where that had to be rounded to whole nanovolts."""
+
+
+def _scaled_groups(named: list[_Named], notices: list[Notice]) -> list[tuple[_Scale, list[_Named]]]:
+    scale = _exact(named) or _rounded(named, notices) or _finer(named, notices)
+    if scale is not None:
+        return [(scale, named)]
     groups: dict[frozenset[Fraction], list[_Named]] = {}
     for one in named:
         groups.setdefault(frozenset(one.gains), []).append(one)
@@ -149,19 +157,18 @@ def _scaled_groups(named: list[_Named], notices: list[Notice]) -> list[tuple[int
     return [part for group in groups.values() for part in _scaled_groups(group, notices)]
 
 
-def _exact(named: list[_Named]) -> int | None:
+def _exact(named: list[_Named]) -> _Scale | None:
     gains = set().union(*(n.gains for n in named))
     if not gains:
-        return 1000  # nothing but missing samples: any scale is right
+        return _Scale(1000, Fraction(1000))  # nothing but missing samples: any scale is right
     denominator = lcm(*(g.denominator for g in gains))
     step = Fraction(gcd(*(int(g * denominator) for g in gains)), denominator)
     if step.denominator != 1 or step > MAX_LSB_NV:
         return None
-    lsb = int(step)
-    return lsb if _fits(named, Fraction(lsb)) else None
+    return _Scale(int(step), step) if _fits(named, step) else None
 
 
-def _rounded(named: list[_Named], notices: list[Notice]) -> int | None:
+def _rounded(named: list[_Named], notices: list[Notice]) -> _Scale | None:
     gains = set().union(*(n.gains for n in named))
     if len(gains) != 1:
         return None
@@ -171,10 +178,10 @@ def _rounded(named: list[_Named], notices: list[Notice]) -> int | None:
         return None
     if gain != lsb:
         notices.append(Notice(NoticeCode.SCALE_ROUNDED, f"{float(gain):.3f} nV -> {lsb} nV"))
-    return lsb
+    return _Scale(lsb, gain)
 
 
-def _finer(named: list[_Named], notices: list[Notice]) -> int | None:
+def _finer(named: list[_Named], notices: list[Notice]) -> _Scale | None:
     """The finest step under which everything fits, if every value of the file can be told apart in it."""
     smallest = min(g for n in named for g in n.gains)
     peak = max((_peak_nv(p) for n in named for p in n.raw.pieces), default=0.0)
@@ -182,7 +189,7 @@ def _finer(named: list[_Named], notices: list[Notice]) -> int | None:
     if lsb > smallest / 2 or lsb > MAX_LSB_NV:
         return None
     notices.append(Notice(NoticeCode.SCALE_FINER, f"{lsb} nV; the finest of the file is {float(smallest):.0f} nV"))
-    return lsb
+    return _Scale(lsb, Fraction(lsb))
 
 
 def _peak_nv(piece: Piece) -> float:
@@ -197,31 +204,28 @@ def _fits(named: list[_Named], lsb: Fraction) -> bool:
 
 
 def _strip(
-    named: list[_Named], lsb_nv: int, rate: Fraction, pace: tuple[int, ...], offset_us: int, notices: list[Notice]
+    named: list[_Named], scale: _Scale, rate: Fraction, pace: tuple[int, ...], offset_us: int, notices: list[Notice]
 ) -> Strip:
     length = named[0].raw.length
     samples = np.zeros((len(named), length), np.int16)
     invalid = np.zeros((len(named), length), np.uint8)
     leads = []
-    single = set().union(*(n.gains for n in named))
     for row, one in enumerate(named):
         covered = np.zeros(length, np.bool_)
         leftover = Fraction(0)
         for piece in one.raw.pieces:
             span = slice(piece.first, piece.first + len(piece.raw))
-            # Where the file has one gain, its own steps are kept even if the step had to be rounded to whole nV.
-            step = next(iter(single)) if len(single) == 1 else Fraction(lsb_nv)
-            values, leftover = _steps(piece, step)
+            values, leftover = _steps(piece, scale.step)
             samples[row, span] = values
             covered[span] = True
         invalid[row] = one.raw.invalid
         invalid[row][~covered] = InvalidReason.MISSING
         if leftover:
             notices.append(Notice(NoticeCode.OFFSET_REMOVED, f"{one.name}: {float(leftover):.1f} nV"))
-        gain = one.raw.pieces[0].nv_per_step if one.raw.pieces else Fraction(lsb_nv)
+        gain = one.raw.pieces[0].nv_per_step if one.raw.pieces else scale.step
         leads.append(Lead(name=one.name, found=one.raw.found, nv_per_step=gain, offset_nv=leftover))
     strip = Strip(
-        leads=tuple(leads), rate=rate, lsb_nv=lsb_nv, samples=samples, invalid=invalid,
+        leads=tuple(leads), rate=rate, lsb_nv=scale.lsb_nv, samples=samples, invalid=invalid,
         pace=tuple(p for p in pace if 0 <= p < length), offset_us=offset_us,
     )  # fmt: skip
     return checks.checked(strip, notices)
