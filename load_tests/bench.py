@@ -15,6 +15,7 @@ from load_tests import (
     browser_bench,
     data_bench,
     ecg_codec,
+    ecg_draw,
     ecg_relay,
     linear_bench,
     peers_bench,
@@ -33,6 +34,7 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
     "data": (lambda _: data_bench.run(rounds=3, round_s=4.0), "media delay with and without a waveform"),
     "ecg_codec": (lambda _: ecg_codec.run(), "bytes and time of a waveform beside int16 and FHIR"),
     "ecg_relay": (ecg_relay.run, "how many ECGs to six viewers each one worker on one core relays"),
+    "ecg_draw": (lambda _: ecg_draw.run(), "drawing twelve leads beside uPlot, in real Chromium"),
     "browser": (lambda _: browser_bench.run(), "what people wait for, in real Chromium"),
     "recovery": (lambda _: recovery_bench.run(), "picture and waveform after the death of a media worker"),
 }
