@@ -7,10 +7,12 @@
  */
 import { useComputedColorScheme } from "@mantine/core";
 import { useMediaQuery } from "@mantine/hooks";
+import { TriangleAlert } from "lucide-react";
 import { type RefObject, useCallback, useEffect, useImperativeHandle, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { ApiError, useHttp } from "../common/http";
+import { useConfig } from "../common/queries";
 import type { ConsultClient } from "../desk/consultClient";
 import { ErrorStrip } from "../desk/ErrorStrip";
 import type { EcgShortcut } from "../desk/shortcuts";
@@ -25,6 +27,7 @@ import { type EcgLook, EcgView, type EcgViewHandle } from "../waveform/EcgView";
 import type { EcgStatus, StillMap } from "../waveform/settings";
 import { type ArchiveContext, download, type FileKind, type RecordedStream } from "./api";
 import { pictureBeside } from "./beside";
+import type { TracePoint } from "./calipers";
 import { DisplayForm } from "./DisplayForm";
 import { after, type EcgDisplay, GAINS, rememberDisplay, rememberedDisplay, SPEEDS } from "./display";
 import styles from "./EcgWorkspace.module.css";
@@ -42,7 +45,7 @@ import { StateBar } from "./StateBar";
 import { StillLayer } from "./StillLayer";
 import { skewOf } from "./skew";
 import { freezeMine, goLive, hear, RUNNING, rejoin, reviewAt, type Shown, type Standing, shownOf } from "./standing";
-import { pageSpan } from "./still";
+import { pageSpan, placesOf } from "./still";
 import { ToolBar } from "./ToolBar";
 import { ToolPanel } from "./ToolPanel";
 import {
@@ -84,6 +87,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
   const place = useMemo(() => ({ streamId: stream.stream_id, version }), [stream.stream_id, version]);
   const isNarrow = useMediaQuery("(max-width: 900px)", undefined, { getInitialValueInEffect: false }) === true;
   const isConnected = useStore(client.store, ({ status }) => status.phase === "connected");
+  const config = useConfig();
   const serverUs = useServerUs(client.store);
   const heart = useHeart(client.store, stream.stream_id);
   const news = useStore(media.ecg.news);
@@ -142,7 +146,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
         order: display.order,
         filter: status?.filter ?? "",
         calibration: readCalibration().id ?? "",
-        software: document.querySelector<HTMLMetaElement>('meta[name="consilium-version"]')?.content ?? "",
+        software: `Consilium ${config.data?.version ?? ""}`.trim(),
       },
     });
   };
@@ -177,6 +181,16 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
       isPathLost={news.way === null}
       isTraceSimulated={stream.simulated}
       size={isNarrow ? "row" : "column"}
+    />
+  );
+  const toolPanel = shown.kind !== "live" && (
+    <ToolPanel
+      tools={tools}
+      sampleRateMhz={stream.sample_rate_mhz}
+      isFiltered={display.filter !== "off" || display.notch !== 0}
+      isConnected={isConnected}
+      marksCount={marks.length}
+      side={isNarrow || map === null ? null : freeSide(map, tools.legs?.from ?? tools.place)}
     />
   );
   return (
@@ -237,14 +251,12 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
         shown={shown}
         freeze={freeze}
         nameOf={nameOf}
-        status={status}
         isConnected={isConnected}
         onLive={() => setStanding((standing) => goLive(standing, freeze))}
         onJoin={() => setStanding(rejoin)}
         onForAll={() => freezeAll(edgeUs())}
         onRelease={() => void onCommand({ type: "release_ecg" })}
       />
-      <SkewBar consult={consult} media={media} streamId={stream.stream_id} status={status} />
       {problem !== null && <ErrorStrip text={problem} testId="ecg-problem" onDismiss={() => setProblem(null)} />}
       {review.error !== null && shown.kind !== "live" && (
         <ErrorStrip text={`${t("ecg.review.failed")} ${review.error}`} testId="ecg-review-problem" />
@@ -276,6 +288,8 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               onStill={setMap}
               onState={setStatus}
             />
+            {!isNarrow && toolPanel}
+            <SkewNote consult={consult} media={media} streamId={stream.stream_id} status={status} />
             {shown.kind !== "live" && map !== null && (
               <StillLayer
                 map={map}
@@ -296,15 +310,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
             )}
           </div>
         </div>
-        {shown.kind !== "live" && (
-          <ToolPanel
-            tools={tools}
-            sampleRateMhz={stream.sample_rate_mhz}
-            isFiltered={display.filter !== "off" || display.notch !== 0}
-            isConnected={isConnected}
-            marksCount={marks.length}
-          />
-        )}
+        {isNarrow && toolPanel}
         {!isNarrow && vitals}
       </div>
       {shown.kind === "review" && review.recorded !== null && (
@@ -370,15 +376,15 @@ function Title({ stream, streams, onStream }: EcgWorkspaceProps) {
   );
 }
 
-interface SkewBarProps {
+interface SkewNoteProps {
   readonly consult: Consult;
   readonly media: MediaSession;
   readonly streamId: number;
   readonly status: EcgStatus | null;
 }
 
-/** (W43) Told while picture and trace are more than a second apart. */
-function SkewBar({ consult, media, streamId, status }: SkewBarProps) {
+/** (W43) Told while picture and trace are more than a second apart; over the trace, so that no row jumps. */
+function SkewNote({ consult, media, streamId, status }: SkewNoteProps) {
   const { t } = useTranslation();
   const remote = useStore(media.store, (state) => state.remote);
   const nowMs = useNow();
@@ -390,8 +396,18 @@ function SkewBar({ consult, media, streamId, status }: SkewBarProps) {
   if (skew === null) return null;
   const seconds = (Math.abs(skew.ms) / 1000).toFixed(1);
   return (
-    <ErrorStrip text={t(skew.ms > 0 ? "ecg.state.skewVideo" : "ecg.state.skewEcg", { seconds })} testId="ecg-skew" />
+    <p className={styles.skew} data-testid="ecg-skew" role="status">
+      <TriangleAlert aria-hidden="true" /> {t(skew.ms > 0 ? "ecg.state.skewVideo" : "ecg.state.skewEcg", { seconds })}
+    </p>
   );
+}
+
+/** The panel stands where the hand is not: what is measured must not be covered by what it says. */
+function freeSide(map: StillMap, at: TracePoint | null): "left" | "right" {
+  const span = pageSpan(map);
+  const places = at === null || span === null ? [] : placesOf(map, at);
+  const right = Math.max(...map.lanes.map(({ xPx, wPx }) => xPx + wPx), 1);
+  return places.some(({ xPx }) => xPx < 0.45 * right) ? "right" : "left";
 }
 
 const middleOf = (mark: EcgMark): number => {
@@ -537,7 +553,7 @@ function eventsOf(consult: Consult, streamId: number, breaks: readonly Break[]):
   const marks = marksOf(consult, streamId).map((mark) => ({
     kind: "mark" as const,
     fromUs: mark.from_us,
-    toUs: mark.to_us ?? mark.from_us,
+    toUs: mark.from_us,
     label: textOf(mark),
   }));
   const strips = Object.values(consult.ecg_snapshots)

@@ -31,7 +31,9 @@ export interface ReviewStripProps {
   readonly onMove: (atUs: number) => void;
 }
 
-const TREND_BINS = 160;
+const MAX_TREND_BINS = 160;
+/** Shorter parts would hold too few beats for a median. */
+const MIN_BIN_US = 5_000_000;
 const KEY_STEPS: Readonly<Record<string, number>> = { ArrowLeft: -0.1, ArrowRight: 0.1, PageUp: -0.9, PageDown: 0.9 };
 
 export function ReviewStrip({ recorded, events, beatsUs, atUs, pageUs, onMove }: ReviewStripProps) {
@@ -174,16 +176,17 @@ const [LOW, HIGH] = [30, 180];
 
 function Trend({ recorded, beatsUs }: { recorded: Recorded; beatsUs: readonly number[] }) {
   const { firstUs, lastUs } = recorded;
+  const count = Math.max(1, Math.min(MAX_TREND_BINS, Math.floor((lastUs - firstUs) / MIN_BIN_US)));
   const path = useMemo(() => {
-    const bins = rateTrend(beatsUs, { firstUs, lastUs }, TREND_BINS);
+    const bins = rateTrend(beatsUs, { firstUs, lastUs }, count);
     const y = (bpm: number): string =>
       (100 - (100 * (Math.min(HIGH, Math.max(LOW, bpm)) - LOW)) / (HIGH - LOW)).toFixed(1);
     return bins
       .map((bpm, k) => (bpm === null ? "" : `${bins[k - 1] == null ? `M${k}` : `L${k}`} ${y(bpm)} L${k + 1} ${y(bpm)}`))
       .join(" ");
-  }, [beatsUs, firstUs, lastUs]);
+  }, [beatsUs, firstUs, lastUs, count]);
   return (
-    <svg className={styles.trend} viewBox={`0 0 ${TREND_BINS} 100`} preserveAspectRatio="none" aria-hidden="true">
+    <svg className={styles.trend} viewBox={`0 0 ${count} 100`} preserveAspectRatio="none" aria-hidden="true">
       <path d={path} vectorEffect="non-scaling-stroke" />
     </svg>
   );

@@ -1,14 +1,12 @@
 /**
  * What stands still here and by whose wish; that it is not live is the first thing it says (W13).
  *
- * The state of the live trace stays beside it: a frozen page must not hide that the signal was lost meanwhile.
+ * The view itself goes on saying below it how the live trace is: a frozen page must not hide a lost signal.
  */
 import { Button } from "@mantine/core";
 import { History, Snowflake } from "lucide-react";
 import { useTranslation } from "react-i18next";
-import { clockText } from "../media/videoAge";
 import type { EcgFreeze } from "../protocol";
-import type { EcgStatus } from "../waveform/settings";
 import { clockOf } from "./review";
 import styles from "./StateBar.module.css";
 import type { Shown } from "./standing";
@@ -18,7 +16,6 @@ export interface StateBarProps {
   /** The freeze for all, also while this viewer has left it. */
   readonly freeze: EcgFreeze | null;
   readonly nameOf: (participant: string) => string;
-  readonly status: EcgStatus | null;
   readonly isConnected: boolean;
   readonly onLive: () => void;
   readonly onJoin: () => void;
@@ -34,7 +31,7 @@ export function StateBar(props: StateBarProps) {
 
 function StandingBar(props: StateBarProps & { shown: Exclude<Shown, { kind: "live" }> }) {
   const { t, i18n } = useTranslation();
-  const { shown, nameOf, status, isConnected } = props;
+  const { shown, nameOf, isConnected } = props;
   const time = clockOf(shown.atUs, i18n.language);
   const Icon = shown.kind === "review" ? History : Snowflake;
   return (
@@ -49,7 +46,6 @@ function StandingBar(props: StateBarProps & { shown: Exclude<Shown, { kind: "liv
             at: clockOf(shown.freeze.at_ms * 1000, i18n.language),
           })}
       </span>
-      <LiveState status={status} />
       <span className={styles.actions}>
         {shown.kind !== "shared" && (
           <Button
@@ -95,18 +91,5 @@ function LeftBar({ freeze, nameOf, onJoin }: StateBarProps & { freeze: EcgFreeze
         </Button>
       </span>
     </div>
-  );
-}
-
-/** How the trace is that goes on behind the page; never by colour alone (W12). */
-function LiveState({ status }: { status: EcgStatus | null }) {
-  const { t } = useTranslation();
-  const state = status?.state ?? "LOST";
-  const age = status?.ageMs ?? null;
-  return (
-    <span className={styles.live} data-state={state} data-testid="ecg-live-state">
-      {t("ecg.state.liveIs")} <strong>{t(`ecg.state.states.${state}`)}</strong>
-      {state !== "LIVE" && age !== null && <span> {clockText(age)}</span>}
-    </span>
   );
 }

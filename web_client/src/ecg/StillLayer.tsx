@@ -9,7 +9,7 @@ import { type KeyboardEvent, type PointerEvent, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import type { EcgMark } from "../protocol";
 import type { EcgSample, StillLane, StillMap } from "../waveform/settings";
-import { marchOut, type TracePoint } from "./calipers";
+import { marchOut, measure, msText, type TracePoint } from "./calipers";
 import { caliperText, endsOf, textOf } from "./marks";
 import styles from "./StillLayer.module.css";
 import { aimAt, laneAt, laneEndUs, lanesOf, type PagePlace, placesOf, xOf, yOf } from "./still";
@@ -209,7 +209,13 @@ function Legged({ map, legs, tool, hasMarch, onNudge }: LeggedProps) {
       {to !== null && (
         <>
           <Leg lane={lane} point={to} number={2} onNudge={(samples) => void onNudge("to", samples)} />
-          <Span lane={lane} from={from} to={to} text={caliperText(from, to)} />
+          <Span
+            lane={lane}
+            from={from}
+            to={to}
+            text={tool === "qt" ? `QT ${msText(measure(from, to).ms)}` : caliperText(from, to)}
+            isLow
+          />
         </>
       )}
     </g>
@@ -253,10 +259,19 @@ function Leg({ lane, point, number, onNudge }: LegProps) {
   );
 }
 
+interface SpanProps {
+  readonly lane: StillLane;
+  readonly from: TracePoint;
+  readonly to: TracePoint;
+  readonly text: string;
+  /** Along the foot of the lane: what is in hand stays clear of the marks that are there. */
+  readonly isLow?: boolean;
+}
+
 /** The bar between two legs with its words, inside the lane where there is room. */
-function Span({ lane, from, to, text }: { lane: StillLane; from: TracePoint; to: TracePoint; text: string }) {
+function Span({ lane, from, to, text, isLow = false }: SpanProps) {
   const [x1, x2] = [xOf(lane, from.atUs), xOf(lane, to.atUs)].sort((a, b) => a - b) as [number, number];
-  const y = Math.max(lane.topPx + 20, Math.min(lane.bottomPx - 6, lane.topPx + 22));
+  const y = isLow ? lane.bottomPx - 8 : Math.min(lane.bottomPx - 6, lane.topPx + 22);
   const isRoomRight = x2 + 8 * text.length < lane.xPx + lane.wPx;
   return (
     <g>

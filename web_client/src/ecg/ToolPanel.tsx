@@ -16,6 +16,8 @@ export interface ToolPanelProps {
   readonly isFiltered: boolean;
   readonly isConnected: boolean;
   readonly marksCount: number;
+  /** Where it floats over the trace; `null`: in line below it. */
+  readonly side: "left" | "right" | null;
 }
 
 export function ToolPanel(props: ToolPanelProps) {
@@ -23,7 +25,12 @@ export function ToolPanel(props: ToolPanelProps) {
   const { tools } = props;
   if (tools.tool === null) return null;
   return (
-    <aside className={styles.panel} data-testid="ecg-tool-panel" data-tool={tools.tool}>
+    <aside
+      className={styles.panel}
+      data-side={props.side ?? "below"}
+      data-testid="ecg-tool-panel"
+      data-tool={tools.tool}
+    >
       <CloseButton
         className={styles.close ?? ""}
         size="sm"

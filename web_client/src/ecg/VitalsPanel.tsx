@@ -13,7 +13,7 @@ import { AlarmHelp } from "./AlarmHelp";
 import { type HeartNews, heartText } from "./heart";
 import { clockOf } from "./review";
 import styles from "./VitalsPanel.module.css";
-import { type ReportedAlarm, type VitalCell, type Vitals, vitalCells } from "./vitals";
+import { areAllSimulated, type ReportedAlarm, type VitalCell, type Vitals, vitalCells } from "./vitals";
 
 export interface VitalsPanelProps {
   readonly heart: HeartNews | undefined;
@@ -33,8 +33,16 @@ export function VitalsPanel(props: VitalsPanelProps) {
   const nowMs = useNow();
   const nowUs = serverUs();
   const rate = heartText(heart, nowUs, nowMs, isTraceLost);
+  const cells = vitalCells(vitals, nowUs, nowMs, isPathLost);
+  // (W9) One mark for all where everything is simulated, else one at each value that is.
+  const isAll = props.isTraceSimulated && (areAllSimulated(cells) || cells.every(({ state }) => state === "absent"));
   return (
     <section className={styles.panel} data-size={size} data-testid="vitals" aria-label={t("ecg.vitals.label")}>
+      {isAll && (
+        <p className={styles.allSimulated}>
+          <Simulated />
+        </p>
+      )}
       <dl className={styles.cells}>
         <div
           className={styles.cell}
@@ -48,12 +56,12 @@ export function VitalsPanel(props: VitalsPanelProps) {
           <dd>
             <span className={styles.value}>{rate.text}</span>
             <span className={styles.unit}>/min</span>
-            {props.isTraceSimulated && rate.state === "shown" && <Simulated />}
+            {!isAll && props.isTraceSimulated && <Simulated />}
             {rate.state === "unsure" && <span className="visually-hidden">{t("ecg.vitals.unsure")}</span>}
           </dd>
         </div>
-        {vitalCells(vitals, nowUs, nowMs, isPathLost).map((cell) => (
-          <Cell key={cell.code} cell={cell} />
+        {cells.map((cell) => (
+          <Cell key={cell.code} cell={cell} isMarked={!isAll} />
         ))}
       </dl>
       <Alarms alarms={vitals.alarms} dropped={vitals.alarmsDropped} />
@@ -61,11 +69,17 @@ export function VitalsPanel(props: VitalsPanelProps) {
   );
 }
 
-function Cell({ cell }: { cell: VitalCell }) {
+function Cell({ cell, isMarked }: { cell: VitalCell; isMarked: boolean }) {
   const { t, i18n } = useTranslation();
   const { code, state, text, unit, atUs, simulated } = cell;
   return (
-    <div className={styles.cell} data-testid={`vital-${code}`} data-state={state} title={t(`ecg.vitals.names.${code}`)}>
+    <div
+      className={styles.cell}
+      data-code={code}
+      data-testid={`vital-${code}`}
+      data-state={state}
+      title={t(`ecg.vitals.names.${code}`)}
+    >
       <dt>{t(`ecg.vitals.${code}`)}</dt>
       <dd>
         {state === "absent" ? (
@@ -88,7 +102,7 @@ function Cell({ cell }: { cell: VitalCell }) {
             {atUs !== null && (state === "blank" || code === "NIBP" || code === "Temp") && (
               <span className={styles.at}>{t("ecg.vitals.at", { time: clockOf(atUs, i18n.language) })}</span>
             )}
-            {simulated && <Simulated />}
+            {isMarked && simulated && <Simulated />}
           </>
         )}
       </dd>

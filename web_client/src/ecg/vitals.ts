@@ -113,6 +113,14 @@ export interface VitalCell {
 
 export const BLANK = "---";
 
+/** UCUM as people write it. */
+const UNITS: Readonly<Record<string, string>> = {
+  "mm[Hg]": "mmHg",
+  Cel: "°C",
+  "{beats}/min": "/min",
+  "{breaths}/min": "/min",
+};
+
 /**
  * The cells to show now.
  *
@@ -127,11 +135,17 @@ export function vitalCells(vitals: Vitals, nowUs: number, nowMs: number, isLost:
       code,
       state: isBlank ? "blank" : value.quality === "questionable" ? "doubtful" : "shown",
       text: isBlank || value.value === null ? BLANK : valueText(code, value.value),
-      unit: value.unit,
+      unit: UNITS[value.unit] ?? value.unit,
       atUs: value.atUs,
       simulated: value.simulated,
     };
   });
+}
+
+/** What is shown is simulated throughout: one mark says it for all. */
+export function areAllSimulated(cells: readonly VitalCell[]): boolean {
+  const sent = cells.filter(({ state }) => state !== "absent");
+  return sent.length > 0 && sent.every(({ simulated }) => simulated);
 }
 
 function isStale({ code, atUs, heardMs }: VitalValue, nowUs: number, nowMs: number): boolean {

@@ -75,9 +75,6 @@ function Wall({ client, media, consult, stream }: EcgWallViewProps & { stream: W
           <span>
             {t("ecg.state.sharedBy", { name: nameOf(freeze.by), at: clockOf(freeze.at_ms * 1000, i18n.language) })}
           </span>
-          <span className={styles.liveState} data-state={status?.state ?? "LOST"}>
-            {t("ecg.state.liveIs")} {t(`ecg.state.states.${status?.state ?? "LOST"}`)}
-          </span>
         </p>
       )}
       <div className={styles.trace}>
