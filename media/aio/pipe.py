@@ -4,12 +4,17 @@ What a publisher sends to worker A, decrypted and otherwise as it came, crosses 
 wants it, and there takes the way of every packet: B has a Transport without a network (`PipeTransport`) and on it the
 same Producers under the same ids, so layers, numbering, repair and sender reports work as if the publisher had come
 to B. Requests for key frames go back. Repairs do not: A asks the publisher itself, and what it repairs crosses too.
+Layers of pictures that nobody on B follows do not cross either: B names them, and is told twice a second how large they
+are and what they take, so that it can choose among them as if they came.
 
 One SOCK_SEQPACKET connection for each publisher and destination, in the supervisor's directory of mode 0700,
 opened by A with a key that B was given. A message is one read batch:
 
-    u8 kind | u32 length | bytes, again and again        A -> B: RTP, RTCP, DATA (u8 id length, id, u8 is text, bytes)
-    u32 SSRC                                             B -> A: a key frame is wanted
+    u8 kind | u32 length | bytes, again and again        A -> B: RTP, RTCP, DATA (u8 id length, id, u8 is text, bytes),
+                                                         METER (u32 SSRC, u16 width, u16 height, then for each layer
+                                                         u8 spatial, u8 temporal, u32 bit/s)
+    u32 SSRC                                             B -> A: a key frame is wanted, and so is the stream
+    u8 255 | u32 SSRC, again and again                   B -> A: these, and no others, are not wanted now
 
 A full socket loses a batch of media, as a network would: B asks for a key frame then. Messages of DataProducers
 wait for room, ahead of all media: a waveform that A's viewers have, B's have too. Where the connection
@@ -35,9 +40,21 @@ from media.aio.transport import TAPPED_DATA, TAPPED_RTCP, TAPPED_RTP, Spawn, Tra
 from media.core import rtcp
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ice import Consent, Credentials
+from media.core.layers import Target
+from media.core.receive import ReceiveStream
 
 _HEAD = Struct("!BI")
 _SSRC = Struct("!I")
+_METER = Struct("!IHH")
+_METER_LAYER = Struct("!BBI")
+METER = 9
+"""Beside what taps are offered."""
+METER_EVERY_US = 500_000
+"""Half of what makes a layer count as switched off."""
+UNWANTED = 255
+NEEDS_EVERY_US = 250_000
+"""How soon a layer that is followed no more, or followed again without a key frame, is told of."""
+REQUEST_BYTES = 4096
 MESSAGE_BYTES = 48 << 10
 """Largest message: what a read batch brings more goes in another. A default socket buffer holds a few."""
 BUFFER_BYTES = 1 << 20
@@ -77,6 +94,7 @@ class PipeOut:
 
     Args:
         want_keyframe: called with the SSRC of a stream.
+        measure: the METER of an SSRC; None when it has none or it is not due.
         over: called once when the other end is gone.
         filling: pipes that have something to send at the end of the read batch; this one adds itself.
     """
@@ -89,9 +107,12 @@ class PipeOut:
         want_keyframe: Callable[[int], None],
         over: Callable[["PipeOut"], None],
         filling: "list[PipeOut]",
+        measure: Callable[[int], bytes | None] = lambda _ssrc: None,
     ) -> None:
         self._counters = counters
         self._want_keyframe = want_keyframe
+        self._measure = measure
+        self._unwanted: set[int] = set()
         self._over = over
         self._filling = filling
         self._batch = PipeBatch()
@@ -108,6 +129,13 @@ class PipeOut:
 
     def offer(self, kind: int, packet: bytes) -> None:
         """Gather one packet."""
+        if self._unwanted and kind == TAPPED_RTP:
+            ssrc = int.from_bytes(packet[8:12], "big")
+            if ssrc in self._unwanted:
+                measured = self._measure(ssrc)
+                if measured is None:
+                    return
+                kind, packet = METER, measured
         if not self._batch.parts:
             self._filling.append(self)
         self._add(kind, packet)
@@ -183,13 +211,17 @@ class PipeOut:
 
     def _readable(self) -> None:
         try:
-            request = self._socket.recv(64)
+            request = self._socket.recv(REQUEST_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             request = b""
         if len(request) == _SSRC.size:
-            self._want_keyframe(_SSRC.unpack(request)[0])
+            ssrc = _SSRC.unpack(request)[0]
+            self._unwanted.discard(ssrc)
+            self._want_keyframe(ssrc)
+        elif request and request[0] == UNWANTED and len(request) % _SSRC.size == 1:
+            self._unwanted = {ssrc for (ssrc,) in _SSRC.iter_unpack(request[1:])}
         else:
             self._end()
 
@@ -249,6 +281,9 @@ class PipeTransport(Transport):
         self.leg.divert = self._ask
         self._association: Any = PipeAssociation()
         self._connection: socket.socket | None = None
+        self._unwanted: set[int] = set()
+        """SSRCs that A was last told are not wanted."""
+        self._needs_due_us = 0
 
     @property
     def sctp(self) -> Any:
@@ -283,9 +318,54 @@ class PipeTransport(Transport):
             return False
         for item in rtcp.parse(compound):
             if isinstance(item, rtcp.Pli):
+                self._expect(item.media_ssrc)
                 with contextlib.suppress(OSError):  # full or gone: it is asked for again until it comes
                     self._connection.send(_SSRC.pack(item.media_ssrc))
         return True
+
+    def tell_needs(self, now_us: int) -> None:
+        """Tell A what nobody here follows; call after each message from A."""
+        if now_us < self._needs_due_us or self._connection is None:
+            return
+        self._needs_due_us = now_us + NEEDS_EVERY_US
+        # Sound is always wanted: who is loudest is found out here.
+        unwanted = {
+            ssrc
+            for ssrc, stream in self.streams.items()
+            if not stream.producer.is_audio and not stream.layer.lanes and stream.layer.media is not None
+        }
+        if unwanted == self._unwanted:
+            return
+        for ssrc in self._unwanted - unwanted:
+            self._expect(ssrc)
+        message = bytes((UNWANTED,)) + b"".join(map(_SSRC.pack, sorted(unwanted)))
+        with contextlib.suppress(OSError):  # full or gone: said again the next time
+            self._connection.send(message)
+            self._unwanted = unwanted
+
+    def take_meter(self, data: bytes, now_us: int) -> None:
+        """What A measured of a stream that does not cross now."""
+        ssrc, width, height = _METER.unpack_from(data)
+        stream = self.streams.get(ssrc)
+        if stream is None or ssrc not in self._unwanted:
+            return
+        rates = {
+            Target(spatial, temporal): bps for spatial, temporal, bps in _METER_LAYER.iter_unpack(data[_METER.size :])
+        }
+        layer = stream.layer
+        if len(stream.producer.layers) > 1:  # simulcast: the two workers may count the layers differently
+            rates = {Target(layer.index, target.temporal): bps for target, bps in rates.items()}
+        layer.meter.told(width, height, rates, now_us)
+
+    def _expect(self, ssrc: int) -> None:
+        """A stream comes again, from wherever its numbers are by now: what was left out is not missing."""
+        stream = self.streams.get(ssrc)
+        if stream is None or ssrc not in self._unwanted:
+            return
+        self._unwanted.discard(ssrc)
+        parameters = stream.producer.parameters
+        nack = parameters.feedback.nack and not stream.is_rtx
+        stream.receive = ReceiveStream(ssrc, parameters.clock_rate_hz, nack=nack)
 
 
 class Pipes:
@@ -354,13 +434,27 @@ class Pipes:
             MediaError: ``worker_gone``, it is not there.
         """
 
+        due_us: dict[int, int] = {}
+
+        def measure(ssrc: int) -> bytes | None:
+            stream, now_us = transport.streams.get(ssrc), self._clock()
+            if stream is None or stream.is_rtx or now_us < due_us.get(ssrc, 0):
+                return None
+            due_us[ssrc] = now_us + METER_EVERY_US
+            meter = stream.layer.meter
+            return _METER.pack(ssrc, meter.width, meter.height) + b"".join(
+                _METER_LAYER.pack(*target, min(bps, 0xFFFFFFFF)) for target, bps in meter.rates(now_us).items()
+            )
+
         def want_keyframe(ssrc: int) -> None:
             stream = transport.streams.get(ssrc)
             if stream is not None:
                 self._feedback.want_keyframe(stream.producer, stream.layer, self._clock())
 
         transport.taps.append(
-            PipeOut(path, bytes.fromhex(key), self._counters, want_keyframe, transport.taps.remove, self._filling)
+            PipeOut(
+                path, bytes.fromhex(key), self._counters, want_keyframe, transport.taps.remove, self._filling, measure
+            )
         )
 
     def flush(self) -> None:
@@ -442,9 +536,12 @@ class Pipes:
                 self._ingress.piped(transport, start, position, now_us)
             elif kind == TAPPED_RTCP:
                 self._feedback.received(transport, bytes(data[start:position]), now_us)
+            elif kind == METER:
+                transport.take_meter(bytes(data[start:position]), now_us)
             elif kind == TAPPED_DATA:
                 held.append(bytes(data[start:position]))
         for message in held:
             length = message[0]
             identity, is_text, body = message[1 : 1 + length].decode(), message[1 + length], message[2 + length :]
             self._take_data(transport, identity, body.decode() if is_text else body)
+        transport.tell_needs(now_us)

@@ -86,6 +86,13 @@ class LayerMeter:
             self._since_us = now_us
         return self._rates
 
+    def told(self, width: int, height: int, rates: dict[Target, int], now_us: int) -> None:
+        """What another meter has measured of the same stream, which itself does not come here now."""
+        if width and height:
+            self.width, self.height = width, height
+        self.last_us = self._since_us = now_us
+        self._bytes, self._rates = {}, rates
+
 
 class Offer(NamedTuple):
     """One spatial layer that can be followed now."""

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ from tests.integration.media.peer import (
     video_parameters,
     vp8,
 )
+from tests.integration.media.test_layers import LAYER_SSRC, Camera, simulcast
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -190,6 +192,62 @@ async def test_sound_and_picture_are_on_one_clock_on_b_too(two: Two, spanning: S
 
     sound, picture = sorted(spanning.far.got.rtp, key=lambda packet: packet.payload != b"opus")
     await until(lambda: abs(captured_s(picture) - captured_s(sound) - 0.2) < 0.005, "reports that say so")
+
+
+async def test_layers_that_nobody_follows_do_not_cross_and_come_when_somebody_does(two: Two) -> None:
+    """B knows what it could have without having it, and misses nothing of what was left out."""
+    for index in (0, 1):
+        await two.pool.wait_up(30, index)
+    a, b = two.pool.client(0), two.pool.client(1)
+    router = secrets.token_hex(4)
+    for client in (a, b):
+        await client.open_router(router)
+    publisher, far = Peer(a, router, "send"), Peer(b, router, "recv")
+    await publisher.join()
+    await far.join()
+    source, camera = f"{router}-cam", Camera(publisher)
+    parameters = simulcast(("r0", "r1", "r2"))
+    await a.produce(publisher.id, source, "video", parameters)
+    await b.produce(await two.pipe(router, publisher), source, "video", parameters)
+    await b.consume(far.id, f"{far.id}-cam", source, ortc.router_capabilities())
+    await b.view_consumer(f"{far.id}-cam", 320, 180, "main")
+    await b.resume_consumer(f"{far.id}-cam")
+
+    async def frames(count: int, pause_s: float = 0.005) -> tuple[int, int]:
+        """Pictures the viewer got, and packets that crossed for them."""
+        before, crossed = len(far.got.rtp), await two.count(1, "rtp_received")
+        for _ in range(count):
+            camera.send(0, 1, 2)
+            await asyncio.sleep(pause_s)
+        return len(far.got.rtp) - before, await two.count(1, "rtp_received") - crossed
+
+    async with asyncio.timeout(60):
+        while True:
+            shown, crossed = await frames(30)
+            if shown > 25 and crossed < 1.2 * shown:
+                break
+    assert {packet.payload[-3] for packet in far.got.rtp[-20:]} == {0}
+
+    # Longer than a silent layer counts as there, and further than any loss: the publisher begins to count anew.
+    camera.number += 20_000
+    began_s = asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() < began_s + 1.5:
+        await frames(30)
+    await b.view_consumer(f"{far.id}-cam", 1280, 720, "main")
+    await until(
+        lambda: any(one.media_ssrc == LAYER_SSRC[2] for one in publisher.got.of(rtcp.Pli)[camera.seen_plis :]), "a wish"
+    )
+    camera.send(0, 1, 2)
+    await until(
+        lambda: far.got.rtp[-1].payload[-3] == 2, "the key frame that was asked for, whole from its first packet"
+    )
+    assert int.from_bytes(far.got.rtp[-1].payload[-2:], "big") == camera.number - 1
+    numbers = [packet.seq for packet in far.got.rtp if packet.payload_type == ortc.PAYLOAD_TYPES[ortc.Codec.VP8]]
+    assert {(new - old) & 0xFFFF for old, new in pairwise(numbers)} == {1}
+    for client in (a, b):
+        await client.close_router(router)
+    for peer in (publisher, far):
+        await peer.close()
 
 
 async def test_messages_of_a_data_producer_cross(two: Two, spanning: Spanning) -> None:
