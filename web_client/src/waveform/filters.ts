@@ -144,10 +144,7 @@ export class FilterBank {
     const [values, settles, lane] = [this.values[lead], this.settles[lead], this.lanes[lead]];
     if (values === undefined || settles === undefined || lane === undefined) return;
     for (let p = from; p < to; p += 1) {
-      if (!drawable(buffer.cell(lead, p))) {
-        lane.stop();
-        continue;
-      }
+      if (!drawable(buffer.cell(lead, p))) continue;
       const x = buffer.value(lead, p);
       if (!lane.running || !buffer.joined(lead, p)) lane.start(x);
       const slot = this.slot(p);

@@ -47,6 +47,27 @@ describe("LeadBuffer", () => {
     expect(buffer.joined(0, 2)).toBe(false);
   });
 
+  it("[W2] joins neighbouring places only when their frames are the same or successive", () => {
+    const buffer = new LeadBuffer(1, 100_000);
+    buffer.store(frame(0, [1, 2]), at(0));
+    buffer.store(frame(2, [3, 4]), at(2));
+    expect([1, 2, 3].map((p) => buffer.joined(0, p))).toEqual([true, false, true]);
+  });
+
+  it("keeps a part as it is, and takes repairs of it over", () => {
+    const buffer = new LeadBuffer(2, 100_000, 1);
+    buffer.store(frame(0, [1, 2, 3], { saturatedMask: 1, paceOffsets: [1] }), at(10, false, true));
+    const copy = buffer.slice(11, 20);
+    expect([10, 11, 12, 13].map((p) => copy.cell(0, p))).toEqual([Cell.blank, Cell.saturated, Cell.saturated, 0]);
+    expect([copy.paced(11), copy.value(0, 12), copy.seqAt(12), copy.cell(1, 11)]).toEqual([true, 3, 0, Cell.blank]);
+    buffer.store(frame(1, [4, 5, 6]), at(13));
+    expect(copy.received(13)).toBe(false);
+    copy.absorb(buffer, 13, 16);
+    expect([13, 14, 15, 16].map((p) => copy.value(0, p))).toEqual([4, 5, 6, 0]);
+    buffer.clear();
+    expect(copy.value(0, 14)).toBe(5);
+  });
+
   it("[W4] counts what comes after its place has left the ring", () => {
     const buffer = new LeadBuffer(1, 100_000, 1);
     buffer.store(frame(0, [1]), at(0));

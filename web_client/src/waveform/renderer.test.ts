@@ -269,6 +269,15 @@ describe.each(["sweep", "scroll"] as const)("the %s", (mode) => {
     expect(lines("II").flat()).toEqual([]);
   });
 
+  it("[W2] leads no line past what is stroked otherwise", () => {
+    const { send, surface, canvas, lines } = rig({ mode, leads: ["II"] });
+    for (let seq = 0; seq < 6; seq += 1) send(seq, { rows: flat(100 * seq), saturatedMask: seq === 2 ? 1 : 0 });
+    canvas.forget();
+    surface.jump(300);
+    expectUnbroken([...lines("II"), ...lines("II", INK.saturated)]);
+    expect(lines("II").length).toBe(2);
+  });
+
   it("[W2] is grey where samples may still come and hatched for good where not", () => {
     for (const hopes of [true, false]) {
       const { send, surface, canvas } = rig({ mode, leads: ["II"], hope: () => hopes });
@@ -340,6 +349,22 @@ describe.each(["sweep", "scroll"] as const)("the %s", (mode) => {
     expect(loud).toEqual(quiet);
     // Settled at its first sample: no step to ring from.
     expect(quiet[0]?.[1]).toBe(0);
+  });
+
+  it("[W5] starts a filter anew with a session, and behind what is no signal", () => {
+    const after = (before: number, how: Partial<MadeFrame>, between: Partial<MadeFrame>): unknown => {
+      const { send, surface, lines } = rig({ mode, leads: ["II"], filter: "monitor", width: 2000 });
+      send(0, { rows: flat(before), ...between });
+      send(1, { rows: [Array.from({ length: N }, (_, i) => 5 * i)], ...how });
+      surface.jump(100);
+      const drawn = [...lines("II", INK.settling).flat(), ...lines("II").flat()];
+      return drawn.filter(([position]) => position >= 50);
+    };
+    const restart = { flags: Flag.sessionRestart, firstSample: 0, t0Us: T0_US + 100_000 };
+    expect(after(20_000, restart, {})).toEqual(after(0, restart, {}));
+    const artefact = { runs: [[0, 4, 40, 10] as const] };
+    expect(after(20_000, {}, artefact)).toEqual(after(0, {}, artefact));
+    expect(after(20_000, {}, {})).not.toEqual(after(0, {}, {}));
   });
 
   it("draws a trace that has not settled otherwise, and says how long", () => {
