@@ -346,7 +346,7 @@ class Archive:
         """Called at once after `_unwritten`: a frame is then in one of the two, and where in both, taken once."""
         stream = self._open.get(info.archive)
         if stream is not None:
-            segments, ordering = list(stream.segments), stream.state.ordering
+            segments, ordering = [one for one in stream.segments if one.size], stream.state.ordering
         else:
             segments, ordering = await self._in(self._readers, segments_of, self.blobs, info.archive), Ordering()
         if from_us is not None and to_us is not None:

@@ -1,0 +1,221 @@
+"""The archive on a real folder: order, crash, a full disk, sealing; each frame once and none invented."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from media.core.waveform import FrameWriter, StreamFormat, split_message
+from server.waveforms.archive import Archive, OpenStream, segment_name
+from server.waveforms.blobs import BlobCode, BlobError, FolderBlobs
+from server.waveforms.core import index
+from server.waveforms.core.index import record
+from server.waveforms.core.order import Place, read_head
+from server.waveforms.core.stream import StreamInfo
+from server.waveforms.ring import MemoryRing
+
+INFO = StreamInfo(
+    archive="w_0123456789abcdef", consult="c1", stream_id=7, kind="live", title="t", device="d", leads=("I", "II"),
+    sample_rate_mhz=500_000, lsb_nv=1000, filter="", simulated=True, patient="p1",
+)  # fmt: skip
+ALL = 2**53 - 1
+
+
+def frames(count: int) -> list[bytes]:
+    writer = FrameWriter(StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True))
+    noise = np.random.default_rng(5)
+    return [
+        split_message(
+            writer.write(
+                noise.integers(-900, 900, (2, 50)).astype(np.int16), t0_us=10**9 + n * 100_000, context_version=3
+            )
+        )[0].encoded
+        for n in range(count)
+    ]
+
+
+class Folder(FolderBlobs):
+    """A real folder on a disk that can be full, also in the middle of a write."""
+
+    full = False
+
+    def append(self, name: str, at: int, data: bytes) -> None:
+        if self.full and data:
+            with (self.root / name).open("ab") as file:
+                file.write(data[: len(data) // 2])
+            raise BlobError(BlobCode.NO_SPACE, "No space left on device")
+        super().append(name, at, data)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "waves")
+
+
+def open_archive(blobs: FolderBlobs, ring: MemoryRing | None = None) -> tuple[Archive, list[BlobCode | None]]:
+    said: list[BlobCode | None] = []
+    return Archive(blobs, ring or MemoryRing(), lambda _info, code: said.append(code)), said
+
+
+async def everything(archive: Archive) -> list[bytes]:
+    found: list[bytes] = []
+    from_us: int | None = 0
+    while from_us is not None:
+        page, from_us = await archive.between_us(INFO, from_us, ALL, 3_000)
+        found += page
+    return found
+
+
+async def test_late_frames_are_put_in_their_place_and_pages_join_without_a_seam(blobs: Folder) -> None:
+    """[WF8] [W3] Whatever was written and whatever still waits."""
+    sent = frames(40)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for n in (*range(20), *range(25, 30)):
+        assert archive.put(stream, sent[n]) is not None
+    assert archive.put(stream, sent[3]) is None
+    await archive.flush()
+    for n in (23, 20, *range(30, 40), 22, 21):
+        archive.put(stream, sent[n])
+    assert await everything(archive) == [frame for n, frame in enumerate(sent) if n != 24]
+    await archive.flush()
+    assert await everything(archive) == [frame for n, frame in enumerate(sent) if n != 24]
+    page, _ = await archive.between_seq(INFO, 18, 26, 1 << 20)
+    assert [read_head(frame).seq for frame in page] == [18, 19, 20, 21, 22, 23, 25, 26]
+    assert stream.state.missing(0, 39) == [(24, 24)]
+    await archive.stop()
+
+
+async def test_a_torn_record_is_cut_and_said_and_the_stream_goes_on(
+    blobs: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that dies in a write leaves half a record; everything before it counts."""
+    monkeypatch.setattr(index, "SEGMENT_BYTES", 4_000)
+    monkeypatch.setattr("server.waveforms.archive.SEGMENT_BYTES", 4_000)
+    sent = frames(60)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for at in range(0, 50, 5):
+        for frame in sent[at : at + 5]:
+            archive.put(stream, frame)
+        await archive.flush()
+    assert len(stream.segments) > 2
+    number, size = stream.segments[-1].number, stream.segments[-1].size
+    if not size:
+        number -= 1
+    path = blobs.root / segment_name(INFO.archive, number)
+    whole = path.stat().st_size
+    torn = whole - 9
+    os.truncate(path, torn)
+
+    other, _ = open_archive(blobs)
+    again = await other.open(INFO)
+    lost = 50 - again.state.frames
+    assert lost == 1
+    assert again.cut_bytes > 0
+    for frame in sent[49:]:
+        other.put(again, frame)
+    await other.flush(sync=True)
+    assert await everything(other) == sent
+    closed = await other.close(again)
+    assert closed is not None
+    digest, summary = closed
+    assert digest == hashlib.sha256(b"".join(map(record, sent))).hexdigest()
+    assert (summary.frames, summary.lost, summary.gaps) == (60, 0, 0)
+    third, _ = open_archive(blobs)
+    assert await everything(third) == sent
+    for one in (archive, other, third):
+        await one.stop()
+
+
+async def test_a_full_disk_is_said_once_loses_nothing_and_is_made_up_for(
+    blobs: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed, announced; what no longer fits in memory comes from the ring when the disk is back."""
+    monkeypatch.setattr("server.waveforms.archive.UNWRITTEN_BYTES", 2_000)
+    sent = frames(80)
+    ring = MemoryRing()
+    archive, said = open_archive(blobs, ring)
+    stream = await archive.open(INFO)
+
+    def arrive(some: list[bytes]) -> None:
+        for frame in some:
+            place = archive.put(stream, frame)
+            assert place is not None
+            ring.put(INFO.archive, [(place, frame)], 1)
+
+    arrive(sent[:10])
+    await archive.flush()
+    blobs.full = True
+    for at in range(10, 60, 10):
+        arrive(sent[at : at + 10])
+        await archive.flush()
+    assert said == [BlobCode.NO_SPACE]
+    assert stream.trouble is BlobCode.NO_SPACE
+    assert stream.absent
+    assert stream.unwritten_bytes <= 2_000
+    assert await archive.close(stream) is None  # not sealed with a hole it could still fill
+    blobs.full = False
+    for _ in range(40):
+        await archive.flush()
+    for at in (60, 70):
+        arrive(sent[at : at + 10])
+        await archive.flush()
+    assert said == [BlobCode.NO_SPACE, None]
+    assert await everything(archive) == sent
+    assert (stream.state.summary.frames, stream.state.summary.lost) == (80, 0)
+    await archive.stop()
+
+
+async def test_what_neither_disk_nor_ring_has_is_counted_lost(blobs: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[W2] An archive does not pretend."""
+    monkeypatch.setattr("server.waveforms.archive.UNWRITTEN_BYTES", 2_000)
+    sent = frames(40)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    archive.put(stream, sent[0])
+    await archive.flush()
+    blobs.full = True
+    for frame in sent[1:39]:
+        archive.put(stream, frame)
+    await archive.flush()
+    blobs.full = False
+    await archive.flush()
+    archive.put(stream, sent[39])
+    await archive.flush()
+    await archive.flush()
+    kept = await everything(archive)
+    assert 0 < len(kept) < 40
+    assert stream.state.summary.lost == 40 - len(kept)
+    assert stream.state.summary.gaps == 1
+    await archive.stop()
+
+
+async def test_a_store_that_is_away_at_the_start_is_joined_when_it_comes(tmp_path: Path) -> None:
+    """Frames wait; nothing that was written before is overwritten."""
+    sent = frames(30)
+    blobs = FolderBlobs(tmp_path / "waves")
+    first, _ = open_archive(blobs)
+    stream = await first.open(INFO)
+    for frame in sent[:20]:
+        first.put(stream, frame)
+    await first.flush(sync=True)
+    (tmp_path / "waves").rename(tmp_path / "away")
+    (tmp_path / "waves").write_text("not a folder")
+    second, said = open_archive(blobs)
+    again: OpenStream = await second.open(INFO)
+    assert said == [BlobCode.IO]
+    for frame in sent[18:]:
+        second.put(again, frame)
+    await second.flush()
+    (tmp_path / "waves").unlink()
+    (tmp_path / "away").rename(tmp_path / "waves")
+    await second.flush()
+    assert await everything(second) == sent
+    assert again.state.ordering.place(0, 0) == Place(0, 0)
+    for one in (first, second):
+        await one.stop()
