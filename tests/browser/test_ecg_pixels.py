@@ -90,6 +90,8 @@ class Ecg:
         )
         self.context = 1
         self.frames: list[bytes] = []
+        self.start_us = 0
+        """Server time of the first sample of the signal played last."""
 
     def show(self, **changes: object) -> None:
         settings = {"stream": DESCRIPTOR, "contextVersion": 1, "theme": "light", "lang": "en", **changes}
@@ -120,7 +122,8 @@ class Ecg:
     def play(self, samples: NDArray[np.int16], *, lost: tuple[int, ...] = ()) -> None:
         """Send a signal frame by frame as time goes on, then a flat line; return when the signal is drawn."""
         flat = np.zeros(TAIL_S * RATE_HZ, np.int16)
-        made = self.make(np.concatenate((samples, flat)), self.now_us() + 200_000)
+        self.start_us = self.now_us() + 200_000
+        made = self.make(np.concatenate((samples, flat)), self.start_us)
         frames = [
             {"atUs": at_us, "message": base64.b64encode(frame).decode()}
             for i, (at_us, frame) in enumerate(made)
@@ -191,7 +194,7 @@ def levels(ink: NDArray[np.int64]) -> tuple[float, float]:
     return top, bottom
 
 
-@pytest.mark.parametrize("dpr", [1.0, 1.25, 2.0])
+@pytest.mark.parametrize("dpr", [1.0, 1.25, 1.5, 2.0])
 def test_one_millivolt_for_200_ms_is_10_by_5_mm(open_ecg: Any, dpr: float) -> None:
     """[W26] [W27] [W34] Two big boxes by one, within one device pixel, at any pixel ratio."""
     ecg = open_ecg(dpr=dpr)
@@ -254,6 +257,44 @@ def test_a_lost_frame_is_a_blank_of_exact_width(open_ecg: Any, dpr: float) -> No
     again_first, again_second, hole = measure(ecg.trace(dpr), dpr)
     assert (again_first, again_second) == pytest.approx((first, second), abs=0.01)
     assert hole == 0
+
+
+def test_every_stroked_sample_is_a_sent_one_at_its_own_time(open_ecg: Any) -> None:
+    """[W1] [W3] [W4] [W10] Read back from where it was stroked: nothing of what was lost, then the repair in place."""
+    ecg = open_ecg(mode="scroll", layout="rhythm", rhythm=["II"])
+    signal = np.random.default_rng(4).integers(-400, 400, 900).astype(np.int16)
+    signal[333] = 1500
+    lost = 7
+    ecg.play(signal, lost=(lost,))
+    us_per_sample = 1_000_000 // RATE_HZ
+
+    def stroked() -> dict[int, int]:
+        drawn = ecg.page.evaluate("document.querySelector('[data-testid=ecg]').ecgDrawn()")
+        assert {sample["lead"] for sample in drawn} == {"II"}
+        assert {sample["context"] for sample in drawn} == {1}
+        places = {(sample["us"] - ecg.start_us) / us_per_sample: sample["value"] for sample in drawn}
+        return {int(place): value for place, value in places.items() if place < len(signal)}
+
+    missing = range(lost * BLOCK, (lost + 1) * BLOCK)
+    expected = {place: int(signal[place]) for place in range(len(signal)) if place not in missing}
+    assert stroked() == expected
+
+    ecg.resend(ecg.frames[lost])
+    ecg.wait("gaps", "0")
+    repaired = stroked()
+    assert {place: repaired[place] for place in missing} == {place: int(signal[place]) for place in missing}
+    assert all(value == int(signal[place]) for place, value in repaired.items())
+
+
+def test_no_product_carries_the_test_hook() -> None:
+    """What remembers every sample is in the harness (above), and in nothing that is shipped."""
+    dist = CLIENT / "dist"
+    if not dist.exists():
+        pytest.skip("the web client is not built")
+    mark = b"consilium-ecg-drawn-samples"
+    shipped = list(dist.rglob("*.js"))
+    assert any(b"desynchronized" in path.read_bytes() for path in shipped), "the display's worker is among them"
+    assert not [path.name for path in shipped if mark in path.read_bytes() or b"ecgDrawn" in path.read_bytes()]
 
 
 def test_another_context_leaves_no_pixel_of_the_old_one(open_ecg: Any) -> None:
