@@ -51,11 +51,12 @@ export function BindingBar({ consult, me, endings, nowMs, size = "desk", onManag
         <Button
           size="compact-sm"
           variant="subtle"
-          leftSection={<Settings2 size={15} aria-hidden="true" />}
           onClick={() => onManage(null)}
+          aria-label={t("binding.label")}
           data-testid="binding-manage"
         >
-          {t("binding.manage")}
+          <Settings2 size={16} aria-hidden="true" />
+          <span className={styles.word}>{t("binding.manage")}</span>
         </Button>
       )}
     </section>
@@ -87,7 +88,8 @@ function Bound({ row, binding, consult, patient }: SaidProps & { binding: NonNul
           {t("binding.bound")} <strong>{patient.name}</strong>
         </span>
         <span>
-          {first.label} <strong className={styles.id}>{first.value}</strong>
+          <span className={styles.word}>{first.label} </span>
+          <strong className={styles.id}>{first.value}</strong>
         </span>
         <span>{t("binding.until", { time: clockTime(binding.until_ms) })}</span>
         {by !== "" && <span>{by === null ? t("binding.byDevice") : t("binding.by", { name: by })}</span>}

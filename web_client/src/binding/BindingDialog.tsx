@@ -10,8 +10,7 @@ import { type FormEvent, type KeyboardEvent, useEffect, useRef, useState } from 
 import { useTranslation } from "react-i18next";
 import { localized } from "../i18n";
 import { RefusalError, UnansweredError } from "../net/refusal";
-import type { AnyCommand, Consult, DeviceUnbound } from "../protocol";
-import { Identity } from "../record/PatientBanner";
+import type { AnyCommand, Consult, DeviceUnbound, PatientBanner } from "../protocol";
 import styles from "./BindingDialog.module.css";
 import { type DeviceRow, deviceRows, inputProblem, LENGTHS_MIN, USUAL_MIN } from "./binding";
 import { clockTime } from "./clockTime";
@@ -58,7 +57,7 @@ function Content(props: BindingDialogProps) {
     <div className={styles.content} data-testid="binding-dialog">
       <div className={styles.patient}>
         <h3 className={styles.heading}>{t("binding.dialog.patient")}</h3>
-        <Identity patient={consult.context.patient} />
+        <WhoseName patient={consult.context.patient} />
       </div>
       {rows.length > 1 ? (
         <NativeSelect
@@ -80,6 +79,17 @@ function Content(props: BindingDialogProps) {
         <p className={styles.note}>{t("binding.dialog.elsewhere", { hospital: row.device.hospital })}</p>
       )}
     </div>
+  );
+}
+
+/** Name, sex and birth date, to be compared aloud; the identifiers are what is to be read from the wristband. */
+function WhoseName({ patient }: { patient: PatientBanner }) {
+  const { t } = useTranslation();
+  const latin = patient.name_latin === patient.name ? "" : patient.name_latin;
+  return (
+    <p className={styles.name}>
+      <strong>{patient.name}</strong> {latin} · {t(`record.banner.${patient.sex}`)} · {patient.birth_date}
+    </p>
   );
 }
 

@@ -23,7 +23,7 @@ export default {
     transferred: "The hospital reported a transfer.",
   },
   mismatch: {
-    title: "WRONG PATIENT? ECG blocked",
+    title: "WRONG PATIENT? Signals blocked",
     device: "Device {{name}} is set to",
     bound: "it was bound to",
     hint: "Correct it at the bedside, then bind again.",

@@ -25,7 +25,7 @@ const zh: SameKeys<typeof en> = {
     transferred: "医院已报告患者转科。",
   },
   mismatch: {
-    title: "患者可能不符，心电已阻断",
+    title: "患者可能不符，信号已阻断",
     device: "设备 {{name}} 登记的是",
     bound: "而绑定的是",
     hint: "请在床旁更正后重新绑定。",
