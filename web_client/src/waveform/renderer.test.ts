@@ -329,8 +329,8 @@ describe.each(["sweep", "scroll"] as const)("the %s", (mode) => {
     }
     expect(wrong).toBe(0);
     expect(drawn.some(({ lead }) => lead === "aVR")).toBe(false);
-    // Running paper waits for a whole pixel: the newest few samples come with the next.
-    const waiting = mode === "scroll" ? Math.ceil(2 / 0.18) : 0;
+    // Running paper waits for two whole pixels: the newest few samples come with the next.
+    const waiting = mode === "scroll" ? Math.ceil(3 / 0.18) : 0;
     expect(seen.size).toBeGreaterThanOrEqual(57 * N - waiting);
     expect(Math.max(...seen)).toBeGreaterThanOrEqual(60 * N - 1 - waiting);
   });
@@ -417,7 +417,7 @@ describe("the scroll", () => {
     moved.canvas.forget();
     for (let pen = 1501; pen <= 2000; pen += 8) moved.surface.advance(pen);
     const shifts = moved.canvas.copies.filter((numbers) => numbers.length === 8 && numbers[0] !== numbers[4]);
-    expect(shifts.length).toBeGreaterThan(50);
+    expect(shifts.length).toBeGreaterThan(25);
     expect(shifts.every(([from, , , , to]) => Number.isInteger((from ?? 0.5) - (to ?? 0)))).toBe(true);
     for (const label of ["I", "aVR", "V1", "V4"]) {
       const heights = new Set(

@@ -12,6 +12,12 @@ import type { Pass } from "./ink";
 import type { Signal } from "./signal";
 import { blankPage, type Context2d, type LiveSurface, type Sheet } from "./surface";
 
+/**
+ * The paper moves by whole pixels, and the whole canvas with it: at usual scales every other frame is smooth
+ * enough and half the work. Until then new samples wait, and the age on screen says so.
+ */
+const MIN_SHIFT_PX = 2;
+
 export class Scroll implements LiveSurface {
   samplesDrawn = 0;
   covered = false;
@@ -59,8 +65,7 @@ export class Scroll implements LiveSurface {
     }
     const { page } = sheet;
     const shift = travelled(page, to) - travelled(page, from);
-    // The paper moves by whole pixels: until one is due the new samples wait, at most a few milliseconds.
-    if (shift < 1) return;
+    if (shift < MIN_SHIFT_PX) return;
     this.drawnTo = to;
     if (shift > widthPx(page) / 2) this.repaint();
     else this.shift(sheet, shift, from, to);
