@@ -144,6 +144,8 @@ def _fill(info: StreamInfo, pieces: list[_Piece]) -> Run:
     for piece in pieces:
         frame, at = piece.frame, piece.position - first.position
         if at > end:
+            run.events += [Event(since, "lead_off", lead, end) for lead, since in off.items()]
+            off.clear()  # nobody knows of the hole
             run.events.append(Event(end, "lost" if frame.seq > seq + 1 else "source_gap", None, at))
         rows = [lead for lead in frame.leads if lead < leads]
         for row, lead in enumerate(frame.leads):
