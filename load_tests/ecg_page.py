@@ -9,8 +9,9 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Page, Playwright
+from playwright.sync_api import Playwright
 
 from load_tests.chromium import CHROMIUM, DESKTOP, QUIET
 from load_tests.drive import process_cpu_s
@@ -42,7 +43,7 @@ class Browser:
         pid: of its first process.
     """
 
-    def __init__(self, page: Page, pid: int) -> None:
+    def __init__(self, page: Any, pid: int) -> None:
         self.page = page
         self.pid = pid
 
@@ -96,12 +97,12 @@ def browser(playwright: Playwright, *flags: str, viewport: dict[str, int] | None
             viewport=viewport or DESKTOP,  # type: ignore[arg-type]
         )
         try:
-            yield Browser(context.pages[0], _root_of(profile))
+            yield Browser(context.pages[0], root_process(profile))
         finally:
             context.close()
 
 
-def _root_of(profile: str) -> int:
+def root_process(profile: str) -> int:
     """The process that was given this profile; Debian's wrapper is the same process."""
     found = []
     for entry in Path("/proc").iterdir():
