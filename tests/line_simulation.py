@@ -17,7 +17,7 @@ from media.core.congestion.pacer import FREE_BURST_BYTES
 from media.core.congestion.sent import NO_CLUSTER
 from media.core.layers import Offer, Target, View
 from media.core.twcc import ArrivalRecorder
-from tests.netem import Link
+from tests.netem import Cubic, Link
 
 PACKET_BYTES = 1200
 FRAME_US = 33_333
@@ -109,17 +109,25 @@ class Simulation:
         self._targets: dict[str, Target] = {}
         self._key_due: set[str] = set()
         self._competitor_bps = 0
+        self.download = Cubic()
+        self._download_until_us = 0
         self._granted_bps = 0
         self._now_us = 0
 
     def _at(self, when_us: int, what: str, value: object = None) -> None:
         heappush(self._events, (when_us, next(self._order), what, value))
 
-    def run(self, seconds: float, competitor: tuple[int, int, int] | None = None) -> Figures:
+    def run(
+        self,
+        seconds: float,
+        competitor: tuple[int, int, int] | None = None,
+        download: tuple[int, int] | None = None,
+    ) -> Figures:
         """Simulate.
 
         Args:
             competitor: another sender on the same bottleneck: (from us, to us, bit/s).
+            download: a TCP connection there that takes what it can: (from us, to us).
         """
         end_us = int(seconds * 1e6)
         self.figures.seconds = seconds - WARM_UP_US / 1e6
@@ -127,6 +135,9 @@ class Simulation:
             self._at(when, what)
         if competitor is not None:
             self._at(competitor[0], "competitor", competitor)
+        if download is not None:
+            self._download_until_us = download[1]
+            self._at(download[0], "download")
         steps = {
             "tick": self._tick,
             "frame": self._frame,
@@ -137,6 +148,9 @@ class Simulation:
             "release": self._release,
             "padding": self._padding,
             "competitor": self._compete,
+            "download": self._download,
+            "acknowledged": self._acknowledged,
+            "missed": self._missed,
         }
         while self._events and self._events[0][0] <= end_us:
             self._now_us, _, what, value = heappop(self._events)
@@ -282,3 +296,24 @@ class Simulation:
         self._competitor_bps = bps
         self._down.send(self._now_us, PACKET_BYTES)
         self._at(self._now_us + PACKET_BYTES * 8_000_000 // bps, "competitor", value)
+
+    def _download(self, _value: object) -> None:
+        if self._now_us >= self._download_until_us:
+            return
+        # A window leaves in a burst only at its beginning; from then on each acknowledgement lets one or two go.
+        for _ in range(self.download.room()):
+            arrivals = self._down.send(self._now_us, PACKET_BYTES)
+            back_us = self._up.delay_us
+            if arrivals:
+                self._at(arrivals[0] + back_us, "acknowledged", arrivals[0] + back_us - self._now_us)
+            else:
+                round_trip_us = self._down.queue_delay_us + self._down.delay_us + back_us
+                self._at(self._now_us + round_trip_us, "missed", round_trip_us)
+
+    def _acknowledged(self, value: object) -> None:
+        self.download.acked(self._now_us, value)  # type: ignore[arg-type]
+        self._download(None)
+
+    def _missed(self, value: object) -> None:
+        self.download.lost(self._now_us, value)  # type: ignore[arg-type]
+        self._download(None)

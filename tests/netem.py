@@ -123,3 +123,51 @@ class Link:
         if self.duplicate and random.random() < self.duplicate:
             return [arrives_us, arrives_us + 1_000 + random.randrange(20_000)]
         return [arrives_us]
+
+
+class Cubic:
+    """A TCP download that always has more to send: slow start, then CUBIC (RFC 9438 sections 4.1 to 4.6).
+
+    What the caller drives it with: `room` packets may leave now; `acked` and `lost` tell what became of one. A loss
+    is told when the sender would know of it, a round trip later; losses of one round trip count once.
+    """
+
+    BETA = 0.7
+    C = 0.4
+
+    def __init__(self) -> None:
+        self.window = 10.0
+        """Packets."""
+        self.in_flight = 0
+        self.delivered = 0
+        self._threshold = float("inf")
+        self._peak = 0.0
+        self._since_us = 0
+        self._recovery_until_us = 0
+
+    def room(self) -> int:
+        """Packets that may leave now; they count as sent."""
+        count = max(0, int(self.window) - self.in_flight)
+        self.in_flight += count
+        return count
+
+    def acked(self, now_us: int, round_trip_us: int) -> None:
+        """One packet has arrived."""
+        self.in_flight -= 1
+        self.delivered += 1
+        if self.window < self._threshold:
+            self.window += 1
+            return
+        ahead_s = (now_us + round_trip_us - self._since_us) / 1e6
+        plateau_s = (self._peak * (1 - self.BETA) / self.C) ** (1 / 3)
+        target = min(self.C * (ahead_s - plateau_s) ** 3 + self._peak, 1.5 * self.window)
+        self.window += max(0.01, target - self.window) / self.window
+
+    def lost(self, now_us: int, round_trip_us: int) -> None:
+        """One packet is known to be lost."""
+        self.in_flight -= 1
+        if now_us < self._recovery_until_us:
+            return
+        self._recovery_until_us = now_us + round_trip_us
+        self._peak, self._since_us = self.window, now_us
+        self.window = self._threshold = max(2.0, self.window * self.BETA)

@@ -116,3 +116,34 @@ def test_what_is_looked_at_is_the_last_to_go() -> None:
     assert shown["main"] >= 0
     assert all(target.spatial >= 0 for _, consumer, target in figures.changes if consumer == "main")
     assert shown["tile"] == -1
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A line that a TCP download fills for half a minute, and what is left of the pictures on it meanwhile."""
+
+    rate_bps: int
+    queue_us: int
+    least_bps: int
+    """Mean estimate during the download."""
+
+
+SHARED = {
+    "4 Mbit/s, short buffer": Shared(4 * M, 60_000, 1_000_000),
+    "4 Mbit/s": Shared(4 * M, 300_000, 350_000),
+    "8 Mbit/s": Shared(8 * M, 300_000, 400_000),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_download_takes_its_part_and_no_more(name: str) -> None:
+    """What is looked at stays, the download gets at least half, and half a minute after it all is as before."""
+    case = SHARED[name]
+    simulation = Simulation(Link(3, constant(case.rate_bps), case.queue_us), Link(4, delay_us=20_000), seed=3)
+    figures = simulation.run(80, download=(20 * M, 50 * M))
+    during = [estimate for when, estimate in figures.estimates if 25 * M <= when < 50 * M]
+    assert sum(during) / len(during) >= case.least_bps
+    dark = [when for when, consumer, target in figures.changes if consumer == "main" and target.spatial < 0]
+    assert not [when for when in dark if when > 20 * M]
+    assert simulation.download.delivered * 1200 * 8 / 30 >= case.rate_bps / 2
+    assert min(estimate for when, estimate in figures.estimates if when > 75 * M) > 2_900_000

@@ -20,6 +20,8 @@ from enum import Enum
 from operator import mul, sub
 from typing import Final
 
+from media.core.congestion.others import HIGH_QUEUE_US
+
 
 class Usage(Enum):
     """What the delay says of the line."""
@@ -49,8 +51,6 @@ OVERUSE_GROUPS: Final = 2
 """One group over the threshold is noise."""
 LEAST_QUEUE_US: Final = 12_000
 """A trend below this queue is jitter: it takes nothing from anyone yet."""
-HIGH_QUEUE_US: Final = 150_000
-"""A queue that stands this high is overuse even when it grows no more (a full buffer does not)."""
 BASE_SPAN_US: Final = 20_000_000
 """The empty line's delay is the least of the last 20 to 40 s: clocks drift, routes change."""
 JUMP_US: Final = 3_000_000

@@ -14,6 +14,7 @@ from typing import Final
 
 from media.core.congestion.delay import DelayDetector, Usage
 from media.core.congestion.loss import HIGH_LOSS, LossBound
+from media.core.congestion.others import OthersQueue
 from media.core.congestion.probe import CALM_QUEUE_US, Probe, ProbePlanner
 from media.core.congestion.quiet import Spell
 from media.core.congestion.rate import ArrivedRate, DelayRate
@@ -46,6 +47,7 @@ class LineEstimator:
         "_loss",
         "_max_bps",
         "_min_bps",
+        "_others",
         "_rate",
         "_remb_bps",
         "_remb_us",
@@ -68,6 +70,7 @@ class LineEstimator:
         self._min_bps = min_bps
         self._max_bps = max_bps
         self._delay = DelayDetector()
+        self._others = OthersQueue()
         self._rate = DelayRate(start_bps, min_bps, max_bps)
         self._loss = LossBound(min_bps, max_bps)
         self._remb_bps = 0
@@ -192,7 +195,12 @@ class LineEstimator:
         self._last_lost = self.sent.lost
         lowered = self._loss.add(lost, len(matched.sends), self._rate.bps, now_us)
         usage = self._delay.update(matched.sends, matched.arrives)
-        lowered |= self._rate.update(usage, self.arrived, self._delay.queue_us, self.round_trip_us, now_us)
+        back_bps = self._others.look(self._delay.queue_us, self.arrived.bps or 0, now_us)
+        if back_bps:
+            self._rate.reached(back_bps)
+            self._loss.reached(back_bps)
+        if not self._others.foreign:
+            lowered |= self._rate.update(usage, self.arrived, self._delay.queue_us, self.round_trip_us, now_us)
         if self.probes.is_open:
             self._measure(matched, usage, now_us)
         if lowered:
