@@ -30,7 +30,8 @@ _NANOVOLTS: Final = {
 }  # fmt: skip
 _NUMERICS: Final[dict[str, VitalCode]] = {
     "147842": "HR", "MDC_ECG_HEART_RATE": "HR", "MDC_ECG_CARD_BEAT_RATE": "HR", "8867-4": "HR",
-    "149530": "Pulse", "MDC_PULS_OXIM_PULS_RATE": "Pulse", "149514": "Pulse", "MDC_PULS_RATE": "Pulse",
+    "149530": "Pulse", "8889-8": "Pulse", "MDC_PULS_OXIM_PULS_RATE": "Pulse", "149514": "Pulse",
+    "MDC_PULS_RATE": "Pulse",
     "150456": "SpO2", "MDC_PULS_OXIM_SAT_O2": "SpO2", "59408-5": "SpO2", "2708-6": "SpO2",
     "151562": "Resp", "MDC_RESP_RATE": "Resp", "151578": "Resp", "MDC_TTHOR_RESP_RATE": "Resp", "9279-1": "Resp",
     "150344": "Temp", "MDC_TEMP": "Temp", "150364": "Temp", "MDC_TEMP_BODY": "Temp", "8310-5": "Temp",

@@ -57,6 +57,8 @@ OPEN_S = 15.0
 CLOSE_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 EVENT_LIMIT = 1000
+MESSAGES = 1024
+"""Of a channel, not taken yet: a whole ring of a stream may come at once."""
 
 R = TypeVar("R", bound=Value)
 
@@ -337,7 +339,7 @@ class Media:
                 protocol=answer.protocol,
             )
         )
-        messages: asyncio.Queue[bytes] = asyncio.Queue(64)
+        messages: asyncio.Queue[bytes] = asyncio.Queue(MESSAGES)
 
         def received(message: bytes | str) -> None:
             if messages.full():

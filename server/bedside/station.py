@@ -264,9 +264,6 @@ class Station:
             binding = await self._bound(signalling)
             if binding != self._binding:
                 self._let_go()
-            elif self._open is None:
-                for stream in self._streams:
-                    stream.missed()
             async with self._channels(media, binding, clock):
                 self._binding = binding
                 if await self._until_over(signalling, binding):
@@ -336,6 +333,9 @@ class Station:
                 for stream in self._streams:
                     stream.clock_changed()
             self._broken.clear()
+            # Only now: what was measured while the channels were opening was missed too.
+            for stream in self._streams:
+                stream.missed()
             self._open = opened
             self._send_kept(opened)
             yield
