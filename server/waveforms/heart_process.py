@@ -18,7 +18,7 @@ from server.waveforms.core.index import LENGTH
 from server.waveforms.core.stream import StreamInfo
 from server.waveforms.core.timeline import ExportTooLarge, read_runs
 
-NICE: Final = 5
+NICE: Final = 1
 WINDOWS: Final = 512
 
 
