@@ -111,14 +111,16 @@ function QtPart(props: ToolPanelProps) {
     <>
       <strong className={styles.title}>{t("ecg.qt.title")}</strong>
       {ask !== null && <p className={styles.ask}>{ask}</p>}
-      <List
-        label={t("ecg.qt.formula")}
-        values={QT_FORMULAS}
-        value={tools.formula}
-        name={(formula) => FORMULA_NAMES[formula]}
-        onChange={tools.setFormula}
-      />
-      {qtMs !== null && <RrField tools={tools} qtMs={qtMs} />}
+      <div className={styles.pair}>
+        <List
+          label={t("ecg.qt.formula")}
+          values={QT_FORMULAS}
+          value={tools.formula}
+          name={(formula) => FORMULA_NAMES[formula]}
+          onChange={tools.setFormula}
+        />
+        {qtMs !== null && <RrField tools={tools} qtMs={qtMs} />}
+      </div>
       {problem !== null && <p className={styles.problem}>{t(`ecg.qt.problems.${problem}`)}</p>}
       <Beats tools={tools} />
       <QtResult beats={beat !== null && problem === null ? [...beats, beat] : beats} tools={tools} />
@@ -159,13 +161,15 @@ function RrField({ tools, qtMs }: { tools: Tools; qtMs: number }) {
         key={isRrComputed ? "computed" : "typed"}
         size="xs"
         label={t("ecg.qt.rr")}
-        description={rrMs === null ? t("ecg.qt.rrMissing") : isRrComputed ? t("ecg.qt.rrComputed") : undefined}
         inputMode="decimal"
         defaultValue={rrMs === null ? "" : String(Math.round(rrMs))}
         onChange={(event) => change(event.currentTarget.value)}
         data-testid="qt-rr"
       />
-      {caliperMs !== null && caliperMs > qtMs && (
+      <span className={styles.fine}>
+        {rrMs === null ? t("ecg.qt.rrMissing") : isRrComputed ? t("ecg.qt.rrComputed") : ""}
+      </span>
+      {rrMs === null && caliperMs !== null && caliperMs > qtMs && (
         <Button size="compact-xs" variant="default" onClick={() => tools.setRr(caliperMs)}>
           {t("ecg.qt.useCaliper", { ms: Math.round(caliperMs) })}
         </Button>
