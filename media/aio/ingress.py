@@ -27,6 +27,7 @@ from media.core import codecs, ortc, rtp
 from media.core.dependency import DependencyReader, MalformedDescriptor
 from media.core.receive import FRESH_AFTER_GAP, ReceiveStream
 from media.core.red import Forms, MalformedRed, forms, wrapped
+from media.core.router import Packet, Picture
 from media.core.sender_report import SourceTime
 from media.core.serial import HALF_16, MASK_16
 from media.core.shape import SOUND, PacketShape, described, read_shape
@@ -37,6 +38,12 @@ MAX_STREAMS_PER_TRANSPORT = 64
 """SSRCs one client may have in use."""
 MAX_HEARD_SSRCS = 256
 """SSRCs libsrtp may hold a context for, per client; beyond it those that are not in use are forgotten."""
+
+
+Ahead = tuple[int, ...]
+"""An entry of the log of ``intake``, its fields in order."""
+_new = tuple.__new__
+"""A named tuple without a call in Python."""
 
 
 class Ingress:
@@ -81,6 +88,41 @@ class Ingress:
             self._rtp(transport, offset, end, now_us)
         except (rtp.MalformedPacket, StructError):
             self._counters.add("rtp_malformed")
+
+    def book(self, transport: Transport, ahead: Ahead) -> None:
+        """One packet that was sent ahead and is plain (``intake``): note what `_rtp`, `_media` and ``lanes`` would."""
+        _, at, end, _, now_us, number, ssrc, timestamp, payload_at, counter = ahead[:10]
+        picture_at, tl0_at, picture_number, tl0, marker, wide, temporal, key, _ = ahead[10:]
+        if counter >= 0:
+            transport.arrivals.record(counter, now_us)
+        stream = transport.streams[ssrc]
+        receive, layer = stream.receive, stream.layer
+        lane = layer.lanes[0]
+        source = lane.source
+        extended = receive.highest + 1
+        assert source is not None
+        assert source.numbers.number(extended) == number
+        payload_bytes = end - payload_at
+        receive.advance(extended, timestamp, end - at - rtp.FIXED_HEADER_BYTES, now_us)
+        self._counters.values["rtp_received"] += 1
+        stream.time.on_packet(timestamp, now_us)
+        picture = None
+        if stream.producer.is_audio:
+            source.key_timestamp = timestamp
+        else:
+            layer.meter.add(layer.index, temporal, payload_bytes, now_us)
+            if picture_at >= 0:
+                picture = _new(Picture, (picture_at, wide != 0, picture_number, tl0_at, tl0 if tl0_at >= 0 else -1))
+            if key:
+                self._key_frame(stream, extended, payload_at, end)
+                source.key_timestamp = timestamp
+        source.newest = extended
+        packet = Packet(number, timestamp, marker, [], bytes(self._view[payload_at:end]), picture)
+        source.history.put(number, packet)
+        if number > source.highest:
+            source.highest, source.highest_timestamp = number, timestamp
+            if picture is not None:
+                source.highest_picture = picture
 
     def piped(self, transport: Transport, offset: int, end: int, now_us: int) -> None:
         """One packet of a publisher on another worker, decrypted there."""
@@ -191,12 +233,7 @@ class Ingress:
             shape = self._shape(producer, layer, elements, start, end)
             layer.meter.add(shape.spatial, shape.temporal, end - start, now_us)
             if shape.key:
-                stream.receive.on_key_frame(seq)
-                layer.keyframes.arrived()
-                self._counters.values["keyframes_received"] += 1
-                layer.meter.width, layer.meter.height = codecs.key_frame_size(
-                    producer.parameters.codec, data, start, end
-                ) or (layer.meter.width, layer.meter.height)
+                self._key_frame(stream, seq, start, end)
         if producer.paused or not layer.lanes:
             return
         forwarded = []
@@ -218,6 +255,16 @@ class Ingress:
             self._counters.values["red_received"] += 1
             return forms(self._data, start, end, parameters.payload_type, ours)
         return wrapped(self._data, start, end, ours)
+
+    def _key_frame(self, stream: InboundStream, seq: int, start: int, end: int) -> None:
+        """The first packet of a key frame."""
+        layer = stream.layer
+        stream.receive.on_key_frame(seq)
+        layer.keyframes.arrived()
+        self._counters.values["keyframes_received"] += 1
+        layer.meter.width, layer.meter.height = codecs.key_frame_size(
+            stream.producer.parameters.codec, self._data, start, end
+        ) or (layer.meter.width, layer.meter.height)
 
     def _heard(self, producer: Producer, elements: list[rtp.Extension], now_us: int) -> bool:
         """Take in the level of a packet of sound; whether it is among the voices that are forwarded."""

@@ -37,7 +37,7 @@ from media.core.serial import MASK_16
 SETTLE_US: Final = 20_000
 """How long feedback may wait to be read, and packets that have left to be booked, while there is nothing else to do."""
 CLOCK_STEP_NS: Final = 1_000_000
-_ENTRY: Final = Struct("=iiiiq")
+_ENTRY: Final = Struct("=iiiiqqIIiihhHHHBBBB2x")
 _SENT, _UNSENT, _FEEDBACK = 1, 2, 3
 _IDLE, _DATAGRAM, _RTP, _RTCP, _BATCH_END, _SETTLE, _FAILED, _ERROR = range(8)
 
@@ -48,6 +48,9 @@ class Booking(Protocol):
     def decrypted(self, transport: Transport, offset: int, end: int, now_us: int, is_rtcp: bool) -> None:
         """One packet in the receive buffer, whole and authentic."""
 
+    def book(self, transport: Transport, ahead: tuple[int, ...]) -> None:
+        """One packet that was sent ahead, of which an entry of the log says everything."""
+
 
 class Sending(Protocol):
     """Lanes that have gathered packets."""
@@ -55,8 +58,11 @@ class Sending(Protocol):
     def flush(self, now_us: int) -> None:
         """Send them."""
 
+    def put_aside(self) -> None:
+        """What is gathered by now waits; what is gathered from now on has left already."""
+
     def sent(self, failed: "FailedBurst | None", now_us: int) -> None:
-        """They have left."""
+        """That has left; what was put aside is gathered again."""
 
 
 class FailedBurst:
@@ -116,6 +122,8 @@ class InLeg:
             stream.row = self._ffi.new("in_stream *")
             stream.row.ssrc, stream.row.payload_type = stream.ssrc, stream.payload_type
             stream.row.pictures = stream.producer.parameters.codec is Codec.VP8
+            # Of other pictures only their readers know what a key frame is, and a level is heard packet by packet.
+            stream.row.plain = stream.row.pictures or (stream.producer.is_audio and stream.producer.level is None)
             for theirs, ours in stream.producer.forwarded_ids.items():
                 if theirs < 16:
                     stream.row.ours[theirs] = ours
@@ -127,6 +135,7 @@ class InLeg:
             self.cdata.stream_count = len(kept)
             self._kept = kept
         stream.row.lane = armed.cdata
+        self.cdata.counter_id = self.transport.twcc_id
         self._kept[stream.ssrc] = stream.row, armed
         return stream.row
 
@@ -170,9 +179,12 @@ class Intake:
         state.settle_us = SETTLE_US
         self._log = memoryview(self._ffi.buffer(state.log))
         self._serve = self._lib.in_serve
+        assert self._ffi.sizeof("in_entry") == _ENTRY.size
         self._legs: dict[int, LegView] = {}
         self._armed: WeakValueDictionary[int, ArmedLane] = WeakValueDictionary()
         self._next = 0
+        self.booked = 0
+        """Packets that were sent ahead."""
         self._host = self._ffi.new("char[64]")
         self._port = self._ffi.new("int *")
         self._flow, self._scope = self._ffi.new("uint32_t *"), self._ffi.new("uint32_t *")
@@ -297,7 +309,8 @@ class Intake:
         if count:
             now_us = self._clock()
             entries = list(_ENTRY.iter_unpack(self._log[: count * _ENTRY.size]))
-            self._book(entries, _SENT)
+            self._sending.put_aside()
+            self._book_sent(entries, code != _FAILED)
             failed = None
             if code == _FAILED:
                 failed = FailedBurst(self._armed[state.lane], state.row_count, state.group, state.status)
@@ -314,12 +327,31 @@ class Intake:
             values["srtp_refused"] += state.refused
             state.replayed = state.refused = 0
 
-    def _book(self, entries: list[tuple[int, int, int, int, int]], kind: int) -> None:
+    def _book_sent(self, entries: list[tuple[int, ...]], may_be_plain: bool) -> None:
+        """Packets that were sent ahead, in order; of a burst that failed each is needed whole, as a part of it."""
+        legs, book, decrypted = self._legs, self._booking.book, self._booking.decrypted
+        for entry in entries:
+            if entry[3] != _SENT:
+                continue
+            self.booked += 1
+            try:
+                transport = legs[entry[0]].transport
+                if may_be_plain and entry[-1] and not transport.taps:
+                    book(transport, entry)
+                else:
+                    decrypted(transport, entry[1], entry[2], entry[4], False)
+            except Exception:
+                self._counters.broke("datagram_errors")
+                for leg in legs.values():
+                    leg.disarm()
+
+    def _book(self, entries: list[tuple[int, ...]], kind: int) -> None:
+        """What the ordinary way takes from here."""
         legs = self._legs
-        decrypted = self._booking.decrypted
-        for leg, at, end, what, now_us in entries:
-            if what == kind and leg in legs:
+        for entry in entries:
+            if entry[3] == kind and entry[0] in legs:
                 try:
-                    decrypted(legs[leg].transport, at, end, now_us, what == _FEEDBACK)
+                    transport = legs[entry[0]].transport
+                    self._booking.decrypted(transport, entry[1], entry[2], entry[4], kind == _FEEDBACK)
                 except Exception:
                     self._counters.broke("datagram_errors")

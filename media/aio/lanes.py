@@ -47,6 +47,7 @@ class Lanes:
         self._counters = counters
         self._steering = steering
         self._gathered: list[tuple[Producer, Lane[Consumer]]] = []
+        self._aside: list[tuple[Producer, Lane[Consumer]]] = []
         self.intake: Intake | None = None
         forwarder.on_lost = self._lose
 
@@ -96,13 +97,17 @@ class Lanes:
             except Exception:  # a bug met by one lane must not keep what the others have gathered
                 self._counters.broke("flush_errors")
 
+    def put_aside(self) -> None:
+        """What is gathered by now has still to be sent; what is gathered up to `sent` has not."""
+        self._aside, self._gathered = self._gathered, []
+
     def sent(self, failed: FailedBurst | None, now_us: int) -> None:
         """What was gathered has left already (``intake``): it only counts as handed out.
 
         Args:
             failed: of one lane the last burst has left in part.
         """
-        gathered, self._gathered = self._gathered, []
+        gathered, self._gathered = self._gathered, self._aside
         last: list[Packet] = []
         for _, lane in gathered:
             burst, lane.burst = lane.burst, []

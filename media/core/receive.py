@@ -177,7 +177,7 @@ class ReceiveStream:
         """
         highest = self.highest
         if seq == highest + 1 & MASK_16 and highest >= 0:
-            self._advance(highest + 1, timestamp, size_bytes, now_us)  # as nearly always
+            self.advance(highest + 1, timestamp, size_bytes, now_us)  # as nearly always
             return FRESH
         if highest < 0:
             self._restart(seq)
@@ -205,7 +205,7 @@ class ReceiveStream:
             if self._nacks is not None:
                 self._nacks.found(number)
             return FRESH
-        self._advance(number, timestamp, size_bytes, now_us)
+        self.advance(number, timestamp, size_bytes, now_us)
         if restarted:
             return FRESH_AFTER_GAP
         if delta == 1:
@@ -214,8 +214,8 @@ class ReceiveStream:
             self._nacks.add_gap(highest + 1, number, now_us)
         return FRESH_AFTER_GAP
 
-    def _advance(self, number: int, timestamp: int, size_bytes: int, now_us: int) -> None:
-        """A packet later than all before it."""
+    def advance(self, number: int, timestamp: int, size_bytes: int, now_us: int) -> None:
+        """A packet later than all before it came; the caller knows that nothing is missing before it."""
         self.received += 1
         self._seen[number & WINDOW - 1] = number
         self.highest = number

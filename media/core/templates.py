@@ -67,7 +67,7 @@ def lay_out(burst: Sequence[Packet], plan: ExtensionPlan, payload_type: int, now
 
 @lru_cache(256)
 def _common(plan: ExtensionPlan) -> tuple[bytes, bytes, int]:
-    """Block of packets that bring no extensions, before and behind the time of sending, and its transport-wide number."""
+    """Of packets that bring no extensions: the block before and behind the time of sending, offset of the number."""
     block, counter_at = extension_block((), plan, 0)
     at = send_time_at(plan)
     return block[:at], block[at + 3 :], counter_at

@@ -48,7 +48,7 @@ static int64_t monotonic_ns(void)
 
 static int64_t server_us(const in_state *state)
 {
-    return (monotonic_ns() + state->clock_ns) / 1000;
+    return state->fixed_us ? state->fixed_us : (monotonic_ns() + state->clock_ns) / 1000;
 }
 
 /* ---------------------------------------------------------------- addresses */
@@ -175,6 +175,7 @@ static int lay_out(in_state *state, const in_lane *lane, const in_group *group, 
     state->row_count = 0;
     for (int i = 0; i < state->pending_count; i++) {
         const in_packet *packet = state->pending + i;
+        const in_entry *entry = state->log + packet->entry;
         fan_row *row = state->rows + state->row_count;
         unsigned char block[4 + 4 + 3 + IN_MAX_OWN * 17 + 3];
         int counter_at, ahead, extensions;
@@ -186,19 +187,19 @@ static int lay_out(in_state *state, const in_lane *lane, const in_group *group, 
         if (total > state->free_burst_bytes)
             return -1;
         memcpy(state->templates + at, block, (size_t)extensions);
-        memcpy(state->templates + at + extensions, state->arena + packet->payload_at, (size_t)packet->payload_bytes);
-        *row = (fan_row){.number = packet->number, .timestamp = packet->timestamp, .at = (uint32_t)at};
+        memcpy(state->templates + at + extensions, state->arena + entry->payload_at, (size_t)packet->payload_bytes);
+        *row = (fan_row){.number = entry->number, .timestamp = entry->timestamp, .at = (uint32_t)at};
         row->bytes = (uint16_t)(ahead + packet->payload_bytes);
-        row->word = (uint16_t)((extensions ? 0x9000 : 0x8000) | packet->marker | lane->payload_type);
+        row->word = (uint16_t)((extensions ? 0x9000 : 0x8000) | entry->marker | lane->payload_type);
         row->payload = (uint16_t)packet->payload_bytes;
         row->picture_at = row->tl0_at = -1;
-        if (packet->picture_at >= 0) {
-            row->picture_at = (int16_t)(packet->picture_at + ahead);
-            row->picture = packet->picture;
-            row->wide = packet->wide;
-            if (packet->tl0_at >= 0)
-                row->tl0_at = (int16_t)(packet->tl0_at + ahead);
-            row->tl0 = packet->tl0;
+        if (entry->picture_at >= 0) {
+            row->picture_at = (int16_t)(entry->picture_at + ahead);
+            row->picture = entry->picture;
+            row->wide = entry->wide;
+            if (entry->tl0_at >= 0)
+                row->tl0_at = (int16_t)(entry->tl0_at + ahead);
+            row->tl0 = entry->tl0;
         }
         row->counter_at = (int16_t)counter_at;
         at += row->bytes - HEADER_BYTES;
@@ -224,7 +225,7 @@ static int may_send(in_state *state, const in_lane *lane, int64_t now_us)
 static void leave_unsent(in_state *state, const in_lane *lane)
 {
     for (int i = 0; i < state->pending_count; i++)
-        if (!lane || state->pending[i].lane == lane) {
+        if (state->pending[i].lane && (!lane || state->pending[i].lane == lane)) {
             state->log[state->pending[i].entry].kind = IN_UNSENT;
             state->pending[i].lane = NULL;
             state->unsent = 1;
@@ -279,32 +280,48 @@ static int flush(in_state *state, int send_fd)
 
 /* ---------------------------------------------------------------- one packet */
 
-/* Counters of VP8 pictures (media.core.shape._vp8). */
-static void read_picture(const unsigned char *data, int bytes, in_packet *packet)
+/* What media.core.shape._vp8 reads of a payload. */
+static void read_vp8(const unsigned char *data, int bytes, in_entry *entry)
 {
-    int at = 1, picture_at, wide = 0, tl0_at = -1, flags;
-    packet->picture_at = -1;
-    if (bytes < 2 || !(data[0] & 0x80))
+    int at = 1, picture_at, wide = 0, tl0_at = -1, temporal = 0, first, flags = 0;
+    if (bytes < 2)
         return;
-    flags = data[at++];
-    picture_at = at;
-    if (!(flags & 0x80) || at >= bytes)
-        return;
-    wide = (data[at] & 0x80) != 0;
-    at += wide ? 2 : 1;
-    if (at > bytes)
-        return;
-    if (flags & 0x40 && at < bytes)
-        tl0_at = at;
-    packet->picture_at = (int16_t)picture_at;
-    packet->wide = (uint16_t)wide;
-    packet->picture = (uint16_t)(wide ? get16(data + picture_at) & 0x7FFF : data[picture_at]);
-    packet->tl0_at = (int16_t)tl0_at;
-    packet->tl0 = tl0_at >= 0 ? data[tl0_at] : 0xFF;
+    first = (data[0] & 0x17) == 0x10;
+    if (data[0] & 0x80) {
+        flags = data[at++];
+        picture_at = at;
+        if (flags & 0x80) {
+            if (at >= bytes)
+                return;
+            wide = (data[at] & 0x80) != 0;
+            at += wide ? 2 : 1;
+            if (at > bytes)
+                return;
+        }
+        if (flags & 0x40) {
+            tl0_at = at < bytes ? at : -1;
+            at++;
+        }
+        if (flags & 0x30) {
+            if (flags & 0x20 && at < bytes)
+                temporal = data[at] >> 6;
+            at++;
+        }
+        if (flags & 0x80) {
+            entry->picture_at = (int16_t)picture_at;
+            entry->wide = (uint8_t)wide;
+            entry->picture = (uint16_t)(wide ? get16(data + picture_at) & 0x7FFF : data[picture_at]);
+            entry->tl0_at = (int16_t)tl0_at;
+            entry->tl0 = tl0_at >= 0 ? data[tl0_at] : 0xFF;
+        }
+    }
+    entry->temporal = (uint8_t)temporal;
+    entry->key = first && at < bytes && !(data[at] & 1);
 }
 
-/* Header extensions in one-byte form that are passed on; 0: it is not that simple. */
-static int read_own(const in_state *state, const in_stream *stream, int position, int stop, in_packet *packet)
+/* Header extensions in one-byte form: those that are passed on, and the transport-wide number; 0: it is not that simple. */
+static int read_elements(const in_state *state, const in_leg *leg, const in_stream *stream, int position, int stop,
+                         in_packet *packet, in_entry *entry)
 {
     const unsigned char *arena = state->arena;
     while (position < stop) {
@@ -317,8 +334,14 @@ static int read_own(const in_state *state, const in_stream *stream, int position
             return 1;
         if (position + 1 + length > stop)
             return 0;
+        if (head >> 4 == leg->counter_id && length == 2) {
+            if (entry->counter >= 0)
+                entry->plain = 0;
+            entry->counter = (int32_t)get16(arena + position + 1);
+        }
         ours = stream->ours[head >> 4];
         if (ours) {
+            entry->plain = 0;
             if (packet->own_count == IN_MAX_OWN)
                 return 0;
             packet->own_at[packet->own_count] = position;
@@ -334,6 +357,7 @@ static int take_media(in_state *state, in_leg *leg, int at, int end)
 {
     const unsigned char *arena = state->arena, *data = arena + at;
     in_packet *packet = state->pending + state->pending_count;
+    in_entry *entry = state->log + state->logged;
     in_stream *stream = NULL;
     uint32_t ssrc;
     int position, profile, stop;
@@ -350,25 +374,26 @@ static int take_media(in_state *state, in_leg *leg, int at, int end)
         data[0] & 0x20 || position + 4 > end)
         goto not_so;
     packet->own_count = 0;
+    *entry = (in_entry){.ssrc = ssrc, .counter = -1, .picture_at = -1, .tl0_at = -1, .plain = stream->plain};
     if (data[0] & 0x10) {
         profile = (int)get16(arena + position);
         stop = position + 4 + 4 * (int)get16(arena + position + 2);
-        if (profile != IN_ONE_BYTE_PROFILE || stop > end || !read_own(state, stream, position + 4, stop, packet))
+        if (profile != IN_ONE_BYTE_PROFILE || stop > end ||
+            !read_elements(state, leg, stream, position + 4, stop, packet, entry))
             goto not_so;
         position = stop;
     }
     if (position >= end)
         goto not_so;
     packet->lane = stream->lane;
-    packet->number = stream->number++;
-    packet->timestamp = get32(data + 4);
-    packet->marker = (uint16_t)(data[1] & 0x80);
-    packet->payload_at = position;
     packet->payload_bytes = end - position;
-    packet->picture_at = -1;
-    if (stream->pictures)
-        read_picture(arena + position, end - position, packet);
     packet->entry = state->logged;
+    entry->number = stream->number++;
+    entry->timestamp = get32(data + 4);
+    entry->marker = (uint16_t)(data[1] & 0x80);
+    entry->payload_at = position;
+    if (stream->pictures)
+        read_vp8(arena + position, end - position, entry);
     stream->expected++;
     state->pending_count++;
     return 1;
@@ -388,7 +413,12 @@ static int is_feedback(const unsigned char *data, int bytes)
 
 static void note(in_state *state, const in_leg *leg, int at, int end, int kind)
 {
-    state->log[state->logged++] = (in_entry){leg->id, at, end, kind, state->now_us};
+    in_entry *entry = state->log + state->logged++;
+    entry->leg = leg->id;
+    entry->at = at;
+    entry->end = end;
+    entry->kind = kind;
+    entry->now_us = state->now_us;
 }
 
 /* The next datagram of the present read: 0, or what is handed back. */

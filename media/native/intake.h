@@ -24,6 +24,7 @@ typedef struct {
     uint16_t expected;        /* its sequence number */
     uint8_t payload_type;     /* the publisher's */
     uint8_t pictures;         /* VP8: counters of pictures in the payload */
+    uint8_t plain;            /* what the log says of a packet is all that the caller asks of it */
     uint8_t ours[16];         /* header extensions that are passed on: the publisher's id to the Router's, 0: not */
 } in_stream;
 
@@ -31,6 +32,7 @@ typedef struct {
     void *srtp;               /* NULL: no keys yet, or no more */
     int32_t id;               /* the caller's */
     int32_t stream_count;
+    int32_t counter_id;       /* the publisher's of transport-wide numbers, 0: none */
     in_stream *streams[64];
 } in_leg;
 
@@ -47,21 +49,27 @@ typedef struct {
     int32_t end;
     int32_t kind;             /* IN_SENT, IN_UNSENT or IN_FEEDBACK */
     int64_t now_us;
+    int64_t number;           /* of a packet: the lane's, and what was read */
+    uint32_t ssrc;
+    uint32_t timestamp;
+    int32_t payload_at;
+    int32_t counter;          /* transport-wide number, -1 without */
+    int16_t picture_at;       /* in the payload, -1 without */
+    int16_t tl0_at;
+    uint16_t picture;
+    uint16_t tl0;
+    uint16_t marker;
+    uint8_t wide;
+    uint8_t temporal;
+    uint8_t key;              /* first packet of a key frame */
+    uint8_t plain;            /* all of it is said here */
+    uint8_t unused[2];
 } in_entry;
 
 typedef struct {
     in_lane *lane;
-    int64_t number;
-    int32_t entry;
-    int32_t payload_at;       /* in the arena */
+    int32_t entry;            /* of the log */
     int32_t payload_bytes;
-    uint32_t timestamp;
-    uint16_t marker;
-    int16_t picture_at;       /* in the payload, -1 without */
-    uint16_t picture;
-    uint16_t wide;
-    int16_t tl0_at;
-    uint16_t tl0;
     int32_t own_count;        /* header extensions that are passed on */
     int32_t own_at[8];        /* each: of its first byte (id and length) in the arena */
     uint8_t own_id[8];        /* the Router's */
@@ -76,6 +84,7 @@ typedef struct {
     int32_t free_burst_bytes; /* above it the caller asks each viewer's line */
     int64_t settle_us;        /* how long the log may wait */
     int64_t clock_ns;         /* the server's clock less CLOCK_MONOTONIC */
+    int64_t fixed_us;         /* not 0: the server's clock stands there */
     int64_t now_us;           /* of the last read */
     in_address *buckets[1024];
 
