@@ -113,6 +113,7 @@ class Lines:
         found = self._lines.pop(transport.id, None)
         if found is not None:
             found.due_us = -1
+            self._book(found.line)
 
     def feedback(self, transport: Transport, fci: bytes, now_us: int) -> None:
         """Which transport-wide numbers have come, and when.
@@ -193,12 +194,22 @@ class Lines:
             self._decide(found, now_us)
         if now_us >= found.quality_due_us:
             found.quality_due_us = now_us + QUALITY_US
+            self._book(line)
             if watching:
                 self._tell(transport, found)
         next_us = found.quality_due_us
         if found.heard and watching:
             next_us = min(next_us, line.tick_us(now_us))
         self._look(found, next_us)
+
+    def _book(self, line: ViewerLine[str]) -> None:
+        """What a line counted of useless feedback belongs to the worker's counters."""
+        estimator, sent = line.estimator, line.sent
+        if estimator.ignored or sent.unknown or sent.late:
+            self._counters.add("feedback_over_budget", estimator.ignored)
+            self._counters.add("feedback_of_unknown", sent.unknown)
+            self._counters.add("feedback_too_late", sent.late)
+            estimator.ignored = sent.unknown = sent.late = 0
 
     # ------------------------------------------------------------- deciding
 

@@ -17,7 +17,6 @@ from typing import Final
 MANDATORY_BYTES: Final = 3
 MAX_DESCRIPTOR_BYTES: Final = 255
 MAX_TEMPLATES: Final = 64
-MAX_TARGETS: Final = 32
 
 
 class MalformedDescriptor(Exception):
@@ -40,9 +39,7 @@ class Template:
     spatial: int
     temporal: int
     indications: tuple[Indication, ...]
-    """By decode target."""
-    frame_diffs: int = 0
-    """How many frames it refers to; none is a key frame."""
+    """By decode target, 32 at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,6 @@ class Structure:
     """(spatial, temporal) each decode target reaches."""
     resolutions: tuple[tuple[int, int], ...]
     """Width and height by spatial layer, empty when not told."""
-    chains: int
 
     @property
     def spatial_layers(self) -> int:
@@ -167,7 +163,8 @@ def _structure(bits: _Bits) -> Structure:
     targets = bits.take(5) + 1
     layers = _template_layers(bits)
     indications = [tuple(Indication(bits.take(2)) for _ in range(targets)) for _ in layers]
-    diffs = [_frame_diffs(bits) for _ in layers]
+    for _ in layers:
+        _pass_frame_diffs(bits)
     chains = bits.non_symmetric(targets + 1)
     if chains:
         for _ in range(targets):
@@ -176,15 +173,14 @@ def _structure(bits: _Bits) -> Structure:
             for _ in range(chains):
                 bits.take(4)
     templates = tuple(
-        Template(spatial, temporal, wanted, count)
-        for (spatial, temporal), wanted, count in zip(layers, indications, diffs, strict=True)
+        Template(spatial, temporal, wanted) for (spatial, temporal), wanted in zip(layers, indications, strict=True)
     )
     spatial_layers = max(spatial for spatial, _ in layers) + 1
     resolutions: tuple[tuple[int, int], ...] = ()
     if bits.flag():
         resolutions = tuple((bits.take(16) + 1, bits.take(16) + 1) for _ in range(spatial_layers))
     reach = tuple(_reach(templates, target) for target in range(targets))
-    return Structure(first_template, templates, reach, resolutions, chains)
+    return Structure(first_template, templates, reach, resolutions)
 
 
 def _template_layers(bits: _Bits) -> list[tuple[int, int]]:
@@ -205,12 +201,9 @@ def _template_layers(bits: _Bits) -> list[tuple[int, int]]:
             raise MalformedDescriptor("too many layers")
 
 
-def _frame_diffs(bits: _Bits) -> int:
-    count = 0
+def _pass_frame_diffs(bits: _Bits) -> None:
     while bits.flag():
         bits.take(4)
-        count += 1
-    return count
 
 
 def _reach(templates: tuple[Template, ...], target: int) -> tuple[int, int]:

@@ -169,7 +169,7 @@ def read_dependency(data: bytes) -> None:
         if found is None:
             assert reader.structure is before
             continue
-        assert len(found.indications) <= dependency.MAX_TARGETS
+        assert len(found.indications) <= 32
         assert reader.structure is not None
         assert len(reader.structure.templates) <= dependency.MAX_TEMPLATES
 

@@ -8,6 +8,7 @@ from media.aio.clock import start_clock
 from media.aio.counters import Counters
 from media.aio.udp import OUTBOX_BYTES, UdpPort
 from media.core import rtcp
+from media.core.twcc import ArrivalRecorder
 from tests.integration.media.inside import Blocking, Direct, frame, pair
 from tests.integration.media.peer import until, video_parameters, vp8
 
@@ -33,6 +34,21 @@ async def test_consent_by_the_table_of_times(direct: Direct) -> None:
 
     assert direct.relay.stats()["consumers_now"] == 0
     assert direct.relay.stats()["producers_now"] == 1
+    for peer in (publisher, viewer):
+        await peer.close()
+
+
+async def test_feedback_of_what_was_never_sent_is_counted(direct: Direct) -> None:
+    """In the worker's counters, at the latest when its Transport is gone."""
+    publisher, viewer = await pair(direct)
+    arrivals = ArrivalRecorder()
+    for number in range(700, 703):
+        arrivals.record(number, number * 1000)
+    for packet in arrivals.build(1, 2):
+        viewer.send_rtcp(packet)
+    await until(lambda: direct.relay.counters.values["transport_cc_received"], "the feedback")
+    direct.relay.close_transport(viewer.id)
+    assert direct.relay.counters.values["feedback_of_unknown"] == 3
     for peer in (publisher, viewer):
         await peer.close()
 
