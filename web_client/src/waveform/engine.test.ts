@@ -5,6 +5,7 @@ import { UNCALIBRATED } from "./calibration";
 import { crc32 } from "./crc32";
 import { EcgEngine } from "./engine";
 import { asCanvas, FakeCanvas, SETTINGS } from "./fakeCanvas";
+import { PALETTES } from "./palette";
 import { bytesOf, readVectors } from "./vectors";
 import { WORDS } from "./words";
 
@@ -59,13 +60,20 @@ function setUp() {
 }
 
 /** Run for a while: each frame arrives when its last sample was taken; the source's clock is `aheadUs` ahead. */
-function run(ecg: EcgEngine, fromUs: number, untilUs: number, aheadUs: number, serverAtZeroUs = T0_US): void {
+function run(
+  ecg: EcgEngine,
+  fromUs: number,
+  untilUs: number,
+  aheadUs: number,
+  serverAtZeroUs = T0_US,
+  lost: readonly number[] = [],
+): void {
   for (let nowUs = fromUs; nowUs < untilUs; nowUs += FRAME_US) {
     ecg.poll(nowUs);
     ecg.onControl(encode({ t: "pong", c: nowUs, s: serverAtZeroUs + nowUs }), nowUs);
     if (nowUs > 0) {
       const seq = nowUs / FRAME_US - 1;
-      ecg.onFrame(frame(seq, T0_US + seq * FRAME_US + aheadUs), nowUs);
+      if (!lost.includes(seq)) ecg.onFrame(frame(seq, T0_US + seq * FRAME_US + aheadUs), nowUs);
     }
     ecg.tick(nowUs);
   }
@@ -113,6 +121,23 @@ describe("EcgEngine", () => {
     expect(ecg.status(4 * SECOND_US).state).toBe("LOST");
     ecg.poll(4 * SECOND_US);
     expect(asked.filter(({ t }) => t === "ping")).toHaveLength(1);
+  });
+
+  it("[W2] turns a hole from grey to hatched when the relay says that it will never be filled", () => {
+    const { ecg, trace } = setUp();
+    const hatched = (): number =>
+      trace.fills.filter(({ style, height }) => typeof style === "object" && height > 300).length;
+    const lost = [40, 41, 42, 43, 44, 45];
+    const nowUs = 2.6 * SECOND_US;
+    run(ecg, 0, nowUs, 0, T0_US, lost);
+    expect(trace.fills.some(({ style, height }) => style === PALETTES.light.recovering && height > 300)).toBe(true);
+    expect(hatched()).toBe(0);
+    ecg.onControl(encode({ t: "gone", stream: 7, first: 40, last: 45 }), nowUs);
+    ecg.poll(nowUs);
+    expect(hatched()).toBeGreaterThan(0);
+    trace.forget();
+    ecg.poll(nowUs + 50_000);
+    expect(trace.fills).toEqual([]);
   });
 
   it("[W9] paints everything again when the graphics system lost the canvases", () => {

@@ -21,7 +21,7 @@ import { MIN_DELAY_US, PenDelay } from "./pen";
 import { Receiver } from "./receiver";
 import { Scroll } from "./scroll";
 import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
-import { Signal } from "./signal";
+import { type GapKind, Signal } from "./signal";
 import { stateOf } from "./state";
 import { StillPage, sampleAt } from "./stillPage";
 import { type Span, Stills } from "./stills";
@@ -79,7 +79,7 @@ export class EcgEngine {
   private lostSinceUs: number | null = null;
   private painted = "";
   private blanked = false;
-  private gapsShown = new Map<number, string>();
+  private gapsShown = new Map<number, GapKind>();
 
   constructor(
     private readonly trace: EcgCanvas,
@@ -437,14 +437,20 @@ export class EcgEngine {
     return gaps;
   }
 
-  /** What was hoped for and will not come any more is hatched for good. */
+  /**
+   * What was hoped for and will not come any more is hatched for good.
+   *
+   * A hole is grey while the pen runs into it, since nothing is known of what comes after; so
+   * one that is lost when first looked at is painted once more.
+   */
   private followGaps(): void {
-    if (this.sheet === null || this.receiver.context === "not_in_sync") return;
-    const now = new Map<number, string>();
+    const { sheet, signal } = this;
+    if (sheet === null || this.receiver.context === "not_in_sync") return;
+    const now = new Map<number, GapKind>();
     for (const [from, to] of this.gapsOnScreen()) {
-      const kind = this.signal.gapKind(from, to);
+      const kind = signal.gapKind(...signal.gapAround(from, sheet.page.sweepSamples));
       now.set(from, kind);
-      if (this.gapsShown.has(from) && this.gapsShown.get(from) !== kind) this.surface.redraw(from, to + 1);
+      if ((this.gapsShown.get(from) ?? "recovering") !== kind) this.surface.redraw(from, to + 1);
     }
     this.gapsShown = now;
   }

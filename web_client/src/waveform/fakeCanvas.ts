@@ -46,7 +46,7 @@ export class FakeCanvas extends EventTarget {
   strokes: FakeStroke[] = [];
   fills: FakeFill[] = [];
   /** Copies from canvases: where to and how wide. */
-  copies: readonly number[][] = [];
+  copies: number[][] = [];
   private lines: FakePoint[][] = [];
   private readonly styles: Record<string, unknown> = {};
   private context: unknown = null;
@@ -81,9 +81,7 @@ export class FakeCanvas extends EventTarget {
       stroke: () => this.strokes.push({ style: this.styles.strokeStyle, lines: this.lines }),
       fillRect: (x: number, y: number, width: number, height: number) =>
         this.fills.push({ style: this.styles.fillStyle, x, y, width, height }),
-      drawImage: (_from: unknown, ...numbers: number[]) => {
-        this.copies = [...this.copies, numbers];
-      },
+      drawImage: (_from: unknown, ...numbers: number[]) => this.copies.push(numbers),
       createPattern: () => ({ setTransform: () => undefined }),
     };
     return new Proxy(known, {

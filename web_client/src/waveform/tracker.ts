@@ -290,6 +290,7 @@ interface Wanted {
 export class Recovery {
   private readonly wanted = new Map<number, Wanted>();
   private readonly lost = new Set<number>();
+  private lookedTo = -1;
 
   /** Ranges to ask for now. */
   due(missing: readonly SeqRange[], rttUs: number | null, nowUs: number): SeqRange[] {
@@ -314,9 +315,9 @@ export class Recovery {
     for (const seq of this.wanted.keys()) if (first <= seq && seq <= last) this.giveUp(seq);
   }
 
-  /** Whether a missing frame may still come. */
+  /** Whether a missing frame may still come; of one that was not yet asked for, nothing else is known. */
   hopes(seq: number): boolean {
-    return this.wanted.has(seq);
+    return this.wanted.has(seq) || seq > this.lookedTo;
   }
 
   private giveUp(seq: number): void {
@@ -325,6 +326,7 @@ export class Recovery {
   }
 
   private follow(missing: readonly SeqRange[], nowUs: number): void {
+    this.lookedTo = missing.at(-1)?.[1] ?? -1;
     const open = new Set<number>();
     for (const [first, last] of missing.slice(-MAX_ASKED)) {
       for (let seq = Math.max(first, last - MAX_ASKED); seq <= last; seq += 1) open.add(seq);
