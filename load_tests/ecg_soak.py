@@ -1,8 +1,8 @@
 """The second half of `make soak`: an hour of live ECG through everything; nothing of it may grow.
 
 The whole demo with its monitor and its room, and one real Chromium that shows the trace and the picture. Every
-``LOOK_S`` seconds the memory of the media workers, of the server and of the browser is read, as proportional set size: what
-processes share counts once. The run fails when the trace was not LIVE at a look, or when, over the second half,
+``LOOK_S`` seconds the memory of the media workers, of the server and of the browser is read, as proportional set size:
+what processes share counts once. The run fails when the trace was not LIVE at a look, or when, over the second half,
 one of the three grows faster than its limit.
 """
 
