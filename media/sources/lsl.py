@@ -22,6 +22,8 @@ from media.sources.model import MAX_LEADS, Block, LiveFormat, LiveItem, block_of
 FIND_S: Final = 5.0
 CORRECT_S: Final = 5.0
 SILENCE_S: Final = 5.0
+HOLE_S: Final = 0.25
+"""Stamps jitter by milliseconds; what jumps by more lost samples on the way."""
 FLOAT_LSB_NV: Final = 500
 _NANOVOLTS: Final = {
     "microvolts": 1000.0, "microvolt": 1000.0, "uv": 1000.0, "µv": 1000.0, "millivolts": 1e6, "millivolt": 1e6,
@@ -125,13 +127,18 @@ class LslSource:
         wanted = self._format.block_samples
         while True:
             values, times = await asyncio.to_thread(self._pull, wanted - len(rest))
-            rest += values
-            stamps += times
-            if len(rest) < wanted:
-                continue
-            block, end_s = self._block(rest, stamps, end_s, restart=restart)
-            rest, stamps, restart = [], [], False
-            yield 0, block
+            for row, stamp in zip(values, times, strict=True):
+                full = len(rest) == wanted
+                if rest and (full or stamp - stamps[-1] > HOLE_S):  # a hole lies between blocks, never within one
+                    block, end_s = self._block(rest, stamps, end_s, restart=restart)
+                    rest, stamps, restart = [], [], False
+                    yield 0, block
+                rest.append(row)
+                stamps.append(stamp)
+            if len(rest) == wanted:
+                block, end_s = self._block(rest, stamps, end_s, restart=restart)
+                rest, stamps, restart = [], [], False
+                yield 0, block
 
     def _pull(self, count: int) -> tuple[list[list[float]], list[float]]:
         """Wait for up to ``count`` samples; the time stamps come back on this machine's LSL clock."""
@@ -167,7 +174,7 @@ class LslSource:
         middle = (len(stamps) - 1) / 2
         first_s = float(np.mean(stamps)) - middle / rate
         skipped = 0
-        if end_s is not None and not restart and first_s - end_s > max(0.25, 2 / rate):
+        if end_s is not None and not restart and first_s - end_s > HOLE_S - 1 / rate:
             skipped = round((first_s - end_s) * rate)
         captured_us = round(first_s * 1e6) + self._to_monotonic_us
         block = block_of(samples, reasons, captured_us=captured_us)

@@ -8,6 +8,7 @@ this machine's by the quickest of the last pieces (the one that was delayed leas
 """
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -51,7 +52,8 @@ class OruFolder:
         if not self._folder.is_dir():
             raise SourceError(SourceErrorCode.NOT_FOUND, str(self._folder))
         for name in await asyncio.to_thread(self._names):
-            self._remember(name)  # what lies there already is the past
+            with contextlib.suppress(OSError):
+                self._remember(name)  # what lies there already is the past
         deadline = time.monotonic() + self._first_s
         while time.monotonic() < deadline:
             for recording in await asyncio.to_thread(self._new):
@@ -85,7 +87,11 @@ class OruFolder:
         self._waiting.clear()
 
     def _names(self) -> list[str]:
-        return sorted(path.name for path in self._folder.iterdir() if path.suffix.lower() in (".hl7", ".oru", ".txt"))
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except OSError as error:
+            raise SourceError(SourceErrorCode.LOST, f"{self._folder.name}: {error.strerror}") from None
+        return sorted(name for name in names if name.lower().endswith((".hl7", ".oru", ".txt")))
 
     def _remember(self, name: str) -> None:
         stat = (self._folder / name).stat()

@@ -1,11 +1,15 @@
 """Valid examples to begin with, one file each; ``python -m tests.fuzz --seeds`` writes those that are missing."""
 
 import asyncio
+import io
 import json
+import math
 from pathlib import Path
 from struct import pack
 from typing import Any
 
+import edfio
+import numpy as np
 from aioice import stun
 
 from media.core import framing, ortc, ortc_transport, rtcp, rtp, twcc
@@ -183,6 +187,45 @@ def _vitals() -> dict[str, bytes]:
     }
 
 
+def _sources() -> dict[str, bytes]:
+    values = [round(200 * math.exp(-((i % 100 - 50) ** 2) / 18)) + i % 7 for i in range(250)]
+    observation = {
+        "resourceType": "Observation",
+        "component": [
+            {
+                "code": {"coding": [{"code": "131330"}]},
+                "valueSampledData": {
+                    "origin": {"value": 0, "code": "uV"}, "period": 4, "factor": 2.5, "dimensions": 1,
+                    "data": " ".join(map(str, values)) + " E U L",
+                },
+            }
+        ],
+    }  # fmt: skip
+    aecg = (
+        '<AnnotatedECG xmlns="urn:hl7-org:v3"><component><series><code code="RHYTHM"/><component><sequenceSet>'
+        '<component><sequence><code code="TIME_ABSOLUTE"/><value><head value="20260102030405"/>'
+        '<increment value="0.004" unit="s"/></value></sequence></component><component><sequence>'
+        '<code code="MDC_ECG_LEAD_II"/><value><origin value="0" unit="uV"/><scale value="2.5" unit="uV"/>'
+        f"<digits>{' '.join(map(str, values))}</digits></value></sequence></component>"
+        "</sequenceSet></component></series></component></AnnotatedECG>"
+    )
+    oru = (
+        "MSH|^~\\&|W||||20260102030410+0800||ORU^R01|1|P|2.6\rPID|||MRN-12\rOBR|1|||x|||20260102030405|20260102030406\r"
+        f"OBX|1|NA|131330^^MDC|1.1.1.1|{'^'.join(map(str, values))}^|262419^MDC_DIM_MICRO_VOLT^MDC\r"
+        "OBX|2|NM|147842^^MDC|1.1.2.1|78|264864^MDC_DIM_BEAT_PER_MIN^MDC|||||R|||20260102030406\r"
+    )
+    signal = edfio.EdfSignal.from_digital(
+        np.array(values, np.int16), 250, label="ECG II", physical_dimension="uV", physical_range=(-16384, 16383.5),
+        digital_range=(-32768, 32767),
+    )  # fmt: skip
+    edf = io.BytesIO()
+    edfio.Edf([signal], annotations=[edfio.EdfAnnotation(0.1, None, "x")]).write(edf)
+    return {
+        "fhir": json.dumps(observation).encode(), "aecg": aecg.encode(), "oru": oru.encode(), "edf": edf.getvalue(),
+        "edf_gaps": edf.getvalue().replace(b"EDF+C", b"EDF+D"),
+    }  # fmt: skip
+
+
 async def _records() -> dict[str, bytes]:
     """A handshake, an association and a goodbye as a client's side of DTLS sends them; of each kind the first."""
     records: dict[str, bytes] = {}
@@ -221,6 +264,7 @@ def write() -> int:
         "sctp": _associations(),
         "framing": _streams(),
         "vitals": _vitals(),
+        "source": _sources(),
         "ortc": _parameters(),
         "whip": _offers(),
         "dtls": records,

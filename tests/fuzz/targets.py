@@ -32,6 +32,8 @@ from media.core.ortc_fields import OrtcError
 from media.core.rewriter import Segment
 from media.core.sctp.inbound import HELD_OVERHEAD_BYTES
 from media.core.waveform import vitals
+from media.sources import SourceError
+from media.sources import read as read_recording
 from tests import sctp_kit
 from tests.fuzz.engine import Target
 
@@ -292,6 +294,15 @@ def read_vitals(data: bytes) -> None:
         assert vitals.read_vital(vitals.build_vital(value)) == value
 
 
+def read_source(data: bytes) -> None:
+    """An uploaded ECG: a record whose parts fit each other, or one typed error."""
+    recording = typed(SourceError, read_recording, data)
+    for strip in () if recording is None else recording.strips:
+        assert strip.samples.shape == strip.invalid.shape == (len(strip.leads), strip.samples.shape[1])
+        assert 1 <= strip.lsb_nv <= 65_535
+        assert len(set(strip.names)) == len(strip.names) <= 16
+
+
 def _lines(*names: str) -> tuple[bytes, ...]:
     return tuple(name.encode() for name in names)
 
@@ -333,6 +344,15 @@ TARGETS: dict[str, Target] = {
             read_vitals,
             ("media.core.waveform.vitals",),
             (*_lines("vital", "alarm", "NIBP", "Temp", "mm[Hg]", "questionable"), b"\xca\x7f\xc0\0\0", b"\xc3"),
+        ),
+        Target(
+            "source",
+            read_source,
+            tuple(f"media.sources.{part}" for part in ("aecg", "edf", "fhir", "hl7v2", "scale", "checks", "dicom")),
+            _lines("<!DOCTYPE", "&x;", "1e99999999", "E U L", "EDF+D", "NaN", "^^", "RHYTHM", "-1", '"', "\r"),
+            lines_always=20_000,
+            lines_per_byte=200,
+            share=0.25,
         ),
         Target(
             "ortc",
