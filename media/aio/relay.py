@@ -308,6 +308,8 @@ class Relay:
             self._add_voice(made.voices, producer)
         if parameters.feedback.transport_cc and not isinstance(found, PipeTransport):
             found.twcc_id = ids.get(ortc.TRANSPORT_CC_URI, 0) or found.twcc_id  # the same for all of a Transport
+            if found.leg.intake is not None:
+                found.leg.intake.disarm()
 
     def pause_producer(self, producer: str) -> None:
         """Drop what it sends."""
