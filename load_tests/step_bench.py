@@ -47,7 +47,7 @@ OTHER: Final = "other"
 STEPS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
     (step, re.compile(pattern))
     for step, pattern in (
-        ("transport-cc of viewers: parse and match", r"media/core/(twcc\.py:parse_|congestion/sent\.py)"),
+        ("transport-cc of viewers: parse and match", r"media/core/(twcc\.py:read_|congestion/sent\.py)"),
         ("estimate and allocate", r"media/core/congestion/"),
         # What a timer does is one step, whatever else it calls.
         ("ticks: reports, feedback, repairs", r"media/aio/relay\.py:(_on_timer|_tick|_hurry)|/tick:"),
@@ -57,13 +57,15 @@ STEPS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
         # The way of a packet: system calls and libsrtp by the line that calls them.
         ("receive: system calls", r"media/aio/udp\.py:_readable:.*(recvmsg_into|recvfrom_into|recvmmsg|ioctl)"),
         ("fan-out in C: rewrite, protect, send", r"media/aio/fanout\.py:(begin|go_on):"),
+        ("receive, unprotect and send ahead in C", r"media/aio/intake\.py:wait:.*self\._serve\("),
+        ("book what was sent ahead", r"media/aio/intake\.py:_book_sent"),
         ("send: system calls", r"media/aio/(udp|tcp)\.py:.*(sendmsg|sendto|sendmmsg)\("),
         ("protect", r"media/aio/forward\.py:.*\bprotect\("),
         ("unprotect", r"media/aio/ingress\.py:srtp:.*unprotect\("),
         ("lay out and rewrite per viewer", r"media/aio/(forward|fanout)\.py|media/core/templates\.py"),
         ("parse and book incoming packets", r"media/aio/(ingress|lanes|steering)\.py"),
-        ("demultiplex and batch", r"media/aio/(udp|mux|relay|objects)\.py"),
-        ("event loop", r"/asyncio/|/selectors\.py"),
+        ("demultiplex and batch", r"media/aio/(udp|mux|relay|objects|intake)\.py"),
+        ("event loop", r"media/aio/loop\.py|/asyncio/|/selectors\.py"),
     )
 )
 
