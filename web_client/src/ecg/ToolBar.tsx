@@ -132,7 +132,7 @@ function WideTools(props: ToolBarProps) {
   );
 }
 
-function MeasureTools({ tool, isStill, canUndo, onTool, onUndo }: ToolBarProps) {
+function MeasureTools({ tool, isStill, isNarrow, canUndo, onTool, onUndo }: ToolBarProps) {
   const { t } = useTranslation();
   return (
     <>
@@ -148,7 +148,14 @@ function MeasureTools({ tool, isStill, canUndo, onTool, onUndo }: ToolBarProps) 
           onClick={() => onTool(tool === name ? null : name)}
         />
       ))}
-      <Press testId="ecg-undo" icon={Undo2} label={t("ecg.tools.undo")} isBare isOff={!canUndo} onClick={onUndo} />
+      <Press
+        testId="ecg-undo"
+        icon={Undo2}
+        label={t("ecg.tools.undo")}
+        isBare={!isNarrow}
+        isOff={!canUndo}
+        onClick={onUndo}
+      />
     </>
   );
 }
