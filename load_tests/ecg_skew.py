@@ -7,7 +7,7 @@ moment, by the test hook of the view. The skew is the pen's sample time less the
 
 Three times: the view drawing as early as it can (``live``), and as late as the picture (``video``), which is told
 the picture's delay by the web client's `VideoTime`, with pictures as they come and with pictures that the browser is
-asked to hold 300 ms: on a fast network they are on the glass before a block of ECG is complete, and only a held picture can
+asked to hold 300 ms: on a fast network they are on the glass before a block of ECG is complete, and only a held one can
 be met. The map from RTP timestamps to server time comes from the device here (``map: device``).
 
 Valid if the page's main thread waited for a core less than ``WAIT_SHARE`` of the time.

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 
 Address = tuple[str, int]
+STEP_S = 1e-6
 
 
 @dataclass
@@ -79,7 +80,8 @@ class LossyPath:
         loop = asyncio.get_running_loop()
         wait_s = (weather.delay_ms + self._random.random() * weather.jitter_ms) / 1000
         way = (through, to)
-        at_s = max(loop.time() + wait_s, self._due_s.get(way, 0.0))
+        # Never the same moment as the one before: asyncio calls equal ones in any order.
+        at_s = max(loop.time() + wait_s, self._due_s.get(way, 0.0) + STEP_S)
         self._due_s[way] = at_s
         if wait_s == 0 and at_s <= loop.time():
             _send(through, datagram, to)
