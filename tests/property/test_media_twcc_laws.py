@@ -69,3 +69,27 @@ def test_no_bytes_raise_anything_else(body: bytes, statuses: int) -> None:
         except MalformedRtcp:
             continue
         assert len(report.arrivals) == int.from_bytes(fci[2:4], "big")
+
+
+@given(st.integers(0, 0xFFFF), st.lists(arrivals, max_size=6))
+def test_a_run_is_told_in_the_same_bytes_as_packet_by_packet(first: int, batches: list[list[tuple[int, int]]]) -> None:
+    """In order or not: keeping what came in order as a run is no other feedback."""
+    recorder, twin = ArrivalRecorder(), _OneByOne()
+    number, now_us = first, 64_000 * 1_000
+    for batch in batches:
+        for forward, pause_us in batch:
+            number += 1 if forward % 3 else forward
+            now_us += pause_us
+            recorder.record(number & 0xFFFF, now_us)
+            twin.record(number & 0xFFFF, now_us)
+        assert recorder.pending == twin.pending
+        assert recorder.build(1, 2) == twin.build(1, 2)
+
+
+class _OneByOne(ArrivalRecorder):
+    """Takes the general way always."""
+
+    __slots__ = ()
+
+    def _build_run(self) -> bytes | None:
+        return None
