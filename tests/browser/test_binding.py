@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from load_tests.chromium import Visitor
 from load_tests.demo_process import Demo
-from load_tests.steps import expect_live_ecg, open_running_consult, sign_in, with_monitored_patient
+from load_tests.steps import open_running_consult, sign_in, with_monitored_patient
 from server.bedside.client import Assignment, Signalling, buy_token
 from server.identity.core.secret import hash_secret
 from signaling.core import messages as m
@@ -98,9 +98,9 @@ def test_a_nurse_binds_at_the_bedside(hub: Demo, open_visitor: Callable[..., Vis
     sign_in(nurse, "lin")
     open_running_consult(nurse)
     page, bar = nurse.page, nurse.page.get_by_test_id("binding-bar")
-    expect(bar.get_by_test_id("binding-bound")).to_contain_text(MRN)
+    expect(bar.get_by_test_id("binding-bound")).to_contain_text(MRN, timeout=60_000)
     expect(bar.get_by_test_id("binding-bound")).to_contain_text(re.compile(r"until \d"))
-    expect_live_ecg(page)
+    expect(page.get_by_test_id("ecg").first).to_have_attribute("data-state", "LIVE", timeout=60_000)
 
     # The doctor is not at that bedside: may end a binding, is offered none.
     doctor.page.get_by_test_id("binding-manage").click()
@@ -129,7 +129,7 @@ def test_a_nurse_binds_at_the_bedside(hub: Demo, open_visitor: Callable[..., Vis
     expect(page.get_by_test_id("binding-dialog")).to_have_count(0)
     expect(bar.get_by_test_id("binding-bound")).to_contain_text("by 林小禾")
     expect(doctor.page.get_by_test_id("binding-bound")).to_contain_text("林小禾 绑定")
-    expect_live_ecg(page)
+    expect(page.get_by_test_id("ecg").first).to_have_attribute("data-state", "LIVE", timeout=60_000)
 
     # A second device says that it is somebody else's: red on both sides with both ids, until it is corrected and bound.
     with second_monitor(hub, consult) as monitor:

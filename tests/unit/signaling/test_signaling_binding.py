@@ -137,6 +137,14 @@ def test_nobody_else_may(bedside: Consult, who: Admission, code: ErrorCode) -> N
     assert refused(bedside, who, bind_device()) is code
 
 
+def test_two_without_a_hospital_are_not_at_one_bedside(bedside: Consult) -> None:
+    """[BI2] Not knowing where either is proves nothing."""
+    homeless = admission("homeless", Role.DEVICE).model_copy(update={"hospital": ""})
+    state = do(bedside, homeless, m.Join())
+    assert refused(state, NOWHERE, bind_device("homeless")) is ErrorCode.NOT_AT_BEDSIDE
+    assert do(state, homeless, bind_device("homeless")).bindings
+
+
 def test_only_devices_are_bound_and_only_to_the_open_patient(bedside: Consult) -> None:
     """[BI1] [CX4]"""
     assert refused(bedside, NURSE, bind_device("doc")) is ErrorCode.NOT_FOUND
