@@ -43,7 +43,7 @@ export function VitalsPanel(props: VitalsPanelProps) {
           <Simulated />
         </p>
       )}
-      <dl className={styles.cells}>
+      <dl className={styles.cells} tabIndex={0}>
         <div
           className={styles.cell}
           data-testid="heart-rate"
