@@ -275,7 +275,7 @@ export class Ink {
     }
   }
 
-  /** The reason in words, inside the run and again along it; a run too short for the word has its pattern only. */
+  /** The reason in words, inside the run and again along it; a short run gets a short word, if that fits. */
   private runLabels(
     signal: Signal,
     pass: Pass,
@@ -285,23 +285,31 @@ export class Ink {
     from: number,
     to: number,
   ): void {
-    const { context, page } = this;
-    const text = this.words.reasons[kind];
-    if (text === undefined) return;
-    context.font = `700 ${this.labelSize}px ${FONT}`;
-    const width = context.measureText(text).width + this.labelSize;
-    const samples = Math.ceil(width / page.pxPerSample);
     const start = this.startOfRun(signal, segment, kind, from, to);
+    const isOver = signal.buffer.received(to) && signal.cell(segment, to) !== kind;
+    let [text, samples] = this.measured(this.words.reasons[kind]);
+    const isShort = isOver && to - start < samples;
+    if (isShort) [text, samples] = this.measured(this.words.shortReasons[kind]);
+    if (text === "") return;
     const laneStart = pass.start + segment.from;
     const laneEnd = pass.start + segment.to;
     const period = Math.round(2.5 * samples);
-    for (let k = Math.max(0, Math.ceil((from + 1 - start - samples) / period)); ; k += 1) {
+    // A short word stands for a whole run, whose beginning may long have been painted.
+    const after = isShort ? start : from;
+    for (let k = Math.max(0, Math.ceil((after + 1 - start - samples) / period)); ; k += 1) {
       const end = start + samples + k * period;
       if (end - samples >= to || end > this.limit || end > laneEnd || !this.runsOn(signal, segment, kind, to, end))
         return;
       if (end - samples < laneStart) continue;
-      this.labels.push({ text, x: this.x(pass, end) - width + 0.5 * this.labelSize, y: this.labelY(kind, row) });
+      const x = this.x(pass, end - samples) + 0.5 * this.labelSize;
+      this.labels.push({ text, x, y: this.labelY(kind, row) });
     }
+  }
+
+  /** A word and how many samples wide it is with some room. */
+  private measured(text = ""): [text: string, samples: number] {
+    this.context.font = `700 ${this.labelSize}px ${FONT}`;
+    return [text, Math.ceil((this.context.measureText(text).width + this.labelSize) / this.page.pxPerSample)];
   }
 
   private runsOn(signal: Signal, segment: Segment, kind: number, from: number, to: number): boolean {

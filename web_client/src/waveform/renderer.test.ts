@@ -259,6 +259,17 @@ describe.each(["sweep", "scroll"] as const)("the %s", (mode) => {
     }
   });
 
+  it("[W6] has a short word for a short run", () => {
+    const { send, surface, canvas } = rig({ mode, leads: ["II"], width: 2000 });
+    for (let seq = 0; seq < 12; seq += 1) {
+      send(seq, { rows: flat(500), ...(seq < 2 || seq > 6 ? {} : { runs: [[0, 2, 0, N] as const] }) });
+    }
+    canvas.forget();
+    for (let pen = 1; pen <= 600; pen += 9) surface.advance(pen);
+    expect(canvas.words).toContain("OFF");
+    expect(canvas.words).not.toContain("LEAD OFF");
+  });
+
   it("[W6] says SATURATED beside the trace, not in colour alone", () => {
     const { send, surface, canvas, lines } = rig({ mode, leads: ["II"], width: 2000 });
     for (let seq = 0; seq < 20; seq += 1) send(seq, { rows: flat(500), saturatedMask: 1 });

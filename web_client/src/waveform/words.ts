@@ -33,6 +33,8 @@ export interface EcgWords {
   readonly label: string;
   /** By what a cell holds: why it is no signal, or not wholly. */
   readonly reasons: Readonly<Record<number, string>>;
+  /** The same for a run too short for the word. */
+  readonly shortReasons: Readonly<Record<number, string>>;
   readonly derived: string;
   readonly view: string;
   readonly filters: Readonly<Record<"monitor" | "st" | "diagnostic", string>>;
@@ -75,6 +77,15 @@ const EN: EcgWords = {
     [Cell.clipped]: "OUT OF RANGE",
     [Cell.calibration]: "CALIBRATION",
   },
+  shortReasons: {
+    [Cell.saturated]: "SAT",
+    [Cell.leadOff]: "OFF",
+    [Cell.invalid]: "INV",
+    [Cell.artefact]: "ART",
+    [Cell.missing]: "MISS",
+    [Cell.clipped]: "SAT",
+    [Cell.calibration]: "CAL",
+  },
   derived: "derived",
   view: "view",
   filters: { monitor: "monitor", st: "ST", diagnostic: "diagnostic" },
@@ -115,6 +126,15 @@ const ZH: EcgWords = {
     [Cell.artefact]: "伪差",
     [Cell.missing]: "缺失",
     [Cell.clipped]: "超出量程",
+    [Cell.calibration]: "定标",
+  },
+  shortReasons: {
+    [Cell.saturated]: "饱和",
+    [Cell.leadOff]: "脱落",
+    [Cell.invalid]: "无效",
+    [Cell.artefact]: "伪差",
+    [Cell.missing]: "缺失",
+    [Cell.clipped]: "饱和",
     [Cell.calibration]: "定标",
   },
   derived: "推导",
