@@ -28,6 +28,7 @@ from media.aio.forward import settle
 from media.aio.loop import MediaLoop
 from media.aio.relay import Relay
 from media.core import ortc, rtcp
+from media.core.congestion.pacer import Pacer
 from media.core.history import HISTORY_PACKETS
 from tests.integration.media.peer import (
     LEVEL_ID,
@@ -235,6 +236,12 @@ class World:
             consumer.held = not consumer.held
             if consumer.row is not None:
                 consumer.row.held = consumer.held
+        elif what == "thin":
+            leg.pacer = Pacer(300_000, self.now_us)
+        elif what == "wait":
+            for _ in range(100):
+                self.now_us += 10_000
+                self.relay._forwarder._pacing.release(self.now_us)
         elif what == "tick":
             self.relay._tick(self.now_us)
 
@@ -467,6 +474,20 @@ def test_a_viewer_who_has_no_room_sees_no_hole(sockets: list[socket.socket], ste
         media = [datagram for datagram in sent if not 192 <= datagram[1] <= 223]
         numbers = [int.from_bytes(datagram[2:4], "big") for datagram in media]
         assert numbers == [(numbers[0] + at) & 0xFFFF for at in range(len(numbers))]
+
+
+def test_what_follows_a_burst_that_waits_waits_behind_it(sockets: list[socket.socket]) -> None:
+    """A thin line holds a large burst: what is next in order is not sent ahead of it, nor left out."""
+    one, many = [("video", "", 300, False)], [("video", "", 900, False)] * 10
+    steps = [Step(one, False, None)] * 3 + [Step(one, False, ("thin", 0)), Step(many, True, None)]
+    steps += [Step(one, False, None)] * 3 + [Step(one, False, ("wait", 0))] + [Step(one, False, None)] * 3
+
+    check(sockets, steps, 100)
+    received, state, ahead = outcome("c", steps, 100, sockets)
+
+    assert state["counters"]["bursts_paced"] == 1
+    assert len({datagram[2:4] for datagram in received[1][0]}) == 1 + 3 + 1 + 10 + 4 + 3
+    assert ahead >= 6
 
 
 def test_an_ordinary_stream_is_sent_ahead(sockets: list[socket.socket]) -> None:
