@@ -242,7 +242,6 @@ function Leg({ lane, point, number, onNudge }: LegProps) {
     onNudge(event.shiftKey ? step * FAST : step);
   };
   return (
-    // biome-ignore lint/a11y/useSemanticElements: an SVG has no input element of its own.
     <g
       className={styles.leg}
       role="slider"
@@ -303,7 +302,6 @@ function Mark({ map, mark, isChosen, onChoose }: MarkProps) {
     .slice(0, 1)
     .map(({ lane, xPx, yPx }) => (
       // biome-ignore lint/a11y/noStaticElementInteractions: the list of marks is the way for keys; this is a short cut.
-      // biome-ignore lint/a11y/useKeyWithClickEvents: as above.
       <g
         key={mark.id}
         className={styles.mark}

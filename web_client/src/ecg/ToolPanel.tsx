@@ -184,7 +184,6 @@ function Beats({ tools }: { tools: Tools }) {
   return (
     <ol className={styles.beats}>
       {tools.beats.map((beat, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: beats have no other name than their number.
         <li key={index}>
           {t("ecg.qt.beat", { number: index + 1, qt: Math.round(beat.qtMs), rr: Math.round(beat.rrMs) })}
           <CloseButton
