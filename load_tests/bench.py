@@ -1,6 +1,6 @@
 """`make bench`: every figure of the project on standard output, one JSON object a line.
 
-Without names all suites run, in under twelve minutes on two cores; the options shorten or
+Without names all suites run, in some twenty minutes on two cores; the options shorten or
 lengthen the rounds. Progress goes to standard error. The machine should do nothing else:
 figures that something spoiled say so (``params.valid``).
 """
@@ -46,7 +46,7 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
 
 def main() -> int:
     """Run all suites, or only those named on the command line."""
-    listed = "\n".join(f"  {name:8} {what}" for name, (_, what) in SUITES.items())
+    listed = "\n".join(f"  {name:11} {what}" for name, (_, what) in SUITES.items())
     parser = argparse.ArgumentParser(
         prog="load_tests.bench",
         description="Figures, one JSON object a line.",

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from load_tests.ecg_records import LEADS, Record, record_500, sample_record
+from load_tests.ecg_records import LEADS, Record, record_500, sample_record, simulated_500
 from load_tests.figures import Scalar, emit, median, note
 from load_tests.web_bundle import build_program
 from media.core.waveform import FrameWriter, split_message
@@ -236,7 +236,7 @@ def _decode_times(record: Record, batches: int) -> dict[str, Timed]:
 
 def run(batches: int = BATCHES) -> None:
     """The figures of each record."""
-    for record in (record_500(), sample_record()):
+    for record in (record_500(), sample_record(), simulated_500()):
         note(f"ecg_codec: {record.name}")
         measure(record, batches)
 

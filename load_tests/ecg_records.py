@@ -2,7 +2,7 @@
 
 The real record is the one that pydicom ships: ten seconds of twelve leads at 1000 Hz, 1.25 uV a step. Every second
 sample of it stands for a 500 Hz device: no filter, so its noise is folded in and the figure is no better than a
-device's own.
+device's own. The simulator's signal at 500 Hz is there for comparison.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 
 from media.core.waveform import StreamFormat
+from media.sources.simulator import Settings, Simulator
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -84,3 +85,11 @@ def record_500() -> Record:
     whole = sample_record()
     halved = np.ascontiguousarray(whole.samples[:, ::2])
     return Record("record_500", halved, whole.sample_rate_mhz // 2, whole.lsb_nv)
+
+
+def simulated_500(seconds: int = 10) -> Record:
+    """What the product's simulator sends unless told otherwise: sinus rhythm."""
+    simulator = Simulator(Settings())
+    made = simulator.format
+    samples = simulator.block(made.sample_rate_mhz * seconds // 1000).samples[: len(LEADS)]
+    return Record("simulator", np.ascontiguousarray(samples), made.sample_rate_mhz, made.lsb_nv)

@@ -6,7 +6,8 @@ seeded `Link`. All faults run at the same time, each in a Router of its own and 
 the paths are sound again, and the viewer asks until everything is there or declared gone.
 
 One judge for all of them: each cell drawn holds the sample that the source had for that place, no line leads across
-anything that is missing, and what is missing is what the relay itself never had.
+anything that is missing, and what is missing is what the relay itself never had. Long because device, path, viewer
+and judge are one apparatus that all faults share.
 """
 
 import asyncio
