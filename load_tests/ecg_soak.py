@@ -69,7 +69,7 @@ def soak(minutes: float) -> int:
         folder = Path(made)
         with (
             sync_playwright() as playwright,
-            demo(folder / "data") as hub,
+            demo(folder / "data", ready_within_s=600.0) as hub,
             visitor(playwright, "anna", folder / "anna", hub.url) as anna,
         ):
             sign_in(anna, first_doctor(hub))
