@@ -456,6 +456,8 @@ class Pipes:
                 path, bytes.fromhex(key), self._counters, want_keyframe, transport.taps.remove, self._filling, measure
             )
         )
+        if transport.leg.intake is not None:
+            transport.leg.intake.disarm()  # what is sent ahead passes no tap in time
 
     def flush(self) -> None:
         """The read batch is over."""
