@@ -78,7 +78,8 @@ def second_monitor(hub: Demo, consult: str) -> Iterator[SecondMonitor]:
 
 
 def scan(page: Page, *codes: str) -> None:
-    """A wedge scanner: each code as key strokes, ended with Enter."""
+    """A wedge scanner: each code as key strokes, ended with Enter, once the form waits for them."""
+    expect(page.get_by_test_id("identifier-1")).to_be_focused()
     for code in codes:
         page.keyboard.type(code)
         page.keyboard.press("Enter")
@@ -91,10 +92,12 @@ def row(page: Page, text: str) -> Locator:
 def test_a_nurse_binds_at_the_bedside(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
     """[BI1] [BI2] [BI3] [BI4] [BI6] (W20, W22) One life of a binding, as both sides see it."""
     doctor = open_visitor("doctor", camera=False, locale="zh-CN")
+    doctor.context.set_default_timeout(60_000)
     sign_in(doctor, "chen")
     consult = open_running_consult(doctor)
     with_monitored_patient(doctor)
     nurse = open_visitor("nurse", camera=False)
+    nurse.context.set_default_timeout(60_000)
     sign_in(nurse, "lin")
     open_running_consult(nurse)
     page, bar = nurse.page, nurse.page.get_by_test_id("binding-bar")
@@ -120,10 +123,8 @@ def test_a_nurse_binds_at_the_bedside(hub: Demo, open_visitor: Callable[..., Vis
 
     # Another patient's wristband, then the right one; Enter goes on from field to field, what was wrong is cleared.
     page.get_by_test_id("binding-open").click()
-    expect(page.get_by_test_id("identifier-1")).to_be_focused()
     scan(page, MRN, "TEST-19000101-0000")
     expect(page.get_by_test_id("bind-form").get_by_role("alert")).to_contain_text("wristband")
-    expect(page.get_by_test_id("identifier-1")).to_be_focused()
     expect(page.get_by_test_id("identifier-1")).to_have_value("")
     scan(page, CARD.lower(), f" {MRN} ")
     expect(page.get_by_test_id("binding-dialog")).to_have_count(0)
