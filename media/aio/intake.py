@@ -272,13 +272,13 @@ class Intake:
         while True:
             code = self._serve(state, epoll, self._udp.descriptor, self._udp.direct_fd, timeout_ms)
             try:
-                self._settle(code)
+                booked = self._settle(code)
                 if code in (_DATAGRAM, _RTP, _RTCP):
                     self._hand_on(code)
                 elif code == _ERROR:
                     self._counters.add("udp_receive_errors")
                 elif code != _FAILED:
-                    if code == _BATCH_END:
+                    if booked or code == _BATCH_END:  # what was booked late is a batch too: pipes send what they gathered
                         self._on_batch_end(self._clock())
                     return bool(code == _IDLE)
             except Exception:  # a bug met by one datagram must not end the read loop of every consult
@@ -302,8 +302,8 @@ class Intake:
             return host, self._port[0]
         return host, self._port[0], self._flow[0], self._scope[0]
 
-    def _settle(self, code: int) -> None:
-        """[IN1] Book what was sent, send what was left to us, and only then read what was told."""
+    def _settle(self, code: int) -> bool:
+        """[IN1] Book what was sent, send what was left to us, and only then read what was told; whether there was any."""
         state = self._state
         count, state.logged = state.logged, 0
         if count:
@@ -326,6 +326,7 @@ class Intake:
             values["srtp_replayed"] += state.replayed
             values["srtp_refused"] += state.refused
             state.replayed = state.refused = 0
+        return count > 0
 
     def _book_sent(self, entries: list[tuple[int, ...]], may_be_plain: bool) -> None:
         """Packets that were sent ahead, in order; of a burst that failed each is needed whole, as a part of it."""
