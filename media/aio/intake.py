@@ -278,7 +278,7 @@ class Intake:
                 elif code == _ERROR:
                     self._counters.add("udp_receive_errors")
                 elif code != _FAILED:
-                    if booked or code == _BATCH_END:  # what was booked late is a batch too: pipes send what they gathered
+                    if booked or code == _BATCH_END:  # booked late is a batch too: pipes send what they gathered
                         self._on_batch_end(self._clock())
                     return bool(code == _IDLE)
             except Exception:  # a bug met by one datagram must not end the read loop of every consult
@@ -303,7 +303,11 @@ class Intake:
         return host, self._port[0], self._flow[0], self._scope[0]
 
     def _settle(self, code: int) -> bool:
-        """[IN1] Book what was sent, send what was left to us, and only then read what was told; whether there was any."""
+        """[IN1] Book what was sent, send what was left to us, and only then read what was told.
+
+        Returns:
+            Whether there was anything to book.
+        """
         state = self._state
         count, state.logged = state.logged, 0
         if count:
