@@ -330,7 +330,7 @@ class Intake:
             values["srtp_replayed"] += state.replayed
             values["srtp_refused"] += state.refused
             state.replayed = state.refused = 0
-        return count > 0
+        return bool(count)
 
     def _book_sent(self, entries: list[tuple[int, ...]], may_be_plain: bool) -> None:
         """Packets that were sent ahead, in order; of a burst that failed each is needed whole, as a part of it."""
