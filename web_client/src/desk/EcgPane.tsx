@@ -25,7 +25,7 @@ export interface EcgPaneProps {
 export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }: EcgPaneProps) {
   const { t } = useTranslation();
   const [wanted, setWanted] = useState<number | null>(null);
-  const { stream, streams, isOtherPatient } = useEcg(consult, wanted);
+  const { stream, streams, isOtherPatient, isBound } = useEcg(consult, wanted);
   if (!isShown) return <Empty title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
   if (consult.context === null) return <Empty title={t("desk.ecg.noPatient")} />;
   if (stream === null) {
@@ -45,6 +45,7 @@ export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }
       media={media}
       stream={stream}
       streams={streams}
+      isBound={isBound}
       keys={keys}
       onStream={setWanted}
       onCommand={onCommand}

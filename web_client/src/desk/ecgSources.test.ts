@@ -91,13 +91,28 @@ it("[W22] lets go at once of a device that is now bound to somebody else", () =>
   rerender(boundTo("p1", consult("p1", [])));
   expect(result.current.stream?.patient).toBe("p1");
   rerender(boundTo("p1", consult("p1", ["p2"])));
-  expect(result.current).toEqual({ stream: null, streams: [], isOtherPatient: true });
+  expect(result.current).toEqual({ stream: null, streams: [], isOtherPatient: true, isBound: false });
 });
 
-it("[W21] lets go at once of a device whose binding has ended", () => {
+it("[W20] [W21] draws nothing of a device whose binding has ended, and keeps what was done on it while the context stays", () => {
   const bound = boundTo("p1", consult("p1", ["p1"]));
   const { result, rerender } = renderHook((present) => useEcg(present), { initialProps: bound });
+  const { stream: before } = result.current;
   rerender(consult("p1", []));
+  expect([result.current.stream, result.current.isBound]).toEqual([before, false]);
+  rerender(bound);
+  expect([result.current.stream, result.current.isBound]).toEqual([before, true]);
+
+  rerender({ ...consult("p1", []), context_version: 4 });
+  expect(result.current.stream).toBeNull();
+});
+
+it("[W22] keeps nothing of a device that reported another patient", () => {
+  const bound = boundTo("p1", consult("p1", ["p1"]));
+  const { result, rerender } = renderHook((present) => useEcg(present), { initialProps: bound });
+  const mismatch = { device: "monitor", patient: "p1", identifiers: [], reported: "T-2", context_version: 3, at_ms: 0 };
+  const blocked = consult("p1", []);
+  rerender({ ...blocked, mismatches: { monitor: mismatch as unknown as Consult["mismatches"][string] } });
   expect(result.current.stream).toBeNull();
 });
 

@@ -4,6 +4,9 @@
  * A source that vanishes is held for a while: when the media worker is replaced it comes back, and until then the
  * frozen, crossed trace that counts its seconds says more than "no source" (W12). It is never held over a change of
  * patient (W24).
+ *
+ * Where a binding ends, the trace ends with it (W20); what people were doing on pages taken before it stays open, as
+ * long as the same context is open and nothing says that the device was at another patient's (W22).
  */
 import { useEffect, useRef, useState } from "react";
 import type { Consult, WaveformStream } from "../protocol";
@@ -43,8 +46,13 @@ export function holdEcg(before: HeldEcg, stream: WaveformStream | null, version:
   return nowMs - lostAtMs < HOLD_MS ? { ...before, lostAtMs } : { stream: null, version, lostAtMs: null };
 }
 
+export interface ShownEcg extends EcgChoice {
+  /** False: nothing live of `stream` may be shown, only what was taken while it was bound. */
+  readonly isBound: boolean;
+}
+
 /** The ECG to show for the open patient, held through short absences. */
-export function useEcg(consult: Consult, wanted: number | null = null): EcgChoice {
+export function useEcg(consult: Consult, wanted: number | null = null): ShownEcg {
   const { stream, streams, isOtherPatient } = chooseEcg(consult, wanted);
   const version = consult.context_version;
   const [held, setHeld] = useState<HeldEcg>({ stream: null, version, lostAtMs: null });
@@ -58,12 +66,21 @@ export function useEcg(consult: Consult, wanted: number | null = null): EcgChoic
   // And a device that came back bound to somebody else, or to nobody, is no longer this patient's (W21, W22).
   const holds = held.version === version && !isOtherPatient && isBound(consult, held.stream);
   const shown = stream ?? (holds ? held.stream : null);
-  return { stream: useSame(shown), streams, isOtherPatient };
+  const before = useRef<{ readonly stream: WaveformStream; readonly version: number } | null>(null);
+  if (shown !== null) before.current = { stream: shown, version };
+  else if (isOtherPatient || hasMismatch(consult)) before.current = null;
+  const kept = before.current?.version === version ? before.current.stream : null;
+  return { stream: useSame(shown ?? kept), streams, isOtherPatient, isBound: shown !== null };
 }
 
 /** Whether some device is still bound to the patient whose trace this is. */
 function isBound(consult: Consult, stream: WaveformStream | null): boolean {
   return Object.values(consult.bindings).some(({ patient }) => patient === stream?.patient);
+}
+
+/** (W22) A device at the open patient reported somebody else: whose its samples are is not known. */
+function hasMismatch({ mismatches, context }: Consult): boolean {
+  return Object.values(mismatches).some(({ patient }) => patient === context?.patient.id);
 }
 
 /** The same object for the same descriptor: each snapshot brings a copy, and another object means another view. */

@@ -54,6 +54,7 @@ import {
   useHeart,
   usePointers,
   useRecordings,
+  useRepair,
   useReportState,
   useServerUs,
 } from "./useEcgWork";
@@ -69,6 +70,8 @@ export interface EcgWorkspaceProps {
   readonly stream: WaveformStream;
   /** All of the patient's, when there are several. */
   readonly streams: readonly WaveformStream[];
+  /** The device is bound to the patient at this moment (W20); what was taken before stays while it is not. */
+  readonly isBound: boolean;
   readonly keys: RefObject<((name: EcgShortcut) => void) | null>;
   readonly onStream: (streamId: number) => void;
   readonly onCommand: (command: AnyCommand) => Promise<void>;
@@ -90,6 +93,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
   const config = useConfig();
   const serverUs = useServerUs(client.store);
   const heart = useHeart(client.store, stream.stream_id);
+  const repair = useRepair(context, stream.stream_id);
   const news = useStore(media.ecg.news);
   const [display, changeDisplay] = useDisplay();
   const [status, setStatus] = useState<EcgStatus | null>(null);
@@ -285,6 +289,8 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               dated={prior.shown !== null}
               still={shown.atUs === null ? null : { atUs: shown.atUs }}
               history={review.frames}
+              repair={repair}
+              bound={props.isBound}
               onStill={setMap}
               onState={setStatus}
             />

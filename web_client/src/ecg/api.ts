@@ -101,6 +101,23 @@ export function framesOf(http: Http, context: ArchiveContext, id: string): Fetch
   };
 }
 
+/**
+ * A run of frames by number, as far as one answer goes.
+ *
+ * @throws ApiError when they cannot be had now
+ */
+export async function framesBetween(
+  http: Http,
+  context: ArchiveContext,
+  id: string,
+  { first, last }: { readonly first: number; readonly last: number },
+): Promise<readonly Uint8Array[]> {
+  const { value } = await http.getBlob(pathOf(context, ofStream(id, "/frames"), { first, last }), {
+    timeoutMs: 20_000,
+  });
+  return splitFrames(new Uint8Array(await value.arrayBuffer()));
+}
+
 /** The server computes beats of at most ten minutes at once. */
 const BEATS_US = 600_000_000;
 /** Four hours; of a longer consult the newest. */

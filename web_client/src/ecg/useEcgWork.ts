@@ -7,7 +7,7 @@ import { worthRetrying } from "../common/queries";
 import type { ConsultClient } from "../desk/consultClient";
 import type { ConsultStore } from "../store/consultStore";
 import type { EcgStatus } from "../waveform/settings";
-import { type ArchiveContext, fetchBeats, fetchStreams, framesOf, type RecordedStream } from "./api";
+import { type ArchiveContext, fetchBeats, fetchStreams, framesBetween, framesOf, type RecordedStream } from "./api";
 import { foldHeart, type HeartNews } from "./heart";
 import { FrameHistory } from "./history";
 import type { ShownPointer } from "./StillLayer";
@@ -74,6 +74,18 @@ export function useFrameHistory({ consultId, version }: ArchiveContext, id: stri
     kept.current = { key, history: new FrameHistory(framesOf(http, { consultId, version }, id), nowUs) };
   }
   return kept.current.history;
+}
+
+/** Asks the store for what the live trace lacks (W4); the trace paces itself. */
+export function useRepair(
+  { consultId, version }: ArchiveContext,
+  streamId: number,
+): (first: number, last: number) => Promise<readonly Uint8Array[]> {
+  const http = useHttp();
+  return useCallback(
+    (first, last) => framesBetween(http, { consultId, version }, String(streamId), { first, last }),
+    [http, consultId, version, streamId],
+  );
 }
 
 /** Computed beats of the whole recording, for the overview; computed anew each time it is opened. */

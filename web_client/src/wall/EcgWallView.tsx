@@ -13,7 +13,7 @@ import { rememberedDisplay, USUAL } from "../ecg/display";
 import { marksOf } from "../ecg/marks";
 import { clockOf } from "../ecg/review";
 import { StillLayer } from "../ecg/StillLayer";
-import { useFrameHistory, useHeart, usePointers, useReportState, useServerUs } from "../ecg/useEcgWork";
+import { useFrameHistory, useHeart, usePointers, useRepair, useReportState, useServerUs } from "../ecg/useEcgWork";
 import { VitalsPanel } from "../ecg/VitalsPanel";
 import type { MediaSession } from "../media/session";
 import type { Consult, WaveformStream } from "../protocol";
@@ -30,9 +30,9 @@ export interface EcgWallViewProps {
 export default function EcgWallView({ client, media, consult }: EcgWallViewProps) {
   const { t } = useTranslation();
   // The stream that a freeze for all is on is the one people talk about.
-  const { stream, isOtherPatient } = useEcg(consult, consult.ecg_freeze?.stream_id ?? null);
+  const { stream, isOtherPatient, isBound } = useEcg(consult, consult.ecg_freeze?.stream_id ?? null);
   if (consult.context === null) return <Nothing text={t("wall.consult.noPatient")} />;
-  if (stream === null) {
+  if (stream === null || !isBound) {
     return <Nothing text={t(isOtherPatient ? "wall.consult.otherPatient" : "wall.consult.noEcg")} />;
   }
   return (
@@ -61,6 +61,7 @@ function Wall({ client, media, consult, stream }: EcgWallViewProps & { stream: W
   const news = useStore(media.ecg.news);
   const context = useMemo(() => ({ consultId: consult.id, version }), [consult.id, version]);
   const history = useFrameHistory(context, String(stream.stream_id), serverUs);
+  const repair = useRepair(context, stream.stream_id);
   const place = useMemo(() => ({ streamId: stream.stream_id, version }), [stream.stream_id, version]);
   const freeze = consult.ecg_freeze?.stream_id === stream.stream_id ? consult.ecg_freeze : null;
   const nameOf = (id: string): string => consult.participants[id]?.name ?? t("ecg.state.someone");
@@ -95,6 +96,7 @@ function Wall({ client, media, consult, stream }: EcgWallViewProps & { stream: W
           still={freeze === null ? null : { atUs: freeze.at_us }}
           // A failed page is an empty one: hatched, never made up.
           history={(fromUs, toUs) => history.range(fromUs, toUs).catch(() => [])}
+          repair={repair}
           onStill={setMap}
           onState={setStatus}
         />

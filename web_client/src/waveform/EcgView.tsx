@@ -16,7 +16,7 @@ import type { WaveformStream } from "../protocol/messages";
 import type { EcgChannel } from "./channel";
 import { type DrawnSample, isRecording } from "./drawn";
 import styles from "./EcgView.module.css";
-import { type EcgHandle, type History, mountEcg } from "./mount";
+import { type EcgHandle, type History, mountEcg, type Repair } from "./mount";
 import type { EcgTheme } from "./palette";
 import type {
   EcgFilter,
@@ -34,7 +34,7 @@ import type {
   StillMap,
   VideoDelayMs,
 } from "./settings";
-import { type EcgLanguage, WORDS } from "./words";
+import { type EcgLanguage, type EcgWords, WORDS } from "./words";
 
 /** What may be chosen about the picture of any ECG, live or recorded. */
 export interface EcgLook {
@@ -69,6 +69,10 @@ export interface EcgViewProps extends EcgLook {
   readonly still?: StillAt | null;
   /** Stored frames, for what the last minute does not hold. */
   readonly history?: History;
+  /** Stored frames for holes of the live trace that the relay cannot fill any more. */
+  readonly repair?: Repair;
+  /** [W20] False while no device is bound: nothing live is shown, a page that stands still stays. */
+  readonly bound?: boolean;
   readonly onStill?: (map: StillMap | null) => void;
   readonly onState?: (status: EcgStatus) => void;
   readonly ref?: Ref<EcgViewHandle>;
@@ -85,25 +89,29 @@ const CHECK_MS = 500;
 export function EcgView(props: EcgViewProps): React.JSX.Element {
   const stream = useSameUntilChanged(props.stream);
   const settings = useSameUntilChanged(settingsOf(props));
-  const { contextVersion, channel, lang, onState, onStill, history, still = null, videoDelayMs = null } = props;
+  const { contextVersion, channel, lang, onState, onStill, history, repair } = props;
+  const { still = null, videoDelayMs = null, bound = true } = props;
   const stillUs = still?.atUs ?? null;
   const hasHistory = history !== undefined;
+  const hasRepair = repair !== undefined;
   const box = useRef<HTMLDivElement>(null);
   const section = useRef<HTMLElement>(null);
   const handle = useRef<EcgHandle | null>(null);
   const [status, setStatus] = useState<EcgStatus | null>(null);
   const [stopped, setStopped] = useState(false);
   const heardAt = useRef(0);
-  const listeners = useRef({ onState, onStill, history });
-  listeners.current = { onState, onStill, history };
-  const latest = useRef({ settings, contextVersion, stillUs, videoDelayMs });
-  latest.current = { settings, contextVersion, stillUs, videoDelayMs };
+  const listeners = useRef({ onState, onStill, history, repair });
+  listeners.current = { onState, onStill, history, repair };
+  const latest = useRef({ settings, contextVersion, stillUs, videoDelayMs, bound });
+  latest.current = { settings, contextVersion, stillUs, videoDelayMs, bound };
 
   useEffect(() => {
     const element = box.current;
     if (element === null) return;
     heardAt.current = performance.now();
     const fetchFrames: History = async (from, to) => (await listeners.current.history?.(from, to)) ?? [];
+    const fetchMissing: Repair = (first, last) =>
+      listeners.current.repair?.(first, last) ?? Promise.reject(new Error("no store"));
     const now = latest.current;
     const ecg = mountEcg(element, {
       stream,
@@ -111,6 +119,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       contextVersion: now.contextVersion,
       settings: now.settings,
       history: hasHistory ? fetchFrames : undefined,
+      repair: hasRepair ? fetchMissing : undefined,
       onStill: (map) => listeners.current.onStill?.(map),
       onStatus: (next) => {
         heardAt.current = performance.now();
@@ -121,6 +130,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
     });
     if (now.stillUs !== null) ecg.setStill({ atUs: now.stillUs });
     ecg.setVideoDelay(now.videoDelayMs);
+    ecg.setBound(now.bound);
     handle.current = ecg;
     if (isRecording && section.current !== null) exposeDrawn(section.current, ecg);
     const check = setInterval(() => {
@@ -131,10 +141,11 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       handle.current = null;
       ecg.dispose();
     };
-  }, [stream, channel, hasHistory]);
+  }, [stream, channel, hasHistory, hasRepair]);
 
   useEffect(() => handle.current?.setSettings(settings), [settings]);
   useEffect(() => handle.current?.setContext(contextVersion), [contextVersion]);
+  useEffect(() => handle.current?.setBound(bound), [bound]);
   useEffect(() => handle.current?.setVideoDelay(videoDelayMs), [videoDelayMs]);
   useEffect(() => handle.current?.setStill(stillUs === null ? null : { atUs: stillUs }), [stillUs]);
   useImperativeHandle(props.ref, () => ({
@@ -143,7 +154,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
 
   const words = WORDS[lang];
   const state = stopped || status === null ? "LOST" : status.state;
-  const spoken = status?.sync === "not_in_sync" ? words.notInSync : words.states[state];
+  const spoken = spokenOf(status, state, words);
   return (
     <section
       ref={section}
@@ -175,6 +186,11 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       )}
     </section>
   );
+}
+
+function spokenOf(status: EcgStatus | null, state: EcgStatus["state"], words: EcgWords): string {
+  if (status?.sync === "not_in_sync") return words.notInSync;
+  return status?.sync === "unbound" ? words.unbound : words.states[state];
 }
 
 /** Settings of a view with everything that was left out filled in. */

@@ -43,6 +43,7 @@ beforeEach(() => {
     contextVersion: 1,
     settings: SETTINGS,
     hasHistory: false,
+    hasRepair: false,
   });
 });
 

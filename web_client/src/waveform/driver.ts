@@ -5,6 +5,7 @@ import type { DrawnSample } from "./drawn";
 import { type EcgCanvas, EcgEngine, type EcgSize } from "./engine";
 import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
 import type { Span } from "./stills";
+import type { SeqRange } from "./tracker";
 
 export type ToEcg =
   | {
@@ -16,16 +17,20 @@ export type ToEcg =
       readonly settings: EcgSettings;
       /** Whether stored frames can be asked for. */
       readonly hasHistory: boolean;
+      /** Whether holes of the live trace can be asked for. */
+      readonly hasRepair: boolean;
     }
   | { readonly type: "frame"; readonly message: ArrayBuffer }
   | { readonly type: "control"; readonly message: Uint8Array }
   | { readonly type: "open"; readonly open: boolean }
   | { readonly type: "context"; readonly version: number | null }
+  | { readonly type: "bound"; readonly bound: boolean }
   | { readonly type: "settings"; readonly settings: EcgSettings }
   | { readonly type: "size"; readonly size: EcgSize }
   | { readonly type: "video"; readonly delayMs: VideoDelayMs }
   | { readonly type: "still"; readonly still: StillAt | null }
   | { readonly type: "history"; readonly span: Span; readonly frames: readonly Uint8Array[] }
+  | { readonly type: "repair"; readonly range: SeqRange; readonly frames: readonly Uint8Array[] | null }
   | { readonly type: "sample"; readonly id: number; readonly lead: string; readonly atUs: number }
   | { readonly type: "drawn"; readonly id: number }
   | { readonly type: "wake" }
@@ -36,6 +41,7 @@ export type FromEcg =
   | { readonly type: "status"; readonly status: EcgStatus }
   | { readonly type: "still"; readonly map: StillMap | null }
   | { readonly type: "history"; readonly span: Span }
+  | { readonly type: "repair"; readonly range: SeqRange }
   | { readonly type: "sample"; readonly id: number; readonly sample: EcgSample | null }
   | { readonly type: "drawn"; readonly id: number; readonly drawn: readonly DrawnSample[] };
 
@@ -84,6 +90,10 @@ export class EcgDriver {
         engine?.setContext(message.version, nowUs);
         this.report();
         break;
+      case "bound":
+        engine?.setBound(message.bound, nowUs);
+        this.report();
+        break;
       case "settings":
         engine?.setSettings(message.settings, nowUs);
         break;
@@ -103,6 +113,9 @@ export class EcgDriver {
       case "history":
         engine?.onHistory(message.span, message.frames, nowUs);
         break;
+      case "repair":
+        engine?.onRepair(message.range, message.frames, nowUs);
+        break;
       case "sample":
         this.post({ type: "sample", id: message.id, sample: engine?.sample(message.lead, message.atUs) ?? null });
         break;
@@ -115,13 +128,22 @@ export class EcgDriver {
     }
   }
 
-  private start({ trace, text, stream, contextVersion, settings, hasHistory }: ToEcg & { type: "start" }): void {
+  private start({
+    trace,
+    text,
+    stream,
+    contextVersion,
+    settings,
+    hasHistory,
+    hasRepair,
+  }: ToEcg & { type: "start" }): void {
     this.polledUs = null;
     const history = (fromUs: number, toUs: number): void => this.post({ type: "history", span: { fromUs, toUs } });
     this.engine = new EcgEngine(trace, text, stream, contextVersion, settings, {
       send: (message) => this.post({ type: "control", message }),
       still: (map) => this.post({ type: "still", map }),
       ...(hasHistory ? { history } : {}),
+      ...(hasRepair ? { repair: (range: SeqRange) => this.post({ type: "repair", range }) } : {}),
     });
     this.engine.setOpen(false, now());
     this.poller = setInterval(() => this.onPoll(), POLL_MS);

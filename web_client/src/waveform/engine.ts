@@ -27,6 +27,7 @@ import { StillPage, sampleAt } from "./stillPage";
 import { type Span, Stills } from "./stills";
 import { blankPage, type LiveSurface, makeSheet, type Sheet } from "./surface";
 import { Sweep } from "./sweep";
+import type { SeqRange } from "./tracker";
 import { WORDS } from "./words";
 
 export type { EcgSettings, EcgStatus } from "./settings";
@@ -49,6 +50,8 @@ export interface EcgOutlets {
   still(map: StillMap | null): void;
   /** Ask for stored frames of a time; absent where there is no archive. */
   history?(fromUs: number, toUs: number): void;
+  /** Ask for frames that the live view lacks; absent where there is no archive. */
+  repair?(range: SeqRange): void;
 }
 
 /** Missing samples are waited for this long; then the pen goes on and leaves a hole. */
@@ -79,6 +82,7 @@ export class EcgEngine {
   private lostSinceUs: number | null = null;
   private painted = "";
   private blanked = false;
+  private isBound = true;
   private gapsShown = new Map<number, GapKind>();
 
   constructor(
@@ -93,6 +97,7 @@ export class EcgEngine {
       send: (message) => outlets.send(message),
       stored: (from, to) => this.onStored(from, to),
       cleared: () => this.wipe(),
+      ...(outlets.repair === undefined ? {} : { fetch: (range: SeqRange) => outlets.repair?.(range) }),
     });
     const timeOf = (position: number): number => this.shownAxis().timeOf(position);
     this.recorder = isRecording ? new DrawnRecorder(timeOf, () => this.receiver.contextVersion ?? -1) : null;
@@ -107,7 +112,7 @@ export class EcgEngine {
   }
 
   onFrame(message: Uint8Array, nowUs: number): void {
-    this.receiver.onMessage(message, nowUs);
+    if (this.isBound) this.receiver.onMessage(message, nowUs);
   }
 
   onControl(message: Uint8Array, nowUs: number): void {
@@ -119,6 +124,11 @@ export class EcgEngine {
     this.stills.onHistory(span, messages);
     this.paintStill();
     this.tick(nowUs);
+  }
+
+  /** Frames from the archive for a hole in the live trace; null when they could not be had. */
+  onRepair(range: SeqRange, messages: readonly Uint8Array[] | null, nowUs: number): void {
+    this.receiver.onFetched(range, this.isBound ? messages : null, nowUs);
   }
 
   setOpen(open: boolean, nowUs: number): void {
@@ -133,6 +143,23 @@ export class EcgEngine {
   /** [W24] Old samples are gone from memory and screen before this returns. */
   setContext(version: number | null, nowUs: number): void {
     this.receiver.setContext(version);
+    this.tick(nowUs);
+  }
+
+  /**
+   * [W20] Whether the device is bound to the open patient. While it is not, nothing live is drawn or kept; a page that
+   * stands still was taken under the binding and stays.
+   */
+  setBound(bound: boolean, nowUs: number): void {
+    if (bound === this.isBound) return;
+    this.isBound = bound;
+    if (!bound) {
+      this.receiver.release();
+      this.pen.reset();
+      this.gapsShown.clear();
+      this.signal.filter?.clear();
+    }
+    this.painted = "";
     this.tick(nowUs);
   }
 
@@ -191,7 +218,7 @@ export class EcgEngine {
   /** Paint what is due. */
   tick(nowUs: number): void {
     if (this.sheet === null) return;
-    if (this.receiver.context === "not_in_sync") {
+    if (this.isBlank) {
       if (!this.blanked) this.surface.blank();
       this.blanked = true;
     } else {
@@ -229,6 +256,11 @@ export class EcgEngine {
   /** [test hook] What was stroked since the last call; empty in builds without the hook. */
   drawn(): DrawnSample[] {
     return this.recorder?.take() ?? [];
+  }
+
+  /** Nothing at all may be seen. */
+  private get isBlank(): boolean {
+    return this.receiver.context === "not_in_sync" || (!this.isBound && this.still === null);
   }
 
   private layOut(nowUs: number): void {
@@ -398,7 +430,7 @@ export class EcgEngine {
       state,
       ageMs,
       lostMs: this.lostSinceUs === null ? null : (nowUs - this.lostSinceUs) / 1000,
-      sync: context,
+      sync: this.isBound || context === "not_in_sync" ? context : "unbound",
       hasClock: clock.serverNowUs(nowUs) !== null,
       clockErrorMs: clock.uncertaintyUs === null ? null : clock.uncertaintyUs / 1000,
       clockUnsynced: clockUnsynced || sourceAheadUs > 0,
@@ -445,7 +477,7 @@ export class EcgEngine {
    */
   private followGaps(): void {
     const { sheet, signal } = this;
-    if (sheet === null || this.receiver.context === "not_in_sync") return;
+    if (sheet === null || this.isBlank) return;
     const now = new Map<number, GapKind>();
     for (const [from, to] of this.gapsOnScreen()) {
       const kind = signal.gapKind(...signal.gapAround(from, sheet.page.sweepSamples));

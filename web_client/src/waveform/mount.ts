@@ -12,9 +12,13 @@ import { EcgDriver, type FromEcg, type ToEcg } from "./driver";
 import type { EcgSize } from "./engine";
 import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
 import type { Span } from "./stills";
+import type { SeqRange } from "./tracker";
 
 /** Stored frames of a time, as sent; empty where there are none. */
 export type History = (fromUs: number, toUs: number) => Promise<readonly Uint8Array[]>;
+
+/** Stored frames by number, as sent; fails where the store cannot be asked. */
+export type Repair = (first: number, last: number) => Promise<readonly Uint8Array[]>;
 
 export interface EcgMount {
   readonly stream: WaveformStream;
@@ -24,11 +28,13 @@ export interface EcgMount {
   onStatus(status: EcgStatus): void;
   onStill?(map: StillMap | null): void;
   readonly history?: History | undefined;
+  readonly repair?: Repair | undefined;
 }
 
 export interface EcgHandle {
   setSettings(settings: EcgSettings): void;
   setContext(version: number | null): void;
+  setBound(bound: boolean): void;
   setVideoDelay(delayMs: VideoDelayMs): void;
   setStill(still: StillAt | null): void;
   /** The real sample nearest to a time; null for a lead nobody sends, or when the display does not answer. */
@@ -53,6 +59,7 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
     if (message.type === "control") channel.sendControl(message.message);
     else if (message.type === "status") mount.onStatus(message.status);
     else if (message.type === "still") mount.onStill?.(message.map);
+    else if (message.type === "repair") void fetchRepair(mount.repair, message.range, side);
     else if (message.type === "history") void fetchHistory(mount.history, message.span, side);
     else questions.answer(message);
   };
@@ -63,7 +70,11 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
     ? { trace: trace.transferControlToOffscreen(), text: text.transferControlToOffscreen() }
     : { trace, text };
   side.post(
-    { type: "start", ...canvases, stream, contextVersion, settings, hasHistory: mount.history !== undefined },
+    {
+      ...{ type: "start", ...canvases, stream, contextVersion, settings },
+      hasHistory: mount.history !== undefined,
+      hasRepair: mount.repair !== undefined,
+    },
     offscreen ? [canvases.trace as OffscreenCanvas, canvases.text as OffscreenCanvas] : [],
   );
   const disposals = [
@@ -76,6 +87,7 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
   side.post({ type: "open", open: channel.open });
   return {
     setSettings: (next) => side.post({ type: "settings", settings: next }),
+    setBound: (bound) => side.post({ type: "bound", bound }),
     setContext: (version) => side.post({ type: "context", version }),
     setVideoDelay: (delayMs) => side.post({ type: "video", delayMs }),
     setStill: (still) => side.post({ type: "still", still }),
@@ -134,6 +146,17 @@ async function fetchHistory(history: History | undefined, span: Span, side: Draw
     // The page around this fetched them and tells the user; here the place stays a hole.
   }
   side.post({ type: "history", span, frames });
+}
+
+/** What could not be asked is told as such: the drawing side asks again, later. */
+async function fetchRepair(repair: Repair | undefined, range: SeqRange, side: DrawingSide): Promise<void> {
+  let frames: readonly Uint8Array[] | null = null;
+  try {
+    frames = (await repair?.(range[0], range[1])) ?? null;
+  } catch {
+    // Told by `frames`.
+  }
+  side.post({ type: "repair", range, frames });
 }
 
 function canUseWorker(): boolean {

@@ -27,7 +27,7 @@ export interface OverlayModel {
   readonly state: EcgState;
   readonly ageMs: number | null;
   readonly lostMs: number | null;
-  readonly sync: "in_sync" | "waiting" | "not_in_sync";
+  readonly sync: "in_sync" | "waiting" | "not_in_sync" | "unbound";
   readonly hasClock: boolean;
   readonly clockErrorMs: number | null;
   /** The source says that it does not know server time well. */
@@ -63,7 +63,9 @@ export function paintOverlay(context: Context2d, style: OverlayStyle, model: Ove
   const painter = new Painter(context, style);
   context.clearRect(0, 0, style.page.width, style.page.height);
   if (model.sync === "not_in_sync") {
-    painter.notInSync();
+    painter.nothing(painter.words.notInSync);
+  } else if (model.sync === "unbound" && model.still === null) {
+    painter.nothing(painter.words.unbound);
   } else {
     painter.leads(model);
     if (model.still === null) painter.liveness(model);
@@ -119,7 +121,7 @@ type Pill = readonly [text: string, colours: readonly [back: string, ink: string
 
 class Painter {
   private readonly palette: Palette;
-  private readonly words: EcgWords;
+  readonly words: EcgWords;
   private readonly page: Page;
 
   constructor(
@@ -133,10 +135,11 @@ class Painter {
     context.textAlign = "left";
   }
 
-  notInSync(): void {
+  /** In place of the trace: why there is none. */
+  nothing(why: string): void {
     this.context.fillStyle = this.palette.band;
     this.context.fillRect(0, 0, this.page.width, this.page.height);
-    this.centred(this.words.notInSync, this.size(44, 64), this.palette.cross);
+    this.centred(why, this.size(44, 64), this.palette.cross);
   }
 
   watermark(): void {
@@ -222,6 +225,8 @@ class Painter {
     const state: Pill = [this.stateText(model), palette.state[model.state]];
     if (model.sync === "not_in_sync") {
       pills.push([`✕ ${words.notInSync}`, palette.state.LOST]);
+    } else if (model.sync === "unbound" && model.still === null) {
+      pills.push([`✕ ${words.unbound}`, palette.state.LOST]);
     } else if (model.still === null) {
       pills.push(state);
     } else {

@@ -9,11 +9,12 @@
 
 import { decode, encode } from "@msgpack/msgpack";
 import type { WaveformStream } from "../protocol/messages";
+import { Backfill } from "./backfill";
 import { ServerClock } from "./clock";
 import { Flag, parseMessage, type WaveformFrame } from "./frame";
 import { LeadBuffer } from "./leadBuffer";
 import { LimbCheck } from "./limbCheck";
-import { GapTracker, Recovery } from "./tracker";
+import { GapTracker, Recovery, type SeqRange } from "./tracker";
 
 export type ContextState = "in_sync" | "waiting" | "not_in_sync";
 
@@ -24,6 +25,8 @@ export interface ReceiverEvents {
   stored(from: number, to: number): void;
   /** The buffer was emptied. */
   cleared(): void;
+  /** Ask the store for frames by number; absent where there is none. */
+  fetch?(range: SeqRange): void;
 }
 
 const LAG_WINDOW = 31;
@@ -39,6 +42,7 @@ export class Receiver {
   readonly tracker: GapTracker;
   readonly clock = new ServerClock();
   readonly recovery = new Recovery();
+  private readonly backfill: Backfill | null;
   /** When a frame of the present context last came in, this browser's microseconds. */
   lastFrameUs: number | null = null;
   malformed = 0;
@@ -68,6 +72,7 @@ export class Receiver {
     this.buffer = new LeadBuffer(stream.leads.length, stream.sample_rate_mhz);
     this.tracker = new GapTracker(stream.sample_rate_mhz);
     this.limb = new LimbCheck(stream.leads);
+    this.backfill = events.fetch === undefined ? null : new Backfill();
   }
 
   get contextVersion(): number | null {
@@ -122,7 +127,7 @@ export class Receiver {
     if (seqAfter === null) return true;
     return this.tracker.missing.some(([first, last]) => {
       for (let seq = Math.max(first, seqBefore + 1); seq <= Math.min(last, seqAfter - 1); seq += 1) {
-        if (this.recovery.hopes(seq)) return true;
+        if (this.recovery.hopes(seq) || this.storeMayHave(seq)) return true;
       }
       return false;
     });
@@ -134,6 +139,30 @@ export class Receiver {
     for (const [first, last] of this.recovery.due(this.tracker.missing, this.clock.rttUs, nowUs)) {
       this.send({ t: "nack", stream: this.stream.stream_id, first, last });
     }
+    const range = this.backfill?.due(this.recovery.givenUp, nowUs) ?? null;
+    if (range !== null) this.events.fetch?.(range);
+  }
+
+  /**
+   * What the store has of a range that was asked for; null when it could not be asked.
+   *
+   * Only what is missing is taken, and only from before the newest sample: nothing fetched can pass for live (W4).
+   */
+  onFetched(range: SeqRange, messages: readonly Uint8Array[] | null, nowUs: number): void {
+    const { backfill, tracker } = this;
+    if (backfill?.isAsked(range) !== true) return;
+    if (messages === null) {
+      backfill.failed(nowUs);
+      return;
+    }
+    for (const message of messages) {
+      const result = parseMessage(message);
+      if (!result.ok) this.malformed += 1;
+      else if (tracker.isMissing(result.frame.seq) && result.frame.t0Us < (tracker.timeAt(this.buffer.end) ?? 0)) {
+        this.accept(result.frame, nowUs);
+      }
+    }
+    backfill.answered((seq) => tracker.isMissing(seq), nowUs);
   }
 
   /**
@@ -216,6 +245,12 @@ export class Receiver {
     else if (lag.lagUs < last.lagUs) this.lags = [...this.lags.slice(0, -1), { atUs: last.atUs, lagUs: lag.lagUs }];
   }
 
+  /** The device is bound to nobody: none of its samples may be shown as this patient's now (W20). */
+  release(): void {
+    this.empty();
+    this.tracker.missing = [];
+  }
+
   /** This computer may have slept: no time measured so far holds (W14). */
   wake(): void {
     this.lastFrameUs = null;
@@ -223,12 +258,20 @@ export class Receiver {
     this.clock.forget();
   }
 
-  private clear(): void {
+  private storeMayHave(seq: number): boolean {
+    return this.backfill?.hopes(seq) === true && this.recovery.givenUp.has(seq);
+  }
+
+  private empty(): void {
     this.buffer.clear();
     this.lastFrameUs = null;
     this.leadOffMask = 0;
     this.saturatedMask = 0;
     this.limbErrorUs = null;
+  }
+
+  private clear(): void {
+    this.empty();
     this.events.cleared();
   }
 

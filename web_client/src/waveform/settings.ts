@@ -78,7 +78,7 @@ export interface EcgStatus {
   /** Context version on screen; null when nothing of a patient is. */
   readonly context: number | null;
   readonly gaps: number;
-  readonly sync: "in_sync" | "waiting" | "not_in_sync";
+  readonly sync: "in_sync" | "waiting" | "not_in_sync" | "unbound";
   readonly clockErrorMs: number | null;
   /** Leads on screen that the display computed (W7). */
   readonly derived: readonly string[];

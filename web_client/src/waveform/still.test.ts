@@ -129,6 +129,28 @@ describe("a frozen page", () => {
     expect(ecg.sample("V9", at(777))).toBeNull();
   });
 
+  it("[W20] stays while no device is bound; the live trace is gone, and begins anew with the next binding", () => {
+    const { ecg, trace, text, play } = desk();
+    play(0, 6);
+    ecg.setStill({ atUs: T0_US + 5 * SECOND_US }, 6 * SECOND_US);
+    ecg.setBound(false, 6 * SECOND_US);
+    expect(ecg.sample("II", T0_US + 4 * SECOND_US)).toMatchObject({ valid: true });
+    play(6, 7);
+    expect(ecg.status(7 * SECOND_US)).toMatchObject({ isStill: true, state: "LOST", sync: "unbound" });
+    trace.forget();
+    text.forget();
+    ecg.setStill(null, 7 * SECOND_US);
+    expect(text.words.join()).toContain(WORDS.en.unbound);
+    expect(trace.strokes.flatMap(({ lines }) => lines)).toEqual([]);
+    expect(trace.fills).toContainEqual({ style: PALETTES.light.band, x: 0, y: 0, width: 2000, height: 1800 });
+    expect(ecg.sample("II", T0_US + 4 * SECOND_US)).toMatchObject({ valid: false });
+
+    ecg.setBound(true, 7 * SECOND_US);
+    play(7, 9);
+    expect(ecg.status(9 * SECOND_US)).toMatchObject({ state: "LIVE", sync: "in_sync", gaps: 0 });
+    expect(ecg.sample("II", T0_US + 4 * SECOND_US)).toMatchObject({ valid: false });
+  });
+
   it("[W13] [W14] stays while the live state goes on under it, and is live again at once", () => {
     const { ecg, trace, text, maps, play } = desk();
     play(0, 6);

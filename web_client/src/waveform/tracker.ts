@@ -95,6 +95,11 @@ export class GapTracker {
     return seq > this.newestSeq;
   }
 
+  /** Whether a frame of this number was passed over and has not come since. */
+  isMissing(seq: number): boolean {
+    return this.missing.some(([first, last]) => first <= seq && seq <= last);
+  }
+
   private place(frame: Numbered): Placement | null {
     if (frame.seq <= this.newestSeq) return this.older(frame);
     return this.fromBefore(frame) ? null : this.newer(frame);
@@ -315,7 +320,12 @@ export class Recovery {
     for (const seq of this.wanted.keys()) if (first <= seq && seq <= last) this.giveUp(seq);
   }
 
-  /** Whether a missing frame may still come; of one that was not yet asked for, nothing else is known. */
+  /** Missing frames that the relay will not send. */
+  get givenUp(): ReadonlySet<number> {
+    return this.lost;
+  }
+
+  /** Whether the relay may still send a missing frame; of one that was not yet asked for, nothing else is known. */
   hopes(seq: number): boolean {
     return this.wanted.has(seq) || seq > this.lookedTo;
   }

@@ -24,6 +24,7 @@ export interface EcgWords {
   readonly leadOff: string;
   readonly notSent: string;
   readonly notInSync: string;
+  readonly unbound: string;
   readonly waiting: string;
   readonly noClock: string;
   readonly frozen: string;
@@ -61,6 +62,7 @@ const EN: EcgWords = {
   leadOff: "LEAD OFF",
   notSent: "not sent",
   notInSync: "NOT IN SYNC",
+  unbound: "NO BOUND DEVICE",
   waiting: "waiting for the signal",
   noClock: "server time unknown",
   frozen: "trace frozen, not live",
@@ -112,6 +114,7 @@ const ZH: EcgWords = {
   leadOff: "导联脱落",
   notSent: "未发送",
   notInSync: "未同步",
+  unbound: "设备未绑定",
   waiting: "等待信号",
   noClock: "服务器时间未知",
   frozen: "波形已冻结，非实时",
