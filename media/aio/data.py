@@ -56,6 +56,8 @@ class DataConsumer:
     stream: SctpStream
     channel: ChannelPort
     resumed: bool = False
+    map_due_us: int = 0
+    """Of the ``ctl`` channel: when the next time maps go out (``maps``)."""
     backlog: deque[bytes] = field(default_factory=lambda: deque(maxlen=BACKLOG_FRAMES))
 
     @property
@@ -185,6 +187,15 @@ class DataPlane:
         key = (owner, source.waveform_stream or 0)
         if self._ecg.get(key) is consumer:
             del self._ecg[key]
+
+    def listener(self, owner: str) -> DataConsumer | None:
+        """The ``ctl`` channel of an owner that hears it."""
+        found = self._ctl.get(owner)
+        return found if found is not None and found.resumed else None
+
+    def listeners(self) -> list[DataConsumer]:
+        """All ``ctl`` channels that are heard."""
+        return [consumer for consumer in self._ctl.values() if consumer.resumed]
 
     @property
     def backlogged(self) -> bool:

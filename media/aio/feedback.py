@@ -59,6 +59,8 @@ class Feedback:
         self._round_trips_us: dict[tuple[str, str], int] = {}
         """Of participants that are sent something: a publisher's own Transport gets no media to measure with."""
         self._lines: LineListener | None = None
+        self.on_jump: Callable[[Producer], None] | None = None
+        """Told of a Producer whose timestamps mean another time than before."""
         self._transport_cc_due_us = 0
         self._turn = 0
 
@@ -125,6 +127,10 @@ class Feedback:
         if transport.direction == "recv":
             self._round_trips_us.pop((transport.router_id, transport.owner), None)
 
+    def round_trip_us(self, router: str, owner: str) -> int | None:
+        """Last measured to a participant that is sent something."""
+        return self._round_trips_us.get((router, owner))
+
     # ------------------------------------------------------------- what peers say
 
     def received(self, transport: Transport, compound: bytes, now_us: int) -> None:
@@ -175,6 +181,9 @@ class Feedback:
             stream.receive.on_sender_report(report.ntp, now_us)
             if not stream.is_rtx:
                 stream.time.on_sender_report(report.ntp, report.rtp_timestamp, now_us)
+                jumped = stream.capture.on_sender_report(report.ntp, report.rtp_timestamp, now_us)
+                if jumped and self.on_jump is not None:
+                    self.on_jump(stream.producer)
         self._report_blocks(transport, report.blocks, now_us)
 
     def _report_blocks(self, transport: Transport, blocks: Iterable[rtcp.ReportBlock], now_us: int) -> None:

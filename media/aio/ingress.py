@@ -24,6 +24,7 @@ from media.aio.lanes import Arrived, Lanes
 from media.aio.objects import InboundStream, Layer, Producer
 from media.aio.transport import TAPPED_RTCP, TAPPED_RTP, Transport
 from media.core import codecs, ortc, rtp
+from media.core.capture import CaptureTime
 from media.core.dependency import DependencyReader, MalformedDescriptor
 from media.core.receive import FRESH_AFTER_GAP, ReceiveStream
 from media.core.red import Forms, MalformedRed, forms, wrapped
@@ -324,6 +325,7 @@ class Ingress:
             payload_type=payload_type,
             receive=ReceiveStream(ssrc, parameters.clock_rate_hz, nack=nack),
             time=SourceTime(parameters.clock_rate_hz, transport.publisher_clock),
+            capture=CaptureTime(parameters.clock_rate_hz, transport.capture_clock),
         )
         replaced = layer.repair if match.rtx else layer.media
         if replaced is not None:

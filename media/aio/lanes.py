@@ -8,6 +8,7 @@ viewer who changes lanes gets every packet from exactly one of them.
 Who should follow which lane is ``steering``; encrypting and sending is ``forward``.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from media.aio.counters import Counters
@@ -49,6 +50,8 @@ class Lanes:
         self._gathered: list[tuple[Producer, Lane[Consumer]]] = []
         self._aside: list[tuple[Producer, Lane[Consumer]]] = []
         self.intake: Intake | None = None
+        self.on_enter: Callable[[Consumer, int], None] | None = None
+        """Told of a Consumer whose numbering begins, and when."""
         forwarder.on_lost = self._lose
 
     def offer(self, stream: InboundStream, arrived: Arrived, now_us: int) -> None:
@@ -212,6 +215,8 @@ class Lanes:
         lane.let_in(consumer)
         self._counters.values["lanes_entered"] += 1
         self._forwarder.send_sender_report(consumer, now_us)
+        if self.on_enter is not None:
+            self.on_enter(consumer, now_us)
         self._steering.entered(consumer, now_us)
 
     def _flush(self, producer: Producer, lane: Lane[Consumer], now_us: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from media.aio.aiortc_port import SrtpPair
 from media.aio.tcp import TcpStream
+from media.core.capture import CaptureTime
 from media.core.congestion.pacer import Pacer
 from media.core.congestion.sent import SentPackets
 from media.core.dependency import DependencyReader
@@ -167,6 +168,7 @@ class InboundStream:
     payload_type: int
     receive: ReceiveStream
     time: SourceTime
+    capture: CaptureTime
     row: Any = None
     """As the C receive path reads it (``media.aio.intake``)."""
 

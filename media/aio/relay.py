@@ -31,6 +31,7 @@ from media.aio.intake import Intake
 from media.aio.lanes import Lanes
 from media.aio.lines import Lines
 from media.aio.loop import MediaLoop, Wait
+from media.aio.maps import TimeMaps
 from media.aio.mux import Mux
 from media.aio.objects import Consumer, Layer, Producer
 from media.aio.pipe import Pipes, PipeTransport
@@ -130,6 +131,9 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._calm = False
         self._speakers_due_us = self._consent_due_us = 0
+        self._maps = TimeMaps(self.counters, self._routers, self._transports, self._feedback.round_trip_us)
+        self._lanes.on_enter = self._maps.entered
+        self._feedback.on_jump = self._maps.jumped
         self._port = 0
 
     def open(self, bind: str, port: int) -> int:
@@ -560,6 +564,7 @@ class Relay:
             lambda: self._steering.tick(self._producers.values(), now_us),
             lambda: self._lines.tick(now_us),
             self._tick_data,
+            lambda: self._maps.tick(now_us),
             lambda: self._tick_seldom(now_us),
         )
         for stage in stages:

@@ -21,6 +21,7 @@ from media.aio.objects import Consumer, InboundStream, Leg, Producer
 from media.aio.sctp import SctpPort
 from media.aio.tcp import StreamAddress
 from media.aio.turns import Turns
+from media.core.capture import CaptureClock
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ice import Address, CheckOutcome, Consent, Credentials, IceLite
 from media.core.ortc_transport import DtlsParameters
@@ -106,6 +107,7 @@ class Transport:
         self.waveforms = 0
         """Live waveforms that are sent to the peer."""
         self.publisher_clock = PublisherClock()
+        self.capture_clock = CaptureClock()
         self.taps: list[Tap] = []
         """Other workers that get what comes here."""
         self.closed = False

@@ -108,6 +108,11 @@ class SourceTime:
             self._seen_timestamp = timestamp
             self._seen_us = now_us
 
+    @property
+    def newest(self) -> tuple[int, int] | None:
+        """Newest timestamp and when it came; None before a packet."""
+        return None if self._seen_us < 0 else (self._seen_timestamp, self._seen_us)
+
     def on_sender_report(self, ntp: int, timestamp: int, now_us: int) -> None:
         """The publisher's own pair; an NTP of 0 means it has no clock (RFC 3550 section 6.4.1)."""
         if ntp == 0:

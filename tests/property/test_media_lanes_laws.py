@@ -17,6 +17,7 @@ from media.aio.lanes import Arrived, Lanes
 from media.aio.objects import Consumer, InboundStream, Layer, Leg, Producer
 from media.aio.steering import Steering
 from media.core import ortc
+from media.core.capture import CaptureClock, CaptureTime
 from media.core.codecs import Codec
 from media.core.layers import NOTHING, Target, View
 from media.core.receive import ReceiveStream
@@ -118,6 +119,7 @@ class Publisher:
             stream = InboundStream(
                 10 + layer.index, self.producer, layer, False, 96,
                 ReceiveStream(10 + layer.index, 90_000, nack=True), SourceTime(90_000, clock),
+                CaptureTime(90_000, CaptureClock()),
             )  # fmt: skip
             layer.media = stream
         self.seq = [(first_seq + 1000 * layer) & 0xFFFF for layer in range(3)]
