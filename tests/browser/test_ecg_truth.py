@@ -6,6 +6,7 @@ its pixels (`drawn.ts`), and a monitor whose messages may be lost, doubled, chan
 lead, of that microsecond, of that patient. One page, loaded once, lives through everything.
 
 Loss on the last leg is made in the page, where messages come out of the data channel: seeded, and the same everywhere.
+There too the channels are held shut at first, so that the page begins on its WebSocket and moves over.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import CDPSession, Page, Playwright, expect
+from playwright.sync_api import CDPSession, Page, Playwright, WebSocket, expect
 
 from load_tests.chromium import Visitor, visitor, wait_until
 from load_tests.demo_process import Demo, demo
@@ -38,6 +39,7 @@ from load_tests.steps import (
     sign_in,
     with_monitored_patient,
 )
+from media.core.waveform import Flag
 from media.core.waveform.frame import parse_frame
 from tests.browser import ecg_device
 from tests.browser.ecg_device import Orders, read_log
@@ -53,16 +55,38 @@ LOOK_S = 2.5
 WIRE = """
 // Fate of messages on the last leg: `wire.lose`, `wire.double`, `wire.swap`, each a share.
 window.wire = {lose: 0, double: 0, swap: 0, lost: 0, doubled: 0, swapped: 0, state: 12345};
+// Frames `dark[0]` to `dark[1]` never come, however often they are sent; while `shut`, no channel is open.
+Object.assign(wire, {dark: [1, 0], shut: true, waiting: []});
+wire.open = () => { wire.shut = false; for (const tell of wire.waiting.splice(0)) tell(); };
+const isDark = (seq) => wire.dark[0] <= seq && seq <= wire.dark[1];
+const holdsDark = (data) => {
+  const view = new DataView(data);
+  const seq = view.getUint32(8, true);
+  return isDark(seq) || ((view.getUint8(3) & 32) !== 0 && isDark(seq - 1));
+};
+const ready = Object.getOwnPropertyDescriptor(RTCDataChannel.prototype, 'readyState');
+Object.defineProperty(RTCDataChannel.prototype, 'readyState', {
+  ...ready, get() { return wire.shut ? 'connecting' : ready.get.call(this); },
+});
 const next = () => {
   wire.state = (Math.imul(wire.state, 1664525) + 1013904223) >>> 0;
   return wire.state / 2 ** 32;
 };
 const listen = RTCDataChannel.prototype.addEventListener;
 RTCDataChannel.prototype.addEventListener = function (type, listener, ...more) {
+  if (type === 'open') {
+    const told = (event) => {
+      if (wire.shut) wire.waiting.push(() => listener.call(this, event));
+      else listener.call(this, event);
+    };
+    return listen.call(this, type, told, ...more);
+  }
   if (type !== 'message') return listen.call(this, type, listener, ...more);
   let held = null;
   const fated = (event) => {
+    if (wire.shut) return;
     if (this.label !== 'ecg') return listener.call(this, event);
+    if (holdsDark(event.data)) return;
     if (next() < wire.lose) { wire.lost += 1; return; }
     if (held === null && next() < wire.swap) { wire.swapped += 1; held = event; return; }
     // Each listener gets bytes of its own: it may transfer them away.
@@ -128,6 +152,7 @@ class Sent:
         row = LEADS.index(lead)
         at = np.searchsorted(np.array(self.starts), us + 500) - 1
         assert at.min() >= 0, f"{lead} drawn before the device had anything"
+        at -= self._of_the_session_before(row, at, us, value)
         t0_us, places = np.array(self.starts)[at], np.array(self.places)[at]
         offset = np.round((us - t0_us) * RATE_HZ / 1e6).astype(np.int64)
         there = offset < np.array([frame.n for frame in self.frames])[at]
@@ -137,6 +162,20 @@ class Sent:
         right = self.record[row, places + offset] == value
         assert right.all(), f"{lead} at {us[~right][:3]}: {value[~right][:3]} drawn"
         assert (np.array([frame.context_version for frame in self.frames])[at] == context).all()
+
+    def _of_the_session_before(self, row: int, at: NDArray[np.int64], us: NDArray[np.float64], value: Any) -> Any:
+        """Which of these are the last samples of a session whose successor says, its clock put right, that it began
+        before their time: a moment with two samples, both of them drawn, one after the other."""
+        again = np.zeros(len(at), dtype=bool)
+        for k in np.unique(at[at > 0]).tolist():
+            frame, before = self.frames[k], self.frames[k - 1]
+            if not frame.flags & Flag.SESSION_RESTART or before.t0_us + before.n * 1000 <= frame.t0_us + 500:
+                continue
+            for i in np.flatnonzero(at == k):
+                offset = round((us[i] - before.t0_us) * RATE_HZ / 1e6)
+                place = self.places[k - 1] + offset
+                again[i] = offset < before.n and row in before.leads and self.record[row, place] == value[i]
+        return again
 
     def in_order(self) -> None:
         """Within a session the record is played as it is, sample after sample."""
@@ -164,6 +203,12 @@ class Bed:
         self.drawn: dict[str, set[int]] = {}
         """Lead -> moments drawn, in whole samples."""
         self.checked = 0
+        self.asked: list[str] = []
+        """Paths asked for over HTTP."""
+        self.sockets: list[WebSocket] = []
+        """Of waveforms, in the order they were opened."""
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("websocket", lambda ws: self.sockets.append(ws) if ws.url.endswith("/ws/waveforms") else None)
 
     def order(self, **orders: Any) -> None:
         Orders(**orders).write(self.folder)
@@ -295,8 +340,9 @@ def another_patient(page: Page) -> str:
 def test_every_sample_drawn_is_the_file_s(bed: Bed) -> None:
     """[W1] [W2] [W3] [W4] [W5] [W6] [W10] [W12] [W13] [W14] [W24] [W42]"""
     steps: list[Callable[[Bed], None]] = [
-        undisturbed, last_leg_loses_doubles_and_swaps, device_loses_doubles_and_swaps, a_lead_falls_off,
-        the_page_hangs, the_tab_sleeps, the_device_restarts, the_worker_is_killed, the_patient_changes,
+        no_data_channel_opens, the_data_channels_open, undisturbed, the_relay_has_no_more,
+        last_leg_loses_doubles_and_swaps, device_loses_doubles_and_swaps, a_lead_falls_off, the_page_hangs,
+        the_tab_sleeps, the_device_restarts, the_worker_is_killed, the_patient_changes,
     ]  # fmt: skip
     sign_in(bed.doctor, first_doctor(bed.hub))
     open_running_consult(bed.doctor)
@@ -310,6 +356,34 @@ def test_every_sample_drawn_is_the_file_s(bed: Bed) -> None:
     assert bed.checked > 20_000
     bed.sent.in_order()
     assert bed.page.evaluate("performance.getEntriesByType('navigation').length") == 1
+
+
+def no_data_channel_opens(bed: Bed) -> None:
+    """All of it comes by the WebSocket."""
+    assert [ws.is_closed() for ws in bed.sockets] == [False]
+    since_us = bed.newest_us()
+    bed.look(1.5)
+    bed.all_drawn("II", since_us, bed.newest_us() - 500_000)
+
+
+def the_data_channels_open(bed: Bed) -> None:
+    """Over to them: nothing is lost on the way, and the WebSocket goes when they have proved themselves."""
+    since_us = bed.newest_us()
+    bed.page.evaluate("wire.open()")
+    wait_until(bed.page, bed.sockets[0].is_closed, "the WebSocket let go", 30_000)
+    bed.live()
+    bed.all_drawn("II", since_us, bed.newest_us() - 500_000)
+    assert len(bed.sockets) == 1
+
+
+def the_relay_has_no_more(bed: Bed) -> None:
+    """[W4] What it is asked for in vain comes from the store, each sample in its place."""
+    since_us = bed.newest_us()
+    first = bed.sent.frames[-1].seq + 4
+    bed.page.evaluate("dark => { wire.dark = dark; }", [first, first + 7])
+    bed.look(1.0)
+    bed.all_drawn("II", since_us, bed.newest_us() - 500_000)
+    assert any(f"first={first}&last={first + 7}" in url for url in bed.asked)
 
 
 def undisturbed(bed: Bed) -> None:
