@@ -6,9 +6,10 @@ from the pixels, when that picture will be on the glass (``expectedDisplayTime``
 moment, by the test hook of the view. The skew is the pen's sample time less the picture's.
 
 Three times: the view drawing as early as it can (``live``), and as late as the picture (``video``), which is told
-the picture's delay by the web client's `VideoTime`, with pictures as they come and with pictures that the browser is
+the picture's delay by the web client's `PictureTimes`, with pictures as they come and with pictures that the browser is
 asked to hold 300 ms: on a fast network they are on the glass before a block of ECG is complete, and only a held one can
-be met. The map from RTP timestamps to server time comes from the device here (``map: device``).
+be met. The map from RTP timestamps to server time is the relay's, made of the device's sender reports, whose clock is
+``CLOCK_US`` off. Its error is the age it gives each picture less the age by the barcode.
 
 Valid if the page's main thread waited for a core less than ``WAIT_SHARE`` of the time.
 """
@@ -26,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import msgpack
 import numpy as np
 from aiortc.codecs.vpx import Vp8Encoder
 from playwright.async_api import Page, async_playwright
@@ -43,7 +43,8 @@ from load_tests.raw_sctp import RawSctp
 from load_tests.traffic import VIDEO_PT, VIDEO_SSRC
 from load_tests.web_bundle import build_page, why_not
 from load_tests.worker_process import worker
-from media.core import control
+from media.core import control, rtcp
+from media.core.sender_report import ntp_from_us
 
 WINDOW_S = 15.0
 SETTLE_S = 15.0
@@ -53,21 +54,22 @@ BITS, CELL, ROWS = 40, 8, 24
 UNIT_NS = 100_000
 """One step of the barcode."""
 LOOK_MS = 2
-RELIABLE = {"streamId": 1, "ordered": True}
+CLOCK_US = 3_600_000_000
+"""What the device's clock is ahead of the server's."""
 
 PAGE = """
-import { decode } from "@msgpack/msgpack";
 import { Device } from "mediasoup-client";
 import { createRoot } from "react-dom/client";
 import { EcgView } from "@src/waveform/EcgView";
-import { readRtpMap, VideoTime } from "@src/waveform/videoTime";
+import { PictureTimes } from "@src/media/pictureTimes";
 
 const device = new Device({ handlerName: "Chrome111" });
 const frames = new Set(), controls = new Set(), opens = new Set();
 const subscribe = (set) => (callback) => (set.add(callback), () => set.delete(callback));
 let asking = null, root = null, stream = null, timing = "live", pen = [], receiver = null;
 const nowUs = () => (performance.timeOrigin + performance.now()) * 1000;
-const videoTime = new VideoTime();
+const pictures = new PictureTimes((message) => channel.sendControl(message));
+const delayMs = () => pictures.delayMs("camera", performance.now());
 const channel = {
   open: false,
   onFrame: subscribe(frames), onControl: subscribe(controls), onOpenChange: subscribe(opens),
@@ -81,7 +83,7 @@ function render() {
   root.render(
     <div style={{ width: "100%", height: "100%" }}>
       <EcgView stream={stream} channel={channel} contextVersion={1} theme="light" lang="en" layout="rhythm"
-        timing={timing} videoDelayMs={videoTime.delayMs} />
+        timing={timing} videoDelayMs={delayMs()} />
     </div>);
 }
 function readBarcode() {
@@ -96,8 +98,8 @@ function readBarcode() {
 function onPicture(_, { expectedDisplayTime, rtpTimestamp }) {
   video.requestVideoFrameCallback(onPicture);
   const shownUs = (performance.timeOrigin + expectedDisplayTime) * 1000;
-  videoTime.onFrame({ rtpTimestamp, serverUs: shownUs });
-  rig.pictures.push([shownUs, readBarcode(), videoTime.delayMs]);
+  pictures.onShown("camera", rtpTimestamp, expectedDisplayTime);
+  rig.pictures.push([shownUs, readBarcode(), pictures.age("camera", expectedDisplayTime)?.ms ?? null]);
 }
 async function look() {
   const view = document.querySelector("[data-testid=ecg]");
@@ -123,16 +125,12 @@ window.rig = {
       ask("produce_data", out.id, label, plain(sctpStreamParameters)).then((id) => done({ id }), failed));
     asking = await out.produceData({ ordered: true, label: "ctl" });
     const picture = await back.consume(await ask("consume", back.id, "camera", plain(device.rtpCapabilities)));
-    for (const what of ["ecg", "ctl", "map"]) {
+    for (const what of ["ecg", "ctl"]) {
       const consumer = await back.consumeData(await ask("consume_data", back.id, what));
       consumer.on("message", (data) => {
-        if (what === "map") {
-          const map = readRtpMap(decode(new Uint8Array(data)));
-          if (map !== null) videoTime.onMap(map);
-          return;
-        }
         if (what === "ecg") for (const take of frames) take(data.slice(0));
-        else for (const take of controls) take(new Uint8Array(data));
+        else if (!pictures.takeControl(new Uint8Array(data), performance.now()))
+          for (const take of controls) take(new Uint8Array(data));
       });
       if (consumer.readyState !== "open") await new Promise((resolve) => consumer.once("open", resolve));
       await ask("resume_data", consumer.id);
@@ -148,7 +146,7 @@ window.rig = {
     channel.open = true;
     root = createRoot(document.getElementById("root"));
     render();
-    setInterval(render, 500);
+    setInterval(() => { pictures.tend(performance.now()); render(); }, 500);
     look();
   },
   timing(next, holdMs) { timing = next; receiver.jitterBufferTarget = holdMs || null; render(); },
@@ -161,8 +159,8 @@ window.rig = {
 class Camera:
     """Pictures with the time in them, encoded and sent as they are drawn; runs until cancelled."""
 
-    def __init__(self, peer: LoadPeer, maps: RawSctp) -> None:
-        self._peer, self._maps = peer, maps
+    def __init__(self, peer: LoadPeer) -> None:
+        self._peer = peer
         self._encoder = Vp8Encoder()
         self._seq = 0
 
@@ -174,9 +172,9 @@ class Camera:
             now_ns = time.time_ns() // UNIT_NS * UNIT_NS
             timestamp = now_ns * 9 // 100_000 & 0xFFFFFFFF
             self._send(self._picture(now_ns, timestamp), timestamp, key=number % FPS == 0)
-            if number % (FPS // 2) == 0:
-                told = {"t": "map", "ssrc": VIDEO_SSRC, "rtp": timestamp, "s": now_ns // 1000, "rate": 90_000}
-                await self._maps.send(1, msgpack.packb(told), ordered=True)
+            if number % FPS == 0:
+                ntp = ntp_from_us(now_ns // 1000 + CLOCK_US)
+                self._peer.send_rtcp(rtcp.build_sender_report(VIDEO_SSRC, ntp, timestamp, number, 0))
             number += 1
 
     def _picture(self, now_ns: int, timestamp: int) -> av.VideoFrame:
@@ -236,12 +234,12 @@ async def rig(address: str) -> AsyncIterator[tuple[Page, Browser]]:
         await peer.connect(remote)
         up = RawSctp(peer, lambda _stream, _message: None)
         waveform = control.WaveformSource(stream_id=STREAM_ID, simulated=True)
-        for name, stream, source in (("ecg", UNRELIABLE, waveform), ("map", RELIABLE, None)):
-            await relay.call(
-                control.ProduceData(
-                    transport="device", data_producer=name, label=name, sctp_stream_parameters=stream, waveform=source
-                )
+        await relay.call(
+            control.ProduceData(
+                transport="device", data_producer="ecg", label="ecg", sctp_stream_parameters=UNRELIABLE,
+                waveform=waveform,
             )
+        )  # fmt: skip
         await relay.call(
             control.Produce(transport="device", producer="camera", kind="video", rtp_parameters=VIDEO_PARAMETERS)
         )
@@ -254,7 +252,7 @@ async def rig(address: str) -> AsyncIterator[tuple[Page, Browser]]:
         page = context.pages[0]
         answers = MoreAnswers(relay, remote.address[1])
         await page.expose_function("ask", answers)
-        tasks = [asyncio.create_task(Source(up).run()), asyncio.create_task(Camera(peer, up).run())]
+        tasks = [asyncio.create_task(Source(up).run()), asyncio.create_task(Camera(peer).run())]
         try:
             await page.goto(address)
             ends = [await answers.transport("send"), await answers.transport("recv")]
@@ -292,6 +290,7 @@ def report(timing: str, hold_ms: int, told: Any, wait_share: float) -> None:
     """Print one mode's figures."""
     looks = np.array(told["pen"])
     skews_ms, video_ms = [], []
+    errors_ms = [abs(age - (shown - taken) / 1000) for shown, taken, age in told["pictures"] if age is not None]
     for shown_us, taken_us, _ in told["pictures"]:
         at = int(np.searchsorted(looks[:, 0], shown_us)) - 1
         if at < 0 or shown_us - looks[at, 0] > 100_000:
@@ -301,11 +300,14 @@ def report(timing: str, hold_ms: int, told: Any, wait_share: float) -> None:
         skews_ms.append((pen_us - taken_us) / 1000)
         video_ms.append((shown_us - taken_us) / 1000)
     params: dict[str, Scalar] = {
-        "timing": timing, "held_ms": hold_ms, "pictures": len(skews_ms), "fps": FPS, "map": "device",
+        "timing": timing, "held_ms": hold_ms, "pictures": len(skews_ms), "fps": FPS, "map": "relay",
         "look_ms": LOOK_MS,
         "video_capture_to_glass_ms": round(median(video_ms), 1), "median_signed_ms": round(median(skews_ms), 2),
         "wait_share": round(wait_share, 3), "valid": wait_share <= WAIT_SHARE,
     }  # fmt: skip
+    if errors_ms:
+        emit("rtp_map_error_ms_p50", median(errors_ms), "ms", params)
+        emit("rtp_map_error_ms_p95", percentile(errors_ms, 95), "ms", params)
     emit("waveform_video_skew_ms_p50", abs(median(skews_ms)), "ms", params)
     emit("waveform_video_skew_ms_p95", percentile([abs(skew) for skew in skews_ms], 95), "ms", params)
 

@@ -89,7 +89,7 @@ class TimeMaps:
                 self._tell(listener, sorted(sent.get(owner, ()), key=_is_sound), now_us)
 
     def _tell(self, listener: DataConsumer, consumers: Iterable[Consumer], now_us: int) -> None:
-        maps = []
+        maps: list[dict[str, Any]] = []
         for consumer in consumers:
             found = self._map(consumer, now_us)
             if found is not None and len(maps) < MAX_MAPS:

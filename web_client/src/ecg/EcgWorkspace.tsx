@@ -124,6 +124,8 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
   const pointers = usePointers(client.store, stream.stream_id, me, nameOf);
   useReportState(client, place, status);
 
+  // Looked up with each status of the trace, several times a second.
+  const beside = pictureBeside(consult, stream.stream_id, media.store.getState().remote)?.producer ?? null;
   const penUs = (): number => serverUs() - Math.round((status?.penDelayMs ?? 0) * 1000);
   const edgeUs = (): number => shown.atUs ?? penUs();
   const freezeAll = (atUs: number): void =>
@@ -229,6 +231,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
           <InfoPanel
             stream={stream}
             status={status}
+            picture={media.ecg.pictures.age(beside, performance.now())}
             way={news.way}
             profile={media.ecg.chosenProfile}
             onProfile={(profile) => {
@@ -286,6 +289,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               contextVersion={version}
               mode={display.mode}
               timing={display.timing}
+              videoDelayMs={media.ecg.pictures.delayMs(beside, performance.now())}
               dated={prior.shown !== null}
               still={shown.atUs === null ? null : { atUs: shown.atUs }}
               history={review.frames}
@@ -396,14 +400,15 @@ function SkewNote({ consult, media, streamId, status }: SkewNoteProps) {
   const nowMs = useNow();
   if (status === null || status.state === "LOST") return null;
   const picture = pictureBeside(consult, streamId, remote);
-  // Where the picture's delay is not measured, the time since its last frame is what it is at least.
-  const silentMs = picture?.frames === undefined ? null : ageMs(picture.frames, nowMs);
-  const skew = status.skewMs !== null ? skewOf(status.skewMs, 0) : skewOf(silentMs, status.ageMs);
+  // Where no map tells when the picture was taken, the time since its last frame is what it is at least.
+  const silent = picture?.frames === undefined ? null : { ms: ageMs(picture.frames, nowMs), isLeast: true };
+  const skew = skewOf(media.ecg.pictures.age(picture?.producer ?? null, nowMs) ?? silent, status.ageMs);
   if (skew === null) return null;
+  const told = skew.isLeast ? "ecg.state.skewVideoLeast" : skew.ms > 0 ? "ecg.state.skewVideo" : "ecg.state.skewEcg";
   const seconds = (Math.abs(skew.ms) / 1000).toFixed(1);
   return (
     <p className={styles.skew} data-testid="ecg-skew" role="status">
-      <TriangleAlert aria-hidden="true" /> {t(skew.ms > 0 ? "ecg.state.skewVideo" : "ecg.state.skewEcg", { seconds })}
+      <TriangleAlert aria-hidden="true" /> {t(told, { seconds })}
     </p>
   );
 }

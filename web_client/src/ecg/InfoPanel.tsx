@@ -1,8 +1,10 @@
 /** What is known about the signal on screen, and what it may be used as (W16, W29, W30). */
 import { Switch } from "@mantine/core";
+import type { TFunction } from "i18next";
 import { Fragment } from "react";
 import { useTranslation } from "react-i18next";
 import type { EcgProfile, EcgWay } from "../media/ecgLinkPath";
+import type { PictureAge } from "../media/pictureTimes";
 import type { WaveformStream } from "../protocol";
 import type { EcgStatus } from "../waveform/settings";
 import styles from "./InfoPanel.module.css";
@@ -11,12 +13,14 @@ import { gradeOf } from "./labels";
 export interface InfoPanelProps {
   readonly stream: WaveformStream;
   readonly status: EcgStatus | null;
+  /** Of the picture that stands beside the trace. */
+  readonly picture: PictureAge | null;
   readonly way: EcgWay | null;
   readonly profile: EcgProfile;
   readonly onProfile: (profile: EcgProfile) => void;
 }
 
-export function InfoPanel({ stream, status, way, profile, onProfile }: InfoPanelProps) {
+export function InfoPanel({ stream, status, picture, way, profile, onProfile }: InfoPanelProps) {
   const { t } = useTranslation();
   const clock = status?.clockErrorMs ?? null;
   const age = status?.ageMs ?? null;
@@ -36,6 +40,7 @@ export function InfoPanel({ stream, status, way, profile, onProfile }: InfoPanel
       clock === null ? t("ecg.info.clockUnknown") : t("ecg.info.clockValue", { ms: Math.max(1, Math.round(clock)) }),
     ],
     [t("ecg.info.age"), age === null ? t("ecg.info.none") : `${Math.round(age)} ms`],
+    [t("ecg.info.picture"), pictureText(t, picture)],
     [t("ecg.info.gaps"), String(status?.gaps ?? 0)],
     [t("ecg.info.limbError"), String(status?.limbError ?? 0)],
     [t("ecg.info.way"), t(`ecg.info.ways.${way ?? "none"}`)],
@@ -60,4 +65,12 @@ export function InfoPanel({ stream, status, way, profile, onProfile }: InfoPanel
       />
     </div>
   );
+}
+
+function pictureText(t: TFunction, picture: PictureAge | null): string {
+  if (picture === null) return t("ecg.info.none");
+  const ms = Math.round(picture.ms);
+  if (picture.isLeast) return t("ecg.info.pictureLeast", { ms });
+  if (picture.errorMs === null) return `${ms} ms`;
+  return t("ecg.info.pictureWithin", { ms, error: Math.max(1, Math.round(picture.errorMs)) });
 }

@@ -47,7 +47,8 @@ export const USUAL: EcgDisplay = {
   filter: "off",
   notch: 0,
   rhythm: "",
-  timing: "live",
+  // With the picture where one of the patient is shown, else as early as frames allow (WAVEFORM section 0).
+  timing: "video",
 };
 
 const KEY = "consilium.ecg.display";

@@ -50,15 +50,34 @@ describe("the computed heart rate", () => {
     expect(mergeBeats([1_000_000, 1_800_000], [1_802_000, 2_600_000])).toEqual([1_000_000, 1_802_000, 2_600_000]);
     expect(mergeBeats([1_000_000], [61_000_001])).toEqual([61_000_001]);
   });
+
+  it("drops a beat that the newer look at the same time no longer finds, and nothing from outside it", () => {
+    const known = [1_000_000, 1_400_000, 1_800_000, 9_000_000];
+    expect(mergeBeats(known, [1_000_000, 1_800_000, 2_600_000])).toEqual([1_000_000, 1_800_000, 2_600_000, 9_000_000]);
+    const newer = foldHeart(undefined, rate({ beats_us: [1_000_000, 1_800_000] }), 0);
+    expect(foldHeart(newer, rate({ at_us: NOW_US - 1, beats_us: [200_000, 1_400_000, 2_000_001] }), 0).beatsUs).toEqual(
+      [200_000, 1_000_000, 1_800_000],
+    );
+  });
 });
 
 describe("the ages of picture and trace", () => {
   it("(W43) are told when they differ by more than a second, either way", () => {
-    expect([skewOf(1_400, 300), skewOf(200, 1_201), skewOf(1_300, 300)]).toEqual([{ ms: 1_100 }, { ms: -1_001 }, null]);
+    const of = (ms: number) => ({ ms, isLeast: false });
+    expect([skewOf(of(1_400), 300), skewOf(of(200), 1_201), skewOf(of(1_300), 300)]).toEqual([
+      { ms: 1_100, isLeast: false },
+      { ms: -1_001, isLeast: false },
+      null,
+    ]);
   });
 
   it("are not compared when one is not known", () => {
-    expect([skewOf(null, 3_000), skewOf(3_000, null)]).toEqual([null, null]);
+    expect([skewOf(null, 3_000), skewOf({ ms: 3_000, isLeast: false }, null)]).toEqual([null, null]);
+  });
+
+  it("(W43) of a picture that may be older than is known, only that it is too old is told", () => {
+    const least = (ms: number) => ({ ms, isLeast: true });
+    expect([skewOf(least(2_500), 300), skewOf(least(0), 2_500)]).toEqual([{ ms: 2_200, isLeast: true }, null]);
   });
 });
 

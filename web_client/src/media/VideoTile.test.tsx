@@ -113,7 +113,9 @@ it.each(["camera", "screen"] as const)("the wall's main %s gets an element of it
   const consult = { participants, producers: {} } as unknown as Consult;
   const store = createStore(() => ({ remote: [camera("a", track("live"), source)], line: {} }));
   const client = { store: createStore(() => ({ activeSpeaker: null })) } as unknown as ConsultClient;
-  const wall = <VideoView client={client} media={{ store } as unknown as MediaSession} consult={consult} me="me" />;
+  const wall = (
+    <VideoView client={client} media={{ store, ecg: {} } as unknown as MediaSession} consult={consult} me="me" />
+  );
   const prefix = source === "camera" ? "tile" : "screen";
   const { rerender } = render(wall);
   const before = element(`${prefix}-a`);

@@ -8,10 +8,11 @@
  * line is too thin says so: neither the sender nor the page is broken, and sound and ECG go on.
  */
 import { MicOff, MonitorUp, VideoOff } from "lucide-react";
-import { useLayoutEffect, useRef } from "react";
+import { useEffect, useLayoutEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import type { Connection } from "../protocol";
 import { markOnce } from "./marks";
+import type { PictureTimes } from "./pictureTimes";
 import { QualitySign } from "./QualitySign";
 import { type Quality, qualityOf } from "./quality";
 import type { Line, MediaSession, RemoteMedia } from "./session";
@@ -59,6 +60,7 @@ export function VideoTile(props: VideoTileProps) {
   // A picture that stands still has no quality, whatever was sent last.
   const quality = rests || state === "live" || state === "quiet" ? sent : null;
   useTrack(video, shown, ownTrack !== undefined ? OWN : (media?.key ?? null));
+  usePictureTimes(video, shown, props.session?.ecg.pictures, media?.producer ?? null);
   useView(tile, props.session?.views, media?.key, props.rank ?? "tile");
 
   return (
@@ -165,6 +167,28 @@ export function initialOf(name: string): string {
 function shownFreshness(track: MediaStreamTrack | null, frames: FrameMark | undefined, nowMs: number): Freshness {
   const state = freshness(frames, nowMs);
   return track?.readyState === "ended" && state !== "waiting" ? "stopped" : state;
+}
+
+/** Tell when each frame of somebody's picture is on the glass, so that a trace beside it can be of the same moment. */
+function usePictureTimes(
+  video: React.RefObject<HTMLVideoElement | null>,
+  track: MediaStreamTrack | null,
+  times: PictureTimes | undefined,
+  producer: string | null,
+): void {
+  useEffect(() => {
+    const element = video.current;
+    if (element === null || track === null || times === undefined || producer === null) return;
+    if (!("requestVideoFrameCallback" in element)) return;
+    const next = (): number =>
+      element.requestVideoFrameCallback((_, { rtpTimestamp, expectedDisplayTime }) => {
+        // Absent in browsers that do not tell; then only the time since the last frame is known.
+        if (rtpTimestamp !== undefined) times.onShown(producer, rtpTimestamp, expectedDisplayTime);
+        request = next();
+      });
+    let request = next();
+    return () => element.cancelVideoFrameCallback(request);
+  }, [video, track, times, producer]);
 }
 
 /** The source of one's own picture; those of others contain a slash. */

@@ -44,6 +44,31 @@ function openLeg() {
 const bytes = (...values: number[]): ArrayBuffer => new Uint8Array(values).buffer;
 
 describe("the ECG's channels", () => {
+  it("keep what the relay says of pictures from the views, and ask it for the time while `ctl` is open", async () => {
+    const link = new EcgLink(() => undefined);
+    const channel = link.channel(7);
+    const heard: unknown[] = [];
+    channel.onControl((message) => heard.push(decode(message)));
+    const { leg, inbox, sent } = openLeg();
+    await link.openControl(leg);
+    link.tend(performance.now());
+    expect(sent).toEqual([]);
+    await link.listen(leg);
+    link.tend(performance.now());
+    const asked = sent.map((message) => decode(message) as { t: string; c: number });
+    expect(asked.map(({ t }) => t)).toEqual(["ping"]);
+
+    const s = 1_790_000_000_000_000;
+    const say = (message: object) => inbox.get("ctl")?.(encode(message).slice().buffer);
+    say({ t: "pong", c: asked[0]?.c, s });
+    say({ t: "map", of: [{ producer: "cam", ssrc: 1, rtp: 5, s, rate: 90_000, how: "capture", err: null }] });
+    say({ t: "gone", stream: 7, first: 1, last: 1 });
+    const nowMs = performance.now();
+    link.pictures.onShown("cam", 5, nowMs + 200);
+    expect(heard).toEqual([{ t: "gone", stream: 7, first: 1, last: 1 }]);
+    expect(link.pictures.age("cam", nowMs + 200)?.isLeast).toBe(false);
+  });
+
   it("are open only when frames and control can both flow", async () => {
     const link = new EcgLink(() => undefined);
     const channel = link.channel(7);

@@ -18,6 +18,7 @@ import type { EcgChannel } from "../waveform/channel";
 import { type EcgProfile, type EcgWay, NEW_PATH, nextPath, type PathState } from "./ecgLinkPath";
 import type { SocketEvents, WaveformSocket } from "./ecgLinkSocket";
 import type { Leg } from "./leg";
+import { PictureTimes } from "./pictureTimes";
 
 const CONTROL = "ctl";
 const LOOK_MS = 250;
@@ -32,6 +33,8 @@ export interface EcgNews {
 
 export class EcgLink {
   readonly news: StoreApi<EcgNews> = createStore<EcgNews>(() => ({ way: null, vitals: NO_VITALS }));
+  /** When the pictures were taken that stand beside the ECG; the relay tells it on `ctl`. */
+  readonly pictures = new PictureTimes((message) => this.control.producer?.send(message));
   private readonly channels = new Map<number, StreamChannel>();
   private readonly streams = new Map<string, { info: DataProducerInfo; consumer: types.DataConsumer | null }>();
   private control: { producer: types.DataProducer | null; consumer: types.DataConsumer | null } = idle();
@@ -48,6 +51,11 @@ export class EcgLink {
   private isDisposed = false;
 
   constructor(private readonly onTrouble: () => void) {}
+
+  /** Regular work; call every half second. */
+  tend(nowMs: number): void {
+    if (this.control.producer !== null && this.control.consumer !== null) this.pictures.tend(nowMs);
+  }
 
   /** What is to be received: the streams of the consult as it is now. */
   follow(consult: Consult): void {
@@ -115,7 +123,10 @@ export class EcgLink {
   /** Open the receiving half of `ctl`. */
   async listen(leg: Leg): Promise<void> {
     if (this.control.consumer !== null) return;
-    const onMessage = (bytes: ArrayBuffer): void => this.takeControl(new Uint8Array(bytes));
+    const onMessage = (bytes: ArrayBuffer): void => {
+      const message = new Uint8Array(bytes);
+      if (!this.pictures.takeControl(message, performance.now())) this.takeControl(message);
+    };
     await this.keep(leg.consumeData(CONTROL, onMessage), (consumer) => {
       this.control.consumer = consumer;
       consumer.once("close", () => this.lostControl());
@@ -156,6 +167,7 @@ export class EcgLink {
   /** The transports are gone, and every channel with them. */
   detach(): void {
     this.generation += 1;
+    this.pictures.restart();
     this.streams.clear();
     this.control = idle();
     this.refreshOpen();

@@ -169,6 +169,7 @@ export class MediaSession {
     if (generation !== this.generation) this.dropLegs();
     this.generation = generation;
     if (this.wishes.ecg) this.ecg.follow(consult);
+    this.ecg.pictures.keep(new Set(Object.keys(consult.producers)));
     this.refreshRemote();
     this.kick();
   }
@@ -395,6 +396,7 @@ export class MediaSession {
       this.legs.send?.tend(nowMs);
       this.legs.recv?.tend(nowMs);
     }
+    this.ecg.tend(nowMs);
     this.refreshPath();
     if (this.folded.sources.some(({ producer }) => producer === null)) this.refreshRemote();
     this.ticks += 1;

@@ -17,7 +17,7 @@ it("[W9] marks a screen shared by a simulated room as simulated", () => {
   const room = { id: "r", role: "room", name: "Room", hospital: "", connection: "connected", simulated: true };
   const consult = { participants: { r: room as Participant }, producers: {} } as unknown as Consult;
   const shared = { key: "r/screen/", participant: "r", kind: "video", source: "screen", paused: false, track: null };
-  const media = { store: createStore(() => ({ remote: [shared as RemoteMedia] })) } as unknown as MediaSession;
+  const media = { store: createStore(() => ({ remote: [shared as RemoteMedia] })), ecg: {} } as unknown as MediaSession;
   const client = { store: createStore(() => ({ activeSpeaker: null })) } as unknown as ConsultClient;
   render(<VideoView client={client} media={media} consult={consult} me="me" />);
   expect(screen.getByTestId("screen-r").querySelector("strong")?.textContent).toBe("desk.tile.simulated");
@@ -41,7 +41,7 @@ function showStanding(layers: object): void {
     frames: { consumer: "k", frames: 90, grewAtMs: stoodSinceMs, dueSinceMs: 0 },
     layers: { type: "consumer_layers", consumer: "k", temporal: 0, spatial_layers: 3, ...layers },
   };
-  const media = { store: createStore(() => ({ remote: [camera], line })) } as unknown as MediaSession;
+  const media = { store: createStore(() => ({ remote: [camera], line })), ecg: {} } as unknown as MediaSession;
   const client = { store: createStore(() => ({ activeSpeaker: null })) } as unknown as ConsultClient;
   render(<VideoView client={client} media={media} consult={consult} me="me" />);
 }

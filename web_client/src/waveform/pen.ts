@@ -13,8 +13,11 @@ export const MIN_DELAY_US = 150_000;
 const MARGIN_US = 60_000;
 const STEP_ABOVE_US = 250_000;
 const SLEW = 0.01;
-/** A picture older than this is no reason to show an old trace: then both are shown with their age, and an alert (W43). */
-const MAX_VIDEO_US = 2_000_000;
+/**
+ * A picture older than this is no reason to show an old trace: it would be DELAYED for the picture's sake (W12). Then both
+ * are shown with their age, and an alert (W43).
+ */
+const MAX_VIDEO_US = 900_000;
 
 export interface PenNeeds {
   readonly lagUs: number | null;

@@ -1,14 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { MIN_DELAY_US, PenDelay } from "./pen";
-import { isSkewed, readRtpMap, VideoTime } from "./videoTime";
+import { isSkewed, readRtpMaps, VideoTime } from "./videoTime";
 
-const MAP = { t: "map", ssrc: 9, rtp: 4_294_967_000, s: 5_000_000, rate: 90_000 };
+const ENTRY = { producer: "cam", ssrc: 9, rtp: 4_294_967_000, s: 5_000_000, rate: 90_000, how: "capture", err: 900 };
+const read = (entry: unknown) => readRtpMaps({ t: "map", of: [entry] })[0] ?? null;
 
 describe("VideoTime", () => {
   it("finds capture to screen by the relay's map, over the wrap of RTP timestamps", () => {
     const time = new VideoTime();
     expect(time.delayMs).toBeNull();
-    const map = readRtpMap(MAP);
+    const map = read(ENTRY);
     if (map === null) throw new Error("no map");
     time.onMap(map);
     // Captured 0.1 s after the map, on the glass 0.23 s later.
@@ -22,7 +23,7 @@ describe("VideoTime", () => {
 
   it("forgets with an old map or another source, and believes no delay from the future", () => {
     const time = new VideoTime();
-    const map = readRtpMap(MAP);
+    const map = read(ENTRY);
     if (map === null) throw new Error("no map");
     time.onMap(map);
     time.onFrame({ rtpTimestamp: map.rtp, serverUs: 4_900_000 });
@@ -37,9 +38,35 @@ describe("VideoTime", () => {
   });
 
   it("takes nothing but maps", () => {
-    for (const wrong of [null, 7, {}, { ...MAP, t: "pong" }, { ...MAP, rate: 0 }, { ...MAP, s: "x" }]) {
-      expect(readRtpMap(wrong)).toBeNull();
+    for (const wrong of [null, 7, {}, { t: "pong", of: [ENTRY] }, { t: "map" }, { t: "map", of: 7 }]) {
+      expect(readRtpMaps(wrong)).toEqual([]);
     }
+    const wrong = [null, 7, {}, { ...ENTRY, rate: 0 }, { ...ENTRY, s: "x" }, { ...ENTRY, how: "guess" }];
+    expect(readRtpMaps({ t: "map", of: [...wrong, { ...ENTRY, err: null }] })).toEqual([
+      {
+        producer: "cam",
+        ssrc: 9,
+        rtp: 4_294_967_000,
+        serverUs: 5_000_000,
+        rateHz: 90_000,
+        how: "capture",
+        errorUs: null,
+      },
+    ]);
+  });
+
+  it("[W43] lets a picture that stands still grow old, and is then nothing to wait for", () => {
+    const time = new VideoTime();
+    const map = read(ENTRY);
+    if (map === null) throw new Error("no map");
+    expect([time.ageMsAt(5_000_000), time.delayMsAt(5_000_000), time.basis]).toEqual([null, null, null]);
+    time.onMap(map);
+    time.onFrame({ rtpTimestamp: map.rtp, serverUs: 5_200_000 });
+    expect([time.ageMsAt(5_200_000), time.delayMsAt(5_200_000)]).toEqual([200, 200]);
+    expect([time.ageMsAt(9_000_000), time.delayMsAt(6_200_001)]).toEqual([4_000, null]);
+    // A picture of before the switch to another numbering keeps its age, since that is of the server's time.
+    time.onMap({ ...map, ssrc: 10 });
+    expect(time.ageMsAt(9_000_000)).toBe(4_000);
   });
 
   it("[W43] tells of a second between picture and trace", () => {
@@ -50,7 +77,7 @@ describe("VideoTime", () => {
 describe("PenDelay", () => {
   const needs = { lagUs: 100_000, sourceAheadUs: 0, timing: "video", videoDelayUs: null } as const;
 
-  it("is what frames need, or the picture's delay where that is longer", () => {
+  it("is what frames need, or the picture's delay where that is longer, and never DELAYED for the picture (W12)", () => {
     const pen = new PenDelay();
     pen.follow({ ...needs, lagUs: null }, 0);
     expect(pen.us).toBeNull();
@@ -66,7 +93,7 @@ describe("PenDelay", () => {
     pen.follow({ ...needs, timing: "live", videoDelayUs: 300_000 }, 0);
     expect(pen.us).toBe(160_000);
     pen.reset();
-    pen.follow({ ...needs, videoDelayUs: 9_000_000 }, 0);
+    pen.follow({ ...needs, videoDelayUs: 900_001 }, 0);
     expect(pen.us).toBe(160_000);
   });
 

@@ -91,6 +91,9 @@ export default {
     way: "Comes by",
     ways: { data: "data channel", socket: "WebSocket", none: "no way open" },
     age: "Age of the newest sample",
+    picture: "Age of the picture from there",
+    pictureLeast: "at least {{ms}} ms",
+    pictureWithin: "{{ms}} ms, ±{{error}} ms",
     gaps: "Gaps on screen",
     limbError: "Samples where the limb leads disagree",
     simulated: "Simulated: not from a person",
@@ -114,6 +117,7 @@ export default {
     someone: "Somebody",
     you: "you",
     skewVideo: "The picture is {{seconds}} s older than the ECG: they do not show the same moment.",
+    skewVideoLeast: "The picture is at least {{seconds}} s older than the ECG: they do not show the same moment.",
     skewEcg: "The ECG is {{seconds}} s older than the picture: they do not show the same moment.",
   },
   caliper: {

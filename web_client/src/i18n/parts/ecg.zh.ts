@@ -89,6 +89,9 @@ const zh: SameKeys<typeof en> = {
     way: "传输方式",
     ways: { data: "数据通道", socket: "网页套接字 (WebSocket)", none: "无可用通道" },
     age: "最新采样的时延",
+    picture: "现场画面的时延",
+    pictureLeast: "至少 {{ms}} 毫秒",
+    pictureWithin: "{{ms}} 毫秒，±{{error}} 毫秒",
     gaps: "屏幕上的缺口",
     limbError: "肢体导联不一致的采样数",
     simulated: "模拟信号：并非来自真人",
@@ -112,6 +115,7 @@ const zh: SameKeys<typeof en> = {
     someone: "有人",
     you: "您",
     skewVideo: "画面比心电图晚 {{seconds}} 秒：两者不是同一时刻。",
+    skewVideoLeast: "画面比心电图至少晚 {{seconds}} 秒：两者不是同一时刻。",
     skewEcg: "心电图比画面晚 {{seconds}} 秒：两者不是同一时刻。",
   },
   caliper: {
