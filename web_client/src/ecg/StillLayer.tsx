@@ -5,14 +5,14 @@
  * begun on (W32); whatever is drawn comes from times and voltages, so each viewer sees it on his own layout. There is no
  * layer on a moving trace, hence nothing to measure there. Both legs can be moved by keys, one sample at a time.
  */
-import { type KeyboardEvent, type PointerEvent, useRef } from "react";
+import { type KeyboardEvent, type PointerEvent, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { EcgMark } from "../protocol";
 import type { EcgSample, StillLane, StillMap } from "../waveform/settings";
 import { marchOut, measure, msText, type TracePoint } from "./calipers";
 import { caliperText, endsOf, textOf } from "./marks";
 import styles from "./StillLayer.module.css";
-import { aimAt, laneAt, laneEndUs, lanesOf, type PagePlace, placesOf, xOf, yOf } from "./still";
+import { aimAt, heightOf, holds, laneAt, laneEndUs, laneOfSpan, type PagePlace, placesOf, xOf, yOf } from "./still";
 
 export type Tool = "caliper" | "qt" | "marker" | "note" | "point";
 
@@ -74,7 +74,7 @@ export function StillLayer(props: StillLayerProps) {
       {marks.map((mark) => (
         <Mark key={mark.id} map={map} mark={mark} isChosen={mark.id === props.chosen} onChoose={props.onChoose} />
       ))}
-      {legs !== null && <Legged {...props} legs={legs} onNudge={hand.nudge} />}
+      {legs !== null && <Legged {...props} legs={legs} inHand={hand.lane} onNudge={hand.nudge} />}
       {pointers.map(({ by, name, point }) =>
         placesOf(map, point)
           .slice(0, 1)
@@ -92,10 +92,20 @@ export function StillLayer(props: StillLayerProps) {
   );
 }
 
+/** A press: where, and the first leg that comes of it. */
+interface Begun {
+  readonly place: PagePlace;
+  readonly lane: StillLane;
+  readonly first: Promise<TracePoint | null> | null;
+}
+
 /** What the hand does: presses, drags, hovers; one question for a sample at a time while it moves. */
 function useHand({ map, tool, legs, sample, onLegs, onPlace, onPoint, onProblem, stepUs }: StillLayerProps) {
-  const start = useRef<{ readonly place: PagePlace; readonly lane: StillLane } | null>(null);
-  const isAsking = useRef(false);
+  const start = useRef<Begun | null>(null);
+  /** Questions about the second leg that are not answered yet. */
+  const asking = useRef(0);
+  /** The strip that the legs were begun on: the same lead may be shown on another one as well. */
+  const [inHand, setInHand] = useState<StillLane | null>(null);
 
   const snap = async (lead: string, atUs: number): Promise<TracePoint | null> => {
     try {
@@ -114,31 +124,43 @@ function useHand({ map, tool, legs, sample, onLegs, onPlace, onPoint, onProblem,
     Math.min(laneEndUs(lane), Math.max(lane.fromUs, aimAt(lane, place).atUs));
   const isLegged = tool === "caliper" || tool === "qt";
 
-  const setFirst = async (lane: StillLane, place: PagePlace): Promise<void> => {
+  const setFirst = async (lane: StillLane, place: PagePlace): Promise<TracePoint | null> => {
     const from = await snap(lane.lead, aimAt(lane, place).atUs);
-    if (from !== null) onLegs({ from, to: null, isFixed: false });
+    if (from === null) return null;
+    setInHand(lane);
+    onLegs({ from, to: null, isFixed: false });
+    return from;
   };
-  const setSecond = async (place: PagePlace, isFixed: boolean): Promise<void> => {
-    const lane = laneOfLegs(map, legs, start.current?.lane ?? null);
-    if (legs === null || lane === null) return;
-    const to = await snap(legs.from.lead, clamped(lane, place));
-    if (to !== null) onLegs({ from: legs.from, to, isFixed });
+  const setSecond = async (from: TracePoint, place: PagePlace, isFixed: boolean, begun = inHand): Promise<void> => {
+    const under = laneAt(map, place);
+    // The hand may go on to another strip of the same lead; beside its strips the nearest end counts.
+    const lane = under?.lead === from.lead ? under : laneOfSpan(map, from.lead, from.atUs, null, begun);
+    if (lane === null) return;
+    // While the press that fixes it is asked about, a movement must not let it loose again.
+    asking.current += 1;
+    try {
+      const to = await snap(from.lead, clamped(lane, place));
+      if (to !== null) onLegs({ from, to, isFixed });
+    } finally {
+      asking.current -= 1;
+    }
   };
 
   return {
+    lane: inHand,
     onDown: (event: PointerEvent<SVGSVGElement>): void => {
       const place = placeOf(event);
       const lane = laneAt(map, place);
       if (tool === null || event.button !== 0) return;
       if (isLegged && legs !== null && !legs.isFixed) {
-        void setSecond(place, true);
+        void setSecond(legs.from, place, true);
         return;
       }
       if (lane === null) return;
       event.currentTarget.setPointerCapture(event.pointerId);
-      start.current = { place, lane };
-      if (isLegged) void setFirst(lane, place);
-      else if (tool !== "point") void snap(lane.lead, aimAt(lane, place).atUs).then((at) => at !== null && onPlace(at));
+      start.current = { place, lane, first: isLegged ? setFirst(lane, place) : null };
+      if (isLegged) return;
+      if (tool !== "point") void snap(lane.lead, aimAt(lane, place).atUs).then((at) => at !== null && onPlace(at));
     },
     onMove: (event: PointerEvent<SVGSVGElement>): void => {
       const place = placeOf(event);
@@ -147,18 +169,15 @@ function useHand({ map, tool, legs, sample, onLegs, onPlace, onPoint, onProblem,
         onPoint(lane === null ? null : aimAt(lane, place));
         return;
       }
-      if (!isLegged || legs === null || legs.isFixed || isAsking.current) return;
-      isAsking.current = true;
-      void setSecond(place, false).finally(() => {
-        isAsking.current = false;
-      });
+      if (!isLegged || legs === null || legs.isFixed || asking.current > 0) return;
+      void setSecond(legs.from, place, false);
     },
     onUp: (event: PointerEvent<SVGSVGElement>): void => {
       const began = start.current;
       start.current = null;
       const place = placeOf(event);
-      const isDrag = began !== null && Math.hypot(place.xPx - began.place.xPx, place.yPx - began.place.yPx) > DRAG_PX;
-      if (isLegged && isDrag) void setSecond(place, true);
+      if (began === null || Math.hypot(place.xPx - began.place.xPx, place.yPx - began.place.yPx) <= DRAG_PX) return;
+      void began.first?.then((from) => (from === null ? undefined : setSecond(from, place, true, began.lane)));
     },
     onLeave: (): void => {
       if (tool === "point") onPoint(null);
@@ -177,20 +196,17 @@ function placeOf(event: PointerEvent<SVGSVGElement>): PagePlace {
   return { xPx: event.clientX - box.left, yPx: event.clientY - box.top };
 }
 
-/** Legs stay on the lane they were begun on. */
-function laneOfLegs(map: StillMap, legs: Legs | null, begun: StillLane | null): StillLane | null {
-  if (legs === null) return null;
-  if (begun !== null && begun.lead === legs.from.lead) return begun;
-  return lanesOf(map, legs.from.lead, legs.from.atUs)[0] ?? null;
-}
-
-type LeggedProps = StillLayerProps & { legs: Legs; onNudge: (end: "from" | "to", samples: number) => Promise<void> };
+type LeggedProps = StillLayerProps & {
+  readonly legs: Legs;
+  readonly inHand: StillLane | null;
+  readonly onNudge: (end: "from" | "to", samples: number) => Promise<void>;
+};
 
 /** The two legs being set, what they measure, and the interval marched out. */
-function Legged({ map, legs, tool, hasMarch, onNudge }: LeggedProps) {
-  const lane = laneOfLegs(map, legs, null);
-  if (lane === null) return null;
+function Legged({ map, legs, tool, hasMarch, inHand, onNudge }: LeggedProps) {
   const { from, to } = legs;
+  const lane = laneOfSpan(map, from.lead, from.atUs, to?.atUs ?? null, inHand);
+  if (lane === null) return null;
   const march =
     hasMarch && to !== null && tool === "caliper" ? marchOut(from.atUs, to.atUs, lane.fromUs, laneEndUs(lane)) : [];
   return (
@@ -208,7 +224,9 @@ function Legged({ map, legs, tool, hasMarch, onNudge }: LeggedProps) {
       <Leg lane={lane} point={from} number={1} onNudge={(samples) => void onNudge("from", samples)} />
       {to !== null && (
         <>
-          <Leg lane={lane} point={to} number={2} onNudge={(samples) => void onNudge("to", samples)} />
+          {holds(lane, to.atUs) && (
+            <Leg lane={lane} point={to} number={2} onNudge={(samples) => void onNudge("to", samples)} />
+          )}
           <Span
             lane={lane}
             from={from}
@@ -269,7 +287,9 @@ interface SpanProps {
 
 /** The bar between two legs with its words, inside the lane where there is room. */
 function Span({ lane, from, to, text, isLow = false }: SpanProps) {
-  const [x1, x2] = [xOf(lane, from.atUs), xOf(lane, to.atUs)].sort((a, b) => a - b) as [number, number];
+  // What reaches beyond the strip ends with it: there another lead begins.
+  const within = (us: number): number => Math.min(lane.xPx + lane.wPx, Math.max(lane.xPx, xOf(lane, us)));
+  const [x1, x2] = [within(from.atUs), within(to.atUs)].sort((a, b) => a - b) as [number, number];
   const y = isLow ? lane.bottomPx - 8 : Math.min(lane.bottomPx - 6, lane.topPx + 22);
   const isRoomRight = x2 + 8 * text.length < lane.xPx + lane.wPx;
   return (
@@ -298,33 +318,33 @@ interface MarkProps {
 function Mark({ map, mark, isChosen, onChoose }: MarkProps) {
   const { from, to } = endsOf(mark);
   const text = textOf(mark);
-  return placesOf(map, from)
-    .slice(0, 1)
-    .map(({ lane, xPx, yPx }) => (
-      // biome-ignore lint/a11y/noStaticElementInteractions: the list of marks is the way for keys; this is a short cut.
-      <g
-        key={mark.id}
-        className={styles.mark}
-        data-kind={mark.kind}
-        data-chosen={isChosen}
-        data-testid="ecg-mark"
-        onClick={() => onChoose(mark.id)}
-      >
-        <title>{`${mark.name}: ${text}`}</title>
-        <line x1={xPx} x2={xPx} y1={lane.topPx + 4} y2={lane.bottomPx - 4} />
-        {to === null ? (
-          <>
-            <circle cx={xPx} cy={yPx} r={4} />
-            <text className={styles.words} x={xPx + 7} y={lane.bottomPx - 8}>
-              {text === "" ? mark.name : text}
-            </text>
-          </>
-        ) : (
-          <>
-            <line x1={xOf(lane, to.atUs)} x2={xOf(lane, to.atUs)} y1={lane.topPx + 4} y2={lane.bottomPx - 4} />
-            <Span lane={lane} from={from} to={to} text={text} />
-          </>
-        )}
-      </g>
-    ));
+  const lane = laneOfSpan(map, from.lead, from.atUs, to?.atUs ?? null);
+  if (lane === null) return null;
+  const at = (us: number) => <line x1={xOf(lane, us)} x2={xOf(lane, us)} y1={lane.topPx + 4} y2={lane.bottomPx - 4} />;
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the list of marks is the way for keys; this is a short cut.
+    <g
+      className={styles.mark}
+      data-kind={mark.kind}
+      data-chosen={isChosen}
+      data-testid="ecg-mark"
+      onClick={() => onChoose(mark.id)}
+    >
+      <title>{`${mark.name}: ${text}`}</title>
+      {at(from.atUs)}
+      {to === null ? (
+        <>
+          <circle cx={xOf(lane, from.atUs)} cy={heightOf(lane, from.uv)} r={4} />
+          <text className={styles.words} x={xOf(lane, from.atUs) + 7} y={lane.bottomPx - 8}>
+            {text === "" ? mark.name : text}
+          </text>
+        </>
+      ) : (
+        <>
+          {holds(lane, to.atUs) && at(to.atUs)}
+          <Span lane={lane} from={from} to={to} text={text} />
+        </>
+      )}
+    </g>
+  );
 }

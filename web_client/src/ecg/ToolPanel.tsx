@@ -151,19 +151,23 @@ function QtPart(props: ToolPanelProps) {
 function RrField({ tools, qtMs }: { tools: Tools; qtMs: number }) {
   const { t } = useTranslation();
   const { rrMs, isRrComputed, caliperMs } = tools;
+  // While somebody types, his words; else the RR that counts, wherever it came from.
+  const [typed, setTyped] = useState<string | null>(null);
+  const counting = rrMs === null ? "" : String(Math.round(rrMs));
   const change = (text: string): void => {
-    const value = Number(text);
+    const value = Number(text.replace(",", "."));
+    setTyped(text);
     tools.setRr(text.trim() !== "" && Number.isFinite(value) && value > 0 ? value : null);
   };
   return (
     <div className={styles.rr}>
       <TextInput
-        key={isRrComputed ? "computed" : "typed"}
         size="xs"
         label={t("ecg.qt.rr")}
         inputMode="decimal"
-        defaultValue={rrMs === null ? "" : String(Math.round(rrMs))}
+        value={typed ?? counting}
         onChange={(event) => change(event.currentTarget.value)}
+        onBlur={() => setTyped(null)}
         data-testid="qt-rr"
       />
       <span className={styles.fine}>

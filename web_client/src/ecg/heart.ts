@@ -24,14 +24,22 @@ const SAME_BEAT_US = 250_000;
 
 /** Fold one signal; an older one than the last only adds its beats. */
 export function foldHeart(before: HeartNews | undefined, signal: HeartRate, heardMs: number): HeartNews {
+  if (before !== undefined && signal.at_us < before.atUs) {
+    return { ...before, beatsUs: mergeBeats(signal.beats_us, before.beatsUs) };
+  }
   const beatsUs = mergeBeats(before?.beatsUs ?? [], signal.beats_us);
-  if (before !== undefined && signal.at_us < before.atUs) return { ...before, beatsUs };
   return { bpm: signal.bpm, isUnsure: signal.unsure, atUs: signal.at_us, heardMs, beatsUs };
 }
 
-/** Both lists as one: rising, the newer placing of a beat wins, a minute kept. */
+/**
+ * Both lists as one: rising, the newer placing of a beat wins, a minute kept.
+ *
+ * What the newer computation no longer finds among its own beats was none: a T wave kept as an R would halve an RR.
+ */
 export function mergeBeats(known: readonly number[], fresh: readonly number[]): readonly number[] {
-  const stays = known.filter((beat) => !fresh.some((one) => Math.abs(one - beat) < SAME_BEAT_US));
+  const [first, last] = [fresh[0] ?? Number.POSITIVE_INFINITY, fresh.at(-1) ?? Number.NEGATIVE_INFINITY];
+  const isLookedAt = (beat: number): boolean => first < beat && beat < last;
+  const stays = known.filter((beat) => !isLookedAt(beat) && !fresh.some((one) => Math.abs(one - beat) < SAME_BEAT_US));
   const all = [...stays, ...fresh].sort((a, b) => a - b);
   const newest = all.at(-1) ?? 0;
   return all.filter((beat) => newest - beat <= KEEP_BEATS_US);

@@ -59,13 +59,25 @@ describe("RR from computed beats", () => {
   const beats = [1_000_000, 1_800_000, 2_650_000];
 
   it("is that of the beat whose Q onset it is", () => {
-    expect(rrBefore(1_760_000, beats)).toBe(800);
-    expect(rrBefore(2_650_000, beats)).toBe(850);
+    expect(rrBefore(1_760_000, [beats])).toBe(800);
+    expect(rrBefore(2_650_000, [beats])).toBe(850);
   });
 
   it.each([
     ["before the first beat", 900_000],
     ["after the last", 2_700_000],
     ["far from any", 1_300_000],
-  ])("is unknown %s", (_, us) => expect(rrBefore(us, beats)).toBeNull());
+  ])("is unknown %s", (_, us) => expect(rrBefore(us, [beats])).toBeNull());
+
+  it("is never taken between the beats of two computations", () => {
+    // The live one knows only the newest two; the stored one places the same R 20 ms off and ends before them.
+    const [live, stored] = [
+      [2_650_000, 3_450_000],
+      [1_000_000, 1_820_000],
+    ];
+    expect(rrBefore(2_600_000, [live, stored])).toBeNull();
+    expect(rrBefore(3_400_000, [live, stored])).toBe(800);
+    expect(rrBefore(1_780_000, [live, stored])).toBe(820);
+    expect(rrBefore(1_780_000, [[1_780_000], stored])).toBe(820);
+  });
 });

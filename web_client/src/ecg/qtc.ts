@@ -106,12 +106,16 @@ const Q_TO_R_US = 200_000;
 /**
  * The RR interval that ends with the R of the beat whose Q onset is given, from computed R peaks.
  *
- * @param beatsUs R peaks, rising
- * @returns ms; `null` when that R or the one before it is not known
+ * @param runs R peaks, rising; each run is of one computation. Two computations place the same R a little differently
+ *   and each misses what the other was not asked about, so an interval is never taken from one to the other.
+ * @returns ms, of the first run that knows; `null` when that R or the one before it is not known
  */
-export function rrBefore(qOnsetUs: number, beatsUs: readonly number[]): number | null {
-  const at = beatsUs.findIndex((beat) => beat >= qOnsetUs);
-  const [before, own] = [beatsUs[at - 1], beatsUs[at]];
-  if (at < 1 || own === undefined || before === undefined || own - qOnsetUs > Q_TO_R_US) return null;
-  return (own - before) / 1000;
+export function rrBefore(qOnsetUs: number, runs: readonly (readonly number[])[]): number | null {
+  for (const beatsUs of runs) {
+    const at = beatsUs.findIndex((beat) => beat >= qOnsetUs);
+    const [before, own] = [beatsUs[at - 1], beatsUs[at]];
+    if (at >= 1 && own !== undefined && before !== undefined && own - qOnsetUs <= Q_TO_R_US)
+      return (own - before) / 1000;
+  }
+  return null;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { StillLane, StillMap } from "../waveform/settings";
-import { aimAt, laneAt, pageSpan, placesOf } from "./still";
+import { aimAt, laneAt, laneOfSpan, pageSpan, placesOf } from "./still";
 
 const T0 = 1_790_000_000_000_000;
 const lane = (lead: string, row: number, changes: Partial<StillLane> = {}): StillLane => ({
@@ -58,6 +58,18 @@ describe("a still page", () => {
     expect(placesOf(page, { lead: "V1", atUs: T0, uv: 0 })).toEqual([]);
     expect(placesOf(page, { lead: "I", atUs: T0 + 5_000_001, uv: 0 })).toEqual([]);
     expect(placesOf(page, { lead: "I", atUs: T0, uv: 9_000 })[0]?.yPx).toBe(0);
+  });
+
+  it("draws an interval on a strip that shows both its ends, and on the one in hand where several do", () => {
+    const column = lane("II", 0, { wPx: 125 });
+    const [strip, other] = [lane("II", 3), lane("II", 4)];
+    const paper: StillMap = { atUs: page.atUs, lanes: [column, lane("aVL", 0, { xPx: 225 }), strip, other] };
+    const of = (fromS: number, toS: number | null, inHand: StillLane | null = null) =>
+      laneOfSpan(paper, "II", T0 + fromS * 1e6, toS === null ? null : T0 + toS * 1e6, inHand);
+    // Beyond 1.25 s the column is aVL's.
+    expect([of(0.5, 1), of(0.5, 3), of(0.5, null)]).toEqual([column, strip, column]);
+    expect([of(0.5, null, other), of(0.5, 3, other), of(0.5, 3, column)]).toEqual([other, other, strip]);
+    expect([of(6, 7), of(0.5, 9)]).toEqual([null, column]);
   });
 
   it("spans from its first to its last time", () => {

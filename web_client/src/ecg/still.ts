@@ -14,9 +14,12 @@ export interface PagePlace {
 
 export const xOf = (lane: StillLane, atUs: number): number => lane.xPx + (atUs - lane.fromUs) / lane.usPerPx;
 export const yOf = (lane: StillLane, uv: number): number => lane.midPx - uv / lane.uvPerPx;
+/** The same, kept inside the strip. */
+export const heightOf = (lane: StillLane, uv: number): number =>
+  Math.min(lane.bottomPx, Math.max(lane.topPx, yOf(lane, uv)));
 export const laneEndUs = (lane: StillLane): number => lane.fromUs + lane.wPx * lane.usPerPx;
 
-const holds = (lane: StillLane, atUs: number): boolean => atUs >= lane.fromUs && atUs <= laneEndUs(lane);
+export const holds = (lane: StillLane, atUs: number): boolean => atUs >= lane.fromUs && atUs <= laneEndUs(lane);
 
 /** The lane under a place: the one whose strip it is in, else none. */
 export function laneAt({ lanes }: StillMap, { xPx, yPx }: PagePlace): StillLane | null {
@@ -37,12 +40,32 @@ export function lanesOf({ lanes }: StillMap, lead: string, atUs: number): readon
   return lanes.filter((lane) => lane.lead === lead && holds(lane, atUs));
 }
 
+/**
+ * The one lane to draw an interval on: of those that show its beginning one that shows its end too, and of these the one
+ * in hand. A column's strip ends where the next lead begins, and nothing of this lead may stand there.
+ *
+ * @param inHand where somebody is setting it
+ */
+export function laneOfSpan(
+  map: StillMap,
+  lead: string,
+  fromUs: number,
+  toUs: number | null,
+  inHand: StillLane | null = null,
+): StillLane | null {
+  const begun = lanesOf(map, lead, fromUs);
+  const whole = toUs === null ? begun : begun.filter((lane) => holds(lane, toUs));
+  const fitting = whole.length > 0 ? whole : begun;
+  const isInHand = ({ xPx, topPx }: StillLane): boolean => xPx === inHand?.xPx && topPx === inHand.topPx;
+  return fitting.find(isInHand) ?? fitting[0] ?? null;
+}
+
 /** Where a point stands on the page, on each lane that shows it. */
 export function placesOf(map: StillMap, point: TracePoint): readonly (PagePlace & { lane: StillLane })[] {
   return lanesOf(map, point.lead, point.atUs).map((lane) => ({
     lane,
     xPx: xOf(lane, point.atUs),
-    yPx: Math.min(lane.bottomPx, Math.max(lane.topPx, yOf(lane, point.uv))),
+    yPx: heightOf(lane, point.uv),
   }));
 }
 

@@ -30,7 +30,7 @@ describe("tools", () => {
       isStill: true,
       marks: [],
       me: "me",
-      beatsUs,
+      beatsUs: [beatsUs],
       onCommand: async (command: AnyCommand) => void sent.push(command),
     };
     return { sent, props, ...renderHook((now: typeof props) => useTools(now), { initialProps: props }) };

@@ -49,7 +49,8 @@ export interface ToolsInput {
   readonly isStill: boolean;
   readonly marks: readonly EcgMark[];
   readonly me: string;
-  readonly beatsUs: readonly number[];
+  /** Computed R peaks, a run of each computation; the first that knows an RR is believed. */
+  readonly beatsUs: readonly (readonly number[])[];
   readonly onCommand: (command: AnyCommand) => Promise<void>;
 }
 

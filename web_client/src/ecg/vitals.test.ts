@@ -37,6 +37,14 @@ describe("vital signs", () => {
     expect(cell(after(vital({ at: NOW_US + 1_000_000 })), "HR")).toMatchObject({ text: "72" });
   });
 
+  it("come back after a device's clock was ahead: its old time keeps no new value out for longer than 5 s", () => {
+    const ahead = after(vital({ at: NOW_US + 3_600_000_000 }), vital({ code: "NIBP", v: [128, 74, null] }));
+    expect(foldVital(ahead, vital(), NOW_MS + 5_000).values.HR?.atUs).toBe(NOW_US + 3_600_000_000);
+    expect(foldVital(ahead, vital(), NOW_MS + 5_001).values.HR?.atUs).toBe(NOW_US);
+    const older = vital({ code: "NIBP", v: [90, 50, null], at: NOW_US - 1 });
+    expect(foldVital(ahead, older, NOW_MS + 60_000).values.NIBP?.value).toEqual([128, 74, null]);
+  });
+
   it("(W8) keep a blood pressure with its time, however old", () => {
     const vitals = after(vital({ code: "NIBP", v: [128, 74, 92], u: "mmHg" }));
     const hourLater = { lateUs: 3_600_000_000, lateMs: 3_600_000 };

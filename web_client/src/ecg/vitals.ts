@@ -65,9 +65,17 @@ export function foldVital(vitals: Vitals, message: unknown, heardMs: number): Vi
   if (num(o.cv) !== vitals.version || vitals.version === null) return vitals;
   if (o.t === "alarm") return foldAlarm(vitals, o);
   const value = o.t === "vital" ? readVital(o, heardMs) : null;
-  const known = value === null ? undefined : vitals.values[value.code];
-  if (value === null || (known !== undefined && known.atUs > value.atUs)) return vitals;
+  if (value === null || isOutdated(value, vitals.values[value.code])) return vitals;
   return { ...vitals, values: { ...vitals.values, [value.code]: value } };
+}
+
+/**
+ * An older value than the one known does not replace it. But a continuous one that is not renewed has had its day, also
+ * where its time is ahead of what follows: a device's clock that was set back must not keep its numbers blank for hours.
+ */
+function isOutdated({ code, atUs, heardMs }: VitalValue, known: VitalValue | undefined): boolean {
+  if (known === undefined || known.atUs <= atUs) return false;
+  return code === "NIBP" || (heardMs - known.heardMs) * 1000 <= CONTINUOUS_LIMIT_US;
 }
 
 function foldAlarm(vitals: Vitals, o: Readonly<Record<string, unknown>>): Vitals {

@@ -196,7 +196,8 @@ export class EcgEngine {
 
   /** The real sample nearest to a time, of the still page or else of what is live. [W32] */
   sample(lead: string, atUs: number): EcgSample | null {
-    if (this.receiver.context !== "in_sync") return null;
+    // A page of the record can be measured although nothing live has come yet; `wipe` ends it with its context.
+    if (this.receiver.context !== "in_sync" && this.stillPage === null) return null;
     const lane = laneOf(lead, this.stream.leads);
     const signal = this.stillPage?.signal ?? this.signal;
     return sampleAt(signal, this.shownAxis(), lane, this.stream.lsb_nv, atUs);
@@ -355,6 +356,8 @@ export class EcgEngine {
     const recording = this.stills.find(still.at.atUs, sheet.page.sweepSamples + (plan?.settleSamples ?? 0));
     if (recording === null) {
       blankPage(this.traceContext(), sheet);
+      // The lanes of the page before are not where those of this one will be.
+      if (this.stillPage !== null) this.outlets.still(null);
       this.stillPage = null;
       return;
     }

@@ -37,6 +37,7 @@ export class RecordingView {
       streamId: stream.stream_id,
       leads: stream.leads.length,
       sampleRateMhz: stream.sample_rate_mhz,
+      lsbNv: stream.lsb_nv,
       contextVersion: null,
       simulated: stream.simulated,
     });

@@ -30,7 +30,7 @@ const T0_US = 1_763_712_000_000_000;
 /** Every sample of every lead says where it is from. */
 const value = (lead: number, index: number): number => 100 * lead + (index % 37);
 
-function frame(seq: number, context = 1, leads = LEADS.length): Uint8Array {
+function frame(seq: number, context = 1, leads = LEADS.length, lsbNv = 0): Uint8Array {
   const rows = Array.from({ length: leads }, (_, lead) =>
     Array.from({ length: N }, (_x, i) => value(lead, seq * N + i)),
   );
@@ -40,6 +40,7 @@ function frame(seq: number, context = 1, leads = LEADS.length): Uint8Array {
     t0Us: T0_US + seq * FRAME_US,
     firstSample: seq * N,
     rateHz: 500,
+    lsbNv,
     rows,
   });
 }
@@ -211,6 +212,47 @@ describe("a frozen page", () => {
     expect(ecg.sample("V1", T0_US + 5_050_000)).toMatchObject({ valid: false });
     ecg.setStill({ atUs: atUs + SECOND_US }, 70 * SECOND_US);
     expect(asked).toHaveLength(1);
+  });
+
+  it("asks again for an end that was too young to be stored, until it is there", () => {
+    const { ecg, asked, play } = desk();
+    play(30, 33);
+    ecg.setStill({ atUs: T0_US + 32.5 * SECOND_US }, 33 * SECOND_US);
+    const stored = (to: number) => Array.from({ length: to - 200 }, (_, k) => frame(200 + k));
+    const answer = (to: number, nowS: number) =>
+      ecg.onHistory(asked.at(-1) ?? { fromUs: 0, toUs: 0 }, stored(to), nowS * SECOND_US);
+    answer(316, 33);
+    expect(ecg.sample("V1", T0_US + 25 * SECOND_US)).toMatchObject({ valid: true });
+    expect(ecg.sample("V1", T0_US + 32.2 * SECOND_US)).toMatchObject({ valid: false });
+    play(33, 34.5);
+    expect(asked).toHaveLength(1);
+    play(34.5, 35.5);
+    expect(asked).toHaveLength(2);
+    answer(340, 35.5);
+    expect(ecg.sample("V1", T0_US + 32.2 * SECOND_US)).toMatchObject({ uv: 2 * value(2, 16_100), valid: true });
+    play(35.5, 40);
+    expect(asked).toHaveLength(2);
+  });
+
+  it("[W32] can be measured before anything live has come, and tells no lanes while there is no page", () => {
+    const { ecg, asked, maps } = desk();
+    ecg.setStill({ atUs: T0_US + 6 * SECOND_US }, 70 * SECOND_US);
+    expect(ecg.sample("V1", T0_US + 3 * SECOND_US)).toBeNull();
+    const stored = Array.from({ length: 100 }, (_, seq) => frame(seq));
+    ecg.onHistory(asked[0] ?? { fromUs: 0, toUs: 0 }, stored, 70 * SECOND_US);
+    expect(ecg.sample("V1", T0_US + 3 * SECOND_US)).toMatchObject({ uv: 2 * value(2, 1_500), valid: true });
+    expect(maps.at(-1)?.lanes).toHaveLength(12);
+    ecg.setStill({ atUs: T0_US + 600 * SECOND_US }, 70 * SECOND_US);
+    expect(maps.at(-1)).toBeNull();
+  });
+
+  it("leaves out what was stored in another scale: it would be drawn at a wrong height", () => {
+    const { ecg, asked } = desk();
+    ecg.setStill({ atUs: T0_US + 6 * SECOND_US }, 70 * SECOND_US);
+    const stored = Array.from({ length: 100 }, (_, seq) => frame(seq, 1, LEADS.length, seq < 50 ? 2_000 : 1_000));
+    ecg.onHistory(asked[0] ?? { fromUs: 0, toUs: 0 }, stored, 70 * SECOND_US);
+    expect(ecg.sample("V1", T0_US + 3 * SECOND_US)).toMatchObject({ valid: true });
+    expect(ecg.sample("V1", T0_US + 5.5 * SECOND_US)).toMatchObject({ valid: false });
   });
 
   it("[W24] is gone from screen and memory with its patient", () => {

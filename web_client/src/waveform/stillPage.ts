@@ -6,7 +6,7 @@
  */
 
 import { FilterBank, type FilterPlan } from "./filters";
-import { parseMessage } from "./frame";
+import { Flag, parseMessage } from "./frame";
 import { laneOf } from "./lanes";
 import { drawable, LeadBuffer } from "./leadBuffer";
 import type { EcgSample, StillLane, StillMap } from "./settings";
@@ -25,6 +25,8 @@ export interface RecordingFormat {
   readonly streamId: number;
   readonly leads: number;
   readonly sampleRateMhz: number;
+  /** A frame that says another step would be drawn at a wrong height. */
+  readonly lsbNv: number;
   /** Null: whatever context they were taken in, for imports and prior recordings. */
   readonly contextVersion: number | null;
   readonly simulated: boolean;
@@ -47,7 +49,8 @@ export function openRecording(messages: readonly Uint8Array[], format: Recording
         frame !== null &&
         frame.streamId === format.streamId &&
         (format.contextVersion === null || frame.contextVersion === format.contextVersion) &&
-        ((frame.flags & 8) !== 0) === format.simulated &&
+        (frame.lsbNv === 0 || frame.lsbNv === format.lsbNv) &&
+        ((frame.flags & Flag.simulated) !== 0) === format.simulated &&
         (frame.leads.at(-1) ?? 0) < format.leads;
       const placement = fits ? tracker.offer(frame) : null;
       return fits && placement !== null ? [{ frame, placement }] : [];

@@ -12,6 +12,10 @@ import { keep, openRecording, type Recording } from "./stillPage";
 
 /** Fetched before and after what the page shows. */
 const ROOM_US = 30_000_000;
+/** What is younger may not be in the store yet: it writes each second, and repairs within the relay's memory. */
+const SETTLED_US = 20_000_000;
+/** A page whose end was not stored yet is asked for again after this much more of the stream has come. */
+const ASK_AGAIN_US = 2_000_000;
 
 export interface Span {
   readonly fromUs: number;
@@ -20,9 +24,12 @@ export interface Span {
 
 export class Stills {
   private ring: Recording | null = null;
-  private archive: { readonly recording: Recording; readonly span: Span } | null = null;
+  private archive: { readonly recording: Recording; readonly span: Span; readonly liveUs: number | null } | null = null;
   private asked: Span | null = null;
+  /** Where the stream was when the store was asked. */
+  private askedLiveUs: number | null = null;
   private edge = 0;
+  private atUs = 0;
 
   constructor(
     private readonly stream: WaveformStream,
@@ -38,6 +45,7 @@ export class Stills {
   find(atUs: number, samples: number): Recording | null {
     const axis = this.receiver.tracker.axis();
     const { buffer } = this.receiver;
+    this.atUs = atUs;
     const spanUs = samples * axis.usPerSample;
     if (!axis.empty && !buffer.empty) {
       this.edge = Math.ceil(axis.positionOf(atUs)) + 1;
@@ -56,7 +64,7 @@ export class Stills {
   /** Samples came in just now: take over what belongs to what is kept; answers whether the page changes by it. */
   absorb(from: number, to: number): boolean {
     if (this.ring === null) return true;
-    if (from >= this.edge) return false;
+    if (from >= this.edge) return this.isShort(this.atUs);
     this.ring.buffer.absorb(this.receiver.buffer, from, to);
     return true;
   }
@@ -71,10 +79,11 @@ export class Stills {
       streamId: stream.stream_id,
       leads: stream.leads.length,
       sampleRateMhz: stream.sample_rate_mhz,
+      lsbNv: stream.lsb_nv,
       contextVersion: receiver.contextVersion,
       simulated: stream.simulated,
     });
-    this.archive = { recording, span: asked };
+    this.archive = { recording, span: asked, liveUs: this.askedLiveUs };
   }
 
   forget(): void {
@@ -92,14 +101,33 @@ export class Stills {
   private fromArchive(atUs: number, spanUs: number): Recording | null {
     const { archive } = this;
     const covers = (span: Span): boolean => span.fromUs <= atUs - spanUs && atUs <= span.toUs;
-    if (archive !== null && covers(archive.span)) {
-      return archive.recording.axis.empty ? this.ring : archive.recording;
-    }
-    if (this.ask !== null && (this.asked === null || !covers(this.asked))) {
-      this.asked = { fromUs: Math.floor(atUs - spanUs - ROOM_US), toUs: Math.ceil(atUs + ROOM_US) };
-      this.ask(this.asked.fromUs, this.asked.toUs);
-    }
+    const isHere = archive !== null && covers(archive.span);
+    if (!isHere || this.isShort(atUs)) this.askFor(atUs, spanUs, covers);
+    if (isHere && !archive.recording.axis.empty) return archive.recording;
     // Until it is here, what there is; the rest stays hatched.
     return this.ring;
+  }
+
+  private askFor(atUs: number, spanUs: number, covers: (span: Span) => boolean): void {
+    if (this.ask === null || (this.asked !== null && covers(this.asked))) return;
+    this.asked = { fromUs: Math.floor(atUs - spanUs - ROOM_US), toUs: Math.ceil(atUs + ROOM_US) };
+    this.askedLiveUs = this.liveUs();
+    this.ask(this.asked.fromUs, this.asked.toUs);
+  }
+
+  /** The page's end was too young to be stored when it was asked for, and may be there by now. */
+  private isShort(atUs: number): boolean {
+    const { archive, asked } = this;
+    const liveUs = this.liveUs();
+    if (archive === null || asked !== null || archive.liveUs === null || liveUs === null) return false;
+    const { buffer, axis } = archive.recording;
+    const hasEnd = !axis.empty && axis.timeOf(buffer.end) >= atUs;
+    return !hasEnd && atUs > archive.liveUs - SETTLED_US && liveUs - archive.liveUs >= ASK_AGAIN_US;
+  }
+
+  /** Server time of the stream's newest sample here; null while there is none. */
+  private liveUs(): number | null {
+    const { buffer, tracker } = this.receiver;
+    return buffer.empty ? null : tracker.timeAt(buffer.end);
   }
 }

@@ -18,6 +18,8 @@ export interface MadeFrame {
   readonly saturatedMask?: number;
   readonly runs?: readonly (readonly [lead: number, reason: number, first: number, count: number])[];
   readonly pace?: readonly number[];
+  /** Default 0: that of the announcement. */
+  readonly lsbNv?: number;
 }
 
 const HEADER_BYTES = 52;
@@ -41,6 +43,7 @@ export function makeFrame(made: MadeFrame): Uint8Array {
   view.setUint16(38, made.leadMask ?? (1 << rows.length) - 1, true);
   view.setUint16(40, made.leadOffMask ?? 0, true);
   view.setUint16(42, made.saturatedMask ?? 0, true);
+  view.setUint16(44, made.lsbNv ?? 0, true);
   view.setUint16(46, 6 * runs.length, true);
   let at = HEADER_BYTES;
   for (const [lead, reason, first, count] of runs) {
