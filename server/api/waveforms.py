@@ -133,6 +133,19 @@ async def beats(request: web.Request) -> web.Response:
     return web.json_response({**answer, "computed": True, "context_version": viewing.context_version})
 
 
+@routes.get(_BASE + "/{stream}/timeline")
+async def timeline(request: web.Request) -> web.Response:
+    """Gaps and new sessions of the whole stream, by time; of very many the longest, with how many there are."""
+    viewing, found = await _found(request)
+    await _audit_now_and_then(request, viewing, found)
+    try:
+        breaks, count = await request.app[OFFICE].desk.archive.breaks(found.info)
+    except BlobError as problem:
+        raise ApiError(ApiCode.ARCHIVE_UNAVAILABLE, str(problem), retry_after_s=2) from problem
+    body = {"breaks": [one._asdict() for one in breaks], "count": count, "context_version": viewing.context_version}
+    return web.json_response(body)
+
+
 @routes.post(_BASE)
 async def upload(request: web.Request) -> web.Response:
     """Import a recording of the open patient: multipart with ``file`` (one or several), ``title``, ``patient``."""

@@ -25,6 +25,7 @@ import structlog
 
 from server.metrics import WAVEFORM_ARCHIVE
 from server.waveforms.blobs import BlobCode, BlobError, BlobStore
+from server.waveforms.core.breaks import Break, breaks_of
 from server.waveforms.core.index import (
     SEGMENT_BYTES,
     Segment,
@@ -329,6 +330,17 @@ class Archive:
         frames = await self._frames(info, chosen, limit)
         frames += [(place, frame) for place, frame in fresh if place.epoch == epoch and first <= place.seq <= last]
         return _page(frames, limit)
+
+    async def breaks(self, info: StreamInfo) -> tuple[list[Break], int]:
+        """Gaps and new sessions of the whole stream, from its index, and how many there are.
+
+        Raises:
+            BlobError: it cannot be read now.
+        """
+        fresh = self._unwritten(info)
+        spots = await self._spots(info, None, None)
+        heads = [spot.head for spot in spots] + [read_head(frame) for _, frame in fresh]
+        return await self._in(self._readers, breaks_of, heads)
 
     async def read_file(self, path: str) -> bytes:
         """A job's file, read off the loop."""

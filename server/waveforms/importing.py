@@ -14,6 +14,7 @@ from server.waveforms.core.index import record
 
 MAX_STRIPS: Final = 8
 MAX_VITALS: Final = 20_000
+MAX_NOTICES: Final = 100
 
 
 def convert(request: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +49,10 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
             "filter": recording.filter,
             "has_time": recording.start_us is not None,
             "patient_ids": list(recording.patient.ids),
-            "notices": [notice.code.value for notice in recording.notices],
+            "notices": [
+                {"code": one.code.value, "en": one.en, "zh": one.zh, "detail": one.detail}
+                for one in recording.notices[:MAX_NOTICES]
+            ],
             "vitals": [
                 {"code": v.code, "value": v.value, "unit": v.unit, "at_us": v.at_us, "quality": v.quality}
                 for v in recording.vitals[:MAX_VITALS]

@@ -53,7 +53,8 @@ class Imported:
 
     streams: list[Archived]
     format: str
-    notices: list[str]
+    notices: list[dict[str, str]]
+    """``code``, ``en``, ``zh``, ``detail``."""
     left_out: int
 
 

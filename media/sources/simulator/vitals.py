@@ -7,7 +7,8 @@ from typing import Final
 from media.sources.model import VITAL_UNITS, Vital, VitalCode
 from media.sources.simulator.heart import Heart, Rhythm
 
-EVERY_S: Final[dict[VitalCode, float]] = {"HR": 1.0, "Pulse": 1.0, "SpO2": 1.0, "Resp": 2.0, "Temp": 10.0}
+EVERY_S: Final[dict[VitalCode, float]] = {"HR": 1.0, "Pulse": 1.0, "SpO2": 1.0, "Resp": 2.0, "Temp": 2.0}
+"""As monitors renew them; a display blanks what is not renewed within 5 s, a cuff's pressure aside (W8)."""
 WINDOW_S: Final = 8.0
 FIRST_NIBP_S: Final = 4.0
 _NO_PULSE: Final = frozenset({Rhythm.VF, Rhythm.ASYSTOLE})

@@ -277,6 +277,15 @@ async def test_what_was_sent_is_what_is_stored_listed_served_and_exported(server
     )
     assert [frame.seq for frame in records(body)] == [5, 6, 7]
 
+    status, told = await doctor.get("/api/consults/c1/waveforms/71/timeline?version=3")
+    assert status == 200
+    gaps = [(one["from_us"], one["to_us"]) for one in told["breaks"] if one["kind"] == "gap"]
+    assert told["count"] == len(told["breaks"])
+    assert gaps[:2] == [
+        (device.sent[19].t0_us + 50_000, device.sent[20].t0_us),
+        (device.sent[29].t0_us + 50_000, device.sent[32].t0_us),
+    ]
+
     want, held = expected(device)
     body, headers = await server.raw(doctor, "/api/consults/c1/waveforms/71.dcm")
     assert headers["Content-Disposition"] == 'attachment; filename="ecg_71.dcm"'
@@ -453,6 +462,9 @@ async def test_an_uploaded_recording_becomes_a_stream_of_the_open_patient(server
     (entry,) = answer["streams"]
     assert (entry["kind"], entry["title"], entry["frames"], entry["gaps"]) == ("import", "ECG of last year", 200, 0)
     assert entry["sha256"]
+    told = {notice["code"]: notice for notice in answer["notices"]}
+    assert told["notice_no_zone"]["en"].startswith("The file's time has no time zone")
+    assert "UTC" in told["notice_no_zone"]["zh"]
     body, _ = await server.raw(doctor, f"/api/consults/c1/waveforms/{entry['stream_id']}/frames")
     frames = records(body)
     samples = np.concatenate([frame.samples for frame in frames], axis=1)

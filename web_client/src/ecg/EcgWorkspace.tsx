@@ -31,7 +31,7 @@ import type { TracePoint } from "./calipers";
 import { DisplayForm } from "./DisplayForm";
 import { after, type EcgDisplay, GAINS, rememberDisplay, rememberedDisplay, SPEEDS } from "./display";
 import styles from "./EcgWorkspace.module.css";
-import { type Break, breaksOf } from "./history";
+import { type Break, breaksOf, mergeBreaks } from "./history";
 import { ImportDialog } from "./ImportDialog";
 import { InfoPanel } from "./InfoPanel";
 import { MarksList } from "./MarksList";
@@ -50,6 +50,7 @@ import { ToolBar } from "./ToolBar";
 import { ToolPanel } from "./ToolPanel";
 import {
   useBeats,
+  useBreaks,
   useFrameHistory,
   useHeart,
   usePointers,
@@ -115,7 +116,10 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
     () => marksOf(consult, stream.stream_id).map((mark) => ({ ...mark, name: nameOf(mark.by) })),
     [consult, stream.stream_id, nameOf],
   );
-  const beatsUs = useMemo(() => [heart?.beatsUs ?? [], review.beatsUs], [review.beatsUs, heart]);
+  const beatsUs = useMemo(
+    () => [...review.beatsUs, ...(heart?.beatsUs ?? [])].sort((a, b) => a - b),
+    [review.beatsUs, heart],
+  );
   const tools = useTools({ place, isStill: shown.kind !== "live", marks, me, beatsUs, onCommand });
   const point = usePointing(client, place);
   const pointers = usePointers(client.store, stream.stream_id, me, nameOf);
@@ -522,12 +526,13 @@ function useReview(
   const [breaks, setBreaks] = useState<readonly Break[]>([]);
   const entry = streams.findLast((one) => one.stream.stream_id === stream.stream_id);
   const beatsUs = useBeats(context, shown.kind === "review" ? entry : undefined);
+  const allBreaks = useBreaks(context, shown.kind === "review" ? entry : undefined);
   const frames = useCallback(
     async (fromUs: number, toUs: number): Promise<readonly Uint8Array[]> => {
       try {
         const found = await history.range(fromUs, toUs);
         setError(null);
-        setBreaks((known) => mergeBreaks(known, breaksOf(found)));
+        setBreaks((known) => mergeBreaks(known, breaksOf(found)).slice(-MAX_BREAKS));
         return found;
       } catch (problem) {
         // Nothing is drawn where nothing came; that it could not be fetched is said beside it.
@@ -542,7 +547,11 @@ function useReview(
   const recorded = entry === undefined ? null : { firstUs: entry.firstUs, lastUs };
   const span = map === null ? null : pageSpan(map);
   const pageUs = span === null ? USUAL_PAGE_US : span.toUs - span.fromUs;
-  const events = useMemo(() => eventsOf(consult, stream.stream_id, breaks), [consult, stream.stream_id, breaks]);
+  // What was seen on the pages of this viewer is newer than the last look at the whole.
+  const events = useMemo(
+    () => eventsOf(consult, stream.stream_id, mergeBreaks(allBreaks, breaks)),
+    [consult, stream.stream_id, allBreaks, breaks],
+  );
   const edgeFor = (momentUs: number): number =>
     recorded === null ? Math.round(momentUs + pageUs / 2) : jumpTo(momentUs, recorded, pageUs);
   return { recorded, pageUs, events, beatsUs, error, frames, edgeFor };
@@ -550,12 +559,6 @@ function useReview(
 
 /** Many short gaps of a bad line are as good as their number; a page of a thousand helps nobody. */
 const MAX_BREAKS = 500;
-
-function mergeBreaks(known: readonly Break[], fresh: readonly Break[]): readonly Break[] {
-  const isKnown = (one: Break): boolean => known.some(({ fromUs, kind }) => fromUs === one.fromUs && kind === one.kind);
-  const added = fresh.filter((one) => !isKnown(one));
-  return added.length === 0 ? known : [...known, ...added].slice(-MAX_BREAKS);
-}
 
 function eventsOf(consult: Consult, streamId: number, breaks: readonly Break[]): readonly OverviewEvent[] {
   const marks = marksOf(consult, streamId).map((mark) => ({

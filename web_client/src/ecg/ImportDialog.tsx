@@ -167,7 +167,10 @@ function Done({ imported, onShow }: { imported: Imported; onShow: (stream: Recor
           {t("ecg.import.notices")}
           <ul>
             {imported.notices.map((notice) => (
-              <li key={notice}>{notice}</li>
+              <li key={`${notice.code} ${notice.detail}`}>
+                {localized(notice)}
+                {notice.detail !== "" && ` (${notice.detail})`}
+              </li>
             ))}
           </ul>
         </div>

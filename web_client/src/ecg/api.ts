@@ -2,7 +2,7 @@
 import { ApiError, type Http } from "../common/http";
 import { list, num, type Obj, obj, objs, oneOf, str } from "../common/read";
 import type { WaveformStream } from "../protocol";
-import { type FetchFrames, MalformedHistory, splitFrames } from "./history";
+import { type Break, type FetchFrames, MalformedHistory, splitFrames } from "./history";
 
 /** One archived stream, live or imported. */
 export interface RecordedStream {
@@ -118,6 +118,24 @@ export async function framesBetween(
   return splitFrames(new Uint8Array(await value.arrayBuffer()));
 }
 
+/** Gaps and new sessions of the whole recording; of very many the longest. */
+export function fetchBreaks(
+  http: Http,
+  context: ArchiveContext,
+  id: string,
+  signal?: AbortSignal,
+): Promise<readonly Break[]> {
+  return http.get(pathOf(context, ofStream(id, "/timeline")), readBreaks, { signal });
+}
+
+export function readBreaks(body: unknown): readonly Break[] {
+  return objs(obj(body).breaks).flatMap((o) => {
+    const [fromUs, toUs] = [num(o.from_us), num(o.to_us)];
+    if (fromUs === null || toUs === null || toUs < fromUs) return [];
+    return [{ kind: oneOf(o.kind, ["gap", "session"], "gap"), fromUs, toUs }];
+  });
+}
+
 /** The server computes beats of at most ten minutes at once. */
 const BEATS_US = 600_000_000;
 /** Four hours; of a longer consult the newest. */
@@ -162,10 +180,18 @@ export async function download(http: Http, context: ArchiveContext, id: string, 
 
 export const MAX_IMPORT_MB = 64;
 
+export interface Notice {
+  readonly code: string;
+  readonly en: string;
+  readonly zh: string;
+  /** What it is about in the file, as the file names it. */
+  readonly detail: string;
+}
+
 export interface Imported {
   readonly streams: readonly RecordedStream[];
   /** What the reader of the file found worth saying. */
-  readonly notices: readonly string[];
+  readonly notices: readonly Notice[];
   /** Strips of the file that are no ECG. */
   readonly leftOut: number;
 }
@@ -198,8 +224,10 @@ export function importFile(
 
 function readImported(body: unknown): Imported {
   const o = obj(body);
-  return { streams: readStreams(o.streams), notices: list(o.notices).map(str), leftOut: num(o.left_out) ?? 0 };
+  return { streams: readStreams(o.streams), notices: objs(o.notices).map(readNotice), leftOut: num(o.left_out) ?? 0 };
 }
+
+const readNotice = (o: Obj): Notice => ({ code: str(o.code), en: str(o.en), zh: str(o.zh), detail: str(o.detail) });
 
 export const printPath = (context: ArchiveContext, snapshot: string, kind: "svg" | "pdf"): string =>
   pathOf(context, `snapshots/${encodeURIComponent(snapshot)}.${kind}`);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { breaksOf, FrameHistory, MalformedHistory, PIECE_US, splitFrames } from "./history";
+import { readBreaks } from "./api";
+import { breaksOf, FrameHistory, MalformedHistory, mergeBreaks, PIECE_US, splitFrames } from "./history";
 
 const frame = (value: number): Uint8Array => new Uint8Array([value]);
 
@@ -114,6 +115,23 @@ describe("breaks of a recording", () => {
       { kind: "gap", fromUs: 500_000, toUs: 600_000 },
       { kind: "session", fromUs: 600_000, toUs: 600_000 },
     ]);
+  });
+
+  it("of the whole recording and of a page are told once, however their times were rounded", () => {
+    const whole = readBreaks({
+      breaks: [
+        { kind: "gap", from_us: 200_000, to_us: 300_000 },
+        { kind: "session", from_us: 900_000, to_us: 900_000 },
+        { kind: "gap", from_us: 5, to_us: 4 },
+        { kind: "gap", from_us: "5" },
+      ],
+    });
+    expect(whole).toHaveLength(2);
+    const page = [
+      { kind: "gap", fromUs: 200_000.4, toUs: 300_000 },
+      { kind: "gap", fromUs: 900_000, toUs: 950_000 },
+    ] as const;
+    expect(mergeBreaks(whole, page)).toEqual([...whole, page[1]]);
   });
 
   it("are none in a whole recording, or in what is no frame", () => {

@@ -106,6 +106,17 @@ export interface Break {
   readonly toUs: number;
 }
 
+/** Two views of the same break may differ by the rounding of a time. */
+const SAME_US = 1_000;
+
+/** All of both, each once. */
+export function mergeBreaks(known: readonly Break[], fresh: readonly Break[]): readonly Break[] {
+  const isKnown = (one: Break): boolean =>
+    known.some(({ fromUs, kind }) => kind === one.kind && Math.abs(fromUs - one.fromUs) < SAME_US);
+  const added = fresh.filter((one) => !isKnown(one));
+  return added.length === 0 ? known : [...known, ...added];
+}
+
 const HEADER_BYTES = 52;
 const SESSION_RESTART = 128;
 

@@ -81,14 +81,30 @@ function median(values: readonly number[]): number | null {
   return sorted[sorted.length >> 1] ?? null;
 }
 
-/** `12:03:20`, local time; with the date where it is not today's. */
+/** `12:03:20`, local time; `2026-11-22 12:03:20` where it may not be today's: read alike in every country. */
 export function clockOf(us: number, language: string, dated = false): string {
+  const clock = formatOf(language).format(us / 1000);
+  return dated ? `${dayOf(new Date(us / 1000))} ${clock}` : clock;
+}
+
+function dayOf(at: Date): string {
+  const two = (n: number): string => String(n).padStart(2, "0");
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+}
+
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+/** Made once: making one costs a hundred times what using it does, and an overview writes hundreds of times a second. */
+function formatOf(language: string): Intl.DateTimeFormat {
+  const known = formats.get(language);
+  if (known !== undefined) return known;
   const options: Intl.DateTimeFormatOptions = {
     hour: "2-digit",
     minute: "2-digit",
     second: "2-digit",
     hourCycle: "h23",
-    ...(dated ? { year: "numeric", month: "2-digit", day: "2-digit" } : {}),
   };
-  return new Intl.DateTimeFormat(language, options).format(us / 1000);
+  const made = new Intl.DateTimeFormat(language, options);
+  formats.set(language, made);
+  return made;
 }

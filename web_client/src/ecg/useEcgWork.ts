@@ -7,9 +7,17 @@ import { worthRetrying } from "../common/queries";
 import type { ConsultClient } from "../desk/consultClient";
 import type { ConsultStore } from "../store/consultStore";
 import type { EcgStatus } from "../waveform/settings";
-import { type ArchiveContext, fetchBeats, fetchStreams, framesBetween, framesOf, type RecordedStream } from "./api";
+import {
+  type ArchiveContext,
+  fetchBeats,
+  fetchBreaks,
+  fetchStreams,
+  framesBetween,
+  framesOf,
+  type RecordedStream,
+} from "./api";
 import { foldHeart, type HeartNews } from "./heart";
-import { FrameHistory } from "./history";
+import { type Break, FrameHistory } from "./history";
 import type { ShownPointer } from "./StillLayer";
 
 /** Server time in microseconds, as far as this page knows it. */
@@ -108,6 +116,26 @@ export function useBeats(
   });
   return query.data ?? [];
 }
+
+/** Where the recording is broken, for the overview of all of it. */
+export function useBreaks(
+  { consultId, version }: ArchiveContext,
+  recorded: RecordedStream | undefined,
+): readonly Break[] {
+  const http = useHttp();
+  const id = recorded?.id ?? "";
+  const query = useQuery({
+    queryKey: ["ecg", consultId, version, "breaks", id],
+    queryFn: ({ signal }) => fetchBreaks(http, { consultId, version }, id, signal),
+    enabled: recorded !== undefined,
+    refetchInterval: STREAMS_POLL_MS,
+    retry: worthRetrying,
+    gcTime: 0,
+  });
+  return query.data ?? NO_BREAKS;
+}
+
+const NO_BREAKS: readonly Break[] = [];
 
 /** Who else points at this trace; everyone where `me` is nobody. */
 export function usePointers(
