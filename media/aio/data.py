@@ -111,6 +111,8 @@ class DataPlane:
         self._counters = counters
         self._clock = clock
         self._backlogged: set[DataConsumer] = set()
+        self._lacking: set[DataProducer] = set()
+        """Sources of whose frames some are missing."""
         self._ctl: dict[str, DataConsumer] = {}
         """The relay's answering channel, by owner."""
         self._ecg: dict[tuple[str, int], DataConsumer] = {}
@@ -140,6 +142,7 @@ class DataPlane:
 
     def close_producer(self, producer: DataProducer) -> None:
         """Close the channel and forget the waveform stream; its DataConsumers are closed by the caller."""
+        self._lacking.discard(producer)
         if producer.channel is not None:
             producer.channel.close()
         if producer.waveform_stream is not None:
@@ -199,11 +202,19 @@ class DataPlane:
 
     @property
     def backlogged(self) -> bool:
-        """Frames wait for a channel to drain: ``tick`` is needed often."""
-        return bool(self._backlogged)
+        """Frames wait for a channel to drain, or for their source: ``tick`` is needed often."""
+        return bool(self._backlogged or self._lacking)
 
     def tick(self) -> None:
-        """Let backlogs follow where channels have drained; call some 40 times a second while ``backlogged``."""
+        """Let backlogs follow where channels have drained, and ask sources again for what did not come.
+
+        Call some 40 times a second while ``backlogged``.
+        """
+        for producer in list(self._lacking):
+            self._ask_source(producer)
+        self._drain()
+
+    def _drain(self) -> None:
         for consumer in list(self._backlogged):
             while consumer.backlog and consumer.channel.buffered_bytes < BACKLOG_LIMIT_BYTES:
                 consumer.channel.send(consumer.backlog.popleft())
@@ -266,6 +277,8 @@ class DataPlane:
                     for frame in self.hub.fresh:
                         self._tap.put(TapKind.FRAME, frame)
                 self._copy(producer, checked, LIVE_LIMIT_BYTES)
+                if own and self.hub.awaits_source(producer.waveform_stream):
+                    self._ask_source(producer)
         elif producer.label == CTL:
             assert isinstance(message, bytes)
             self._answer(producer.transport.owner, message)
@@ -274,6 +287,19 @@ class DataPlane:
             self._vital(producer, producer.vitals, message, own)
         else:
             self._copy(producer, message, MESSAGE_LIMIT_BYTES)
+
+    def _ask_source(self, producer: DataProducer) -> None:
+        """Have a source send again what has not come, over the line on which it is answered. [WF18]"""
+        assert producer.waveform_stream is not None
+        if not self.hub.awaits_source(producer.waveform_stream):
+            self._lacking.discard(producer)
+            return
+        self._lacking.add(producer)
+        line = self.listener(producer.transport.owner)
+        if line is None or line.channel.buffered_bytes > BACKLOG_LIMIT_BYTES:
+            return
+        for message in self.hub.ask_source(producer.waveform_stream, self._clock()):
+            line.channel.send(message)
 
     def _vital(self, producer: DataProducer, gate: VitalsGate, message: bytes, own: bool) -> None:
         refusal = gate.refusal(message, self._clock())
@@ -315,4 +341,4 @@ class DataPlane:
         consumer.backlog.append(frame)
         self._backlogged.add(consumer)
         if len(consumer.backlog) == 1:
-            self.tick()
+            self._drain()

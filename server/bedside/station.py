@@ -11,6 +11,7 @@ Who binds, and what happens when it is over, is the caller's `Bedside`.
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -31,7 +32,9 @@ log = structlog.get_logger(__name__)
 
 CTL: Final = DataProducerId("ctl")
 FIRST_PINGS, FIRST_PING_S, PING_S = 5, 0.2, 5.0
-PONG_S: Final = 2.0
+PONG_US: Final = 2_000_000
+PINGS_OPEN: Final = 8
+"""Questions that may still be answered."""
 WORD_S: Final = 5.0
 """How much later than the end of the channel the hub's word for it may come."""
 SYNC_S: Final = 3.0
@@ -179,12 +182,15 @@ class Station:
                 self.sent_frames += 1
             else:
                 stream.missed(stream.writer.seq - 1)
-            if stream.waiting and channel.producer.bufferedAmount < RESEND_ROOM_BYTES:
-                for frame in stream.resends(RESENDS):
-                    channel.send(frame)
-                    self.resent_frames += 1
+            self._send_again(stream, channel)
         except Lost:
             self._broken.set()
+
+    def _send_again(self, stream: OutStream, channel: DataOut) -> None:
+        if stream.waiting and channel.producer.bufferedAmount < RESEND_ROOM_BYTES:
+            for frame in stream.resends(RESENDS):
+                channel.send(frame)
+                self.resent_frames += 1
 
     def _vital(self, vital: Vital) -> None:
         if self._binding is None:
@@ -241,15 +247,43 @@ class Station:
         self._synced.clear()
         ctl_out = await media.produce_data("ctl", reliable=True)
         ctl_in = await media.consume_data(CTL)
+        sent: deque[int] = deque(maxlen=PINGS_OPEN)
         async with (
-            running(_ping(ctl_out, ctl_in, clock, self._synced)) as pinging,
+            running(_ping(ctl_out, sent)) as pinging,
+            running(self._hear(ctl_in, sent, clock)) as hearing,
             running(self._report(signalling)) as reporting,
             running(self._stay_bound(signalling, media, clock)) as playing,
         ):
-            await asyncio.wait({pinging, reporting, playing}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (pinging, reporting, playing):
+            tasks = (pinging, hearing, reporting, playing)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
                 if task.done():
                     task.result()
+
+    async def _hear(self, ctl_in: DataIn, sent: deque[int], clock: HubClock) -> None:
+        """What the hub says on the control channel: its time, and what it lacks; runs until cancelled."""
+        while True:
+            raw = await ctl_in.messages.get()
+            received_us = now_us()
+            match _control(raw):
+                case {"t": "pong", "c": int(sent_us), "s": int(hub_us)} if (
+                    sent_us in sent and received_us - sent_us < PONG_US
+                ):
+                    sent.remove(sent_us)
+                    clock.add(sent_us, received_us, hub_us)
+                    self._synced.set()
+                case {"t": "nack", "stream": int(stream_id), "first": int(first), "last": int(last)}:
+                    self._asked(stream_id, first, last)
+
+    def _asked(self, stream_id: int, first: int, last: int) -> None:
+        """Send again what the hub lacks: the path lost more than the frame appended to the next one mends. [WF18]"""
+        channels = self._open
+        for number, stream in enumerate(self._streams):
+            if stream.stream_id != stream_id or channels is None or channels.binding != self._binding:
+                continue
+            stream.asked(first, last)
+            with contextlib.suppress(Lost):  # whoever sends the next block finds out too
+                self._send_again(stream, channels.ecg[number])
 
     async def _report(self, signalling: Signalling) -> None:
         """Tell the hub whose patient the device says it has, at once and at each change (W22); runs until cancelled."""
@@ -399,28 +433,20 @@ class Station:
             stream.forget()
 
 
-async def _ping(ctl_out: DataOut, ctl_in: DataIn, clock: HubClock, synced: asyncio.Event) -> None:
-    """Keep the hub's clock known; runs until cancelled."""
+async def _ping(ctl_out: DataOut, sent: deque[int]) -> None:
+    """Ask for the hub's clock again and again; runs until cancelled."""
     count = 0
     while True:
-        sent_us = now_us()
-        ctl_out.send(msgpack.packb({"t": "ping", "c": sent_us}))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PONG_S):
-                clock.add(sent_us, *await _pong(ctl_in, sent_us))
-                synced.set()
+        sent.append(now_us())
+        ctl_out.send(msgpack.packb({"t": "ping", "c": sent[-1]}))
         count += 1
         await asyncio.sleep(FIRST_PING_S if count < FIRST_PINGS else PING_S)
 
 
-async def _pong(ctl_in: DataIn, sent_us: int) -> tuple[int, int]:
-    """When the answer to this ping came, and the hub's time in it. Other messages are not for a source."""
-    while True:
-        raw = await ctl_in.messages.get()
-        received_us = now_us()
-        try:
-            answer = msgpack.unpackb(raw)
-        except (ValueError, msgpack.UnpackException):
-            continue
-        if isinstance(answer, dict) and answer.get("t") == "pong" and answer.get("c") == sent_us:
-            return received_us, int(answer["s"])
+def _control(raw: bytes) -> dict[str, object]:
+    """A control message of the hub; empty for what is none."""
+    try:
+        fields = msgpack.unpackb(raw)
+    except (ValueError, msgpack.UnpackException):
+        return {}
+    return fields if isinstance(fields, dict) else {}

@@ -150,6 +150,13 @@ class OutStream:
         elif seq not in self._resend:
             self._resend.append(seq)
 
+    def asked(self, first: int, last: int) -> None:
+        """The hub lacks these: send again what is kept of them. [WF18]"""
+        for seq in self.ring.after(first - 1):
+            if seq > last:
+                return
+            self.missed(seq)
+
     def resends(self, limit: int) -> Iterator[bytes]:
         """Up to ``limit`` kept frames that were missed, oldest first, marked as resent."""
         for _ in range(min(limit, len(self._resend))):

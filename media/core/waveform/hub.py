@@ -16,6 +16,7 @@ import msgpack
 from media.core.waveform.errors import MalformedFrame
 from media.core.waveform.frame import MAX_FRAME_BYTES, Flag, WaveformFrame, split_message, with_flags
 from media.core.waveform.gaps import GapTracker
+from media.core.waveform.repair import Bucket, SourceRepair
 from media.core.waveform.ring import MAX_FRAMES, FrameRing
 
 MAX_MESSAGE_BYTES: Final = 2 * MAX_FRAME_BYTES
@@ -50,28 +51,13 @@ class _Stream:
     simulated: bool
     ring: FrameRing = field(default_factory=FrameRing)
     tracker: GapTracker | None = None
-
-
-class _Bucket:
-    """Token bucket: ``take`` what is wanted, as far as the budget allows."""
-
-    def __init__(self, per_s: float, burst: float) -> None:
-        self._per_s, self._burst = per_s, burst
-        self._tokens, self._at_us = burst, 0
-
-    def take(self, now_us: int) -> bool:
-        self._tokens = min(self._burst, self._tokens + max(0, now_us - self._at_us) * self._per_s / 1e6)
-        self._at_us = now_us
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+    repair: SourceRepair = field(default_factory=SourceRepair)
 
 
 class _Viewer:
     def __init__(self) -> None:
-        self.control = _Bucket(CONTROL_PER_S, CONTROL_BURST)
-        self.resend = _Bucket(RESEND_PER_S, RESEND_BURST)
+        self.control = Bucket(CONTROL_PER_S, CONTROL_BURST)
+        self.resend = Bucket(RESEND_PER_S, RESEND_BURST)
 
 
 class WaveformHub:
@@ -79,7 +65,7 @@ class WaveformHub:
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        """frames, bytes, repaired, resent, gone, ping, and one ``refused_...`` per reason."""
+        """frames, bytes, repaired, asked, resent, gone, ping, and one ``refused_...`` per reason."""
         self.fresh: list[bytes] = []
         """Frames that the last accepted message brought for the first time, oldest first, without transport flags."""
         self._streams: dict[int, _Stream] = {}
@@ -135,6 +121,22 @@ class WaveformHub:
         self.counters["bytes"] += len(message)
         return message
 
+    def ask_source(self, stream_id: int, now_us: int) -> list[bytes]:
+        """Control messages to the source of a stream, for what it should send again now. [WF18]"""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return []
+        ranges = stream.repair.due(now_us)
+        self.counters["asked"] += sum(last - first + 1 for first, last in ranges)
+        return [
+            msgpack.packb({"t": "nack", "stream": stream_id, "first": first, "last": last}) for first, last in ranges
+        ]
+
+    def awaits_source(self, stream_id: int) -> bool:
+        """Whether `ask_source` should be asked again soon."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and len(stream.repair) > 0
+
     def kept(self, stream_id: int, first: int, last: int) -> Iterator[tuple[int, bytes | None]]:
         """Number and frame of a range, oldest first; None for one that is not kept and will not come any more.
 
@@ -147,7 +149,8 @@ class WaveformHub:
             if seq > stream.ring.newest_seq:
                 return
             frame = stream.ring.get(seq)
-            if frame is not None or seq <= stream.ring.newest_seq - REORDER_FRAMES:
+            settled = seq <= stream.ring.newest_seq - REORDER_FRAMES and not stream.repair.waiting(seq)
+            if frame is not None or settled:
                 yield seq, frame
 
     def control(self, viewer_id: str, message: bytes, now_us: int) -> list[Reply]:
@@ -204,9 +207,15 @@ class WaveformHub:
     def _keep(self, stream: _Stream, frame: WaveformFrame, now_us: int) -> None:
         if stream.tracker is None:
             stream.tracker = GapTracker(frame.sample_rate_mhz)
+        newest = stream.tracker.newest_seq
         placement = stream.tracker.offer(frame)
         if placement is not None and not placement.late and frame.seq <= stream.ring.newest_seq:
             stream.ring.clear()  # the device counts anew: its old numbers now mean other frames
+            stream.repair.clear()
+        elif placement is not None and 0 <= newest < frame.seq - 1:
+            frame_us = frame.n * 1_000_000_000 // frame.sample_rate_mhz
+            stream.repair.missing(newest + 1, frame.seq - 1, frame_us, now_us)
+        stream.repair.arrived(frame.seq, now_us)
         if stream.ring.get(frame.seq) is None:
             self.fresh.append(frame.encoded)
         stream.ring.put(frame.seq, frame.encoded, now_us)
@@ -251,16 +260,14 @@ class WaveformHub:
         settled = stream.ring.newest_seq - REORDER_FRAMES
         for seq in range(first, last + 1):
             frame = stream.ring.get(seq)
-            if frame is None:
-                if seq <= settled and gone_from is None:
-                    gone_from = seq
-                if gone_from is not None and seq > settled:
-                    replies.append(self._gone(stream_id, gone_from, seq - 1))
-                    gone_from = None
+            if frame is None and seq <= settled and not stream.repair.waiting(seq):
+                gone_from = seq if gone_from is None else gone_from
                 continue
             if gone_from is not None:
                 replies.append(self._gone(stream_id, gone_from, seq - 1))
                 gone_from = None
+            if frame is None:
+                continue
             if not viewer.resend.take(now_us):
                 self.counters["refused_resend_rate"] += 1
                 return replies

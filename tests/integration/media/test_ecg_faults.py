@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from load_tests.ecg_records import record_500
 from media.aio.client import WorkerClient
-from media.core.waveform import Assembler, FrameWriter, Placement, split_message
+from media.core.waveform import Assembler, Flag, FrameWriter, Placement, split_message, with_flags
 from tests.integration.media.conftest import RunningWorker
 from tests.integration.media.peer import Peer, until
 from tests.netem import Link, Loss, constant, cut, no_loss, random_loss
@@ -94,6 +94,8 @@ class Device:
         self.writer = FrameWriter(RECORD.stream(stream_id))
         self.truth = Truth()
         self.now_us = START_US
+        self.kept: dict[int, bytes] = {}
+        """Frames by number, to answer the relay."""
         self._at = 0
 
     def power_cycle(self, off_us: int) -> None:
@@ -109,6 +111,7 @@ class Device:
         frame = split_message(message)[0]
         self.truth.samples[frame.t0_us, frame.first_sample] = samples
         self.truth.seqs.add(frame.seq)
+        self.kept[frame.seq] = with_flags(frame.encoded, add=Flag.RESEND)
         self.now_us += BLOCK_US
         return message
 
@@ -244,6 +247,8 @@ class Fault:
     step: Step = plainly
     speed: float = SPEED
     frames: int = FRAMES
+    answers: bool = False
+    """The device sends again what the relay asks it for."""
 
 
 def lossy(share: float, **more: Any) -> Callable[[int], Link]:
@@ -263,6 +268,8 @@ FAULTS = {
     "loss 20 %": Fault(lossy(0.20), lossy(0.20)),
     "burst 2 s to the viewer": Fault(None, burst),
     "burst 2 s from the device": Fault(burst, None),
+    "burst 2 s from a device that answers": Fault(burst, None, answers=True),
+    "loss 20 % of a device that answers": Fault(lossy(0.20), lossy(0.05), answers=True),
     "reorder": Fault(lossy(0, reorder=0.3, reorder_us=120_000), lossy(0, reorder=0.3, reorder_us=120_000)),
     "duplicate": Fault(lossy(0, duplicate=0.3), lossy(0, duplicate=0.3), doubled_and_swapped),
     "jitter 0-2 s": Fault(None, lossy(0.02, jitter_us=400_000, reorder=0.2, reorder_us=700_000)),
@@ -286,12 +293,13 @@ class Outcome:
 class Stand:
     """One Router with a device, a viewer and their channels."""
 
-    def __init__(self, name: str, client: WorkerClient) -> None:
-        self.name, self.client = name, client
+    def __init__(self, name: str, client: WorkerClient, *, answers: bool = False) -> None:
+        self.name, self.client, self.answers = name, client, answers
         self.stream_id = zlib.crc32(name.encode()) or 1
         self.device, self.viewer = Device(self.stream_id), Viewer(self.stream_id)
         self.peers: list[FaultyPeer] = []
         self._up: Any = None
+        self._heard = self.asked = 0
 
     async def open(self) -> None:
         """Transports and channels, over sound paths."""
@@ -301,6 +309,8 @@ class Stand:
         asks = FaultyPeer(self.client, router, "send", owner=f"{router} viewer")
         hears = FaultyPeer(self.client, router, "recv", owner=f"{router} viewer")
         self.peers = [source, asks, hears]
+        if self.answers:
+            self.peers.append(FaultyPeer(self.client, router, "recv", owner=f"{router} device"))
         for peer in self.peers:
             await peer.join()
         waveform = {"stream_id": self.stream_id, "simulated": True}
@@ -315,12 +325,31 @@ class Stand:
             await hears.channel(answers["sctp_stream_parameters"], "ctl"),
         ]
         await until(lambda: all(one.is_open for one in (self._up, ask, *down)), "the channels")
+        if self.answers:
+            line = await self.client.consume_data(self.peers[-1].id, f"{router} line", "ctl")
+            told = await self.peers[-1].channel(line["sctp_stream_parameters"], "ctl")
+            await until(lambda: told.is_open, "the device's line")
+            await self.client.resume_data_consumer(f"{router} line")
         await self.client.resume_data_consumer(f"{router} wave")
         await self.client.resume_data_consumer(f"{router} answers")
         self.viewer.attach(hears, ask)
 
     def send(self, message: bytes) -> None:
         self._up.send(message)
+        self.answer()
+
+    def answer(self) -> None:
+        """As the device: what the relay has asked for since, again. [WF18]"""
+        if not self.answers:
+            return
+        heard = self.peers[-1].got.messages
+        for message in heard[self._heard :]:
+            asked = msgpack.unpackb(message)
+            if asked["t"] == "nack":
+                self.asked += 1
+                for seq in range(asked["first"], asked["last"] + 1):
+                    self._up.send(self.device.kept[seq])
+        self._heard = len(heard)
 
     async def close(self) -> None:
         for peer in self.peers:
@@ -398,7 +427,8 @@ async def play(stand: Stand, fault: Fault) -> Outcome:
     seed = zlib.crc32(stand.name.encode())
     source, *viewing = stand.peers
     links: list[Link] = []
-    for number, (peer, make) in enumerate([(source, fault.up), *((peer, fault.down) for peer in viewing)]):
+    ways = [(source, fault.up), *((peer, fault.up if peer.owner == source.owner else fault.down) for peer in viewing)]
+    for number, (peer, make) in enumerate(ways):
         if make is not None:
             pair = make(seed + 2 * number), make(seed + 2 * number + 1)
             links += pair
@@ -430,7 +460,7 @@ async def _keep_asking(viewer: Viewer) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def outcomes(shared_worker: RunningWorker) -> AsyncIterator[dict[str, Outcome]]:
-    stands = {name: Stand(name, shared_worker.client) for name in FAULTS}
+    stands = {name: Stand(name, shared_worker.client, answers=fault.answers) for name, fault in FAULTS.items()}
     try:
         told = await asyncio.gather(*(play(stands[name], fault) for name, fault in FAULTS.items()))
         yield dict(zip(FAULTS, told, strict=True))
@@ -496,6 +526,18 @@ async def test_faults_took_place(outcomes: dict[str, Outcome]) -> None:
 async def test_a_burst_towards_the_viewer_is_repaired_whole(outcomes: dict[str, Outcome]) -> None:
     """[W4] Two seconds lost on the last leg are still in the relay's ring: all of them are drawn in their place."""
     outcome = outcomes["burst 2 s to the viewer"]
+    assert not outcome.viewer.gone
+    assert {seq for *_, seq in outcome.viewer.screen.placed} >= {*range(FRAMES)}
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.answers])
+async def test_what_is_lost_on_the_way_from_the_device_is_repaired_whole(
+    outcomes: dict[str, Outcome], name: str
+) -> None:
+    """[WF18] [W4] The relay asks the source, so that nothing is missing at any viewer, nor ever called gone."""
+    outcome = outcomes[name]
+    assert outcome.lost_datagrams > 0
+    assert outcome.at_relay >= {*range(FRAMES - 2)}, "the newest two are not asked about"
     assert not outcome.viewer.gone
     assert {seq for *_, seq in outcome.viewer.screen.placed} >= {*range(FRAMES)}
 

@@ -183,3 +183,78 @@ def test_stale_numbers_of_another_stream_stay_apart() -> None:
     )  # fmt: skip
     assert hub.accept(6, frame, 0) == frame
     assert ask(hub, t="nack", stream=6, first=0, last=2) == [("ecg", 0)]
+
+
+def holes(hub: WaveformHub, now_us: int) -> list[tuple[int, int]]:
+    """What the relay asks the source for now."""
+    asked = [msgpack.unpackb(message) for message in hub.ask_source(5, now_us)]
+    assert all((one["t"], one["stream"]) == ("nack", 5) for one in asked)
+    return [(one["first"], one["last"]) for one in asked]
+
+
+def test_a_source_is_asked_for_what_its_appended_frames_did_not_mend() -> None:
+    """[WF18] At once; one lost message is mended by the next and asks for nothing."""
+    assert not fed(12, without=(4, 8)).awaits_source(5)
+    hub = fed(12, without=(3, 4, 5, 9, 10))
+    assert holes(hub, 1_200_000) == [(3, 4), (9, 9)]
+    assert holes(hub, 1_250_000) == [], "the answer is on its way"
+    again = messages(12)
+    assert hub.accept(5, with_flags(split_message(again[3])[0].encoded, add=Flag.RESEND), 1_260_000) is not None
+    assert [split_message(frame)[0].seq for frame in hub.fresh] == [3]
+    assert holes(hub, 1_600_000) == [(4, 4), (9, 9)]
+
+
+def test_what_a_source_is_asked_for_is_not_gone_until_it_was_asked_in_vain() -> None:
+    """[WF18] A viewer that asks meanwhile hears nothing and asks again; asking ends after some ten seconds."""
+    hub = fed(12, without=(3, 4, 5))
+    assert ("ctl", {"t": "gone", "stream": 5, "first": 3, "last": 4}) in ask(hub, t="nack", stream=5, first=2, last=6)
+    assert holes(hub, 1_200_000) == [(3, 4)]
+    assert ask(hub, t="nack", stream=5, first=2, last=6) == [("ecg", 2), ("ecg", 5), ("ecg", 6)]
+    assert [seq for seq, _ in hub.kept(5, 2, 6)] == [2, 5, 6]
+    times = [now_us for now_us in range(1_200_000, 20_000_000, 20_000) if holes(hub, now_us)]
+    assert 5 <= len(times) < 10
+    assert times[-1] < 12_000_000
+    assert not hub.awaits_source(5)
+    assert ("ctl", {"t": "gone", "stream": 5, "first": 3, "last": 4}) in ask(hub, t="nack", stream=5, first=2, last=6)
+
+
+def test_only_what_a_ring_of_thirty_seconds_has_is_asked_for_and_not_too_often() -> None:
+    """[WF18] Two minutes without a frame: the newest 30 s of it; whatever a source numbers, the work is bounded."""
+    hub = fed(1)
+    later = FrameWriter(writer().stream, first_seq=1201)
+    assert hub.accept(5, messages(1, later)[0], 120_000_000) is not None
+    assert holes(hub, 120_000_000) == [(901, 1200)]
+    wild = fed(3000, without=tuple(n for n in range(3000) if n % 3))
+    asked = [one for now_us in range(300_000_000, 301_000_000, 20_000) for one in holes(wild, now_us)]
+    assert 30 <= len(asked) <= 60
+    assert sum(last - first + 1 for first, last in asked) <= 900
+
+
+def test_a_source_whose_answers_take_long_is_asked_again_later() -> None:
+    """[WF18] Round trips of 600 ms: no second request for what is on its way."""
+    hub, source = WaveformHub(), writer()
+    hub.open_stream(5, True)
+    sent = messages(200, source)
+    due: list[tuple[int, int]] = []
+    asked: list[tuple[int, int, int]] = []
+    for n in range(200):
+        now_us = n * FRAME_US
+        if n % 10 not in (3, 4, 5):
+            hub.accept(5, sent[n], now_us)
+        for at_us, seq in [one for one in due if one[0] <= now_us]:
+            hub.accept(5, with_flags(split_message(sent[seq])[0].encoded, add=Flag.RESEND), now_us)
+            due.remove((at_us, seq))
+        for first, last in holes(hub, now_us):
+            asked.append((now_us, first, last))
+            due += [(now_us + 600_000, seq) for seq in range(first, last + 1)]
+    late = [one for one in asked if one[0] > 10_000_000]
+    assert len({(first, last) for _, first, last in late}) == len(late), "once each, when the round trip is known"
+    assert late
+
+
+def test_a_device_that_counts_anew_is_not_asked_for_its_old_numbers() -> None:
+    """[WF18] [W5]"""
+    hub = fed(12, without=(3, 4, 5))
+    anew = writer()
+    hub.accept(5, anew.write(BLOCK, t0_us=60_000_000, context_version=1), 60_000_000)
+    assert not hub.awaits_source(5)
