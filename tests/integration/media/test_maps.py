@@ -43,6 +43,12 @@ class Scene:
         messages = [m for m in self.viewer.got.messages if isinstance(m, bytes)]
         return [entry for message in map(msgpack.unpackb, messages) if message["t"] == "map" for entry in message["of"]]
 
+    def nothing_due(self) -> None:
+        """From now on only what is told at once."""
+        listener = self.direct.relay._routers["r"].data.listener("doctor")
+        assert listener is not None
+        listener.map_due_us = self.now_us + 10**12
+
     def timestamp(self, layer: int, at_us: int) -> int:
         return (START[layer] + at_us * 90 // 1000) & MASK_32
 
@@ -130,6 +136,7 @@ async def test_a_viewer_can_date_each_picture(scene: Scene) -> None:
     dated = scene.maps[told:]
     assert all(abs(scene.error_us(m, p)) < CLOSE_US + 1000 for m in dated for p in (small, changed)), "one time line"
 
+    scene.nothing_due()
     told = len(scene.maps)
     scene.behind_us += 700_000
     scene.report()
@@ -154,10 +161,7 @@ async def test_a_switch_is_told_at_once_and_a_viewer_gets_no_more_than_two_a_sec
     await scene.film(lambda: len(scene.taken_us) - pictures > 90, "three seconds of pictures")
     assert len(scene.maps) - sent <= (scene.now_us - began_us) // 500_000 + 2
 
-    # Nothing else is due any more.
-    listener = relay._routers["r"].data.listener("doctor")
-    assert listener is not None
-    listener.map_due_us = scene.now_us + 10**12
+    scene.nothing_due()
     told = len(scene.maps)
     relay.view_consumer("view", 640, 360, "main")
     await scene.film(lambda: newest(viewer) == 1 and len(scene.maps) > told, "the middle one, with its map")

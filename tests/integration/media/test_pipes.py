@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import msgpack
 import pytest
 import pytest_asyncio
 
@@ -24,6 +25,7 @@ from media.aio.transport import TAPPED_DATA, TAPPED_RTP
 from media.core import control, ortc, rtcp
 from media.core.control import MediaError
 from media.core.placement import LoadLimits
+from media.core.serial import diff32
 from tests.integration.media.peer import (
     AUDIO_PT,
     AUDIO_SSRC,
@@ -192,6 +194,24 @@ async def test_sound_and_picture_are_on_one_clock_on_b_too(two: Two, spanning: S
 
     sound, picture = sorted(spanning.far.got.rtp, key=lambda packet: packet.payload != b"opus")
     await until(lambda: abs(captured_s(picture) - captured_s(sound) - 0.2) < 0.005, "reports that say so")
+
+    # Whoever listens on ctl is told the same [WF16].
+    b, name = two.pool.client(1), f"{spanning.far.id}-told"
+    answer = await b.consume_data(spanning.far.id, name, "ctl")
+    channel = await spanning.far.channel(answer["sctp_stream_parameters"], "ctl")
+    await until(lambda: channel.is_open, "the viewer's ctl")
+    await b.resume_data_consumer(name)
+    messages = spanning.far.got.messages
+    await until(lambda: messages, "a map")
+    assert isinstance(messages[-1], bytes)
+    maps = {entry["ssrc"]: entry for entry in msgpack.unpackb(messages[-1])["of"]}
+
+    def taken_us(packet: Rtp) -> float:
+        said = maps[packet.ssrc]
+        assert (said["how"], said["err"]) == ("capture", None)
+        return float(said["s"] + diff32(packet.timestamp, said["rtp"]) * 1e6 / said["rate"])
+
+    assert abs(taken_us(picture) - taken_us(sound) - 200_000) < 5000
 
 
 async def test_layers_that_nobody_follows_do_not_cross_and_come_when_somebody_does(two: Two) -> None:
