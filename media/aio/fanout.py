@@ -24,7 +24,7 @@ from media.core.templates import extension_block, send_time, send_time_at
 
 ForwardPath = Literal["auto", "c", "python"]
 VARIABLE: Final = "CONSILIUM_FORWARD"
-VERSION: Final = 4
+VERSION: Final = 5
 """``FAN_VERSION`` of the C function: raise both when what they share changes."""
 HELD: Final = -1
 """Status of a run the C function was not to send."""
@@ -106,6 +106,10 @@ class LegRow:
     def use(self, context: Any) -> None:
         """Encrypt with this; None: nothing can be sent."""
         self.cdata.srtp = self._ffi.NULL if context is None else self._ffi.cast("void *", srtp_handle(context))
+
+    def waits(self, something: bool) -> None:
+        """Something waits for its line, or no more."""
+        self.cdata.waits = something
 
     def record(self, sent: SentPackets | None) -> None:
         """Count and write down there what leaves under transport-wide numbers; None: nowhere."""

@@ -153,8 +153,10 @@ class Forwarder:
         assert fan is not None
         try:
             self._finish(fan, left.status, left.tables[left.at][1], burst, source, now_us, failed)
-            for plan, table in left.tables[left.at + 1 :]:
-                self._flush_group(left.lane, plan, table.members, source, burst, payload_type, now_us, failed)
+            for plan, _ in left.tables[left.at + 1 :]:
+                group = list(left.lane.live.get(plan, ()))  # who is there still: a path that broke takes its viewer out
+                if group:
+                    self._flush_group(left.lane, plan, group, source, burst, payload_type, now_us, failed)
         finally:
             source.handed_out(burst)
         return failed

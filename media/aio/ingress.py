@@ -125,6 +125,21 @@ class Ingress:
             if picture is not None:
                 source.highest_picture = picture
 
+    def used(self, transport: Transport, ahead: Ahead) -> None:
+        """Booking a packet that was sent ahead broke: whatever broke, its number is the viewers' now."""
+        now_us, number, ssrc, timestamp = ahead[4:8]
+        stream = transport.streams.get(ssrc)
+        for lane in [] if stream is None else stream.layer.lanes:
+            source = lane.source
+            if source is None or stream is None or source.ssrc != ssrc:
+                continue
+            receive = stream.receive
+            if source.numbers.number(receive.highest + 1) == number:
+                receive.advance(receive.highest + 1, timestamp, 0, now_us)
+            source.newest = receive.highest
+            if number > source.highest:
+                source.highest, source.highest_timestamp = number, timestamp
+
     def piped(self, transport: Transport, offset: int, end: int, now_us: int) -> None:
         """One packet of a publisher on another worker, decrypted there."""
         try:
@@ -192,6 +207,8 @@ class Ingress:
                 self._counters.add("rtp_duplicates")
                 return
             self._counters.add("rtp_repaired")
+            if stream.row is not None:
+                stream.row.armed = 0  # what follows in this batch is sent behind it
         elif fresh == FRESH_AFTER_GAP:
             self._feedback.repair(transport, stream, now_us)
         self._media(stream, seq, timestamp, second, elements, position, end, now_us)

@@ -51,6 +51,9 @@ class Booking(Protocol):
     def book(self, transport: Transport, ahead: tuple[int, ...]) -> None:
         """One packet that was sent ahead, of which an entry of the log says everything."""
 
+    def used(self, transport: Transport, ahead: tuple[int, ...]) -> None:
+        """One that was sent ahead and could not be booked: its number is gone all the same."""
+
 
 class Sending(Protocol):
     """Lanes that have gathered packets."""
@@ -262,11 +265,12 @@ class Intake:
         """Serve the socket until something else is ready, the time is over, or something was left to do.
 
         Returns:
-            The first: other descriptors may be ready.
+            One of the first two: other descriptors may be ready.
         """
         state = self._state
-        offset_ns = self._clock() * 1000 - time.monotonic_ns()
-        if abs(offset_ns - state.clock_ns) > CLOCK_STEP_NS:
+        began_ns = time.monotonic_ns()
+        offset_ns = self._clock() * 1000 - began_ns  # too large by what passed between the two: the least is true
+        if not 0 <= offset_ns - state.clock_ns <= CLOCK_STEP_NS:
             state.clock_ns = offset_ns
         timeout_ms = -1 if timeout_s is None else max(0, math.ceil(timeout_s * 1000))
         while True:
@@ -275,12 +279,17 @@ class Intake:
                 booked = self._settle(code)
                 if code in (_DATAGRAM, _RTP, _RTCP):
                     self._hand_on(code)
-                elif code == _ERROR:
-                    self._counters.add("udp_receive_errors")
-                elif code != _FAILED:
+                elif code in (_ERROR, _FAILED):
+                    if code == _ERROR:
+                        self._counters.add("udp_receive_errors")
+                    if timeout_ms > 0:  # it may be so with every packet: others have their time all the same
+                        passed_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+                        timeout_ms = max(0, math.ceil((timeout_s or 0) * 1000) - passed_ms)
+                else:
                     if booked or code == _BATCH_END:  # booked late is a batch too: pipes send what they gathered
                         self._on_batch_end(self._clock())
-                    return bool(code == _IDLE)
+                    # In the middle of a batch nobody else may read: what is left of it lies in the buffer of all.
+                    return not state.reading and bool(code == _IDLE or state.others)
             except Exception:  # a bug met by one datagram must not end the read loop of every consult
                 self._counters.broke("datagram_errors")
 
@@ -310,6 +319,7 @@ class Intake:
         """
         state = self._state
         count, state.logged = state.logged, 0
+        unsent, state.unsent = state.unsent, 0
         if count:
             now_us = self._clock()
             entries = list(_ENTRY.iter_unpack(self._log[: count * _ENTRY.size]))
@@ -319,9 +329,11 @@ class Intake:
             if code == _FAILED:
                 failed = FailedBurst(self._armed[state.lane], state.row_count, state.group, state.status)
                 self._fan.go_on_with(state.templates, state.rows, state.row_count, failed.tables[failed.at][1])
-            self._sending.sent(failed, now_us)
-            if state.unsent:
-                state.unsent = 0
+            try:
+                self._sending.sent(failed, now_us)
+            except Exception:  # a bug met by one burst must not keep the others, nor what waits in the log
+                self._counters.broke("flush_errors")
+            if unsent:
                 self._book(entries, _UNSENT)
                 self._sending.flush(now_us)
             self._book(entries, _FEEDBACK)
@@ -347,8 +359,14 @@ class Intake:
                     decrypted(transport, entry[1], entry[2], entry[4], False)
             except Exception:
                 self._counters.broke("datagram_errors")
-                for leg in legs.values():
-                    leg.disarm()
+                self._disarm()
+                if entry[0] in legs:
+                    self._booking.used(legs[entry[0]].transport, entry)
+
+    def _disarm(self) -> None:
+        """C and we may not be of one mind: the next of each stream takes the ordinary way."""
+        for leg in self._legs.values():
+            leg.disarm()
 
     def _book(self, entries: list[tuple[int, ...]], kind: int) -> None:
         """What the ordinary way takes from here."""
@@ -360,3 +378,4 @@ class Intake:
                     self._booking.decrypted(transport, entry[1], entry[2], entry[4], kind == _FEEDBACK)
                 except Exception:
                     self._counters.broke("datagram_errors")
+                    self._disarm()

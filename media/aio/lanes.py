@@ -48,7 +48,7 @@ class Lanes:
         self._counters = counters
         self._steering = steering
         self._gathered: list[tuple[Producer, Lane[Consumer]]] = []
-        self._aside: list[tuple[Producer, Lane[Consumer]]] = []
+        self._aside: list[tuple[Producer, Lane[Consumer], list[Packet]]] = []
         self.intake: Intake | None = None
         self.on_enter: Callable[[Consumer, int], None] | None = None
         """Told of a Consumer whose numbering begins, and when."""
@@ -102,7 +102,10 @@ class Lanes:
 
     def put_aside(self) -> None:
         """What is gathered by now has still to be sent; what is gathered up to `sent` has not."""
-        self._aside, self._gathered = self._gathered, []
+        self._aside = [(producer, lane, lane.burst) for producer, lane in self._gathered]
+        for _, lane in self._gathered:
+            lane.burst = []
+        self._gathered = []
 
     def sent(self, failed: FailedBurst | None, now_us: int) -> None:
         """What was gathered has left already (``intake``): it only counts as handed out.
@@ -110,10 +113,14 @@ class Lanes:
         Args:
             failed: of one lane the last burst has left in part.
         """
-        gathered, self._gathered = self._gathered, self._aside
+        gathered = [(lane, lane.burst) for _, lane in self._gathered]
+        for lane, _ in gathered:
+            lane.burst = []
+        for _, lane, burst in self._aside:
+            lane.burst = burst
+        self._gathered, self._aside = [(producer, lane) for producer, lane, _ in self._aside], []
         last: list[Packet] = []
-        for _, lane in gathered:
-            burst, lane.burst = lane.burst, []
+        for lane, burst in gathered:
             if failed is not None and lane is failed.lane:
                 burst, last = burst[: -failed.packets], burst[-failed.packets :]
             if lane.source is not None:

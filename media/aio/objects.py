@@ -46,6 +46,9 @@ class LegRow(Protocol):
     def record(self, sent: SentPackets | None) -> None:
         """Write down there what is sent, or nowhere."""
 
+    def waits(self, something: bool) -> None:
+        """Something waits for its line, or no more: what is sent past that is counted by its pacer."""
+
 
 class InLeg(Protocol):
     """A Transport as the C receive path reads it (``media.aio.intake``)."""

@@ -115,6 +115,7 @@ class Pacing:
                     lost += self._drop(owner, now_us)
                 if consumer in lost:
                     break
+            _tell(consumer.leg)
         return lost
 
     def forget(self, consumer: Consumer) -> None:
@@ -123,6 +124,7 @@ class Pacing:
             _let_go(consumer)
             if consumer.leg.pacer is not None:
                 consumer.leg.pacer.drop(consumer.id)
+            _tell(consumer.leg)
 
     def close(self) -> None:
         """Nothing leaves any more; idempotent."""
@@ -136,6 +138,7 @@ class Pacing:
         for leg in {id(held.consumer.leg): held.consumer.leg for held in self._held.values()}.values():
             if leg.pacer is not None:
                 self._release(leg, leg.pacer.release(now_us), now_us)
+                _tell(leg)
         for held in list(self._held.values()):
             pacer = held.consumer.leg.pacer
             if pacer is None or not pacer.waiting:
@@ -197,6 +200,12 @@ class Pacing:
             self._counters.broke("pacing_errors")
         if self._held:
             self._timer = asyncio.get_running_loop().call_later(self._pause_s(self._clock()), self._on_timer)
+
+
+def _tell(leg: Leg) -> None:
+    """What is sent ahead (``intake``) knows nothing of pacers: it stops where something waits."""
+    if leg.row is not None:
+        leg.row.waits(leg.pacer is not None and leg.pacer.waiting)
 
 
 def _let_go(consumer: Consumer) -> None:

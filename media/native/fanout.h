@@ -24,6 +24,7 @@ typedef struct {
     int64_t *send_us;         /* rings of what was sent, by number modulo remembered (a power of two) */
     int64_t *sizes;
     int64_t remembered;
+    int64_t waits;            /* something waits for its line: what leaves past that the caller counts */
 } fan_leg;
 
 typedef struct {
@@ -57,7 +58,7 @@ typedef struct {
     unsigned char buffer[30000];
 } fan_state;
 
-#define FAN_VERSION 4    /* media/aio/fanout.py names the one it fits */
+#define FAN_VERSION 5    /* media/aio/fanout.py names the one it fits */
 #define FAN_RUN 16       /* packets in one send */
 #define FAN_SENT 0
 #define FAN_HELD -1

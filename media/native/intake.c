@@ -53,17 +53,19 @@ static int64_t server_us(const in_state *state)
 
 /* ---------------------------------------------------------------- addresses */
 
-static void name_key(unsigned char *key, const void *name)
+static void name_key(unsigned char *key, const unsigned char *name)
 {
+    struct sockaddr_in6 six;
+    struct sockaddr_in four;
     memset(key, 0, 28);
-    if (((const struct sockaddr *)name)->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *six = name;
-        struct sockaddr_in6 bare = {.sin6_family = AF_INET6, .sin6_port = six->sin6_port, .sin6_addr = six->sin6_addr};
-        bare.sin6_scope_id = six->sin6_scope_id;
+    memcpy(&six, name, sizeof six);
+    memcpy(&four, name, sizeof four);
+    if (six.sin6_family == AF_INET6) {
+        struct sockaddr_in6 bare = {.sin6_family = AF_INET6, .sin6_port = six.sin6_port, .sin6_addr = six.sin6_addr};
+        bare.sin6_scope_id = six.sin6_scope_id;
         memcpy(key, &bare, sizeof bare);
     } else {
-        const struct sockaddr_in *four = name;
-        struct sockaddr_in bare = {.sin_family = AF_INET, .sin_port = four->sin_port, .sin_addr = four->sin_addr};
+        struct sockaddr_in bare = {.sin_family = AF_INET, .sin_port = four.sin_port, .sin_addr = four.sin_addr};
         memcpy(key, &bare, sizeof bare);
     }
 }
@@ -213,7 +215,7 @@ static int may_send(in_state *state, const in_lane *lane, int64_t now_us)
 {
     for (int g = 0; g < lane->group_count; g++) {
         for (int v = 0; v < lane->groups[g].count; v++)
-            if (lane->groups[g].viewers[v]->held)
+            if (lane->groups[g].viewers[v]->held || lane->groups[g].viewers[v]->leg->waits)
                 return 0;
         if (lay_out(state, lane, lane->groups + g, now_us) < 0)
             return 0;
@@ -562,7 +564,6 @@ static int go_on(in_state *state, int fd, int send_fd)
 int in_serve(in_state *state, int epoll_fd, int fd, int send_fd, int timeout_ms)
 {
     int64_t until_ns = timeout_ms > 0 ? monotonic_ns() + (int64_t)timeout_ms * 1000000 : 0;
-    state->others = 0;
     for (;;) {
         struct epoll_event events[16];
         int count, mine = 0;
@@ -584,6 +585,7 @@ int in_serve(in_state *state, int epoll_fd, int fd, int send_fd, int timeout_ms)
             }
         }
         count = epoll_wait(epoll_fd, events, 16, timeout_ms);
+        state->others = count < 0;
         for (int i = 0; i < count; i++)
             if (events[i].data.fd == fd && events[i].events & ~(uint32_t)EPOLLOUT) {
                 mine = 1;

@@ -97,7 +97,7 @@ typedef struct {
     int32_t reads;
     int32_t handed;           /* in this batch something was handed back */
     int32_t unsent;           /* the log has something that the caller has to send */
-    int32_t others;           /* something else is ready */
+    int32_t others;           /* something else was ready at the last look */
     int32_t position;         /* of the present read: in the arena, how far it was taken, its end, its segments */
     int32_t offset;
     int32_t end;
