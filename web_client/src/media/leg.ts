@@ -153,7 +153,7 @@ export class Leg {
     consumer.on("message", (data: unknown) => {
       if (data instanceof ArrayBuffer) onMessage(data);
     });
-    await opened(consumer);
+    await this.whenOpen(consumer, { type: "close_data_consumer", data_consumer: wire.data_consumer });
     await this.send({ type: "resume_data_consumer", data_consumer: wire.data_consumer });
     return consumer;
   }
@@ -161,8 +161,23 @@ export class Leg {
   /** Open a reliable channel to the relay. */
   async produceData(label: string): Promise<types.DataProducer> {
     const producer = await this.transport.produceData({ label, ordered: true });
-    await opened(producer);
+    await this.whenOpen(producer, { type: "close_data_producer", data_producer: producer.id });
     return producer;
+  }
+
+  /** One that does not open is given back at both ends: left behind, it would stand in the way of the next attempt. */
+  private async whenOpen(
+    channel: types.DataConsumer | types.DataProducer,
+    giveBack: Extract<AnyCommand, { type: "close_data_consumer" | "close_data_producer" }>,
+  ): Promise<void> {
+    try {
+      await opened(channel);
+    } catch (error) {
+      channel.close();
+      // A lost socket or transport takes it back by itself.
+      await this.send(giveBack).catch(() => undefined);
+      throw error;
+    }
   }
 
   private answerProduce(): void {
