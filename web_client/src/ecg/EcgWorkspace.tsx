@@ -116,10 +116,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
     () => marksOf(consult, stream.stream_id).map((mark) => ({ ...mark, name: nameOf(mark.by) })),
     [consult, stream.stream_id, nameOf],
   );
-  const beatsUs = useMemo(
-    () => [...review.beatsUs, ...(heart?.beatsUs ?? [])].sort((a, b) => a - b),
-    [review.beatsUs, heart],
-  );
+  const beatsUs = useMemo(() => [heart?.beatsUs ?? [], review.beatsUs], [review.beatsUs, heart]);
   const tools = useTools({ place, isStill: shown.kind !== "live", marks, me, beatsUs, onCommand });
   const point = usePointing(client, place);
   const pointers = usePointers(client.store, stream.stream_id, me, nameOf);
