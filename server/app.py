@@ -117,7 +117,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app[WHIP] = WhipSessions(service)
     app[NETTESTS] = NetTests(media)
     office = app[OFFICE] = Office(desk, blobs, software(), institution="Consilium")
-    snapshots = app[SNAPSHOTS] = Snapshots(desk, office.jobs)
+    snapshots = app[SNAPSHOTS] = Snapshots(desk, office.prints)
     service.use_archive(snapshots)
     hub_clock = start_clock(media.pool.clock_anchor_ns)
     hearts = app[HEARTS] = Hearts(desk, lambda consult, rate: service.heart_rate(ConsultId(consult), rate), hub_clock)
@@ -132,6 +132,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         await services.database.close()
 
     async def waveforms_part(_app: web.Application) -> AsyncIterator[None]:
+        office.jobs.clear()
         await desk.start()
         hearts.start()
         yield

@@ -9,7 +9,6 @@ Every answer is audited (G5); of pages of frames, which a display asks for by th
 stream and ten minutes.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -109,7 +108,10 @@ async def export(request: web.Request) -> web.Response:
     office = request.app[OFFICE]
     if kind == "vitals.json":
         name = f"vitals_{found.info.stream_id}.json"
-        data = json.dumps(await office.vitals(found.info, from_us, to_us), ensure_ascii=False).encode()
+        try:
+            data = (await office.vitals(found.info, from_us, to_us)).encode()
+        except JobFailed as problem:
+            raise _job_error(problem) from problem
     else:
         try:
             name, data = await office.export(found.info, kind, viewing.patient, from_us, to_us)

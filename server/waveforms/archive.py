@@ -141,10 +141,14 @@ class Archive:
         self._say_cut(stream)
         return self._open.setdefault(info.archive, stream)
 
-    async def release(self, stream: OpenStream) -> None:
-        """Write what waits and forget the stream, which may be opened again; it stays while it cannot be written."""
+    async def release(self, stream: OpenStream, in_use: Callable[[], bool]) -> None:
+        """Write what waits and forget the stream, which may be opened again; it stays while it cannot be written.
+
+        Args:
+            in_use: whether somebody has opened it again while it was written.
+        """
         await self._flush(stream, sync=True)
-        if not stream.unwritten and not stream.absent:
+        if not stream.unwritten and not stream.absent and not in_use():
             self._open.pop(stream.info.archive, None)
 
     async def _recover(self, stream: OpenStream) -> None:
@@ -193,9 +197,11 @@ class Archive:
         """Write what waits of one stream now."""
         await self._flush(stream, sync=False)
 
-    def abandon(self, stream: OpenStream) -> None:
-        """Forget a stream that nobody has been told of."""
-        self._open.pop(stream.info.archive, None)
+    async def discard(self, stream: OpenStream) -> None:
+        """Forget a stream that nobody has been told of, and what was written of it."""
+        async with stream.written:
+            self._open.pop(stream.info.archive, None)
+            await self._in(self._writer, self.blobs.remove, stream.folder)
 
     async def close(self, stream: OpenStream) -> tuple[str, Summary] | None:
         """End a stream: its hash over all records in their order, and its counts.
@@ -409,6 +415,8 @@ def _walk_segment(
     except BlobError:
         loaded = None
     if loaded is not None:
+        for spot in loaded:  # whoever reads on must know where the device counted anew
+            ordering.place(spot.seq, spot.head.t0_us)
         return loaded, 0
     data = blobs.read(segment_name(info.archive, number), 0, size)
     return walk(number, data, info.stream_id, ordering)

@@ -15,6 +15,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Container, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -46,7 +47,10 @@ ASK_TIMES: Final = 3
 RECENT: Final = 256
 """Frames that wait for the ring or the heart rate; both are served several times a second."""
 VITALS_WAITING: Final = 20_000
-STREAMS: Final = 512
+SEAL_EVERY_S: Final = 30.0
+"""What could not be sealed at the end of its consult (disk full, database down) is tried again."""
+IDLE_STREAMS: Final = 16
+"""Of one consult, that send no more and may come back; the oldest beyond it are let go."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +70,8 @@ class LiveStream:
     """Ranges the worker was asked for: when, and how often."""
     context_version: int = 0
     """Of the newest frame."""
+    least_version: int = 0
+    """Frames of an earlier context are another patient's: they were on their way as this one was announced."""
 
     @property
     def last_us(self) -> int:
@@ -114,6 +120,7 @@ class WaveformDesk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._ring_down = False
+        self._feeding, self._writing, self._sealing = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
 
     # ------------------------------------------------------------- life
 
@@ -124,8 +131,9 @@ class WaveformDesk:
         self._loops = [
             asyncio.create_task(self._every(RING_EVERY_S, self._feed_ring), name="waveform-ring"),
             asyncio.create_task(self._every(ROWS_EVERY_S, self.write_rows), name="waveform-rows"),
+            asyncio.create_task(self._every(SEAL_EVERY_S, self.close_ended), name="waveform-seals"),
         ]
-        self._spawn(self.close_ended(None), "waveform-left-open")
+        self._spawn(self.close_ended(), "waveform-left-open")
 
     async def stop(self) -> None:
         """Write what waits; idempotent. Streams stay open: their consults may go on in the next process."""
@@ -159,7 +167,11 @@ class WaveformDesk:
             await self._retire(live)  # the number means another trace now
         info = await rows.open_archive(self.database, wanted, self.now_ms())
         opened = await self.archive.open(info)
-        self._streams[consult, stream.stream_id] = LiveStream(info, opened, producer="", live=False)
+        made = LiveStream(info, opened, producer="", live=False)
+        if live is not None and live.info.patient != info.patient:
+            made.least_version = live.context_version + 1
+        self._streams[consult, stream.stream_id] = made
+        self._let_idle_go(consult, keep=made)
         WAVEFORM_STREAMS.set(sum(one.live for one in self._streams.values()))
         return info
 
@@ -224,12 +236,21 @@ class WaveformDesk:
             if not watching:
                 del self._watching[consult]
 
-    async def close_ended(self, consult: str | None) -> None:
-        """Give every stream of ended consults its end: hash, counts, audit entry."""
-        async with self.database.read() as session:
-            infos = await rows.left_open(session, consult)
-        for info in infos:
-            await self._close(await self.archive.open(info))
+    async def close_ended(self, consult: str | None = None) -> None:
+        """Give every stream of ended consults its end: hash, counts, audit entry. Safe to repeat."""
+        async with self._sealing:
+            async with self.database.read() as session:
+                found = await rows.left_open(session, consult)
+            for one in found:
+                if self._in_use(one.info.archive):
+                    continue  # its last frames are still to be taken in
+                stream = await self.archive.open(one.info)
+                if one.summary.frames and stream.recovered and not stream.state.frames:
+                    # Another node's, or its folder is not where it was: its hash is not that of nothing.
+                    log.error("waveform archive is not here", archive=one.info.archive)
+                    await self.archive.release(stream, partial(self._in_use, one.info.archive))
+                    continue
+                await self._close(stream)
 
     # ------------------------------------------------------------- what taps bring
 
@@ -240,6 +261,9 @@ class WaveformDesk:
         live = self._streams.get((source.of.consult, stream_id))
         if live is None:
             WAVEFORM_TAP.labels("unknown_stream").inc()
+            return
+        if int.from_bytes(frame[12:16], "little") < live.least_version:
+            WAVEFORM_TAP.labels("other_context").inc()
             return
         live.tap = source
         newest = live.open.state.ordering.newest_seq
@@ -363,6 +387,10 @@ class WaveformDesk:
                 log.exception("waveform work broke", work=work.__name__)
 
     async def _feed_ring(self) -> None:
+        async with self._feeding:
+            await self._feed_all()
+
+    async def _feed_all(self) -> None:
         now_ms, now_s = self.now_ms(), asyncio.get_running_loop().time()
         for live in list(self._streams.values()):
             if live.asked:
@@ -384,15 +412,20 @@ class WaveformDesk:
                 live.for_ring.popleft()
 
     async def write_rows(self) -> None:
-        """Counts of streams and vital signs that wait, into the database."""
+        """Counts of streams and vital signs that wait, into the database; each vital sign once, whoever calls."""
+        async with self._writing:
+            await self._write_rows()
+
+    async def _write_rows(self) -> None:
         progress = [(live.info.archive, live.open.state.summary) for live in self._streams.values() if live.live]
         if progress:
             await rows.note_progress(self.database, progress)
         if self._vital_rows:
             values = list(self._vital_rows)
             await rows.add_vitals(self.database, values)
-            for _ in values:
-                self._vital_rows.popleft()
+            for value in values:
+                if self._vital_rows and self._vital_rows[0] is value:  # else it gave way to a newer one meanwhile
+                    self._vital_rows.popleft()
         WAVEFORM_STREAMS.set(sum(one.live for one in self._streams.values()))
 
     # ------------------------------------------------------------- ends
@@ -403,12 +436,29 @@ class WaveformDesk:
             live = self._streams[key]
             if not live.live:
                 await self._feed_ring()
-                del self._streams[key]
-                await self.write_rows()
-                released.append(live)
-        await self.close_ended(consult)
-        for live in released:  # of a consult that everybody has left and that has not ended
-            await self.archive.release(live.open)
+                if self._streams.get(key) is live and not live.live:  # else somebody came back
+                    del self._streams[key]
+                    released.append(live)
+        try:
+            await rows.note_progress(self.database, [(one.info.archive, one.open.state.summary) for one in released])
+            await self.write_rows()
+            await self.close_ended(consult)
+        finally:
+            for live in released:  # of a consult that everybody has left and that has not ended
+                await self._release(live)
+
+    def _in_use(self, archive: str) -> bool:
+        return any(live.info.archive == archive for live in self._streams.values())
+
+    async def _release(self, live: LiveStream) -> None:
+        await self.archive.release(live.open, partial(self._in_use, live.info.archive))
+
+    def _let_idle_go(self, consult: str, keep: LiveStream) -> None:
+        """A device that comes back under ever new numbers costs rows, not memory."""
+        idle = [one for one in self.streams(consult) if not one.live and one is not keep]
+        for live in idle[: max(0, len(idle) - IDLE_STREAMS)]:
+            del self._streams[consult, live.info.stream_id]
+            self._spawn(self._release(live), f"waveform-release-{live.info.archive}")
 
     async def _retire(self, live: LiveStream) -> None:
         """The device sends something else under this number now."""

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +36,13 @@ class Jobs:
         self.folder = folder
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
+
+    def clear(self) -> None:
+        """Remove what jobs of a process that was killed left behind: copies of recordings."""
+        for left in self.folder.glob("job-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > 2 * TIMEOUT_S:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def workspace(self) -> "tempfile.TemporaryDirectory[str]":
         """A folder for one job's files; gone with its ``with`` block."""

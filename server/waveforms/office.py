@@ -3,13 +3,16 @@
 Who may ask is the HTTP layer's question; here everything is named by a stream that was already found to be theirs.
 """
 
+import asyncio
 import json
 import secrets
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+from server.storage.models import VitalSignRow
 from server.waveforms import rows
+from server.waveforms.archive import UNWRITTEN_BYTES
 from server.waveforms.blobs import FolderBlobs
 from server.waveforms.core.identity import ExportIdentity, ExportJob
 from server.waveforms.core.index import LENGTH
@@ -25,7 +28,11 @@ PAGE_BYTES: Final = 1 << 20
 MAX_UPLOAD_BYTES: Final = 64 << 20
 ALL_TIME_US: Final = 2**53 - 1
 VITALS_LIMIT: Final = 200_000
+VITALS_PAGE: Final = 2_000
+"""Rows that are made into objects in one go: the loop breathes between pages."""
 IMPORT_BATCH: Final = 2_000
+IMPORT_BYTES: Final = UNWRITTEN_BYTES // 2
+"""What an archive holds back beyond `UNWRITTEN_BYTES` it leaves to the ring, which knows nothing of an import."""
 
 __all__ = [
     "ALL_TIME_US",
@@ -67,6 +74,8 @@ class Office:
         self._software = software
         self._institution = institution
         self.jobs = Jobs(blobs.root / "jobs")
+        self.prints = Jobs(blobs.root / "jobs")
+        """Of strips: they never wait behind exports and imports, which take minutes."""
         self.audited: dict[tuple[str, str, int], int] = {}
         """Who has looked at which stream in which context, and when that was last put on record."""
 
@@ -111,7 +120,7 @@ class Office:
         await self.desk.archive.flush()
         vitals = ""
         if kind == "wfdb.zip":
-            vitals = json.dumps(await self.vitals(info, from_us, to_us), ensure_ascii=False)
+            vitals = await self.vitals(info, from_us, to_us)
         identity = ExportIdentity(
             banner=banner,
             institution=self._institution,
@@ -127,12 +136,25 @@ class Office:
             await self.jobs.run({"job": "export", "export": job.model_dump(mode="json"), "out": out})
             return f"ecg_{info.stream_id}.{kind}", await self.desk.archive.read_file(out)
 
-    async def vitals(self, info: StreamInfo, from_us: int, to_us: int) -> dict[str, Any]:
-        """Vital signs of the stream's patient while it ran, as a FHIR bundle."""
+    async def vitals(self, info: StreamInfo, from_us: int, to_us: int) -> str:
+        """Vital signs of the stream's patient in this consult, as a FHIR bundle.
+
+        Raises:
+            JobFailed: ``too_large``; all of them or none, so that nobody takes a part for the whole.
+        """
         await self.desk.write_rows()
+        found: list[VitalSignRow] = []
         async with self.desk.database.read() as session:
-            found = await rows.vitals_between(session, info.consult, info.patient, from_us, to_us, VITALS_LIMIT)
-        return vitals_bundle(found)
+            while len(found) % VITALS_PAGE == 0:
+                page = await rows.vitals_between(
+                    session, info.consult, info.patient, from_us, to_us, VITALS_PAGE, len(found)
+                )
+                if not page:
+                    break
+                found += page
+                if len(found) > VITALS_LIMIT:
+                    raise JobFailed("too_large", f"more than {VITALS_LIMIT} vital signs")
+        return await asyncio.to_thread(lambda: json.dumps(vitals_bundle(found), ensure_ascii=False))
 
     async def import_file(
         self,
@@ -197,15 +219,15 @@ class Office:
         stream = await archive.open(info)
         at = 0
         while at < len(data):
-            for _ in range(IMPORT_BATCH):  # the loop breathes between batches
-                if at >= len(data):
+            for _ in range(IMPORT_BATCH):  # the loop breathes between batches, and what waits is bounded
+                if at >= len(data) or stream.unwritten_bytes > IMPORT_BYTES:
                     break
                 (size,) = LENGTH.unpack_from(data, at)
                 archive.put(stream, data[at + 4 : at + 4 + size])
                 at += 4 + size
             await archive.flush_one(stream)
             if stream.trouble is not None:
-                archive.abandon(stream)
+                await archive.discard(stream)
                 raise JobFailed("unavailable", stream.trouble.value)
         await rows.add_import(database, info, self.desk.now_ms())
         closed = await archive.close(stream)

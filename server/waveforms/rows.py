@@ -63,14 +63,17 @@ async def note_progress(database: Database, progress: Sequence[tuple[str, Summar
 async def close_archive(
     database: Database, info: StreamInfo, summary: Summary, sha256: str, at_ms: int, actor: str = audit.SERVER
 ) -> None:
-    """The stream is over: its hash goes into its row and the chain."""
+    """The stream is over: its hash goes into its row and the chain, once."""
     values = {**_counts(summary), "sha256": sha256, "closed_at_ms": at_ms}
     body = {
         "archive": info.archive, "stream": info.stream_id, "patient": info.patient, "kind": info.kind,
         "simulated": info.simulated, "sha256": sha256, **_counts(summary),
     }  # fmt: skip
     async with database.write() as session:
-        await session.execute(update(WaveformArchiveRow).where(WaveformArchiveRow.id == info.archive).values(**values))
+        still_open = WaveformArchiveRow.closed_at_ms.is_(None)
+        closing = update(WaveformArchiveRow).where(WaveformArchiveRow.id == info.archive, still_open).values(**values)
+        if not (await session.execute(closing)).rowcount:  # type: ignore[attr-defined] # a cursor's result has it
+            return
         await audit.append(
             session,
             [audit.Entry(kind="waveform_archived", at_ms=at_ms, actor=actor, body=body, consult_id=info.consult)],
@@ -114,7 +117,7 @@ async def archive_by_id(session: AsyncSession, archive: str) -> Archived | None:
     return None if row is None else _archived(row)
 
 
-async def left_open(session: AsyncSession, consult: str | None = None) -> list[StreamInfo]:
+async def left_open(session: AsyncSession, consult: str | None = None) -> list[Archived]:
     """Streams without an end, of consults that have ended."""
     query = (
         select(WaveformArchiveRow)
@@ -123,7 +126,7 @@ async def left_open(session: AsyncSession, consult: str | None = None) -> list[S
     )
     if consult is not None:
         query = query.where(WaveformArchiveRow.consult_id == consult)
-    return [_info(row) for row in (await session.scalars(query)).all()]
+    return [_archived(row) for row in (await session.scalars(query)).all()]
 
 
 async def add_vitals(database: Database, values: Sequence[dict[str, Any]]) -> None:
@@ -133,9 +136,9 @@ async def add_vitals(database: Database, values: Sequence[dict[str, Any]]) -> No
 
 
 async def vitals_between(
-    session: AsyncSession, consult: str, patient: str, from_us: int, to_us: int, limit: int
+    session: AsyncSession, consult: str, patient: str, from_us: int, to_us: int, limit: int, offset: int = 0
 ) -> list[VitalSignRow]:
-    """In the order of their own times."""
+    """In the order of their own times, from the ``offset``-th on."""
     query = (
         select(VitalSignRow)
         .where(
@@ -145,6 +148,7 @@ async def vitals_between(
             VitalSignRow.at_us < to_us,
         )
         .order_by(VitalSignRow.at_us, VitalSignRow.id)
+        .offset(offset)
         .limit(limit)
     )
     return list((await session.scalars(query)).all())

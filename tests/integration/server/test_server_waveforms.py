@@ -495,11 +495,15 @@ async def test_the_end_of_a_consult_seals_its_streams_in_the_audit_chain(server:
     doctor = await server.browser()
     whole, _ = await server.raw(doctor, "/api/consults/c1/waveforms/71/frames")
     await server.end()
+    async with asyncio.timeout(60):
+        while True:
+            status, listed = await doctor.get("/api/consults/c1/waveforms?patient=pt1")
+            assert status == 200
+            if all(one["sha256"] and not one["live"] for one in listed):
+                break
+            await asyncio.sleep(0.05)
     archive = server.desk.archive
     await until(lambda: not archive._open, "all streams closed")
-    status, listed = await doctor.get("/api/consults/c1/waveforms?patient=pt1")
-    assert status == 200
-    assert all(one["sha256"] and not one["live"] for one in listed)
     (entry,) = [one for one in listed if one["stream_id"] == 71]
     assert entry["sha256"] == hashlib.sha256(whole).hexdigest()
     assert (entry["frames"], entry["gaps"], entry["lost"]) == (70, 2, 2)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from media.core.waveform import FrameWriter, StreamFormat, split_message
-from server.waveforms.archive import Archive, OpenStream, segment_name
+from server.waveforms.archive import Archive, OpenStream, frames_in_order, read_spots, segment_name, segments_of
 from server.waveforms.blobs import BlobCode, BlobError, FolderBlobs
 from server.waveforms.core import index
 from server.waveforms.core.index import record
-from server.waveforms.core.order import Place, read_head
+from server.waveforms.core.order import Ordering, Place, read_head
 from server.waveforms.core.stream import StreamInfo
 from server.waveforms.ring import MemoryRing
 
@@ -219,3 +219,70 @@ async def test_a_store_that_is_away_at_the_start_is_joined_when_it_comes(tmp_pat
     assert again.state.ordering.place(0, 0) == Place(0, 0)
     for one in (first, second):
         await one.stop()
+
+
+def restarted(count: int, again: int) -> list[bytes]:
+    """A device that is switched on again and counts from zero."""
+    sent: list[bytes] = []
+    for first_us, many in ((10**9, count), (2 * 10**9, again)):
+        writer = FrameWriter(StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True))
+        noise = np.random.default_rng(first_us)
+        for n in range(many):
+            samples = noise.integers(-900, 900, (2, 50)).astype(np.int16)
+            sent.append(
+                split_message(writer.write(samples, t0_us=first_us + n * 100_000, context_version=3))[0].encoded
+            )
+    return sent
+
+
+async def test_a_restart_in_an_earlier_segment_hides_nothing_from_who_reads_beside_the_writer(
+    blobs: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[W5] An export reads the folder of a live stream by itself: numbers that come twice are two frames."""
+    monkeypatch.setattr("server.waveforms.archive.SEGMENT_BYTES", 4_000)
+    sent = restarted(30, 60)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for at in range(0, 90, 10):
+        for frame in sent[at : at + 10]:
+            archive.put(stream, frame)
+        await archive.flush()
+    assert len(stream.segments) > 3
+    segments = segments_of(blobs, INFO.archive)
+    spots = read_spots(blobs, INFO, segments, Ordering())
+    assert list(frames_in_order(blobs, INFO.archive, spots)) == sent
+    beside, _ = open_archive(blobs)
+    assert await everything(beside) == sent
+    for one in (archive, beside):
+        await one.stop()
+
+
+async def test_a_stream_that_is_used_again_is_not_forgotten(blobs: Folder) -> None:
+    """Everybody left, somebody came back while the last of it was written."""
+    sent = frames(10)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for frame in sent[:5]:
+        archive.put(stream, frame)
+    await archive.release(stream, lambda: True)
+    for frame in sent[5:]:
+        archive.put(stream, frame)
+    await archive.flush()
+    assert not stream.unwritten
+    await archive.release(stream, lambda: False)
+    assert archive.opened(INFO.archive) is None
+    await archive.stop()
+
+
+async def test_what_is_discarded_leaves_no_file(blobs: Folder) -> None:
+    """An import that the disk did not hold does not keep what it took."""
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for frame in frames(5):
+        archive.put(stream, frame)
+    await archive.flush()
+    assert blobs.names(stream.folder)
+    await archive.discard(stream)
+    assert not blobs.names(stream.folder)
+    assert archive.opened(INFO.archive) is None
+    await archive.stop()

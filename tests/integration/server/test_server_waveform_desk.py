@@ -1,0 +1,242 @@
+"""The desk when things go wrong around it: sealed in the end, each number once, nobody under another's name.
+
+Real database, folder and ring; what a worker's tap would bring is handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from server_seed import fill
+from sqlalchemy import func, select
+
+from media.core.control import JsonObject, MediaError, MediaErrorCode, Request
+from media.core.waveform import FrameWriter, StreamFormat, split_message
+from server.app import check_schema
+from server.clock import server_clock
+from server.storage.consult_store import SqlConsultStore
+from server.storage.database import Database
+from server.storage.models import EventRow, VitalSignRow, WaveformArchiveRow
+from server.waveforms.blobs import BlobCode, BlobError, FolderBlobs
+from server.waveforms.desk import IDLE_STREAMS, WaveformDesk
+from server.waveforms.office import Office
+from server.waveforms.ring import MemoryRing
+from server.waveforms.tap import TapConnection, Tapped
+from signaling.core.ids import ConsultId, PatientId
+from signaling.core.model import ConsultStatus, VitalsStream, WaveformStream
+from tests.integration.media.peer import until
+
+C1 = ConsultId("c1")
+ALL = 2**53 - 1
+
+
+class Disk(FolderBlobs):
+    """A real folder on a disk that can be full."""
+
+    full = False
+
+    def append(self, name: str, at: int, data: bytes) -> None:
+        if self.full:
+            raise BlobError(BlobCode.NO_SPACE, "No space left on device")
+        super().append(name, at, data)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WaveformDesk]:
+    monkeypatch.setattr("server.waveforms.desk.SEAL_EVERY_S", 0.2)
+    monkeypatch.setattr("server.storage.database.BUSY_TIMEOUT_MS", 300)
+    database = Database(f"sqlite:///{tmp_path / 'hub.db'}")
+    await check_schema(database)
+    await fill(database)
+    made = WaveformDesk(database, Disk(tmp_path / "waves"), MemoryRing(), server_clock())
+    await made.start()
+    yield made
+    await made.stop()
+    await database.close()
+
+
+async def no_worker(_request: Request) -> JsonObject:
+    raise MediaError(MediaErrorCode.WORKER_GONE, "no worker here")
+
+
+def announced(stream_id: int = 7, patient: str = "pt1") -> WaveformStream:
+    return WaveformStream(
+        stream_id=stream_id, leads=("I", "II"), sample_rate_mhz=500_000, lsb_nv=1000, device="d", simulated=True,
+        patient=PatientId(patient),
+    )  # fmt: skip
+
+
+def tap(desk: WaveformDesk) -> TapConnection:
+    made = TapConnection(desk.taps)
+    made.of = Tapped("c1", 0)
+    return made
+
+
+def frames(desk: WaveformDesk, count: int, version: int = 1, first_seq: int = 0) -> list[bytes]:
+    fmt = StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True)
+    writer, t0_us = FrameWriter(fmt, first_seq=first_seq), desk.now_ms() * 1000
+    return [
+        split_message(writer.write(np.full((2, 50), n, np.int16), t0_us=t0_us + n * 100_000, context_version=version))[
+            0
+        ].encoded
+        for n in range(count)
+    ]
+
+
+async def end_consult(desk: WaveformDesk) -> None:
+    store = SqlConsultStore(desk.database)
+    state = await store.load(C1)
+    assert state is not None
+    over = {"status": ConsultStatus.ENDED, "revision": state.revision + 1}
+    await store.commit(state, state.model_copy(update=over), [], None)
+    desk.ended("c1")
+
+
+async def sealed(desk: WaveformDesk) -> list[str | None]:
+    async with desk.database.read() as session:
+        return [row.sha256 for row in (await session.scalars(select(WaveformArchiveRow))).all()]
+
+
+async def all_sealed(desk: WaveformDesk) -> None:
+    async with asyncio.timeout(30):
+        while not all(await sealed(desk)):
+            await asyncio.sleep(0.05)
+
+
+async def seals(desk: WaveformDesk) -> int:
+    async with desk.database.read() as session:
+        query = select(func.count()).select_from(EventRow).where(EventRow.kind == "waveform_archived")
+        return int(await session.scalar(query) or 0)
+
+
+async def test_a_stream_whose_disk_was_full_at_the_end_is_sealed_when_there_is_room(desk: WaveformDesk) -> None:
+    """[C21] [G5] [W42] Not at the next restart: soon, once, and whole."""
+    blobs: Any = desk.archive.blobs
+    await desk.announce("c1", 0, no_worker, announced())
+    desk.begun("c1", 7, "wave")
+    sent, source = frames(desk, 20), tap(desk)
+    for frame in sent:
+        desk.tapped_frame(source, frame, again=False)
+    blobs.full = True
+    await end_consult(desk)
+    await until(lambda: desk.stream("c1", 7) is None, "the stream is over")
+    await asyncio.sleep(0)
+    assert await sealed(desk) == [None]
+    blobs.full = False
+    await all_sealed(desk)
+    assert await seals(desk) == 1
+    async with desk.database.read() as session:
+        (row,) = (await session.scalars(select(WaveformArchiveRow))).all()
+    assert (row.frames, row.lost) == (20, 0)
+
+
+async def test_what_came_while_the_database_was_down_is_there_when_it_is_back(desk: WaveformDesk) -> None:
+    """[W42] [C21] Frames at once, numbers afterwards and each once; a consult that ended meanwhile is sealed."""
+    await desk.announce("c1", 0, no_worker, announced())
+    desk.begun("c1", 7, "wave")
+    desk.vitals_begun("c1", "numbers", VitalsStream(device="d", simulated=True, patient=PatientId("pt1")))
+    source, sent = tap(desk), frames(desk, 20)
+    for frame in sent[:10]:
+        desk.tapped_frame(source, frame, again=False)
+    assert desk.database.file is not None
+    other = sqlite3.connect(desk.database.file, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")  # as a backup or a hanging disk would hold it
+    try:
+        for number, frame in enumerate(sent[10:]):
+            desk.tapped_frame(source, frame, again=False)
+            desk.tapped_message(source, "numbers", pulse(desk, 60 + number))
+        await desk.archive.flush()
+        live = desk.stream("c1", 7)
+        assert live is not None
+        assert not live.open.unwritten, "frames need no database"
+        page, _ = await desk.archive.between_us(live.info, 0, ALL, 1 << 24)
+        assert page == sent
+        with pytest.raises(Exception, match="locked"):
+            await desk.write_rows()
+        desk.ended("c1")
+        await until(lambda: desk.stream("c1", 7) is None, "the stream is over")
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    await end_consult(desk)
+    await all_sealed(desk)
+    assert await numbers(desk) == [60 + number for number in range(10)]
+
+
+def pulse(desk: WaveformDesk, value: int) -> bytes:
+    sign = {"t": "vital", "cv": 1, "code": "HR", "v": value, "u": "/min", "at": desk.now_ms() * 1000, "q": "ok",
+            "sim": True}  # fmt: skip
+    return bytes(msgpack.packb(sign))
+
+
+async def numbers(desk: WaveformDesk) -> list[int]:
+    async with desk.database.read() as session:
+        query = select(VitalSignRow.value).order_by(VitalSignRow.id)
+        return [int(float(value)) for value in (await session.scalars(query)).all()]
+
+
+async def test_vital_signs_are_written_once_however_many_ask_for_them_at_once(desk: WaveformDesk) -> None:
+    """[W8] An export writes what waits while the desk does."""
+    desk.vitals_begun("c1", "numbers", VitalsStream(device="d", simulated=True, patient=PatientId("pt1")))
+    source = tap(desk)
+    for value in range(40, 60):
+        desk.tapped_message(source, "numbers", pulse(desk, value))
+    writing = [asyncio.create_task(desk.write_rows()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for value in range(60, 80):
+        desk.tapped_message(source, "numbers", pulse(desk, value))
+    await asyncio.gather(*writing)
+    await desk.write_rows()
+    assert await numbers(desk) == [*range(40, 80)]
+
+
+async def test_what_was_on_its_way_of_one_patient_is_not_kept_under_the_next(desk: WaveformDesk) -> None:
+    """[W24] [W20] The device was bound anew, to the next patient, while the tap still held frames of the former one."""
+    await desk.announce("c1", 0, no_worker, announced())
+    desk.begun("c1", 7, "one")
+    source = tap(desk)
+    of_first, of_second = frames(desk, 8), frames(desk, 4, version=2, first_seq=8)
+    for frame in of_first[:6]:
+        desk.tapped_frame(source, frame, again=False)
+    await desk.announce("c1", 0, no_worker, announced(patient="pt2"))
+    desk.begun("c1", 7, "two")
+    for frame in [*of_first[6:], *of_second]:
+        desk.tapped_frame(source, frame, again=False)
+    live = desk.stream("c1", 7)
+    assert live is not None
+    assert live.info.patient == "pt2"
+    page, _ = await desk.archive.between_us(live.info, 0, ALL, 1 << 24)
+    assert page == of_second
+    assert live.context_version == 2
+
+
+async def test_a_device_that_comes_back_under_ever_new_numbers_fills_no_memory(desk: WaveformDesk) -> None:
+    for stream_id in range(1, IDLE_STREAMS + 11):
+        await desk.announce("c1", 0, no_worker, announced(stream_id))
+        desk.begun("c1", stream_id, f"wave{stream_id}")
+        desk.sources("c1", ())
+    assert len(desk.streams("c1")) <= IDLE_STREAMS + 1
+    await until(lambda: len(desk.archive._open) <= IDLE_STREAMS + 1, "what is let go is closed")
+
+
+async def test_an_import_of_large_frames_loses_none(
+    desk: WaveformDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[W10] [WF8] Many leads at a high rate: more in one batch than the archive holds back."""
+    fmt = StreamFormat(stream_id=9, leads=16, sample_rate_mhz=4_000_000, lsb_nv=1000, simulated=False)
+    writer, noise = FrameWriter(fmt), np.random.default_rng(1)
+    samples = noise.integers(-32768, 32767, (16, 200)).astype(np.int16)
+    made = [split_message(writer.write(samples, t0_us=10**15 + n * 50_000, context_version=1))[0] for n in range(600)]
+    data = b"".join(len(frame.encoded).to_bytes(4, "little") + frame.encoded for frame in made)
+    office = Office(desk, desk.archive.blobs, "test", "here")  # type: ignore[arg-type]
+    found = {"device": "d", "filter": ""}
+    strip = {"stream_id": 9, "leads": [f"X{n}" for n in range(16)], "sample_rate_mhz": 4_000_000, "lsb_nv": 1000}
+    kept = await office._keep("c1", "pt1", "t", found, strip, data, "someone")
+    assert (kept.summary.frames, kept.summary.lost) == (600, 0)
