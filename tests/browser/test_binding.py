@@ -111,6 +111,12 @@ def test_a_nurse_binds_at_the_bedside(hub: Demo, open_visitor: Callable[..., Vis
     expect(doctor.page.get_by_test_id("bind-form")).to_have_count(0)
     doctor.page.keyboard.press("Escape")
 
+    # She stops her own trace and begins to measure on it: that is not lost by what comes now.
+    trace = page.get_by_test_id("ecg").first
+    page.get_by_test_id("ecg-freeze").click()
+    expect(trace).to_have_attribute("data-still", "true")
+    page.get_by_test_id("ecg-tool-caliper").click()
+
     # The nurse ends it: the wave is gone on both sides, and both read why.
     page.get_by_test_id("binding-manage").click()
     page.get_by_test_id("unbind").click()
@@ -119,7 +125,10 @@ def test_a_nurse_binds_at_the_bedside(hub: Demo, open_visitor: Callable[..., Vis
     page.keyboard.press("Escape")
     expect(bar.get_by_test_id("binding-ended")).to_contain_text("林小禾")
     expect(doctor.page.get_by_test_id("binding-ended")).to_contain_text("林小禾")
-    expect(page.get_by_test_id("ecg").first).not_to_have_attribute("data-state", "LIVE")
+    expect(trace).to_have_attribute("data-sync", "unbound")
+    expect(doctor.page.get_by_test_id("ecg").first).to_have_attribute("data-sync", "unbound")
+    expect(trace).to_have_attribute("data-state", "LOST")
+    expect(trace).to_have_attribute("data-still", "true")
 
     # Another patient's wristband, then the right one; Enter goes on from field to field, what was wrong is cleared.
     page.get_by_test_id("binding-open").click()
@@ -130,7 +139,11 @@ def test_a_nurse_binds_at_the_bedside(hub: Demo, open_visitor: Callable[..., Vis
     expect(page.get_by_test_id("binding-dialog")).to_have_count(0)
     expect(bar.get_by_test_id("binding-bound")).to_contain_text("by 林小禾")
     expect(doctor.page.get_by_test_id("binding-bound")).to_contain_text("林小禾 绑定")
-    expect(page.get_by_test_id("ecg").first).to_have_attribute("data-state", "LIVE", timeout=60_000)
+    expect(trace).to_have_attribute("data-state", "LIVE", timeout=60_000)
+    expect(trace).to_have_attribute("data-still", "true")
+    expect(page.get_by_test_id("ecg-tool-caliper")).to_have_attribute("aria-pressed", "true")
+    page.get_by_test_id("ecg-live").click()
+    expect(trace).to_have_attribute("data-still", "false")
 
     # A second device says that it is somebody else's: red on both sides with both ids, until it is corrected and bound.
     with second_monitor(hub, consult) as monitor:
