@@ -612,6 +612,39 @@ def test_who_else_is_ready_is_told_of_in_a_flood(sockets: list[socket.socket]) -
     theirs.close()
 
 
+def test_nobody_reads_into_the_buffer_while_a_batch_lies_there(sockets: list[socket.socket]) -> None:
+    """More than the log holds comes at once, and a connection is ready: it has its turn when the batch is over."""
+    load_or_skip()
+    mine, theirs = socket.socketpair()
+
+    async def play() -> list[tuple[bool, bool]]:
+        loop: Any = asyncio.get_running_loop()
+        with patch("media.aio.relay.secrets", Numbers()):
+            world = World("c", sockets)
+        senders = Senders(100)
+        throw(sockets[0], [senders.datagram("sound", "", 60, False)], False, world.port)
+        world.read()
+        loop.media.register(mine.fileno(), select.EPOLLIN, (None, None))
+        theirs.send(b"frame")
+        throw(sockets[0], [senders.datagram("sound", "", 60, False) for _ in range(600)], True, world.port)
+        intake, seen = world.relay._lanes.intake, list[tuple[bool, bool]]()
+        assert intake is not None
+        while not seen or not seen[-1][0]:
+            seen.append((intake.wait(loop.media.fileno(), 0), bool(intake._state.reading)))
+        assert intake.booked == 600
+        loop.media.unregister(mine.fileno())
+        await world.relay.close()
+        return seen
+
+    with asyncio.Runner(loop_factory=MediaLoop) as runner:
+        seen = runner.run(play())
+    mine.close()
+    theirs.close()
+    assert seen[:-1] == [(False, True)] * (len(seen) - 1)
+    assert seen[-1] == (True, False)
+    assert len(seen) > 1
+
+
 def test_a_viewer_on_a_connection_does_not_keep_timers_waiting(sockets: list[socket.socket]) -> None:
     """Each packet to it comes back; the time that is left is counted from the first."""
     load_or_skip()
