@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 
@@ -46,6 +47,10 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     expect_moving_video(anna.page)
     expect_sound(anna.page)
     expect_live_ecg(anna.page)
+    # The picture of the patient's room is dated by the relay, so that the trace can be of the same moment [WF16, W43].
+    expect(anna.page.locator("[data-picture-ms]")).to_have_attribute(
+        "data-picture-ms", re.compile(r"^\d+$"), timeout=60_000
+    )
 
     # Doctor B by a one-time link.
     bo = open_visitor("bo")

@@ -124,6 +124,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
 
   // Looked up with each status of the trace, several times a second.
   const beside = pictureBeside(consult, stream.stream_id, media.store.getState().remote)?.producer ?? null;
+  const videoDelayMs = media.ecg.pictures.delayMs(beside, performance.now());
   const penUs = (): number => serverUs() - Math.round((status?.penDelayMs ?? 0) * 1000);
   const edgeUs = (): number => shown.atUs ?? penUs();
   const freezeAll = (atUs: number): void =>
@@ -278,7 +279,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               onClose={() => prior.show(null)}
             />
           )}
-          <div className={styles.trace}>
+          <div className={styles.trace} data-picture-ms={videoDelayMs === null ? "" : Math.round(videoDelayMs)}>
             <EcgView
               {...look}
               ref={view}
@@ -287,7 +288,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               contextVersion={version}
               mode={display.mode}
               timing={display.timing}
-              videoDelayMs={media.ecg.pictures.delayMs(beside, performance.now())}
+              videoDelayMs={videoDelayMs}
               dated={prior.shown !== null}
               still={shown.atUs === null ? null : { atUs: shown.atUs }}
               history={review.frames}
