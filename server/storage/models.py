@@ -343,6 +343,6 @@ class EcgSnapshotRow(Base):
     ordered: Mapped[str] = mapped_column(Text)
     """The order, as JSON."""
     stored: Mapped[str | None] = mapped_column(Text)
-    """What came of it, as JSON."""
+    """What came of it, as JSON: the strip, or ``{"failed": code}``."""
     frames: Mapped[bytes | None] = mapped_column(LargeBinary)
     """``u32 length | frame``, as in the archive."""

@@ -160,6 +160,12 @@ async def order_snapshot(session: AsyncSession, row: EcgSnapshotRow) -> None:
     await session.flush()
 
 
+async def unfinished_snapshots(session: AsyncSession, limit: int) -> list[str]:
+    """Orders of which nothing came yet, as JSON."""
+    query = select(EcgSnapshotRow.ordered).where(EcgSnapshotRow.stored.is_(None)).limit(limit)
+    return list((await session.scalars(query)).all())
+
+
 async def find_snapshot(session: AsyncSession, consult: str, patient: str, id_: str) -> EcgSnapshotRow | None:
     """One strip of one patient in one consult."""
     row = await session.get(EcgSnapshotRow, id_)

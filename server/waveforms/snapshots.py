@@ -38,8 +38,12 @@ LATE_US: Final = 5_000_000
 """How much later than the 10 s the last sample may be on its way."""
 LOOK_EVERY_S: Final = 0.25
 STRIP_BYTES: Final = 4 << 20
-LONG_BEFORE_US: Final = 3_600_000_000
-"""A strip may be ordered of what is reviewed, but not of what is still to come."""
+MEND_MS: Final = 3_000
+"""How long a hole may take to be mended once all the rest is in."""
+STRIP_FRAMES: Final = 500
+"""No strip of live frames has more that could still be mended."""
+UNFINISHED: Final = 1000
+"""Orders that a start takes up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,15 @@ class StoredStrip:
     order: SnapshotOrder
     info: StreamInfo
     stored: EcgSnapshot | None
+    failed: str | None
+    """Why there is none and never will be."""
     frames: bytes
 
     def describe(self) -> dict[str, Any]:
         """For a page."""
         return {
             "id": self.id,
-            "state": "ordered" if self.stored is None else "stored",
+            "state": "failed" if self.failed else "ordered" if self.stored is None else "stored",
             "snapshot": None if self.stored is None else self.stored.model_dump(mode="json"),
             "order": self.order.model_dump(mode="json"),
             "stream": self.info.model_dump(mode="json", exclude={"archive", "consult"}),
@@ -97,6 +103,27 @@ class Snapshots:
             )
             await audit.append(session, [entry])
 
+    async def unfinished(self) -> list[SnapshotOrder]:
+        """Orders of which nothing came yet, oldest first."""
+        async with self._desk.database.read() as session:
+            found = await rows.unfinished_snapshots(session, UNFINISHED)
+        return sorted((SnapshotOrder.model_validate_json(one) for one in found), key=lambda order: order.at_ms)
+
+    async def snapshot_failed(self, snapshot: str, code: str) -> None:
+        """On record: whoever asks for it later is not told to wait."""
+        async with self._desk.database.write() as session:
+            row = await session.get(EcgSnapshotRow, snapshot)
+            if row is None or row.stored is not None:
+                return
+            row.stored = json.dumps({"failed": code})
+            entry = audit.Entry(
+                kind="ecg_snapshot_failed",
+                at_ms=self._desk.now_ms(),
+                consult_id=row.consult_id,
+                body={"snapshot": snapshot, "patient": row.patient_id, "code": code},
+            )
+            await audit.append(session, [entry])
+
     async def snapshot_stored(self, snapshot: str) -> EcgSnapshot:
         """Wait for the 10 s after, then store the strip."""
         order, info, stored = await self._load(snapshot)
@@ -120,9 +147,9 @@ class Snapshots:
             archived = None if row is None else await rows.archive_by_id(session, row.archive_id)
         if row is None or archived is None:
             return None
-        stored = None if row.stored is None else EcgSnapshot.model_validate_json(row.stored)
+        stored, failed = _outcome(row)
         order = SnapshotOrder.model_validate_json(row.ordered)
-        return StoredStrip(row.id, order, archived.info, stored, row.frames or b"")
+        return StoredStrip(row.id, order, archived.info, stored, failed, row.frames or b"")
 
     async def printed(self, strip: StoredStrip, kind: str) -> bytes:
         """The print as ``svg`` or ``pdf``, made again from the stored frames.
@@ -140,18 +167,25 @@ class Snapshots:
             archived = None if row is None else await rows.archive_by_id(session, row.archive_id)
         if row is None or archived is None:
             raise Refusal(ErrorCode.NOT_FOUND, "no such order")
-        stored = None if row.stored is None else EcgSnapshot.model_validate_json(row.stored)
+        stored, failed = _outcome(row)
+        if failed is not None:
+            raise Refusal(ErrorCode.NOT_FOUND, failed)
         return SnapshotOrder.model_validate_json(row.ordered), archived.info, stored
 
     async def _wait(self, order: SnapshotOrder, info: StreamInfo) -> None:
-        """Until the 10 s after are in, the stream has ended, or they are too late to come."""
-        until_us = order.at_us + AFTER_US
-        while True:
+        """Until the 10 s after are in without a hole that may still be mended, or they are too late to come.
+
+        A stream that is not here now may be on its way back: its worker or this process was replaced.
+        """
+        until_us, whole_at_ms = order.at_us + AFTER_US, 0
+        while self._desk.now_ms() * 1000 <= until_us + LATE_US:
             live = self._desk.stream(info.consult, info.stream_id)
-            if live is None or not live.live or live.info.archive != info.archive or live.last_us >= until_us:
-                return
-            if self._desk.now_ms() * 1000 > until_us + LATE_US:
-                return
+            if live is not None and live.info.archive == info.archive and live.last_us >= until_us:
+                newest, now_ms = live.open.state.ordering.newest_seq, self._desk.now_ms()
+                whole_at_ms = whole_at_ms or now_ms
+                mended = not live.open.state.missing(max(0, newest - STRIP_FRAMES), newest)
+                if mended or now_ms - whole_at_ms > MEND_MS:
+                    return
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _collect(self, order: SnapshotOrder, info: StreamInfo) -> list[bytes]:
@@ -191,6 +225,8 @@ class Snapshots:
         async with self._desk.database.write() as session:
             row = await session.get(EcgSnapshotRow, order.id)
             assert row is not None, "orders are never deleted"
+            if row.stored is not None:  # given up meanwhile, and everyone was told so
+                raise Refusal(ErrorCode.NOT_FOUND, "given up")
             row.stored, row.frames = made.model_dump_json(), data
             await session.flush()
             for resource in resources:
@@ -201,6 +237,14 @@ class Snapshots:
                 kind="ecg_snapshot_stored", at_ms=now_ms, actor=order.by, consult_id=order.consult, body=body
             )
             await audit.append(session, [entry])
+
+
+def _outcome(row: EcgSnapshotRow) -> tuple[EcgSnapshot | None, str | None]:
+    """The strip, or why there is none; neither while it may still come."""
+    if row.stored is None:
+        return None, None
+    fields = json.loads(row.stored)
+    return (None, str(fields["failed"])) if "failed" in fields else (EcgSnapshot.model_validate_json(row.stored), None)
 
 
 def measure(order: SnapshotOrder, frames: Sequence[bytes]) -> EcgSnapshot:

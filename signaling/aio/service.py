@@ -17,6 +17,7 @@ plane's news all end in the same `_change`, and are safe only because they do.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
@@ -178,6 +179,8 @@ class ConsultService:
         """Listen to the other nodes and begin to beat."""
         await self._bus.start()
         self._beats = asyncio.create_task(self._beat_forever())
+        if self._archive is not None:
+            self._spawn(self._resume_strips(self._archive))
 
     async def stop(self) -> None:
         """End every task and timer; idempotent. Participants stay: they may come back to the next process."""
@@ -495,7 +498,31 @@ class ConsultService:
         else:
             await self._insist(audience, lambda state: ecg.snapshot_taken(state, stored, self._now_ms()))
             return
+        with contextlib.suppress(Exception):  # taken up again at the next start, then
+            async with asyncio.timeout(self._settings.store_timeout_s):
+                await archive.snapshot_failed(order.id, code.value)
         await self._insist(audience, lambda state: ecg.snapshot_failed(state, order.id, order.by, code, self._now_ms()))
+
+    async def _resume_strips(self, archive: WaveformArchive) -> None:
+        """What an earlier process did not bring to its end. [EC5] (W33)"""
+        if not self._settings.sole_node:
+            await asyncio.sleep(self._settings.strip_s)  # by then another node's are done
+        since_ms = self._now_ms() - (0 if self._settings.sole_node else int(self._settings.strip_s * 1000))
+        for order in await self._unfinished(archive):
+            if order.at_ms > since_ms:
+                continue
+            audience = self._audiences.get(order.consult) or await self._unheard(order.consult)
+            if audience is not None:
+                await self._keep_strip(archive, audience, order)
+
+    async def _unfinished(self, archive: WaveformArchive) -> Sequence[SnapshotOrder]:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    return await archive.unfinished()
+            except Exception as error:  # whatever the archive's trouble is, the orders are not forgotten
+                log.warning("strips put off", extra={"error": type(error).__name__})
+            await asyncio.sleep(self._settings.retry_s)
 
     def heart_rate(self, consult: ConsultId, rate: HeartRate) -> None:
         """Pass on what was computed from a trace, while that context is open. [EC7] (H21)"""

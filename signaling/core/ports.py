@@ -143,6 +143,12 @@ class WaveformArchive(Protocol):
             Refusal: ``not_found`` when there is no such stream of that patient in the consult, or the archive's own.
         """
 
+    async def unfinished(self) -> Sequence[SnapshotOrder]:
+        """Orders of which nothing came yet, oldest first: an earlier process ended before they did."""
+
+    async def snapshot_failed(self, snapshot: str, code: str) -> None:
+        """Nothing will come of an order; idempotent."""
+
     async def snapshot_stored(self, snapshot: str) -> EcgSnapshot:
         """Wait until the 10 s after are in, or will not come, and the strip is stored.
 

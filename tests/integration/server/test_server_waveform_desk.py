@@ -28,9 +28,12 @@ from server.waveforms.blobs import BlobCode, BlobError, FolderBlobs
 from server.waveforms.desk import IDLE_STREAMS, WaveformDesk
 from server.waveforms.office import Office
 from server.waveforms.ring import MemoryRing
+from server.waveforms.snapshots import Snapshots
 from server.waveforms.tap import TapConnection, Tapped
-from signaling.core.ids import ConsultId, PatientId
-from signaling.core.model import ConsultStatus, VitalsStream, WaveformStream
+from signaling.core.errors import Refusal
+from signaling.core.ids import ConsultId, ParticipantId, PatientId
+from signaling.core.model import ConsultStatus, EcgSettings, EcgState, VitalsStream, WaveformStream
+from signaling.core.ports import SnapshotOrder
 from tests.integration.media.peer import until
 
 C1 = ConsultId("c1")
@@ -240,3 +243,42 @@ async def test_an_import_of_large_frames_loses_none(
     strip = {"stream_id": 9, "leads": [f"X{n}" for n in range(16)], "sample_rate_mhz": 4_000_000, "lsb_nv": 1000}
     kept = await office._keep("c1", "pt1", "t", found, strip, data, "someone")
     assert (kept.summary.frames, kept.summary.lost) == (600, 0)
+
+
+async def test_an_order_outlives_its_process_and_a_failure_is_on_record(desk: WaveformDesk) -> None:
+    """[W33] [G5] What is unfinished is found at the next start; what has failed stays failed."""
+    store = SqlConsultStore(desk.database)
+    banner = await store.patient(C1, PatientId("pt1"))
+    assert banner is not None
+    await desk.announce("c1", 0, no_worker, announced())
+    desk.begun("c1", 7, "wave")
+    source = tap(desk)
+    fmt = StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True)
+    writer, t0_us = FrameWriter(fmt), (desk.now_ms() - 60_000) * 1000
+    for n in range(300):
+        frame = writer.write(np.full((2, 50), n, np.int16), t0_us=t0_us + n * 100_000, context_version=1)
+        desk.tapped_frame(source, split_message(frame)[0].encoded, again=False)
+    jobs = Office(desk, desk.archive.blobs, "test", "here").prints  # type: ignore[arg-type]
+    before = Snapshots(desk, jobs)
+    settings = EcgSettings(speed=25, gain=10, layout="12x1", order="standard", filter="off", calibration="",
+                           software="t")  # fmt: skip
+    orders = [
+        SnapshotOrder(id=name, consult=C1, patient=banner, context_version=1, stream_id=7, at_us=t0_us + at_us,
+                      by=ParticipantId("p_d1"), at_ms=number, settings=settings, age_ms=1, state=EcgState.LIVE)
+        for number, (name, at_us) in enumerate([("strip1", 15_000_000), ("strip2", -40_000_000)])
+    ]  # fmt: skip
+    for order in orders:
+        await before.order_snapshot(order)
+    after = Snapshots(desk, jobs)
+    assert await after.unfinished() == orders
+    made = await asyncio.wait_for(after.snapshot_stored("strip1"), 60)
+    assert (made.from_us, made.lost) == (t0_us + 5_000_000, 0)
+    with pytest.raises(Refusal, match="no samples"):
+        await after.snapshot_stored("strip2")
+    await after.snapshot_failed("strip2", "not_found")
+    await after.snapshot_failed("strip1", "internal")
+    assert await after.unfinished() == []
+    found = [await after.find("c1", "pt1", order.id) for order in orders]
+    assert [one and one.describe()["state"] for one in found] == ["stored", "failed"]
+    with pytest.raises(Refusal):
+        await after.snapshot_stored("strip2")

@@ -53,6 +53,15 @@ class Archive:
     def __init__(self) -> None:
         self.orders: list[SnapshotOrder] = []
         self.stored: asyncio.Future[EcgSnapshot] = asyncio.get_running_loop().create_future()
+        self.left: list[SnapshotOrder] = []
+        """Of an earlier process."""
+        self.given_up: list[tuple[str, str]] = []
+
+    async def unfinished(self) -> list[SnapshotOrder]:
+        return self.left
+
+    async def snapshot_failed(self, snapshot: str, code: str) -> None:
+        self.given_up.append((snapshot, code))
 
     async def order_snapshot(self, order: SnapshotOrder) -> None:
         if order.stream_id == 404:
@@ -104,9 +113,11 @@ class Bedside:
         self.store.add(consult(), PATIENTS)
         self.services: list[ConsultService] = []
 
-    async def serve(self, **settings: Any) -> ConsultService:
+    async def serve(self, archive: Archive | None = None, **settings: Any) -> ConsultService:
         quick = {"beat_s": 0.02, "retry_s": 0.01, "grace_s": 30.0, **settings}
         service = ConsultService(self.store, MemoryBus(), self.media, self.clock, ServiceSettings(**quick))
+        if archive is not None:
+            service.use_archive(archive)
         await service.start()
         self.services.append(service)
         return service
@@ -318,6 +329,30 @@ async def test_a_strip_that_failed_is_told_too(start: Start) -> None:
     archive.stored.set_exception(OSError("disk full"))
     await until(lambda: nurse.said("ecg_snapshot_failed"))
     assert [e.code for e in nurse.said("ecg_snapshot_failed") if isinstance(e, m.EcgSnapshotFailed)] == ["internal"]
+
+
+@pytest.mark.parametrize("well", [True, False])
+async def test_a_strip_that_a_restart_interrupted_is_taken_up_again(bedside: Bedside, start: Start, well: bool) -> None:
+    """[EC5] (W33) Ordered is ordered: whoever is there afterwards hears how it ended, and it is on record."""
+    first, nurse, _ = await start()
+    before, after = Archive(), Archive()
+    first.use_archive(before)
+    ordered = await first.execute(nurse, order())
+    assert isinstance(ordered, m.SnapshotOrdered)
+    await first.stop()
+    assert not before.given_up
+    after.left = before.orders
+    bedside.clock.ms += 1
+    second = await bedside.serve(after)
+    back = await bedside.join(second, "nurse")
+    if well:
+        after.stored.set_result(strip(1, 1))
+        await until(lambda: back.said("ecg_snapshot_taken"))
+        assert not after.given_up
+    else:
+        after.stored.set_exception(Refusal(ErrorCode.NOT_FOUND))
+        await until(lambda: back.said("ecg_snapshot_failed"))
+        assert after.given_up == [(ordered.snapshot, "not_found")]
 
 
 async def test_a_heart_rate_is_passed_on_while_its_context_is_open(start: Start) -> None:
