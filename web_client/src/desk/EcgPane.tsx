@@ -4,7 +4,7 @@ import { type RefObject, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { EcgWorkspace } from "../ecg/EcgWorkspace";
 import type { MediaSession } from "../media/session";
-import type { AnyCommand, Consult } from "../protocol";
+import type { AnyCommand, Consult, EcgFreeze } from "../protocol";
 import type { ConsultClient } from "./consultClient";
 import styles from "./EcgPane.module.css";
 import { useEcg } from "./ecgSources";
@@ -24,7 +24,7 @@ export interface EcgPaneProps {
 
 export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }: EcgPaneProps) {
   const { t } = useTranslation();
-  const [wanted, setWanted] = useState<number | null>(null);
+  const [wanted, setWanted] = useWanted(consult.ecg_freeze);
   const { stream, streams, isOtherPatient, isBound } = useEcg(consult, wanted);
   if (!isShown) return <Empty title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
   if (consult.context === null) return <Empty title={t("desk.ecg.noPatient")} />;
@@ -51,6 +51,17 @@ export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }
       onCommand={onCommand}
     />
   );
+}
+
+/** The stream that this viewer chose, or that of a freeze for all made since: it takes everybody along. */
+function useWanted(freeze: EcgFreeze | null): [number | null, (streamId: number) => void] {
+  const [wanted, setWanted] = useState<number | null>(freeze?.stream_id ?? null);
+  const [seenMs, setSeen] = useState(freeze?.at_ms ?? null);
+  if (freeze !== null && freeze.at_ms !== seenMs) {
+    setSeen(freeze.at_ms);
+    setWanted(freeze.stream_id);
+  }
+  return [wanted, setWanted];
 }
 
 /** Says so under the same test id as a trace, with nothing drawn. */

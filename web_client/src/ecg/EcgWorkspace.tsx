@@ -43,7 +43,7 @@ import { jumpTo, type OverviewEvent, type Recorded } from "./review";
 import { SnapshotDialog } from "./SnapshotDialog";
 import { StateBar } from "./StateBar";
 import { StillLayer } from "./StillLayer";
-import { skewOf } from "./skew";
+import { type Skew, skewOf } from "./skew";
 import { freezeMine, goLive, hear, RUNNING, rejoin, reviewAt, type Shown, type Standing, shownOf } from "./standing";
 import { pageSpan, placesOf } from "./still";
 import { ToolBar } from "./ToolBar";
@@ -205,6 +205,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
         isStill={shown.kind !== "live"}
         isReview={shown.kind === "review"}
         isConnected={isConnected}
+        isCovered={isCalibrating}
         tool={tools.tool}
         hasPrior={prior.shown !== null}
         canUndo={lastOwn(marks, me) !== null && isConnected}
@@ -263,6 +264,9 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
         onForAll={() => freezeAll(edgeUs())}
         onRelease={() => void onCommand({ type: "release_ecg" })}
       />
+      {shown.kind === "live" && (
+        <SkewNote consult={consult} media={media} streamId={stream.stream_id} status={status} />
+      )}
       {problem !== null && <ErrorStrip text={problem} testId="ecg-problem" onDismiss={() => setProblem(null)} />}
       {review.error !== null && shown.kind !== "live" && (
         <ErrorStrip text={`${t("ecg.review.failed")} ${review.error}`} testId="ecg-review-problem" />
@@ -298,7 +302,6 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               onState={setStatus}
             />
             {!isNarrow && toolPanel}
-            <SkewNote consult={consult} media={media} streamId={stream.stream_id} status={status} />
             {shown.kind !== "live" && map !== null && (
               <StillLayer
                 map={map}
@@ -393,15 +396,22 @@ interface SkewNoteProps {
 }
 
 /** (W43) Told while picture and trace are more than a second apart; over the trace, so that no row jumps. */
+/** A difference about the limit must not move the trace up and down: its row stays for a while. */
+const SKEW_HOLD_MS = 3_000;
+
 function SkewNote({ consult, media, streamId, status }: SkewNoteProps) {
   const { t } = useTranslation();
   const remote = useStore(media.store, (state) => state.remote);
   const nowMs = useNow();
+  const last = useRef<{ readonly skew: Skew; readonly atMs: number } | null>(null);
   if (status === null || status.state === "LOST") return null;
   const picture = pictureBeside(consult, streamId, remote);
   // Where no map tells when the picture was taken, the time since its last frame is what it is at least.
   const silent = picture?.frames === undefined ? null : { ms: ageMs(picture.frames, nowMs), isLeast: true };
-  const skew = skewOf(media.ecg.pictures.age(picture?.producer ?? null, nowMs) ?? silent, status.ageMs);
+  const present = skewOf(media.ecg.pictures.age(picture?.producer ?? null, nowMs) ?? silent, status.ageMs);
+  if (present !== null) last.current = { skew: present, atMs: nowMs };
+  const held = last.current !== null && nowMs - last.current.atMs < SKEW_HOLD_MS ? last.current.skew : null;
+  const skew = present ?? held;
   if (skew === null) return null;
   const told = skew.isLeast ? "ecg.state.skewVideoLeast" : skew.ms > 0 ? "ecg.state.skewVideo" : "ecg.state.skewEcg";
   const seconds = (Math.abs(skew.ms) / 1000).toFixed(1);

@@ -23,12 +23,7 @@ export function MarksList({ marks, me, onGo, onRemove }: MarksListProps) {
         const text = textOf(mark) || t(`ecg.mark.kinds.${mark.kind}`);
         return (
           <li key={mark.id}>
-            <button
-              type="button"
-              className={styles.go}
-              aria-label={t("ecg.mark.go", { text })}
-              onClick={() => onGo(mark)}
-            >
+            <button type="button" className={styles.go} title={t("ecg.mark.go", { text })} onClick={() => onGo(mark)}>
               <strong>
                 {mark.lead} {clockOf(mark.from_us, i18n.language)}
               </strong>

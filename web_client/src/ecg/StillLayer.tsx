@@ -291,21 +291,37 @@ function Span({ lane, from, to, text, isLow = false }: SpanProps) {
   const within = (us: number): number => Math.min(lane.xPx + lane.wPx, Math.max(lane.xPx, xOf(lane, us)));
   const [x1, x2] = [within(from.atUs), within(to.atUs)].sort((a, b) => a - b) as [number, number];
   const y = isLow ? lane.bottomPx - 8 : Math.min(lane.bottomPx - 6, lane.topPx + 22);
-  const isRoomRight = x2 + 8 * text.length < lane.xPx + lane.wPx;
+  const [x, anchor] = wordsAt(lane, x1, x2, EM_PX * text.length);
   return (
     <g>
       <line x1={x1} x2={x2} y1={y} y2={y} />
       <text
         className={styles.words}
-        x={isRoomRight ? x2 + 6 : x1 - 6}
-        y={y + 4}
-        textAnchor={isRoomRight ? "start" : "end"}
+        x={x}
+        y={anchor === "middle" ? y - 5 : y + 4}
+        textAnchor={anchor}
         data-testid="ecg-measured"
       >
         {text}
       </text>
     </g>
   );
+}
+
+/** What a letter takes, about. */
+const EM_PX = 8;
+
+/** Beside the bar where there is room in the strip, else over it: words cut off by the page's edge are half a number. */
+function wordsAt(
+  lane: StillLane,
+  x1: number,
+  x2: number,
+  width: number,
+): [x: number, anchor: "start" | "end" | "middle"] {
+  if (x2 + 6 + width < lane.xPx + lane.wPx) return [x2 + 6, "start"];
+  if (x1 - 6 - width > lane.xPx) return [x1 - 6, "end"];
+  const least = Math.max(width / 2, lane.xPx);
+  return [Math.max(least, Math.min((x1 + x2) / 2, lane.xPx + lane.wPx - width / 2)), "middle"];
 }
 
 interface MarkProps {

@@ -34,6 +34,8 @@ export interface ToolBarProps {
   readonly isStill: boolean;
   readonly isReview: boolean;
   readonly isConnected: boolean;
+  /** A dialog lies over the page: panels make way until it is closed. */
+  readonly isCovered: boolean;
   readonly tool: Tool | null;
   readonly hasPrior: boolean;
   readonly canUndo: boolean;
@@ -168,7 +170,14 @@ function Panels(props: ToolBarProps) {
       <Pop icon={List} label={t("ecg.mark.list")} testId="ecg-marks-btn" badge={props.marksCount} width={340}>
         {props.marks}
       </Pop>
-      <Pop icon={SlidersHorizontal} label={t("ecg.tools.display")} testId="ecg-display-btn" hasWord width={460}>
+      <Pop
+        icon={SlidersHorizontal}
+        label={t("ecg.tools.display")}
+        testId="ecg-display-btn"
+        hasWord
+        width={460}
+        isCovered={props.isCovered}
+      >
         {props.display}
       </Pop>
       <Pop icon={Info} label={t("ecg.tools.info")} testId="ecg-info-btn" width={430}>
@@ -194,13 +203,26 @@ interface PopProps {
   readonly hasWord?: boolean;
   readonly badge?: number;
   readonly width: number;
+  readonly isCovered?: boolean;
   readonly children: ReactNode;
 }
 
-function Pop({ icon, label, testId, hasWord = false, badge = 0, width, children }: PopProps) {
+/** As high as the window has room for it, and no higher. */
+const FITTED = { flip: true, shift: true, size: true } as const;
+
+function Pop({ icon, label, testId, hasWord = false, badge = 0, width, isCovered = false, children }: PopProps) {
   const [isOpen, setOpen] = useState(false);
   return (
-    <Popover position="bottom-end" withinPortal width={width} trapFocus opened={isOpen} onChange={setOpen} shadow="md">
+    <Popover
+      position="bottom-end"
+      withinPortal
+      width={width}
+      trapFocus
+      opened={isOpen && !isCovered}
+      onChange={setOpen}
+      middlewares={FITTED}
+      shadow="md"
+    >
       <Popover.Target>
         <Press
           testId={testId}
@@ -339,7 +361,7 @@ function Press({
         data-testid={testId}
         data-active={isActive}
         data-bare={isBare}
-        aria-label={label}
+        aria-label={badge > 0 ? `${label} ${badge}` : label}
         aria-pressed={isActive}
         // Not `disabled`: its tooltip says why it does nothing, and it can be found by keys.
         aria-disabled={isOff}

@@ -1,6 +1,6 @@
 /** What the tool in hand asks for and what it has measured: calipers, QT with its formula and RR, words of a mark. */
-import { Button, CloseButton, Switch, TextInput } from "@mantine/core";
-import { TriangleAlert } from "lucide-react";
+import { ActionIcon, Button, CloseButton, Switch, TextInput } from "@mantine/core";
+import { ArrowLeftRight, TriangleAlert } from "lucide-react";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { measure, resolutionMs } from "./calipers";
@@ -23,11 +23,14 @@ export interface ToolPanelProps {
 export function ToolPanel(props: ToolPanelProps) {
   const { t } = useTranslation();
   const { tools } = props;
+  // By whoever wants to measure what it covers.
+  const [isMoved, setMoved] = useState(false);
   if (tools.tool === null) return null;
+  const other = props.side === "left" ? "right" : "left";
   return (
     <aside
       className={styles.panel}
-      data-side={props.side ?? "below"}
+      data-side={props.side === null ? "below" : isMoved ? other : props.side}
       data-testid="ecg-tool-panel"
       data-tool={tools.tool}
     >
@@ -37,6 +40,20 @@ export function ToolPanel(props: ToolPanelProps) {
         aria-label={t("ecg.tools.close")}
         onClick={() => tools.choose(null)}
       />
+      {props.side !== null && (
+        <ActionIcon
+          className={styles.move ?? ""}
+          size="sm"
+          variant="subtle"
+          color="gray"
+          aria-label={t("ecg.tools.move")}
+          title={t("ecg.tools.move")}
+          onClick={() => setMoved(!isMoved)}
+          data-testid="ecg-tool-move"
+        >
+          <ArrowLeftRight size={14} />
+        </ActionIcon>
+      )}
       {tools.tool === "caliper" && <CaliperPart {...props} />}
       {tools.tool === "qt" && <QtPart {...props} />}
       {(tools.tool === "marker" || tools.tool === "note") && <WordsPart {...props} kind={tools.tool} />}

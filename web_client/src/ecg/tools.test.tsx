@@ -1,11 +1,13 @@
 /** Measuring together, the numbers' panel, and the way of a strip, as far as they need no browser. */
 import { MantineProvider } from "@mantine/core";
-import { act, cleanup, render, renderHook, screen } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, renderHook, screen } from "@testing-library/react";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { en, i18n, zh } from "../i18n";
 import type { AnyCommand, EcgSnapshot } from "../protocol";
 import { WORDS } from "../waveform/words";
 import { readStreams } from "./api";
+import { StillLayer } from "./StillLayer";
+import { ToolPanel } from "./ToolPanel";
 import { settled } from "./useSnapshot";
 import { useTools } from "./useTools";
 import { VitalsPanel } from "./VitalsPanel";
@@ -75,6 +77,104 @@ describe("tools", () => {
       { qtMs: 400, rrMs: 1000 },
       { qtMs: 400, rrMs: 640 },
     ]);
+  });
+});
+
+describe("the RR of a QT", () => {
+  const beats = [[T0 - 960_000, T0 + 40_000]];
+
+  function Panel() {
+    const tools = useTools({
+      ...{ place: { streamId: 7, version: 3 }, isStill: true, marks: [], me: "me", beatsUs: beats },
+      onCommand: async () => undefined,
+    });
+    return (
+      <MantineProvider>
+        <button
+          type="button"
+          onClick={() => {
+            tools.choose("qt");
+            tools.setLegs({ from: point(0), to: point(400_000), isFixed: true });
+          }}
+        >
+          begin
+        </button>
+        <ToolPanel tools={tools} sampleRateMhz={500_000} isFiltered={false} isConnected marksCount={0} side="left" />
+      </MantineProvider>
+    );
+  }
+
+  it("is what its field says, computed or typed, and typing is not interrupted", () => {
+    render(<Panel />);
+    fireEvent.click(screen.getByText("begin"));
+    const field = screen.getByTestId("qt-rr") as HTMLInputElement;
+    expect(field.value).toBe("1000");
+    field.focus();
+    fireEvent.change(field, { target: { value: "640" } });
+    expect(document.activeElement).toBe(screen.getByTestId("qt-rr"));
+    expect(screen.getByTestId("qt-result").textContent).toContain("464");
+    fireEvent.change(field, { target: { value: "" } });
+    fireEvent.blur(field);
+    expect((screen.getByTestId("qt-rr") as HTMLInputElement).value).toBe("1000");
+    expect(screen.getByTestId("qt-result").textContent).toContain("400");
+  });
+
+  it("stands on a panel that makes way for what it covers", () => {
+    render(<Panel />);
+    fireEvent.click(screen.getByText("begin"));
+    expect(screen.getByTestId("ecg-tool-panel").dataset.side).toBe("left");
+    fireEvent.click(screen.getByTestId("ecg-tool-move"));
+    expect(screen.getByTestId("ecg-tool-panel").dataset.side).toBe("right");
+  });
+});
+
+describe("what stands on a still page", () => {
+  const lane = { derived: false, usPerPx: 10_000, uvPerPx: 25, lead: "II", fromUs: T0, xPx: 40 };
+  const column = { ...lane, wPx: 125, topPx: 0, midPx: 50, bottomPx: 99 };
+  const strip = { ...lane, wPx: 300, topPx: 300, midPx: 350, bottomPx: 399 };
+  const other = { ...column, lead: "aVL", xPx: 165, fromUs: T0 + 1_250_000 };
+  const mark = {
+    ...{ id: "m", stream_id: 7, context_version: 3, lead: "II", text: "", by: "you", at_ms: 1 },
+    kind: "caliper",
+    ...{ from_us: T0 + 500_000, from_uv: 0, to_us: T0 + 2_500_000, to_uv: 100, name: "You" },
+  } as const;
+  const ignore = (): void => undefined;
+  const show = (lanes: readonly (typeof column)[]) =>
+    render(
+      <StillLayer
+        map={{ atUs: T0 + 3_000_000, lanes }}
+        {...{ tool: null, legs: null, hasMarch: false, stepUs: 2_000, marks: [mark], chosen: null, pointers: [] }}
+        {...{ sample: async () => null, onLegs: ignore, onPlace: ignore, onPoint: ignore, onChoose: ignore }}
+        onProblem={ignore}
+      />,
+    );
+  const lines = () =>
+    [...screen.getByTestId("ecg-mark").querySelectorAll("line")].map((line) =>
+      ["x1", "x2", "y1"].map((name) => Number(line.getAttribute(name))),
+    );
+
+  it("is drawn where both its ends are, never on into the next lead", () => {
+    const { unmount } = show([column, other, strip]);
+    expect(lines().map(([x1, x2]) => [x1, x2])).toEqual([
+      [90, 90],
+      [290, 290],
+      [90, 290],
+    ]);
+    expect(lines().every(([, , y1]) => (y1 ?? 0) > 300)).toBe(true);
+    unmount();
+    show([column, other]);
+    expect(lines().map(([x1, x2]) => [x1, x2])).toEqual([
+      [90, 90],
+      [90, 165],
+    ]);
+  });
+
+  it("has its words whole inside the page", () => {
+    show([{ ...strip, xPx: 20, wPx: 350 }]);
+    const words = screen.getByTestId("ecg-measured");
+    const half = (8 * (words.textContent ?? "").length) / 2;
+    expect(words.getAttribute("text-anchor")).toBe("middle");
+    expect(Number(words.getAttribute("x")) - half).toBeGreaterThanOrEqual(0);
   });
 });
 

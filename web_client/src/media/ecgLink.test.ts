@@ -157,6 +157,7 @@ const consult = (sources: readonly DataProducerInfo[], version = 3, patient = "p
   ({
     context: { version, patient: { id: patient } },
     data_producers: Object.fromEntries(sources.map((source) => [source.id, source])),
+    mismatches: {},
   }) as unknown as Consult;
 
 /** A socket held in the test's hands. */
@@ -300,6 +301,27 @@ describe("vital signs", () => {
     expect(link.news.getState().vitals.values).toEqual({});
     send({ ...value, cv: 4 });
     expect(link.news.getState().vitals.values).toEqual({});
+  });
+
+  it("(W22) of a device that turns out to be somebody else's are gone, and do not come back with its next binding", async () => {
+    const link = new EcgLink(() => undefined);
+    const { leg, inbox } = openLeg();
+    const bound = consult([vitals]);
+    const blocked = { ...bound, mismatches: { monitor: { device: "monitor", patient: "p" } } } as unknown as Consult;
+    link.follow(bound);
+    await link.consume(leg, vitals);
+    const send = (message: object) => inbox.get("v1")?.(copy(encode(message)));
+    const values = () => Object.keys(link.news.getState().vitals.values);
+    send({ ...value, code: "NIBP", v: [128, 74, 92], u: "mm[Hg]" });
+    expect(values()).toEqual(["NIBP"]);
+    link.follow(blocked);
+    expect(values()).toEqual([]);
+    // While it stays blocked, another device's numbers stand.
+    send({ ...value });
+    link.follow({ ...blocked });
+    expect(values()).toEqual(["HR"]);
+    link.follow(bound);
+    expect(values()).toEqual(["HR"]);
   });
 
   it("come by socket as well, told apart from frames by their bytes", () => {

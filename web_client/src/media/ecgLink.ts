@@ -47,6 +47,8 @@ export class EcgLink {
   /** Streams of the open patient, whether or not anything of them has come. */
   private wanted: ReadonlySet<number> = new Set();
   private patient: string | null = null;
+  /** Devices that contradict their binding to the open patient. */
+  private mismatched: ReadonlySet<string> = new Set();
   private timer: ReturnType<typeof setInterval> | undefined;
   private isDisposed = false;
 
@@ -64,7 +66,8 @@ export class EcgLink {
     const sources = Object.values(consult.data_producers).flatMap(({ waveform }) => waveform ?? []);
     this.wanted = new Set(sources.filter((stream) => stream.patient === patient).map(({ stream_id }) => stream_id));
     const version = consult.context?.version ?? null;
-    this.news.setState(({ vitals }) => ({ vitals: withVersion(vitals, version) }));
+    const isDoubtful = this.newMismatch(consult);
+    this.news.setState(({ vitals }) => ({ vitals: withVersion(isDoubtful ? NO_VITALS : vitals, version) }));
     this.look();
   }
 
@@ -171,6 +174,19 @@ export class EcgLink {
     this.streams.clear();
     this.control = idle();
     this.refreshOpen();
+  }
+
+  /**
+   * (W22) Whether a device at the open patient has just reported somebody else. Whose numbers it sent before is not known
+   * either; a blood pressure above all would come back with the next binding. Those of other devices are soon renewed.
+   */
+  private newMismatch({ mismatches }: Consult): boolean {
+    const devices = Object.values(mismatches).flatMap(({ device, patient }) =>
+      patient === this.patient ? device : [],
+    );
+    const isNew = devices.some((device) => !this.mismatched.has(device));
+    this.mismatched = new Set(devices);
+    return isNew;
   }
 
   private async keep<T extends { close: () => void }>(opening: Promise<T>, store: (opened: T) => void): Promise<void> {

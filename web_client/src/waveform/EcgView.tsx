@@ -113,6 +113,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
     const fetchMissing: Repair = (first, last) =>
       listeners.current.repair?.(first, last) ?? Promise.reject(new Error("no store"));
     const now = latest.current;
+    let last: EcgStatus | null = null;
     const ecg = mountEcg(element, {
       stream,
       channel,
@@ -124,6 +125,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       onStatus: (next) => {
         heardAt.current = performance.now();
         setStopped(false);
+        last = next;
         setStatus(next);
         listeners.current.onState?.(next);
       },
@@ -134,7 +136,11 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
     handle.current = ecg;
     if (isRecording && section.current !== null) exposeDrawn(section.current, ecg);
     const check = setInterval(() => {
-      setStopped(performance.now() - heardAt.current > SILENT_AFTER_MS);
+      const isSilent = performance.now() - heardAt.current > SILENT_AFTER_MS;
+      setStopped(isSilent);
+      // The page around must not go on vouching for what was said last.
+      if (isSilent && last !== null) listeners.current.onState?.({ ...last, state: "LOST", ageMs: null });
+      if (isSilent) last = null;
     }, CHECK_MS);
     return () => {
       clearInterval(check);

@@ -24,6 +24,7 @@ export default {
     info: "About this signal",
     more: "ECG tools",
     download: "Download",
+    move: "Move to the other side",
     stillOnly: "Freeze the trace first: nothing is measured on a moving one.",
     stream: "Signal",
     measure: "Measure",

@@ -27,6 +27,7 @@ const zh: SameKeys<typeof en> = {
     info: "信号信息",
     more: "心电工具",
     download: "下载",
+    move: "移到另一侧",
     stillOnly: "请先冻结波形：移动的波形上不能测量。",
     stream: "信号",
     measure: "测量",
