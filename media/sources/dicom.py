@@ -18,7 +18,7 @@ from media.core.waveform import InvalidReason
 from media.sources import checks
 from media.sources.errors import Notice, NoticeCode, SourceError, SourceErrorCode
 from media.sources.leads import standard_name
-from media.sources.limits import MAX_CHANNELS, bounded, exact, library, unix_us
+from media.sources.limits import MAX_CHANNELS, SIMULATED, bounded, exact, library, unix_us
 from media.sources.model import Annotation, Patient, Recording, Strip
 from media.sources.scale import MAX_TOTAL_SAMPLES, Piece, RawLead, strips_of
 
@@ -93,6 +93,7 @@ def _recording(dataset: pydicom.Dataset) -> Recording:
         patient=_patient(dataset),
         device=" ".join(str(dataset.get(k, "")) for k in ("Manufacturer", "ManufacturerModelName")).strip()[:120],
         filter=filters[0] if filters else "",
+        simulated=_says_simulated(dataset),
         annotations=_annotations(dataset, groups.index(rhythms[0]) + 1),
         notices=tuple(notices),
     )
@@ -207,6 +208,14 @@ def _patient(dataset: pydicom.Dataset) -> Patient:
         birth_date=f"{born[:4]}-{born[4:6]}-{born[6:8]}" if len(born) == 8 and born.isdigit() else "",
         sex=str(dataset.get("PatientSex") or "")[:1],
     )
+
+
+def _says_simulated(dataset: pydicom.Dataset) -> bool:
+    """Any of the three places where our exports say it: one may have been edited away. (W9)"""
+    notes = list(dataset.get("WaveformAnnotationSequence") or ())[:MAX_ANNOTATIONS]
+    texts = [dataset.get("PatientComments"), dataset.get("SeriesDescription")]
+    texts += [item.get("UnformattedTextValue") for item in notes]
+    return any(str(text or "").upper().startswith(SIMULATED) for text in texts)
 
 
 def _start(dataset: pydicom.Dataset, notices: list[Notice]) -> int | None:

@@ -19,6 +19,8 @@ MAX_FILE_BYTES: Final = 64 << 20
 MAX_TEXT_BYTES: Final = 16 << 20
 """XML and JSON, which cost many times their size."""
 MAX_CHANNELS: Final = 128
+SIMULATED: Final = "SIMULATED"
+"""How a text begins that says that a recording is not from a person (W9)."""
 EARLIEST, LATEST = 1900, 2200
 
 

@@ -225,6 +225,8 @@ class Recording:
     filter: str = ""
     """Bandwidth as the file states it (W29); empty means unknown."""
     mains_hz: int | None = None
+    simulated: bool = False
+    """The file says that it is not from a person: our own exports do, and keep saying so when they come back (W9)."""
     annotations: tuple[Annotation, ...] = ()
     vitals: tuple[Vital, ...] = ()
     notices: tuple[Notice, ...] = ()

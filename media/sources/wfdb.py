@@ -23,7 +23,7 @@ from media.core.waveform import InvalidReason
 from media.sources.errors import Notice, NoticeCode, SourceError, SourceErrorCode
 from media.sources.files import Files, plain_name
 from media.sources.leads import is_ecg_name, is_other_signal
-from media.sources.limits import MAX_CHANNELS, exact, library, unix_us
+from media.sources.limits import MAX_CHANNELS, SIMULATED, exact, library, unix_us
 from media.sources.model import Annotation, Patient, Recording, Vital, VitalCode
 from media.sources.scale import MAX_TOTAL_SAMPLES, Piece, RawLead, strips_of
 from media.sources.wfdb_annotations import read_annotations
@@ -108,6 +108,7 @@ class _Reader:
             strips=strips,
             start_us=start_us,
             patient=_patient(header.comments),
+            simulated=any(comment.upper().startswith(SIMULATED) for comment in header.comments),
             device=f"WFDB {header.name}",
             annotations=self._annotations(header.name, length),
             vitals=vitals,

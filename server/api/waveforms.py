@@ -52,6 +52,7 @@ _JOB_CODES: Final = {
     "busy": ApiCode.TOO_BUSY,
     "timeout": ApiCode.TOO_LARGE,
     "unavailable": ApiCode.ARCHIVE_UNAVAILABLE,
+    "simulated": ApiCode.FILE_UNREADABLE,
 }
 
 
@@ -292,7 +293,8 @@ def _job_error(problem: JobFailed) -> ApiError:
     if problem.code.startswith("source_"):
         code = ApiCode.TOO_LARGE if problem.code == "source_too_large" else ApiCode.FILE_UNREADABLE
         return ApiError(code, str(problem), sentences=problem.sentences)
-    return ApiError(_JOB_CODES.get(problem.code, ApiCode.INTERNAL), str(problem))
+    code = _JOB_CODES.get(problem.code, ApiCode.INTERNAL)
+    return ApiError(code, str(problem), sentences=problem.sentences)
 
 
 async def _audit_now_and_then(request: web.Request, viewing: Viewing, found: Archived) -> None:

@@ -47,6 +47,7 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
             "left_out": len(recording.strips) - len(strips),
             "device": recording.device,
             "filter": recording.filter,
+            "simulated": recording.simulated,
             "has_time": recording.start_us is not None,
             "patient_ids": list(recording.patient.ids),
             "notices": [
@@ -69,7 +70,7 @@ def frames_of(recording: Recording, strip: Strip, stream_id: int, context_versio
         leads=len(strip.leads),
         sample_rate_mhz=strip.sample_rate_mhz,
         lsb_nv=strip.lsb_nv,
-        simulated=False,
+        simulated=recording.simulated,
     )
     writer = FrameWriter(stream)
     start_us = (recording.start_us or 0) + strip.offset_us

@@ -26,6 +26,10 @@ from signaling.core.model import PatientBanner
 PAGE_BYTES: Final = 1 << 20
 """Frames in one answer: five minutes of twelve leads."""
 MAX_UPLOAD_BYTES: Final = 64 << 20
+SIMULATED_REFUSED: Final = (
+    "This recording says that it is simulated. It can be imported for a test patient only.",
+    "该记录标明为模拟信号，只能导入测试患者。",
+)
 ALL_TIME_US: Final = 2**53 - 1
 VITALS_LIMIT: Final = 200_000
 VITALS_PAGE: Final = 2_000
@@ -171,7 +175,8 @@ class Office:
 
         Raises:
             PatientDiffers: the file names somebody else, and nobody has said that this was checked.
-            JobFailed: it cannot be read; a ``source_...`` code with sentences.
+            JobFailed: it cannot be read (a ``source_...`` code with sentences), or it is simulated and the patient
+                is not.
         """
         archive = self.desk.archive
         with self.jobs.workspace() as folder:
@@ -190,6 +195,8 @@ class Office:
             known = {identifier.value.casefold() for identifier in banner.identifiers}
             if reported and not patient_checked and not known & {one.casefold() for one in reported}:
                 raise PatientDiffers(reported)
+            if found["simulated"] and not banner.test:
+                raise JobFailed("simulated", "not from a person", SIMULATED_REFUSED)
             streams = []
             for number, strip in enumerate(found["strips"]):
                 frames = await archive.read_file(f"{out}.{number}")
@@ -212,7 +219,7 @@ class Office:
             sample_rate_mhz=strip["sample_rate_mhz"],
             lsb_nv=strip["lsb_nv"],
             filter=str(found["filter"])[:200],
-            simulated=False,
+            simulated=bool(found["simulated"]),
             patient=patient,
         )
         archive, database = self.desk.archive, self.desk.database
@@ -258,7 +265,7 @@ def _vitals(consult: str, patient: str, version: int, found: dict[str, Any]) -> 
             "unit": one["unit"],
             "at_us": one["at_us"],
             "quality": one["quality"],
-            "simulated": False,
+            "simulated": bool(found["simulated"]),
         }
         for one in found["vitals"]
     ]

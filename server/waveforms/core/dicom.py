@@ -59,7 +59,11 @@ def build_dicom(info: StreamInfo, identity: ExportIdentity, runs: Sequence[Run])
     ]
     if info.simulated:
         annotations.insert(0, _text_annotation(1, 0, "SIMULATED: not from a person", (1,)))
-    annotations = annotations[:MAX_ANNOTATIONS]
+    if len(annotations) > MAX_ANNOTATIONS:
+        # pacemaker pulses come by the thousand: what says where there is no signal stays before them
+        annotations.sort(key=lambda item: item.UnformattedTextValue == "pace")
+        left_out = len(annotations) - MAX_ANNOTATIONS + 1
+        annotations[MAX_ANNOTATIONS - 1 :] = [_text_annotation(1, 0, f"annotations left out: {left_out}", (1,))]
     if annotations:
         dataset.WaveformAnnotationSequence = DicomSequence(annotations)
     buffer = io.BytesIO()

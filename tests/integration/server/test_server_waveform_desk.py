@@ -18,7 +18,7 @@ from server_seed import fill
 from sqlalchemy import func, select
 
 from media.core.control import JsonObject, MediaError, MediaErrorCode, Request
-from media.core.waveform import FrameWriter, StreamFormat, split_message
+from media.core.waveform import Flag, FrameWriter, StreamFormat, split_message
 from server.app import check_schema
 from server.clock import server_clock
 from server.storage.consult_store import SqlConsultStore
@@ -26,6 +26,7 @@ from server.storage.database import Database
 from server.storage.models import EventRow, VitalSignRow, WaveformArchiveRow
 from server.waveforms.blobs import BlobCode, BlobError, FolderBlobs
 from server.waveforms.desk import IDLE_STREAMS, WaveformDesk
+from server.waveforms.jobs import JobFailed
 from server.waveforms.office import Office
 from server.waveforms.ring import MemoryRing
 from server.waveforms.snapshots import Snapshots
@@ -239,7 +240,7 @@ async def test_an_import_of_large_frames_loses_none(
     made = [split_message(writer.write(samples, t0_us=10**15 + n * 50_000, context_version=1))[0] for n in range(600)]
     data = b"".join(len(frame.encoded).to_bytes(4, "little") + frame.encoded for frame in made)
     office = Office(desk, desk.archive.blobs, "test", "here")  # type: ignore[arg-type]
-    found = {"device": "d", "filter": ""}
+    found = {"device": "d", "filter": "", "simulated": False}
     strip = {"stream_id": 9, "leads": [f"X{n}" for n in range(16)], "sample_rate_mhz": 4_000_000, "lsb_nv": 1000}
     kept = await office._keep("c1", "pt1", "t", found, strip, data, "someone")
     assert (kept.summary.frames, kept.summary.lost) == (600, 0)
@@ -282,3 +283,23 @@ async def test_an_order_outlives_its_process_and_a_failure_is_on_record(desk: Wa
     assert [one and one.describe()["state"] for one in found] == ["stored", "failed"]
     with pytest.raises(Refusal):
         await after.snapshot_stored("strip2")
+
+
+async def test_a_simulated_recording_is_not_imported_for_a_person(desk: WaveformDesk) -> None:
+    """[W9] What was downloaded of a simulator stays simulated when it is uploaded again."""
+    office = Office(desk, desk.archive.blobs, "test", "here")  # type: ignore[arg-type]
+    banner = await SqlConsultStore(desk.database).patient(C1, PatientId("pt1"))
+    assert banner is not None
+    await desk.announce("c1", 0, no_worker, announced())
+    for frame in frames(desk, 30):
+        desk.tapped_frame(tap(desk), frame, again=False)
+    live = desk.stream("c1", 7)
+    assert live is not None
+    _, data = await office.export(live.info, "wfdb.zip", banner, 0, ALL)
+    person, test = (banner.model_copy(update={"test": test}) for test in (False, True))
+    with pytest.raises(JobFailed, match="simulated"):
+        await office.import_file("c1", person, 1, data, "t", "someone", patient_checked=True)
+    imported = await office.import_file("c1", test, 1, data, "t", "someone", patient_checked=True)
+    assert [one.info.simulated for one in imported.streams] == [True]
+    page, _ = await desk.archive.between_us(imported.streams[0].info, 0, ALL, 1 << 24)
+    assert all(frame[3] & Flag.SIMULATED for frame in page)

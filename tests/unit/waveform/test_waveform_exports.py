@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from media.core.waveform import FrameWriter, InvalidReason, InvalidRun, StreamFormat, split_message
+from media.sources import read
 from server.waveforms.core import wfdb as wfdb_export
 from server.waveforms.core.dicom import AMBULATORY, GENERAL, TWELVE_LEAD, RateUnsupported, build_dicom
 from server.waveforms.core.identity import ExportIdentity
 from server.waveforms.core.stream import StreamInfo
-from server.waveforms.core.timeline import Run, read_runs
+from server.waveforms.core.timeline import Event, Run, read_runs
+from server.waveforms.core.wfdb import build_zip
 from signaling.core.ids import PatientId
 from signaling.core.model import Identifier, PatientBanner
 
@@ -199,6 +201,37 @@ def test_a_rate_that_dicom_lacks_is_refused() -> None:
     source.take(np.ones((1, 50), np.int16))
     with pytest.raises(RateUnsupported):
         build_dicom(of, IDENTITY, read_runs(of, source.frames))
+
+
+def test_an_export_too_full_of_remarks_keeps_those_of_missing_signal_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """[W2] [W6] Hours of a pacemaker: its pulses give way, holes do not."""
+    monkeypatch.setattr("server.waveforms.core.dicom.MAX_ANNOTATIONS", 30)
+    of = info(TWELVE, 500_000)
+    source = Source(of)
+    for number in range(60):
+        source.take(np.zeros((12, 50), np.int16), keep=number != 50)
+    runs = read_runs(of, source.frames)
+    runs[0].events = [*(Event(n, "pace") for n in range(100)), *runs[0].events]
+    dataset, _ = decode_dicom(build_dicom(of, IDENTITY, runs))
+    texts = [str(item.UnformattedTextValue) for item in dataset.WaveformAnnotationSequence]
+    assert len(texts) == 30
+    assert "lost" in texts
+    assert "SIMULATED: not from a person" in texts
+    assert texts[-1].startswith("annotations left out: ")
+
+
+def test_an_export_that_comes_back_is_still_simulated() -> None:
+    """[W9] The mark cannot be washed off by a download and an upload."""
+    for simulated in (True, False):
+        of = info(TWELVE, 500_000, simulated=simulated)
+        source = Source(of)
+        for number in range(30):
+            source.take(np.full((12, 50), number, np.int16))
+        runs = read_runs(of, source.frames)
+        for data in (build_dicom(of, IDENTITY, runs), build_zip(of, IDENTITY, runs, "")):
+            assert read(data).simulated is simulated
 
 
 def test_holes_sessions_and_leads_off_are_named_and_identity_goes_along(tmp_path: Path) -> None:
