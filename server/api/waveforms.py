@@ -9,6 +9,7 @@ Every answer is audited (G5); of pages of frames, which a display asks for by th
 stream and ten minutes.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from server.api.errors import ApiCode, ApiError
 from server.api.request import member, permitted, services, throttle
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, Principal
-from server.identity.core.rules import WAVEFORM_UPLOAD
+from server.identity.core.rules import WAVEFORM_BEATS, WAVEFORM_EXPORT, WAVEFORM_UPLOAD
 from server.storage import audit
 from server.waveforms import rows
 from server.waveforms.blobs import BlobError
@@ -41,6 +42,9 @@ _BASE: Final = "/api/consults/{consult}/waveforms"
 AUDIT_EVERY_MS: Final = 600_000
 AUDITED: Final = 4096
 """Callers and streams remembered as audited; beyond it one is audited once more."""
+PIECE_BYTES: Final = 1 << 20
+DOWNLOAD_S: Final = 900.0
+"""Longest download: whoever reads more slowly asks for a shorter stretch."""
 MAX_BEATS_US: Final = 600_000_000
 MAX_VERSION: Final = 2**32 - 1
 EXPORTS: Final = {"dcm": "application/dicom", "wfdb.zip": "application/zip", "vitals.json": "application/fhir+json"}
@@ -100,11 +104,12 @@ async def frames(request: web.Request) -> web.Response:
 
 
 @routes.get(_BASE + "/{stream}.{kind:dcm|wfdb\\.zip|vitals\\.json}")
-async def export(request: web.Request) -> web.Response:
+async def export(request: web.Request) -> web.StreamResponse:
     """The stream, or what lies between ``from_us`` and ``to_us``, as an object that other programs read."""
     viewing, found = await _found(request)
     kind = request.match_info["kind"]
     from_us, to_us = _whole(request, "from_us", 0), _whole(request, "to_us", ALL_TIME_US)
+    await throttle(request, WAVEFORM_EXPORT, viewing.principal.credential)
     await _audit(request, viewing, "waveform_exported", {"archive": found.info.archive, "format": kind})
     office = request.app[OFFICE]
     if kind == "vitals.json":
@@ -113,19 +118,19 @@ async def export(request: web.Request) -> web.Response:
             data = (await office.vitals(found.info, from_us, to_us)).encode()
         except JobFailed as problem:
             raise _job_error(problem) from problem
-    else:
-        try:
-            name, data = await office.export(found.info, kind, viewing.patient, from_us, to_us)
-        except JobFailed as problem:
-            raise _job_error(problem) from problem
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Type": EXPORTS[kind]}
-    return web.Response(body=data, headers=headers)
+        return web.Response(body=data, headers=_download(name, kind))
+    try:
+        async with office.exported(found.info, kind, viewing.patient, from_us, to_us) as (name, path):
+            return await _sent(request, path, _download(name, kind))
+    except JobFailed as problem:
+        raise _job_error(problem) from problem
 
 
 @routes.get(_BASE + "/{stream}/beats")
 async def beats(request: web.Request) -> web.Response:
     """R peaks and rates, computed now from what is stored; at most ten minutes at once."""
     viewing, found = await _found(request)
+    await throttle(request, WAVEFORM_BEATS, viewing.principal.credential)
     await _audit_now_and_then(request, viewing, found)
     from_us = _whole(request, "from_us", found.summary.first_us)
     to_us = min(_whole(request, "to_us", from_us + MAX_BEATS_US), from_us + MAX_BEATS_US)
@@ -216,6 +221,31 @@ class _PatientDiffersError(ApiError):
     def body(self) -> dict[str, Any]:
         """With both ids the page shows in red (W22)."""
         return {"error": {**super().body["error"], "reported": list(self.reported)}}
+
+
+def _download(name: str, kind: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"', "Content-Type": EXPORTS[kind]}
+
+
+async def _sent(request: web.Request, path: str, headers: dict[str, str]) -> web.StreamResponse:
+    """A job's file, a piece in memory at a time."""
+    archive, at = request.app[OFFICE].desk.archive, 0
+    response = web.StreamResponse(headers=headers)
+    response.content_length = await archive.size_of(path)
+    await response.prepare(request)
+    try:
+        async with asyncio.timeout(DOWNLOAD_S):
+            while piece := await archive.read_part(path, at, PIECE_BYTES):
+                await response.write(piece)
+                at += len(piece)
+            await response.write_eof()
+    except (
+        TimeoutError,
+        ConnectionError,
+    ):  # too slow or gone: what was sent is no whole file, and must not look like one
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
 async def _found(request: web.Request) -> tuple[Viewing, Archived]:

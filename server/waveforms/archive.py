@@ -352,6 +352,20 @@ class Archive:
         """A job's file, read off the loop."""
         return await self._in(self._readers, Path(path).read_bytes)
 
+    async def size_of(self, path: str) -> int:
+        """Bytes of a job's file."""
+        return await self._in(self._readers, lambda: Path(path).stat().st_size)
+
+    async def read_part(self, path: str, at: int, size: int) -> bytes:
+        """Up to ``size`` bytes of a job's file from ``at``; empty at its end."""
+
+        def read() -> bytes:
+            with Path(path).open("rb") as file:
+                file.seek(at)
+                return file.read(size)
+
+        return await self._in(self._readers, read)
+
     async def write_file(self, path: str, data: bytes) -> None:
         """A job's file."""
         await self._in(self._readers, Path(path).write_bytes, data)

@@ -4,8 +4,10 @@ Who may ask is the HTTP layer's question; here everything is named by a stream t
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -32,6 +34,8 @@ SIMULATED_REFUSED: Final = (
 )
 ALL_TIME_US: Final = 2**53 - 1
 VITALS_LIMIT: Final = 200_000
+EXPORTS_AT_ONCE: Final = 8
+"""Made or on their way to whoever asked, however slowly they read."""
 VITALS_PAGE: Final = 2_000
 """Rows that are made into objects in one go: the loop breathes between pages."""
 IMPORT_BATCH: Final = 2_000
@@ -80,6 +84,7 @@ class Office:
         self.jobs = Jobs(blobs.root / "jobs")
         self.prints = Jobs(blobs.root / "jobs")
         """Of strips: they never wait behind exports and imports, which take minutes."""
+        self._exports = 0
         self.audited: dict[tuple[str, str, int], int] = {}
         """Who has looked at which stream in which context, and when that was last put on record."""
 
@@ -116,11 +121,32 @@ class Office:
     async def export(
         self, info: StreamInfo, kind: str, banner: PatientBanner, from_us: int, to_us: int
     ) -> tuple[str, bytes]:
-        """A file's name and content.
+        """A file's name and content, as `exported`."""
+        async with self.exported(info, kind, banner, from_us, to_us) as (name, path):
+            return name, await self.desk.archive.read_file(path)
+
+    @contextlib.asynccontextmanager
+    async def exported(
+        self, info: StreamInfo, kind: str, banner: PatientBanner, from_us: int, to_us: int
+    ) -> AsyncIterator[tuple[str, str]]:
+        """A file's name and where it is, for the length of the block: hours of samples are hundreds of megabytes.
 
         Raises:
             JobFailed: ``empty``, ``too_large``, ``unsupported``, ``busy``, ``timeout`` or ``broken``.
         """
+        if self._exports >= EXPORTS_AT_ONCE:
+            raise JobFailed("busy")
+        self._exports += 1
+        try:
+            with self.jobs.workspace() as folder:
+                name = await self._export(folder, info, kind, banner, from_us, to_us)
+                yield name, f"{folder}/out"
+        finally:
+            self._exports -= 1
+
+    async def _export(
+        self, folder: str, info: StreamInfo, kind: str, banner: PatientBanner, from_us: int, to_us: int
+    ) -> str:
         await self.desk.archive.flush()
         vitals = ""
         if kind == "wfdb.zip":
@@ -131,14 +157,12 @@ class Office:
             made_at_us=self.desk.now_ms() * 1000,
             software=self._software,
         )
-        with self.jobs.workspace() as folder:
-            job = ExportJob(
-                kind=kind, info=info, identity=identity, folder=str(self._blobs.root), from_us=from_us, to_us=to_us,
-                vitals=vitals,
-            )  # fmt: skip
-            out = f"{folder}/out"
-            await self.jobs.run({"job": "export", "export": job.model_dump(mode="json"), "out": out})
-            return f"ecg_{info.stream_id}.{kind}", await self.desk.archive.read_file(out)
+        job = ExportJob(
+            kind=kind, info=info, identity=identity, folder=str(self._blobs.root), from_us=from_us, to_us=to_us,
+            vitals=vitals,
+        )  # fmt: skip
+        await self.jobs.run({"job": "export", "export": job.model_dump(mode="json"), "out": f"{folder}/out"})
+        return f"ecg_{info.stream_id}.{kind}"
 
     async def vitals(self, info: StreamInfo, from_us: int, to_us: int) -> str:
         """Vital signs of the stream's patient in this consult, as a FHIR bundle.

@@ -83,5 +83,9 @@ NETTEST = Throttle(name="nettest", attempts=12, window_s=300)
 """Per session: each is a Router of its own for two minutes."""
 WAVEFORM_UPLOAD = Throttle(name="waveform_upload", attempts=20, window_s=300)
 """Each may cost seconds of a core in a process of its own."""
+WAVEFORM_EXPORT = Throttle(name="waveform_export", attempts=30, window_s=300)
+"""Likewise: hours of samples are read and packed again."""
+WAVEFORM_BEATS = Throttle(name="waveform_beats", attempts=120, window_s=60)
+"""Computed beside the live heart rates, which must not wait for it."""
 WHIP = Throttle(name="whip", attempts=60, window_s=60)
 """Offers from one address; an encoder that begins anew does so every few seconds at most."""

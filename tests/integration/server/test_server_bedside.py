@@ -15,18 +15,24 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from server_hub import Browser
-from server_seed import DEVICE_SECRET
+from aiohttp import web
+from server_hub import Browser, quiet_port
+from server_seed import DEVICE_SECRET, fill
 from test_server_session import origin  # noqa: F401 - the fixture of a whole running server
 
 from media.core.waveform import Flag, WaveformFrame, split_message
 from media.core.waveform.vitals import VitalSign, read_vital
 from media.sources import LiveFormat, LiveItem, LiveSource, PatientReport
 from media.sources.simulator import Settings, SimulatedMonitor, Simulator
+from server.api.waveforms import OFFICE
+from server.app import open_database
 from server.bedside.client import Assignment, DataIn, DataOut, Media, Signalling, running
 from server.bedside.program import Given, streams_of
 from server.bedside.station import CTL, Station
+from server.lifecycle import serving
+from server.settings import load_settings
 from server.storage.database import Database
+from server.waveforms.desk import LiveStream
 from signaling.core import messages as m
 from signaling.core.ids import PatientId
 from signaling.core.model import WaveformStream
@@ -285,3 +291,47 @@ async def test_the_command_streams_until_ctrl_c_and_says_what_it_cannot(
         assert code == 11, said
         assert "refused this device" in said
         assert "Traceback" not in said
+
+
+async def test_a_hub_that_restarts_costs_no_sample(tmp_path: Path) -> None:
+    """[W42] [W3] [C21] The device comes back by itself, sends what was measured meanwhile, and the archive goes on."""
+    monitor = Settings(seed=9)
+    settings = load_settings({}, data_dir=tmp_path / "data", port=quiet_port(), media_port=0)
+    database = await open_database(settings)
+    await fill(database)
+    await database.close()
+    address = f"http://127.0.0.1:{settings.port}"
+
+    async def archived(app: web.Application, beyond: int) -> LiveStream:
+        """The stream, once it is live, whole, and past a number."""
+        async with asyncio.timeout(SOON_S):
+            while True:
+                for live in app[OFFICE].desk.streams("c1"):
+                    newest = live.open.state.ordering.newest_seq
+                    if live.live and newest > beyond and not live.open.state.missing(0, newest):
+                        return live
+                await asyncio.sleep(0.05)
+
+    async with contextlib.AsyncExitStack() as device:
+        async with serving(settings) as app:
+            async with member(address) as (signalling, _):
+                await signalling.ask(m.OpenContext(patient=PATIENT), m.Done)
+                made, _, working = await device.enter_async_context(
+                    station(address, SimulatedMonitor(monitor), Given(BAND))
+                )
+                before = await archived(app, 10)
+            newest = before.open.state.ordering.newest_seq
+        sent = made.resent_frames
+        async with serving(settings) as app:
+            after = await archived(app, newest + 20)
+            assert after.info == before.info, "one archive"
+            assert made.resent_frames > sent
+            assert not working.done()
+            page, more = await app[OFFICE].desk.archive.between_us(after.info, 0, 2**53 - 1, 1 << 24)
+    assert more is None
+    frames = [split_message(frame)[0] for frame in page]
+    assert [frame.seq for frame in frames] == [*range(len(frames))]
+    assert len(frames) > newest + 20
+    for frame in (frames[0], frames[newest], frames[newest + 3], frames[-1]):
+        np.testing.assert_array_equal(frame.samples, device_samples(monitor, frame))
+    assert all(later.first_sample == earlier.end_sample for earlier, later in pairwise(frames)), "no hole"

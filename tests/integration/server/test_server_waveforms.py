@@ -515,3 +515,6 @@ async def test_the_end_of_a_consult_seals_its_streams_in_the_audit_chain(server:
     assert body == whole
     await server.raw(doctor, "/api/consults/c1/waveforms/71/frames", 409)
     await server.raw(doctor, "/api/consults/c1/waveforms/71/frames?patient=nobody", 404)
+    asked = [(await doctor.get("/api/consults/c1/waveforms/71.vitals.json?patient=pt1"))[0] for _ in range(31)]
+    assert asked[-1] == 429, "exports cost minutes of a core"
+    assert asked[0] == 200
