@@ -231,6 +231,7 @@ class Intake:
             or stream is None
             or source is None
             or source.ssrc != stream.ssrc
+            or source.newest != stream.receive.highest  # it began to count anew: so does the lane, with its next packet
             or len(layer.lanes) != 1
             or lane.waiting
             or lane.temporal != EVERY_TEMPORAL

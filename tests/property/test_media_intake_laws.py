@@ -253,7 +253,7 @@ class World:
             leg.stream = SimpleNamespace(send_run=send_run)  # type: ignore[assignment]
             leg.address = Elsewhere(("there", 1))
         elif what == "nowhere":
-            leg.address = ("127.0.0.1", 0)
+            leg.stream, leg.address = None, ("127.0.0.1", 0)  # a path is the one or the other
         elif what == "held":
             consumer.held = not consumer.held
             if consumer.row is not None:
@@ -558,6 +558,19 @@ def test_what_follows_a_repair_is_sent_once(sockets: list[socket.socket]) -> Non
         for media in sent:
             numbers = [datagram[2:4] for datagram in media]
             assert len(numbers) == len(set(numbers))
+
+
+def test_a_publisher_that_counts_anew_is_not_sent_ahead_as_before(sockets: list[socket.socket]) -> None:
+    """A late packet, then another numbering confirmed by one that is empty: the lane begins anew with the next."""
+    late, jump, empty = [("sound", trouble, 0, False) for trouble in ("late", "jump", "")]
+    sound = Step([("sound", "", 60, False)], False, None)
+    steps = [Step([late, jump, empty], False, None), sound, sound]
+
+    check(sockets, steps, 100)
+    received, _, _ = outcome("c", steps, 100, sockets)
+
+    numbers = [int.from_bytes(datagram[2:4], "big") for datagram in received[2][0]]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
 
 
 def test_sound_that_passes_what_waits_is_counted_by_the_pacer(sockets: list[socket.socket]) -> None:
