@@ -106,7 +106,7 @@ async def frames(request: web.Request) -> web.Response:
 @routes.get(_BASE + "/{stream}.{kind:dcm|wfdb\\.zip|vitals\\.json}")
 async def export(request: web.Request) -> web.StreamResponse:
     """The stream, or what lies between ``from_us`` and ``to_us``, as an object that other programs read."""
-    viewing, found = await _found(request)
+    viewing, found = await _found(request, Action.EXPORT_WAVEFORM)
     kind = request.match_info["kind"]
     from_us, to_us = _whole(request, "from_us", 0), _whole(request, "to_us", ALL_TIME_US)
     await throttle(request, WAVEFORM_EXPORT, viewing.principal.credential)
@@ -248,9 +248,9 @@ async def _sent(request: web.Request, path: str, headers: dict[str, str]) -> web
     return response
 
 
-async def _found(request: web.Request) -> tuple[Viewing, Archived]:
+async def _found(request: web.Request, action: Action = Action.SEE_WAVEFORMS) -> tuple[Viewing, Archived]:
     """The stream named in the path, if it is of the patient whom the caller looks at."""
-    viewing = await _viewing(request)
+    viewing = await _viewing(request, action)
     async with services(request).database.read() as session:
         found = await rows.find_archive(
             session, viewing.membership.consult, viewing.patient.id, request.match_info["stream"]
@@ -278,7 +278,7 @@ async def _viewing(request: web.Request, action: Action = Action.SEE_WAVEFORMS) 
             raise ApiError(ApiCode.CONTEXT_CHANGED)
         return Viewing(principal, found, consult.context.patient, consult.context.version)
     named = request.query.get("patient", "")
-    if consult.status is ConsultStatus.ENDED and named and action is Action.SEE_WAVEFORMS:
+    if consult.status is ConsultStatus.ENDED and named and action is not Action.IMPORT_WAVEFORM:
         await permitted(request, Action.READ_ENDED_WAVEFORMS)
         banner = await parts.store.patient(found.consult, PatientId(named))
         if banner is None:

@@ -8,7 +8,8 @@ take; the ring in redis, or the source, may still have it).
 When the store cannot take it (disk full), the frames stay unwritten up to a bound, beyond which only their places are
 kept; nothing else notices. Once the store is back they come from the ring; what the ring has no more is counted lost.
 
-How frames are found again is ``core.index``; rows in the database are ``rows``.
+How frames are found again is ``core.index``; rows in the database are ``rows``. Long because writing, going on after a
+crash and reading share one view of what is on disk and what still waits.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ ring has it for 30 s; what the worker has no more is lost unless its source repa
 
 Streams are announced by the media plane before their first frame and go on over worker deaths: the archive is the
 same as long as consult, number, format and patient are. A consult's end closes them with their hash in the audit chain.
+Long because a stream's beginning, its taps and its ends are one table's.
 """
 
 import asyncio

@@ -154,9 +154,13 @@ class Hearts:
         )
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One request, one answer; a process that is late or broken is ended."""
+        """One request, one answer, in turn; a process that is late or broken is ended."""
+        async with self._line:  # who is cancelled while it waits here ends nobody's process
+            return await self._ask_now(request)
+
+    async def _ask_now(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            async with self._line, asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(ANSWER_S):
                 process = await self._alive()
                 assert process.stdin is not None
                 assert process.stdout is not None

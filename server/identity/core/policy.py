@@ -18,6 +18,7 @@ class Action(StrEnum):
     SEE_PATIENTS = "see_patients"
     READ_RECORD = "read_record"
     SEE_WAVEFORMS = "see_waveforms"
+    EXPORT_WAVEFORM = "export_waveform"
     READ_ENDED_WAVEFORMS = "read_ended_waveforms"
     IMPORT_WAVEFORM = "import_waveform"
     INVITE_GUEST = "invite_guest"
@@ -38,6 +39,8 @@ ALLOWED: dict[Action, frozenset[AccessRole]] = {
     Action.READ_RECORD: _CLINICIANS | {AccessRole.GUEST, AccessRole.RECORD_SCREEN},
     # Of the open patient: an ECG wall scrolls back too.
     Action.SEE_WAVEFORMS: _CLINICIANS | _SCREENS | {AccessRole.GUEST},
+    # A wall shows; a file with the patient's name leaves with a person only.
+    Action.EXPORT_WAVEFORM: _CLINICIANS | {AccessRole.GUEST},
     Action.READ_ENDED_WAVEFORMS: _CLINICIANS,
     Action.IMPORT_WAVEFORM: _CLINICIANS,
     Action.INVITE_GUEST: _CLINICIANS,

@@ -42,6 +42,7 @@ REC, OTH, ROOM, DEV = AccessRole.RECORD_SCREEN, AccessRole.OTHER_SCREEN, AccessR
         (Action.SEE_PATIENTS, {D, N, G, REC, OTH}),
         (Action.READ_RECORD, {D, N, G, REC}),
         (Action.SEE_WAVEFORMS, {D, N, G, REC, OTH}),
+        (Action.EXPORT_WAVEFORM, {D, N, G}),
         (Action.READ_ENDED_WAVEFORMS, {D, N}),
         (Action.IMPORT_WAVEFORM, {D, N}),
         (Action.INVITE_GUEST, {D, N}),
