@@ -41,7 +41,7 @@ def test_gains_with_a_common_step_are_exact(leads: list[tuple[list[int], int]]) 
         np.testing.assert_array_equal(found[f"V{i + 1}"], np.array(raw) * nv)
 
 
-@given(wave, st.fractions(min_value=400, max_value=60_000))
+@given(wave, st.fractions(min_value=500, max_value=60_000))  # below, half a nanovolt is more than a thousandth
 def test_one_gain_keeps_the_files_own_steps_whatever_it_is(raw: list[int], nv: Fraction) -> None:
     strips, codes = made(lead("II", raw, nv))
     np.testing.assert_array_equal(strips[0].samples[0], raw)
