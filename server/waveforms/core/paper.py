@@ -24,6 +24,8 @@ from signaling.core.model import EcgSettings, PatientBanner
 WIDTH_MM, HEIGHT_MM = 297.0, 210.0
 LEFT_MM, TOP_MM, RIGHT_MM, BOTTOM_MM = 20.0, 38.0, 290.0, 196.0
 MAX_PAGES: Final = 24
+_STAMP_MM: Final = 218.0
+"""Where SIMULATED begins; the identity beside it ends there."""
 WARNING: Final = "Remote display, delayed. Not for defibrillation, cardioversion, pacing or alarm use."
 WARNING_ZH: Final = "远程显示，存在延迟。不得用于除颤、电复律、起搏或报警。"
 _RED, _GRID, _GRID5, _INK, _GREY = "#b00020", "#f6d5d5", "#e39a9a", "#111111", "#555555"
@@ -79,8 +81,11 @@ class Strip:
 
 def pages(strip: Strip) -> list[Page]:
     """Sheets of a strip."""
-    per_page_us = max(1, int((RIGHT_MM - LEFT_MM) / strip.settings.speed)) * 1_000_000
-    count = min(MAX_PAGES, max(1, -(-(strip.to_us - strip.from_us) // per_page_us)))
+    span_us = max(1, strip.to_us - strip.from_us)
+    fitting_us = int((RIGHT_MM - LEFT_MM) / strip.settings.speed * 1_000_000)
+    count = min(MAX_PAGES, -(-span_us // fitting_us))
+    # Sheets of one length: not a last one with what the others had no room for.
+    per_page_us = min(fitting_us, -(-span_us // count))
     sheets = []
     for number in range(count):
         from_us = strip.from_us + number * per_page_us
@@ -172,34 +177,47 @@ def _heading(page: Page, strip: Strip, from_us: int, to_us: int, number: int, co
     banner, settings, info = strip.banner, strip.settings, strip.info
     one, two = banner.identifiers
     page.marks += [
-        Text(LEFT_MM, 10, 5, f"{banner.name} {banner.name_latin}".strip()),
-        Text(LEFT_MM, 15, 3.2, f"{one.label} {one.value}   {two.label} {two.value}"),
-        Text(LEFT_MM + 110, 15, 3.2, f"{banner.sex}   {banner.birth_date}"),
-        Text(LEFT_MM, 20, 3.2, f"{_clock(from_us)} to {_clock(to_us)} UTC   marked {_clock(strip.at_us)}"),
-        Text(
-            LEFT_MM, 25, 3.2,
-            f"{settings.speed:g} mm/s   {settings.gain:g} mm/mV   source filter: {info.filter or 'filter unknown'}   "
-            f"view filter: {settings.filter or 'none'} (not applied here)",
+        _line(10, 5, f"{banner.name} {banner.name_latin}".strip(), right=_STAMP_MM),
+        _line(
+            15, 3.2,
+            f"{one.label} {one.value}  |  {two.label} {two.value}  |  {banner.sex}  |  {banner.birth_date}",
+            right=_STAMP_MM,
         ),
-        Text(
-            LEFT_MM, 30, 3.2,
-            f"{info.device}   {info.sample_rate_mhz / 1000:g} Hz   {info.lsb_nv / 1000:g} uV/step   "
-            f"gaps {strip.gaps}   samples lost per lead {strip.lost}   seen as {strip.state}, "
+        _line(20, 3.2, f"{_clock(from_us)} to {_clock(to_us)} UTC  |  marked {_clock(strip.at_us)}"),
+        _line(
+            25, 3.2,
+            f"{settings.speed:g} mm/s  |  {settings.gain:g} mm/mV  |  source filter: {info.filter or 'unknown'}  |  "
+            + (f"filter of the view: {settings.filter}, not applied here" if settings.filter else "unfiltered here"),
+        ),
+        _line(
+            30, 3.2,
+            f"{info.device}  |  {info.sample_rate_mhz / 1000:g} Hz  |  {info.lsb_nv / 1000:g} uV/step  |  "
+            f"gaps {strip.gaps}  |  samples lost per lead {strip.lost}  |  seen as {strip.state}, "
             + ("age unknown" if strip.age_ms is None else f"{strip.age_ms} ms old"),
         ),
-        Text(
-            LEFT_MM, 35, 2.6,
-            f"strip {strip.id}   sha256 {strip.sha256}   {settings.software}   calibration "
+        _line(
+            35, 2.6,
+            f"strip {strip.id}  |  sha256 {strip.sha256}  |  {settings.software}  |  calibration "
             f"{settings.calibration or 'none'}",
             _GREY,
         ),
-        Text(LEFT_MM, 202, 3.2, f"{WARNING}  {WARNING_ZH}", _RED),
+        _line(202, 3.2, f"{WARNING}  {WARNING_ZH}", _RED),
         Text(RIGHT_MM - 18, 207, 2.6, f"page {number} of {count}", _GREY),
     ]  # fmt: skip
     if info.simulated:
-        page.marks.append(Text(RIGHT_MM - 62, 12, 9, "SIMULATED 模拟", _RED))
+        page.marks.append(Text(_STAMP_MM, 12, 8, "SIMULATED 模拟", _RED))
     elif banner.test:
         page.marks.append(Text(RIGHT_MM - 40, 12, 6, "test patient", _RED))
+
+
+def _line(y: float, size: float, text: str, colour: str = _INK, right: float = RIGHT_MM) -> Text:
+    """Writing from the left margin, smaller where it would leave the sheet: half an identifier is another patient's."""
+    return Text(LEFT_MM, y, min(size, (right - LEFT_MM) / max(1.0, ems(text))), text, colour)
+
+
+def ems(text: str) -> float:
+    """What a text takes in units of its size, rather more than less, whatever sans-serif font is there."""
+    return sum(1.0 if ord(character) >= 0x2E80 else 0.64 for character in text)
 
 
 def _traces(page: Page, strip: Strip, from_us: int, to_us: int) -> None:
@@ -208,7 +226,7 @@ def _traces(page: Page, strip: Strip, from_us: int, to_us: int) -> None:
     for lead, name in enumerate(leads):
         middle = TOP_MM + (lead + 0.55) * row_mm
         page.marks.append(_calibration(strip, middle))
-        page.marks.append(Text(LEFT_MM - 9, middle - 6, 3.2, name))
+        page.marks.append(Text(1.5, middle - 4, 3.2, name))
         for run in strip.runs:
             _trace(page, strip, run, lead, middle, from_us, to_us)
     for run in strip.runs:
@@ -233,8 +251,14 @@ def _trace(page: Page, strip: Strip, run: Run, lead: int, middle: float, from_us
     mm_per_cell = strip.settings.speed * 1000 / run.rate_mhz
     start_x = LEFT_MM + (run.start_us - from_us) / 1e6 * strip.settings.speed
     y = middle - run.values[lead, first:last] * (run.lsb_nv / 1e6 * strip.settings.gain)
-    y = np.clip(y, TOP_MM, BOTTOM_MM)
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], valid, [False]))))
+    # A peak that leaves the grid is cut off there and pointed at; along the edge it would look like a plateau (W1).
+    above, below = valid & (y < TOP_MM), valid & (y > BOTTOM_MM)
+    for beyond, sign, foot in ((above, "^", TOP_MM + 2), (below, "v", BOTTOM_MM - 0.5)):
+        for cell in np.flatnonzero(np.diff(np.concatenate(([False], beyond))) & beyond):
+            x = start_x + (first + int(cell)) * mm_per_cell
+            if LEFT_MM <= x <= RIGHT_MM:
+                page.marks.append(Text(x, foot, 3.2, sign, _RED))
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], valid & ~above & ~below, [False]))))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         cells = np.arange(first + begin, first + end)
         xs = start_x + cells * mm_per_cell

@@ -24,6 +24,7 @@ import type { AnyCommand, Consult, EcgMark, WaveformStream } from "../protocol";
 import { CalibrationDialog } from "../waveform/CalibrationDialog";
 import { readCalibration } from "../waveform/calibration";
 import { type EcgLook, EcgView, type EcgViewHandle } from "../waveform/EcgView";
+import { viewFilterRecord } from "../waveform/filterText";
 import type { EcgStatus, StillMap } from "../waveform/settings";
 import { type ArchiveContext, download, type FileKind, type RecordedStream } from "./api";
 import { pictureBeside } from "./beside";
@@ -149,7 +150,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
         gain: display.gain,
         layout: display.layout,
         order: display.order,
-        filter: status?.filter ?? "",
+        filter: viewFilterRecord(stream, display.filter, display.notch),
         calibration: readCalibration().id ?? "",
         software: `Consilium ${config.data?.version ?? ""}`.trim(),
       },

@@ -371,7 +371,7 @@ function Press({
       >
         <Icon aria-hidden="true" />
         {!isBare && <span className={styles.label}>{label}</span>}
-        {badge > 0 && <span className={styles.badge}>{badge}</span>}
+        {badge > 0 && <span className={styles.badge}>{` ${badge}`}</span>}
       </button>
     </Tooltip>
   );

@@ -3,7 +3,7 @@
 import type { WaveformStream } from "../protocol/messages";
 import { type FilterPlan, planFilter } from "./filters";
 import type { EcgFilter, EcgNotch } from "./settings";
-import type { EcgWords } from "./words";
+import { type EcgWords, WORDS } from "./words";
 
 const DIAGNOSTIC_RATE_MHZ = 500_000;
 const DIAGNOSTIC_BAND_HZ = [0.05, 150] as const;
@@ -41,6 +41,11 @@ export function viewFilterText(stream: Described, filter: EcgFilter, notch: EcgN
   const name = filter === "off" || (filter === "diagnostic" && !mayCallDiagnostic(stream)) ? "" : words.filters[filter];
   const parts = [name, bandText(plan), plan.notchHz === null ? "" : `${words.notch} ${plan.notchHz} Hz`];
   return [words.view, ...parts.filter((part) => part !== "")].join(" ");
+}
+
+/** The same for the record, which names the source's filter itself: in English whoever orders it, empty when unfiltered. */
+export function viewFilterRecord(stream: Described, filter: EcgFilter, notch: EcgNotch): string {
+  return viewFilterText(stream, filter, notch, { ...WORDS.en, view: "" }).trim();
 }
 
 function bandText({ highPassHz, lowPassHz }: FilterPlan): string {

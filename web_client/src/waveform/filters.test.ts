@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { FilterBank, type FilterPlan, planFilter } from "./filters";
-import { bandOf, mayCallDiagnostic, mayJudgeSt, viewFilterText } from "./filterText";
+import { bandOf, mayCallDiagnostic, mayJudgeSt, viewFilterRecord, viewFilterText } from "./filterText";
 import { parseMessage, type WaveformFrame } from "./frame";
 import { LeadBuffer } from "./leadBuffer";
 import { makeFrame } from "./testFrames";
@@ -105,6 +105,9 @@ describe("words about bandwidth", () => {
     expect(mayCallDiagnostic({ ...stream, filter: "0.5-40 Hz" })).toBe(false);
     expect(viewFilterText({ ...stream, filter: "" }, "diagnostic", 0, WORDS.en)).toBe("view 0.05–150 Hz");
     expect(viewFilterText(stream, "monitor", 0, WORDS.zh)).toBe("显示 监护 0.5–40 Hz");
+    // A strip's settings name the view's filter alone, and none as none.
+    expect(viewFilterRecord(stream, "st", 50)).toBe("ST 0.05–40 Hz notch 50 Hz");
+    expect(viewFilterRecord(stream, "off", 0)).toBe("");
   });
 
   it("[W29] allow ST to be judged only where nothing above 0.05 Hz is cut away", () => {

@@ -109,7 +109,7 @@ export default {
     shared: "FROZEN for all {{time}}, not live",
     sharedBy: "by {{name}} at {{at}}",
     review: "REVIEW {{time}}, not live",
-    left: "{{name}} has frozen the trace for all at {{time}}. You are watching it live.",
+    left: "Frozen for all at {{time}} by {{name}}. You are watching the trace live.",
     join: "Go there",
     live: "Back to live",
     liveOnlyMe: "Live, only me",
