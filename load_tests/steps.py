@@ -106,9 +106,12 @@ def expect_live_ecg(page: Page, timeout_ms: int = 30_000) -> None:
     expect(ecg).to_have_attribute("data-state", "LIVE", timeout=timeout_ms)
     before = samples_drawn(page)
     wait_until(page, lambda: samples_drawn(page) > before + 500, "five hundred more samples drawn")
-    picture = ecg.screenshot()
-    page.wait_for_timeout(700)
-    assert ecg.screenshot() != picture, "the ECG picture stands still"
+    box = ecg.bounding_box()
+    assert box is not None, "the ECG is not laid out"
+    # The page's picture, not the element's: that one waits for two animation frames in which nothing moved.
+    area = {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
+    picture = page.screenshot(clip=area)  # type: ignore[arg-type]
+    wait_until(page, lambda: page.screenshot(clip=area) != picture, "the ECG picture moves")  # type: ignore[arg-type]
 
 
 def expect_page(page: Page, name: str) -> None:
