@@ -12,7 +12,7 @@ WEB_SOURCES := $(shell find $(WEB)/src -type f -not -name '*.test.*' 2>/dev/null
 NATIVE := $(wildcard media/native/*.c media/native/*.h) media/native/build_fanout.py
 say = @printf '\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test check unit integration browser bench soak fuzz fmt lock clean
+.PHONY: help demo test check check-python check-web unit integration browser bench soak fuzz fmt lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,10 +20,15 @@ help: ## list the commands
 demo: .venv/runtime $(WEB)/dist/index.html ## set everything up and run a sample hub on this machine
 	@exec $(BIN)/consilium demo
 
-test: check unit integration browser ## every check, as CI runs it
+test: ## every check, as CI runs it
+	@$(MAKE) -j3 --output-sync=line .venv/dev $(WEB)/node_modules/.ready tests/.debian
+	@$(MAKE) check unit integration browser
 	$(say) "all checks passed"
 
-check: .venv/dev $(WEB)/node_modules/.ready ## format, lint, types, import contracts, wire drift
+check: ## format, lint, types, import contracts, wire drift
+	@$(MAKE) -j2 --output-sync=target check-python check-web
+
+check-python: .venv/dev
 	$(say) "format and lint (Python)"
 	@$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -33,6 +38,8 @@ check: .venv/dev $(WEB)/node_modules/.ready ## format, lint, types, import contr
 	@$(BIN)/lint-imports
 	$(say) "wire types: Python classes against the generated TypeScript"
 	@$(BIN)/python -m signaling.typescript --check
+
+check-web: $(WEB)/node_modules/.ready
 	$(say) "format, lint and types (TypeScript)"
 	@(cd $(WEB) && npx --no-install biome ci --error-on-warnings . && npx --no-install tsc --noEmit)
 

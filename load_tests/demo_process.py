@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -82,10 +83,19 @@ class Demo:
 
 
 @contextlib.contextmanager
-def demo(data_dir: Path, *extra: str, ready_within_s: float = 180.0, module: str = "server") -> Iterator[Demo]:
-    """Start a demo on a free port and stop it at the end; ``module`` may be one that only changes its parts."""
+def demo(
+    data_dir: Path, *extra: str, ready_within_s: float = 180.0, module: str = "server", film_of: Demo | None = None
+) -> Iterator[Demo]:
+    """Start a demo on a free port and stop it at the end.
+
+    Args:
+        module: what to run; may be one that only changes the demo's parts.
+        film_of: another demo whose film is shown, so that none has to be made.
+    """
     port = free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
+    if film_of is not None:
+        shutil.copytree(film_of.data_dir / "media", data_dir / "media")
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(

@@ -214,13 +214,13 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 @pytest.fixture(scope="module")
-def walled_hub(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def walled_hub(network: Network, hub: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("walled")
     with contextlib.ExitStack() as stack:
         with inside(network.hub), pytest.MonkeyPatch.context() as patch:
             patch.setattr(demo_process, "MEDIA_ADDRESS", HUB_ADDRESS)
             patch.setenv("CONSILIUM_MEDIA_BIND", HUB_ADDRESS)
-            running = stack.enter_context(demo_process.demo(folder / "data"))
+            running = stack.enter_context(demo_process.demo(folder / "data", film_of=hub))
         stack.enter_context(bring_pages(network, int(running.url.rsplit(":", 1)[1])))
         yield running
 
