@@ -358,7 +358,7 @@ class Intake:
                     book(transport, entry)
                 else:
                     decrypted(transport, entry[1], entry[2], entry[4], False)
-            except Exception:
+            except Exception:  # a bug met by one packet must not keep the others from being booked
                 self._counters.broke("datagram_errors")
                 self._disarm()
                 if entry[0] in legs:
@@ -377,6 +377,6 @@ class Intake:
                 try:
                     transport = legs[entry[0]].transport
                     self._booking.decrypted(transport, entry[1], entry[2], entry[4], kind == _FEEDBACK)
-                except Exception:
+                except Exception:  # as above
                     self._counters.broke("datagram_errors")
                     self._disarm()
