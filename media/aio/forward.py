@@ -11,6 +11,8 @@ A Consumer whose datagrams could not be sent is stopped and starts again at the 
 which the caller asks for; the others notice nothing. Who is live is ``media.core.router``.
 
 A burst takes its transport-wide numbers as a whole: what of it could not leave counts as lost on the way.
+
+Long on purpose: the two ways to send and what becomes of a run that did not leave are one policy.
 """
 
 from collections.abc import Callable, Sequence

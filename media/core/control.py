@@ -11,6 +11,8 @@ repeated after a lost answer is refused as ``exists`` instead of making a second
 Closing is idempotent. A call that fails has changed nothing.
 
 The sockets are in ``media.aio.client`` and ``media.aio.control_server``.
+
+Long because it is the whole vocabulary of two processes, and nothing else.
 """
 
 from collections.abc import Iterator

@@ -7,7 +7,7 @@
  * payload type, a viewer who waits or is held, a burst that its lines must be asked about: all that is handed back.
  * Feedback that can wait a few milliseconds is logged too, so that much of it is read at once.
  *
- * Nothing is allocated; what the tables point to is the caller's. */
+ * Nothing is allocated; what the tables point to is the caller's. One file, so that the compiler sees the whole way. */
 #include <sys/epoll.h>
 #include <time.h>
 
