@@ -49,9 +49,10 @@ unit: .venv/dev $(WEB)/node_modules/.ready ## fast tests: cores, laws, client lo
 	$(say) "unit and property tests"
 	@$(BIN)/pytest -q -n 2 tests/unit tests/property tests/fuzz
 
+# a whole file to a process: some files are one story on one server
 integration: .venv/dev tests/.debian ## contracts on real Redis and PostgreSQL, real peers
 	$(say) "contract and integration tests"
-	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/contract tests/integration
+	@$(BIN)/pytest -q -n 2 --dist loadfile tests/contract tests/integration
 
 browser: .venv/dev tests/.debian $(WEB)/dist/index.html ## what people see, in real Chromium
 	$(say) "browser tests"

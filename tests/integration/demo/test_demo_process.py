@@ -25,7 +25,7 @@ from signaling.core import messages as m
 from signaling.core.ids import DataProducerId, PatientId
 from signaling.core.model import Consult, WaveformStream
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SOON_S = 30.0
 

@@ -53,7 +53,7 @@ from signaling.core.ports import SnapshotOrder
 from tests.integration.media.peer import Peer, until
 
 # One consult from its first frame to its seal: the tests are its chapters, in their order, in one process.
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("waveforms of one consult")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 CONSULT, DEVICE = ConsultId("c1"), ParticipantId("p_device")
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SETTINGS = EcgSettings(
