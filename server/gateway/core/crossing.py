@@ -181,4 +181,5 @@ def check_crossing(crossing: Crossing) -> None:
 
 
 def _pair(pair: tuple[str, str]) -> bool:
-    return len(pair) == 2 and all(len(part) <= MAX_KEY_CHARS and part.isprintable() for part in pair) and pair[1] != ""
+    name, value = pair
+    return value != "" and all(len(part) <= MAX_KEY_CHARS and part.isprintable() for part in (name, value))

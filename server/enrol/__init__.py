@@ -1,0 +1,1 @@
+"""Enrolment of programs and devices by one-time codes."""

@@ -1,0 +1,1 @@
+"""Enrolment codes in the database."""

@@ -1,0 +1,147 @@
+"""One SQLite connection in a thread of its own; what waits together is committed together.
+
+A commit is an fsync, and a hospital's interface engine sends on several connections at once. Jobs
+that have queued up while the disk was busy therefore share the next transaction. If anything in it fails, it is
+rolled back whole and its jobs run again one by one, so that each gets its own outcome: one message that
+does not fit never takes another with it.
+
+``synchronous=FULL`` in WAL mode: when `run` returns, a power cut takes nothing back.
+"""
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from server.exits import Exit, StartError
+
+BATCH = 64
+QUEUE = 10_000
+BUSY_S = 5.0
+T = TypeVar("T")
+_Job = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], asyncio.AbstractEventLoop]
+
+
+class ScribeBusy(Exception):
+    """More waits for the disk than may wait."""
+
+
+class Scribe:
+    """The thread. ``run`` from the event loop; ``close`` waits for what was begun."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        """Open or make the file.
+
+        Raises:
+            StartError: it cannot be used.
+        """
+        self._path = path
+        try:
+            self._connection = _open(path, schema)
+        except sqlite3.Error as problem:
+            raise StartError(Exit.DATABASE, f"The journal {path} cannot be used: {problem}.") from None
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(QUEUE)
+        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of ``job``, after its commit.
+
+        ``job`` may run twice (see above), so it changes nothing but the database.
+
+        Raises:
+            ScribeBusy: the queue is full.
+            sqlite3.Error: it was rolled back.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        try:
+            self._jobs.put_nowait((job, future, loop))
+        except queue.Full:
+            raise ScribeBusy from None
+        return await future
+
+    async def close(self) -> None:
+        """Idempotent."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    # ------------------------------------------------------------ the thread
+
+    def _work(self) -> None:
+        with contextlib.closing(self._connection):
+            while (batch := self._batch()) is not None:
+                if not self._together(batch):
+                    for job in batch:
+                        self._alone(job)
+
+    def _batch(self) -> list[_Job] | None:
+        first = self._jobs.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < BATCH:
+            try:
+                following = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._jobs.put(None)
+                break
+            batch.append(following)
+        return batch
+
+    def _together(self, batch: list[_Job]) -> bool:
+        results = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            results.extend(job(self._connection) for job, _future, _loop in batch)
+            self._connection.execute("COMMIT")
+        except Exception as problem:  # any job's own refusal too: each then runs alone and gets its own
+            self._roll_back()
+            if len(batch) == 1:
+                _settle(batch[0], None, problem)
+                return True
+            return False
+        for job, result in zip(batch, results, strict=True):
+            _settle(job, result, None)
+        return True
+
+    def _alone(self, job: _Job) -> None:
+        self._together([job])
+
+    def _roll_back(self) -> None:
+        # A full disk may have rolled back by itself.
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+
+def _settle(job: _Job, result: Any, problem: Exception | None) -> None:
+    _job, future, loop = job
+
+    def settle() -> None:
+        if future.done():
+            return
+        if problem is not None:
+            future.set_exception(problem)
+        else:
+            future.set_result(result)
+
+    with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+        loop.call_soon_threadsafe(settle)
+
+
+def _open(path: Path, schema: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+    path.chmod(0o600)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=1000"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.executescript(schema)
+    connection.row_factory = sqlite3.Row
+    return connection

@@ -1,0 +1,1 @@
+"""Pure parts of the lock: frames, numbering, proofs, clock offset."""
