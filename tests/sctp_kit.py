@@ -9,6 +9,7 @@ from struct import pack, pack_into, unpack_from
 from google_crc32c import value as crc32c
 
 from media.core.sctp import Association, Closed, Event, Message, Opened, ResetDone, StreamsReset
+from tests.netem import Link
 
 TAG, PEER_TAG = 0x11111111, 0x22222222
 TSN, PEER_TSN = 1000, 5000
@@ -81,6 +82,8 @@ class Line:
     loss: float = 0.0
     doubling: float = 0.0
     delay_us: tuple[int, int] = (1_000, 1_000)
+    cut_us: tuple[int, int] = (0, 0)
+    """From when to when nothing gets through."""
 
 
 @dataclass
@@ -110,16 +113,25 @@ class End:
 
 
 class Pair:
-    """Both ends over a line."""
+    """Both ends over a line, or over two links of the emulator, one for each way."""
 
-    def __init__(self, line: Line, first_tsn: int = TSN, second_tsn: int = PEER_TSN) -> None:
+    def __init__(
+        self,
+        line: Line,
+        first_tsn: int = TSN,
+        second_tsn: int = PEER_TSN,
+        links: tuple[Link, Link] | None = None,
+    ) -> None:
         self.ends = (
             End(Association(TAG, first_tsn, b"a" * 16)),
             End(Association(PEER_TAG, second_tsn, b"b" * 16)),
         )
         self.line = line
+        self.links = links
         self.now_us = 0
         self.packets = 0
+        self.sent: list[tuple[int, int, bytes]] = []
+        """``(when, which end, packet)`` of all that left."""
         self._random = Random(line.seed)
         self._flying: list[tuple[int, int, int, bytes]] = []
 
@@ -170,9 +182,17 @@ class Pair:
         for side, end in enumerate(self.ends):
             for packet in end.association.flush(self.now_us):
                 assert len(packet) <= 1192
-                if self._random.random() < self.line.loss:
-                    continue
-                for _ in range(1 + (self._random.random() < self.line.doubling)):
+                self.sent.append((self.now_us, side, packet))
+                for at_us in self._arrivals(side, len(packet)):
                     self.packets += 1
-                    at_us = self.now_us + self._random.randint(*self.line.delay_us)
                     heappush(self._flying, (at_us, self.packets, 1 - side, packet))
+
+    def _arrivals(self, side: int, size_bytes: int) -> list[int]:
+        if self.links is not None:
+            return self.links[side].send(self.now_us, size_bytes)
+        line = self.line
+        is_cut = line.cut_us[0] <= self.now_us < line.cut_us[1]
+        if is_cut or self._random.random() < line.loss:
+            return []
+        copies = 1 + (self._random.random() < line.doubling)
+        return [self.now_us + self._random.randint(*line.delay_us) for _ in range(copies)]

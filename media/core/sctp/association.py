@@ -208,7 +208,7 @@ class Association:
         """When `tick` has something to do."""
         if self.state is State.CLOSED:
             return None
-        timers = (self._handshake_us, self._ack_us, self._reset_us, self._outbound.timer_us)
+        timers = (self._handshake_us, self._ack_us, self._reset_us, self._outbound.timer_us, self._outbound.probe_us)
         return min((at for at in timers if at is not None), default=None)
 
     def tick(self, now_us: int) -> None:
@@ -236,6 +236,7 @@ class Association:
         if self.state is State.ESTABLISHED:
             if self._ack_now or self._ack_us is not None:
                 chunks.append(self._sack())  # what is sent anyway takes a waiting acknowledgement along
+            self._outbound.probe(now_us)
             if forward := self._outbound.forward_tsn(now_us):
                 chunks.append(forward)
             *bodies, head = _bundle(chunks)

@@ -7,6 +7,13 @@ with it FORWARD TSN can tell a peer that already has every fragment sent that no
 
 Congestion control is RFC 9260 section 7 as it stands (slow start, avoidance, fast retransmit, at most four
 packets at once). TSNs in here are extended to integers that do not wrap.
+
+After a timeout the timer backs off (RFC 9260 section 6.3.3 E2) and one packet may be in flight (section 7.2.3):
+whatever is sent into a dead line would shut it until the timer runs out again, and a line that returns would be found
+up to `RTO_MAX_US` later. What must arrive bears that. New messages that may be lost need not: a packet that left a
+round trip ago is in flight no more, so then one may leave with such a message (`probe`), and of those before it what
+is never resent is given up, as RFC 3758 lets the sender decide. One packet a round trip is what RFC 8085 section 3.1.3
+allows to anyone who sends little. So the first message after the line's return, or a round trip after it, finds it.
 """
 
 from collections import deque
@@ -17,6 +24,7 @@ from typing import Final
 
 from media.core.sctp.inbound import MAX_MESSAGE_BYTES
 from media.core.sctp.wire import (
+    DATA_HEADER_BYTES,
     FIRST,
     HEADER_BYTES,
     LAST,
@@ -66,6 +74,12 @@ class Outgoing:
     last_tsn: int = 0
     abandoned: bool = False
 
+    def is_over(self, times: int, now_us: int) -> bool:
+        """A fragment of it that left so often and is lost is not sent again."""
+        if self.max_resends is not None and times > self.max_resends:
+            return True
+        return self.expires_us is not None and now_us >= self.expires_us
+
 
 @dataclass(slots=True)
 class _Sent:
@@ -108,6 +122,8 @@ class _Window:
 
     congestion: int = INITIAL_WINDOW_BYTES
     threshold: int = MAX_WINDOW_BYTES
+    timed_out: bool = False
+    """The timer ran out and nothing has been acknowledged since."""
     partial: int = 0
     recovery_until: int | None = None
     """Fast recovery lasts until this TSN is acknowledged."""
@@ -163,6 +179,9 @@ class Outbound:
         self._acked_ahead = 0
         self._lost: list[int] = []
         self._resend_at_once = False
+        self._left_us = 0
+        """When chunks last left, or might have."""
+        self._may_probe = False
         self._abandoned_to = self.cumulative
         self._forward_due = False
         self._skipped: list[tuple[int, int, int]] = []
@@ -233,6 +252,8 @@ class Outbound:
         in_recovery = self.window.recovery_until is not None
         if self.window.recovery_until is not None and cumulative >= self.window.recovery_until:
             self.window.recovery_until, in_recovery = None, False
+        if advanced or newly:
+            self.window.timed_out = False
         if advanced and was_full and not in_recovery:
             self.window.grow(newly)
         if sack.gaps:
@@ -251,7 +272,7 @@ class Outbound:
             sent = self._sent.pop(tsn)
             if sent.acked:
                 self._acked_ahead -= 1
-            elif sent.chunk:
+            elif sent.chunk and not sent.message.abandoned:  # of those nobody knows whether they came
                 newly += sent.size
                 if sent.times == 1:
                     sample = now_us - sent.sent_us
@@ -305,7 +326,7 @@ class Outbound:
         """The timer ran out: all that is in flight counts as lost (RFC 9260 section 6.3.3)."""
         self.round_trip.back_off()
         self.window.shrink(MAX_PACKET_BYTES)
-        self.window.recovery_until = None
+        self.window.recovery_until, self.window.timed_out = None, True
         for sent in list(self._sent.values()):
             if not sent.acked and not sent.lost and not sent.message.abandoned:
                 sent.misses, sent.resent_fast = 0, False
@@ -314,15 +335,44 @@ class Outbound:
         self._forward_due = self._abandoned_to > self.cumulative
         self.timer_us = now_us + self.round_trip.rto_us if self._sent else None
 
+    @property
+    def probe_us(self) -> int | None:
+        """When `probe` has something to do."""
+        if not (self.window.timed_out and self.partial) or self._unreliable_turn() is None:
+            return None
+        return self._left_us + round(self.round_trip.smoothed_us or RTO_INITIAL_US)
+
+    def probe(self, now_us: int) -> None:
+        """After a timeout, let a packet leave a round trip after the one before, for a message that may be given up."""
+        due_us, turn = self.probe_us, self._unreliable_turn()
+        if due_us is None or turn is None or now_us < due_us:
+            return
+        self._turns.rotate(-turn)
+        self._left_us, self._may_probe = now_us, True
+        for sent in list(self._sent.values()):
+            if sent.in_flight and sent.message.is_over(sent.times, now_us):
+                self._lose(sent, now_us)
+        self._advance_abandoned()
+        self._forward_due = self._abandoned_to > self.cumulative
+
+    def _unreliable_turn(self) -> int | None:
+        """Whose turn it would be if only messages counted that may be given up; None behind half of another one."""
+        for turn, stream in enumerate(self._turns):
+            message = self._queues[stream].messages[0]
+            if message.max_resends is not None or message.expires_us is not None:
+                return turn
+            if message.taken_bytes:
+                return None
+        return None
+
     # ------------------------------------------------------------- giving up
 
     def _lose(self, sent: _Sent, now_us: int) -> None:
+        if sent.in_flight:
+            self.peer_window_bytes += sent.size  # RFC 9260 section 6.2.1 C
         self._leave_flight(sent)
         message = sent.message
-        if self.partial and (
-            (message.max_resends is not None and sent.times > message.max_resends)
-            or (message.expires_us is not None and now_us >= message.expires_us)
-        ):
+        if self.partial and message.is_over(sent.times, now_us):
             self._abandon(message)
         else:
             sent.lost = True
@@ -384,30 +434,37 @@ class Outbound:
         packets: list[bytes] = []
         parts, room = [head] if head else [], MAX_PACKET_BYTES - HEADER_BYTES - len(head)
         limit = min(self.window.congestion, self.flight_bytes + MAX_BURST_PACKETS * MAX_PACKET_BYTES)
-        while (sent := self._next(limit, now_us)) is not None:
+        if self._may_probe:
+            limit, self._may_probe = self.flight_bytes + MAX_PACKET_BYTES, False
+        elif self.window.timed_out and self.flight_bytes:
+            limit = 0
+        largest = MAX_PACKET_BYTES
+        while (sent := self._next(limit, largest, now_us)) is not None:
             if len(sent.chunk) > room:
                 packets.append(b"".join(parts))
                 parts, room = [], MAX_PACKET_BYTES - HEADER_BYTES
             parts.append(sent.chunk)
             room -= len(sent.chunk)
+            if self.window.timed_out:
+                largest = room  # one packet only (RFC 9260 section 7.2.3)
             self._enter_flight(sent)
             self.peer_window_bytes = max(0, self.peer_window_bytes - sent.size)
             sent.times += 1
-            sent.sent_us = now_us
+            sent.sent_us = self._left_us = now_us
             if self.timer_us is None or (sent.times > 1 and sent.tsn == self.cumulative + 1):
                 self.timer_us = now_us + self.round_trip.rto_us
         if parts:
             packets.append(b"".join(parts))
         return packets
 
-    def _next(self, limit: int, now_us: int) -> _Sent | None:
-        """What leaves next, lost chunks first, as far as the windows allow."""
+    def _next(self, limit: int, largest: int, now_us: int) -> _Sent | None:
+        """What leaves next, lost chunks first, as far as the windows allow and it is no larger."""
         while self._lost:
             sent = self._sent.get(self._lost[0])
             if sent is None or not sent.lost:
                 heappop(self._lost)
                 continue
-            if self.flight_bytes >= limit and not self._resend_at_once:
+            if (self.flight_bytes >= limit and not self._resend_at_once) or len(sent.chunk) > largest:
                 return None
             heappop(self._lost)
             self._resend_at_once = sent.lost = False
@@ -419,6 +476,8 @@ class Outbound:
             size = min(MAX_FRAGMENT_BYTES, len(message.payload) - message.taken_bytes)
             if size > self.peer_window_bytes and self.flight_bytes:
                 return None  # one chunk may probe a closed window (RFC 9260 section 6.1 A)
+            if DATA_HEADER_BYTES + size + (-size & 3) > largest:
+                return None
             return self._fragment(message, size)
         return None
 
