@@ -36,8 +36,11 @@ GROWTH_LIMIT_MB_PER_H = {"worker": 20.0, "server": 20.0, "browser": 60.0}
 """Of the browser more: its collector runs when it likes."""
 VIEW = """() => {
   const view = document.querySelector('[data-testid=ecg]');
-  return [view?.dataset.state ?? 'no view', Number(view?.dataset.samplesDrawn ?? -1)];
+  const desk = document.querySelector('[data-testid=desk-root]');
+  const told = [view?.dataset.state ?? 'no view', view?.dataset.why, desk?.dataset.phase, desk?.dataset.path];
+  return [told.filter(Boolean).join(', '), Number(view?.dataset.samplesDrawn ?? -1)];
 }"""
+"""What the view says, why it has no trace where it has none, and how the page is with the hub and the relay."""
 
 
 def proportional_mb(pids: Iterable[int]) -> float:
@@ -82,7 +85,7 @@ def soak(minutes: float) -> int:
                 anna.page.wait_for_timeout(LOOK_S * 1000)
                 looks += 1
                 state, drawn = anna.page.evaluate(VIEW)
-                not_live += state != "LIVE" or drawn == drawn_before
+                not_live += not state.startswith("LIVE") or drawn == drawn_before
                 drawn_before = drawn
                 now_s, memory = time.monotonic() - began, memory_mb(hub, browser_pid)
                 for name, value in memory.items():

@@ -45,3 +45,18 @@ it("who joins later sees the signal that is frozen", () => {
   render(pane({ stream_id: 8, at_ms: 1 }));
   expect(shown()).toBe("8");
 });
+
+it("says why there is no trace: a silent hub is another matter than a device that is away", () => {
+  const why = (given: Partial<EcgPaneProps>): string | undefined => {
+    cleanup(); // a trace that was shown is held for a while
+    const shownPane = pane(null);
+    render({ ...shownPane, props: { ...shownPane.props, ...given } });
+    return screen.getByTestId("ecg").dataset.why;
+  };
+  const none = { ...consult(null), data_producers: {} };
+  const context = { version: 1, patient: { id: "q" } } as unknown as Consult["context"];
+  expect(why({ isShown: false })).toBe("not in sync");
+  expect(why({ consult: none })).toBe("no source");
+  expect(why({ consult: { ...consult(null), context } })).toBe("other patient");
+  expect(why({ consult: { ...none, context: null } })).toBe("no patient");
+});

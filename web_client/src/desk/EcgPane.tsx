@@ -26,13 +26,13 @@ export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }
   const { t } = useTranslation();
   const [wanted, setWanted] = useWanted(consult.ecg_freeze);
   const { stream, streams, isOtherPatient, isBound } = useEcg(consult, wanted);
-  if (!isShown) return <Empty title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
-  if (consult.context === null) return <Empty title={t("desk.ecg.noPatient")} />;
+  if (!isShown) return <Empty why="not in sync" title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
+  if (consult.context === null) return <Empty why="no patient" title={t("desk.ecg.noPatient")} />;
   if (stream === null) {
     return isOtherPatient ? (
-      <Empty title={t("desk.ecg.none")} hint={t("desk.ecg.otherPatient")} isWarning />
+      <Empty why="other patient" title={t("desk.ecg.none")} hint={t("desk.ecg.otherPatient")} isWarning />
     ) : (
-      <Empty title={t("desk.ecg.none")} hint={t("desk.ecg.noneHint")} />
+      <Empty why="no source" title={t("desk.ecg.none")} hint={t("desk.ecg.noneHint")} />
     );
   }
   return (
@@ -64,11 +64,26 @@ function useWanted(freeze: EcgFreeze | null): [number | null, (streamId: number)
   return [wanted, setWanted];
 }
 
+interface EmptyProps {
+  /** For whoever watches the page from outside: not every absence is the line's fault. */
+  why: "not in sync" | "no patient" | "other patient" | "no source";
+  title: string;
+  hint?: string;
+  isWarning?: boolean;
+}
+
 /** Says so under the same test id as a trace, with nothing drawn. */
-function Empty({ title, hint, isWarning = false }: { title: string; hint?: string; isWarning?: boolean }) {
+function Empty({ why, title, hint, isWarning = false }: EmptyProps) {
   const Icon = isWarning ? ShieldAlert : Activity;
   return (
-    <div className={styles.empty} data-warning={isWarning} data-testid="ecg" data-state="NONE" data-samples-drawn="0">
+    <div
+      className={styles.empty}
+      data-warning={isWarning}
+      data-testid="ecg"
+      data-state="NONE"
+      data-why={why}
+      data-samples-drawn="0"
+    >
       <Icon className={styles.icon} aria-hidden="true" />
       <p className={styles.title}>{title}</p>
       {hint !== undefined && <p className={styles.hint}>{hint}</p>}
