@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from server.exits import Exit, StartError
+from server.gateway.core.crossing import LockRefused
 
 BATCH = 64
 QUEUE = 10_000
@@ -51,7 +52,8 @@ class Scribe:
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """The result of ``job``, after its commit.
 
-        ``job`` may run twice (see above), so it changes nothing but the database.
+        ``job`` may run twice (see above), so it changes nothing but the database. A `LockRefused` it raises before it
+        has written anything: that alone does not undo what others wrote.
 
         Raises:
             ScribeBusy: the queue is full.
@@ -97,20 +99,27 @@ class Scribe:
         return batch
 
     def _together(self, batch: list[_Job]) -> bool:
-        results = []
+        results: list[Any] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            results.extend(job(self._connection) for job, _future, _loop in batch)
+            results.extend(self._result(job) for job, _future, _loop in batch)
             self._connection.execute("COMMIT")
-        except Exception as problem:  # any job's own refusal too: each then runs alone and gets its own
+        except Exception as problem:  # whatever it was, each job runs again alone and gets its own outcome
             self._roll_back()
             if len(batch) == 1:
                 _settle(batch[0], None, problem)
                 return True
             return False
         for job, result in zip(batch, results, strict=True):
-            _settle(job, result, None)
+            refused = result if isinstance(result, LockRefused) else None
+            _settle(job, None if refused else result, refused)
         return True
+
+    def _result(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
+        try:
+            return job(self._connection)
+        except LockRefused as refused:
+            return refused
 
     def _alone(self, job: _Job) -> None:
         self._together([job])
