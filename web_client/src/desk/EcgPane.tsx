@@ -1,13 +1,13 @@
 /** The ECG of the open patient on the desk with everything done on it, or the reason why there is none. */
 import { Activity, ShieldAlert } from "lucide-react";
-import { type RefObject, useState } from "react";
+import type { RefObject } from "react";
 import { useTranslation } from "react-i18next";
 import { EcgWorkspace } from "../ecg/EcgWorkspace";
+import { useEcgPage } from "../ecg/useEcgPage";
 import type { MediaSession } from "../media/session";
-import type { AnyCommand, Consult, EcgFreeze } from "../protocol";
+import type { AnyCommand, Consult } from "../protocol";
 import type { ConsultClient } from "./consultClient";
 import styles from "./EcgPane.module.css";
-import { useEcg } from "./ecgSources";
 import type { EcgShortcut } from "./shortcuts";
 
 export interface EcgPaneProps {
@@ -24,12 +24,11 @@ export interface EcgPaneProps {
 
 export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }: EcgPaneProps) {
   const { t } = useTranslation();
-  const [wanted, setWanted] = useWanted(consult.ecg_freeze);
-  const { stream, streams, isOtherPatient, isBound } = useEcg(consult, wanted);
+  const page = useEcgPage(consult);
   if (!isShown) return <Empty why="not in sync" title={t("desk.sync.ecg")} hint={t("desk.sync.ecgHint")} isWarning />;
   if (consult.context === null) return <Empty why="no patient" title={t("desk.ecg.noPatient")} />;
-  if (stream === null) {
-    return isOtherPatient ? (
+  if (page.stream === null) {
+    return page.isOtherPatient ? (
       <Empty why="other patient" title={t("desk.ecg.none")} hint={t("desk.ecg.otherPatient")} isWarning />
     ) : (
       <Empty why="no source" title={t("desk.ecg.none")} hint={t("desk.ecg.noneHint")} />
@@ -38,30 +37,17 @@ export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }
   return (
     // Another version is another view: no buffer, page or mark of the former patient survives the change (W24).
     <EcgWorkspace
-      key={`${consult.context_version} ${stream.stream_id}`}
+      key={consult.context_version}
       client={client}
       consult={consult}
       me={me}
       media={media}
-      stream={stream}
-      streams={streams}
-      isBound={isBound}
+      page={page}
+      stream={page.stream}
       keys={keys}
-      onStream={setWanted}
       onCommand={onCommand}
     />
   );
-}
-
-/** The stream that this viewer chose, or that of a freeze for all made since: it takes everybody along. */
-function useWanted(freeze: EcgFreeze | null): [number | null, (streamId: number) => void] {
-  const [wanted, setWanted] = useState<number | null>(freeze?.stream_id ?? null);
-  const [seenMs, setSeen] = useState(freeze?.at_ms ?? null);
-  if (freeze !== null && freeze.at_ms !== seenMs) {
-    setSeen(freeze.at_ms);
-    setWanted(freeze.stream_id);
-  }
-  return [wanted, setWanted];
 }
 
 interface EmptyProps {

@@ -1,5 +1,5 @@
-import { renderHook } from "@testing-library/react";
-import { expect, it } from "vitest";
+import { act, renderHook } from "@testing-library/react";
+import { expect, it, vi } from "vitest";
 import { type Consult, NO_TRACE, type WaveformStream } from "../protocol";
 import { chooseEcg, type HeldEcg, HOLD_MS, holdEcg, useEcg } from "./ecgSources";
 
@@ -65,23 +65,77 @@ it.each([
   expect([choice.stream?.patient ?? null, choice.isOtherPatient]).toEqual([drawn, isOther]);
 });
 
-it("[W12] holds a source through a restart of the worker, for a while", () => {
-  const shown: HeldEcg = { stream: stream("p1"), version: 3, lostAtMs: null };
-  const lost = holdEcg(shown, null, 3, 1_000);
-
-  expect([lost.stream?.patient, lost.lostAtMs]).toEqual(["p1", 1_000]);
-  expect(holdEcg(lost, null, 3, 999 + HOLD_MS).stream?.patient).toBe("p1");
-  expect(holdEcg(lost, null, 3, 1_000 + HOLD_MS).stream).toBeNull();
-  expect(holdEcg(lost, stream("p1"), 3, 2_000).lostAtMs).toBeNull();
-});
-
-it("[W24] never holds a source over a change of patient", () => {
-  expect(holdEcg({ stream: stream("p1"), version: 3, lostAtMs: null }, null, 4, 0).stream).toBeNull();
-});
-
 const boundTo = (patient: string, present: Consult): Consult => ({
   ...present,
   bindings: { monitor: { device: "monitor", patient } as Consult["bindings"][string] },
+});
+const NONE: HeldEcg = { stream: null, device: null, version: 3, lostAtMs: null };
+const hold = (before: HeldEcg, present: Consult, nowMs: number) => holdEcg(before, boundTo("p1", present), null, nowMs);
+
+it("[W12] holds a source through a restart of the worker, for a while", () => {
+  const shown = hold(NONE, consult("p1", ["p1"]), 0);
+  const lost = hold(shown, consult("p1", []), 1_000);
+
+  expect([lost.stream?.patient, lost.lostAtMs]).toEqual(["p1", 1_000]);
+  expect(hold(lost, consult("p1", []), 999 + HOLD_MS).stream?.patient).toBe("p1");
+  expect(hold(lost, consult("p1", []), 1_000 + HOLD_MS).stream).toBeNull();
+  expect(hold(lost, consult("p1", ["p1"]), 2_000).lostAtMs).toBeNull();
+});
+
+/** The consult with its one source replaced by these: device, number, leads. */
+const sending = (
+  ...sources: readonly (readonly [device: string, id: number, leads?: readonly string[]])[]
+): Consult => ({
+  ...consult("p1", []),
+  data_producers: Object.fromEntries(
+    sources.map(([participant, id, leads = ["I"]]) => [
+      `d${id}`,
+      {
+        ...{ id: `d${id}`, participant, label: "ecg", protocol: "", vitals: null },
+        waveform: { ...stream("p1"), stream_id: id, leads: [...leads], device: participant },
+      } as unknown as Consult["data_producers"][string],
+    ]),
+  ),
+});
+const idOf = ({ stream: shown }: HeldEcg) => shown?.stream_id;
+
+it("[W12] does not jump to another source before the first has been gone for the same while", () => {
+  const shown = hold(NONE, sending(["monitor", 7], ["other", 9]), 0);
+  const lost = hold(shown, sending(["other", 9]), 1_000);
+  expect([idOf(lost), idOf(hold(lost, sending(["other", 9]), 999 + HOLD_MS))]).toEqual([7, 7]);
+  const next = hold(lost, sending(["other", 9]), 1_000 + HOLD_MS);
+  expect(idOf(next)).toBe(9);
+  // Back, it does not push away what is watched by now; nor does one that happens to be listed first.
+  expect(idOf(hold(next, sending(["monitor", 7], ["other", 9]), 40_000))).toBe(9);
+  // Who chooses another does not wait.
+  expect(idOf(holdEcg(lost, sending(["other", 9]), 9, 1_500))).toBe(9);
+});
+
+it("[W20] does not hold what is no longer bound while another source is", () => {
+  const shown = hold(NONE, sending(["monitor", 7], ["other", 9]), 0);
+  expect(idOf(holdEcg(shown, sending(["other", 9]), null, 1_000))).toBe(9);
+});
+
+it("[W5] takes a device that returns under another number at once, but not its other signal", () => {
+  const shown = hold(NONE, sending(["monitor", 7], ["other", 9]), 0);
+  expect(idOf(hold(shown, sending(["other", 9], ["monitor", 8]), 1_000))).toBe(8);
+  expect(idOf(hold(shown, sending(["other", 9], ["monitor", 8, ["V7"]]), 1_000))).toBe(7);
+});
+
+it("[W12] a hold ends by itself, without news of the consult", () => {
+  vi.useFakeTimers();
+  const present = boundTo("p1", sending(["monitor", 7], ["other", 9]));
+  const { result, rerender } = renderHook((now) => useEcg(now), { initialProps: present });
+  rerender(boundTo("p1", sending(["other", 9])));
+  expect(result.current.stream?.stream_id).toBe(7);
+  act(() => void vi.advanceTimersByTime(HOLD_MS + 1_000));
+  expect(result.current.stream?.stream_id).toBe(9);
+  vi.useRealTimers();
+});
+
+it("[W24] never holds a source over a change of patient", () => {
+  const shown = hold(NONE, consult("p1", ["p1"]), 0);
+  expect(hold(shown, { ...consult("p1", []), context_version: 4 }, 0).stream).toBeNull();
 });
 
 it("[W22] lets go at once of a device that is now bound to somebody else", () => {

@@ -2,8 +2,9 @@
  * Which ECG may stand under the open patient's name (W20, W22). Pure but for the hook at the end.
  *
  * A source that vanishes is held for a while: when the media worker is replaced it comes back, and until then the
- * frozen, crossed trace that counts its seconds says more than "no source" (W12). It is never held over a change of
- * patient (W24).
+ * frozen, crossed trace that counts its seconds says more than "no source" (W12), or than another source in its place.
+ * What is shown stays shown while it is there, whatever comes beside it. A device that returns under another number is
+ * the same source and is taken at once. Nothing is ever held over a change of patient (W24).
  *
  * Where a binding ends, the trace ends with it (W20); what people were doing on pages taken before it stays open, as
  * long as the same context is open and nothing says that the device was at another patient's (W22).
@@ -21,29 +22,70 @@ export interface EcgChoice {
 
 /** @param wanted the stream that this viewer chose, while it is there */
 export function chooseEcg(consult: Consult, wanted: number | null = null): EcgChoice {
-  const all = Object.values(consult.data_producers).flatMap(({ label, waveform }) =>
-    label === "ecg" && waveform !== null ? [waveform] : [],
-  );
+  const all = sourcesOf(consult);
   const patient = consult.context?.patient.id;
-  const streams = all.filter((candidate) => candidate.patient === patient);
+  const streams = all.map(({ stream }) => stream).filter((candidate) => candidate.patient === patient);
   const stream = streams.find(({ stream_id }) => stream_id === wanted) ?? streams[0] ?? null;
   return { stream, streams, isOtherPatient: stream === null && all.length > 0 && patient !== undefined };
 }
 
+interface Source {
+  readonly stream: WaveformStream;
+  /** Who sends it. */
+  readonly device: string;
+}
+
+function sourcesOf(consult: Consult): readonly Source[] {
+  return Object.values(consult.data_producers).flatMap(({ label, participant, waveform }) =>
+    label === "ecg" && waveform !== null ? [{ stream: waveform, device: participant }] : [],
+  );
+}
+
 export interface HeldEcg {
   readonly stream: WaveformStream | null;
+  /** Who sends it; `null` with no stream. */
+  readonly device: string | null;
   readonly version: number;
   readonly lostAtMs: number | null;
 }
 
 export const HOLD_MS = 20_000;
 
-/** Fold the present choice into what is shown. */
-export function holdEcg(before: HeldEcg, stream: WaveformStream | null, version: number, nowMs: number): HeldEcg {
-  if (stream !== null) return { stream, version, lostAtMs: null };
-  if (before.stream === null || before.version !== version) return { stream: null, version, lostAtMs: null };
+/**
+ * Fold the present sources into what is shown.
+ *
+ * @param wanted the stream that this viewer chose, while it is there
+ */
+export function holdEcg(before: HeldEcg, consult: Consult, wanted: number | null, nowMs: number): HeldEcg {
+  const version = consult.context_version;
+  const patient = consult.context?.patient.id;
+  const sources = sourcesOf(consult).filter(({ stream }) => stream.patient === patient);
+  const show = (source: Source | undefined): HeldEcg => ({
+    stream: source?.stream ?? null,
+    device: source?.device ?? null,
+    version,
+    lostAtMs: null,
+  });
+  const chosen = sources.find(({ stream }) => stream.stream_id === wanted);
+  if (chosen !== undefined) return show(chosen);
+  if (before.stream === null || before.version !== version) return show(sources[0]);
+  const { stream, device } = before;
+  const same = sources.find((source) => source.stream.stream_id === stream.stream_id);
+  const returned = same ?? sources.find((source) => source.device === device && isSameSignal(source.stream, stream));
+  if (returned !== undefined) return show(returned);
+  // What came back bound to somebody else, or to nobody, is no longer this patient's (W21, W22).
+  const isBound = Object.values(consult.bindings).some((one) => one.device === device && one.patient === patient);
   const lostAtMs = before.lostAtMs ?? nowMs;
-  return nowMs - lostAtMs < HOLD_MS ? { ...before, lostAtMs } : { stream: null, version, lostAtMs: null };
+  const isElsewhere = sourcesOf(consult).some(
+    (source) => source.device === device && source.stream.patient !== patient,
+  );
+  if (!isBound || isElsewhere || nowMs - lostAtMs >= HOLD_MS) return show(sources[0]);
+  return { ...before, lostAtMs };
+}
+
+/** One device may send several signals: which of them came back is told by its leads. */
+function isSameSignal(a: WaveformStream, b: WaveformStream): boolean {
+  return a.device === b.device && a.leads.join() === b.leads.join();
 }
 
 export interface ShownEcg extends EcgChoice {
@@ -51,31 +93,29 @@ export interface ShownEcg extends EcgChoice {
   readonly isBound: boolean;
 }
 
+const NOTHING: HeldEcg = { stream: null, device: null, version: -1, lostAtMs: null };
+
 /** The ECG to show for the open patient, held through short absences. */
 export function useEcg(consult: Consult, wanted: number | null = null): ShownEcg {
-  const { stream, streams, isOtherPatient } = chooseEcg(consult, wanted);
+  const { streams, isOtherPatient } = chooseEcg(consult, wanted);
   const version = consult.context_version;
-  const [held, setHeld] = useState<HeldEcg>({ stream: null, version, lostAtMs: null });
+  const [held, setHeld] = useState(NOTHING);
+  const [, look] = useState(0);
+  // Folded while rendering: another source, or another patient, must not be painted for a moment in between (W24).
+  const present = holdEcg(held, consult, wanted, performance.now());
+  if (!isSameHold(held, present)) setHeld(present);
+  const isHeld = present.lostAtMs !== null;
   useEffect(() => {
-    const look = (): void => setHeld((before) => sameHold(before, holdEcg(before, stream, version, performance.now())));
-    look();
-    const timer = setInterval(look, 1_000);
+    if (!isHeld) return;
+    const timer = setInterval(() => look((count) => count + 1), 1_000);
     return () => clearInterval(timer);
-  }, [stream, version]);
-  // The version is compared here too: the effect runs after the render that learns of another patient.
-  // And a device that came back bound to somebody else, or to nobody, is no longer this patient's (W21, W22).
-  const holds = held.version === version && !isOtherPatient && isBound(consult, held.stream);
-  const shown = stream ?? (holds ? held.stream : null);
+  }, [isHeld]);
+  const shown = present.stream;
   const before = useRef<{ readonly stream: WaveformStream; readonly version: number } | null>(null);
   if (shown !== null) before.current = { stream: shown, version };
   else if (isOtherPatient || hasMismatch(consult)) before.current = null;
   const kept = before.current?.version === version ? before.current.stream : null;
   return { stream: useSame(shown ?? kept), streams, isOtherPatient, isBound: shown !== null };
-}
-
-/** Whether some device is still bound to the patient whose trace this is. */
-function isBound(consult: Consult, stream: WaveformStream | null): boolean {
-  return Object.values(consult.bindings).some(({ patient }) => patient === stream?.patient);
 }
 
 /** (W22) A device at the open patient reported somebody else: whose its samples are is not known. */
@@ -90,7 +130,7 @@ function useSame(stream: WaveformStream | null): WaveformStream | null {
   return last.current;
 }
 
-function sameHold(before: HeldEcg, next: HeldEcg): HeldEcg {
-  const isSame = before.stream === next.stream && before.version === next.version && before.lostAtMs === next.lostAtMs;
-  return isSame ? before : next;
+function isSameHold(before: HeldEcg, next: HeldEcg): boolean {
+  const isSame = before.stream === next.stream && before.device === next.device && before.version === next.version;
+  return isSame && before.lostAtMs === next.lostAtMs;
 }

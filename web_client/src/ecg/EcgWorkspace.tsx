@@ -7,7 +7,6 @@
  */
 import { useComputedColorScheme } from "@mantine/core";
 import { useMediaQuery } from "@mantine/hooks";
-import { TriangleAlert } from "lucide-react";
 import { type RefObject, useCallback, useEffect, useImperativeHandle, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
@@ -18,49 +17,39 @@ import { ErrorStrip } from "../desk/ErrorStrip";
 import type { EcgShortcut } from "../desk/shortcuts";
 import { localized } from "../i18n";
 import type { MediaSession } from "../media/session";
-import { useNow } from "../media/useNow";
-import { ageMs } from "../media/videoAge";
 import type { AnyCommand, Consult, EcgMark, WaveformStream } from "../protocol";
 import { CalibrationDialog } from "../waveform/CalibrationDialog";
 import { readCalibration } from "../waveform/calibration";
 import { type EcgLook, EcgView, type EcgViewHandle } from "../waveform/EcgView";
 import { viewFilterRecord } from "../waveform/filterText";
 import type { EcgStatus, StillMap } from "../waveform/settings";
-import { type ArchiveContext, download, type FileKind, type RecordedStream } from "./api";
+import { type ArchiveContext, download, type FileKind } from "./api";
 import { pictureBeside } from "./beside";
 import type { TracePoint } from "./calipers";
 import { DisplayForm } from "./DisplayForm";
 import { after, type EcgDisplay, GAINS, rememberDisplay, rememberedDisplay, SPEEDS } from "./display";
 import styles from "./EcgWorkspace.module.css";
-import { type Break, breaksOf, mergeBreaks } from "./history";
 import { ImportDialog } from "./ImportDialog";
 import { InfoPanel } from "./InfoPanel";
 import { MarksList } from "./MarksList";
-import { endsOf, lastOwn, marksOf, textOf } from "./marks";
+import { endsOf, lastOwn, marksOf } from "./marks";
 import { PriorDialog, PriorPane } from "./PriorPane";
 import { rememberProfile } from "./profile";
 import { ReviewStrip } from "./ReviewStrip";
-import { jumpTo, type OverviewEvent, type Recorded } from "./review";
+import { clockOf } from "./review";
+import { SkewNote } from "./SkewNote";
 import { SnapshotDialog } from "./SnapshotDialog";
 import { StateBar } from "./StateBar";
 import { StillLayer } from "./StillLayer";
-import { type Skew, skewOf } from "./skew";
-import { freezeMine, goLive, hear, RUNNING, rejoin, reviewAt, type Shown, type Standing, shownOf } from "./standing";
+import { freezeMine, goLive, rejoin, reviewAt } from "./standing";
 import { pageSpan, placesOf } from "./still";
 import { ToolBar } from "./ToolBar";
 import { ToolPanel } from "./ToolPanel";
-import {
-  useBeats,
-  useBreaks,
-  useFrameHistory,
-  useHeart,
-  usePointers,
-  useRecordings,
-  useRepair,
-  useReportState,
-  useServerUs,
-} from "./useEcgWork";
+import type { EcgPage } from "./useEcgPage";
+import { useHeart, usePointers, useRepair, useReportState, useServerUs } from "./useEcgWork";
+import { USUAL_PAGE_US, usePrior, useReview } from "./useReview";
 import { useSnapshot } from "./useSnapshot";
+import { useStateOf } from "./useStateOf";
 import { usePointing, useTools } from "./useTools";
 import { VitalsPanel } from "./VitalsPanel";
 
@@ -69,22 +58,17 @@ export interface EcgWorkspaceProps {
   readonly consult: Consult;
   readonly me: string;
   readonly media: MediaSession;
+  /** Where the viewer stands; kept outside, since this view goes whenever it is not in sync. */
+  readonly page: EcgPage;
+  /** Of the page. Another one begins anew what belongs to a signal; tools and settings stay. */
   readonly stream: WaveformStream;
-  /** All of the patient's, when there are several. */
-  readonly streams: readonly WaveformStream[];
-  /** The device is bound to the patient at this moment (W20); what was taken before stays while it is not. */
-  readonly isBound: boolean;
   readonly keys: RefObject<((name: EcgShortcut) => void) | null>;
-  readonly onStream: (streamId: number) => void;
   readonly onCommand: (command: AnyCommand) => Promise<void>;
 }
 
-const USUAL_PAGE_US = 10_000_000;
-/** What was sent this lately may not be stored yet. */
-const SETTLING_US = 2_000_000;
-
 export function EcgWorkspace(props: EcgWorkspaceProps) {
-  const { client, consult, me, media, stream, onCommand } = props;
+  const { client, consult, me, media, page, stream, onCommand } = props;
+  const { shown, freeze, setStanding } = page;
   const { t } = useTranslation();
   const version = consult.context_version;
   const patient = consult.context?.patient ?? null;
@@ -98,14 +82,12 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
   const repair = useRepair(context, stream.stream_id);
   const news = useStore(media.ecg.news);
   const [display, changeDisplay] = useDisplay();
-  const [status, setStatus] = useState<EcgStatus | null>(null);
-  const [map, setMap] = useState<StillMap | null>(null);
+  const [status, setStatus] = useStateOf<EcgStatus | null>(stream.stream_id, null);
+  const [map, setMap] = useStateOf<StillMap | null>(stream.stream_id, null);
   const [problem, setProblem] = useState<string | null>(null);
   const [isCalibrating, setCalibrating] = useState(false);
-  const [chosen, setChosen] = useState<string | null>(null);
+  const [chosen, setChosen] = useStateOf<string | null>(stream.stream_id, null);
   const view = useRef<EcgViewHandle>(null);
-  const freeze = consult.ecg_freeze?.stream_id === stream.stream_id ? consult.ecg_freeze : null;
-  const [shown, setStanding] = useStanding(freeze);
   const snapshots = useSnapshot(client, consult);
   const prior = usePrior(context, patient?.id ?? "", shown.kind === "review", serverUs);
   const review = useReview(consult, stream, context, prior.streams, shown, map, serverUs);
@@ -253,7 +235,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
           />
         }
       >
-        <Title {...props} />
+        <Title page={page} stream={stream} />
       </ToolBar>
       <StateBar
         shown={shown}
@@ -265,8 +247,15 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
         onForAll={() => freezeAll(edgeUs())}
         onRelease={() => void onCommand({ type: "release_ecg" })}
       />
+      <ChangeNote page={page} stream={stream} />
       {shown.kind === "live" && (
-        <SkewNote consult={consult} media={media} streamId={stream.stream_id} status={status} />
+        <SkewNote
+          className={styles.skew ?? ""}
+          consult={consult}
+          media={media}
+          streamId={stream.stream_id}
+          status={status}
+        />
       )}
       {problem !== null && <ErrorStrip text={problem} testId="ecg-problem" onDismiss={() => setProblem(null)} />}
       {review.error !== null && shown.kind !== "live" && (
@@ -298,7 +287,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               still={shown.atUs === null ? null : { atUs: shown.atUs }}
               history={review.frames}
               repair={repair}
-              bound={props.isBound}
+              bound={page.isBound}
               onStill={setMap}
               onState={setStatus}
             />
@@ -369,18 +358,22 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
   );
 }
 
-function Title({ stream, streams, onStream }: EcgWorkspaceProps) {
+function Title({ page, stream }: Pick<EcgWorkspaceProps, "page" | "stream">) {
+  const { streams, choose } = page;
   const { t } = useTranslation();
-  if (streams.length < 2) return <h2 className={styles.title}>{t("ecg.title")}</h2>;
+  const isOnlyOne = streams.every(({ stream_id }) => stream_id === stream.stream_id);
+  if (isOnlyOne || streams.length === 0) return <h2 className={styles.title}>{t("ecg.title")}</h2>;
+  // The signal of a page that stands may be gone.
+  const all = streams.some(({ stream_id }) => stream_id === stream.stream_id) ? streams : [stream, ...streams];
   return (
     <select
       className={styles.chooser}
       aria-label={t("ecg.tools.stream")}
       data-testid="ecg-stream"
       value={stream.stream_id}
-      onChange={(event) => onStream(Number(event.currentTarget.value))}
+      onChange={(event) => choose(Number(event.currentTarget.value))}
     >
-      {streams.map(({ stream_id, device, leads }) => (
+      {all.map(({ stream_id, device, leads }) => (
         <option key={stream_id} value={stream_id}>
           {`${device} (${leads.length})`}
         </option>
@@ -389,37 +382,24 @@ function Title({ stream, streams, onStream }: EcgWorkspaceProps) {
   );
 }
 
-interface SkewNoteProps {
-  readonly consult: Consult;
-  readonly media: MediaSession;
-  readonly streamId: number;
-  readonly status: EcgStatus | null;
-}
-
-/** (W43) Told while picture and trace are more than a second apart; over the trace, so that no row jumps. */
-/** A difference about the limit must not move the trace up and down: its row stays for a while. */
-const SKEW_HOLD_MS = 3_000;
-
-function SkewNote({ consult, media, streamId, status }: SkewNoteProps) {
-  const { t } = useTranslation();
-  const remote = useStore(media.store, (state) => state.remote);
-  const nowMs = useNow();
-  const last = useRef<{ readonly skew: Skew; readonly atMs: number } | null>(null);
-  if (status === null || status.state === "LOST") return null;
-  const picture = pictureBeside(consult, streamId, remote);
-  // Where no map tells when the picture was taken, the time since its last frame is what it is at least.
-  const silent = picture?.frames === undefined ? null : { ms: ageMs(picture.frames, nowMs), isLeast: true };
-  const present = skewOf(media.ecg.pictures.age(picture?.producer ?? null, nowMs) ?? silent, status.ageMs);
-  if (present !== null) last.current = { skew: present, atMs: nowMs };
-  const held = last.current !== null && nowMs - last.current.atMs < SKEW_HOLD_MS ? last.current.skew : null;
-  const skew = present ?? held;
-  if (skew === null) return null;
-  const told = skew.isLeast ? "ecg.state.skewVideoLeast" : skew.ms > 0 ? "ecg.state.skewVideo" : "ecg.state.skewEcg";
-  const seconds = (Math.abs(skew.ms) / 1000).toFixed(1);
+/** Says that the signal is another one than before: names do not tell two signals of one device apart (W5). */
+function ChangeNote({ page, stream }: Pick<EcgWorkspaceProps, "page" | "stream">) {
+  const { t, i18n } = useTranslation();
+  const { newer, change } = page;
+  if (newer !== null) {
+    const isSameDevice = newer.device === stream.device;
+    const text = t(isSameDevice ? "ecg.state.newerSame" : "ecg.state.newerOther", { device: newer.device });
+    return <ErrorStrip text={text} testId="ecg-newer" />;
+  }
+  if (change === null) return null;
+  const time = clockOf(change.atMs * 1000, i18n.language);
   return (
-    <p className={styles.skew} data-testid="ecg-skew" role="status">
-      <TriangleAlert aria-hidden="true" /> {t(told, { seconds })}
-    </p>
+    <ErrorStrip
+      title={t(`ecg.state.${change.kind}`, { device: stream.device, time })}
+      text={t("ecg.state.changeHint")}
+      testId="ecg-changed"
+      onDismiss={page.forgetChange}
+    />
   );
 }
 
@@ -462,124 +442,6 @@ function useLook(display: EcgDisplay, isBeside: boolean): EcgLook {
     }),
     [theme, i18n.language, layout, order, rhythm, speed, gain, filter, notch, isBeside],
   );
-}
-
-function useStanding(freeze: Consult["ecg_freeze"]): [Shown, (change: (standing: Standing) => Standing) => void] {
-  const [standing, setStanding] = useState(() => hear(RUNNING, freeze));
-  // Folded while rendering: a frame of the former page must not be painted under the new words.
-  const heard = hear(standing, freeze);
-  if (heard !== standing) setStanding(heard);
-  const shown = useMemo(() => shownOf(heard, freeze), [heard, freeze]);
-  return [shown, setStanding];
-}
-
-interface Prior {
-  readonly streams: readonly RecordedStream[];
-  readonly isLoading: boolean;
-  readonly error: unknown;
-  readonly retry: () => void;
-  readonly shown: RecordedStream | null;
-  readonly history: ReturnType<typeof useFrameHistory>;
-  readonly isChoosing: boolean;
-  readonly isImporting: boolean;
-  readonly open: () => void;
-  readonly startImport: () => void;
-  readonly close: () => void;
-  readonly show: (stream: RecordedStream | null) => void;
-}
-
-function usePrior(context: ArchiveContext, patient: string, isReview: boolean, serverUs: () => number): Prior {
-  const [dialog, setDialog] = useState<"choose" | "import" | null>(null);
-  const [shown, setShown] = useState<RecordedStream | null>(null);
-  const recordings = useRecordings(context, patient, isReview || dialog !== null);
-  const history = useFrameHistory(context, shown?.id ?? "", serverUs);
-  const show = useCallback((stream: RecordedStream | null) => {
-    setShown(stream);
-    setDialog(null);
-  }, []);
-  return {
-    ...recordings,
-    shown,
-    history,
-    isChoosing: dialog === "choose",
-    isImporting: dialog === "import",
-    open: () => setDialog("choose"),
-    startImport: () => setDialog("import"),
-    close: () => setDialog(null),
-    show,
-  };
-}
-
-interface Review {
-  readonly recorded: Recorded | null;
-  readonly pageUs: number;
-  readonly events: readonly OverviewEvent[];
-  readonly beatsUs: readonly number[];
-  readonly error: string | null;
-  readonly frames: (fromUs: number, toUs: number) => Promise<readonly Uint8Array[]>;
-  readonly edgeFor: (momentUs: number) => number;
-}
-
-/** What is recorded of the stream on screen, and what happened in it as far as it is known here. */
-function useReview(
-  consult: Consult,
-  stream: WaveformStream,
-  context: ArchiveContext,
-  streams: readonly RecordedStream[],
-  shown: Shown,
-  map: StillMap | null,
-  serverUs: () => number,
-): Review {
-  const history = useFrameHistory(context, String(stream.stream_id), serverUs);
-  const [error, setError] = useState<string | null>(null);
-  const [breaks, setBreaks] = useState<readonly Break[]>([]);
-  const entry = streams.findLast((one) => one.stream.stream_id === stream.stream_id);
-  const beatsUs = useBeats(context, shown.kind === "review" ? entry : undefined);
-  const allBreaks = useBreaks(context, shown.kind === "review" ? entry : undefined);
-  const frames = useCallback(
-    async (fromUs: number, toUs: number): Promise<readonly Uint8Array[]> => {
-      try {
-        const found = await history.range(fromUs, toUs);
-        setError(null);
-        setBreaks((known) => mergeBreaks(known, breaksOf(found)).slice(-MAX_BREAKS));
-        return found;
-      } catch (problem) {
-        // Nothing is drawn where nothing came; that it could not be fetched is said beside it.
-        setError(problem instanceof ApiError ? localized(problem) : String(problem));
-        return [];
-      }
-    },
-    [history],
-  );
-  const lastUs =
-    entry === undefined ? 0 : entry.isLive ? Math.max(entry.lastUs, serverUs() - SETTLING_US) : entry.lastUs;
-  const recorded = entry === undefined ? null : { firstUs: entry.firstUs, lastUs };
-  const span = map === null ? null : pageSpan(map);
-  const pageUs = span === null ? USUAL_PAGE_US : span.toUs - span.fromUs;
-  // What was seen on the pages of this viewer is newer than the last look at the whole.
-  const events = useMemo(
-    () => eventsOf(consult, stream.stream_id, mergeBreaks(allBreaks, breaks)),
-    [consult, stream.stream_id, allBreaks, breaks],
-  );
-  const edgeFor = (momentUs: number): number =>
-    recorded === null ? Math.round(momentUs + pageUs / 2) : jumpTo(momentUs, recorded, pageUs);
-  return { recorded, pageUs, events, beatsUs, error, frames, edgeFor };
-}
-
-/** Many short gaps of a bad line are as good as their number; a page of a thousand helps nobody. */
-const MAX_BREAKS = 500;
-
-function eventsOf(consult: Consult, streamId: number, breaks: readonly Break[]): readonly OverviewEvent[] {
-  const marks = marksOf(consult, streamId).map((mark) => ({
-    kind: "mark" as const,
-    fromUs: mark.from_us,
-    toUs: mark.from_us,
-    label: textOf(mark),
-  }));
-  const strips = Object.values(consult.ecg_snapshots)
-    .filter(({ stream_id }) => stream_id === streamId)
-    .map(({ from_us, to_us }) => ({ kind: "snapshot" as const, fromUs: from_us, toUs: to_us, label: "" }));
-  return [...breaks.map((one) => ({ ...one, label: "" })), ...strips, ...marks];
 }
 
 function useDownload(

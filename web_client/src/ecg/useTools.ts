@@ -1,7 +1,7 @@
 /**
  * What is being set on the still page, and the commands that share it.
  *
- * One tool at a time. Leaving the still page, or another context, puts every unfinished thing away: a leg must not stand
+ * One tool at a time. Leaving the still page, another signal or another context puts every unfinished thing away: a leg must not stand
  * on a trace that it was not measured on.
  */
 import { useCallback, useEffect, useRef, useState } from "react";
@@ -11,6 +11,9 @@ import { measure, type TracePoint } from "./calipers";
 import { draftOf, lastOwn, MAX_MARKS, type MarkPlace } from "./marks";
 import { type QtBeat, type QtFormula, qtProblem, qtText, readQt, rrBefore } from "./qtc";
 import type { Legs, Tool } from "./StillLayer";
+import { useStateOf } from "./useStateOf";
+
+const NO_BEATS: readonly QtBeat[] = [];
 
 export type Problem = "noSample" | "failed" | null;
 
@@ -56,21 +59,21 @@ export interface ToolsInput {
 
 export function useTools({ place: where, isStill, marks, me, beatsUs, onCommand }: ToolsInput): Tools {
   const [tool, setTool] = useState<Tool | null>(null);
-  const [legs, setLegsNow] = useState<Legs | null>(null);
+  const [legs, setLegsNow] = useStateOf<Legs | null>(where.streamId, null);
   const [hasMarch, setMarch] = useState(false);
-  const [problem, setProblem] = useState<Problem>(null);
-  const [place, setPlace] = useState<TracePoint | null>(null);
-  const [beats, setBeats] = useState<readonly QtBeat[]>([]);
+  const [problem, setProblem] = useStateOf<Problem>(where.streamId, null);
+  const [place, setPlace] = useStateOf<TracePoint | null>(where.streamId, null);
+  const [beats, setBeats] = useStateOf<readonly QtBeat[]>(where.streamId, NO_BEATS);
   const [formula, setFormula] = useState<QtFormula>("fridericia");
-  const [typedRr, setTypedRr] = useState<number | null>(null);
-  const [caliperMs, setCaliperMs] = useState<number | null>(null);
+  const [typedRr, setTypedRr] = useStateOf<number | null>(where.streamId, null);
+  const [caliperMs, setCaliperMs] = useStateOf<number | null>(where.streamId, null);
 
   const clear = useCallback((): void => {
     setLegsNow(null);
     setPlace(null);
     setProblem(null);
     setTypedRr(null);
-  }, []);
+  }, [setLegsNow, setPlace, setProblem, setTypedRr]);
   const choose = useCallback(
     (next: Tool | null): void => {
       setTool(next);
@@ -83,7 +86,7 @@ export function useTools({ place: where, isStill, marks, me, beatsUs, onCommand 
     choose(null);
     setBeats([]);
     setCaliperMs(null);
-  }, [isStill, choose]);
+  }, [isStill, choose, setBeats, setCaliperMs]);
 
   const setLegs = (next: Legs | null): void => {
     setLegsNow(next);

@@ -109,6 +109,9 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
     const element = box.current;
     if (element === null) return;
     heardAt.current = performance.now();
+    // Of another signal: what was said of the one before says nothing of it.
+    setStatus(null);
+    setStopped(false);
     const fetchFrames: History = async (from, to) => (await listeners.current.history?.(from, to)) ?? [];
     const fetchMissing: Repair = (first, last) =>
       listeners.current.repair?.(first, last) ?? Promise.reject(new Error("no store"));
