@@ -44,6 +44,7 @@ from server.live import LiveSessions
 from server.media_plane import WorkerMediaPlane
 from server.metrics import TOKENS
 from server.nettest import NetTests
+from server.record.aio.reindex import reindex
 from server.settings import Settings, is_local
 from server.storage import schema
 from server.storage.audit import AnchorFile
@@ -128,6 +129,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
 
     async def database_part(_app: web.Application) -> AsyncIterator[None]:
         await check_schema(services.database)
+        await reindex(services.database)
         yield
         await services.database.close()
 

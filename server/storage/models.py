@@ -214,27 +214,6 @@ class UsedToken(Base):
     expires_at_ms: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
-class FhirResource(Base):
-    """One version of one FHIR R4 resource; older versions stay (C23)."""
-
-    __tablename__ = "fhir_resource"
-
-    type: Mapped[str] = mapped_column(String(32), primary_key=True)
-    id: Mapped[str] = mapped_column(Key, primary_key=True)
-    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    current: Mapped[bool]
-    patient_id: Mapped[str | None] = mapped_column(Key)
-    category: Mapped[str] = mapped_column(String(64), default="")
-    code: Mapped[str] = mapped_column(String(64), default="")
-    date: Mapped[str] = mapped_column(String(40), default="")
-    """Clinically relevant date as FHIR text; sorts within one precision and zone."""
-    test: Mapped[bool] = mapped_column(default=False)
-    json: Mapped[str] = mapped_column(Text)
-    written_at_ms: Mapped[int] = mapped_column(BigInteger)
-
-    __table_args__ = (Index("ix_fhir_resource_search", "patient_id", "type", "current", "category"),)
-
-
 class ConsultState(Base):
     """Snapshot of a consult at ``revision``."""
 

@@ -9,27 +9,20 @@ checked on the way in is sent as it was stored.
 import base64
 import binascii
 import importlib
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from server.record.core.banner import BannerInvalid, banner_of
-from server.storage.chain import canonical_json
+from server.record.core.index import walk
+from server.record.core.layout import kept_text
+from server.record.core.outcome import FhirCode, FhirRefusal, Place
+from server.record.core.params import TYPES
 
-RECORD_TYPES = frozenset(
-    {
-        "Patient",
-        "Condition",
-        "MedicationRequest",
-        "AllergyIntolerance",
-        "Observation",
-        "DiagnosticReport",
-        "DocumentReference",
-        "Encounter",
-        "Binary",
-    }
-)
+RECORD_TYPES = frozenset(TYPES)
 """The types the record keeps. A type outside the list is refused, not ignored."""
 
 TEST_TAG = ("http://terminology.hl7.org/CodeSystem/v3-ActReason", "HTEST")
@@ -45,55 +38,56 @@ BINARY_TYPES = {
 """``Binary.contentType`` that is stored -> what it is served as. Nothing a browser would run (G12)."""
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "application/pdf": b"%PDF-"}
 
-_DATES = ("effectiveDateTime", "authoredOn", "recordedDate", "onsetDateTime", "issued", "date", "birthDate")
-_MAX_PROBLEMS = 5
+MAX_PLACES = 20
+"""Problems that one refusal names."""
+MAX_JSON_BYTES = 8 * 1024 * 1024
+_ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
+_LOCAL = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?", re.ASCII)
 
 
-class ResourceInvalid(ValueError):
+class ResourceInvalid(FhirRefusal, ValueError):
     """The resource cannot be stored; the text says what is wrong without quoting its content."""
+
+    def __init__(self, detail: str, places: tuple[Place, ...] = (), code: FhirCode = FhirCode.INVALID) -> None:
+        super().__init__(code, detail, places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FiledResource:
-    """A checked resource with the values it is found by."""
+    """A checked resource with what it is filed by.
+
+    Args:
+        patient_id: of whose record it is part; None in the directory, and for a Provenance that names no patient.
+        references: ``Type/id`` of everything in this store that it refers to.
+        json: as kept (`layout.py`).
+    """
 
     type: str
     id: str
-    patient_id: str
+    patient_id: str | None
     category: str
-    code: str
-    date: str
     test: bool
+    references: frozenset[tuple[str, str]]
+    content: dict[str, Any]
     json: str
 
 
 def file_resource(raw: Any) -> FiledResource:
-    """Check a resource as parsed from JSON and derive its index values.
+    """Check a resource as parsed from JSON and derive what it is filed by.
 
     Raises:
         ResourceInvalid: not an object, an unknown type, against the FHIR R4 schema,
             without id or patient, or a patient without what the banner needs (W18).
     """
     if not isinstance(raw, dict):
-        raise ResourceInvalid("a FHIR resource is a JSON object")
+        raise ResourceInvalid("a FHIR resource is a JSON object", code=FhirCode.NOT_JSON)
     kind = raw.get("resourceType")
     if not isinstance(kind, str) or kind not in RECORD_TYPES:
-        raise ResourceInvalid("resourceType is not one the record keeps")
-    try:
-        _refuse_null(kind, raw)
-        _model(kind).model_validate(raw)
-        text = canonical_json(raw)
-    except ResourceInvalid:
-        raise
-    except ValidationError as problem:
-        raise ResourceInvalid(f"{kind} is not valid FHIR R4: {_places(problem)}") from None
-    except ValueError:
-        raise ResourceInvalid(f"{kind} holds a number that JSON does not have") from None
-    except RecursionError:
-        raise ResourceInvalid(f"{kind} is nested too deeply") from None
+        raise ResourceInvalid("resourceType is not one the record keeps", code=FhirCode.UNKNOWN_TYPE)
+    text = _checked(kind, raw)
     id_ = raw.get("id")
-    if not isinstance(id_, str) or not id_:
-        raise ResourceInvalid(f"{kind} has no id")
+    if not isinstance(id_, str) or not is_id(id_):
+        raise ResourceInvalid(f"{kind} has no id", (Place(f"{kind}.id", "required"),))
     if kind == "Patient":
         try:
             banner_of(raw, test=is_test(raw))
@@ -104,13 +98,58 @@ def file_resource(raw: Any) -> FiledResource:
     return FiledResource(
         type=kind,
         id=id_,
-        patient_id=_patient_of(kind, raw),
-        category=_first_code(raw.get("category")),
-        code=_first_code(raw.get("code") or raw.get("medicationCodeableConcept") or raw.get("type")),
-        date=_date_of(raw),
+        patient_id=patient_of(kind, raw),
+        category=first_code(raw.get("category")),
         test=is_test(raw),
+        references=frozenset(_references(raw)),
+        content=raw,
         json=text,
     )
+
+
+def _checked(kind: str, raw: dict[str, Any]) -> str:
+    try:
+        _refuse_null(kind, raw)
+        _model(kind).model_validate(raw)
+        text = kept_text(raw)
+        if len(text.encode()) > MAX_JSON_BYTES:
+            raise ResourceInvalid(f"{kind} is too large", code=FhirCode.TOO_LARGE)
+        return text
+    except ResourceInvalid:
+        raise
+    except ValidationError as problem:
+        places = _places(kind, problem)
+        named = ", ".join(f"{place.expression} ({place.problem})" for place in places[:5])
+        raise ResourceInvalid(f"{kind} is not valid FHIR R4: {named}", places) from None
+    except UnicodeEncodeError:
+        raise ResourceInvalid(f"{kind} holds half a character") from None
+    except ValueError:
+        raise ResourceInvalid(f"{kind} holds a number that JSON does not have") from None
+    except RecursionError:
+        raise ResourceInvalid(f"{kind} is nested too deeply") from None
+
+
+def is_id(text: str) -> bool:
+    """Whether a text may be the id of a resource."""
+    return _ID.fullmatch(text) is not None
+
+
+def local_reference(text: str) -> tuple[str, str] | None:
+    """``(type, id)`` of a reference into this store; None for any other."""
+    found = _LOCAL.fullmatch(text)
+    return None if found is None else (found[1], found[2])
+
+
+def _references(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        reference = value.get("reference")
+        if isinstance(reference, str) and (found := local_reference(reference)) is not None:
+            yield found
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, (dict, list)):
+                yield from _references(item)
 
 
 def is_test(raw: dict[str, Any]) -> bool:
@@ -136,11 +175,28 @@ def _refuse_null(kind: str, value: Any) -> None:
             _refuse_null(kind, item)
 
 
-def _places(problem: ValidationError) -> str:
+def _places(kind: str, problem: ValidationError) -> tuple[Place, ...]:
     """Where and what kind, never the value: it may name a patient (G8)."""
-    places = [f"{'.'.join(str(part) for part in e['loc']) or 'resource'} ({e['type']})" for e in problem.errors()]
-    more = len(places) - _MAX_PROBLEMS
-    return ", ".join(places[:_MAX_PROBLEMS]) + (f" and {more} more" if more > 0 else "")
+    return tuple(
+        # The name of a property that does not belong there is content too.
+        Place(
+            _expression(kind, error["loc"][:-1] if error["type"] == "extra_forbidden" else error["loc"]), error["type"]
+        )
+        for error in problem.errors()[:MAX_PLACES]
+    )
+
+
+def _expression(kind: str, location: tuple[int | str, ...]) -> str:
+    """``Observation.code.coding[0]``; a name that is not one of an element may be content, and is left out."""
+    text = kind
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part.isascii() and part.isidentifier() and len(part) <= 40:
+            text += f".{part}"
+        else:
+            return text
+    return text
 
 
 def _check_binary(raw: dict[str, Any]) -> None:
@@ -161,17 +217,33 @@ def _check_binary(raw: dict[str, Any]) -> None:
             raise ResourceInvalid("Binary.data is not UTF-8 text") from None
 
 
-def _patient_of(kind: str, raw: dict[str, Any]) -> str:
+def patient_of(kind: str, raw: dict[str, Any]) -> str | None:
+    """Id of the patient whose record a resource is part of; None in the directory.
+
+    Raises:
+        ResourceInvalid: it must name one and does not, or names two.
+    """
+    paths = TYPES[kind].patient
     if kind == "Patient":
         return str(raw["id"])
-    holder = raw.get("securityContext") if kind == "Binary" else raw.get("subject") or raw.get("patient")
-    reference = holder.get("reference") if isinstance(holder, dict) else None
-    if not isinstance(reference, str) or not reference.startswith("Patient/") or reference.count("/") != 1:
-        raise ResourceInvalid(f"{kind} does not refer to a patient as Patient/<id>")
-    return reference.removeprefix("Patient/")
+    if not paths:
+        return None
+    found = set()
+    for path in paths:
+        for holder in walk(raw, path):
+            reference = holder.get("reference") if isinstance(holder, dict) else None
+            local = local_reference(reference) if isinstance(reference, str) else None
+            if local is not None and local[0] == "Patient":
+                found.add(local[1])
+    if len(found) > 1:
+        raise ResourceInvalid(f"{kind} names two patients", (Place(f"{kind}.{paths[0]}"),), FhirCode.WRONG_PATIENT)
+    if not found and kind != "Provenance":
+        raise ResourceInvalid(f"{kind} does not refer to a patient as Patient/<id>", (Place(f"{kind}.{paths[0]}"),))
+    return found.pop() if found else None
 
 
-def _first_code(concept: Any) -> str:
+def first_code(concept: Any) -> str:
+    """The first code of a concept, a list of them, or a bare code."""
     if isinstance(concept, list):
         concept = concept[0] if concept else None
     if isinstance(concept, str):
@@ -180,14 +252,3 @@ def _first_code(concept: Any) -> str:
         return ""
     coding = concept.get("coding") or [{}]
     return str(coding[0].get("code", ""))[:64]
-
-
-def _date_of(raw: dict[str, Any]) -> str:
-    for name in _DATES:
-        if isinstance(raw.get(name), str):
-            return str(raw[name])[:40]
-    for name in ("effectivePeriod", "period"):
-        period = raw.get(name)
-        if isinstance(period, dict) and isinstance(period.get("start"), str):
-            return str(period["start"])[:40]
-    return ""

@@ -17,7 +17,8 @@ from sqlalchemy import func, select
 from server.identity.aio.tokens import token_key
 from server.identity.core.tokens import TokenInvalid, read, sign
 from server.storage import audit
-from server.storage.models import EventRow, FhirResource
+from server.storage.fhir_tables import FhirResource
+from server.storage.models import EventRow
 from signaling.core.ids import PatientId
 from signaling.core.messages import ContextOpened
 from signaling.core.model import Consult, Context, Role, ScreenRole

@@ -1,0 +1,1 @@
+"""Registered clients, grants and tokens in the database."""
