@@ -69,10 +69,19 @@ class Composite:
         subs = parts[component - 1].split(self._message.delimiters.subcomponent)
         return self._message.text(subs[subcomponent - 1]) if len(subs) >= subcomponent else ""
 
+    def raw_part(self, component: int) -> str:
+        """A component as it was sent."""
+        parts = self.raw.split(self._message.delimiters.component)
+        return parts[component - 1] if len(parts) >= component else ""
+
+    def part(self, first: int, last: int) -> "Composite":
+        """Some components as a composite of their own (the HD inside an EI, the XPN inside a XCN)."""
+        parts = self.raw.split(self._message.delimiters.component)[first - 1 : last]
+        return Composite(self._message, self._message.delimiters.component.join(parts))
+
     def whole(self, component: int) -> "Composite":
         """A component as a composite of its own: its subcomponents are the components (``XCN.9`` is a HD)."""
-        parts = self.raw.split(self._message.delimiters.component)
-        raw = parts[component - 1] if len(parts) >= component else ""
+        raw = self.raw_part(component)
         return Composite(
             self._message, raw.replace(self._message.delimiters.subcomponent, self._message.delimiters.component)
         )

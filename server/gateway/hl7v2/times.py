@@ -62,14 +62,24 @@ def parse_dtm(text: str, zone: tzinfo) -> Dtm | None:
     try:
         where = zone if offset is None else offset_zone(offset)
         moment = datetime(
-            int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), min(int(second or 0), 59),
+            int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), _leap(second),
             int((fraction or ".0")[1:7].ljust(6, "0")), tzinfo=where,
         )  # fmt: skip
-        moment = moment.astimezone(timezone(moment.utcoffset() or timedelta()))
+        moment = moment.replace(tzinfo=timezone(_whole_minutes(moment.utcoffset() or timedelta())))
         _ = moment.astimezone(UTC)  # 0001-01-01+14:00 is before the first day
     except (ValueError, OverflowError):
         return None
     return Dtm(moment, sum(part is not None for part in (year, month, day, hour, minute, second)))
+
+
+def _leap(second: str | None) -> int:
+    """datetime and FHIR's time have no leap second; its place is the second before."""
+    return 59 if second == "60" else int(second or 0)
+
+
+def _whole_minutes(offset: timedelta) -> timedelta:
+    """Zones before 1901 were local mean time, whose seconds FHIR cannot write."""
+    return timedelta(minutes=round(offset.total_seconds() / 60))
 
 
 def parse_time(text: str) -> str | None:

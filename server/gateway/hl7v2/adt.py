@@ -1,0 +1,138 @@
+"""ADT A01 A02 A03 A04 A08 A40: who is where. (guide: message maps ADT_A01, ADT_A03, ADT_A39)
+
+| event | Patient | Encounter.status | also |
+| --- | --- | --- | --- |
+| A01 admit | whole | in-progress | AL1, DG1 |
+| A02 transfer | only ensured | in-progress, PV1-6 as completed location | ends device bindings (W21) |
+| A03 discharge | only ensured | finished | DG1; ends device bindings (W21) |
+| A04 register | whole | arrived | AL1, DG1 |
+| A08 update | whole | by PV1-45 | AL1, DG1 |
+| A40 merge | ensured, ``link`` replaces MRG-1 | - | the hub merges (`signals.merge_of`) |
+
+"Whole" is HL7's snapshot: what A01, A04 and A08 leave empty or send as ``""`` is not kept.
+"""
+
+from typing import Final
+
+from server.gateway.hl7v2 import datatypes as dt
+from server.gateway.hl7v2 import tables
+from server.gateway.hl7v2.bundle import Transaction
+from server.gateway.hl7v2.datatypes import Json, only
+from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
+from server.gateway.hl7v2.message import Message
+from server.gateway.hl7v2.patient import add_encounter
+from server.gateway.hl7v2.rows import Row, listed, local_concept, mapped, words
+
+WHOLE: Final = frozenset({"A01", "A04", "A08"})
+"""Events that say everything about the patient."""
+ENCOUNTER_STATUS: Final[dict[str, str | None]] = {
+    "A01": "in-progress", "A02": "in-progress", "A03": "finished", "A04": "arrived", "A08": "",
+}  # fmt: skip
+
+ALLERGY: Final = (
+    Row("AL1-3", "code", dt.concept),
+    Row("AL1-6", "onsetDateTime", dt.date_time),
+)
+CONDITION: Final = (
+    Row("DG1-3", "code", dt.concept),
+    Row("DG1-5", "onsetDateTime", dt.date_time),
+    Row("DG1-16", "asserter", dt.practitioner),
+    Row("DG1-19", "recordedDate", dt.date_time),
+    Row("DG1-6", "category", listed(local_concept("http://terminology.hl7.org/CodeSystem/v2-0052"))),
+)
+VERIFICATION: Final = {"F": "confirmed", "W": "provisional", "A": "provisional"}
+"""0052 (DG1-6) -> Condition.verificationStatus."""
+
+_CLINICAL: Final = "http://terminology.hl7.org/CodeSystem/condition-clinical"
+_VERIFIED: Final = "http://terminology.hl7.org/CodeSystem/condition-ver-status"
+_ALLERGY: Final = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
+
+
+def add_adt(message: Message, event: str, transaction: Transaction) -> None:
+    """Everything of an ADT message beside the patient."""
+    if event == "A40":
+        return
+    status = ENCOUNTER_STATUS[event]
+    pv1 = message.first("PV1")
+    if status == "" and pv1 is not None:
+        status = "finished" if pv1.v(45) else "in-progress"
+    add_encounter(message, transaction, status=status)
+    if event == "A02":
+        return
+    add_allergies(message, transaction)
+    add_conditions(message, transaction)
+
+
+def add_allergies(message: Message, transaction: Transaction) -> None:
+    """AL1 -> AllergyIntolerance; the same substance of one patient is one resource."""
+    ctx = transaction.ctx
+    for al1 in message.named("AL1"):
+        found = mapped(ALLERGY, al1, ctx)
+        if "code" not in found:
+            continue
+        words_ = [text for field in al1.all(5) if (text := words(field, ctx))]
+        severity = tables.SEVERITY.get(al1.v(4).upper())
+        reaction = only(manifestation=[{"text": text} for text in words_], severity=severity)
+        category = tables.ALLERGY_CATEGORY.get(al1.v(2).upper())
+        resource = found | only(
+            patient=transaction.subject,
+            clinicalStatus={"coding": [{"system": _ALLERGY, "code": "active"}]},
+            category=[category] if category else None,
+            reaction=[reaction] if words_ else None,
+        )
+        transaction.put("AllergyIntolerance", resource, transaction.patient, al1.raw(3))
+
+
+def add_conditions(message: Message, transaction: Transaction) -> list[str]:
+    """DG1 -> Condition; known by DG1-20, or as that diagnosis of this visit or patient.
+
+    Returns:
+        Their references.
+    """
+    ctx, references = transaction.ctx, []
+    for dg1 in message.named("DG1"):
+        found = mapped(CONDITION, dg1, ctx)
+        if "code" not in found:
+            text = dt.text(dg1.one(4).text())
+            if text is None:
+                continue
+            found["code"] = {"text": text}
+        deleted = dg1.v(21).upper() == "D"
+        verified = "entered-in-error" if deleted else VERIFICATION.get(dg1.v(6).upper(), "unconfirmed")
+        number = dt.entity(dg1.first(20), "", ctx)
+        resource = found | only(
+            subject=transaction.subject,
+            encounter=transaction.visit,
+            identifier=[number] if number else None,
+            clinicalStatus=None if deleted else {"coding": [{"system": _CLINICAL, "code": "active"}]},
+            verificationStatus={"coding": [{"system": _VERIFIED, "code": verified}]},
+        )
+        about = (dg1.raw(20),) if number else (transaction.encounter, dg1.raw(3) or dg1.raw(4))
+        references.append(transaction.put("Condition", resource, transaction.patient, *about))
+    return references
+
+
+def merged_identifier(message: Message, transaction: Transaction) -> Json:
+    """MRG-1 of an A40: the identifier that is no longer used.
+
+    Raises:
+        Hl7Refused: several merges in one message, or an identifier nobody can be found by.
+    """
+    ctx = transaction.ctx
+    groups = list(message.named("MRG"))
+    if len(groups) != 1 or len(list(message.named("PID"))) != 1:
+        raise Hl7Refused(Hl7Code.SEGMENT, "MRG")
+    default = ctx.profile.default_authority
+    found = [dt.identifier(cx, ctx, default=default) for cx in groups[0].all(1)]
+    with_system = [one for one in found if one is not None and one.get("system")]
+    if not with_system:
+        raise Hl7Refused(Hl7Code.PATIENT_IDENTIFIER, "MRG-1")
+    return with_system[0]
+
+
+def link_of(identifier: Json) -> Json:
+    """Patient.link of the survivor: the other record is named by identifier, since only the hub knows its id."""
+    named = {"system": identifier["system"], "value": identifier["value"]}
+    return {"type": "replaces", "other": {"type": "Patient", "identifier": named}}
+
+
