@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from aiohttp import BodyPartReader, web
 
+from media.core.waveform import Place
 from server.api.errors import ApiCode, ApiError
 from server.api.request import member, permitted, services, throttle
 from server.identity.core.policy import Action
@@ -23,6 +24,7 @@ from server.identity.core.rules import WAVEFORM_BEATS, WAVEFORM_EXPORT, WAVEFORM
 from server.storage import audit
 from server.waveforms import rows
 from server.waveforms.blobs import BlobError
+from server.waveforms.core.cursor import read_cursor, write_cursor
 from server.waveforms.core.index import record
 from server.waveforms.core.upload import Upload, UploadRefused
 from server.waveforms.heart import Hearts, HeartUnavailable
@@ -83,22 +85,23 @@ async def list_streams(request: web.Request) -> web.Response:
 
 @routes.get(_BASE + "/{stream}/frames")
 async def frames(request: web.Request) -> web.Response:
-    """``u32 length | frame`` again and again, as stored, at most 1 MB; ``X-Next-Us`` says from where to ask on."""
+    """``u32 length | frame`` again and again, as stored, at most 1 MB; ``X-Next`` is the ``next`` to ask on with."""
     viewing, found = await _found(request)
     await _audit_now_and_then(request, viewing, found)
     archive = request.app[OFFICE].desk.archive
+    after = _cursor(request)
     try:
         if "first" in request.query or "last" in request.query:
             first, last = _whole(request, "first", 0), _whole(request, "last", MAX_VERSION)
-            page, more_us = await archive.between_seq(found.info, first, last, PAGE_BYTES)
+            page, more = await archive.between_seq(found.info, first, last, PAGE_BYTES, after)
         else:
             from_us, to_us = _whole(request, "from_us", 0), _whole(request, "to_us", ALL_TIME_US)
-            page, more_us = await archive.between_us(found.info, from_us, to_us, PAGE_BYTES)
+            page, more = await archive.between_us(found.info, from_us, to_us, PAGE_BYTES, after)
     except BlobError as problem:
         raise ApiError(ApiCode.ARCHIVE_UNAVAILABLE, str(problem), retry_after_s=2) from problem
     headers = {"X-Context-Version": str(viewing.context_version)}
-    if more_us is not None:
-        headers["X-Next-Us"] = str(more_us)
+    if more is not None:
+        headers["X-Next"] = write_cursor(more)
     body = b"".join(record(frame) for frame in page)
     return web.Response(body=body, content_type="application/octet-stream", headers=headers)
 
@@ -294,6 +297,16 @@ def _whole(request: web.Request, name: str, otherwise: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= ALL_TIME_US):
         raise ApiError(ApiCode.MALFORMED, name)
     return int(text)
+
+
+def _cursor(request: web.Request) -> Place | None:
+    text = request.query.get("next")
+    if text is None:
+        return None
+    place = read_cursor(text)
+    if place is None:
+        raise ApiError(ApiCode.MALFORMED, "next")
+    return place
 
 
 def _is_here(office: Office, one: Archived) -> bool:

@@ -215,7 +215,10 @@ def bedside(source: LiveSource, assignment: Assignment, bed: Bedside) -> int:
 
 async def streams_of(source: LiveSource) -> list[OutStream]:
     """Open the source and give each of its streams a number of its own."""
-    return [OutStream(one, stream_id=1 + secrets.randbelow(2**32 - 1)) for one in await source.open()]
+    return [
+        OutStream(one, stream_id=1 + secrets.randbelow(2**32 - 1), numbering=1 + secrets.randbelow(2**16 - 1))
+        for one in await source.open()
+    ]
 
 
 async def _run(source: LiveSource, assignment: Assignment, bed: Bedside) -> int:

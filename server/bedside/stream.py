@@ -46,9 +46,10 @@ class OutStream:
 
     Args:
         stream_id: chosen at random by the caller, not 0.
+        numbering: likewise; names this stream's counting of frames. [WF19]
     """
 
-    def __init__(self, source: LiveFormat, stream_id: int) -> None:
+    def __init__(self, source: LiveFormat, stream_id: int, numbering: int = 0) -> None:
         self.source = source
         self.stream_id = stream_id
         self.writer = FrameWriter(
@@ -58,7 +59,8 @@ class OutStream:
                 sample_rate_mhz=source.sample_rate_mhz,
                 lsb_nv=source.lsb_nv,
                 simulated=source.simulated,
-            )
+            ),
+            numbering=numbering,
         )
         self.ring = FrameRing()
         self.corrections: deque[Correction] = deque(maxlen=100)

@@ -24,21 +24,24 @@ from typing import Final, TypeVar
 
 import structlog
 
+from media.core.waveform import Place
 from server.metrics import WAVEFORM_ARCHIVE
 from server.waveforms.blobs import BlobCode, BlobError, BlobStore
 from server.waveforms.core.breaks import Break, breaks_of
 from server.waveforms.core.index import (
     SEGMENT_BYTES,
+    TRAILER_BYTES,
     Segment,
     Spot,
     bounds,
     build_index,
+    load_bounds,
     load_index,
-    place_of,
     record,
+    spots_of,
     walk,
 )
-from server.waveforms.core.order import Ordering, Place, StreamState, Summary, read_head
+from server.waveforms.core.order import StreamState, Summary, read_head
 from server.waveforms.core.stream import StreamInfo
 from server.waveforms.ring import LiveRing, RingUnavailable
 
@@ -61,6 +64,9 @@ class OpenStream:
     info: StreamInfo
     state: StreamState
     segments: list[Segment]
+    """The last one is not full."""
+    tail: list[Spot] = field(default_factory=list)
+    """Frames of the last one."""
     unwritten: dict[Place, bytes] = field(default_factory=dict)
     unwritten_bytes: int = 0
     absent: dict[Place, None] = field(default_factory=dict)
@@ -92,6 +98,14 @@ def segment_name(archive: str, number: int) -> str:
 def index_name(archive: str, number: int) -> str:
     """The copy of its index."""
     return f"{folder_of(archive)}/{number:06}.idx"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is stored of a stream: the extent of each segment, and the frames of those without an index."""
+
+    segments: list[Segment]
+    held: dict[int, list[Spot]]
 
 
 class Archive:
@@ -160,7 +174,8 @@ class Archive:
         """
         found = await self._in(self._writer, recover, self.blobs, stream.info)
         waiting = list(stream.unwritten.values())
-        stream.state, stream.segments, stream.cut_bytes = found.state, found.segments, found.cut_bytes
+        stream.state, stream.segments, stream.tail = found.state, found.segments, found.tail
+        stream.cut_bytes = found.cut_bytes
         stream.unwritten.clear()
         stream.absent.clear()  # the ring has them under places that may not hold any more
         stream.unwritten_bytes = 0
@@ -175,10 +190,11 @@ class Archive:
             log.warning("torn end of a waveform archive cut", archive=stream.info.archive, bytes_=stream.cut_bytes)
 
     def put(self, stream: OpenStream, frame: bytes) -> Place | None:
-        """Take in one frame; None when its place is taken."""
+        """Take in one frame; None when it came before or is of no session that is known for sure, both counted."""
+        refused = stream.state.places.refused
         place = stream.state.accept(read_head(frame))
         if place is None:
-            WAVEFORM_ARCHIVE.labels("repeated").inc()
+            WAVEFORM_ARCHIVE.labels("repeated" if stream.state.places.refused == refused else "refused").inc()
             return None
         stream.unwritten[place] = frame
         stream.unwritten_bytes += len(frame)
@@ -234,11 +250,11 @@ class Archive:
                 if not stream.recovered:
                     await self._recover(stream)
                 batch = list(stream.unwritten.items())
-                segments = await self._in(self._writer, partial(_write, self.blobs, stream, batch, sync))
+                written = await self._in(self._writer, partial(_write, self.blobs, stream, batch, sync))
             except BlobError as problem:
                 self._failed(stream, problem)
                 return
-            stream.segments = segments
+            stream.segments, stream.tail = written
             stream.unsynced = not sync
             for place, frame in batch:
                 if stream.unwritten.pop(place, None) is not None:
@@ -300,42 +316,61 @@ class Archive:
     # ------------------------------------------------------------- reading
 
     async def between_us(
-        self, info: StreamInfo, from_us: int, to_us: int, limit: int
-    ) -> tuple[list[bytes], int | None]:
+        self, info: StreamInfo, from_us: int, to_us: int, limit: int, after: Place | None = None
+    ) -> tuple[list[bytes], Place | None]:
         """Frames with samples in ``from_us <= t < to_us``, in the order of the stream, at most ``limit`` bytes.
 
+        Args:
+            after: where an earlier page ended: nothing before this place is looked at, whatever its time.
+
         Returns:
-            The frames, and from which time to ask on when there are more.
+            The frames, and the place of the next one when there are more.
 
         Raises:
             BlobError: they cannot be read now.
         """
-
-        def wanted(spot: Spot) -> bool:
-            return spot.head.end_us > from_us and spot.head.t0_us < to_us
-
         fresh = self._unwritten(info)
-        spots = await self._spots(info, from_us, to_us)
-        frames = await self._frames(info, [spot for spot in spots if wanted(spot)], limit)
+        layout = await self._layout(info)
+        least = after or Place(0, 0)
+
+        def may_have(segment: Segment) -> bool:
+            return segment.last_us > from_us and segment.first_us < to_us and (segment.last or least) >= least
+
+        spots = await self._spots(info, layout, may_have)
+        wanted = [s for s in spots if s.place >= least and s.head.end_us > from_us and s.head.t0_us < to_us]
+        frames = await self._frames(info, wanted, limit)
         frames += [
             (place, frame)
             for place, frame in fresh
-            if read_head(frame).end_us > from_us and read_head(frame).t0_us < to_us
+            if place >= least and read_head(frame).end_us > from_us and read_head(frame).t0_us < to_us
         ]
         return _page(frames, limit)
 
-    async def between_seq(self, info: StreamInfo, first: int, last: int, limit: int) -> tuple[list[bytes], int | None]:
-        """The same by number, of the newest epoch; asked on by time.
+    async def between_seq(
+        self, info: StreamInfo, first: int, last: int, limit: int, after: Place | None = None
+    ) -> tuple[list[bytes], Place | None]:
+        """The same by number, of the epoch that goes on or was the last.
 
         Raises:
             BlobError: they cannot be read now.
         """
         fresh = self._unwritten(info)
-        spots = await self._spots(info, None, None)
-        epoch = max([spot.epoch for spot in spots] + [place.epoch for place, _ in fresh], default=0)
-        chosen = [spot for spot in spots if spot.epoch == epoch and first <= spot.seq <= last]
-        frames = await self._frames(info, chosen, limit)
-        frames += [(place, frame) for place, frame in fresh if place.epoch == epoch and first <= place.seq <= last]
+        stream = self._open.get(info.archive)
+        layout = await self._layout(info)
+        if stream is not None:
+            epoch = stream.state.current.epoch
+        else:
+            epoch = max((segment.last.epoch for segment in layout.segments if segment.last), default=0)
+        if after is not None:
+            epoch, first = after.epoch, max(first, after.seq)
+        low, high = Place(epoch, first), Place(epoch, last)
+
+        def may_have(segment: Segment) -> bool:
+            return (segment.first or low) <= high and (segment.last or high) >= low
+
+        spots = await self._spots(info, layout, may_have)
+        frames = await self._frames(info, [spot for spot in spots if low <= spot.place <= high], limit)
+        frames += [(place, frame) for place, frame in fresh if low <= place <= high]
         return _page(frames, limit)
 
     async def breaks(self, info: StreamInfo) -> tuple[list[Break], int]:
@@ -345,7 +380,7 @@ class Archive:
             BlobError: it cannot be read now.
         """
         fresh = self._unwritten(info)
-        spots = await self._spots(info, None, None)
+        spots = await self._spots(info, await self._layout(info), lambda _: True)
         heads = [spot.head for spot in spots] + [read_head(frame) for _, frame in fresh]
         return await self._in(self._readers, breaks_of, heads)
 
@@ -375,16 +410,16 @@ class Archive:
         """The stream, if it is being written."""
         return self._open.get(archive)
 
-    async def _spots(self, info: StreamInfo, from_us: int | None, to_us: int | None) -> list[Spot]:
+    async def _layout(self, info: StreamInfo) -> Layout:
         """Called at once after `_unwritten`: a frame is then in one of the two, and where in both, taken once."""
         stream = self._open.get(info.archive)
         if stream is not None:
-            segments, ordering = [one for one in stream.segments if one.size], stream.state.ordering
-        else:
-            segments, ordering = await self._in(self._readers, segments_of, self.blobs, info.archive), Ordering()
-        if from_us is not None and to_us is not None:
-            segments = [one for one in segments if not one.last_us or (one.last_us > from_us and one.first_us < to_us)]
-        return await self._in(self._readers, partial(read_spots, self.blobs, info, segments, ordering))
+            held = {stream.segments[-1].number: stream.tail} if stream.segments else {}
+            return Layout([one for one in stream.segments if one.size], held)
+        return await self._in(self._readers, layout_of, self.blobs, info)
+
+    async def _spots(self, info: StreamInfo, layout: Layout, wanted: Callable[[Segment], bool]) -> list[Spot]:
+        return await self._in(self._readers, partial(read_spots, self.blobs, info, layout, wanted))
 
     def _unwritten(self, info: StreamInfo) -> list[tuple[Place, bytes]]:
         stream = self._open.get(info.archive)
@@ -407,54 +442,89 @@ def recover(blobs: BlobStore, info: StreamInfo) -> OpenStream:
         BlobError: it cannot be read.
     """
     stream = OpenStream(info, StreamState(), [])
-    sizes = blobs.names(stream.folder)
-    numbers = sorted(int(name[-10:-4]) for name in sizes if name.endswith(".ecg"))
-    for number in numbers:
-        name, size = segment_name(info.archive, number), sizes[segment_name(info.archive, number)]
-        spots, torn = _walk_segment(blobs, info, number, size, stream.state.ordering)
-        for spot in spots:
-            stream.state.accept(spot.head)
+    found = segments_of(blobs, info.archive)
+    for segment in found:
+        spots, torn = _enter_segment(blobs, info, segment, stream.state)
         if torn:
             stream.cut_bytes += torn
-            blobs.append(name, size - torn, b"")
-        stream.segments.append(bounds(number, size - torn, spots))
+            blobs.append(segment_name(info.archive, segment.number), segment.size - torn, b"")
+        stream.segments.append(bounds(segment.number, segment.size - torn, spots))
+        if segment is found[-1]:
+            stream.tail = spots
+        elif not segment.known:
+            _write_index(blobs, info.archive, stream.segments[-1], spots)
     return stream
 
 
-def _walk_segment(
-    blobs: BlobStore, info: StreamInfo, number: int, size: int, ordering: Ordering
-) -> tuple[list[Spot], int]:
-    copy = index_name(info.archive, number)
-    try:
-        loaded = load_index(number, size, blobs.read(copy, 0, 1 << 24))
-    except BlobError:
-        loaded = None
-    if loaded is not None:
-        for spot in loaded:  # whoever reads on must know where the device counted anew
-            ordering.place(spot.seq, spot.head.t0_us)
-        return loaded, 0
-    data = blobs.read(segment_name(info.archive, number), 0, size)
-    return walk(number, data, info.stream_id, ordering)
+def _enter_segment(blobs: BlobStore, info: StreamInfo, segment: Segment, state: StreamState) -> tuple[list[Spot], int]:
+    """Frames of a segment, entered in the state of all before it, and how many torn bytes it ends with."""
+    if not segment.known:
+        data = blobs.read(segment_name(info.archive, segment.number), 0, segment.size)
+        return walk(segment.number, data, info.stream_id, state)
+    spots = _load(blobs, info.archive, segment)
+    return [spot for spot in spots if state.adopt(spot.place, spot.head)], 0
 
 
-def read_spots(blobs: BlobStore, info: StreamInfo, segments: Iterable[Segment], ordering: Ordering) -> list[Spot]:
-    """Where the frames of some segments are; each place once.
+def _load(blobs: BlobStore, archive: str, segment: Segment) -> list[Spot]:
+    """Frames of a segment that has an index."""
+    spots = load_index(segment.number, segment.size, blobs.read(index_name(archive, segment.number), 0, 1 << 24))
+    if spots is None:
+        raise BlobError(BlobCode.IO, "an index has changed")
+    return spots
+
+
+def segments_of(blobs: BlobStore, archive: str) -> list[Segment]:
+    """Segments of an archive, with the extent of those that have an index.
+
+    Raises:
+        BlobError: they cannot be read.
+    """
+    sizes = blobs.names(folder_of(archive))
+    found = []
+    for name in sorted(name for name in sizes if name.endswith(".ecg")):
+        number = int(name[-10:-4])
+        index = index_name(archive, number)
+        known = None
+        if index in sizes:
+            trailer = blobs.read(index, max(0, sizes[index] - TRAILER_BYTES), TRAILER_BYTES)
+            known = load_bounds(number, sizes[name], sizes[index], trailer)
+        found.append(known or Segment(number, sizes[name]))
+    return found
+
+
+def layout_of(blobs: BlobStore, info: StreamInfo) -> Layout:
+    """What is stored of a stream that this process does not write; where another one does, as far as that has come.
+
+    Raises:
+        BlobError: it cannot be read.
+    """
+    segments = segments_of(blobs, info.archive)
+    held: dict[int, list[Spot]] = {}
+    if not all(segment.known for segment in segments):
+        state = StreamState()
+        for at, segment in enumerate(segments):
+            spots, _ = _enter_segment(blobs, info, segment, state)
+            if not segment.known:
+                held[segment.number] = spots
+                segments[at] = bounds(segment.number, segment.size, spots)
+    return Layout(segments, held)
+
+
+def read_spots(
+    blobs: BlobStore, info: StreamInfo, layout: Layout, wanted: Callable[[Segment], bool] = lambda _: True
+) -> list[Spot]:
+    """Where the frames of the wanted segments are, in the order of the stream; each place once.
 
     Raises:
         BlobError: they cannot be read.
     """
     found: dict[Place, Spot] = {}
-    for segment in segments:
-        for spot in _walk_segment(blobs, info, segment.number, segment.size, ordering)[0]:
-            found.setdefault(place_of(spot), spot)
+    for segment in layout.segments:
+        if segment.known and wanted(segment):
+            spots = layout.held.get(segment.number)
+            for spot in _load(blobs, info.archive, segment) if spots is None else spots:
+                found.setdefault(spot.place, spot)
     return sorted(found.values())
-
-
-def segments_of(blobs: BlobStore, archive: str) -> list[Segment]:
-    """Segments of an archive that nobody holds open, without their times."""
-    sizes = blobs.names(folder_of(archive))
-    names = sorted(name for name in sizes if name.endswith(".ecg"))
-    return [Segment(int(name[-10:-4]), sizes[name], 0, 0) for name in names]
 
 
 def _read_frames(blobs: BlobStore, archive: str, spots: list[Spot], limit: int) -> list[tuple[Place, bytes]]:
@@ -476,64 +546,61 @@ def _read_frames(blobs: BlobStore, archive: str, spots: list[Spot], limit: int) 
     frames = []
     for spot in chosen:
         at = spot.offset + 4 - stretches[spot.segment][0]
-        frames.append((place_of(spot), data[spot.segment][at : at + spot.size]))
+        frames.append((spot.place, data[spot.segment][at : at + spot.size]))
     return frames
 
 
-def _page(frames: list[tuple[Place, bytes]], limit: int) -> tuple[list[bytes], int | None]:
-    ordered = dict(sorted(frames))
+def _page(frames: list[tuple[Place, bytes]], limit: int) -> tuple[list[bytes], Place | None]:
     page: list[bytes] = []
     size = 0
-    for frame in ordered.values():
+    for place, frame in sorted(dict(frames).items()):
         if page and size + len(frame) > limit:
-            return page, read_head(frame).t0_us
+            return page, place
         page.append(frame)
         size += len(frame)
     return page, None
 
 
-def _write(blobs: BlobStore, stream: OpenStream, batch: list[tuple[Place, bytes]], sync: bool) -> list[Segment]:
-    """Append a batch and, where a segment is full, finish it; the stream's segments after it."""
-    info, after = stream.info, list(stream.segments)
+def _write(
+    blobs: BlobStore, stream: OpenStream, batch: list[tuple[Place, bytes]], sync: bool
+) -> tuple[list[Segment], list[Spot]]:
+    """Append a batch and, where a segment is full, finish it; the stream's segments and the last one's frames."""
+    archive, after, tail = stream.info.archive, list(stream.segments), list(stream.tail)
     if not after:
-        after.append(Segment(1, 0, 0, 0))
+        after.append(Segment(1, 0))
+    last = after[-1]
     if batch:
-        last = after[-1]
         data = b"".join(record(frame) for _, frame in batch)
-        heads = [read_head(frame) for _, frame in batch]
-        blobs.append(segment_name(info.archive, last.number), last.size, data)
-        first_us = min(head.t0_us for head in heads)
-        after[-1] = Segment(
-            last.number,
-            last.size + len(data),
-            min(last.first_us, first_us) if last.size else first_us,
-            max(last.last_us, *(head.end_us for head in heads)),
-        )
-    full = after[-1].size >= SEGMENT_BYTES
-    if (sync or full) and after[-1].size:
-        blobs.sync(segment_name(info.archive, after[-1].number))
+        blobs.append(segment_name(archive, last.number), last.size, data)
+        tail += spots_of(last.number, last.size, batch)
+        last = after[-1] = bounds(last.number, last.size + len(data), tail)
+    full = last.size >= SEGMENT_BYTES
+    if (sync or full) and last.size:
+        blobs.sync(segment_name(archive, last.number))
     if full:
-        _index_segment(blobs, stream, after[-1])
-        after.append(Segment(after[-1].number + 1, 0, 0, 0))
-    return after
+        _write_index(blobs, archive, last, tail)
+        after.append(Segment(last.number + 1, 0))
+        tail = []
+    return after, tail
 
 
-def _index_segment(blobs: BlobStore, stream: OpenStream, segment: Segment) -> list[Spot]:
-    """The frames of a segment that will not grow any more, and the copy of its index beside it."""
-    # Places of frames that have been taken in do not change any more: here the ordering is only read.
-    spots, _ = _walk_segment(blobs, stream.info, segment.number, segment.size, stream.state.ordering)
-    blobs.append(index_name(stream.info.archive, segment.number), 0, build_index(spots, segment.size))
-    return spots
+def _write_index(blobs: BlobStore, archive: str, segment: Segment, spots: list[Spot]) -> None:
+    """The index of a segment that will not grow any more."""
+    if spots:
+        blobs.append(index_name(archive, segment.number), 0, build_index(spots, segment.size))
 
 
 def _seal(blobs: BlobStore, stream: OpenStream) -> str:
     """Finish the last segment; SHA-256 over all records in the order of the stream."""
-    spots: dict[Place, Spot] = {}
-    for segment in stream.segments:
-        for spot in _index_segment(blobs, stream, segment) if segment.size else ():
-            spots.setdefault(place_of(spot), spot)
+    archive = stream.info.archive
+    segments = [segment for segment in stream.segments if segment.size]
+    held: dict[int, list[Spot]] = {}
+    if segments and segments[-1] is stream.segments[-1]:
+        held[segments[-1].number] = stream.tail
+        _write_index(blobs, archive, segments[-1], stream.tail)
     digest = hashlib.sha256()
-    for frame in frames_in_order(blobs, stream.info.archive, sorted(spots.values())):
+    spots = read_spots(blobs, stream.info, Layout(segments, held))
+    for frame in frames_in_order(blobs, archive, spots):
         digest.update(record(frame))
     return digest.hexdigest()
 

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from media.core.control import MediaError
 from media.core.tap import EVERYTHING
-from media.core.waveform import MalformedFrame, peek_stream_id
+from media.core.waveform import MalformedFrame, Place, peek_stream_id
 from media.core.waveform.vitals import ReportedAlarm, VitalSign, read_vital
 from server.clock import NowMs
 from server.metrics import WAVEFORM_STREAMS, WAVEFORM_TAP
@@ -32,7 +32,6 @@ from server.storage.database import Database
 from server.waveforms import rows
 from server.waveforms.archive import Archive, OpenStream
 from server.waveforms.blobs import BlobCode, BlobError, BlobStore
-from server.waveforms.core.order import Place
 from server.waveforms.core.stream import StreamInfo, live_info
 from server.waveforms.ring import LiveRing, RingUnavailable
 from server.waveforms.tap import Call, TapConnection, Tapped, Taps
@@ -267,16 +266,16 @@ class WaveformDesk:
             WAVEFORM_TAP.labels("other_context").inc()
             return
         live.tap = source
-        newest = live.open.state.ordering.newest_seq
+        before = live.open.state.current
         place = self.archive.put(live.open, frame)
         if place is None:
             return
         live.for_ring.append((place, frame))
         live.for_heart.append(frame)
-        if place == (live.open.state.ordering.epoch, live.open.state.ordering.newest_seq):
+        if place == live.open.state.current:
             live.context_version = int.from_bytes(frame[12:16], "little")
-            if not again and newest >= 0 and place.seq > newest + 1:
-                self._ask(live, newest + 1, place.seq - 1)
+            if not again and place.epoch == before.epoch and 0 <= before.seq < place.seq - 1:
+                self._ask(live, before.seq + 1, place.seq - 1)
         for viewer in self._watching.get(source.of.consult, ()):
             viewer.frame(live.info, frame)
 
@@ -352,7 +351,7 @@ class WaveformDesk:
         for live in self.streams(source.of.consult):
             if not live.live or live.tap not in (None, source):
                 continue
-            newest = live.open.state.ordering.newest_seq
+            newest = live.open.state.current.seq
             for first, last in live.open.state.missing(max(0, newest - 3000), newest):
                 source.ask(live.info.stream_id, first, last)
             source.ask(live.info.stream_id, newest + 1, EVERYTHING)

@@ -23,12 +23,11 @@ import structlog
 from aiohttp import WSMsgType, web
 from sqlalchemy.exc import SQLAlchemyError
 
-from media.core.waveform import Flag, with_flags
+from media.core.waveform import Flag, Place, with_flags
 from server.identity.aio.tokens import ConsultTokens
 from server.identity.core.tokens import TokenInvalid
 from server.metrics import WAVEFORM_FEED
 from server.waveforms.core.answers import Asker, ControlRefused, Ping, Wanted, gone_map, pong
-from server.waveforms.core.order import Place
 from server.waveforms.core.stream import StreamInfo
 from server.waveforms.desk import LiveStream, Watching, WaveformDesk
 from server.waveforms.ring import RingUnavailable
@@ -295,7 +294,7 @@ class WaveformFeed:
         live = self._desk.stream(consult, wanted.stream_id)
         if live is None or live.info.patient != viewer.context.patient:
             raise ControlRefused("control_stream")
-        newest = live.open.state.ordering.newest_seq
+        newest = live.open.state.current.seq
         last = newest if wanted.last is None else min(wanted.last, newest)
         if last < wanted.first:
             return
@@ -307,7 +306,7 @@ class WaveformFeed:
 
     async def _kept(self, live: LiveStream, first: int, last: int, version: int) -> dict[int, bytes]:
         """Frames of a range and of this context, from the ring and from what is on its way there."""
-        epoch = live.open.state.ordering.epoch
+        epoch = live.open.state.current.epoch
         fresh = list(live.for_ring)
         try:
             found = await self._desk.ring.get(live.info.archive, Place(epoch, first), Place(epoch, last))

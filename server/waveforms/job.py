@@ -32,24 +32,23 @@ def main() -> None:
 
 def _export(request: dict[str, Any]) -> dict[str, Any]:
     # imported here: an import of a file does not need what an export needs
-    from server.waveforms.archive import frames_in_order, read_spots, segments_of
+    from server.waveforms.archive import frames_in_order, layout_of, read_spots
     from server.waveforms.blobs import BlobError, FolderBlobs
     from server.waveforms.core.dicom import RateUnsupported, build_dicom
     from server.waveforms.core.identity import ExportJob
-    from server.waveforms.core.order import Ordering
     from server.waveforms.core.timeline import ExportTooLarge, read_runs
     from server.waveforms.core.wfdb import build_zip
 
     job = ExportJob.model_validate(request["export"])
     blobs = FolderBlobs(Path(job.folder))
     try:
-        segments = segments_of(blobs, job.info.archive)
         spots = [
             spot
-            for spot in read_spots(blobs, job.info, segments, Ordering())
+            for spot in read_spots(blobs, job.info, layout_of(blobs, job.info))
             if spot.head.end_us > job.from_us and spot.head.t0_us < job.to_us
         ]
-        runs = read_runs(job.info, frames_in_order(blobs, job.info.archive, spots))
+        frames = frames_in_order(blobs, job.info.archive, spots)
+        runs = read_runs(job.info, frames)
         if not runs:
             return {"error": "empty", "text": "no samples in this stretch"}
         if job.kind == "dcm":

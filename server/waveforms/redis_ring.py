@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from server.waveforms.core.order import Place
+from media.core.waveform import Place
 from server.waveforms.ring import MAX_FRAMES, RING_S, RingUnavailable
 
 PREFIX: Final = "consilium:wave:"

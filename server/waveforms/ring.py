@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from server.waveforms.core.order import Place
+from media.core.waveform import Place
 
 RING_S: Final = 15 * 60
 MAX_FRAMES: Final = 18_000

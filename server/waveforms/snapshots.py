@@ -181,7 +181,7 @@ class Snapshots:
         while self._desk.now_ms() * 1000 <= until_us + LATE_US:
             live = self._desk.stream(info.consult, info.stream_id)
             if live is not None and live.info.archive == info.archive and live.last_us >= until_us:
-                newest, now_ms = live.open.state.ordering.newest_seq, self._desk.now_ms()
+                newest, now_ms = live.open.state.current.seq, self._desk.now_ms()
                 whole_at_ms = whole_at_ms or now_ms
                 mended = not live.open.state.missing(max(0, newest - STRIP_FRAMES), newest)
                 if mended or now_ms - whole_at_ms > MEND_MS:
@@ -256,14 +256,13 @@ def measure(order: SnapshotOrder, frames: Sequence[bytes]) -> EcgSnapshot:
         gaps += missing > 0
         lost += missing
     digest = hashlib.sha256(b"".join(record(frame) for frame in frames)).hexdigest()
-    last = heads[-1]
     return EcgSnapshot(
         id=order.id,
         stream_id=order.stream_id,
         context_version=order.context_version,
         at_us=order.at_us,
-        from_us=heads[0].t0_us,
-        to_us=last.t0_us + (last.n - 1) * 1_000_000_000 // last.sample_rate_mhz,
+        from_us=min(head.t0_us for head in heads),
+        to_us=max(head.t0_us + (head.n - 1) * 1_000_000_000 // head.sample_rate_mhz for head in heads),
         by=order.by,
         at_ms=order.at_ms,
         sha256=digest,
@@ -274,7 +273,8 @@ def measure(order: SnapshotOrder, frames: Sequence[bytes]) -> EcgSnapshot:
 
 def _missing(before: Head, after: Head) -> int:
     """Samples per lead between two frames: by index within a session, by time between sessions."""
-    if not after.flags & RESTART and after.first_sample >= before.first_sample + before.n:
+    goes_on = not after.flags & RESTART and after.numbering == before.numbering and after.seq > before.seq
+    if goes_on and after.first_sample >= before.first_sample + before.n:
         return after.first_sample - before.first_sample - before.n
     return max(0, round((after.t0_us - before.end_us) * after.sample_rate_mhz / 1e9))
 

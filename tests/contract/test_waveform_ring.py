@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from server.waveforms.core.order import Place
+from media.core.waveform import Place
 from server.waveforms.redis_ring import RedisRing
 from server.waveforms.ring import LiveRing, MemoryRing, RingUnavailable
 from tests.contract.signaling.conftest import RedisServer, redis_server  # noqa: F401 - fixture

@@ -22,6 +22,7 @@ from media.core.waveform.frame import (
 )
 from media.core.waveform.gaps import GapTracker, Placement
 from media.core.waveform.hub import StreamInUse, WaveformHub
+from media.core.waveform.places import Place, Places
 from media.core.waveform.ring import FrameRing
 from media.core.waveform.writer import FrameWriter, StreamFormat
 
@@ -36,7 +37,9 @@ __all__ = [
     "InvalidReason",
     "InvalidRun",
     "MalformedFrame",
+    "Place",
     "Placement",
+    "Places",
     "StreamFormat",
     "StreamInUse",
     "UnsupportedFrame",

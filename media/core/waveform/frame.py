@@ -37,8 +37,11 @@ MAX_FRAME_BYTES: Final = 8192
 """More than any sane frame; bounds the work a hostile one can cause."""
 MAX_PACKET_BYTES: Final = 1161
 """User data of one SCTP packet of aiortc; beyond it a message is two packets, twice as easily lost."""
-MAX_INDEX: Final = 2**53 - 1
-"""Indices and microseconds stay exact in a JavaScript number."""
+MAX_TIME_US: Final = 2**53 - 1
+"""Microseconds stay exact in a JavaScript number."""
+MAX_INDEX: Final = 2**48 - 1
+MAX_NUMBERING: Final = 2**16 - 1
+_INDEX_BITS: Final = 48
 
 _LIMB_MASK: Final = (1 << rice.LIMB_LEADS) - 1
 _RUN: Final = struct.Struct("<BBHH")
@@ -104,6 +107,8 @@ class WaveformFrame:
     t0_ns: int
     """Server time of the first sample, nanoseconds since 1970."""
     first_sample: int
+    numbering: int
+    """The source's name for the counting that ``seq`` is of; 0: it has none. [WF19]"""
     sample_rate_mhz: int
     n: int
     """Samples per lead."""
@@ -129,6 +134,11 @@ class WaveformFrame:
     def t0_us(self) -> int:
         """Server time of the first sample, microseconds since 1970."""
         return self.t0_ns // 1000
+
+    @property
+    def crc(self) -> int:
+        """Check sum of the frame without `TRANSPORT_FLAGS`."""
+        return int.from_bytes(self.encoded[CRC_OFFSET:HEADER_BYTES], "little")
 
     @property
     def end_sample(self) -> int:
@@ -166,6 +176,7 @@ def build_frame(
     first_sample: int,
     sample_rate_mhz: int,
     samples: NDArray[np.int16],
+    numbering: int = 0,
     lead_mask: int | None = None,
     lead_off_mask: int = 0,
     saturated_mask: int = 0,
@@ -179,6 +190,7 @@ def build_frame(
     Args:
         t0_us: server time of the first sample, microseconds since 1970.
         samples: raw steps, int16, shape ``(present leads, n)``, rows in mask bit order.
+        numbering: the source's name for its counting of frames.
         lead_mask: bit numbers of the rows; the lowest bits when not given.
         lead_off_mask: leads without contact for the whole frame; not in ``lead_mask``.
 
@@ -190,6 +202,8 @@ def build_frame(
     mask = (1 << samples.shape[0]) - 1 if lead_mask is None else lead_mask
     if mask.bit_count() != samples.shape[0]:
         raise ValueError(f"lead mask {mask:#x} does not name {samples.shape[0]} leads")
+    if not 0 <= first_sample <= MAX_INDEX or not 0 <= numbering <= MAX_NUMBERING:
+        raise ValueError(f"index {first_sample} or numbering {numbering} out of range")
     codec, payload = _encode_samples(np.ascontiguousarray(samples), mask)
     runs = b"".join(_RUN.pack(run.lead, run.reason, run.first, run.count) for run in invalid_runs)
     pace = b""
@@ -200,7 +214,8 @@ def build_frame(
     try:
         head = HEADER.pack(
             MAGIC, VERSION << 4 | codec, flags & ~Flag.REDUNDANT, stream_id, seq, context_version, t0_us * 1000,
-            first_sample, sample_rate_mhz, samples.shape[1], mask, lead_off_mask, saturated_mask, lsb_nv, len(runs), 0,
+            numbering << _INDEX_BITS | first_sample, sample_rate_mhz, samples.shape[1], mask, lead_off_mask,
+            saturated_mask, lsb_nv, len(runs), 0,
         )  # fmt: skip
     except struct.error as error:
         raise ValueError(f"frame field out of range: {error}") from None
@@ -270,6 +285,11 @@ def _seal(head: bytes, body: bytes) -> bytes:
     return head + _CRC.pack(zlib.crc32(body, zlib.crc32(head))) + body
 
 
+def split_index(index: int) -> tuple[int, int]:
+    """Index of the first sample, and the numbering, of the header's eight bytes."""
+    return index & MAX_INDEX, index >> _INDEX_BITS
+
+
 def _canonical(frame: WaveformFrame) -> WaveformFrame:
     if not frame.flags & TRANSPORT_FLAGS:
         return frame
@@ -295,8 +315,9 @@ def _parse_leading(data: bytes) -> WaveformFrame:
     """The frame at the start of ``data``; its own bytes are found from its header and payload."""
     if len(data) < HEADER_BYTES:
         raise MalformedFrame("shorter than a header")
-    (magic, version_codec, flags, stream_id, seq, context_version, t0_ns, first_sample, rate_mhz, n,
+    (magic, version_codec, flags, stream_id, seq, context_version, t0_ns, index, rate_mhz, n,
      mask, off_mask, saturated_mask, lsb_nv, run_bytes, crc) = HEADER.unpack_from(data)  # fmt: skip
+    first_sample, numbering = split_index(index)
     if magic != MAGIC:
         raise MalformedFrame("not a waveform frame")
     if version_codec >> 4 != VERSION or version_codec & 15 not in (Codec.RAW16, Codec.SPLIT_RICE):
@@ -319,8 +340,8 @@ def _parse_leading(data: bytes) -> WaveformFrame:
         raise MalformedFrame("CRC does not match")
     return WaveformFrame(
         stream_id=stream_id, seq=seq, flags=flags, context_version=context_version, t0_ns=t0_ns,
-        first_sample=first_sample, sample_rate_mhz=rate_mhz, n=n, lead_mask=mask, lead_off_mask=off_mask,
-        saturated_mask=saturated_mask, lsb_nv=lsb_nv, codec=codec,
+        first_sample=first_sample, numbering=numbering, sample_rate_mhz=rate_mhz, n=n, lead_mask=mask,
+        lead_off_mask=off_mask, saturated_mask=saturated_mask, lsb_nv=lsb_nv, codec=codec,
         invalid_runs=_parse_runs(data[HEADER_BYTES:payload_at], mask, n),
         pace_offsets=_parse_pace(data[pace_at:end], n),
         payload=data[payload_at:pace_at], encoded=data[:end],
@@ -332,7 +353,7 @@ def _check_header(
 ) -> None:
     if stream_id == 0 or rate_mhz == 0:
         raise MalformedFrame("stream id and sample rate must not be 0")
-    if not 0 <= t0_ns <= MAX_INDEX * 1000 or first_sample + n > MAX_INDEX:
+    if not 0 <= t0_ns <= MAX_TIME_US * 1000 or first_sample + n > MAX_INDEX:
         raise MalformedFrame("time or index out of range")
     if mask & off_mask:
         raise MalformedFrame("a lead is both present and off")

@@ -12,7 +12,8 @@ The frame that carries the restart flag may itself be lost. Then the restart is
 inferred: from an index that went back, or is too small for the frames known to be
 missing, or from a time that does not fit the index. A late frame is placed only
 where both its number and its time agree; else it is counted as lost (W4). A source
-whose clock steps back must say so with a session restart (`FrameWriter` does).
+whose clock steps back must say so with a session restart (`FrameWriter` does). A new
+numbering is a device that was switched on again, whatever its clock says [WF19].
 
 Keeping the samples is `assemble.py`; the browser's twin is web_client/src/waveform/tracker.ts.
 """
@@ -71,6 +72,9 @@ class GapTracker:
         self._seen: dict[int, int] = {}
         self._newest_seq = -1
         self._epoch_t0_us = 0
+        self._numbering = 0
+        self._past: dict[int, None] = {}
+        """Numberings before this one."""
 
     @property
     def newest_seq(self) -> int:
@@ -82,6 +86,12 @@ class GapTracker:
         if frame.sample_rate_mhz != self.rate_mhz or frame.n == 0:
             self.unplaceable += 1
             return None
+        if frame.numbering in self._past:
+            self.unplaceable += 1
+            return None
+        if self._sessions and frame.numbering != self._numbering:
+            return self._counts_anew(frame)
+        self._numbering = frame.numbering
         if self._seen.get(frame.seq) == frame.t0_ns:
             self.duplicates += 1
             return None
@@ -126,8 +136,8 @@ class GapTracker:
             session = self._sessions[at + 1]
             session.start_seq, session.first_index = frame.seq, frame.first_sample
             session.start_seen = bool(frame.flags & Flag.SESSION_RESTART)
-        elif frame.t0_us > self._time_of(self._sessions[-1], self._sessions[-1].end_index):
-            return self._device_restarted(frame)
+        elif not self._numbering and frame.t0_us > self._time_of(self._sessions[-1], self._sessions[-1].end_index):
+            return self._device_restarted(frame, frame.t0_us)
         else:
             return None
         self._take_missing(frame.seq)
@@ -144,14 +154,23 @@ class GapTracker:
         earlier = frame.t0_us < self._time_of(self._sessions[-1], self._sessions[-1].end_index) - TOLERANCE_US
         return frame.t0_us < self._epoch_t0_us or (earlier and not restart)
 
-    def _device_restarted(self, frame: WaveformFrame) -> Placement:
+    def _counts_anew(self, frame: WaveformFrame) -> Placement:
+        self._past[self._numbering] = None
+        if len(self._past) > MAX_SESSIONS:
+            del self._past[next(iter(self._past))]
+        self._numbering = frame.numbering
+        placement = self._device_restarted(frame, 0)
+        self._remember(frame)
+        return placement
+
+    def _device_restarted(self, frame: WaveformFrame, since_us: int) -> Placement:
         """A lower seq at a later time: the source counts anew, so nothing old can be asked for (W5)."""
         self.missing.clear()
         self._seen.clear()
         self._begin(frame)
         del self._sessions[:-1]
         session = self._sessions[-1]
-        self._newest_seq, self._epoch_t0_us = frame.seq, frame.t0_us
+        self._newest_seq, self._epoch_t0_us = frame.seq, since_us
         return Placement(session.origin + frame.first_sample, session.number, late=False, restart=True)
 
     def _begin(self, frame: WaveformFrame) -> None:

@@ -15,7 +15,7 @@ import msgpack
 
 from media.core.waveform.errors import MalformedFrame
 from media.core.waveform.frame import MAX_FRAME_BYTES, Flag, WaveformFrame, split_message, with_flags
-from media.core.waveform.gaps import GapTracker
+from media.core.waveform.places import Places
 from media.core.waveform.repair import Bucket, SourceRepair
 from media.core.waveform.ring import MAX_FRAMES, FrameRing
 
@@ -32,6 +32,10 @@ RESEND_BURST: Final = 700.0
 REORDER_FRAMES: Final = 2
 """The newest frames may still come in out of order: they are not "gone" yet."""
 MAX_VIEWERS: Final = 4096
+MAX_RANGES: Final = 8192
+"""Stretches of numbers that are remembered of a stream, whatever its source numbers."""
+LOST_WINDOW: Final = 4096
+"""Frames that `WaveformHub.lost_frames` looks back."""
 _U32: Final = 2**32 - 1
 
 Channel = Literal["ctl", "ecg"]
@@ -50,7 +54,7 @@ class _Refused(Exception):
 class _Stream:
     simulated: bool
     ring: FrameRing = field(default_factory=FrameRing)
-    tracker: GapTracker | None = None
+    places: Places = field(default_factory=lambda: Places(MAX_RANGES))
     repair: SourceRepair = field(default_factory=SourceRepair)
 
 
@@ -92,9 +96,10 @@ class WaveformHub:
     def lost_frames(self, stream_id: int) -> int:
         """Frames of the current window that never reached the relay."""
         stream = self._streams.get(stream_id)
-        if stream is None or stream.tracker is None:
+        if stream is None:
             return 0
-        return sum(last - first + 1 for first, last in stream.tracker.missing)
+        newest = stream.places.newest_seq
+        return sum(last - first + 1 for first, last in stream.places.missing(max(0, newest - LOST_WINDOW), newest))
 
     def accept(self, stream_id: int, message: bytes, now_us: int) -> bytes | None:
         """Check and keep a source's message.
@@ -113,9 +118,10 @@ class WaveformHub:
             self.counters[f"refused_{refusal}"] += 1
             return None
         self.fresh.clear()
-        if previous is not None and stream.ring.get(previous.seq) is None:
-            self.counters["repaired"] += len(stream.ring) > 0
+        if previous is not None:
+            lacked = len(stream.ring) > 0 and stream.ring.get(previous.seq) is None
             self._keep(stream, previous, now_us)
+            self.counters["repaired"] += lacked and stream.ring.get(previous.seq) is not None
         self._keep(stream, frame, now_us)
         self.counters["frames"] += 1
         self.counters["bytes"] += len(message)
@@ -205,20 +211,24 @@ class WaveformHub:
         return stream, frame, previous
 
     def _keep(self, stream: _Stream, frame: WaveformFrame, now_us: int) -> None:
-        if stream.tracker is None:
-            stream.tracker = GapTracker(frame.sample_rate_mhz)
-        newest = stream.tracker.newest_seq
-        placement = stream.tracker.offer(frame)
-        if placement is not None and not placement.late and frame.seq <= stream.ring.newest_seq:
+        places = stream.places
+        epoch, newest, refused = places.current, places.newest_seq, places.refused
+        place = places.accept(frame)
+        if place is None:
+            if places.refused > refused:  # whoever keeps the stream counts it too
+                self.counters["unplaced"] += 1
+                self.fresh.append(frame.encoded)
+            return
+        self.fresh.append(frame.encoded)
+        if places.current != epoch:
             stream.ring.clear()  # the device counts anew: its old numbers now mean other frames
             stream.repair.clear()
-        elif placement is not None and 0 <= newest < frame.seq - 1:
+        elif 0 <= newest < frame.seq - 1 and place.epoch == epoch:
             frame_us = frame.n * 1_000_000_000 // frame.sample_rate_mhz
             stream.repair.missing(newest + 1, frame.seq - 1, frame_us, now_us)
-        stream.repair.arrived(frame.seq, now_us)
-        if stream.ring.get(frame.seq) is None:
-            self.fresh.append(frame.encoded)
-        stream.ring.put(frame.seq, frame.encoded, now_us)
+        if place.epoch == places.current:
+            stream.repair.arrived(frame.seq, now_us)
+            stream.ring.put(frame.seq, frame.encoded, now_us)
 
     def _viewer(self, viewer_id: str) -> _Viewer:
         viewer = self._viewers.pop(viewer_id, None) or _Viewer()

@@ -40,10 +40,15 @@ class StreamFormat:
 
 
 class FrameWriter:
-    """Turns blocks of samples into messages; keeps ``seq``, index and the previous frame."""
+    """Turns blocks of samples into messages; keeps ``seq``, index and the previous frame.
 
-    def __init__(self, stream: StreamFormat, *, first_seq: int = 0) -> None:
+    Args:
+        numbering: name of this counting, drawn at random by whoever may count anew under the same stream id. [WF19]
+    """
+
+    def __init__(self, stream: StreamFormat, *, first_seq: int = 0, numbering: int = 0) -> None:
         self.stream = stream
+        self.numbering = numbering
         self.seq = first_seq
         """Sequence number of the next frame."""
         self.index = 0
@@ -107,6 +112,7 @@ class FrameWriter:
             first_sample=self.index,
             sample_rate_mhz=self.stream.sample_rate_mhz,
             samples=samples[present],
+            numbering=self.numbering,
             lead_mask=sum(1 << lead for lead in present),
             lead_off_mask=lead_off_mask,
             saturated_mask=saturated_mask,

@@ -1,22 +1,28 @@
 """Where each frame of an archived stream lies.
 
 A stream is kept in *segments*: runs of ``u32 length | frame`` in the order of arrival. The index finds a frame by its
-place or its time whatever that order was; it is made by walking a segment, or read from the copy that is written
-beside a finished one. A record that a crash has torn ends the walk: what is before it counts, the rest is cut.
+place or its time whatever that order was. A finished segment has its index beside it, which ends with the segment's
+bounds: who wants a range reads those few bytes of each segment and whole indexes only where the range lies.
+
+A segment without an index (the last one of a stream that somebody writes or that a crash has left) is walked; the
+places of its frames follow from all frames before them, as they did when they were taken in. A record that a crash has
+torn ends the walk: what is before it counts, the rest is cut.
 """
 
+from collections.abc import Sequence
 from struct import Struct, error
 from typing import Final, NamedTuple
 
-from media.core.waveform import MalformedFrame, parse_frame
-from server.waveforms.core.order import Head, Ordering, Place, read_head
+from media.core.waveform import MalformedFrame, Place, parse_frame
+from server.waveforms.core.order import Head, StreamState, read_head
 
 LENGTH: Final = Struct("<I")
 SEGMENT_BYTES: Final = 512 * 1024
 """Some 27 minutes of twelve leads at 500 Hz: what a page of history has to look through."""
-_ENTRY: Final = Struct("<IIIIIHHQqI")
-_TRAILER: Final = Struct("<8sQI")
-_MAGIC: Final = b"ECGINDX1"
+_ENTRY: Final = Struct("<IIIIIHHQqIHI")
+_TRAILER: Final = Struct("<8sQIqqIIII")
+_MAGIC: Final = b"ECGINDX2"
+TRAILER_BYTES: Final = _TRAILER.size
 
 
 class Spot(NamedTuple):
@@ -31,14 +37,27 @@ class Spot(NamedTuple):
     """Of the frame."""
     head: Head
 
+    @property
+    def place(self) -> Place:
+        """Where it belongs."""
+        return Place(self.epoch, self.seq)
+
 
 class Segment(NamedTuple):
     """One run of records."""
 
     number: int
     size: int
-    first_us: int
-    last_us: int
+    first_us: int = 0
+    last_us: int = 0
+    first: Place | None = None
+    """Its lowest place; None while its frames are not known."""
+    last: Place | None = None
+
+    @property
+    def known(self) -> bool:
+        """Its bounds are."""
+        return self.first is not None
 
 
 def record(frame: bytes) -> bytes:
@@ -46,8 +65,17 @@ def record(frame: bytes) -> bytes:
     return LENGTH.pack(len(frame)) + frame
 
 
-def walk(segment: int, data: bytes, stream_id: int, ordering: Ordering) -> tuple[list[Spot], int]:
-    """Frames of a segment, in the order of arrival.
+def spots_of(segment: int, at: int, batch: Sequence[tuple[Place, bytes]]) -> list[Spot]:
+    """Where frames lie whose records are appended at ``at``."""
+    found: list[Spot] = []
+    for place, frame in batch:
+        found.append(Spot(*place, segment, at, len(frame), read_head(frame)))
+        at += LENGTH.size + len(frame)
+    return found
+
+
+def walk(segment: int, data: bytes, stream_id: int, state: StreamState) -> tuple[list[Spot], int]:
+    """Frames of a segment, in the order of arrival, each entered in the state of all before it.
 
     Returns:
         The frames, and how many bytes at the end are none: what a crash cut off.
@@ -66,42 +94,57 @@ def walk(segment: int, data: bytes, stream_id: int, ordering: Ordering) -> tuple
         if frame.stream_id != stream_id:
             break
         head = read_head(frame.encoded)
-        found.append(Spot(*ordering.place(head.seq, head.t0_us), segment, at, size, head))
+        place = state.accept(head)
+        if place is not None:  # what is stored was accepted once: the same place is there twice after a crash only
+            found.append(Spot(*place, segment, at, size, head))
         at = end
     return found, len(data) - at
 
 
-def bounds(segment: int, size: int, spots: list[Spot]) -> Segment:
-    """A segment's extent in time."""
-    first_us = min((spot.head.t0_us for spot in spots), default=0)
-    return Segment(segment, size, first_us, max((spot.head.end_us for spot in spots), default=0))
+def bounds(segment: int, size: int, spots: Sequence[Spot]) -> Segment:
+    """A segment's extent in time and in places."""
+    if not spots:
+        return Segment(segment, size)
+    return Segment(
+        segment,
+        size,
+        min(spot.head.t0_us for spot in spots),
+        max(spot.head.end_us for spot in spots),
+        min(spot.place for spot in spots),
+        max(spot.place for spot in spots),
+    )
 
 
-def build_index(spots: list[Spot], segment_bytes: int) -> bytes:
-    """The copy that is kept beside a finished segment."""
+def build_index(spots: Sequence[Spot], segment_bytes: int) -> bytes:
+    """The index that is kept beside a finished segment."""
     body = b"".join(
         _ENTRY.pack(s.epoch, s.seq, s.offset, s.size, s.head.sample_rate_mhz, s.head.n, s.head.flags,
-                    s.head.first_sample, s.head.t0_us, s.head.context_version)
+                    s.head.first_sample, s.head.t0_us, s.head.context_version, s.head.numbering, s.head.crc)
         for s in spots
     )  # fmt: skip
-    return body + _TRAILER.pack(_MAGIC, segment_bytes, len(spots))
+    _, _, first_us, last_us, first, last = bounds(0, 0, spots)
+    extent = (first_us, last_us, *(first or (0, 0)), *(last or (0, 0)))
+    return body + _TRAILER.pack(_MAGIC, segment_bytes, len(spots), *extent)
+
+
+def load_bounds(segment: int, segment_bytes: int, index_bytes: int, trailer: bytes) -> Segment | None:
+    """A segment's extent from the end of its index; None when that is not of this segment."""
+    try:
+        magic, size, count, first_us, last_us, *places = _TRAILER.unpack(trailer)
+    except error:
+        return None
+    if (magic, size) != (_MAGIC, segment_bytes) or not count or count * _ENTRY.size + _TRAILER.size != index_bytes:
+        return None
+    return Segment(segment, segment_bytes, first_us, last_us, Place(*places[:2]), Place(*places[2:]))
 
 
 def load_index(segment: int, segment_bytes: int, data: bytes) -> list[Spot] | None:
-    """Frames of a segment from its copy; None when the copy is not one of this segment."""
-    try:
-        magic, size, count = _TRAILER.unpack(data[-_TRAILER.size :])
-        if (magic, size) != (_MAGIC, segment_bytes) or count * _ENTRY.size + _TRAILER.size != len(data):
-            return None
-        entries = list(_ENTRY.iter_unpack(data[: -_TRAILER.size]))
-    except error:
+    """Frames of a segment from its index; None when the index is not one of this segment."""
+    if load_bounds(segment, segment_bytes, len(data), data[-_TRAILER.size :]) is None:
         return None
     return [
-        Spot(epoch, seq, segment, offset, length, Head(seq, flags, version, t0_us, first, rate, n))
-        for epoch, seq, offset, length, rate, n, flags, first, t0_us, version in entries
+        Spot(epoch, seq, segment, offset, length, Head(seq, flags, version, t0_us, first, rate, n, numbering, crc))
+        for epoch, seq, offset, length, rate, n, flags, first, t0_us, version, numbering, crc in _ENTRY.iter_unpack(
+            data[: -_TRAILER.size]
+        )
     ]
-
-
-def place_of(spot: Spot) -> Place:
-    """Its place."""
-    return Place(spot.epoch, spot.seq)

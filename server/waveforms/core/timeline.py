@@ -78,7 +78,7 @@ class _Piece:
 
 
 def read_runs(info: StreamInfo, frames: Iterable[bytes]) -> list[Run]:
-    """Place frames, which come in the order of the stream.
+    """Place frames, which come in the order of the stream; each has a place of its own and none is left out for it.
 
     Raises:
         ExportTooLarge: too many samples for one object.
@@ -93,16 +93,19 @@ def _stretches(info: StreamInfo, frames: Iterable[bytes]) -> Iterator[list[_Piec
     pieces: list[_Piece] = []
     cells, end = 0, 0
     session = 0
+    before: WaveformFrame | None = None
     for encoded in frames:
         frame = parse_frame(encoded)
         if frame.n == 0:
             continue
-        if tracker is None or tracker.rate_mhz != frame.sample_rate_mhz:
-            session += 1 if tracker is not None else 0
+        if tracker is None or before is None or _counts_anew(before, frame):
             tracker = GapTracker(frame.sample_rate_mhz)
+        before = frame
         placement = tracker.offer(frame)
-        if placement is None:
-            continue
+        if placement is None:  # index and time contradict what is before, and nothing says that a session began
+            tracker = GapTracker(frame.sample_rate_mhz)
+            placement = tracker.offer(frame)
+            assert placement is not None, "a first frame has a place"
         last = pieces[-1] if pieces else None
         begins = placement.restart or last is None
         lsb_changed = last is not None and _lsb(info, last.frame) != _lsb(info, frame)
@@ -121,6 +124,14 @@ def _stretches(info: StreamInfo, frames: Iterable[bytes]) -> Iterator[list[_Piec
         end = placement.position + frame.n
     if pieces:
         yield pieces
+
+
+def _counts_anew(before: WaveformFrame, frame: WaveformFrame) -> bool:
+    """Whether another epoch, or another rate, begins here."""
+    return (before.numbering, before.sample_rate_mhz) != (
+        frame.numbering,
+        frame.sample_rate_mhz,
+    ) or frame.seq <= before.seq
 
 
 def _fill(info: StreamInfo, pieces: list[_Piece]) -> Run:

@@ -307,7 +307,7 @@ async def test_a_hub_that_restarts_costs_no_sample(tmp_path: Path) -> None:
         async with asyncio.timeout(SOON_S):
             while True:
                 for live in app[OFFICE].desk.streams("c1"):
-                    newest = live.open.state.ordering.newest_seq
+                    newest = live.open.state.current.seq
                     if live.live and newest > beyond and not live.open.state.missing(0, newest):
                         return live
                 await asyncio.sleep(0.05)
@@ -320,7 +320,7 @@ async def test_a_hub_that_restarts_costs_no_sample(tmp_path: Path) -> None:
                     station(address, SimulatedMonitor(monitor), Given(BAND))
                 )
                 before = await archived(app, 10)
-            newest = before.open.state.ordering.newest_seq
+            newest = before.open.state.current.seq
         sent = made.resent_frames
         async with serving(settings) as app:
             after = await archived(app, newest + 20)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.core.waveform import FrameWriter, StreamFormat, split_message
-from server.waveforms.archive import Archive, OpenStream, frames_in_order, read_spots, segment_name, segments_of
+from media.core.waveform import FrameWriter, Place, StreamFormat, split_message
+from server.waveforms.archive import Archive, OpenStream, frames_in_order, layout_of, read_spots, segment_name
 from server.waveforms.blobs import BlobCode, BlobError, FolderBlobs
 from server.waveforms.core import index
 from server.waveforms.core.index import record
-from server.waveforms.core.order import Ordering, Place, read_head
+from server.waveforms.core.order import read_head
 from server.waveforms.core.stream import StreamInfo
 from server.waveforms.ring import MemoryRing
 
@@ -63,11 +63,12 @@ def open_archive(blobs: FolderBlobs, ring: MemoryRing | None = None) -> tuple[Ar
 
 async def everything(archive: Archive) -> list[bytes]:
     found: list[bytes] = []
-    from_us: int | None = 0
-    while from_us is not None:
-        page, from_us = await archive.between_us(INFO, from_us, ALL, 3_000)
+    after: Place | None = None
+    while True:
+        page, after = await archive.between_us(INFO, 0, ALL, 3_000, after)
         found += page
-    return found
+        if after is None:
+            return found
 
 
 async def test_late_frames_are_put_in_their_place_and_pages_join_without_a_seam(blobs: Folder) -> None:
@@ -216,16 +217,17 @@ async def test_a_store_that_is_away_at_the_start_is_joined_when_it_comes(tmp_pat
     (tmp_path / "away").rename(tmp_path / "waves")
     await second.flush()
     assert await everything(second) == sent
-    assert again.state.ordering.place(0, 0) == Place(0, 0)
+    assert again.state.places.has(Place(0, 0))
     for one in (first, second):
         await one.stop()
 
 
-def restarted(count: int, again: int) -> list[bytes]:
+def restarted(count: int, again: int, again_us: int = 2 * 10**9, *, named: bool = False) -> list[bytes]:
     """A device that is switched on again and counts from zero."""
     sent: list[bytes] = []
-    for first_us, many in ((10**9, count), (2 * 10**9, again)):
-        writer = FrameWriter(StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True))
+    form = StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True)
+    for numbering, (first_us, many) in enumerate(((10**9, count), (again_us, again)), start=1):
+        writer = FrameWriter(form, numbering=numbering if named else 0)
         noise = np.random.default_rng(first_us)
         for n in range(many):
             samples = noise.integers(-900, 900, (2, 50)).astype(np.int16)
@@ -248,13 +250,103 @@ async def test_a_restart_in_an_earlier_segment_hides_nothing_from_who_reads_besi
             archive.put(stream, frame)
         await archive.flush()
     assert len(stream.segments) > 3
-    segments = segments_of(blobs, INFO.archive)
-    spots = read_spots(blobs, INFO, segments, Ordering())
+    spots = read_spots(blobs, INFO, layout_of(blobs, INFO))
     assert list(frames_in_order(blobs, INFO.archive, spots)) == sent
     beside, _ = open_archive(blobs)
     assert await everything(beside) == sent
     for one in (archive, beside):
         await one.stop()
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_clock_that_steps_back_as_the_device_restarts_loses_and_repeats_nothing(
+    blobs: Folder, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """[W5] [WF19] 6 s on, then 5 s back: every frame is stored, paged, sealed and found again by number."""
+    monkeypatch.setattr("server.waveforms.archive.SEGMENT_BYTES", 4_000)
+    sent = restarted(60, 60, 10**9 + 1_000_000, named=named)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for at in range(0, 120, 10):
+        for frame in sent[at : at + 10]:
+            assert archive.put(stream, frame) is not None
+        await archive.flush()
+    assert await everything(archive) == sent
+    page, more = await archive.between_seq(INFO, 3, 5, 1 << 20)
+    assert (page, more) == (sent[63:66], None)
+    archive.put(stream, sent[2])
+    assert (stream.state.places.repeated, stream.state.summary.lost, stream.state.summary.frames) == (1, 0, 120)
+    beside, _ = open_archive(blobs)
+    assert await everything(beside) == sent, "whoever reads beside the writer"
+    again = await beside.open(INFO)
+    assert (again.state.summary, again.state.current) == (stream.state.summary, stream.state.current)
+    closed = await archive.close(stream)
+    assert closed is not None
+    assert closed[0] == hashlib.sha256(b"".join(map(record, sent))).hexdigest()
+    for one in (archive, beside):
+        await one.stop()
+
+
+async def test_a_page_by_time_goes_on_by_place_where_a_session_stepped_back_in_time(blobs: Folder) -> None:
+    """[W3] Numbers go on, the clock does not: a page that ends there neither skips nor repeats."""
+    form = StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True)
+    writer = FrameWriter(form, numbering=9)
+    block = np.zeros((2, 50), np.int16)
+    sent = [
+        split_message(writer.write(block + n, t0_us=10**9 + n * 100_000 - (n > 20) * 1_500_000, context_version=1))[0]
+        for n in range(40)
+    ]
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for frame in sent:
+        archive.put(stream, frame.encoded)
+    for limit in (len(sent[0].encoded) * pieces + 1 for pieces in (1, 2, 7, 21)):
+        for from_us, to_us in ((0, ALL), (10**9 + 700_000, 10**9 + 1_800_000)):
+            got: list[bytes] = []
+            after: Place | None = None
+            while got == [] or after is not None:
+                page, after = await archive.between_us(INFO, from_us, to_us, limit, after)
+                got += page
+            assert got == [one.encoded for one in sent if one.t0_us + 100_000 > from_us and one.t0_us < to_us]
+    await archive.stop()
+
+
+class Watched(FolderBlobs):
+    """Counts what is read of which files."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.read_of: dict[str, int] = {}
+
+    def read(self, name: str, at: int, size: int) -> bytes:
+        found = super().read(name, at, size)
+        self.read_of[name] = self.read_of.get(name, 0) + len(found)
+        return found
+
+
+async def test_a_range_by_number_reads_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hours: the few bytes that say how far each segment reaches, and one whole index."""
+    monkeypatch.setattr("server.waveforms.archive.SEGMENT_BYTES", 4_000)
+    blobs = Watched(tmp_path / "waves")
+    sent = frames(400)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for at in range(0, 400, 10):
+        for frame in sent[at : at + 10]:
+            archive.put(stream, frame)
+        await archive.flush()
+    segments = len(stream.segments)
+    assert segments > 20
+    blobs.read_of.clear()
+    assert (await archive.between_seq(INFO, 150, 152, 1 << 20))[0] == sent[150:153]
+    assert len(blobs.read_of) <= 4, "one or two segments with their indexes"
+    await archive.close(stream)
+    blobs.read_of.clear()
+    assert (await archive.between_seq(INFO, 150, 152, 1 << 20))[0] == sent[150:153]
+    wholly = [name for name, size in blobs.read_of.items() if name.endswith(".idx") and size > 2 * index.TRAILER_BYTES]
+    assert len(wholly) <= 2
+    assert sum(name.endswith(".ecg") for name in blobs.read_of) <= 2
+    await archive.stop()
 
 
 async def test_a_stream_that_is_used_again_is_not_forgotten(blobs: Folder) -> None:

@@ -47,14 +47,15 @@ def decode_all(message: bytes) -> None:
 
 def test_header_is_laid_out_as_the_wire_page_says() -> None:
     """[WF1] 52 bytes, little endian, each field at its place."""
-    frame = build_frame(**FIELDS, samples=RAMP, saturated_mask=2, flags=Flag.SIMULATED)
+    frame = build_frame(**FIELDS, samples=RAMP, saturated_mask=2, flags=Flag.SIMULATED, numbering=0xBEEF)
 
     assert frame[:2] == b"EC"
     assert frame[2] >> 4 == 2
     assert frame[3] == 8
     assert frame[4:8] == bytes((4, 3, 2, 1))
     assert int.from_bytes(frame[16:24], "little") == 1_763_712_000_123_456_000
-    assert int.from_bytes(frame[24:32], "little") == 77
+    assert int.from_bytes(frame[24:30], "little") == 77
+    assert int.from_bytes(frame[30:32], "little") == 0xBEEF
     assert int.from_bytes(frame[32:36], "little") == 249_890
     assert int.from_bytes(frame[36:38], "little") == 12
     assert int.from_bytes(frame[38:40], "little") == 0b11

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from media.core.tap import MAX_BODY_BYTES, MalformedTap, TapKind, TapReader, build_record
 from media.core.waveform import Flag, FrameWriter, StreamFormat, WaveformHub, split_message
+from media.core.waveform.places import Place, Places, Ranges
 from media.core.waveform.vitals import MalformedVital, ReportedAlarm, VitalSign, read_vital
 from server.waveforms.core.answers import Asker, ControlRefused, Wanted
-from server.waveforms.core.order import Head, Ordering, Place, Ranges, StreamState
+from server.waveforms.core.order import Head, StreamState
 from server.waveforms.core.upload import Upload, UploadRefused
 
 RATE = 500_000
@@ -50,12 +51,14 @@ def test_every_order_of_arrival_gives_the_same_places(order: list[int]) -> None:
 
 def test_a_device_that_counts_anew_begins_an_epoch_and_late_frames_of_before_stay_there() -> None:
     """[W5] [WF7]"""
-    order = Ordering()
-    assert [order.place(seq, seq * 100) for seq in (5, 6, 8)] == [(0, 5), (0, 6), (0, 8)]
-    assert order.place(0, 10_000) == (1, 0)
-    assert order.place(1, 10_100) == (1, 1)
-    assert order.place(7, 700) == (0, 7)
-    assert order.place(0, 10_000) == (1, 0)
+    places = Places()
+    first = [head(seq, seq * 100_000, seq * 50) for seq in range(9)]
+    again = [head(seq, 60_000_000 + seq * 100_000, seq * 50) for seq in range(9)]
+    assert [places.accept(first[seq]) for seq in (5, 6, 8)] == [(0, 5), (0, 6), (0, 8)]
+    assert [places.accept(again[seq]) for seq in (0, 1)] == [(1, 0), (1, 1)]
+    assert places.accept(first[7]) == (0, 7)
+    assert places.accept(again[0]) is None
+    assert (places.repeated, places.refused, places.current) == (1, 0, 1)
 
 
 def test_gaps_are_counted_by_who_lost_them() -> None:

@@ -54,6 +54,7 @@ def describe(frame: WaveformFrame) -> dict[str, Any]:
         "context_version": frame.context_version,
         "t0_us": frame.t0_us,
         "first_sample": frame.first_sample,
+        "numbering": frame.numbering,
         "sample_rate_mhz": frame.sample_rate_mhz,
         "n": frame.n,
         "lead_mask": frame.lead_mask,
@@ -103,7 +104,8 @@ def random_messages() -> list[dict[str, Any]]:
             seq=int(rng.integers(0, 2**32)),
             context_version=int(rng.integers(0, 2**32)),
             t0_us=int(rng.integers(0, 2**53)),
-            first_sample=int(rng.integers(0, 2**53 - 4096)),
+            first_sample=int(rng.integers(0, 2**48 - 4096)),
+            numbering=int(rng.integers(0, 2**16)),
             sample_rate_mhz=int(rng.integers(1, 10_000_001)),
             samples=samples,
             lsb_nv=int(rng.integers(0, 65536)),
@@ -127,7 +129,7 @@ def edge_frames() -> list[tuple[str, bytes]]:
         ("runs", build_frame(**base, samples=ramp, invalid_runs=(InvalidRun(0, 4, 0, 60), InvalidRun(1, 99, 58, 2)))),
         ("pace", build_frame(**base, samples=ramp, pace_offsets=(0, 7, 59))),
         ("end", build_frame(**base, samples=np.zeros((0, 0), np.int16), flags=Flag.STREAM_END)),
-        ("largest index", build_frame(**{**base, "first_sample": 2**53 - 61, "t0_us": 2**53 - 1}, samples=ramp)),
+        ("largest index", build_frame(**{**base, "first_sample": 2**48 - 61, "t0_us": 2**53 - 1}, samples=ramp)),
     ]
 
 
@@ -158,7 +160,7 @@ def broken() -> list[dict[str, str]]:
             ("no samples", sealed(one, 36, b"\0\0"), "malformed"),
             ("present and off", sealed(one, 40, b"\1\0"), "malformed"),
             ("negative time", sealed(one, 23, b"\xff"), "malformed"),
-            ("huge index", sealed(one, 31, b"\xff"), "malformed"),
+            ("huge index", sealed(one, 24, b"\xff" * 6), "malformed"),
             ("odd runs", sealed(one, 46, b"\x05\0"), "malformed"),
             ("run of an absent lead", sealed(one, payload_at, b"\x03"), "malformed"),
             ("run past the end", sealed(one, payload_at + 4, b"\xff\xff"), "malformed"),
@@ -182,9 +184,9 @@ def broken() -> list[dict[str, str]]:
 def stories() -> list[dict[str, Any]]:
     """Frames out of order, lost, doubled and restarted, and where each must go."""
     result = []
-    for seed in range(40):
+    for seed in range(60):
         rng = random.Random(SEED + seed)
-        frames = story(rng)
+        frames = story(rng, named=seed >= 40)
         arrivals = sorted(
             (i + rng.choice((0, 0, 0, 3, 12)), k, frame)
             for i, frame in enumerate(frames)
@@ -197,7 +199,7 @@ def stories() -> list[dict[str, Any]]:
             placement = tracker.offer(frame)
             steps.append(
                 {
-                    "frame": [frame.seq, int(frame.flags), frame.t0_us, frame.first_sample, frame.n],
+                    "frame": [frame.seq, int(frame.flags), frame.t0_us, frame.first_sample, frame.n, frame.numbering],
                     "placement": None
                     if placement is None
                     else [placement.position, placement.session, placement.late, placement.restart],
@@ -207,12 +209,15 @@ def stories() -> list[dict[str, Any]]:
     return result
 
 
-def story(rng: random.Random) -> list[bytes]:
+def story(rng: random.Random, named: bool) -> list[bytes]:
+    """A device's frames; one that names its numberings [WF19] may be set back by any clock when it is switched on."""
     fmt = StreamFormat(stream_id=3, leads=1, sample_rate_mhz=500_000, lsb_nv=1000, simulated=False)
-    writer, now_us, frames = FrameWriter(fmt), T0_US, []
+    writer, now_us, frames = FrameWriter(fmt, numbering=int(named)), T0_US, []
     for _ in range(40):
         event = rng.random()
-        if event < 0.05:
+        if event < 0.05 and named:
+            writer, now_us = FrameWriter(fmt, numbering=writer.numbering + 1), now_us + rng.randrange(-9_000_000, 100)
+        elif event < 0.05:
             writer, now_us = FrameWriter(fmt), now_us + rng.randrange(900_000, 4_000_000)
         elif event < 0.12:
             writer.restart()

@@ -3,16 +3,18 @@
  *
  * An SVG over the still page, which tells its lanes in CSS px. Whatever is set snaps to a real sample of the lane it was
  * begun on (W32); whatever is drawn comes from times and voltages, so each viewer sees it on his own layout. There is no
- * layer on a moving trace, hence nothing to measure there. Both legs can be moved by keys, one sample at a time.
+ * layer on a moving trace, hence nothing to measure there. Everything that is set by hand can be set by keys as well
+ * (`useKeyCursor`), and both legs be moved, one sample at a time.
  */
-import { type KeyboardEvent, type PointerEvent, useRef, useState } from "react";
+import { type KeyboardEvent, type PointerEvent, useEffect, useId, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { EcgMark } from "../protocol";
 import type { EcgSample, StillLane, StillMap } from "../waveform/settings";
-import { marchOut, measure, msText, type TracePoint } from "./calipers";
+import { marchOut, measure, msText, mvText, type TracePoint } from "./calipers";
 import { caliperText, endsOf, textOf } from "./marks";
 import styles from "./StillLayer.module.css";
 import { aimAt, heightOf, holds, laneAt, laneEndUs, laneOfSpan, type PagePlace, placesOf, xOf, yOf } from "./still";
+import { FAST, type KeyCursor, useKeyCursor } from "./useKeyCursor";
 
 export type Tool = "caliper" | "qt" | "marker" | "note" | "point";
 
@@ -42,7 +44,7 @@ export interface StillLayerProps {
   readonly chosen: string | null;
   readonly pointers: readonly ShownPointer[];
   readonly sample: Sampler;
-  readonly onLegs: (legs: Legs) => void;
+  readonly onLegs: (legs: Legs | null) => void;
   /** A place for a marker or a note was chosen. */
   readonly onPlace: (point: TracePoint) => void;
   /** The hand moved over the trace, or left it. */
@@ -57,38 +59,81 @@ const DRAG_PX = 6;
 export function StillLayer(props: StillLayerProps) {
   const { t } = useTranslation();
   const { map, tool, legs, marks, pointers } = props;
-  const hand = useHand(props);
+  const snap = useSnap(props);
+  const hand = useHand(props, snap);
+  const keys = useKeyCursor({ ...props, snap });
+  const layer = useRef<SVGSVGElement>(null);
+  const hint = useId();
+  const isMeasuring = tool !== null;
+  // Whoever takes up a tool goes on here, with the hand or with keys.
+  useEffect(() => {
+    if (isMeasuring) layer.current?.focus({ preventScroll: true });
+  }, [isMeasuring]);
   return (
-    // biome-ignore lint/a11y/useSemanticElements: an SVG has no fieldset.
-    <svg
-      className={styles.layer}
-      data-testid="ecg-still-layer"
-      data-tool={tool ?? ""}
-      role="group"
-      aria-label={t("ecg.caliper.layer")}
-      onPointerDown={hand.onDown}
-      onPointerMove={hand.onMove}
-      onPointerUp={hand.onUp}
-      onPointerLeave={hand.onLeave}
-    >
-      {marks.map((mark) => (
-        <Mark key={mark.id} map={map} mark={mark} isChosen={mark.id === props.chosen} onChoose={props.onChoose} />
-      ))}
-      {legs !== null && <Legged {...props} legs={legs} inHand={hand.lane} onNudge={hand.nudge} />}
-      {pointers.map(({ by, name, point }) =>
-        placesOf(map, point)
-          .slice(0, 1)
-          .map(({ xPx, yPx }) => (
-            <g key={by} className={styles.pointer} transform={`translate(${xPx} ${yPx})`} data-testid="ecg-pointer">
-              <circle r={9} />
-              <circle r={2.5} />
-              <text x={14} y={4}>
-                {name}
-              </text>
-            </g>
-          )),
+    <>
+      {isMeasuring && (
+        <>
+          <p id={hint} className="visually-hidden">
+            {t("ecg.caliper.keys")}
+          </p>
+          <p className="visually-hidden" role="status" data-testid="ecg-cursor-words">
+            {keys.cursor === null ? "" : cursorText(keys.cursor, t("ecg.caliper.noSampleShort"))}
+          </p>
+        </>
       )}
-    </svg>
+      <svg
+        ref={layer}
+        className={styles.layer}
+        data-testid="ecg-still-layer"
+        data-tool={tool ?? ""}
+        role={isMeasuring ? "application" : "group"}
+        tabIndex={isMeasuring ? 0 : undefined}
+        aria-label={t("ecg.caliper.layer")}
+        aria-describedby={isMeasuring ? hint : undefined}
+        onPointerDown={(event) => {
+          keys.hide();
+          hand.onDown(event);
+        }}
+        onPointerMove={hand.onMove}
+        onPointerUp={hand.onUp}
+        onPointerLeave={hand.onLeave}
+        onKeyDown={keys.onKeyDown}
+      >
+        {marks.map((mark) => (
+          <Mark key={mark.id} map={map} mark={mark} isChosen={mark.id === props.chosen} onChoose={props.onChoose} />
+        ))}
+        {legs !== null && <Legged {...props} legs={legs} inHand={hand.lane} onNudge={hand.nudge} />}
+        {pointers.map(({ by, name, point }) =>
+          placesOf(map, point)
+            .slice(0, 1)
+            .map(({ xPx, yPx }) => (
+              <g key={by} className={styles.pointer} transform={`translate(${xPx} ${yPx})`} data-testid="ecg-pointer">
+                <circle r={9} />
+                <circle r={2.5} />
+                <text x={14} y={4}>
+                  {name}
+                </text>
+              </g>
+            )),
+        )}
+        {keys.cursor !== null && <Cursor cursor={keys.cursor} />}
+      </svg>
+    </>
+  );
+}
+
+/** `II, 1234 ms, 0.35 mV`. */
+function cursorText({ lane, atUs, uv }: KeyCursor, none: string): string {
+  return `${lane.lead}, ${msText((atUs - lane.fromUs) / 1000)}, ${uv === null ? none : mvText(uv / 1000)}`;
+}
+
+function Cursor({ cursor: { lane, atUs, uv } }: { cursor: KeyCursor }) {
+  const x = xOf(lane, atUs);
+  return (
+    <g className={styles.cursor} data-testid="ecg-cursor">
+      <line x1={x} x2={x} y1={lane.topPx} y2={lane.bottomPx} />
+      {uv !== null && <circle cx={x} cy={heightOf(lane, uv)} r={4.5} />}
+    </g>
   );
 }
 
@@ -99,27 +144,33 @@ interface Begun {
   readonly first: Promise<TracePoint | null> | null;
 }
 
-/** What the hand does: presses, drags, hovers; one question for a sample at a time while it moves. */
-function useHand({ map, tool, legs, sample, onLegs, onPlace, onPoint, onProblem, stepUs }: StillLayerProps) {
-  const start = useRef<Begun | null>(null);
-  /** Questions about the second leg that are not answered yet. */
-  const asking = useRef(0);
-  /** The strip that the legs were begun on: the same lead may be shown on another one as well. */
-  const [inHand, setInHand] = useState<StillLane | null>(null);
+type Snap = (lead: string, atUs: number, isQuiet?: boolean) => Promise<TracePoint | null>;
 
-  const snap = async (lead: string, atUs: number): Promise<TracePoint | null> => {
+/** The nearest real sample; what stands in the way is told, unless somebody is only passing. */
+function useSnap({ sample, onProblem }: StillLayerProps): Snap {
+  return async (lead, atUs, isQuiet = false) => {
     try {
       const found = await sample(lead, atUs);
       if (found?.valid === true) {
         onProblem(null);
         return { lead, atUs: found.atUs, uv: found.uv };
       }
-      onProblem("noSample");
+      if (!isQuiet) onProblem("noSample");
     } catch {
       onProblem("failed");
     }
     return null;
   };
+}
+
+/** What the hand does: presses, drags, hovers; one question for a sample at a time while it moves. */
+function useHand({ map, tool, legs, onLegs, onPlace, onPoint, stepUs }: StillLayerProps, snap: Snap) {
+  const start = useRef<Begun | null>(null);
+  /** Questions about the second leg that are not answered yet. */
+  const asking = useRef(0);
+  /** The strip that the legs were begun on: the same lead may be shown on another one as well. */
+  const [inHand, setInHand] = useState<StillLane | null>(null);
+
   const clamped = (lane: StillLane, place: PagePlace): number =>
     Math.min(laneEndUs(lane), Math.max(lane.fromUs, aimAt(lane, place).atUs));
   const isLegged = tool === "caliper" || tool === "qt";
@@ -248,7 +299,6 @@ interface LegProps {
 }
 
 const KEYS: Readonly<Record<string, number>> = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
-const FAST = 10;
 
 function Leg({ lane, point, number, onNudge }: LegProps) {
   const { t } = useTranslation();

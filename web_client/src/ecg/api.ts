@@ -34,9 +34,9 @@ export interface ArchiveContext {
 function pathOf(
   { consultId, version }: ArchiveContext,
   rest = "",
-  query: Readonly<Record<string, number>> = {},
+  query: Readonly<Record<string, number | string>> = {},
 ): string {
-  const asked = Object.entries({ version, ...query }).map(([name, value]) => `${name}=${value}`);
+  const asked = Object.entries({ version, ...query }).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
   return `/api/consults/${encodeURIComponent(consultId)}/${rest === "" ? "waveforms" : rest}?${asked.join("&")}`;
 }
 
@@ -85,15 +85,15 @@ export function fetchStreams(
   return http.get(pathOf(context), readStreams, { signal });
 }
 
-/** Frames of one stream by time; each answer says where the next begins. */
+/** Frames of one stream by time, page by page in the order of the stream: a clock that was set back hides none. */
 export function framesOf(http: Http, context: ArchiveContext, id: string): FetchFrames {
-  return async (fromUs, toUs) => {
-    const path = pathOf(context, ofStream(id, "/frames"), { from_us: Math.floor(fromUs), to_us: Math.ceil(toUs) });
+  return async (fromUs, toUs, next) => {
+    const span = { from_us: Math.floor(fromUs), to_us: Math.ceil(toUs) };
+    const path = pathOf(context, ofStream(id, "/frames"), next === null ? span : { ...span, next });
     const { value, headers } = await http.getBlob(path, { timeoutMs: 20_000 });
-    const next = headers.get("X-Next-Us");
     try {
       const frames = splitFrames(new Uint8Array(await value.arrayBuffer()));
-      return { frames, nextUs: next === null ? null : num(Number(next)) };
+      return { frames, next: headers.get("X-Next") };
     } catch (error) {
       if (!(error instanceof MalformedHistory)) throw error;
       throw new ApiError(200, "bad_answer", "The server's answer cannot be read.", "无法读取服务器的响应。");

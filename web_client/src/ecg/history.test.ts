@@ -8,12 +8,12 @@ const frame = (value: number): Uint8Array => new Uint8Array([value]);
 function recorded(nowUs = 1e12) {
   const asked: [number, number][] = [];
   const history = new FrameHistory(
-    async (fromUs, toUs) => {
-      asked.push([fromUs / 1e6, toUs / 1e6]);
-      const from = fromUs / 1e6;
+    async (fromUs, toUs, next) => {
+      const from = next === null ? fromUs / 1e6 : Number(next.slice(1));
+      asked.push([from, toUs / 1e6]);
       const until = Math.min(from + 4, toUs / 1e6);
       const frames = Array.from({ length: until - from }, (_, k) => frame((from + k) % 256));
-      return { frames, nextUs: until < toUs / 1e6 ? until * 1e6 : null };
+      return { frames, next: until < toUs / 1e6 ? `p${until}` : null };
     },
     () => nowUs,
   );
@@ -61,7 +61,7 @@ describe("recorded frames", () => {
     const history = new FrameHistory(
       async () => {
         if (fails) throw new Error("503");
-        return { frames: [frame(1)], nextUs: null };
+        return { frames: [frame(1)], next: null };
       },
       () => 1e12,
     );
@@ -70,17 +70,34 @@ describe("recorded frames", () => {
     expect(await history.range(0, 1)).toEqual([frame(1)]);
   });
 
+  it("[W3] go on by the server's word, never by time: a page may end before a clock was set back", async () => {
+    const asked: (readonly [number, number, string | null])[] = [];
+    const history = new FrameHistory(
+      async (fromUs, toUs, next) => {
+        asked.push([fromUs, toUs, next]);
+        return { frames: [frame(asked.length)], next: ["a", "b", null][asked.length - 1] ?? null };
+      },
+      () => 1e12,
+    );
+    expect(await history.range(0, 1)).toEqual([frame(1), frame(2), frame(3)]);
+    expect(asked.map(([fromUs, , next]) => [fromUs, next])).toEqual([
+      [0, null],
+      [0, "a"],
+      [0, "b"],
+    ]);
+  });
+
   it("end where a server's pages do not get on", async () => {
     let asked = 0;
     const history = new FrameHistory(
-      async (fromUs) => {
+      async () => {
         asked += 1;
-        return { frames: [], nextUs: fromUs };
+        return { frames: asked === 1 ? [frame(1)] : [frame(2)], next: "same" };
       },
       () => 1e12,
     );
     await history.range(0, 1);
-    expect(asked).toBe(1);
+    expect(asked).toBe(2);
   });
 });
 

@@ -15,13 +15,13 @@ const MAX_PAGES = 50;
 const SETTLED_US = 15_000_000;
 const MAX_FRAME_BYTES = 8192;
 
-/** One answer of the server: frames, and where the next page begins. */
+/** One answer of the server: frames, and what to ask on with; only the server reads it. */
 export interface FramePage {
   readonly frames: readonly Uint8Array[];
-  readonly nextUs: number | null;
+  readonly next: string | null;
 }
 
-export type FetchFrames = (fromUs: number, toUs: number) => Promise<FramePage>;
+export type FetchFrames = (fromUs: number, toUs: number, next: string | null) => Promise<FramePage>;
 
 export class MalformedHistory extends Error {
   override readonly name = "MalformedHistory";
@@ -70,12 +70,13 @@ export class FrameHistory {
 
   private async load(fromUs: number, toUs: number): Promise<readonly Uint8Array[]> {
     const frames: Uint8Array[] = [];
-    let nextUs: number | null = fromUs;
-    for (let page = 0; page < MAX_PAGES && nextUs !== null && nextUs < toUs; page += 1) {
-      const answer: FramePage = await this.fetchFrames(nextUs, toUs);
+    let next: string | null = null;
+    for (let page = 0; page < MAX_PAGES; page += 1) {
+      const answer: FramePage = await this.fetchFrames(fromUs, toUs, next);
       frames.push(...answer.frames);
       // A page that does not get on is the last.
-      nextUs = answer.nextUs !== null && answer.nextUs > nextUs ? answer.nextUs : null;
+      if (answer.next === null || answer.next === next || answer.frames.length === 0) break;
+      next = answer.next;
     }
     return frames;
   }

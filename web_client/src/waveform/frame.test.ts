@@ -16,6 +16,7 @@ function expectSame(frame: WaveformFrame | null, vector: FrameVector | null): vo
     context_version: frame.contextVersion,
     t0_us: frame.t0Us,
     first_sample: frame.firstSample,
+    numbering: frame.numbering,
     sample_rate_mhz: frame.sampleRateMhz,
     n: frame.n,
     lead_mask: frame.leadMask,

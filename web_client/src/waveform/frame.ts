@@ -36,6 +36,8 @@ export interface WaveformFrame {
   /** Server time of the first sample, microseconds since 1970. */
   readonly t0Us: number;
   readonly firstSample: number;
+  /** The source's name for the counting that `seq` is of; 0: it has none. */
+  readonly numbering: number;
   readonly sampleRateMhz: number;
   /** Samples per lead. */
   readonly n: number;
@@ -63,6 +65,7 @@ const RUN_BYTES = 6;
 const VERSION = 2;
 const MAX_SAMPLES = 2048;
 const MAX_FRAME_BYTES = 8192;
+const MAX_INDEX = 2 ** 48 - 1;
 const LIMB_MASK = 0x3f;
 
 /** Check and decode one data-channel message: a frame, perhaps with the one before it. */
@@ -128,7 +131,8 @@ function readHeader(view: DataView): Header {
     seq: view.getUint32(8, true),
     contextVersion: view.getUint32(12, true),
     t0Us: Number(view.getBigInt64(16, true) / 1000n),
-    firstSample: Number(view.getBigUint64(24, true)),
+    firstSample: view.getUint32(24, true) + view.getUint16(28, true) * 2 ** 32,
+    numbering: view.getUint16(30, true),
     sampleRateMhz: view.getUint32(32, true),
     n: view.getUint16(36, true),
     leadMask: view.getUint16(38, true),
@@ -142,7 +146,7 @@ function soundHeader(header: Header): boolean {
   const inRange =
     header.t0Us >= 0 &&
     header.t0Us <= Number.MAX_SAFE_INTEGER &&
-    header.firstSample <= Number.MAX_SAFE_INTEGER - header.n &&
+    header.firstSample + header.n <= MAX_INDEX &&
     header.n <= MAX_SAMPLES;
   const named = header.streamId !== 0 && header.sampleRateMhz !== 0 && (header.leadMask & header.leadOffMask) === 0;
   const hasSamples = header.n > 0 && (header.leadMask | header.leadOffMask) !== 0;

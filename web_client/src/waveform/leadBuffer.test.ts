@@ -10,6 +10,7 @@ function frame(seq: number, samples: number[], more: Partial<WaveformFrame> = {}
     contextVersion: 1,
     t0Us: 0,
     firstSample: 0,
+    numbering: 0,
     sampleRateMhz: 100_000,
     n: samples.length,
     leadMask: 1,

@@ -9,6 +9,8 @@ export interface MadeFrame {
   readonly contextVersion?: number;
   readonly t0Us: number;
   readonly firstSample: number;
+  /** Default 0: the source names none. */
+  readonly numbering?: number;
   readonly rateHz: number;
   /** Steps of each lead in mask order. */
   readonly rows: readonly (readonly number[])[];
@@ -38,6 +40,7 @@ export function makeFrame(made: MadeFrame): Uint8Array {
   view.setUint32(12, made.contextVersion ?? 1, true);
   view.setBigInt64(16, BigInt(made.t0Us) * 1000n, true);
   view.setBigUint64(24, BigInt(made.firstSample), true);
+  view.setUint16(30, made.numbering ?? 0, true);
   view.setUint32(32, 1000 * made.rateHz, true);
   view.setUint16(36, n, true);
   view.setUint16(38, made.leadMask ?? (1 << rows.length) - 1, true);

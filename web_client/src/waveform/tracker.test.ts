@@ -8,8 +8,8 @@ describe("placement", () => {
     ({ story }) => {
       const tracker = new GapTracker(500_000);
       for (const { frame, placement } of story.steps) {
-        const [seq, flags, t0Us, firstSample, n] = frame;
-        const got = tracker.offer({ seq, flags, t0Us, firstSample, n, sampleRateMhz: 500_000 });
+        const [seq, flags, t0Us, firstSample, n, numbering] = frame;
+        const got = tracker.offer({ seq, flags, t0Us, firstSample, n, numbering, sampleRateMhz: 500_000 });
         expect(got === null ? null : [got.position, got.session, got.late, got.restart]).toEqual(placement);
       }
       expect(tracker.missing).toEqual(story.missing);

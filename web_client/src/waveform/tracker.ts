@@ -12,7 +12,10 @@ const WINDOW_FRAMES = 4096;
 const MAX_SESSIONS = 64;
 
 /** The part of a frame that decides its place. */
-export type Numbered = Pick<WaveformFrame, "seq" | "flags" | "t0Us" | "firstSample" | "sampleRateMhz" | "n">;
+export type Numbered = Pick<
+  WaveformFrame,
+  "seq" | "flags" | "t0Us" | "firstSample" | "numbering" | "sampleRateMhz" | "n"
+>;
 
 export interface Placement {
   /** Place of the first sample on the stream's axis. */
@@ -47,6 +50,9 @@ export class GapTracker {
   private sessions: Session[] = [];
   private readonly seen = new Map<number, number>();
   private epochT0Us = 0;
+  private numbering = 0;
+  /** Numberings before this one, oldest first. */
+  private readonly past = new Set<number>();
 
   constructor(private readonly rateMhz: number) {}
 
@@ -56,6 +62,12 @@ export class GapTracker {
       this.unplaceable += 1;
       return null;
     }
+    if (this.past.has(frame.numbering)) {
+      this.unplaceable += 1;
+      return null;
+    }
+    if (this.sessions.length > 0 && frame.numbering !== this.numbering) return this.countsAnew(frame);
+    this.numbering = frame.numbering;
     if (this.seen.get(frame.seq) === frame.t0Us) {
       this.duplicates += 1;
       return null;
@@ -139,7 +151,7 @@ export class GapTracker {
       session.firstIndex = frame.firstSample;
       session.startSeen = restart;
     } else {
-      return this.isAfterAll(frame) ? this.deviceRestarted(frame) : null;
+      return this.numbering === 0 && this.isAfterAll(frame) ? this.deviceRestarted(frame, frame.t0Us) : null;
     }
     this.takeMissing(frame.seq);
     return { position: session.origin + frame.firstSample, session: session.number, late: true, restart: false };
@@ -158,13 +170,28 @@ export class GapTracker {
     return last !== undefined && frame.t0Us > this.timeOf(last, last.endIndex);
   }
 
-  private deviceRestarted(frame: Numbered): Placement {
+  /** Switched on again, whatever its clock says. */
+  private countsAnew(frame: Numbered): Placement {
+    this.past.add(this.numbering);
+    if (this.past.size > MAX_SESSIONS) {
+      for (const oldest of this.past) {
+        this.past.delete(oldest);
+        break;
+      }
+    }
+    this.numbering = frame.numbering;
+    const placement = this.deviceRestarted(frame, 0);
+    this.remember(frame);
+    return placement;
+  }
+
+  private deviceRestarted(frame: Numbered, sinceUs: number): Placement {
     this.missing = [];
     this.seen.clear();
     const session = this.begin(frame);
     this.sessions = [session];
     this.newestSeq = frame.seq;
-    this.epochT0Us = frame.t0Us;
+    this.epochT0Us = sinceUs;
     return { position: session.origin + frame.firstSample, session: session.number, late: false, restart: true };
   }
 

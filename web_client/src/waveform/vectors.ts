@@ -9,6 +9,7 @@ export interface FrameVector {
   context_version: number;
   t0_us: number;
   first_sample: number;
+  numbering: number;
   sample_rate_mhz: number;
   n: number;
   lead_mask: number;
@@ -25,7 +26,7 @@ export interface Vectors {
   broken: { name: string; message: string; error: "malformed" | "unsupported" }[];
   stories: {
     steps: {
-      frame: [seq: number, flags: number, t0Us: number, firstSample: number, n: number];
+      frame: [seq: number, flags: number, t0Us: number, firstSample: number, n: number, numbering: number];
       placement: [position: number, session: number, late: boolean, restart: boolean] | null;
     }[];
     missing: [number, number][];
