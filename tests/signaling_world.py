@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from hypothesis import strategies as st
 
-from signaling.core import binding, ecg, occurrences
+from signaling.core import binding, ecg, occurrences, programs
 from signaling.core import messages as m
 from signaling.core.admission import Admission
+from signaling.core.anchor import facts_of
 from signaling.core.consult import Known, apply, handle
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import DataProducerId, ParticipantId, PatientId, ProducerId, TransportId
 from signaling.core.model import (
+    AnchorType,
     Consult,
     EcgMarkDraft,
     EcgSnapshot,
@@ -22,6 +24,8 @@ from signaling.core.model import (
     MediaSource,
     Page,
     PatientBanner,
+    ProgramTrouble,
+    Request,
     Role,
     UnboundReason,
     View,
@@ -37,6 +41,27 @@ from tests.signaling_kit import (
     vitals,
     waveform,
 )
+
+REPORT = "DiagnosticReport"
+
+
+def put(id_: str, of: str = "p1", note: str = "") -> dict[str, object]:
+    """An entry of a transaction: somebody's measurement."""
+    resource = {"resourceType": "Observation", "id": id_, "subject": {"reference": f"Patient/{of}"}, "note": note}
+    return {"request": {"method": "PUT"}, "resource": resource}
+
+
+def bundle(*entries: dict[str, object]) -> dict[str, object]:
+    return {"resourceType": "Bundle", "id": "b1", "type": "transaction", "entry": list(entries)}
+
+
+def request(number: int, event: str = "Patient-open") -> Request:
+    return Request(id=f"q{number}", program="PACS", event=event)
+
+
+def trouble(number: int = 1, version: int = 1) -> ProgramTrouble:
+    return ProgramTrouble(id=f"f{number}", key="k", name="PACS", reason="refused", context_version=version, at_ms=9)
+
 
 PEOPLE = (
     admission("doc", Role.DOCTOR),
@@ -58,6 +83,8 @@ class Asked:
 
     actor: Admission
     command: m.AnyCommand
+    request: Request | None = None
+    """Of an outside program that asks in the actor's name."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +108,12 @@ Step = Asked | Happened | Aimed
 AIMS = (
     *("open", "close", "lead", "turn", "confirm", "produce", "mute", "unmute", "stop", "stream", "unplug", "send"),
     *("bind", "bind", "stream", "vitals", "unbind", "report", "freeze", "release", "mark", "erase", "state"),
+    *("anchor", "report open", "ask again", "anchor closed", "share", "select", "dismiss"),
 )
 HAPPENINGS = (
     *("lost", "grace over", "reset", "silent", "healthy", "adopted"),
     *("expired", "moved", "strip", "old strip", "no strip"),
+    *("program out", "program in", "program said"),
 )
 
 _small = st.integers(0, 3)
@@ -108,7 +137,26 @@ _marks = st.builds(
     from_uv=st.integers(-5000, 5000),
 )
 
+_anchors = st.sampled_from(list(AnchorType))
+_ids = st.sampled_from(["r1", "r2", "e1"])
+_observations = st.sampled_from(["k1", "k2"])
+_entries = st.one_of(
+    st.builds(put, _observations, _patients),
+    st.builds(lambda id_: {"fullUrl": f"Observation/{id_}", "request": {"method": "DELETE"}}, _observations),
+    st.sampled_from([{}, {"request": {"method": "POST"}}, {"request": {"method": "PUT"}, "resource": {"id": 7}}]),
+)
+_bundles = st.builds(
+    lambda entries: {"resourceType": "Bundle", "type": "transaction", "entry": entries}, st.lists(_entries, max_size=3)
+)
+
 commands: st.SearchStrategy[m.AnyCommand] = st.one_of(
+    st.builds(m.OpenAnchor, context_version=_small, resource_type=_anchors, id=_ids),
+    st.builds(m.CloseAnchor, context_version=_small, resource_type=_anchors),
+    st.builds(m.ShareContent, report=_ids, version=st.sampled_from(["1", "2", "2.1", "3"]), bundle=_bundles),
+    st.builds(
+        m.SelectContent, context_version=_small, report=_ids, selected=st.sampled_from([(), ("Observation/k1",)])
+    ),
+    st.builds(m.DismissProgram, program=st.sampled_from(["f1", "f2"])),
     st.builds(m.Join),
     st.builds(m.Sync, since=_small),
     st.builds(m.Leave),
@@ -185,6 +233,8 @@ def aim(state: Consult, aimed: Aimed) -> Asked | None:
     if aimed.what == "turn":
         view = View(page=list(Page)[number % len(Page)], item="k" * (number % 2))
         return _by(state.lead, m.TurnPage(context_version=version, view=view)) if state.lead else None
+    if aimed.what in ("anchor", "report open", "ask again", "anchor closed", "share", "select", "dismiss"):
+        return _aim_anchor(state, aimed.what, number, one(Role.DOCTOR, Role.NURSE))
     devices = [person for person in here if person.role is Role.DEVICE]
     device = devices[number % len(devices)] if devices else None
     if aimed.what in ("bind", "unbind", "stream", "vitals", "report"):
@@ -215,6 +265,39 @@ def aim(state: Consult, aimed: Aimed) -> Asked | None:
         "send": (one(Role.DOCTOR, Role.GUEST, Role.ROOM, Role.DEVICE), m.CreateTransport(direction="send")),
     }[aimed.what]
     return Asked(actor, command) if actor is not None else None
+
+
+def _aim_anchor(state: Consult, what: str, number: int, actor: Admission | None) -> Asked | None:
+    """Work on a report, by somebody here or by a program in their name."""
+    version, content = state.context_version, state.content
+    kind = list(AnchorType)[number % 3]
+    asked = request(number) if number % 2 else None
+    if actor is None:
+        return None
+    match what:
+        case "report open":
+            command: m.AnyCommand = m.OpenAnchor(context_version=version, resource_type=REPORT, id=f"r{number % 2}")
+        case "ask again" if state.context is not None:
+            command, asked = m.OpenContext(patient=state.context.patient.id), request(number)
+        case "anchor closed":
+            command = m.CloseAnchor(context_version=version, resource_type=kind)
+        case "share" if content is not None and state.context is not None:
+            gone = {"fullUrl": "Observation/k0", "request": {"method": "DELETE"}}
+            entries = (
+                put(f"k{number % 3}", state.context.patient.id, str(number)),
+                *([gone] if number % 4 == 1 else []),
+            )
+            command = m.ShareContent(report=content.report, version=content.version, bundle=bundle(*entries))
+        case "select" if content is not None:
+            chosen = tuple(content.resources)[: number % 3]
+            command = m.SelectContent(context_version=version, report=content.report, selected=chosen)
+        case "dismiss" if state.programs:
+            command = m.DismissProgram(program=next(iter(state.programs)))
+        case "anchor":
+            command = m.OpenAnchor(context_version=version, resource_type=kind, id=f"r{number % 2}")
+        case _:
+            return None
+    return Asked(actor, command, asked)
 
 
 def _aim_device(
@@ -267,8 +350,12 @@ def ask(state: Consult, asked: Asked, now_ms: int) -> list[m.AnyEvent]:
     elif isinstance(command, m.ProduceData) and (source := command.waveform or command.vitals) is not None:
         wanted = source.patient
     patient = BY_ID.get(wanted) if wanted is not None else None
-    handle(state, asked.actor, command, now_ms, Known(patient=patient))
-    known = Known(patient=patient, media=answer(state, command), media_epoch=state.media_epoch)
+    anchor = None
+    if isinstance(command, m.OpenAnchor):
+        anchor = facts_of({"resourceType": command.resource_type, "id": command.id, "description": "Thorax"})
+    first = Known(patient=patient, anchor=anchor, request=asked.request)
+    handle(state, asked.actor, command, now_ms, first)
+    known = replace(first, media=answer(state, command), media_epoch=state.media_epoch)
     return handle(state, asked.actor, command, now_ms, known)
 
 
@@ -292,6 +379,12 @@ def happen(state: Consult, happened: Happened, now_ms: int) -> list[m.AnyEvent]:
             return ecg.snapshot_taken(state, strip(state.revision, state.context_version + 1), now_ms)
         case "no strip":
             return ecg.snapshot_failed(state, f"s{state.revision}", ParticipantId("doc"), ErrorCode.NOT_FOUND, now_ms)
+        case "program out":
+            return programs.out_of_step(state, trouble(1 + now_ms % 2, state.context_version), now_ms)
+        case "program in":
+            return programs.in_step(state, f"f{1 + now_ms % 2}", now_ms)
+        case "program said":
+            return programs.said(state, happened.who, request(1, "UserLogout"), ({"key": "k"},), now_ms)
         case _:
             return occurrences.adopted(state, (), now_ms)
 

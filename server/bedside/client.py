@@ -212,6 +212,8 @@ class Signalling:
                 self.context = event.context
             case m.ContextClosed():
                 self.context = None
+            case m.ContextResumed() | m.AnchorOpened() | m.AnchorClosed():
+                self._carry(event.version)
             case m.DeviceBound() if event.binding.device == self.you:
                 self.binding, self.unbound = event.binding, None
             case m.DeviceUnbound() if event.device == self.you:
@@ -227,6 +229,15 @@ class Signalling:
             case _:
                 return
         self.changed.set()
+
+    def _carry(self, version: int) -> None:
+        """The same patient under another version: the binding stays, what is sent names the new one. [AN2]"""
+        if self.context is not None:
+            if self.let_go == self.context.version:
+                self.let_go = version
+            self.context = self.context.model_copy(update={"version": version})
+        if self.binding is not None:
+            self.binding = self.binding.model_copy(update={"context_version": version})
 
 
 async def buy_token(assignment: Assignment) -> str:

@@ -391,7 +391,9 @@ class Station:
         Raises:
             Lost: the path broke by itself.
         """
-        while signalling.binding == binding:
+        while (now := signalling.binding) == binding or _is_carried(binding, now):
+            if now is not None and now != binding and self._open is not None:
+                binding = self._binding = self._open.binding = now
             async with running(self._broken.wait()) as broken, running(signalling.changed.wait()) as changed:
                 await asyncio.wait({broken, changed}, return_when=asyncio.FIRST_COMPLETED)
                 if broken.done():
@@ -431,6 +433,13 @@ class Station:
         self._vitals.clear()
         for stream in self._streams:
             stream.forget()
+
+
+def _is_carried(before: Binding, now: Binding | None) -> bool:
+    """The same binding under another context version: something else of the patient was opened. [AN2]"""
+    if now is None:
+        return False
+    return before != now and before == now.model_copy(update={"context_version": before.context_version})
 
 
 async def _ping(ctl_out: DataOut, sent: deque[int]) -> None:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from sqlalchemy import select, update
 
-from server.record.aio.store import banner_in
+from server.record.aio.store import banner_in, find_one
 from server.storage import audit
 from server.storage.database import Database
 from server.storage.models import ConsultPatient, ConsultState, EventRow
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import EVENTS, AnyEvent
-from signaling.core.model import Consult, ConsultStatus, PatientBanner
+from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner
 from signaling.core.ports import Conflict
 
 
@@ -75,6 +75,18 @@ class SqlConsultStore:
             if await session.scalar(member) is None:
                 return None
             return await banner_in(session, patient)
+
+    async def resource(
+        self, consult: ConsultId, patient: PatientId, resource_type: AnchorType, id_: str
+    ) -> JsonObject | None:
+        """A FHIR resource of a patient who belongs to the consult, else None."""
+        member = select(ConsultPatient.patient_id).where(
+            ConsultPatient.consult_id == consult, ConsultPatient.patient_id == patient
+        )
+        async with self._database.read() as session:
+            if await session.scalar(member) is None:
+                return None
+            return await find_one(session, patient, resource_type.value, id_)
 
     async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
         """Consults that have not ended to which the patient belongs."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import AnyEvent
-from signaling.core.model import Consult, ConsultStatus, PatientBanner
+from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner
 from signaling.core.ports import Conflict
 
 log = logging.getLogger(__name__)
@@ -19,12 +19,19 @@ class MemoryStore:
         self._consults: dict[ConsultId, Consult] = {}
         self._events: dict[ConsultId, list[AnyEvent]] = {}
         self._patients: dict[ConsultId, dict[PatientId, PatientBanner]] = {}
+        self._resources: dict[tuple[str, str, str], JsonObject] = {}
 
-    def add(self, consult: Consult, patients: Iterable[PatientBanner] = ()) -> None:
-        """Make a consult exist."""
+    def add(
+        self,
+        consult: Consult,
+        patients: Iterable[PatientBanner] = (),
+        resources: Iterable[tuple[PatientId, JsonObject]] = (),
+    ) -> None:
+        """Make a consult exist, with its patients and their FHIR resources."""
         self._consults[consult.id] = consult
         self._events[consult.id] = []
         self._patients[consult.id] = {patient.id: patient for patient in patients}
+        self._resources |= {(of, one["resourceType"], one["id"]): one for of, one in resources}
 
     async def load(self, consult: ConsultId) -> Consult | None:
         """Present snapshot, or None when there is no such consult."""
@@ -52,6 +59,14 @@ class MemoryStore:
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""
         return self._patients.get(consult, {}).get(patient)
+
+    async def resource(
+        self, consult: ConsultId, patient: PatientId, resource_type: AnchorType, id_: str
+    ) -> JsonObject | None:
+        """A FHIR resource of a patient who belongs to the consult, else None."""
+        if patient not in self._patients.get(consult, {}):
+            return None
+        return self._resources.get((patient, resource_type.value, id_))
 
     async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
         """Consults that have not ended to which the patient belongs."""

@@ -29,9 +29,10 @@ from signaling.aio.audience import Audience, Peer
 from signaling.aio.media_calls import MediaCalls
 from signaling.core import binding, ecg, occurrences
 from signaling.core.admission import Admission
+from signaling.core.anchor import facts_of
 from signaling.core.attempts import Attempts
 from signaling.core.bucket import TokenBucket
-from signaling.core.case import Case
+from signaling.core.case import AnchorFacts, Case
 from signaling.core.consult import NOTHING_KNOWN, Known, as_admitted, closed_sources, handle
 from signaling.core.errors import ErrorCode, Refusal, ServerStopping
 from signaling.core.fold import apply
@@ -53,6 +54,7 @@ from signaling.core.messages import (
     MediaCommand,
     MediaReset,
     MediaResult,
+    OpenAnchor,
     OpenContext,
     ParticipantLeft,
     Point,
@@ -61,6 +63,7 @@ from signaling.core.messages import (
     PutEcgMark,
     ReportEcgState,
     Scroll,
+    ShareContent,
     SnapshotOrdered,
     Sync,
     SyncResult,
@@ -69,7 +72,7 @@ from signaling.core.messages import (
     TransportOptions,
     ViewConsumer,
 )
-from signaling.core.model import Connection, Consult, PatientBanner, Role, UnboundReason, Value
+from signaling.core.model import Connection, Consult, PatientBanner, Request, Role, UnboundReason, Value
 from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane, SnapshotOrder, WaveformArchive
 from signaling.core.signals import signal_of
 
@@ -86,6 +89,11 @@ _PLAIN = frozenset(
         "open_context",
         "close_context",
         "confirm_context",
+        "open_anchor",
+        "close_anchor",
+        "share_content",
+        "select_content",
+        "dismiss_program",
         "turn_page",
         "take_lead",
         "hand_lead",
@@ -104,8 +112,9 @@ _TRACE_BUDGET: dict[type, tuple[float, int]] = {
     ReportEcgState: (0.5, 6),
     PutEcgMark: (5.0, 30),
     TakeEcgSnapshot: (0.5, 5),
+    ShareContent: (2.0, 20),
 }
-"""So many a second, so many at once, of each participant: each is an entry of the log that stays. [EC3] [EC5] [EC6]"""
+"""So many a second, so many at once, of each participant: each is an entry of the log that stays. [EC3] [EC5] [AN5]"""
 
 _GUESSED_TOO_OFTEN = (
     "Too many wrong identifiers. Check the wristband and try again in a minute.",
@@ -363,11 +372,64 @@ class ConsultService:
         return SyncResult(events=tuple(events))
 
     async def _plain(self, audience: Audience, actor: Admission, command: AnyCommand) -> Done:
-        known = Known(patient=await self._patient(actor.consult, command))
+        known = Known(
+            patient=await self._patient(actor.consult, command), anchor=await self._anchor(audience.state, command)
+        )
         await self._change(
             audience, actor.participant, lambda state: handle(state, actor, command, self._now_ms(), known)
         )
         return Done()
+
+    # ------------------------------------------------------------ outside programs
+
+    async def act(
+        self, actor: Admission, command: AnyCommand, request: Request, anchor: AnchorFacts | None = None
+    ) -> Consult:
+        """An outside program asks for something in a participant's name: the same rules as for the participant. [PR1]
+
+        The participant may be on another node.
+
+        Args:
+            anchor: what the program says of a resource that is not in the record; its patient was checked.
+
+        Returns:
+            The consult after it.
+
+        Raises:
+            Refusal: declined; nothing happened.
+        """
+        audience = await self._heard_or_not(actor.consult)
+        self._spend(audience, actor, command)
+        known = Known(
+            patient=await self._patient(actor.consult, command),
+            anchor=anchor or await self._anchor(audience.state, command),
+            request=request,
+        )
+        return await self._change(
+            audience, actor.participant, lambda state: handle(state, actor, command, self._now_ms(), known)
+        )
+
+    async def note(self, consult: ConsultId, actor: ParticipantId | None, decide: Decide) -> Consult:
+        """Commit what is true of outside programs, whoever is here. [PR3] [PR5]
+
+        Raises:
+            Refusal: from ``decide``, or ``conflict``.
+        """
+        return await self._change(await self._heard_or_not(consult), actor, decide)
+
+    async def _heard_or_not(self, consult: ConsultId) -> Audience:
+        audience = self._audiences.get(consult) or await self._unheard(consult)
+        if audience is None:
+            raise Refusal(ErrorCode.NOT_FOUND)
+        return audience
+
+    async def _anchor(self, state: Consult, command: AnyCommand) -> AnchorFacts | None:
+        """[AN1]"""
+        if not isinstance(command, OpenAnchor) or state.context is None:
+            return None
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            found = await self._store.resource(state.id, state.context.patient.id, command.resource_type, command.id)
+        return None if found is None else facts_of(found)
 
     async def _view(self, audience: Audience, actor: Admission, command: ViewConsumer) -> MediaResult:
         """Straight to the media plane: the consult does not know what its participants look at. [ME12]"""

@@ -6,7 +6,27 @@ from signaling.core.admission import Admission
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import ParticipantId
 from signaling.core.messages import MediaResult
-from signaling.core.model import Consult, Context, PatientBanner
+from signaling.core.model import (
+    AnchorType,
+    Consult,
+    Context,
+    FhirId,
+    JsonObject,
+    PatientBanner,
+    Request,
+    ShortText,
+    Value,
+)
+
+
+class AnchorFacts(Value):
+    """A resource that may be opened beside its patient."""
+
+    resource_type: AnchorType
+    id: FhirId
+    label: ShortText = ""
+    resource: JsonObject | None = None
+    """What an outside program says of it; None: it is in the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +35,10 @@ class Known:
 
     patient: PatientBanner | None = None
     """Banner of the patient whom the command names, if that patient belongs to the consult."""
+    anchor: AnchorFacts | None = None
+    """The resource that the command names, if it belongs to the open patient."""
+    request: Request | None = None
+    """Of the outside program that asks in the actor's name; None: the actor asks."""
     media: MediaResult | None = None
     """The media plane's answer; None before it was asked."""
     media_epoch: int | None = None

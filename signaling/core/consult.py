@@ -9,7 +9,8 @@ A media command passes through `handle` twice: before the media plane is asked
 (``known.media is None``: only the checks, no events) and with its answer.
 
 Roles are checked by ``policy.py``, pointer and scroll are ``signals.py``, whose
-signals a device sends is ``binding.py``, work on the trace is ``ecg.py``, and what
+signals a device sends is ``binding.py``, work on the trace is ``ecg.py``, what is open
+beside the patient is ``anchor.py``, outside programs are ``programs.py``, and what
 happens without anyone asking is ``occurrences.py``.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from signaling.core import binding, ecg, policy
+from signaling.core import anchor, binding, ecg, policy, programs
 from signaling.core.admission import Admission
 from signaling.core.case import Case, Known, require_context
 from signaling.core.errors import ErrorCode, Refusal
@@ -27,6 +28,7 @@ from signaling.core.messages import (
     AnyCommand,
     AnyEvent,
     BindDevice,
+    CloseAnchor,
     CloseContext,
     CloseDataProducer,
     CloseProducer,
@@ -42,6 +44,7 @@ from signaling.core.messages import (
     DataProduced,
     DataProducerAdded,
     DataProducerClosed,
+    DismissProgram,
     EndConsult,
     FreezeEcg,
     HandLead,
@@ -49,6 +52,7 @@ from signaling.core.messages import (
     LeadChanged,
     Leave,
     MediaResult,
+    OpenAnchor,
     OpenContext,
     PageTurned,
     ParticipantJoined,
@@ -69,6 +73,8 @@ from signaling.core.messages import (
     ReportPatient,
     ResumeProducer,
     Scroll,
+    SelectContent,
+    ShareContent,
     TakeEcgSnapshot,
     TakeLead,
     TurnPage,
@@ -208,19 +214,19 @@ def _open_context(case: Case, command: OpenContext) -> list[AnyEvent]:
     if patient is None or patient.id != command.patient:
         raise Refusal(ErrorCode.NOT_FOUND, "patient is not part of the consult")
     if case.state.context is not None and case.state.context.patient == patient:
-        return []
+        return anchor.resumed(case, "Patient")
     context = Context(
         version=case.state.context_version + 1, patient=patient, opened_at_ms=case.now_ms, opened_by=case.me
     )
     unbound = binding.all_ending(case.state, UnboundReason.CONTEXT_CHANGED, case.now_ms, by=case.me)
-    return [*unbound, ContextOpened(**_after(case, unbound), context=context)]
+    return [*unbound, ContextOpened(**_after(case, unbound), context=context, request=case.known.request)]
 
 
 def _close_context(case: Case, _: CloseContext) -> list[AnyEvent]:
     if case.state.context is None:
         return []
     unbound = binding.all_ending(case.state, UnboundReason.CONTEXT_CHANGED, case.now_ms, by=case.me)
-    return [*unbound, ContextClosed(**_after(case, unbound), by=case.me)]
+    return [*unbound, ContextClosed(**_after(case, unbound), by=case.me, request=case.known.request)]
 
 
 def _confirm_context(case: Case, command: ConfirmContext) -> list[AnyEvent]:
@@ -417,6 +423,11 @@ _RULES: dict[type, Callable[[Case, Any], list[AnyEvent]]] = {
     OpenContext: _open_context,
     CloseContext: _close_context,
     ConfirmContext: _confirm_context,
+    OpenAnchor: anchor.open_anchor,
+    CloseAnchor: anchor.close_anchor,
+    ShareContent: anchor.share,
+    SelectContent: anchor.select,
+    DismissProgram: programs.dismiss,
     TurnPage: _turn_page,
     TakeLead: _take_lead,
     HandLead: _hand_lead,

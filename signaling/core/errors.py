@@ -19,6 +19,8 @@ class ErrorCode(StrEnum):
     CONSULT_FULL = "consult_full"
     CONSULT_ENDED = "consult_ended"
     CONTEXT_CHANGED = "context_changed"
+    CONTENT_CHANGED = "content_changed"
+    CONTENT_TOO_LARGE = "content_too_large"
     SIMULATED_ON_REAL_PATIENT = "simulated_on_real_patient"
     WRONG_PATIENT = "wrong_patient"
     DEVICE_NOT_BOUND = "device_not_bound"
@@ -45,6 +47,8 @@ SENTENCES: dict[ErrorCode, tuple[str, str]] = {
     ErrorCode.CONSULT_FULL: ("The consult is full.", "会诊人数已满。"),
     ErrorCode.CONSULT_ENDED: ("The consult has ended.", "会诊已结束。"),
     ErrorCode.CONTEXT_CHANGED: ("Another patient has been opened meanwhile.", "当前患者已变更。"),
+    ErrorCode.CONTENT_CHANGED: ("Somebody else changed the shared content meanwhile.", "共享内容已被他人更改。"),
+    ErrorCode.CONTENT_TOO_LARGE: ("This is more than can be shared.", "共享内容过大。"),
     ErrorCode.SIMULATED_ON_REAL_PATIENT: (
         "A simulated source can only be used with a test patient.",
         "模拟信号源只能用于测试患者。",

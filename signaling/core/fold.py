@@ -8,14 +8,20 @@ events happen is ``consult.py``.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from signaling.core.content import fold_content
 from signaling.core.ids import ParticipantId
 from signaling.core.messages import (
+    AnchorClosed,
+    AnchorOpened,
     AnyEvent,
     ConnectionChanged,
     ConsultEnded,
+    ContentSelected,
+    ContentShared,
     ContextClosed,
     ContextConfirmed,
     ContextOpened,
+    ContextResumed,
     DataProducerAdded,
     DataProducerClosed,
     DeviceBound,
@@ -37,8 +43,20 @@ from signaling.core.messages import (
     ProducerAdded,
     ProducerChanged,
     ProducerClosed,
+    ProgramInStep,
+    ProgramOutOfStep,
+    ProgramSaid,
 )
-from signaling.core.model import Connection, Consult, ConsultStatus, View
+from signaling.core.model import (
+    AnchorType,
+    Connection,
+    Consult,
+    ConsultStatus,
+    ContextType,
+    Opened,
+    SharedContent,
+    View,
+)
 
 Changes = dict[str, Any]
 
@@ -51,6 +69,8 @@ _NO_TRACE: Changes = {
     "ecg_states": {},
 }
 """What was bound to, drawn on or said of the former patient's trace ends with the context. [EC1] (W24)"""
+_NO_ANCHOR: Changes = {"anchors": {}, "current": None, "opens": {}, "content": None}
+"""What was open beside the former patient goes with the patient. [AN1] (H27)"""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -103,7 +123,11 @@ def _context_opened(state: Consult, event: ContextOpened) -> Changes:
     return {
         "context": event.context,
         "context_version": event.context.version,
+        "context_changed_at_ms": event.at_ms,
         "view": View(),
+        **_NO_ANCHOR,
+        "current": "Patient",
+        "opens": _opens(state, {}, "Patient", event),
         **_NO_TRACE,
         **_no_feed(state),
     }
@@ -113,10 +137,79 @@ def _context_closed(state: Consult, event: ContextClosed) -> Changes:
     return {
         "context": None,
         "context_version": state.context_version + 1,
+        "context_changed_at_ms": event.at_ms,
         "view": View(),
+        **_NO_ANCHOR,
         **_NO_TRACE,
         **_no_feed(state),
     }
+
+
+def _context_resumed(state: Consult, event: ContextResumed) -> Changes:
+    carried = {} if event.version == state.context_version else _carried(state, event.version)
+    return {
+        **carried,
+        "context_changed_at_ms": event.at_ms,
+        "current": event.current,
+        "opens": _opens(state, state.opens, event.current, event),
+    }
+
+
+def _anchor_opened(state: Consult, event: AnchorOpened) -> Changes:
+    """[AN2] A report that is opened begins with nothing shared under it. (H25)"""
+    anchor = event.anchor
+    changes = {
+        **_carried(state, event.version),
+        "context_changed_at_ms": event.at_ms,
+        "anchors": {**state.anchors, anchor.resource_type.value: anchor},
+        "current": anchor.resource_type.value,
+        "opens": _opens(state, state.opens, anchor.resource_type.value, event),
+    }
+    if anchor.resource_type is AnchorType.DIAGNOSTIC_REPORT:
+        changes["content"] = SharedContent(report=anchor.id, version=str(event.version))
+    return changes
+
+
+def _anchor_closed(state: Consult, event: AnchorClosed) -> Changes:
+    """Nothing that was open before becomes current again. [AN3] (H27)"""
+    closed = event.resource_type.value
+    return {
+        **_carried(state, event.version),
+        "context_changed_at_ms": event.at_ms,
+        "anchors": _without(state.anchors, closed),
+        "current": None if state.current == closed else state.current,
+        "opens": _without(state.opens, closed),
+        "content": None if event.resource_type is AnchorType.DIAGNOSTIC_REPORT else state.content,
+    }
+
+
+def _content_shared(state: Consult, event: ContentShared) -> Changes:
+    before = state.content
+    if before is None or before.report != event.report:
+        return {}
+    resources = fold_content(before.resources, event.bundle)
+    selected = tuple(one for one in before.selected if one in resources)
+    return {
+        "content": before.model_copy(update={"version": event.version, "resources": resources, "selected": selected})
+    }
+
+
+def _content_selected(state: Consult, event: ContentSelected) -> Changes:
+    if state.content is None or state.content.report != event.report:
+        return {}
+    return {"content": state.content.model_copy(update={"selected": event.selected})}
+
+
+def _program_out_of_step(state: Consult, event: ProgramOutOfStep) -> Changes:
+    return {"programs": {**state.programs, event.program.id: event.program}}
+
+
+def _program_in_step(state: Consult, event: ProgramInStep) -> Changes:
+    return {"programs": _without(state.programs, event.program)}
+
+
+def _program_said(state: Consult, event: ProgramSaid) -> Changes:
+    return {}
 
 
 def _context_confirmed(state: Consult, event: ContextConfirmed) -> Changes:
@@ -226,9 +319,41 @@ def _consult_ended(state: Consult, event: ConsultEnded) -> Changes:
         "lead": None,
         "context": None,
         "context_version": state.context_version + (state.context is not None),
+        "context_changed_at_ms": event.at_ms if state.context is not None else state.context_changed_at_ms,
+        **_NO_ANCHOR,
+        "programs": {},
         "view": View(),
         **_NO_TRACE,
         "reported": {},
+    }
+
+
+def _opens(
+    state: Consult,
+    before: Mapping[str, Opened],
+    of: ContextType,
+    event: ContextOpened | ContextResumed | AnchorOpened,
+) -> dict[str, Opened]:
+    return {**before, of: Opened(revision=event.revision, at_ms=event.at_ms, request=event.request)}
+
+
+def _carried(state: Consult, version: int) -> Changes:
+    """The same patient under another version: a device stays bound, marks and strips stay with the trace. [AN2]
+
+    A frozen trace runs again and every viewer says anew what its trace is: their samples are of the former version.
+    """
+    if state.context is None:
+        return {}
+    update = {"context_version": version}
+    return {
+        "context": state.context.model_copy(update={"version": version}),
+        "context_version": version,
+        "bindings": {i: one.model_copy(update=update) for i, one in state.bindings.items()},
+        "mismatches": {i: one.model_copy(update=update) for i, one in state.mismatches.items()},
+        "ecg_marks": {i: one.model_copy(update=update) for i, one in state.ecg_marks.items()},
+        "ecg_snapshots": {i: one.model_copy(update=update) for i, one in state.ecg_snapshots.items()},
+        "ecg_freeze": None,
+        "ecg_states": {},
     }
 
 
@@ -254,6 +379,14 @@ _FOLDS: dict[type, Callable[[Consult, Any], Changes]] = {
     ConnectionChanged: _connection_changed,
     ContextOpened: _context_opened,
     ContextClosed: _context_closed,
+    ContextResumed: _context_resumed,
+    AnchorOpened: _anchor_opened,
+    AnchorClosed: _anchor_closed,
+    ContentShared: _content_shared,
+    ContentSelected: _content_selected,
+    ProgramOutOfStep: _program_out_of_step,
+    ProgramInStep: _program_in_step,
+    ProgramSaid: _program_said,
     ContextConfirmed: _context_confirmed,
     LeadChanged: _lead_changed,
     PageTurned: _page_turned,

@@ -25,10 +25,14 @@ from signaling.core.ids import (
     TransportId,
 )
 from signaling.core.model import (
+    Anchor,
+    AnchorType,
     Binding,
     Connection,
     Consult,
+    ContentVersion,
     Context,
+    ContextType,
     ContextVersion,
     Counter,
     DataProducerInfo,
@@ -39,6 +43,7 @@ from signaling.core.model import (
     EcgSnapshot,
     EcgState,
     EcgStateReport,
+    FhirId,
     Fraction,
     Id,
     JsonObject,
@@ -48,6 +53,9 @@ from signaling.core.model import (
     Mismatch,
     Participant,
     ProducerInfo,
+    ProgramTrouble,
+    Reference,
+    Request,
     ShortText,
     StreamId,
     TimeMs,
@@ -115,6 +123,50 @@ class ConfirmContext(Command):
 
     type: Literal["confirm_context"] = "confirm_context"
     version: ContextVersion
+
+
+class OpenAnchor(Command):
+    """Open an Encounter, ImagingStudy or DiagnosticReport of the open patient. [AN1]"""
+
+    type: Literal["open_anchor"] = "open_anchor"
+    context_version: ContextVersion
+    resource_type: AnchorType
+    id: FhirId
+
+
+class CloseAnchor(Command):
+    """Close it; the patient stays open. [AN3]"""
+
+    type: Literal["close_anchor"] = "close_anchor"
+    context_version: ContextVersion
+    resource_type: AnchorType
+
+
+class ShareContent(Command):
+    """Change what is put together under the open report, all of it or nothing. [AN5] (H25)"""
+
+    type: Literal["share_content"] = "share_content"
+    report: FhirId
+    version: ContentVersion
+    """Of the content that this was made for; another one is `content_changed`."""
+    bundle: JsonObject
+    """A FHIR Bundle of type transaction with PUT and DELETE only."""
+
+
+class SelectContent(Command):
+    """Ask everyone to look at some of the shared content; none: at nothing in particular. [AN6]"""
+
+    type: Literal["select_content"] = "select_content"
+    context_version: ContextVersion
+    report: FhirId
+    selected: Annotated[tuple[Reference, ...], Field(max_length=64)]
+
+
+class DismissProgram(Command):
+    """Somebody looked at an outside program that is not in sync: take it off the list. [PR4]"""
+
+    type: Literal["dismiss_program"] = "dismiss_program"
+    program: Id
 
 
 class TurnPage(Command):
@@ -422,6 +474,11 @@ AnyCommand = Annotated[
     | OpenContext
     | CloseContext
     | ConfirmContext
+    | OpenAnchor
+    | CloseAnchor
+    | ShareContent
+    | SelectContent
+    | DismissProgram
     | TurnPage
     | TakeLead
     | HandLead
@@ -596,6 +653,8 @@ class ContextOpened(Event):
 
     type: Literal["context_opened"] = "context_opened"
     context: Context
+    request: Request | None = None
+    """Of the outside program that asked for it; None: somebody here did. [PR1]"""
 
 
 class ContextClosed(Event):
@@ -603,6 +662,85 @@ class ContextClosed(Event):
 
     type: Literal["context_closed"] = "context_closed"
     by: ParticipantId
+    request: Request | None = None
+
+
+class ContextResumed(Event):
+    """An outside program opened again what is open: it is current, nothing is cleared. [AN4]"""
+
+    type: Literal["context_resumed"] = "context_resumed"
+    current: ContextType
+    version: ContextVersion
+    """One higher when something else was current, else as it was."""
+    by: ParticipantId
+    request: Request | None = None
+
+
+class AnchorOpened(Event):
+    """Something of the open patient is open; the version is raised, the patient stays. [AN2]"""
+
+    type: Literal["anchor_opened"] = "anchor_opened"
+    version: ContextVersion
+    anchor: Anchor
+    request: Request | None = None
+
+
+class AnchorClosed(Event):
+    """It is closed, and what was shared under it is gone. [AN3]"""
+
+    type: Literal["anchor_closed"] = "anchor_closed"
+    version: ContextVersion
+    resource_type: AnchorType
+    id: FhirId
+    by: ParticipantId
+    request: Request | None = None
+
+
+class ContentShared(Event):
+    """The shared content moved on from one version to the next. [AN5]"""
+
+    type: Literal["content_shared"] = "content_shared"
+    report: FhirId
+    version: ContentVersion
+    prior_version: ContentVersion
+    bundle: JsonObject
+    by: ParticipantId
+    request: Request | None = None
+
+
+class ContentSelected(Event):
+    """Look at this. [AN6]"""
+
+    type: Literal["content_selected"] = "content_selected"
+    report: FhirId
+    selected: tuple[Reference, ...]
+    by: ParticipantId
+    request: Request | None = None
+
+
+class ProgramOutOfStep(Event):
+    """An outside program does not show what is open: NOT IN SYNC. [PR3] (W19)"""
+
+    type: Literal["program_out_of_step"] = "program_out_of_step"
+    program: ProgramTrouble
+
+
+class ProgramInStep(Event):
+    """It does now, or somebody looked at it. [PR4]"""
+
+    type: Literal["program_in_step"] = "program_in_step"
+    program: Id
+    by: ParticipantId | None = None
+    """Who took it off the list; None: it follows."""
+
+
+class ProgramSaid(Event):
+    """What an outside program has to say to the other programs and that changes nothing here. [PR5]"""
+
+    type: Literal["program_said"] = "program_said"
+    by: ParticipantId
+    request: Request
+    context: tuple[JsonObject, ...]
 
 
 class ContextConfirmed(Event):
@@ -772,7 +910,15 @@ AnyEvent = Annotated[
     | ConnectionChanged
     | ContextOpened
     | ContextClosed
+    | ContextResumed
     | ContextConfirmed
+    | AnchorOpened
+    | AnchorClosed
+    | ContentShared
+    | ContentSelected
+    | ProgramOutOfStep
+    | ProgramInStep
+    | ProgramSaid
     | LeadChanged
     | PageTurned
     | ProducerAdded

@@ -29,6 +29,10 @@ TimeUs = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Microvolts = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 StreamId = Annotated[int, Field(ge=1, le=2**32 - 1)]
 Lead = Annotated[str, Field(min_length=1, max_length=8)]
+FhirId = Annotated[str, Field(pattern=r"^[A-Za-z0-9\-.]{1,64}$")]
+Reference = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]{1,40}/[A-Za-z0-9\-.]{1,64}$")]
+"""A resource as FHIR names it: ``Observation/k1``."""
+ContentVersion = Annotated[str, Field(min_length=1, max_length=32)]
 JsonObject = dict[str, Any]
 """An ORTC parameter object; the media plane checks it, signalling only carries it."""
 
@@ -111,6 +115,72 @@ class Context(Value):
     patient: PatientBanner
     opened_at_ms: TimeMs
     opened_by: ParticipantId
+
+
+class AnchorType(StrEnum):
+    """What may be open besides the patient, one of each: the resource that a piece of work is about. [AN1]"""
+
+    ENCOUNTER = "Encounter"
+    IMAGING_STUDY = "ImagingStudy"
+    DIAGNOSTIC_REPORT = "DiagnosticReport"
+
+
+ContextType = Literal["Patient", "Encounter", "ImagingStudy", "DiagnosticReport"]
+
+
+class Request(Value):
+    """What an outside program asked for, as it named it. [PR1]"""
+
+    id: Annotated[str, Field(min_length=1, max_length=128)]
+    """Chosen by the program; it hears of the event by this id (H14)."""
+    program: ShortText
+    event: ShortText
+    """FHIRcast's name of what it asked for."""
+
+
+class Opened(Value):
+    """The most recent opening of one type of context (H6)."""
+
+    revision: Counter
+    at_ms: TimeMs
+    request: Request | None = None
+
+
+class Anchor(Value):
+    """An Encounter, ImagingStudy or DiagnosticReport of the open patient. [AN1]"""
+
+    resource_type: AnchorType
+    id: FhirId
+    label: ShortText = ""
+    resource: JsonObject | None = None
+    """As the outside program that opened it describes it; None: it is in the record."""
+    opened_at_ms: TimeMs
+    opened_by: ParticipantId
+
+
+class SharedContent(Value):
+    """What is being put together under the open report; gone when the report is closed. [AN5] (H25)"""
+
+    report: FhirId
+    version: ContentVersion
+    """Never the same twice in a consult."""
+    resources: dict[str, JsonObject] = {}
+    """By reference, e.g. ``Observation/k1``."""
+    selected: tuple[Reference, ...] = ()
+    """What everyone is asked to look at."""
+
+
+class ProgramTrouble(Value):
+    """An outside program that does not show what is open: NOT IN SYNC. [PR3] (W19, H17-H19)"""
+
+    id: Id
+    """Of its subscription."""
+    key: Id
+    """The same for the same program of the same person, should it come back by another subscription."""
+    name: ShortText
+    reason: Literal["refused", "failed", "silent", "lost", "slow"]
+    context_version: ContextVersion
+    at_ms: TimeMs
 
 
 class View(Value):
@@ -353,6 +423,18 @@ class Consult(Value):
     context: Context | None = None
     context_version: ContextVersion = 0
     """The last version given out; keeps rising when a context is closed."""
+    context_changed_at_ms: TimeMs = 0
+    """When patient or anchor last changed; what is older than that comes too late (H21)."""
+    anchors: dict[str, Anchor] = {}
+    """By resource type; of the open patient. [AN1]"""
+    current: ContextType | None = None
+    """What was opened last and not closed since; closing it makes nothing else current (H27)."""
+    opens: dict[str, Opened] = {}
+    """By type, the patient included: what a program that comes later is told (H6)."""
+    content: SharedContent | None = None
+    """Of the open DiagnosticReport. [AN5]"""
+    programs: dict[str, ProgramTrouble] = {}
+    """Outside programs that are not in sync. [PR3]"""
     lead: ParticipantId | None = None
     view: View = View()
     media_epoch: Counter = 0

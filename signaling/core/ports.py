@@ -11,6 +11,7 @@ from typing import Protocol
 from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
 from signaling.core.messages import AnyEvent, ConsumerLayers, LineQuality, MediaCommand, MediaResult, TransportGone
 from signaling.core.model import (
+    AnchorType,
     Connection,
     Consult,
     EcgSettings,
@@ -50,6 +51,11 @@ class ConsultStore(Protocol):
 
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""
+
+    async def resource(
+        self, consult: ConsultId, patient: PatientId, resource_type: AnchorType, id_: str
+    ) -> JsonObject | None:
+        """A FHIR resource of a patient who belongs to the consult, else None. [AN1]"""
 
     async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
         """Consults that have not ended to which the patient belongs."""

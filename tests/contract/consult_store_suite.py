@@ -16,7 +16,7 @@ import pytest
 from signaling.core.consult import Known, apply, handle
 from signaling.core.ids import ConsultId, PatientId
 from signaling.core.messages import AnyCommand, AnyEvent, EndConsult, Join, OpenContext, TakeLead
-from signaling.core.model import Consult, PatientBanner
+from signaling.core.model import AnchorType, Consult, PatientBanner
 from signaling.core.ports import Conflict, ConsultStore
 from tests.signaling_kit import CONSULT, PATIENTS, admission, consult
 from tests.signaling_world import PEOPLE, Aimed, Asked, Step, run
@@ -25,10 +25,19 @@ MakeStore = Callable[[Consult, Sequence[PatientBanner]], Awaitable[ConsultStore]
 """A store that holds this consult with these patients and nothing else."""
 
 ACTOR = admission("a")
+REPORT = {
+    "resourceType": "DiagnosticReport",
+    "id": "r1",
+    "status": "final",
+    "code": {"text": "心电图报告"},
+    "subject": {"reference": f"Patient/{PATIENTS[0].id}"},
+}
+"""In every store that is made."""
 
 BEDSIDE: list[Step] = [
     *(Asked(person, Join()) for person in PEOPLE[:7]),
     *(Aimed(what, 0) for what in ("open", "bind", "stream", "mark", "freeze", "state")),
+    *(Aimed(what, 0) for what in ("report open", "share", "select")),
     Aimed("report", 2),
     Aimed("mark", 1),
 ]
@@ -107,6 +116,19 @@ class ConsultStoreSuite:
         assert await store.patient(CONSULT, PATIENTS[2].id) is None
         assert await store.patient(CONSULT, PatientId("p9")) is None
 
+    async def test_resources_of_patients_of_the_consult_only(self, make_store: MakeStore) -> None:
+        """[AN1] Neither another patient's, nor a patient's who is not in this consult."""
+        store = await make_store(consult(), PATIENTS[:2])
+        mine, other, absent = (patient.id for patient in PATIENTS)
+        report = AnchorType.DIAGNOSTIC_REPORT
+        found = await store.resource(CONSULT, mine, report, "r1")
+        assert found is not None
+        assert (found["resourceType"], found["id"]) == ("DiagnosticReport", "r1")
+        assert await store.resource(CONSULT, mine, AnchorType.ENCOUNTER, "r1") is None
+        assert await store.resource(CONSULT, other, report, "r1") is None
+        assert await store.resource(CONSULT, absent, report, "r1") is None
+        assert await store.resource(ConsultId("nowhere"), mine, report, "r1") is None
+
     async def test_consults_of_a_patient_until_they_end(self, make_store: MakeStore) -> None:
         """[BI7] What a discharge has to look at."""
         store = await make_store(consult(), PATIENTS[:2])
@@ -125,6 +147,7 @@ class ConsultStoreSuite:
         state, history = run(consult(), BEDSIDE)
         kinds = {event.type for event in history}
         assert {"device_bound", "device_mismatch", "device_unbound", "ecg_mark_put", "ecg_frozen"} <= kinds
+        assert {"anchor_opened", "content_shared"} <= kinds
         await store.commit(consult(), state, history, None)
         assert await store.load(CONSULT) == state
         assert list(await store.events_since(CONSULT, 0, 100) or ()) == history

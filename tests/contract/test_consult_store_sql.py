@@ -13,7 +13,7 @@ from server.storage.database import Database
 from server.storage.seeding import add_consult, add_hospital, add_room, put_fhir_resource
 from signaling.core.model import Consult, PatientBanner, Role
 from signaling.core.ports import ConsultStore
-from tests.contract.consult_store_suite import ConsultStoreSuite, MakeStore
+from tests.contract.consult_store_suite import REPORT, ConsultStoreSuite, MakeStore
 from tests.contract.server_postgres import database_url, postgres_folder, postgres_url  # noqa: F401 - fixtures
 
 TEST_TAG = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
@@ -45,6 +45,7 @@ class TestSqlConsultStore(ConsultStoreSuite):
                 await add_room(session, id="r", hospital="hub", name="R")
                 for banner in patients:
                     await put_fhir_resource(session, fhir_patient(banner), at_ms=1)
+                await put_fhir_resource(session, REPORT, at_ms=1)
                 await add_consult(
                     session,
                     id=consult.id,

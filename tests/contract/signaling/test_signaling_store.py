@@ -9,7 +9,7 @@ import pytest
 from signaling.aio.memory import MemoryStore
 from signaling.core.model import Consult, PatientBanner
 from signaling.core.ports import ConsultStore
-from tests.contract.consult_store_suite import ConsultStoreSuite, MakeStore
+from tests.contract.consult_store_suite import REPORT, ConsultStoreSuite, MakeStore
 
 
 class TestMemoryStore(ConsultStoreSuite):
@@ -17,7 +17,7 @@ class TestMemoryStore(ConsultStoreSuite):
     def make_store(self) -> MakeStore:
         async def make(consult: Consult, patients: Sequence[PatientBanner]) -> ConsultStore:
             store = MemoryStore()
-            store.add(consult, patients)
+            store.add(consult, patients, [(patients[0].id, REPORT)])
             return store
 
         return make

@@ -13,7 +13,7 @@ from signaling.core import policy
 from signaling.core.binding import names
 from signaling.core.consult import RevisionGap, apply, handle
 from signaling.core.errors import Refusal
-from signaling.core.messages import TakeLead
+from signaling.core.messages import AnyEvent, TakeLead
 from signaling.core.model import Consult, ConsultStatus, Role
 from tests.signaling_world import BY_ID, PEOPLE, Asked, Step, commands, empty, endings, events_of, run, scripts
 
@@ -58,7 +58,7 @@ def test_only_refusals_are_raised(script: list[Step], actor: object, command: ob
 
 @given(scripts, endings)
 def test_the_state_stays_in_order(script: list[Step], ending: list[Step]) -> None:
-    """[CX2] [LE3] [ME7] [CO8] [BI1] [BI3] [BI5] [EC1] after every single event."""
+    """[CX2] [LE3] [ME7] [CO8] [BI1] [BI3] [BI5] [EC1] [AN1] after every single event."""
     state = empty()
     _, events = run(state, [*script, *ending])
     versions_opened: list[int] = []
@@ -71,7 +71,37 @@ def test_the_state_stays_in_order(script: list[Step], ending: list[Step]) -> Non
         assert (state.context != before.context) == (state.context_version != before.context_version)
         if event.type == "context_opened":
             versions_opened.append(event.context.version)
+        _check_anchors(before, state, event)
     assert versions_opened == sorted(set(versions_opened))
+
+
+def _check_anchors(before: Consult, state: Consult, event: AnyEvent) -> None:
+    """[AN1]-[AN6] What is open beside the patient is the patient's, and nothing closed becomes current again (H27)."""
+    if state.context is None:
+        assert (state.anchors, state.opens, state.current, state.content) == ({}, {}, None, None)
+    else:
+        assert state.opens.keys() == {"Patient", *state.anchors}
+        assert state.current is None or state.current in state.opens
+    if event.type in ("context_closed", "anchor_closed", "consult_ended"):
+        assert state.current in (None, before.current)
+    if (before.anchors, before.current) != (state.anchors, state.current):
+        assert state.context_version == before.context_version + 1
+        assert state.context_changed_at_ms == event.at_ms
+    report = state.anchors.get("DiagnosticReport")
+    assert (state.content is None) == (report is None)
+    if state.content is not None and report is not None and state.context is not None:
+        assert state.content.report == report.id
+        assert set(state.content.selected) <= state.content.resources.keys()
+        patients = {one["subject"]["reference"] for one in state.content.resources.values()}
+        assert patients <= {f"Patient/{state.context.patient.id}"}
+    if event.type in ("anchor_opened", "anchor_closed", "context_resumed"):
+        # The same patient: no device loses its binding, nothing is wiped off the trace.
+        assert state.bindings.keys() == before.bindings.keys()
+        assert state.ecg_marks.keys() == before.ecg_marks.keys()
+        assert state.data_producers == before.data_producers
+    if event.type == "content_shared":
+        assert before.content is not None
+        assert event.prior_version == before.content.version != event.version
 
 
 def _check_people(state: Consult) -> None:

@@ -45,6 +45,9 @@ def fold(seed: int) -> dict[str, Any]:
     script: list[Step] = [Asked(person, m.Join()) for person in (*PEOPLE[:3], PEOPLE[6])]
     script += [Aimed(what, 0) for what in ("open", "bind", "stream", "mark", "unplug", "vitals")]
     script += [Aimed("report", seed), Happened("no strip", PEOPLE[0].participant)]
+    script += [Aimed(what, 0) for what in ("mark", "freeze", "report open", "share", "select", "share")]
+    script += [Aimed("anchor", 1), Aimed("ask again", 3), Aimed("anchor closed", seed)]
+    script += [Happened(what, PEOPLE[0].participant) for what in ("program out", "program said", "program in")]
     script += [draw(rng) for _ in range(STEPS)]
     if seed % 3 == 0:
         script += [Asked(PEOPLE[0], m.Join()), Asked(PEOPLE[0], m.EndConsult())]

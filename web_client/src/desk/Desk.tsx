@@ -135,7 +135,14 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
       </header>
       {!isFresh && <StaleStrip sinceMs={status.troubleSinceMs} />}
       <ConnectionBanner status={status} path={path} stopsAtMs={stopsAtMs} />
-      <SyncBanner consult={consult} />
+      <SyncBanner
+        consult={consult}
+        onDismiss={
+          role === "doctor" || role === "nurse"
+            ? (program) => void command({ type: "dismiss_program", program })
+            : undefined
+        }
+      />
       {refused !== null && (
         <ErrorStrip
           title={t("desk.connection.refused")}

@@ -1,13 +1,50 @@
-/** NOT IN SYNC: which wall screens must not be trusted just now (W19). */
+/** NOT IN SYNC: which wall screens and outside programs must not be trusted just now (W19). */
+import { Button } from "@mantine/core";
 import { Unplug } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useNow } from "../media/useNow";
-import type { Consult } from "../protocol";
+import type { Consult, ProgramTrouble } from "../protocol";
 import styles from "./Banners.module.css";
 import { type BehindSince, untrusted, watchScreens } from "./screenSync";
 
-export function SyncBanner({ consult }: { consult: Consult }) {
+interface SyncBannerProps {
+  consult: Consult;
+  /** Somebody looked at a program that is named here; absent where nobody may say so. */
+  onDismiss?: ((program: string) => void) | undefined;
+}
+
+export function SyncBanner({ consult, onDismiss }: SyncBannerProps) {
+  return (
+    <>
+      <ScreensBehind consult={consult} />
+      {Object.values(consult.programs)
+        .sort((a, b) => a.at_ms - b.at_ms)
+        .map((program) => (
+          <ProgramBehind key={program.id} program={program} onDismiss={onDismiss} />
+        ))}
+    </>
+  );
+}
+
+/** An outside program refused the open context, did not answer, or was cut off (H17-H19). */
+function ProgramBehind({ program, onDismiss }: { program: ProgramTrouble; onDismiss: SyncBannerProps["onDismiss"] }) {
+  const { t } = useTranslation();
+  return (
+    <div className={styles.strip} data-tone="danger" data-testid="program-not-in-sync" role="alert">
+      <Unplug className={styles.icon} aria-hidden="true" />
+      <strong>{t("desk.sync.program", { name: program.name })}</strong>
+      <span>{t(`desk.sync.reason.${program.reason}`)}</span>
+      {onDismiss !== undefined && (
+        <Button size="compact-sm" variant="white" color="red" onClick={() => onDismiss(program.id)}>
+          {t("desk.sync.looked")}
+        </Button>
+      )}
+    </div>
+  );
+}
+
+function ScreensBehind({ consult }: { consult: Consult }) {
   const { t } = useTranslation();
   const nowMs = useNow();
   const [since, setSince] = useState<BehindSince>(() => new Map());

@@ -10,7 +10,7 @@ export type GoodbyeReason = Goodbye["reason"];
 
 export const SUMMARY: View = { page: "summary", item: "" };
 
-/** The part of a snapshot that belongs to the open patient's trace, when there is none. */
+/** The part of a snapshot that belongs to the open patient, their trace and outside programs, when there is none. */
 export const NO_TRACE = {
   bindings: {},
   reported: {},
@@ -19,4 +19,10 @@ export const NO_TRACE = {
   ecg_marks: {},
   ecg_snapshots: {},
   ecg_states: {},
+  context_changed_at_ms: 0,
+  anchors: {},
+  current: null,
+  opens: {},
+  content: null,
+  programs: {},
 } satisfies Partial<Consult>;

@@ -17,6 +17,11 @@ export type ScreenRole = "record" | "video" | "ecg";
  */
 export type Connection = "connected" | "unstable" | "reconnecting";
 /**
+ * What may be open besides the patient, one of each: the resource that a piece of work is about. [AN1]
+ */
+export type AnchorType = "Encounter" | "ImagingStudy" | "DiagnosticReport";
+export type JsonObject = {[key: string]: unknown};
+/**
  * The pages of the record pane, in the order they are shown.
  */
 export type Page = "summary" | "problems" | "medications" | "allergies" | "labs" | "reports" | "documents";
@@ -28,7 +33,6 @@ export type MediaSource = "camera" | "microphone" | "screen" | "screen_audio";
  * How old what a viewer sees is (W12).
  */
 export type EcgState = "LIVE" | "DELAYED" | "STALE" | "LOST";
-export type JsonObject = {[key: string]: unknown};
 /**
  * Why a binding ended.
  */
@@ -49,6 +53,11 @@ export type AnyCommand =
   | OpenContext
   | CloseContext
   | ConfirmContext
+  | OpenAnchor
+  | CloseAnchor
+  | ShareContent
+  | SelectContent
+  | DismissProgram
   | TurnPage
   | TakeLead
   | HandLead
@@ -87,7 +96,15 @@ export type AnyEvent =
   | ConnectionChanged
   | ContextOpened
   | ContextClosed
+  | ContextResumed
   | ContextConfirmed
+  | AnchorOpened
+  | AnchorClosed
+  | ContentShared
+  | ContentSelected
+  | ProgramOutOfStep
+  | ProgramInStep
+  | ProgramSaid
   | LeadChanged
   | PageTurned
   | ProducerAdded
@@ -143,6 +160,8 @@ export type ErrorCode =
   | "consult_full"
   | "consult_ended"
   | "context_changed"
+  | "content_changed"
+  | "content_too_large"
   | "simulated_on_real_patient"
   | "wrong_patient"
   | "device_not_bound"
@@ -222,6 +241,18 @@ export interface Consult {
   };
   context: Context | null;
   context_version: number;
+  context_changed_at_ms: number;
+  anchors: {
+    [k: string]: Anchor;
+  };
+  current: ("Patient" | "Encounter" | "ImagingStudy" | "DiagnosticReport") | null;
+  opens: {
+    [k: string]: Opened;
+  };
+  content: SharedContent | null;
+  programs: {
+    [k: string]: ProgramTrouble;
+  };
   lead: string | null;
   view: View;
   media_epoch: number;
@@ -297,6 +328,55 @@ export interface PatientBanner {
 export interface Identifier {
   label: string;
   value: string;
+}
+/**
+ * An Encounter, ImagingStudy or DiagnosticReport of the open patient. [AN1]
+ */
+export interface Anchor {
+  resource_type: AnchorType;
+  id: string;
+  label: string;
+  resource: JsonObject | null;
+  opened_at_ms: number;
+  opened_by: string;
+}
+/**
+ * The most recent opening of one type of context (H6).
+ */
+export interface Opened {
+  revision: number;
+  at_ms: number;
+  request: Request | null;
+}
+/**
+ * What an outside program asked for, as it named it. [PR1]
+ */
+export interface Request {
+  id: string;
+  program: string;
+  event: string;
+}
+/**
+ * What is being put together under the open report; gone when the report is closed. [AN5] (H25)
+ */
+export interface SharedContent {
+  report: string;
+  version: string;
+  resources: {
+    [k: string]: JsonObject;
+  };
+  selected: string[];
+}
+/**
+ * An outside program that does not show what is open: NOT IN SYNC. [PR3] (W19, H17-H19)
+ */
+export interface ProgramTrouble {
+  id: string;
+  key: string;
+  name: string;
+  reason: "refused" | "failed" | "silent" | "lost" | "slow";
+  context_version: number;
+  at_ms: number;
 }
 /**
  * Where the lead is in the record; followers show the same.
@@ -443,7 +523,15 @@ export interface SyncResult {
     | ConnectionChanged
     | ContextOpened
     | ContextClosed
+    | ContextResumed
     | ContextConfirmed
+    | AnchorOpened
+    | AnchorClosed
+    | ContentShared
+    | ContentSelected
+    | ProgramOutOfStep
+    | ProgramInStep
+    | ProgramSaid
     | LeadChanged
     | PageTurned
     | ProducerAdded
@@ -503,6 +591,7 @@ export interface ContextOpened {
   at_ms: number;
   type: "context_opened";
   context: Context;
+  request: Request | null;
 }
 /**
  * Clear every clinical view; no patient is open.
@@ -512,6 +601,19 @@ export interface ContextClosed {
   at_ms: number;
   type: "context_closed";
   by: string;
+  request: Request | null;
+}
+/**
+ * An outside program opened again what is open: it is current, nothing is cleared. [AN4]
+ */
+export interface ContextResumed {
+  revision: number;
+  at_ms: number;
+  type: "context_resumed";
+  current: "Patient" | "Encounter" | "ImagingStudy" | "DiagnosticReport";
+  version: number;
+  by: string;
+  request: Request | null;
 }
 /**
  * One participant shows this version (W19).
@@ -522,6 +624,86 @@ export interface ContextConfirmed {
   type: "context_confirmed";
   participant: string;
   version: number;
+}
+/**
+ * Something of the open patient is open; the version is raised, the patient stays. [AN2]
+ */
+export interface AnchorOpened {
+  revision: number;
+  at_ms: number;
+  type: "anchor_opened";
+  version: number;
+  anchor: Anchor;
+  request: Request | null;
+}
+/**
+ * It is closed, and what was shared under it is gone. [AN3]
+ */
+export interface AnchorClosed {
+  revision: number;
+  at_ms: number;
+  type: "anchor_closed";
+  version: number;
+  resource_type: AnchorType;
+  id: string;
+  by: string;
+  request: Request | null;
+}
+/**
+ * The shared content moved on from one version to the next. [AN5]
+ */
+export interface ContentShared {
+  revision: number;
+  at_ms: number;
+  type: "content_shared";
+  report: string;
+  version: string;
+  prior_version: string;
+  bundle: JsonObject;
+  by: string;
+  request: Request | null;
+}
+/**
+ * Look at this. [AN6]
+ */
+export interface ContentSelected {
+  revision: number;
+  at_ms: number;
+  type: "content_selected";
+  report: string;
+  selected: string[];
+  by: string;
+  request: Request | null;
+}
+/**
+ * An outside program does not show what is open: NOT IN SYNC. [PR3] (W19)
+ */
+export interface ProgramOutOfStep {
+  revision: number;
+  at_ms: number;
+  type: "program_out_of_step";
+  program: ProgramTrouble;
+}
+/**
+ * It does now, or somebody looked at it. [PR4]
+ */
+export interface ProgramInStep {
+  revision: number;
+  at_ms: number;
+  type: "program_in_step";
+  program: string;
+  by: string | null;
+}
+/**
+ * What an outside program has to say to the other programs and that changes nothing here. [PR5]
+ */
+export interface ProgramSaid {
+  revision: number;
+  at_ms: number;
+  type: "program_said";
+  by: string;
+  request: Request;
+  context: JsonObject[];
 }
 /**
  * Another participant leads, or nobody.
@@ -837,6 +1019,48 @@ export interface CloseContext {
 export interface ConfirmContext {
   type: "confirm_context";
   version: number;
+}
+/**
+ * Open an Encounter, ImagingStudy or DiagnosticReport of the open patient. [AN1]
+ */
+export interface OpenAnchor {
+  type: "open_anchor";
+  context_version: number;
+  resource_type: AnchorType;
+  id: string;
+}
+/**
+ * Close it; the patient stays open. [AN3]
+ */
+export interface CloseAnchor {
+  type: "close_anchor";
+  context_version: number;
+  resource_type: AnchorType;
+}
+/**
+ * Change what is put together under the open report, all of it or nothing. [AN5] (H25)
+ */
+export interface ShareContent {
+  type: "share_content";
+  report: string;
+  version: string;
+  bundle: JsonObject;
+}
+/**
+ * Ask everyone to look at some of the shared content; none: at nothing in particular. [AN6]
+ */
+export interface SelectContent {
+  type: "select_content";
+  context_version: number;
+  report: string;
+  selected: string[];
+}
+/**
+ * Somebody looked at an outside program that is not in sync: take it off the list. [PR4]
+ */
+export interface DismissProgram {
+  type: "dismiss_program";
+  program: string;
 }
 /**
  * The lead shows another page or opens an entry of it.
@@ -1240,6 +1464,11 @@ export interface CommandResults {
   open_context: Done;
   close_context: Done;
   confirm_context: Done;
+  open_anchor: Done;
+  close_anchor: Done;
+  share_content: Done;
+  select_content: Done;
+  dismiss_program: Done;
   turn_page: Done;
   take_lead: Done;
   hand_lead: Done;

@@ -4,7 +4,16 @@
  * Golden vectors written by the Python side (tests/vectors/signaling) are
  * replayed against this file, so the two cannot drift apart.
  */
-import { type AnyEvent, type Connection, type Consult, type Participant, SUMMARY } from "../protocol";
+import {
+  type AnyEvent,
+  type Connection,
+  type Consult,
+  type ContentShared,
+  type JsonObject,
+  type Opened,
+  type Participant,
+  SUMMARY,
+} from "../protocol";
 
 /** The event does not follow the snapshot: something between them is missing and must be fetched. */
 export class RevisionGap extends Error {
@@ -36,12 +45,66 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
     case "context_opened":
       return {
         ...withoutTrace(consult),
+        ...NO_ANCHOR,
         context: event.context,
         context_version: event.context.version,
+        context_changed_at_ms: event.at_ms,
+        current: "Patient",
+        opens: { Patient: openedBy(event) },
         view: SUMMARY,
       };
     case "context_closed":
-      return { ...withoutTrace(consult), context: null, context_version: consult.context_version + 1, view: SUMMARY };
+      return {
+        ...withoutTrace(consult),
+        ...NO_ANCHOR,
+        context: null,
+        context_version: consult.context_version + 1,
+        context_changed_at_ms: event.at_ms,
+        view: SUMMARY,
+      };
+    case "context_resumed":
+      return {
+        ...(event.version !== consult.context_version && carried(consult, event.version)),
+        context_changed_at_ms: event.at_ms,
+        current: event.current,
+        opens: { ...consult.opens, [event.current]: openedBy(event) },
+      };
+    case "anchor_opened": {
+      const { anchor, version } = event;
+      const type = anchor.resource_type;
+      return {
+        ...carried(consult, version),
+        context_changed_at_ms: event.at_ms,
+        anchors: { ...consult.anchors, [type]: anchor },
+        current: type,
+        opens: { ...consult.opens, [type]: openedBy(event) },
+        ...(type === "DiagnosticReport" && {
+          content: { report: anchor.id, version: String(version), resources: {}, selected: [] },
+        }),
+      };
+    }
+    case "anchor_closed": {
+      const type = event.resource_type;
+      return {
+        ...carried(consult, event.version),
+        context_changed_at_ms: event.at_ms,
+        anchors: without(consult.anchors, type),
+        current: consult.current === type ? null : consult.current,
+        opens: without(consult.opens, type),
+        content: type === "DiagnosticReport" ? null : consult.content,
+      };
+    }
+    case "content_shared":
+      return contentShared(consult, event);
+    case "content_selected":
+      if (consult.content?.report !== event.report) return {};
+      return { content: { ...consult.content, selected: event.selected } };
+    case "program_out_of_step":
+      return { programs: { ...consult.programs, [event.program.id]: event.program } };
+    case "program_in_step":
+      return { programs: without(consult.programs, event.program) };
+    case "program_said":
+      return {};
     case "context_confirmed":
       return patchParticipant(consult, event.participant, (participant) => ({
         ...participant,
@@ -100,7 +163,7 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
     case "media_reset":
       return { media_epoch: event.media_epoch, producers: {}, data_producers: {} };
     case "consult_ended":
-      return ended(consult);
+      return ended(consult, event.at_ms);
   }
 }
 
@@ -130,9 +193,57 @@ function withoutTrace(consult: Consult): Partial<Consult> {
   };
 }
 
-function ended(consult: Consult): Partial<Consult> {
+/** What was open beside the former patient goes with the patient. [AN1] */
+const NO_ANCHOR = { anchors: {}, current: null, opens: {}, content: null } satisfies Partial<Consult>;
+
+function openedBy({ revision, at_ms, request }: Opened): Opened {
+  return { revision, at_ms, request };
+}
+
+/** The same patient under another version: bindings, marks and strips stay. [AN2] */
+function carried(consult: Consult, version: number): Partial<Consult> {
+  if (consult.context === null) return {};
+  return {
+    context: { ...consult.context, version },
+    context_version: version,
+    bindings: under(version, consult.bindings),
+    mismatches: under(version, consult.mismatches),
+    ecg_marks: under(version, consult.ecg_marks),
+    ecg_snapshots: under(version, consult.ecg_snapshots),
+    ecg_freeze: null,
+    ecg_states: {},
+  };
+}
+
+function under<T>(context_version: number, entries: Record<string, T>): Record<string, T> {
+  return Object.fromEntries(Object.entries(entries).map(([id, entry]) => [id, { ...entry, context_version }]));
+}
+
+interface Entry {
+  readonly fullUrl?: string;
+  readonly request: { readonly method: "PUT" | "DELETE" };
+  readonly resource?: JsonObject;
+}
+
+function contentShared({ content }: Consult, event: ContentShared): Partial<Consult> {
+  if (content?.report !== event.report) return {};
+  let { resources } = content;
+  for (const { fullUrl = "", request, resource = {} } of event.bundle["entry"] as readonly Entry[]) {
+    resources =
+      request.method === "DELETE"
+        ? without(resources, fullUrl)
+        : { ...resources, [`${resource["resourceType"]}/${resource["id"]}`]: resource };
+  }
+  const selected = content.selected.filter((one) => one in resources);
+  return { content: { ...content, version: event.version, resources, selected } };
+}
+
+function ended(consult: Consult, atMs: number): Partial<Consult> {
   return {
     ...withoutTrace(consult),
+    ...NO_ANCHOR,
+    context_changed_at_ms: consult.context === null ? consult.context_changed_at_ms : atMs,
+    programs: {},
     reported: {},
     status: "ended",
     participants: {},

@@ -47,7 +47,7 @@ describe("consult store", () => {
     const state = present(afterSignal(present(), pointed));
     const base = { revision: 10, at_ms: 0 };
     const turned = afterEvent(state, { ...base, type: "page_turned", by: "a", view: { page: "labs", item: "" } });
-    const closed = afterEvent(state, { ...base, type: "context_closed", by: "a" });
+    const closed = afterEvent(state, { ...base, type: "context_closed", by: "a", request: null });
     const led = afterEvent(state, { ...base, type: "lead_changed", lead: null });
     expect([turned.pointer, closed.pointer, led.pointer]).toEqual([null, null, null]);
   });

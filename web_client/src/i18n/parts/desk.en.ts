@@ -160,6 +160,15 @@ export default {
   sync: {
     screen: "NOT IN SYNC – screen {{number}}",
     screens: "NOT IN SYNC – screens {{numbers}}",
+    program: "NOT IN SYNC – {{name}}",
+    reason: {
+      refused: "This program refused to follow. It may show another patient: do not rely on it.",
+      failed: "This program could not follow. It may show another patient: do not rely on it.",
+      silent: "This program does not answer. It may show another patient: do not rely on it.",
+      lost: "This program is cut off. It may show another patient: do not rely on it.",
+      slow: "This program is too slow to follow. It may show another patient: do not rely on it.",
+    },
+    looked: "I have looked",
     hint: "It may still be switching patient or is cut off. Do not rely on what it shows.",
     self: "NOT IN SYNC – this view",
     hidden: "Patient hidden until this view is in sync",
