@@ -15,9 +15,19 @@ NowMs = Callable[[], int]
 
 def server_clock() -> NowMs:
     """A clock anchored now."""
-    anchor_us = time.time_ns() // 1_000 - time.monotonic_ns() // 1_000
+    now_us = server_clock_us()
 
     def now_ms() -> int:
-        return (anchor_us + time.monotonic_ns() // 1_000) // 1_000
+        return now_us() // 1_000
 
     return now_ms
+
+
+def server_clock_us() -> Callable[[], int]:
+    """The same in microseconds."""
+    anchor_us = time.time_ns() // 1_000 - time.monotonic_ns() // 1_000
+
+    def now_us() -> int:
+        return anchor_us + time.monotonic_ns() // 1_000
+
+    return now_us

@@ -22,6 +22,11 @@ WAVEFORM_FEED = Counter("consilium_waveform_feed_total", "Messages of the WebSoc
 WAVEFORM_STREAMS = Gauge("consilium_waveform_streams", "Live waveform streams.")
 HEART_SECONDS = Counter("consilium_heart_rate_seconds_total", "CPU seconds that computed heart rates took.")
 
+LOCK_CROSSINGS = Counter("consilium_lock_crossings_total", "Crossings of the lock.", ["direction", "result"])
+LOCK_QUESTIONS = Counter("consilium_lock_questions_total", "Questions through the lock by result.", ["result"])
+LOCK_GATEWAYS = Gauge("consilium_lock_gateways", "Gateways that are connected to this process.")
+LOCK_REFUSED = Counter("consilium_lock_connections_refused_total", "Connections not let in, by reason.", ["code"])
+
 _WORKER = ["worker"]
 WORKER_UP = Gauge("consilium_media_worker_up", "1 while the media worker runs.", _WORKER)
 WORKER_DEATHS = Counter("consilium_media_worker_deaths_total", "Media workers that ended and were replaced.", _WORKER)

@@ -1,0 +1,119 @@
+"""What the hub sends into a hospital: queued in the sender's own transaction, gone when the hospital has it.
+
+`enqueue` belongs into the transaction of whatever makes the message (a signed opinion, a report), so the two are
+never apart. Numbers are the gateway's own; the body stays until the outcome came back (`outcome`), which the
+gateway sends as an ordinary crossing and therefore exactly once. [LK18]
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import msgpack
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.gateway.core.crossing import Crossing, check_crossing
+from server.lock.core.proof import next_mark
+from server.lock.core.wire import GENESIS
+from server.storage import audit
+from server.storage.lock_tables import GatewayRow, LockOutbox
+
+SOURCE = "hub"
+
+
+class NoGateway(Exception):
+    """The hospital has no gateway that is not revoked."""
+
+
+class MalformedOutcome(Exception):
+    """Not an outcome of anything sent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queued:
+    """Where a message stands."""
+
+    gateway: str
+    sequence: int
+
+
+async def enqueue(
+    session: AsyncSession, gateway: str, crossing: Crossing, *, actor: str, now_us: int, consult: str | None = None
+) -> Queued:
+    """Queue a message for a hospital, in the caller's write transaction; the same key again queues nothing new.
+
+    Raises:
+        NoGateway: unknown or revoked.
+        server.gateway.core.crossing.LockRefused: it cannot cross at all.
+    """
+    check_crossing(crossing)
+    row = await session.scalar(
+        select(GatewayRow).where(GatewayRow.id == gateway, GatewayRow.revoked_at_ms.is_(None)).with_for_update()
+    )
+    if row is None:
+        raise NoGateway
+    known = await session.scalar(
+        select(LockOutbox.sequence).where(LockOutbox.gateway_id == gateway, LockOutbox.key == crossing.key)
+    )
+    if known is not None:
+        return Queued(gateway=gateway, sequence=known)
+    sequence = row.outbox_last + 1
+    digest = hashlib.sha256(crossing.body).digest()
+    mark = next_mark(row.outbox_mark, sequence, SOURCE, crossing.key, digest)
+    row.outbox_last, row.outbox_mark = sequence, mark
+    session.add(
+        LockOutbox(
+            gateway_id=gateway, sequence=sequence, source=SOURCE, kind=crossing.kind, key=crossing.key,
+            media_type=crossing.media_type, patient=json.dumps(crossing.patient), about=json.dumps(crossing.about),
+            body=crossing.body, size_bytes=len(crossing.body), mark=mark, made_us=crossing.made_us, queued_us=now_us,
+            state="waiting",
+        )
+    )  # fmt: skip
+    await session.flush()
+    body = {"gateway": gateway, "sequence": sequence, "kind": crossing.kind, "size": len(crossing.body)}
+    entry = audit.Entry(kind="lock_queued", at_ms=now_us // 1_000, actor=actor, body=body, consult_id=consult)
+    await audit.append(session, [entry])
+    return Queued(gateway=gateway, sequence=sequence)
+
+
+async def outbox_fits(session: AsyncSession, gateway: str, up_to: int, mark: bytes) -> bool:
+    """Whether a gateway's word on the hub's numbers is true of this database. [LK9]"""
+    if up_to == 0:
+        return mark == GENESIS
+    stored = await session.scalar(
+        select(LockOutbox.mark).where(LockOutbox.gateway_id == gateway, LockOutbox.sequence == up_to)
+    )
+    return stored is not None and bytes(stored) == mark
+
+
+async def next_out(session: AsyncSession, gateway: str, first: int, count: int) -> list[LockOutbox]:
+    """Rows from ``first`` on, in order."""
+    query = (
+        select(LockOutbox)
+        .where(LockOutbox.gateway_id == gateway, LockOutbox.sequence >= first)
+        .order_by(LockOutbox.sequence)
+        .limit(count)
+    )
+    return list((await session.scalars(query)).all())
+
+
+async def outcome(session: AsyncSession, gateway: str, body: bytes) -> None:
+    """The hospital has a message, or has refused it for good.
+
+    Raises:
+        MalformedOutcome: not an outcome of anything sent.
+    """
+    try:
+        value = msgpack.unpackb(body)
+        key, code, at_us = str(value["key"]), str(value["code"])[:64], int(value["at_us"])
+    except Exception:  # the decoder documents no closed list of what it raises on hostile bytes
+        raise MalformedOutcome from None
+    done = await session.execute(
+        update(LockOutbox)
+        .where(LockOutbox.gateway_id == gateway, LockOutbox.key == key)
+        .values(state="refused" if code else "delivered", code=code, delivered_us=at_us, body=None)
+        .returning(LockOutbox.sequence)
+    )
+    if done.one_or_none() is None:
+        raise MalformedOutcome
