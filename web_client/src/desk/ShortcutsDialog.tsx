@@ -5,6 +5,15 @@ import { useTranslation } from "react-i18next";
 import styles from "./Dialogs.module.css";
 import { KEYS, type Shortcut } from "./shortcuts";
 
+/** What the keys of a still ECG do while a tool is in hand. No shortcuts: they act where the focus is, always. */
+const HAND_KEYS = [
+  ["← →", "step"],
+  ["⇧ ← →", "steps"],
+  ["Enter", "set"],
+  ["Tab", "other"],
+  ["Esc", "back"],
+] as const;
+
 export interface ShortcutsDialogProps {
   opened: boolean;
   isOn: boolean;
@@ -36,6 +45,14 @@ export function ShortcutsDialog({ opened, isOn, onSwitch, onClose }: ShortcutsDi
                 <kbd className={styles.key}>{KEYS[name].toUpperCase()}</kbd>
               </dt>
               <dd>{t(`desk.keys.${name}`)}</dd>
+            </Fragment>
+          ))}
+          {HAND_KEYS.map(([keys, does]) => (
+            <Fragment key={does}>
+              <dt>
+                <kbd className={styles.key}>{keys}</kbd>
+              </dt>
+              <dd>{t(`ecg.caliper.byKeys.${does}`)}</dd>
             </Fragment>
           ))}
         </dl>

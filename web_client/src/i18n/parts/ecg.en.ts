@@ -140,6 +140,15 @@ export default {
     noSample: "There is no sample here: a gap or a lead without signal cannot be measured.",
     failed: "The sample could not be read. Try again.",
     leg: "Caliper leg {{number}}, {{lead}}. Arrow keys move it by one sample.",
+    keys: "Arrow keys move a cursor by one sample, with Shift by ten; page up and down by 200 ms; up and down to another lead. Enter sets an end, Escape takes it back, Tab goes from end to end.",
+    byKeys: {
+      step: "ECG, calipers and QT: move by one sample",
+      steps: "ECG: move by ten samples",
+      set: "ECG: set an end, or a mark",
+      other: "ECG: to the other end",
+      back: "ECG: take back the end in hand",
+    },
+    noSampleShort: "no sample",
     layer: "Frozen ECG: measuring and marks",
   },
   qt: {

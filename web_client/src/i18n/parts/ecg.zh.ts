@@ -138,6 +138,15 @@ const zh: SameKeys<typeof en> = {
     noSample: "此处没有采样：缺口或无信号的导联不能测量。",
     failed: "无法读取采样，请重试。",
     leg: "测量线 {{number}}，{{lead}} 导联。方向键每次移动一个采样点。",
+    keys: "方向键将光标移动一个采样点，按住 Shift 移动十个；Page Up/Page Down 移动 200 毫秒；上下键切换导联。Enter 放置端点，Esc 撤回，Tab 在两端之间切换。",
+    byKeys: {
+      step: "心电图卡尺与 QT：移动一个采样点",
+      steps: "心电图：移动十个采样点",
+      set: "心电图：放置端点或标记",
+      other: "心电图：切换到另一端",
+      back: "心电图：撤回当前端点",
+    },
+    noSampleShort: "无采样",
     layer: "冻结的心电图：测量与标记",
   },
   qt: {
