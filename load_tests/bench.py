@@ -14,6 +14,7 @@ from collections.abc import Callable
 from load_tests import (
     browser_bench,
     data_bench,
+    ecg_archive,
     ecg_codec,
     ecg_draw,
     ecg_latency,
@@ -36,6 +37,7 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
     "data": (lambda _: data_bench.run(rounds=3, round_s=4.0), "media delay with and without a waveform"),
     "ecg_codec": (lambda _: ecg_codec.run(), "bytes and time of a waveform beside int16 and FHIR"),
     "ecg_relay": (ecg_relay.run, "how many ECGs to six viewers each one worker on one core relays"),
+    "ecg_archive": (lambda _: ecg_archive.run(), "what a hundred live ECGs cost the hub, heart rates included"),
     "ecg_latency": (lambda _: ecg_latency.run(), "capture to pixel through a bad network, in real Chromium"),
     "ecg_skew": (lambda _: ecg_skew.run(), "ECG against video, read from the screen, in real Chromium"),
     "ecg_draw": (lambda _: ecg_draw.run(), "drawing twelve leads beside uPlot, in real Chromium"),

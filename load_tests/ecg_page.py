@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -68,6 +69,38 @@ class Browser:
                     ran, waited, _ = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
                     ran_ns, waited_ns = ran_ns + int(ran), waited_ns + int(waited)
         return ran_ns / 1e9, waited_ns / 1e9
+
+
+class Machine:
+    """Who used the machine: this benchmark, with all processes it started, or others."""
+
+    def __init__(self) -> None:
+        self._before: tuple[float, float, dict[int, float]] | None = None
+
+    def others_share(self) -> float:
+        """What others used of all cores since the last call; 0 at the first."""
+        busy_s, passed_s, ours = *_machine_s(), _ours_s()
+        before, self._before = self._before, (busy_s, passed_s, ours)
+        if before is None:
+            return 0.0
+        own_s = sum(spent - before[2].get(pid, 0.0) for pid, spent in ours.items())
+        return max(0.0, (busy_s - before[0] - own_s) / max(0.01, passed_s - before[1]))
+
+
+def _machine_s() -> tuple[float, float]:
+    """All cores so far: ``(busy seconds, all seconds)``; what a host took from a virtual machine is busy."""
+    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    tick = os.sysconf("SC_CLK_TCK")
+    return (sum(fields) - fields[3] - fields[4]) / tick, sum(fields) / tick
+
+
+def _ours_s() -> dict[int, float]:
+    """CPU time of this process and of each below it."""
+    spent = {}
+    for pid in (os.getpid(), *descendants(os.getpid())):
+        with contextlib.suppress(OSError):
+            spent[pid] = process_cpu_s(pid)
+    return spent
 
 
 def descendants(root: int) -> list[int]:

@@ -11,38 +11,32 @@ asked to hold 300 ms: on a fast network they are on the glass before a block of 
 be met. The map from RTP timestamps to server time is the relay's, made of the device's sender reports, whose clock is
 ``CLOCK_US`` off. Its error is the age it gives each picture less the age by the barcode.
 
-Valid if the page's main thread waited for a core less than ``WAIT_SHARE`` of the time.
+What makes a figure valid, `ecg_rig` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fractions
 import struct
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from aiortc.codecs.vpx import Vp8Encoder
-from playwright.async_api import Page, async_playwright
 
-from load_tests.chromium import CHROMIUM, QUIET
-from load_tests.contenders import VIDEO_PARAMETERS, remote_of
-from load_tests.ecg_latency import STREAM_ID, UNRELIABLE, WAIT_SHARE, Answers, Source
-from load_tests.ecg_page import Browser, root_process, served
-from load_tests.ecg_records import LEADS, record_500
+from load_tests.contenders import VIDEO_PARAMETERS
+from load_tests.ecg_page import served
+from load_tests.ecg_rig import SCRIPT, Watch, rig, watched
 from load_tests.figures import Scalar, emit, median, note, percentile
 from load_tests.peer import LoadPeer
-from load_tests.poller import Poller
-from load_tests.raw_sctp import RawSctp
 from load_tests.traffic import VIDEO_PT, VIDEO_SSRC
 from load_tests.web_bundle import build_page, why_not
-from load_tests.worker_process import worker
+from load_tests.worker_process import Worker
 from media.core import control, rtcp
 from media.core.sender_report import ntp_from_us
 
@@ -58,24 +52,11 @@ CLOCK_US = 3_600_000_000
 """What the device's clock is ahead of the server's."""
 
 PAGE = """
-import { Device } from "mediasoup-client";
-import { createRoot } from "react-dom/client";
-import { EcgView } from "@src/waveform/EcgView";
 import { PictureTimes } from "@src/media/pictureTimes";
 
-const device = new Device({ handlerName: "Chrome111" });
-const frames = new Set(), controls = new Set(), opens = new Set();
-const subscribe = (set) => (callback) => (set.add(callback), () => set.delete(callback));
-let asking = null, root = null, stream = null, timing = "live", pen = [], receiver = null;
-const nowUs = () => (performance.timeOrigin + performance.now()) * 1000;
+let root = null, stream = null, timing = "live", pen = [], receiver = null;
 const pictures = new PictureTimes((message) => channel.sendControl(message));
 const delayMs = () => pictures.delayMs("camera", performance.now());
-const channel = {
-  open: false,
-  onFrame: subscribe(frames), onControl: subscribe(controls), onOpenChange: subscribe(opens),
-  sendControl: (message) => { if (asking !== null && asking.readyState === "open") asking.send(message); },
-};
-const plain = (value) => JSON.parse(JSON.stringify(value));
 const video = document.createElement("video");
 const strip = new OffscreenCanvas(BITS * CELL, ROWS).getContext("2d", { willReadFrequently: true });
 
@@ -115,26 +96,9 @@ window.rig = {
   pictures: [],
   async open(capabilities, send, recv, announced) {
     stream = announced;
-    await device.load({ routerRtpCapabilities: capabilities });
-    const wire = (transport) =>
-      transport.on("connect", ({ dtlsParameters }, done, failed) =>
-        ask("connect", transport.id, plain(dtlsParameters)).then(done, failed));
-    const out = device.createSendTransport(send), back = device.createRecvTransport(recv);
-    wire(out); wire(back);
-    out.on("producedata", ({ sctpStreamParameters, label }, done, failed) =>
-      ask("produce_data", out.id, label, plain(sctpStreamParameters)).then((id) => done({ id }), failed));
-    asking = await out.produceData({ ordered: true, label: "ctl" });
+    const onControl = (message) => pictures.takeControl(message, performance.now());
+    const back = await connect(capabilities, send, recv, { onControl });
     const picture = await back.consume(await ask("consume", back.id, "camera", plain(device.rtpCapabilities)));
-    for (const what of ["ecg", "ctl"]) {
-      const consumer = await back.consumeData(await ask("consume_data", back.id, what));
-      consumer.on("message", (data) => {
-        if (what === "ecg") for (const take of frames) take(data.slice(0));
-        else if (!pictures.takeControl(new Uint8Array(data), performance.now()))
-          for (const take of controls) take(new Uint8Array(data));
-      });
-      if (consumer.readyState !== "open") await new Promise((resolve) => consumer.once("open", resolve));
-      await ask("resume_data", consumer.id);
-    }
     receiver = picture.rtpReceiver;
     video.muted = true;
     video.srcObject = new MediaStream([picture.track]);
@@ -143,7 +107,6 @@ window.rig = {
     video.requestVideoFrameCallback(onPicture);
     await ask("resume", picture.id);
     await video.play();
-    channel.open = true;
     root = createRoot(document.getElementById("root"));
     render();
     setInterval(() => { pictures.tend(performance.now()); render(); }, 500);
@@ -197,96 +160,26 @@ class Camera:
             self._peer.send_rtp(head + payload)
 
 
-class MoreAnswers(Answers):
-    """With a picture."""
-
-    async def __call__(self, what: str, *arguments: Any) -> Any:
-        """Called from the page."""
-        if what == "consume":
-            transport, producer, capabilities = arguments
-            made = await self._relay.call(
-                control.Consume(
-                    transport=transport, consumer="picture", producer=producer, rtp_capabilities=capabilities
-                )
-            )
-            return {
-                "id": "picture", "producerId": producer, "kind": made["kind"], "rtpParameters": made["rtp_parameters"]
-            }  # fmt: skip
-        if what == "resume":
-            return await self._relay.call(control.ResumeConsumer(consumer=arguments[0]))
-        return await super().__call__(what, *arguments)
-
-
-@contextlib.asynccontextmanager
-async def rig(address: str) -> AsyncIterator[tuple[Page, Browser]]:
-    """Everything running, picture and trace on screen."""
-    poller = Poller()
-    async with worker() as relay, async_playwright() as playwright, contextlib.AsyncExitStack() as stack:
-        capabilities = (await relay.call(control.OpenRouter(router="r")))["rtp_capabilities"]
-        options = await relay.call(
-            control.CreateTransport(router="r", transport="device", owner="device", direction="send")
-        )
-        peer = LoadPeer(poller, "127.0.0.1")
-        fingerprint = {"algorithm": "sha-256", "value": peer.fingerprint}
-        parameters = {"role": "client", "fingerprints": [fingerprint]}
-        await relay.call(control.ConnectTransport(transport="device", dtls_parameters=parameters))
-        remote = remote_of(options)
-        await peer.connect(remote)
-        up = RawSctp(peer, lambda _stream, _message: None)
-        waveform = control.WaveformSource(stream_id=STREAM_ID, simulated=True)
-        await relay.call(
-            control.ProduceData(
-                transport="device", data_producer="ecg", label="ecg", sctp_stream_parameters=UNRELIABLE,
-                waveform=waveform,
-            )
-        )  # fmt: skip
-        await relay.call(
-            control.Produce(transport="device", producer="camera", kind="video", rtp_parameters=VIDEO_PARAMETERS)
-        )
-        await asyncio.wait_for(up.established.wait(), 20)
-        profile = stack.enter_context(tempfile.TemporaryDirectory(prefix="consilium-", ignore_cleanup_errors=True))
-        context = await playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, headless=True,
-            args=[*QUIET, "--autoplay-policy=no-user-gesture-required"],
-        )  # fmt: skip
-        page = context.pages[0]
-        answers = MoreAnswers(relay, remote.address[1])
-        await page.expose_function("ask", answers)
-        tasks = [asyncio.create_task(Source(up).run()), asyncio.create_task(Camera(peer).run())]
-        try:
-            await page.goto(address)
-            ends = [await answers.transport("send"), await answers.transport("recv")]
-            record = record_500()
-            announced = {
-                "stream_id": STREAM_ID, "leads": list(LEADS), "sample_rate_mhz": record.sample_rate_mhz,
-                "lsb_nv": record.lsb_nv, "device": "bench", "filter": "", "simulated": True, "patient": "p",
-            }  # fmt: skip
-            await page.evaluate("a => rig.open(...a)", [capabilities, *ends, announced])
-            await page.wait_for_selector("[data-testid=ecg][data-state=LIVE]", timeout=30_000, state="attached")
-            yield page, Browser(page, root_process(profile))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await context.close()
-            await peer.close()
-            await poller.close()
+async def _camera(relay: Worker, peer: LoadPeer) -> Coroutine[Any, Any, None]:
+    await relay.call(
+        control.Produce(transport="device", producer="camera", kind="video", rtp_parameters=VIDEO_PARAMETERS)
+    )
+    return Camera(peer).run()
 
 
 async def _run(address: str, window_s: float) -> None:
-    async with rig(address) as (page, browser):
+    async with rig(address, _camera, ["--autoplay-policy=no-user-gesture-required"]) as bench:
         for timing, hold_ms in (("live", 0), ("video", 0), ("video", 300)):
-            await page.evaluate("a => rig.timing(...a)", [timing, hold_ms])
+            await bench.page.evaluate("a => rig.timing(...a)", [timing, hold_ms])
             await asyncio.sleep(SETTLE_S)
-            (_, waited_s), began = browser.main_threads_s(), time.monotonic()
-            await page.evaluate("rig.reset()")
-            await asyncio.sleep(window_s)
-            told = await page.evaluate("rig.take()")
-            share = (browser.main_threads_s()[1] - waited_s) / (time.monotonic() - began)
-            report(timing, hold_ms, told, share)
+            with watched(bench) as watch:
+                await bench.page.evaluate("rig.reset()")
+                await asyncio.sleep(window_s)
+                told = await bench.page.evaluate("rig.take()")
+            report(timing, hold_ms, told, watch)
 
 
-def report(timing: str, hold_ms: int, told: Any, wait_share: float) -> None:
+def report(timing: str, hold_ms: int, told: Any, watch: Watch) -> None:
     """Print one mode's figures."""
     looks = np.array(told["pen"])
     skews_ms, video_ms = [], []
@@ -303,7 +196,7 @@ def report(timing: str, hold_ms: int, told: Any, wait_share: float) -> None:
         "timing": timing, "held_ms": hold_ms, "pictures": len(skews_ms), "fps": FPS, "map": "relay",
         "look_ms": LOOK_MS,
         "video_capture_to_glass_ms": round(median(video_ms), 1), "median_signed_ms": round(median(skews_ms), 2),
-        "wait_share": round(wait_share, 3), "valid": wait_share <= WAIT_SHARE,
+        **watch.params,
     }  # fmt: skip
     if errors_ms:
         emit("rtp_map_error_ms_p50", median(errors_ms), "ms", params)
@@ -320,7 +213,7 @@ def run(window_s: float = WINDOW_S) -> None:
     constants = {"LOOK_MS": LOOK_MS, "BITS": BITS, "CELL": CELL, "ROWS": ROWS, "UNIT_NS": UNIT_NS}
     with tempfile.TemporaryDirectory(prefix="consilium-bench-") as made:
         define = {name: str(value) for name, value in constants.items()} | {"__ECG_DRAWN__": "true"}
-        with served(build_page(Path(made), PAGE, define)) as address:
+        with served(build_page(Path(made), SCRIPT + PAGE, define)) as address:
             asyncio.run(_run(address, window_s))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 
 from load_tests import ecg_relay
 from load_tests.ecg_codec import encode_all, fhir_json
-from load_tests.ecg_latency import Result
+from load_tests.ecg_latency import Result, live_share
+from load_tests.ecg_page import Machine
 from load_tests.ecg_records import record_500
+from load_tests.ecg_rig import OTHERS_SHARE, Watch
 from load_tests.lossy_path import LossyPath, Weather
 from media.core.waveform import split_message
 
@@ -81,9 +84,34 @@ def test_messages_of_the_benchmark_are_the_record() -> None:
 
 @pytest.mark.parametrize(("missing", "wrong", "invented"), [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
 def test_one_sample_too_few_too_many_or_wrong_is_not_exact(missing: int, wrong: int, invented: int) -> None:
-    result = Result([1.0], [1.0], 0, missing, wrong, invented, 0, [], 0.0)
+    result = Result([1.0], [1.0], 0, missing, wrong, invented, 0, [], 1.0, Watch())
     assert not result.exact
     assert dataclasses.replace(result, missing=0, wrong=0, invented=0).exact
+
+
+@pytest.mark.parametrize(
+    ("states", "share"),
+    [
+        ([(0.0, "LIVE")], 1.0),
+        ([(0.0, "LIVE"), (1500.0, "DELAYED"), (1750.0, "LIVE")], 0.75),
+        ([(1500.0, "STALE"), (1750.0, "LIVE")], 0.5),
+        ([(1200.0, "LIVE"), (5000.0, "LOST")], 1.0),
+        ([], 0.0),
+    ],
+)
+def test_how_long_a_view_said_live(states: list[tuple[float, str]], share: float) -> None:
+    assert live_share(states, 1000.0, 2000.0) == pytest.approx(share)
+
+
+def test_a_busy_neighbour_spoils_a_figure_and_our_own_work_does_not() -> None:
+    assert Watch(wait_share=0.5).params["valid"]
+    assert not Watch(others_share=OTHERS_SHARE + 0.01).params["valid"]
+    machine = Machine()
+    assert machine.others_share() == 0.0
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        pass
+    assert 0.0 <= machine.others_share() <= 1.0
 
 
 class _Inbox(asyncio.DatagramProtocol):
