@@ -1,10 +1,10 @@
 """ACK: what the sender is told (HL7 v2 chapter 2.9, 2.10, 2.15).
 
-Original mode: one AA, AE or AR after the message is durable. Enhanced mode (MSH-15 or MSH-16 say something): CA, CE or CR
-for having taken it, as MSH-15 asks, and AA, AE or AR for its content, as MSH-16 asks.
+Original mode: one AA, AE or AR after the message is durable. Enhanced mode (MSH-15 or MSH-16 say something): CA, CE or
+CR for having taken it, as MSH-15 asks, and AA, AE or AR for its content, as MSH-16 asks.
 
-AR and CR are final: the same bytes will never be taken. AE and CE ask for a repeat (queue full, disk full): most engines
-repeat AE and stop at AR.
+AR and CR are final: the same bytes will never be taken. AE and CE ask for a repeat (queue full, disk full): most
+engines repeat AE and stop at AR.
 """
 
 import re
@@ -21,7 +21,13 @@ from server.gateway.hl7v2.message import STANDARD, Delimiters, Message
 from server.gateway.hl7v2.times import format_dtm
 
 _HEADER_BYTES: Final = 4096
-_WANTED: Final = {"AL": (True, True), "": (False, False), "NE": (False, False), "SU": (True, False), "ER": (False, True)}
+_WANTED: Final = {
+    "AL": (True, True),
+    "": (False, False),
+    "NE": (False, False),
+    "SU": (True, False),
+    "ER": (False, True),
+}
 """0155: whether to acknowledge (success, error). In enhanced mode an empty field is NE."""
 
 
@@ -66,10 +72,10 @@ def reply_to_bytes(head: bytes) -> ReplyTo:
     text = line.decode("ascii", "replace")
     if not text.startswith("MSH") or len(text) < 9:
         return ReplyTo()
-    fields = [part for part in text.split(text[3])] + [""] * 18
+    fields = [*text.split(text[3]), *[""] * 18]
     if not re.fullmatch(r"[\x21-\x7e]{1,199}", fields[9]):
         fields[9] = ""
-    kind = (fields[8].split(fields[1][:1] or "^") + [""])[:2]
+    kind = [*fields[8].split(fields[1][:1] or "^"), ""]
     header = Header(
         control_id=fields[9], type=_plain(kind[0]), event=_plain(kind[1]), processing_id=_plain(fields[10][:1]),
         version=_plain(fields[11])[:8], accept_ack="", application_ack="",
@@ -120,7 +126,9 @@ def _err(problem: Hl7Refused, d: Delimiters, version: str) -> list[str]:
     """ERR: where, what (0357), how bad; since 2.5 with our own code and a sentence, before that in one field."""
     segment, _, rest = problem.place.partition("-")
     number, _, component = rest.partition(".")
-    location = d.component.join(part for part in (segment, "1" if segment else "", number, "1" if component else "", component) if part)
+    location = d.component.join(
+        part for part in (segment, "1" if segment else "", number, "1" if component else "", component) if part
+    )
     if version in ("2.1", "2.2", "2.3", "2.3.1", "2.4"):
         return ["ERR", d.component.join((segment, "1", number, problem.condition.value))]
     coded = d.component.join((problem.condition.value, problem.code.value, "HL70357"))

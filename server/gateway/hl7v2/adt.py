@@ -134,5 +134,3 @@ def link_of(identifier: Json) -> Json:
     """Patient.link of the survivor: the other record is named by identifier, since only the hub knows its id."""
     named = {"system": identifier["system"], "value": identifier["value"]}
     return {"type": "replaces", "other": {"type": "Patient", "identifier": named}}
-
-

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from server.gateway.core.crossing import FHIR_JSON, MAX_KEY_CHARS, MAX_PATIENT_IDENTIFIERS, Crossing
-from server.gateway.hl7v2 import adt, documents, oru, orders, pharmacy, referral, schedule
+from server.gateway.hl7v2 import adt, documents, orders, oru, pharmacy, referral, schedule
 from server.gateway.hl7v2.bundle import Transaction
 from server.gateway.hl7v2.datatypes import Context, Json
 from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
@@ -187,7 +187,7 @@ def _fill(message: Message, header: Header, transaction: Transaction, patient: J
 
 
 def _key(*parts: str) -> str:
-    """Unique in one sender: control ids alone begin anew every day in many systems, so the message's time belongs to it."""
+    """Unique in one sender. Control ids alone begin anew every day in many systems: the time belongs to it."""
     text = "|".join(parts)
     if len(text) <= MAX_KEY_CHARS and text.isprintable():
         return text

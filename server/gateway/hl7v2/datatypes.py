@@ -111,8 +111,8 @@ def identifier(cx: Composite, ctx: Context, *, default: str = "") -> Json | None
     """CX -> Identifier. The system comes from the assigning authority, never from the value.
 
     Args:
-        default: system of a record number that says nothing about who gave it. Not of another kind of number, nor of one
-            whose authority stands in the wrong component: that would make it somebody's record number.
+        default: system of a record number that says nothing about who gave it. Not of another kind of number, nor of
+            one whose authority stands in the wrong component: that would make it somebody's record number.
     """
     value, kind = text(cx.c(1)), cx.c(5).strip()
     if value is None:
@@ -299,7 +299,11 @@ def attachment(ed: Composite, ctx: Context) -> tuple[str, bytes] | None:
 
 def content_of(data: bytes) -> str | None:
     """The content type that bytes have, whatever they are called; None for what is not kept."""
-    for magic, kind in ((b"%PDF-", "application/pdf"), (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg")):
+    for magic, kind in (
+        (b"%PDF-", "application/pdf"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\xff\xd8\xff", "image/jpeg"),
+    ):
         if data.startswith(magic):
             return kind
     head = data.lstrip()[:64].lower()

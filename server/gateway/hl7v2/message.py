@@ -1,8 +1,8 @@
 """Segments, fields, repetitions, components, and escape sequences (HL7 v2 chapter 2).
 
 Tolerant where nothing else can be meant: lines that end in LF or CRLF, empty lines, blanks before MSH, a MSH-2 that
-leaves out its last delimiters, a line break inside a text field. Each is counted in `Message.seen`. Everything else that
-is no message raises `Hl7Refused`; what no mapping asks for is never looked at.
+leaves out its last delimiters, a line break inside a text field. Each is counted in `Message.seen`. Everything else
+that is no message raises `Hl7Refused`; what no mapping asks for is never looked at.
 
 Values are unescaped when they are read, because an escaped delimiter must not split a field.
 """
@@ -258,7 +258,7 @@ def split_messages(data: bytes, limit: int) -> list[bytes]:
 
 
 def _lines(text: str, seen: Counter[str]) -> list[str]:
-    """Segments end in CR; where a message has none at all they end in LF, and a LF beside CR belongs to it or to a text."""
+    """Segments end in CR; where a message has none they end in LF, and a LF beside CR belongs to it or to a text."""
     if "\r" in text:
         if "\r\n" in text:
             seen["crlf"] += 1

@@ -59,9 +59,7 @@ def order_groups(message: Message) -> Iterator[OrderGroup]:
     """The orders of a message: each ORC begins one, and an OBR or RXE that has no ORC before it."""
     group: OrderGroup | None = None
     for segment in message.segments:
-        begins = segment.name == "ORC" or (
-            segment.name == "OBR" and (group is None or group.first("OBR") is not None)
-        )
+        begins = segment.name == "ORC" or (segment.name == "OBR" and (group is None or group.first("OBR") is not None))
         if begins:
             if group is not None:
                 yield group

@@ -49,7 +49,7 @@ _NOT_HERE: Final = {
     "NA": "waveform_left_out", "MA": "waveform_left_out", "CD": "waveform_left_out", "ED": "attachment_left_out",
     "RP": "pointer_left_out",
 }  # fmt: skip
-"""Waveforms go through `media.sources`; an ED that is none of ours and a pointer into the hospital are said to be absent."""
+"""Waveforms go through `media.sources`; an ED that is not kept and a pointer to elsewhere are said to be absent."""
 
 
 @dataclass(slots=True)

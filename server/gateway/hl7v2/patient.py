@@ -65,7 +65,9 @@ ENCOUNTER: Final = (
     Row("PV1-4", "type", local_concept("http://terminology.hl7.org/CodeSystem/v2-0007"), many=True),
     Row("PV1-10", "serviceType", local_concept("http://terminology.hl7.org/CodeSystem/v2-0069")),
     Row("PV1-14", "hospitalization.admitSource", local_concept("http://terminology.hl7.org/CodeSystem/v2-0023")),
-    Row("PV1-36", "hospitalization.dischargeDisposition", local_concept("http://terminology.hl7.org/CodeSystem/v2-0112")),
+    Row(
+        "PV1-36", "hospitalization.dischargeDisposition", local_concept("http://terminology.hl7.org/CodeSystem/v2-0112")
+    ),
 )
 PARTICIPANTS: Final = (
     ("PV1-7", 7, "ATND", "attender"), ("PV1-8", 8, "REF", "referrer"), ("PV1-9", 9, "CON", "consultant"),
@@ -182,7 +184,11 @@ def _type(code: str) -> Json:
 def _participants(pv1: Segment, ctx: Context) -> list[Json]:
     found = []
     for _name, number, code, display in PARTICIPANTS:
-        role = {"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": code, "display": display}
+        role = {
+            "system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType",
+            "code": code,
+            "display": display,
+        }
         for xcn in pv1.all(number):
             who = dt.practitioner(xcn, ctx)
             if who is not None:

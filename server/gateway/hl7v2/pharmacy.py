@@ -28,8 +28,8 @@ ROUTE: Final = (
     Row("RXR-2", "site", dt.concept),
     Row("RXR-4", "method", dt.concept),
 )
-"""RXE-2 (drug), RXE-3 to 5 (dose), RXE-7 (instructions), RXE-10 to 12 (supply), RXE-9 (substitution), RXE-23/24 (rate) and
-TQ1-3/7/8 (timing) are code below; where there is no RXE the same of RXO."""
+"""RXE-2 (drug), RXE-3 to 5 (dose), RXE-7 (instructions), RXE-10 to 12 (supply), RXE-9 (substitution), RXE-23/24 (rate)
+and TQ1-3/7/8 (timing) are code below; where there is no RXE the same of RXO."""
 
 
 def add_prescriptions(message: Message, transaction: Transaction) -> None:
@@ -101,7 +101,9 @@ def _dosage(group: OrderGroup, ctx: Context) -> list[Json]:
 def _instructions(segment: Segment | None, number: int, ctx: Context) -> str | None:
     if segment is None:
         return None
-    said = [concept["text"] for value in segment.all(number) if (concept := dt.concept(value, ctx)) and "text" in concept]
+    said = [
+        concept["text"] for value in segment.all(number) if (concept := dt.concept(value, ctx)) and "text" in concept
+    ]
     return "\n".join(said) or None
 
 
@@ -124,9 +126,13 @@ def _timing(tq1: Segment | None, ctx: Context) -> Json | None:
         return None
     patterns = [text for value in tq1.all(3) if (text := dt.text(value.c(1)))]
     bounds = dt.period(tq1.v(7), tq1.v(8), ctx)
-    return only(
-        code={"text": ", ".join(patterns)} if patterns else None, repeat={"boundsPeriod": bounds} if bounds else None
-    ) or None
+    return (
+        only(
+            code={"text": ", ".join(patterns)} if patterns else None,
+            repeat={"boundsPeriod": bounds} if bounds else None,
+        )
+        or None
+    )
 
 
 def _supply(rxe: Segment | None, ctx: Context) -> Json | None:

@@ -41,7 +41,8 @@ class Profile:
     coding_systems: Mapping[str, str] = field(default_factory=dict)
     """Local code systems: what CWE-3 says -> URI. Standard ones (`tables.CODE_SYSTEMS`) need no entry."""
     test_patients: frozenset[tuple[str, str]] = frozenset()
-    """(system, value) of patients who are no persons; their data is tagged so (W9), and MSH-11 = T or D only concerns them."""
+    """(system, value) of patients who are no persons; their data is tagged so (W9), and MSH-11 = T or D concerns
+    nobody else."""
     categories: Mapping[str, str] = field(default_factory=dict)
     """Observation category by sending application (MSH-3), where OBR-24 is empty: ``LIS`` -> ``laboratory``."""
     slot_minutes: int | None = None
