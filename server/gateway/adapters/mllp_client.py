@@ -1,0 +1,148 @@
+"""What the hub sends to the hospital's system, over MLLP: one connection, one message at a time, each until its ACK.
+
+AA (or CA) is durable at the other side. AR and CR are final. AE and CE may pass (a locked record, a full disk) and are
+tried again a bounded number of times, since what waits behind them waits too. Everything else, silence included, is a
+lost connection: the same bytes go again under the same control id, by which the receiver can tell a repeat.
+
+An ACK for another control id is an old one that came too late; it is counted and passed over.
+"""
+
+import asyncio
+import contextlib
+import json
+import ssl
+from dataclasses import dataclass
+from typing import Any, Final
+
+from server.gateway.adapters import counts
+from server.gateway.core.crossing import FHIR_JSON, Crossing, DeliveryFailed
+from server.gateway.hl7v2.acks import Ack, Answer, answer_of
+from server.gateway.hl7v2.errors import Hl7Refused
+from server.gateway.hl7v2.framing import Deframer, Framed, frame
+from server.gateway.hl7v2.message import parse
+from server.gateway.hl7v2.outgoing import CannotBuild, Destination, build, control_id
+
+READ_BYTES: Final = 64 * 1024
+MAX_ANSWER_BYTES: Final = 256 * 1024
+MAX_STRAY_ANSWERS: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MllpTarget:
+    """Where to and how patiently."""
+
+    name: str
+    host: str
+    port: int
+    destination: Destination
+    tls: ssl.SSLContext | None = None
+    connect_s: float = 10
+    answer_s: float = 60
+    ae_attempts: int = 10
+    """Deliveries of one message that may end in AE before it is refused for good."""
+
+
+class _Lost(Exception):
+    """The connection is of no more use."""
+
+
+class MllpSender:
+    """See the module; an `Inlet`."""
+
+    kinds: frozenset[str] = frozenset({"ORU^R01", "MDM^T02"})
+
+    def __init__(self, target: MllpTarget) -> None:
+        self.name = target.name
+        self._target = target
+        self._lock = asyncio.Lock()
+        self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._deframer = Deframer(MAX_ANSWER_BYTES)
+        self._refused: tuple[str, int] = ("", 0)
+
+    async def deliver(self, crossing: Crossing) -> None:
+        """See `Inlet`."""
+        body = await asyncio.to_thread(self._message, crossing)
+        async with self._lock:
+            answer = await self._exchange(body, control_id(crossing.key))
+        counts.SENT.labels(self.name, answer.code.value).inc()
+        if answer.code in (Ack.AA, Ack.CA):
+            return
+        if answer.code in (Ack.AR, Ack.CR):
+            raise DeliveryFailed(retry=False, reason="hospital_rejects")
+        key, times = self._refused
+        times = times + 1 if key == crossing.key else 1
+        self._refused = (crossing.key, times)
+        raise DeliveryFailed(retry=times < self._target.ae_attempts, reason="hospital_error")
+
+    async def close(self) -> None:
+        """Hang up."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream[1].close()
+            with contextlib.suppress(OSError, TimeoutError):
+                await asyncio.wait_for(stream[1].wait_closed(), 5)
+
+    def _message(self, crossing: Crossing) -> bytes:
+        try:
+            if crossing.media_type != FHIR_JSON:
+                raise CannotBuild("media type")
+            bundle: Any = json.loads(crossing.body)
+            if not isinstance(bundle, dict):
+                raise CannotBuild("bundle")
+            to = self._target.destination
+            return build(crossing.kind, bundle, crossing.patient, crossing.key, crossing.made_us, to)
+        except (CannotBuild, ValueError, RecursionError):
+            counts.SENT.labels(self.name, "unbuilt").inc()
+            raise DeliveryFailed(retry=False, reason="cannot_be_said_in_hl7") from None
+
+    async def _exchange(self, body: bytes, wanted: str) -> Answer:
+        """Send until an answer came, over a new connection where the old one turns out to be dead."""
+        for attempt in (1, 2):
+            reused = self._stream is not None
+            try:
+                return await self._once(body, wanted)
+            except (_Lost, OSError, TimeoutError):
+                await self.close()
+                if not reused or attempt == 2:
+                    break
+            except asyncio.CancelledError:
+                await self.close()  # an answer that is still to come must not be read as the next message's
+                raise
+        counts.SENT.labels(self.name, "lost").inc()
+        raise DeliveryFailed(retry=True, reason="hospital_unreachable")
+
+    async def _once(self, body: bytes, wanted: str) -> Answer:
+        target = self._target
+        if self._stream is None:
+            async with asyncio.timeout(target.connect_s):
+                self._stream = await asyncio.open_connection(target.host, target.port, ssl=target.tls, limit=READ_BYTES)
+            self._deframer = Deframer(MAX_ANSWER_BYTES)
+        reader, writer = self._stream
+        async with asyncio.timeout(target.answer_s):
+            writer.write(frame(body))
+            await writer.drain()
+            for _ in range(MAX_STRAY_ANSWERS):
+                for answer in await self._answers(reader):
+                    if answer.control_id == wanted:
+                        return answer
+                    counts.TOLERATED.labels(self.name, "stray_answer").inc()
+        raise _Lost
+
+    async def _answers(self, reader: asyncio.StreamReader) -> list[Answer]:
+        data = await reader.read(READ_BYTES)
+        if not data:
+            raise _Lost
+        found = []
+        for framed in self._deframer.feed(data):
+            answer = self._answer(framed.body) if isinstance(framed, Framed) else None
+            if answer is None:
+                counts.TOLERATED.labels(self.name, "unreadable_answer").inc()
+            else:
+                found.append(answer)
+        return found
+
+    def _answer(self, body: bytes) -> Answer | None:
+        try:
+            return answer_of(parse(body, default_charset=self._target.destination.charset))
+        except Hl7Refused:
+            return None
