@@ -248,7 +248,7 @@ class WorkerMediaPlane:
                 mine.consumers.pop(command.consumer, None)
                 mine.layers.pop(command.consumer, None)
             case m.ProduceData():
-                return await self._produce_data(worker, consult, mine, command)
+                return await self._produce_data(worker, consult, mine, owner, command)
             case m.CloseDataProducer():
                 await worker.close_data_producer(own(mine.data_producers, command.data_producer))
                 mine.data_producers.discard(command.data_producer)
@@ -380,35 +380,43 @@ class WorkerMediaPlane:
         )
 
     async def _produce_data(
-        self, worker: WorkerClient, consult: ConsultId, mine: Belongings, command: m.ProduceData
+        self,
+        worker: WorkerClient,
+        consult: ConsultId,
+        mine: Belongings,
+        owner: ParticipantId,
+        command: m.ProduceData,
     ) -> m.DataProduced:
         data_producer = new_id(DataProducerId)
         transport = own_transport(mine, command.transport)
-        wave = command.waveform
-        request = control.ProduceData(
-            transport=transport,
-            data_producer=data_producer,
-            label=command.label,
-            protocol=command.protocol,
-            sctp_stream_parameters=command.sctp_stream_parameters,
-            waveform=None
-            if wave is None
-            else control.WaveformSource(stream_id=wave.stream_id, simulated=wave.simulated),
-            vitals=None if command.vitals is None else control.VitalsSource(simulated=command.vitals.simulated),
-        )
-        desk = self._desk
+        wave, vitals, desk, version = command.waveform, command.vitals, self._desk, None
         if desk is not None and mine.worker is not None:
             if wave is not None:
-                await desk.announce(consult, mine.worker, worker.call, wave)
-            elif command.vitals is not None:
-                await desk.announce_vitals(consult, mine.worker, worker.call)
-        await worker.call(request)
+                version = await desk.announce(consult, mine.worker, worker.call, wave, owner)
+            elif vitals is not None:
+                version = await desk.announce_vitals(consult, mine.worker, worker.call, vitals.patient, owner)
+        try:
+            request = control.ProduceData(
+                transport=transport,
+                data_producer=data_producer,
+                label=command.label,
+                protocol=command.protocol,
+                sctp_stream_parameters=command.sctp_stream_parameters,
+                waveform=wave
+                and control.WaveformSource(stream_id=wave.stream_id, simulated=wave.simulated, context_version=version),
+                vitals=vitals and control.VitalsSource(simulated=vitals.simulated, context_version=version),
+            )
+            await worker.call(request)
+        except BaseException:
+            if desk is not None and wave is not None:
+                desk.not_begun(consult, wave.stream_id)
+            raise
         mine.data_producers.add(data_producer)
         mine.produced[data_producer] = request
         if desk is not None and wave is not None:
             desk.begun(consult, wave.stream_id, data_producer)
-        elif desk is not None and command.vitals is not None:
-            desk.vitals_begun(consult, data_producer, command.vitals)
+        elif desk is not None and vitals is not None:
+            desk.vitals_begun(consult, data_producer, vitals, version)
         return m.DataProduced(data_producer=data_producer)
 
     async def _consume_data(

@@ -23,7 +23,7 @@ from media.aio.sctp import MAX_STREAMS, ChannelPort
 from media.aio.tap import DataTap
 from media.aio.transport import Transport
 from media.aio.turns import Turns
-from media.core.control import MediaError, MediaErrorCode
+from media.core.control import MediaError, MediaErrorCode, WaveformSource
 from media.core.ortc_transport import SctpStream
 from media.core.tap import RANGE, TapKind, build_record
 from media.core.waveform import StreamInUse, WaveformHub, peek_stream_id
@@ -69,8 +69,9 @@ class DataConsumer:
 class VitalsGate:
     """Lets sound vital signs of one source through: whole, not too many, and marked simulated exactly if it is (W9)."""
 
-    def __init__(self, simulated: bool) -> None:
+    def __init__(self, simulated: bool, context_version: int | None = None) -> None:
         self.simulated = simulated
+        self.context_version = context_version
         self._tokens, self._at_us = VITALS_BURST, 0
 
     def refusal(self, message: bytes, now_us: int) -> str | None:
@@ -85,6 +86,8 @@ class VitalsGate:
             vital = read_vital(message)
         except MalformedVital:
             return "vitals_malformed"
+        if self.context_version is not None and vital.context_version != self.context_version:
+            return "vitals_other_context"  # of the patient before (W19, W20)
         return None if vital.simulated is self.simulated else "vitals_simulated_flag"
 
 
@@ -119,16 +122,16 @@ class DataPlane:
         """Waveform channels, by owner and stream."""
         self._tap: DataTap | None = None
 
-    def produce(self, producer: DataProducer, simulated: bool) -> None:
+    def produce(self, producer: DataProducer, announced: WaveformSource | None = None) -> None:
         """Open the channel of a DataProducer.
 
         Raises:
             MediaError: the waveform stream or the SCTP stream id is taken.
         """
         waveform = producer.waveform_stream
-        if waveform is not None:
+        if announced is not None:
             try:
-                self.hub.open_stream(waveform, simulated)
+                self.hub.open_stream(announced.stream_id, announced.simulated, announced.context_version)
             except StreamInUse as error:
                 raise MediaError(MediaErrorCode.EXISTS, str(error)) from error
         try:

@@ -440,9 +440,9 @@ class Relay:
             protocol=protocol,
             stream=stream,
             waveform_stream=None if waveform is None else waveform.stream_id,
-            vitals=None if vitals is None else VitalsGate(vitals.simulated),
+            vitals=None if vitals is None else VitalsGate(vitals.simulated, vitals.context_version),
         )
-        self._routers[found.router_id].data.produce(made, waveform is not None and waveform.simulated)
+        self._routers[found.router_id].data.produce(made, waveform)
         self._data_producers[data_producer] = made
 
     def close_data_producer(self, data_producer: str) -> None:

@@ -229,12 +229,16 @@ class WaveformSource(Request):
 
     stream_id: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
     simulated: bool
+    context_version: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] | None = None
+    """Of the binding it is announced under: frames of another one are refused. None: the caller does not know."""
 
 
 class VitalsSource(Request):
     """What makes a DataProducer one of vital signs: media/WAVEFORM_WIRE.md section 6."""
 
     simulated: bool
+    context_version: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] | None = None
+    """As `WaveformSource.context_version`."""
 
 
 class ProduceData(Request):

@@ -22,12 +22,13 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from media.core.control import MediaError
+from media.core.control import MediaError, MediaErrorCode
 from media.core.tap import EVERYTHING
 from media.core.waveform import MalformedFrame, Place, peek_stream_id
 from media.core.waveform.vitals import ReportedAlarm, VitalSign, read_vital
 from server.clock import NowMs
 from server.metrics import WAVEFORM_STREAMS, WAVEFORM_TAP
+from server.storage.consult_store import SqlConsultStore
 from server.storage.database import Database
 from server.waveforms import rows
 from server.waveforms.archive import Archive, OpenStream
@@ -35,6 +36,7 @@ from server.waveforms.blobs import BlobCode, BlobError, BlobStore
 from server.waveforms.core.stream import StreamInfo, live_info
 from server.waveforms.ring import LiveRing, RingUnavailable
 from server.waveforms.tap import Call, TapConnection, Tapped, Taps
+from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.model import VitalsStream, WaveformStream
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,8 @@ class LiveStream:
     info: StreamInfo
     open: OpenStream
     producer: str
+    owner: str = ""
+    """The device."""
     live: bool = True
     """Its DataProducer is there."""
     tap: TapConnection | None = None
@@ -70,6 +74,8 @@ class LiveStream:
     """Ranges the worker was asked for: when, and how often."""
     context_version: int = 0
     """Of the newest frame."""
+    versions: set[int] = field(default_factory=set)
+    """Contexts it was announced under: frames of any other are not this patient's (W19, W20). Empty: nobody knew."""
     least_version: int = 0
     """Frames of an earlier context are another patient's: they were on their way as this one was announced."""
 
@@ -83,6 +89,7 @@ class LiveStream:
 class _Vitals:
     stream: VitalsStream
     consult: str
+    context_version: int | None
 
 
 Viewer = Callable[[StreamInfo, bytes], None]
@@ -115,6 +122,8 @@ class WaveformDesk:
         self._streams: dict[tuple[str, int], LiveStream] = {}
         self._vitals: dict[tuple[str, str], _Vitals] = {}
         self._vital_rows: deque[dict[str, Any]] = deque(maxlen=VITALS_WAITING)
+        self._announcing: set[tuple[str, int]] = set()
+        """Streams that a device is about to send."""
         self._calls: dict[Tapped, Call] = {}
         self._watching: dict[str, dict[Watching, None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -152,42 +161,92 @@ class WaveformDesk:
 
     # ------------------------------------------------------------- what the media plane says
 
-    async def announce(self, consult: str, worker: int, call: Call, stream: WaveformStream) -> StreamInfo:
+    async def announce(
+        self, consult: str, worker: int, call: Call, stream: WaveformStream, owner: str = ""
+    ) -> int | None:
         """A device is about to send a waveform from this worker: its archive and its tap are there when it does.
 
+        `begun` or `not_begun` follows.
+
+        Args:
+            owner: the device.
+
+        Returns:
+            The context version that its frames must carry; None when it is not known.
+
         Raises:
+            MediaError: ``exists``, another device sends or is about to send a stream of this number.
             SQLAlchemyError: the database cannot be used; nothing was announced.
         """
+        key = (consult, stream.stream_id)
+        live = self._streams.get(key)
+        if key in self._announcing or (live is not None and live.live and live.owner != owner):
+            raise MediaError(MediaErrorCode.EXISTS, f"stream {stream.stream_id} is another device's")
+        self._announcing.add(key)  # from here to `begun` nobody else may
+        try:
+            return await self._announce(consult, worker, call, stream, owner)
+        except BaseException:
+            self._announcing.discard(key)
+            raise
+
+    async def _announce(self, consult: str, worker: int, call: Call, stream: WaveformStream, owner: str) -> int | None:
         await self._ensure_tap(Tapped(consult, worker), call)
+        version = await self._bound_version(consult, owner, stream.patient)
         wanted = live_info(f"w_{secrets.token_hex(12)}", consult, stream)
         live = self._streams.get((consult, stream.stream_id))
-        if live is not None and live.info.wave == wanted.wave:
-            return live.info
-        if live is not None:
-            await self._retire(live)  # the number means another trace now
+        if live is None or live.info.wave != wanted.wave:
+            live = await self._open(consult, wanted, live)
+        live.owner = owner
+        if version is not None:
+            live.versions.add(version)
+        return version
+
+    async def _open(self, consult: str, wanted: StreamInfo, before: LiveStream | None) -> LiveStream:
+        if before is not None:
+            await self._retire(before)  # the number means another trace now
         info = await rows.open_archive(self.database, wanted, self.now_ms())
-        opened = await self.archive.open(info)
-        made = LiveStream(info, opened, producer="", live=False)
-        if live is not None and live.info.patient != info.patient:
-            made.least_version = live.context_version + 1
-        self._streams[consult, stream.stream_id] = made
+        made = LiveStream(info, await self.archive.open(info), producer="", live=False)
+        if before is not None and before.info.patient != info.patient:
+            made.least_version = before.context_version + 1
+        self._streams[consult, info.stream_id] = made
         self._let_idle_go(consult, keep=made)
         WAVEFORM_STREAMS.set(sum(one.live for one in self._streams.values()))
-        return info
+        return made
+
+    async def _bound_version(self, consult: str, owner: str, patient: str) -> int | None:
+        """The context of the device's binding, or the open one where it has none; only of this patient."""
+        state = await SqlConsultStore(self.database).load(ConsultId(consult))
+        if state is None:
+            return None
+        binding = state.bindings.get(ParticipantId(owner))
+        if binding is not None:
+            return binding.context_version if binding.patient == patient else None
+        context = state.context
+        return context.version if context is not None and context.patient.id == patient else None
 
     def begun(self, consult: str, stream_id: int, producer: str) -> None:
         """The stream's DataProducer is there."""
+        self._announcing.discard((consult, stream_id))
         live = self._streams.get((consult, stream_id))
         if live is not None:
             live.producer, live.live = producer, True
 
-    async def announce_vitals(self, consult: str, worker: int, call: Call) -> None:
-        """A device is about to send vital signs from this worker."""
-        await self._ensure_tap(Tapped(consult, worker), call)
+    def not_begun(self, consult: str, stream_id: int) -> None:
+        """It was announced and will not come; idempotent."""
+        self._announcing.discard((consult, stream_id))
 
-    def vitals_begun(self, consult: str, producer: str, stream: VitalsStream) -> None:
+    async def announce_vitals(
+        self, consult: str, worker: int, call: Call, patient: str = "", owner: str = ""
+    ) -> int | None:
+        """A device is about to send vital signs from this worker; the context version that they must carry."""
+        await self._ensure_tap(Tapped(consult, worker), call)
+        return await self._bound_version(consult, owner, patient)
+
+    def vitals_begun(
+        self, consult: str, producer: str, stream: VitalsStream, context_version: int | None = None
+    ) -> None:
         """Their DataProducer is there."""
-        self._vitals[consult, producer] = _Vitals(stream, consult)
+        self._vitals[consult, producer] = _Vitals(stream, consult, context_version)
 
     def sources(self, consult: str, producers: Container[str]) -> None:
         """DataProducers that the consult still has; the others' streams are over or will be announced anew."""
@@ -262,7 +321,8 @@ class WaveformDesk:
         if live is None:
             WAVEFORM_TAP.labels("unknown_stream").inc()
             return
-        if int.from_bytes(frame[12:16], "little") < live.least_version:
+        version = int.from_bytes(frame[12:16], "little")
+        if version < live.least_version or (live.versions and version not in live.versions):
             WAVEFORM_TAP.labels("other_context").inc()
             return
         live.tap = source
@@ -273,7 +333,7 @@ class WaveformDesk:
         live.for_ring.append((place, frame))
         live.for_heart.append(frame)
         if place == live.open.state.current:
-            live.context_version = int.from_bytes(frame[12:16], "little")
+            live.context_version = version
             if not again and place.epoch == before.epoch and 0 <= before.seq < place.seq - 1:
                 self._ask(live, before.seq + 1, place.seq - 1)
         for viewer in self._watching.get(source.of.consult, ()):
@@ -290,6 +350,9 @@ class WaveformDesk:
             value = read_vital(message)
         except MalformedFrame:
             WAVEFORM_TAP.labels("malformed_vital").inc()
+            return
+        if vitals.context_version not in (None, value.context_version):
+            WAVEFORM_TAP.labels("other_context").inc()
             return
         if len(self._vital_rows) == VITALS_WAITING:
             WAVEFORM_TAP.labels("vitals_dropped").inc()

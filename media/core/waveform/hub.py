@@ -53,6 +53,8 @@ class _Refused(Exception):
 @dataclass(slots=True)
 class _Stream:
     simulated: bool
+    context_version: int | None
+    """Of the binding it was announced under; None: not known here."""
     ring: FrameRing = field(default_factory=FrameRing)
     places: Places = field(default_factory=lambda: Places(MAX_RANGES))
     repair: SourceRepair = field(default_factory=SourceRepair)
@@ -75,15 +77,18 @@ class WaveformHub:
         self._streams: dict[int, _Stream] = {}
         self._viewers: OrderedDict[str, _Viewer] = OrderedDict()
 
-    def open_stream(self, stream_id: int, simulated: bool) -> None:
+    def open_stream(self, stream_id: int, simulated: bool, context_version: int | None = None) -> None:
         """A source announced a stream.
+
+        Args:
+            context_version: what every frame must carry; None where nobody here knows.
 
         Raises:
             StreamInUse: its id is taken by an open stream.
         """
         if stream_id in self._streams:
             raise StreamInUse(f"stream {stream_id} is already open")
-        self._streams[stream_id] = _Stream(simulated)
+        self._streams[stream_id] = _Stream(simulated, context_version)
 
     def close_stream(self, stream_id: int) -> None:
         """The source is gone; idempotent. Its ring goes with it."""
@@ -118,6 +123,10 @@ class WaveformHub:
             self.counters[f"refused_{refusal}"] += 1
             return None
         self.fresh.clear()
+        if previous is not None and _other_context(stream, previous):
+            # What a source appends at a switch of patients; nobody gets it, and the new patient's frame is not lost.
+            self.counters["refused_context"] += 1
+            previous, message = None, frame.encoded
         if previous is not None:
             lacked = len(stream.ring) > 0 and stream.ring.get(previous.seq) is None
             self._keep(stream, previous, now_us)
@@ -208,6 +217,9 @@ class WaveformHub:
             # A simulated wave never passes as real, nor a real one as simulated. [W9]
             if bool(part.flags & Flag.SIMULATED) is not stream.simulated:
                 raise _Refused("simulated_flag")
+        # A frame belongs to the patient its stream was announced for. (W19, W20, W24)
+        if _other_context(stream, frame):
+            raise _Refused("context")
         return stream, frame, previous
 
     def _keep(self, stream: _Stream, frame: WaveformFrame, now_us: int) -> None:
@@ -290,6 +302,10 @@ class WaveformHub:
     def _gone(self, stream_id: int, first: int, last: int) -> Reply:
         self.counters["gone"] += last - first + 1
         return "ctl", msgpack.packb({"t": "gone", "stream": stream_id, "first": first, "last": last})
+
+
+def _other_context(stream: _Stream, frame: WaveformFrame) -> bool:
+    return stream.context_version is not None and frame.context_version != stream.context_version
 
 
 def _decode_map(message: bytes) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class FrameWriter:
         self.index = 0
         """Index of the next sample."""
         self._previous: bytes | None = None
+        self._version: int | None = None
         self._pending = Flag.SESSION_RESTART
         self._anchor: tuple[int, int] | None = None
 
@@ -121,7 +122,9 @@ class FrameWriter:
             invalid_runs=invalid_runs,
             pace_offsets=pace_offsets,
         )
-        message = build_message(frame, self._previous)
+        # The frame before may be another patient's; then it is not sent again. (W20)
+        message = build_message(frame, self._previous if context_version == self._version else None)
+        self._version = context_version
         self._previous = with_flags(frame, remove=Flag.RESEND)
         self._pending = Flag(0)
         self._anchor = (t0_us, self.index)

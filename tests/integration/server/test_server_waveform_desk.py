@@ -33,12 +33,13 @@ from server.waveforms.snapshots import Snapshots
 from server.waveforms.tap import TapConnection, Tapped
 from signaling.core.errors import Refusal
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
-from signaling.core.model import ConsultStatus, EcgSettings, EcgState, VitalsStream, WaveformStream
+from signaling.core.model import ConsultStatus, Context, EcgSettings, EcgState, VitalsStream, WaveformStream
 from signaling.core.ports import SnapshotOrder
 from tests.integration.media.peer import until
 
 C1 = ConsultId("c1")
 ALL = 2**53 - 1
+FORMAT = StreamFormat(stream_id=7, leads=2, sample_rate_mhz=500_000, lsb_nv=1000, simulated=True)
 
 
 class Disk(FolderBlobs):
@@ -219,6 +220,82 @@ async def test_what_was_on_its_way_of_one_patient_is_not_kept_under_the_next(des
     page, _ = await desk.archive.between_us(live.info, 0, ALL, 1 << 24)
     assert page == of_second
     assert live.context_version == 2
+
+
+async def open_context(desk: WaveformDesk, version: int, patient: str = "pt1") -> None:
+    store = SqlConsultStore(desk.database)
+    state, banner = await store.load(C1), await store.patient(C1, PatientId(patient))
+    assert state is not None
+    assert banner is not None
+    opened = Context(version=version, patient=banner, opened_at_ms=1, opened_by=ParticipantId("p_d1"))
+    changes = {"context": opened, "context_version": version, "revision": state.revision + 1}
+    await store.commit(state, state.model_copy(update=changes), [], None)
+
+
+async def test_a_frame_or_number_of_a_context_that_the_stream_was_not_announced_under_is_kept_by_nobody(
+    desk: WaveformDesk,
+) -> None:
+    """[W19] [W20] [W24] Earlier or later; the same patient opened again goes on with the same archive."""
+    await open_context(desk, 3)
+    assert await desk.announce("c1", 0, no_worker, announced(), "p_device") == 3
+    desk.begun("c1", 7, "wave")
+    vitals = VitalsStream(device="d", simulated=True, patient=PatientId("pt1"))
+    assert await desk.announce_vitals("c1", 0, no_worker, "pt1", "p_device") == 3
+    desk.vitals_begun("c1", "numbers", vitals, 3)
+    source, written = tap(desk), FrameWriter(FORMAT)
+    block, t0_us = np.zeros((2, 50), np.int16), desk.now_ms() * 1000
+
+    def sent(version: int) -> bytes:
+        message = written.write(block, t0_us=t0_us + written.index * 2000, context_version=version)
+        return split_message(message)[0].encoded
+
+    first = [sent(3), sent(2), sent(3), sent(4)]
+    for frame in first:
+        desk.tapped_frame(source, frame, again=False)
+    desk.tapped_message(source, "numbers", pulse(desk, 60))  # of context 1
+    desk.sources("c1", ())
+    await open_context(desk, 5)
+    assert await desk.announce("c1", 0, no_worker, announced(), "p_device") == 5
+    desk.begun("c1", 7, "wave2")
+    again = [sent(5), sent(4)]
+    for frame in again:
+        desk.tapped_frame(source, frame, again=False)
+    live = desk.stream("c1", 7)
+    assert live is not None
+    page, _ = await desk.archive.between_us(live.info, 0, ALL, 1 << 24)
+    assert page == [first[0], first[2], again[0]]
+    await desk.write_rows()
+    assert await numbers(desk) == []
+    assert await desk.announce("c1", 0, no_worker, announced(8, "pt2"), "p_device") is None, "not open"
+
+
+async def test_of_two_devices_that_announce_one_number_at_once_one_wins(desk: WaveformDesk) -> None:
+    """[WF10] [W20] The other is refused with a code and changes nothing; the number is free when the first has gone."""
+    device = announced()
+    other = device.model_copy(update={"device": "other"})
+    results = await asyncio.gather(
+        desk.announce("c1", 0, no_worker, device, "p_a"),
+        desk.announce("c1", 1, no_worker, other, "p_b"),
+        return_exceptions=True,
+    )
+    (refused,) = [one for one in results if isinstance(one, BaseException)]
+    assert isinstance(refused, MediaError)
+    assert refused.code is MediaErrorCode.EXISTS
+    live = desk.stream("c1", 7)
+    assert live is not None
+    winner = live.info.device
+    desk.begun("c1", 7, "wave")
+    for who, stream in (("p_a", device), ("p_b", other)):
+        if stream.device != winner:
+            with pytest.raises(MediaError):
+                await desk.announce("c1", 1, no_worker, stream, who)
+    assert desk.stream("c1", 7) is live
+    assert len(await sealed(desk)) == 1
+    desk.sources("c1", ())
+    await desk.announce("c1", 1, no_worker, other, "p_b")
+    desk.not_begun("c1", 7)  # the relay could not take it
+    await desk.announce("c1", 1, no_worker, device, "p_a")
+    desk.begun("c1", 7, "wave2")
 
 
 async def test_a_device_that_comes_back_under_ever_new_numbers_fills_no_memory(desk: WaveformDesk) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from server_seed import fill
 
-from media.core.control import JsonObject, Request, TapData
+from media.core.control import JsonObject, Request, TapData, VitalsSource, WaveformSource
 from media.core.waveform import FrameWriter, StreamFormat, split_message
 from server.app import check_schema
 from server.clock import server_clock
@@ -78,9 +78,9 @@ class Monitor:
         peer = Peer(client, "c1", "send")
         await peer.join()
         await self.desk.announce("c1", 0, self.call, STREAM)
-        await client.produce_data(peer.id, "wave", "ecg", "", ORDERED, _Waveform(7, True))
+        await client.produce_data(peer.id, "wave", "ecg", "", ORDERED, WaveformSource(stream_id=7, simulated=True))
         vitals = {"streamId": 1, "ordered": True}
-        await client.produce_data(peer.id, "numbers", "vitals", "", vitals, None, _Vitals(True))
+        await client.produce_data(peer.id, "numbers", "vitals", "", vitals, None, VitalsSource(simulated=True))
         self.desk.begun("c1", 7, "wave")
         self.desk.vitals_begun("c1", "numbers", VitalsStream(device="d", simulated=True, patient=PatientId("pt1")))
         self.channel = await peer.channel(ORDERED, "ecg")
@@ -94,16 +94,6 @@ class Monitor:
             message = self.writer.write(block, t0_us=self.t0_us + at * 2000, context_version=1)
             self.channel.send(message)
             self.sent.append(split_message(message)[0].encoded)
-
-
-class _Waveform:
-    def __init__(self, stream_id: int, simulated: bool) -> None:
-        self.stream_id, self.simulated = stream_id, simulated
-
-
-class _Vitals:
-    def __init__(self, simulated: bool) -> None:
-        self.simulated = simulated
 
 
 async def test_an_application_that_does_not_read_gets_everything_once_it_does(

@@ -80,6 +80,32 @@ def test_a_simulated_wave_cannot_enter_a_real_stream() -> None:
     assert hub.counters == {"refused_simulated_flag": 2}
 
 
+def test_a_frame_of_another_context_than_its_streams_is_refused() -> None:
+    """[W19] [W20] [W24] The patient before, or one who is not open yet: not passed on, not kept, counted."""
+    hub, source = WaveformHub(), writer()
+    hub.open_stream(5, True, context_version=3)
+    for version, taken in ((2, False), (4, False), (3, True)):
+        message = source.write(BLOCK, t0_us=source.seq * FRAME_US, context_version=version)
+        assert (hub.accept(5, message, 0) is not None) is taken
+        assert bool(hub.fresh) is taken
+    assert hub.counters["refused_context"] == 2
+
+
+def test_at_a_switch_of_patients_nothing_of_the_old_goes_with_the_new_and_nothing_of_the_new_is_lost() -> None:
+    """[W20] [W24] The frame before is not appended; where a source appends it all the same it is taken off."""
+    source = writer()
+    old = split_message(source.write(BLOCK, t0_us=0, context_version=3))[0].encoded
+    message = source.write(BLOCK, t0_us=FRAME_US, context_version=4)
+    new, before = split_message(message)
+    assert before is None
+    hub = WaveformHub()
+    hub.open_stream(5, True, context_version=4)
+    assert hub.accept(5, with_flags(new.encoded, add=Flag.REDUNDANT) + old, 0) == new.encoded
+    assert hub.fresh == [new.encoded]
+    assert hub.counters["refused_context"] == 1
+    assert ask(hub, t="nack", stream=5, first=0, last=1) == [("ecg", 1)]
+
+
 def test_closed_and_taken_streams() -> None:
     """A stream id belongs to one open source."""
     hub = fed(1)
