@@ -14,7 +14,7 @@ takes the ordinary way; so do datagrams of strangers, STUN and DTLS.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
@@ -48,8 +48,11 @@ class Booking(Protocol):
     def decrypted(self, transport: Transport, offset: int, end: int, now_us: int, is_rtcp: bool) -> None:
         """One packet in the receive buffer, whole and authentic."""
 
-    def book(self, transport: Transport, ahead: tuple[int, ...]) -> None:
-        """One packet that was sent ahead, of which an entry of the log says everything."""
+    def book(self, transport: Transport, ahead: Sequence[tuple[int, ...]]) -> None:
+        """Packets of one stream that were sent ahead, of which entries of the log say everything."""
+
+    def arrived(self, transport: Transport, ahead: Sequence[tuple[int, ...]]) -> None:
+        """Such packets of all streams of a Transport, for its transport-wide numbers."""
 
     def used(self, transport: Transport, ahead: tuple[int, ...]) -> None:
         """One that was sent ahead and could not be booked: its number is gone all the same."""
@@ -346,28 +349,61 @@ class Intake:
         return bool(count)
 
     def _book_sent(self, entries: list[tuple[int, ...]], may_be_plain: bool) -> None:
-        """Packets that were sent ahead, in order; of a burst that failed each is needed whole, as a part of it."""
-        legs, book, decrypted = self._legs, self._booking.book, self._booking.decrypted
+        """Packets that were sent ahead, in order; of a burst that failed each is needed whole, as a part of it.
+
+        Those of which the log says all are booked together: streams do not depend on each other.
+        """
+        plain: list[tuple[int, ...]] = []
         for entry in entries:
             if entry[3] != _SENT:
                 continue
-            self.booked += 1
-            try:
-                transport = legs[entry[0]].transport
-                if may_be_plain and entry[-1] and not transport.taps:
-                    book(transport, entry)
-                else:
-                    decrypted(transport, entry[1], entry[2], entry[4], False)
-            except Exception:  # a bug met by one packet must not keep the others from being booked
-                self._counters.broke("datagram_errors")
-                self._disarm()
-                if entry[0] in legs:
-                    self._booking.used(legs[entry[0]].transport, entry)
+            if may_be_plain and entry[-1]:
+                plain.append(entry)
+                continue
+            self._book_plain(plain)
+            plain = []
+            self._book_whole(entry)
+        self._book_plain(plain)
 
-    def _disarm(self) -> None:
-        """C and we may not be of one mind: the next of each stream takes the ordinary way."""
+    def _book_plain(self, entries: list[tuple[int, ...]]) -> None:
+        by_leg: dict[int, list[tuple[int, ...]]] = {}
+        for entry in entries:
+            by_leg.setdefault(entry[0], []).append(entry)
+        for leg, ahead in by_leg.items():
+            if leg in self._legs and self._legs[leg].transport.taps:
+                for entry in ahead:
+                    self._book_whole(entry)
+                continue
+            self.booked += len(ahead)
+            streams: dict[int, list[tuple[int, ...]]] = {}
+            for entry in ahead:
+                streams.setdefault(entry[6], []).append(entry)
+            for of_stream in streams.values():
+                try:
+                    self._booking.book(self._legs[leg].transport, of_stream)
+                except Exception:  # a bug met by one stream must not keep the others from being booked
+                    self._broke(of_stream)
+            try:
+                self._booking.arrived(self._legs[leg].transport, ahead)
+            except Exception:  # as above
+                self._broke([])
+
+    def _book_whole(self, entry: tuple[int, ...]) -> None:
+        """By the ordinary way, which asks each packet itself."""
+        self.booked += 1
+        try:
+            self._booking.decrypted(self._legs[entry[0]].transport, entry[1], entry[2], entry[4], False)
+        except Exception:  # as above
+            self._broke([entry])
+
+    def _broke(self, entries: list[tuple[int, ...]]) -> None:
+        """A bug met these: C and we may not be of one mind, the next of each stream takes the ordinary way."""
+        self._counters.broke("datagram_errors")
         for leg in self._legs.values():
             leg.disarm()
+        for entry in entries:
+            if entry[0] in self._legs:
+                self._booking.used(self._legs[entry[0]].transport, entry)
 
     def _book(self, entries: list[tuple[int, ...]], kind: int) -> None:
         """What the ordinary way takes from here."""
@@ -378,5 +414,4 @@ class Intake:
                     transport = legs[entry[0]].transport
                     self._booking.decrypted(transport, entry[1], entry[2], entry[4], kind == _FEEDBACK)
                 except Exception:  # as above
-                    self._counters.broke("datagram_errors")
-                    self._disarm()
+                    self._broke([])

@@ -6,6 +6,7 @@ stream, not to each Consumer: a Consumer's numbering is a constant shift of the 
 2.5 Mbit/s video.
 """
 
+from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
 HISTORY_PACKETS: Final = 1024
@@ -28,6 +29,17 @@ class History(Generic[P]):
         slot = number & self._mask
         self._numbers[slot] = number
         self._packets[slot] = packet
+
+    def put_all(self, first: int, packets: Sequence[P]) -> None:
+        """`put` for packets whose numbers follow each other."""
+        slot = first & self._mask
+        if len(packets) > self._mask - slot:
+            for number, packet in enumerate(packets, first):
+                self.put(number, packet)
+        else:
+            stop = slot + len(packets)
+            self._numbers[slot:stop] = range(first, first + len(packets))
+            self._packets[slot:stop] = packets
 
     def get(self, number: int) -> P | None:
         """The packet of this number, or None when it was overwritten or never here."""

@@ -11,6 +11,7 @@ this SSRC, so the publisher still learns its true loss.
 ``now_us`` is the server clock. Numbers here are extended (never wrap); 16 bits only at the border.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from media.core.rtcp import ReportBlock
@@ -227,6 +228,22 @@ class ReceiveStream:
             change = abs((change + 0x8000_0000 & MASK_32) - 0x8000_0000)
             self._jitter_q4 += change - (self._jitter_q4 + 8 >> 4)
         self._last_transit = transit
+
+    def advance_all(self, timestamps: Sequence[int], size_bytes: int, times_us: Sequence[int]) -> None:
+        """`advance` for packets that follow each other: the timestamp of each and when it came, the bytes of all."""
+        number, received, rate_hz = self.highest, self.received, self._rate_hz
+        seen, jitter_q4, last_transit = self._seen, self._jitter_q4, self._last_transit
+        for timestamp, now_us in zip(timestamps, times_us, strict=True):
+            number += 1
+            seen[number & WINDOW - 1] = number
+            transit = (now_us * rate_hz // 1_000_000 - timestamp) & MASK_32
+            if received:
+                change = abs((transit - last_transit + 0x8000_0000 & MASK_32) - 0x8000_0000)
+                jitter_q4 += change - (jitter_q4 + 8 >> 4)
+            received += 1
+            last_transit = transit
+        self.highest, self.received, self._jitter_q4, self._last_transit = number, received, jitter_q4, last_transit
+        self.payload_bytes += size_bytes
 
     def _restart(self, seq: int) -> None:
         """Begin the numbering so that ``seq`` is the next; one cycle up, so nothing is negative."""

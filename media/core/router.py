@@ -45,8 +45,7 @@ class ExtensionPlan:
     """0: not negotiated. Filled in with the leg's own number: feedback names packets by it."""
 
 
-@dataclass(slots=True, eq=False)
-class Packet:
+class Packet(NamedTuple):
     """One RTP packet on its way from a source to its viewers."""
 
     number: int

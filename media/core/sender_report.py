@@ -14,6 +14,7 @@ who joins must not wait a report interval for the first one. So:
 ``now_us`` is the server clock: microseconds since 1970, UTC, never going back.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from media.core import rtcp
@@ -107,6 +108,14 @@ class SourceTime:
         if self._seen_us < 0 or 0 < (timestamp - self._seen_timestamp) & MASK_32 < HALF_32:  # serial.newer32
             self._seen_timestamp = timestamp
             self._seen_us = now_us
+
+    def on_packets(self, timestamps: Sequence[int], times_us: Sequence[int]) -> None:
+        """`on_packet` for several, in order."""
+        newest = self._seen_timestamp
+        for timestamp, now_us in zip(timestamps, times_us, strict=True):
+            if timestamp != newest or self._seen_us < 0:
+                self.on_packet(timestamp, now_us)
+                newest = self._seen_timestamp
 
     @property
     def newest(self) -> tuple[int, int] | None:

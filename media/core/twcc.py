@@ -94,6 +94,17 @@ class ArrivalRecorder:
         if len(arrivals) > MAX_RECORDED:
             self._forget_oldest()
 
+    def record_all(self, seqs: Sequence[int], times_us: Sequence[int]) -> None:
+        """`record` for several packets, in order."""
+        run, expected = self._run, self._next
+        for seq, now_us in zip(seqs, times_us, strict=True):
+            if seq == expected and len(run) < MAX_RECORDED // 2:
+                expected = self._next = seq + 1 & MASK_16
+                run.append(now_us // TICK_US)
+            else:
+                self.record(seq, now_us)
+                run, expected = self._run, self._next
+
     def _tell_apart(self) -> None:
         """Write the runs down number by number."""
         arrivals = self._arrivals
