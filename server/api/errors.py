@@ -39,6 +39,11 @@ class ApiCode(StrEnum):
     PATIENT_DIFFERS = "patient_differs"
     WAVEFORM_UNSUPPORTED = "waveform_unsupported"
     ARCHIVE_UNAVAILABLE = "archive_unavailable"
+    ENROLMENT_INVALID = "enrolment_invalid"
+    HOSPITAL_REFUSED = "hospital_refused"
+    HOSPITAL_UNREACHABLE = "hospital_unreachable"
+    HOSPITAL_TIMED_OUT = "hospital_timed_out"
+    ANSWER_TOO_LARGE = "answer_too_large"
     STOPPING = "stopping"
     INTERNAL = "internal"
 
@@ -73,6 +78,19 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
         503,
         "The ECG archive cannot be reached now. The live view is not affected.",
         "心电存档暂不可用，实时显示不受影响。",
+    ),
+    ApiCode.ENROLMENT_INVALID: (410, "This enrolment code can no longer be used.", "该注册码已失效。"),
+    ApiCode.HOSPITAL_REFUSED: (403, "The hospital's policy does not allow this.", "该医院的策略不允许此操作。"),
+    ApiCode.HOSPITAL_UNREACHABLE: (
+        503,
+        "The hospital's gateway or record system cannot be reached now.",
+        "暂时无法连接该医院的网关或病历系统。",
+    ),
+    ApiCode.HOSPITAL_TIMED_OUT: (504, "The hospital did not answer in time.", "该医院未能及时响应。"),
+    ApiCode.ANSWER_TOO_LARGE: (
+        502,
+        "The hospital's answer is too large. Ask for less.",
+        "医院返回的内容过大，请缩小范围。",
     ),
     ApiCode.STOPPING: (503, "The server is restarting. Please wait.", "服务器正在重启，请稍候。"),
     ApiCode.INTERNAL: (500, *SIGNALING_SENTENCES[ErrorCode.INTERNAL]),

@@ -126,9 +126,9 @@ async def permitted(request: web.Request, action: Action, *, active: bool = True
     return principal
 
 
-async def permitted_person(request: web.Request, action: Action) -> PersonPrincipal:
+async def permitted_person(request: web.Request, action: Action, *, active: bool = True) -> PersonPrincipal:
     """The same for what only people with an account do."""
-    principal = await permitted(request, action)
+    principal = await permitted(request, action, active=active)
     if not isinstance(principal, PersonPrincipal):
         raise ApiError(ApiCode.NOT_ALLOWED)
     return principal

@@ -29,11 +29,8 @@ from server.gateway.scribe import Scribe, ScribeBusy
 from server.gateway.sealing import NotAuthentic, SealingKeys
 from server.lock.core.link import Arrived, Settled
 from server.lock.core.proof import next_mark
-from server.lock.core.wire import GENESIS, Gap
+from server.lock.core.wire import GENESIS, OUTCOME_KIND, OUTCOME_SOURCE, Gap
 
-OUTCOME_KIND = "LOCK outcome"
-OUTCOME_SOURCE = "lock"
-"""The gateway's own source: what became of what the hub sent. No adapter may have this name."""
 APPLIED = "applied"
 T = TypeVar("T")
 

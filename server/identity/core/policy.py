@@ -24,6 +24,7 @@ class Action(StrEnum):
     INVITE_GUEST = "invite_guest"
     SEE_STATIONS = "see_stations"
     MANAGE_SCREENS = "manage_screens"
+    MANAGE_GATEWAYS = "manage_gateways"
 
 
 _CLINICIANS = frozenset({AccessRole.DOCTOR, AccessRole.NURSE})
@@ -46,6 +47,8 @@ ALLOWED: dict[Action, frozenset[AccessRole]] = {
     Action.INVITE_GUEST: _CLINICIANS,
     Action.SEE_STATIONS: _STAFF,
     Action.MANAGE_SCREENS: _STAFF,
+    # What connects a hospital to the hub, and the log of what crossed.
+    Action.MANAGE_GATEWAYS: frozenset({AccessRole.ADMIN}),
 }
 
 

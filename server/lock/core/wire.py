@@ -32,6 +32,9 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_TEXT = 2_000
 MARK_BYTES = 32
 GENESIS = bytes(MARK_BYTES)
+OUTCOME_KIND = "LOCK outcome"
+OUTCOME_SOURCE = "lock"
+"""The gateway's own source: what became of what the hub sent. No adapter may have this name. [LK18]"""
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 

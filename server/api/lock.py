@@ -1,0 +1,250 @@
+"""The open patient's record in her own hospital, asked on demand through the lock.
+
+As with `record.py` there is no way to ask for a patient by id: a caller names the context version it shows, and who is
+asked about is that context's patient, by the identifiers stored for her. The hospital's gateway decides again
+by the hospital's own policy. Nothing of the answer is kept here; that it was asked is in the audit trail
+before the answer leaves (G5), how it ended in the lock's own log. An answer that comes after the context moved on, or
+after the consult ended, is thrown away.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from aiohttp import web
+from sqlalchemy import select, update
+
+from server.api.errors import ApiCode, ApiError
+from server.api.gateways import LOCK
+from server.api.request import member, permitted, services, throttle
+from server.gateway.core.responder import QueryCode, QueryFailed
+from server.identity.core.policy import Action
+from server.identity.core.principal import Membership, Principal
+from server.identity.core.rules import Throttle
+from server.lock.aio.gateways import gateways_of
+from server.lock.core.answers import WholeAnswer
+from server.lock.core.wire import MAX_PARAMS, MAX_TEXT, Ask, Pairs
+from server.metrics import LOCK_QUESTIONS
+from server.record.aio.store import find_one
+from server.storage import audit
+from server.storage.fhir_tables import FhirResource
+from server.storage.lock_tables import LockQuestion
+from server.storage.models import ConsultRow
+from signaling.core.model import ConsultStatus, Context
+
+routes = web.RouteTableDef()
+
+PURPOSE = "consult"
+TIMEOUT_MS = 10_000
+MAX_BYTES = 8 * 1024 * 1024
+MAX_COUNT = 500
+LOOK_S = 0.5
+"""How often a question that takes long looks whether its consult still runs."""
+QUESTION = Throttle(name="lock_question", attempts=300, window_s=60)
+"""Per session."""
+_MAX_VERSION = 2**32 - 1
+
+_CODES = {
+    QueryCode.NOT_ALLOWED: ApiCode.HOSPITAL_REFUSED,
+    QueryCode.NOT_FOUND: ApiCode.NOT_FOUND,
+    QueryCode.UNAVAILABLE: ApiCode.HOSPITAL_UNREACHABLE,
+    QueryCode.TIMED_OUT: ApiCode.HOSPITAL_TIMED_OUT,
+    QueryCode.TOO_LARGE: ApiCode.ANSWER_TOO_LARGE,
+    QueryCode.MALFORMED: ApiCode.MALFORMED,
+    QueryCode.CANCELLED: ApiCode.CONSULT_ENDED,
+    QueryCode.BUSY: ApiCode.TOO_BUSY,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asker:
+    """Who asks, in which consult, about whom."""
+
+    principal: Principal
+    found: Membership
+    context: Context
+
+
+@routes.get("/api/consults/{consult}/lock/{type:[A-Z][A-Za-z]{1,63}}")
+async def search(request: web.Request) -> web.Response:
+    """Search one type of the open patient's resources in her hospital; parameters as in FHIR."""
+    return await _answer(request, "")
+
+
+@routes.get("/api/consults/{consult}/lock/{type:[A-Z][A-Za-z]{1,63}}/{id:[A-Za-z0-9.-]{1,64}}")
+async def read(request: web.Request) -> web.Response:
+    """Read one resource of the open patient in her hospital."""
+    return await _answer(request, request.match_info["id"])
+
+
+async def _answer(request: web.Request, resource_id: str) -> web.Response:
+    asker = await _asker(request)
+    await throttle(request, QUESTION, asker.principal.credential)
+    gateway, patient = await _hospital(request, asker)
+    question = Ask(
+        id=0,
+        consult=asker.found.consult,
+        patient=patient,
+        type=request.match_info["type"],
+        resource_id=resource_id,
+        params=_params(request),
+        page=request.query.get("page", "")[:MAX_TEXT],
+        role=asker.principal.access.value,
+        organisation=asker.principal.hospital_id or "-",
+        purpose=PURPOSE,
+        timeout_ms=TIMEOUT_MS,
+        max_bytes=MAX_BYTES,
+        max_count=MAX_COUNT,
+    )
+    answer = await _ask(request, asker, gateway, question)
+    await _still(request, asker)
+    headers = {
+        "X-Context-Version": str(asker.context.version),
+        "X-Hospital-Resources": str(answer.count),
+        "Content-Type": "application/fhir+json",
+    }
+    if answer.next_page:
+        headers["X-Next-Page"] = answer.next_page
+    return web.Response(body=answer.body, headers=headers)
+
+
+async def _ask(request: web.Request, asker: _Asker, gateway: str, question: Ask) -> WholeAnswer:
+    """Ask, while the audit row is written; both are there before anything is answered.
+
+    Raises:
+        ApiError: by the hospital's or the gateway's code.
+    """
+    began, row = time.monotonic_ns(), 0
+    asking = asyncio.create_task(_until_over(request, asker, gateway, question))
+    try:
+        row = await _record(request, asker, gateway, question)
+        answer = await asking
+        code = ""
+    except QueryFailed as failed:
+        answer, code = None, failed.code.value
+    except ApiError:
+        if row:
+            request.app[LOCK].later(_outcome(request, row, QueryCode.CANCELLED.value, None, _since(began)))
+        raise
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    LOCK_QUESTIONS.labels(code or "answered").inc()
+    request.app[LOCK].later(_outcome(request, row, code, answer, _since(began)))
+    if answer is None:
+        raise ApiError(_CODES[QueryCode(code)])
+    return answer
+
+
+def _since(began_ns: int) -> int:
+    return (time.monotonic_ns() - began_ns) // 1_000
+
+
+async def _until_over(request: web.Request, asker: _Asker, gateway: str, question: Ask) -> WholeAnswer:
+    """The answer, unless the consult ends or the context moves on first: then the gateway is told to stop."""
+    asking = asyncio.create_task(request.app[LOCK].desk.ask(gateway, question))
+    try:
+        while not (await asyncio.wait({asking}, timeout=LOOK_S))[0]:
+            await _still(request, asker)
+        return asking.result()
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _asker(request: web.Request) -> _Asker:
+    principal = await permitted(request, Action.READ_RECORD)
+    found = await member(request, principal)
+    text = request.query.get("version", "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_VERSION):
+        raise ApiError(ApiCode.MALFORMED, "version")
+    context = await _context(request, found, int(text))
+    return _Asker(principal=principal, found=found, context=context)
+
+
+async def _still(request: web.Request, asker: _Asker) -> None:
+    """Whether the caller's consult still runs and still shows this patient.
+
+    Raises:
+        ApiError: ``consult_ended`` or ``context_changed``.
+    """
+    await _context(request, asker.found, asker.context.version)
+
+
+async def _context(request: web.Request, found: Membership, version: int) -> Context:
+    consult = await services(request).store.load(found.consult)
+    if consult is None or consult.status is ConsultStatus.ENDED:
+        raise ApiError(ApiCode.CONSULT_ENDED)
+    if consult.context is None or consult.context.version != version:
+        raise ApiError(ApiCode.CONTEXT_CHANGED)
+    return consult.context
+
+
+async def _hospital(request: web.Request, asker: _Asker) -> tuple[str, Pairs]:
+    """The gateway of the hospital the patient's record came from (else the consult's partner), and her identifiers.
+
+    Raises:
+        ApiError: ``not_found`` without an identifier a hospital could know, ``hospital_unreachable`` without gateway.
+    """
+    patient = asker.context.patient.id
+    async with services(request).database.read() as session:
+        raw = await find_one(session, patient, "Patient", patient)
+        owner = await session.scalar(
+            select(FhirResource.owner).where(FhirResource.type == "Patient", FhirResource.id == patient)
+        )
+        partner = await session.scalar(select(ConsultRow.partner_id).where(ConsultRow.id == asker.found.consult))
+        gateways = await gateways_of(session, owner or partner or "")
+    identifiers = tuple(
+        (str(one["system"]), str(one["value"]))
+        for one in (raw or {}).get("identifier", [])
+        if isinstance(one, dict) and one.get("system") and one.get("value")
+    )
+    if not identifiers:
+        raise ApiError(ApiCode.NOT_FOUND, "no identifier with a system")
+    desk = request.app[LOCK].desk
+    gateway = next((one for one in gateways if desk.connected(one)), None)
+    if gateway is None:
+        raise ApiError(ApiCode.HOSPITAL_UNREACHABLE)
+    return gateway, identifiers[:16]
+
+
+def _params(request: web.Request) -> Pairs:
+    params = tuple((name, value) for name, value in request.query.items() if name not in ("version", "page"))
+    if len(params) > MAX_PARAMS or not all(
+        0 < len(name) <= 64 and len(value) <= 200 and (name + value).isprintable() for name, value in params
+    ):
+        raise ApiError(ApiCode.MALFORMED, "parameters")
+    return params
+
+
+async def _record(request: web.Request, asker: _Asker, gateway: str, question: Ask) -> int:
+    """The question is on record before its answer leaves; the id of its row in the lock's log."""
+    parts = services(request)
+    now_ms = parts.now_ms()
+    row = LockQuestion(
+        gateway_id=gateway, consult_id=asker.found.consult, actor=asker.principal.actor, type=question.type,
+        at_ms=now_ms, code="asked", count=0, size_bytes=0, took_us=0,
+    )  # fmt: skip
+    body = {
+        "participant": asker.found.participant, "patient": asker.context.patient.id,
+        "version": asker.context.version, "type": question.type, "gateway": gateway,
+    }  # fmt: skip
+    async with parts.database.write() as session:
+        session.add(row)
+        await session.flush()
+        entry = audit.Entry(
+            kind="lock_read", at_ms=now_ms, actor=asker.principal.actor, consult_id=asker.found.consult, body=body
+        )
+        await audit.append(session, [entry])
+    return row.id
+
+
+async def _outcome(request: web.Request, row: int, code: str, answer: WholeAnswer | None, took_us: int) -> None:
+    values = {
+        "code": code,
+        "count": answer.count if answer else 0,
+        "size_bytes": len(answer.body) if answer else 0,
+        "took_us": took_us,
+    }
+    async with services(request).database.write() as session:
+        await session.execute(update(LockQuestion).where(LockQuestion.id == row).values(**values))

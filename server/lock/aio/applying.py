@@ -1,0 +1,141 @@
+"""How what crossed becomes part of the record.
+
+FHIR transactions go to the store as they are, owned by the gateway's hospital, in the inbox's own transaction. A
+file (DICOM, PDF, WFDB) is written under its hash and synced before the row that names it is committed: a
+crash between the two leaves a file nobody names, never a name without a file. Outcomes of what the hub sent
+end the outbox row they belong to.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.gateway.core.crossing import FHIR_JSON, Crossing
+from server.lock.aio.inbox import CrossingRefused, From
+from server.lock.aio.outbox import MalformedOutcome, outcome
+from server.lock.core.wire import OUTCOME_KIND, OUTCOME_SOURCE
+from server.record.aio.store import AmbiguousPatient, patient_by_identifier
+from server.record.core.outcome import FhirRefusal
+from server.record.core.resource import ResourceInvalid
+from server.storage.lock_tables import LockFile
+
+FILE_TYPES = frozenset(
+    {
+        "application/dicom",
+        "application/pdf",
+        "application/zip",
+        "image/jpeg",
+        "image/png",
+        "text/plain",
+        "application/xml",
+    }
+)
+"""Media types kept as files; nothing a browser would run (G12)."""
+
+
+class ApplyBundle(Protocol):
+    """`server.record.aio`'s transaction: all or nothing."""
+
+    async def __call__(
+        self, session: AsyncSession, bundle: Any, *, actor: str, at_ms: int, owner_hospital: str
+    ) -> object: ...
+
+
+class Applying:
+    """The inbox's `Apply`.
+
+    Args:
+        folder: where files go; made with mode 0700.
+    """
+
+    def __init__(self, apply_bundle: ApplyBundle, folder: Path) -> None:
+        self._apply_bundle, self._folder = apply_bundle, folder
+
+    async def __call__(self, session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> None:
+        """Apply one crossing.
+
+        Raises:
+            CrossingRefused: ``unsupported``, ``malformed``, ``invalid`` or a code of the record.
+        """
+        if origin.source == OUTCOME_SOURCE or crossing.kind == OUTCOME_KIND:
+            await self._outcome(session, crossing, origin)
+        elif crossing.media_type == FHIR_JSON:
+            await self._bundle(session, crossing, origin, at_ms)
+        elif crossing.media_type in FILE_TYPES:
+            await self._file(session, crossing, origin, at_ms)
+        else:
+            raise CrossingRefused("unsupported", f"the record keeps no {crossing.media_type}")
+
+    async def _outcome(self, session: AsyncSession, crossing: Crossing, origin: From) -> None:
+        if origin.source != OUTCOME_SOURCE or crossing.kind != OUTCOME_KIND:
+            raise CrossingRefused("malformed", "outcome")
+        try:
+            await outcome(session, origin.gateway, crossing.body)
+        except MalformedOutcome:
+            raise CrossingRefused("malformed", "outcome") from None
+
+    async def _bundle(self, session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> None:
+        try:
+            bundle = json.loads(crossing.body)
+        except (ValueError, RecursionError):
+            raise CrossingRefused("malformed", "the body is not JSON") from None
+        try:
+            await self._apply_bundle(session, bundle, actor=origin.actor, at_ms=at_ms, owner_hospital=origin.hospital)
+        except FhirRefusal as refusal:
+            raise CrossingRefused(refusal.code.value, _places(refusal)) from None
+        except ResourceInvalid as invalid:
+            raise CrossingRefused("invalid", str(invalid)) from None
+
+    async def _file(self, session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> None:
+        digest = hashlib.sha256(crossing.body).hexdigest()
+        await asyncio.to_thread(_keep, self._folder / digest[:2] / digest, crossing.body)
+        session.add(
+            LockFile(
+                id=f"lf_{secrets.token_hex(12)}", gateway_id=origin.gateway, stream=origin.stream,
+                sequence=origin.sequence, patient_id=await _whose(session, crossing, origin), kind=crossing.kind,
+                media_type=crossing.media_type, about=json.dumps(crossing.about, ensure_ascii=False), sha256=digest,
+                size_bytes=len(crossing.body), made_us=crossing.made_us, at_ms=at_ms,
+            )
+        )  # fmt: skip
+        await session.flush()
+
+
+async def _whose(session: AsyncSession, crossing: Crossing, origin: From) -> str | None:
+    """The one stored patient of this hospital whom all known identifiers name; None when they name none, or several."""
+    found: set[str] = set()
+    for system, value in crossing.patient:
+        try:
+            patient = await patient_by_identifier(session, system, value, owner=origin.hospital)
+        except AmbiguousPatient:
+            return None
+        if patient is not None:
+            found.add(patient)
+    return found.pop() if len(found) == 1 else None
+
+
+def _keep(path: Path, body: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with draft.open("xb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _places(refusal: FhirRefusal) -> str:
+    places = ", ".join(place.expression for place in getattr(refusal, "places", ())[:5])
+    return " ".join(part for part in (getattr(refusal, "detail", ""), places) if part)[:300]
