@@ -238,16 +238,17 @@ function DeviceProblems({ media, local }: { media: MediaSession; local: LocalSta
   });
 }
 
-/** No beat for 5 s: the clinical views are hidden, and this says so and since when. */
+/** No beat for 5 s, or none yet: the clinical views are hidden, and this says so and since when. */
 function StaleStrip({ sinceMs }: { sinceMs: number | null }) {
   const { t } = useTranslation();
   const nowMs = useNow();
-  const seconds = sinceMs === null ? 0 : Math.max(0, Math.floor((nowMs - sinceMs) / 1_000));
+  const seconds = sinceMs === null ? 0 : Math.floor((nowMs - sinceMs) / 1_000);
   return (
     <ErrorStrip
       tone="danger"
       title={t("desk.sync.self")}
-      text={t("desk.sync.selfHint", { seconds })}
+      text={t(sinceMs === null ? "desk.sync.selfWaiting" : "desk.sync.selfHint")}
+      {...(seconds > 0 ? { counting: t("desk.sync.selfSince", { seconds }) } : {})}
       testId="self-not-in-sync"
     />
   );

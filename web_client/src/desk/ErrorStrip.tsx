@@ -8,17 +8,20 @@ export interface ErrorStripProps {
   text: string;
   testId: string;
   title?: string;
+  /** Seen, not read out again and again: seconds. */
+  counting?: string;
   tone?: "warn" | "danger";
   onDismiss?: () => void;
 }
 
-export function ErrorStrip({ text, testId, title, tone = "warn", onDismiss }: ErrorStripProps) {
+export function ErrorStrip({ text, testId, title, counting, tone = "warn", onDismiss }: ErrorStripProps) {
   const { t } = useTranslation();
   return (
     <div className={styles.strip} data-tone={tone} data-testid={testId} role={tone === "danger" ? "alert" : "status"}>
       <TriangleAlert className={styles.icon} aria-hidden="true" />
       {title !== undefined && <strong>{title}</strong>}
       <span>{text}</span>
+      {counting !== undefined && <span aria-hidden="true">{counting}</span>}
       {onDismiss !== undefined && (
         <CloseButton variant="transparent" onClick={onDismiss} aria-label={t("desk.device.dismiss")} />
       )}

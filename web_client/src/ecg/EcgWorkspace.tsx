@@ -34,6 +34,7 @@ import { InfoPanel } from "./InfoPanel";
 import { MarksList } from "./MarksList";
 import { endsOf, lastOwn, marksOf } from "./marks";
 import { PriorDialog, PriorPane } from "./PriorPane";
+import { pictureAge } from "./pictureNews";
 import { rememberProfile } from "./profile";
 import { ReviewStrip } from "./ReviewStrip";
 import { clockOf } from "./review";
@@ -251,10 +252,8 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
       {shown.kind === "live" && (
         <SkewNote
           className={styles.skew ?? ""}
-          consult={consult}
-          media={media}
-          streamId={stream.stream_id}
           status={status}
+          age={(nowMs) => pictureAge(consult, media, stream.stream_id, nowMs)}
         />
       )}
       {problem !== null && <ErrorStrip text={problem} testId="ecg-problem" onDismiss={() => setProblem(null)} />}

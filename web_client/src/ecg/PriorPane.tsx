@@ -26,6 +26,8 @@ interface Ready {
 
 /** What is shown around a position; more would be held for nothing. */
 const AROUND_US = 30_000_000;
+/** At the end of the slider this much is still to be seen. */
+const LAST_US = 5_000_000;
 
 export function PriorPane({ prior, history, look, onClose }: PriorPaneProps) {
   const { t, i18n } = useTranslation();
@@ -44,7 +46,7 @@ export function PriorPane({ prior, history, look, onClose }: PriorPaneProps) {
             type="range"
             className={styles.slider}
             min={0}
-            max={Math.floor(lengthUs / 1e6)}
+            max={Math.floor((lengthUs - LAST_US) / 1e6)}
             step={5}
             value={Math.round((fromUs - prior.firstUs) / 1e6)}
             aria-label={t("ecg.prior.at")}
@@ -61,7 +63,9 @@ export function PriorPane({ prior, history, look, onClose }: PriorPaneProps) {
         {loaded.kind === "failed" && (
           <ErrorState error={loaded.error} title={t("ecg.prior.failed")} onRetry={() => setAttempt(attempt + 1)} />
         )}
-        {loaded.kind === "ready" && <EcgStill {...look} stream={prior.stream} frames={loaded.frames} title={title} />}
+        {loaded.kind === "ready" && (
+          <EcgStill {...look} stream={prior.stream} frames={loaded.frames} fromUs={fromUs} title={title} />
+        )}
       </div>
     </section>
   );
@@ -95,7 +99,7 @@ export interface PriorDialogProps {
   readonly onClose: () => void;
 }
 
-/** Which earlier ECG; newest first. */
+/** Which earlier ECG; newest first. Named by the archive: a device comes back with the number it had. */
 export function PriorDialog(props: PriorDialogProps) {
   const { t } = useTranslation();
   return (
@@ -138,11 +142,11 @@ function Choices({ streams, isLoading, error, onRetry, onChoose }: PriorDialogPr
     .sort((a, b) => b.firstUs - a.firstUs)
     .map((entry) => (
       <button
-        key={entry.stream.stream_id}
+        key={entry.id}
         type="button"
         className={styles.choice}
         onClick={() => onChoose(entry)}
-        data-testid={`prior-${entry.stream.stream_id}`}
+        data-testid={`prior-${entry.id}`}
       >
         <strong>{clockOf(entry.firstUs, i18n.language, true)}</strong>
         <span>{entry.title === "" ? entry.stream.device : entry.title}</span>

@@ -88,14 +88,14 @@ export function VideoTile(props: VideoTileProps) {
       {!isOn && <Placeholder initial={props.initial ?? initialOf(props.name)} />}
       {rests && (
         <p className={styles.stopped} data-tone="line" data-testid="video-paused" role="status">
-          <span>{t("desk.quality.paused")}</span> <span className={styles.seconds}>{seconds}</span>
+          <span>{t("desk.quality.paused")}</span> <Counting text={seconds} />
           <span className={styles.why}>{t("desk.quality.pausedHint")}</span>
         </p>
       )}
       {isOn && !rests && state === "waiting" && <p className={styles.waiting}>{t("desk.tile.waiting")}</p>}
       {isOn && !rests && state === "stopped" && (
         <p className={styles.stopped} data-testid="video-age" role="status">
-          <span>{t("desk.tile.stopped")}</span> <span className={styles.seconds}>{seconds}</span>
+          <span>{t("desk.tile.stopped")}</span> <Counting text={seconds} />
         </p>
       )}
       {isOn && !rests && state === "quiet" && (
@@ -107,6 +107,15 @@ export function VideoTile(props: VideoTileProps) {
         <button type="button" className={styles.pick} onClick={props.onPick} aria-label={props.pickLabel} />
       )}
     </figure>
+  );
+}
+
+/** Seen, not read out: that it stands still is said once, not again with every second. */
+function Counting({ text }: { text: string }) {
+  return (
+    <span className={styles.seconds} aria-hidden="true">
+      {text}
+    </span>
   );
 }
 

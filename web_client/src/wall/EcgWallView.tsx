@@ -11,7 +11,9 @@ import type { ConsultClient } from "../desk/consultClient";
 import { useEcg } from "../desk/ecgSources";
 import { rememberedDisplay, USUAL } from "../ecg/display";
 import { marksOf } from "../ecg/marks";
+import { useHeardPictureAge } from "../ecg/pictureNews";
 import { clockOf } from "../ecg/review";
+import { SkewNote } from "../ecg/SkewNote";
 import { StillLayer } from "../ecg/StillLayer";
 import { useFrameHistory, useHeart, usePointers, useRepair, useReportState, useServerUs } from "../ecg/useEcgWork";
 import { VitalsPanel } from "../ecg/VitalsPanel";
@@ -67,6 +69,7 @@ function Wall({ client, media, consult, stream }: EcgWallViewProps & { stream: W
   const nameOf = (id: string): string => consult.participants[id]?.name ?? t("ecg.state.someone");
   const pointers = usePointers(client.store, stream.stream_id, "", nameOf);
   const marks = marksOf(consult, stream.stream_id).map((mark) => ({ ...mark, name: nameOf(mark.by) }));
+  const pictureAge = useHeardPictureAge(consult.id, version, stream.stream_id);
   useReportState(client, place, status);
   return (
     <div className={styles.ecg}>
@@ -78,6 +81,7 @@ function Wall({ client, media, consult, stream }: EcgWallViewProps & { stream: W
           </span>
         </p>
       )}
+      {freeze === null && <SkewNote className={styles.skew ?? ""} status={status} age={pictureAge} />}
       <div className={styles.trace}>
         <EcgView
           stream={stream}

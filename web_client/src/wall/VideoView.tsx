@@ -4,6 +4,7 @@ import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import type { ConsultClient } from "../desk/consultClient";
 import { type Seat, seatsOf, sharedScreens } from "../desk/people";
+import { useTellPictureAges } from "../ecg/pictureNews";
 import { SoundOutlet, useSound } from "../media/SoundOutlet";
 import type { Line, MediaSession, RemoteMedia } from "../media/session";
 import { useNow } from "../media/useNow";
@@ -27,6 +28,7 @@ export default function VideoView({ client, media, consult, me }: VideoViewProps
   const remote = useStore(media.store, (state) => state.remote);
   const line = useStore(media.store, (state) => state.line);
   const activeSpeaker = useStore(client.store, (state) => state.activeSpeaker);
+  useTellPictureAges(consult, media);
   const seats = seatsOf(consult, me, remote, activeSpeaker);
   const [screen] = sharedScreens(consult, remote);
   const main = screen === undefined ? mainSeat(seats) : undefined;

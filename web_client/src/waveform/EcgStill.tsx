@@ -17,14 +17,16 @@ export interface EcgStillProps extends EcgLook {
   readonly frames: readonly Uint8Array[];
   /** What it is, "Prior ECG" or a file's title; never a patient's name. */
   readonly title?: string;
-  /** Right edge; null or absent: the first page. */
+  /** Right edge; null or absent: the page that begins at `fromUs`. */
   readonly at?: StillAt | null;
+  /** Left edge; absent: the first page. */
+  readonly fromUs?: number;
   readonly onStill?: (map: StillMap | null) => void;
   readonly ref?: Ref<EcgViewHandle>;
 }
 
 export function EcgStill(props: EcgStillProps): React.JSX.Element {
-  const { stream, frames, title = "", at = null, onStill, lang } = props;
+  const { stream, frames, title = "", at = null, fromUs = null, onStill, lang } = props;
   const box = useRef<HTMLDivElement>(null);
   const canvases = useRef<{ trace: HTMLCanvasElement; text: HTMLCanvasElement } | null>(null);
   const [size, setSize] = useState<EcgSize | null>(null);
@@ -46,15 +48,16 @@ export function EcgStill(props: EcgStillProps): React.JSX.Element {
   useEffect(() => {
     if (canvases.current === null || size === null) return;
     const { trace, text } = canvases.current;
-    const shown = { settings: JSON.parse(settings), size, title, atUs: at?.atUs ?? null };
+    const shown = { settings: JSON.parse(settings), size, title, atUs: at?.atUs ?? null, fromUs };
     const map = view.paint(trace, text, shown);
     listener.current?.(map);
-  }, [view, settings, size, title, at?.atUs]);
+  }, [view, settings, size, title, at?.atUs, fromUs]);
 
   useImperativeHandle(props.ref, () => ({ sample: async (lead, atUs) => view.sample(lead, atUs) }));
 
   const words = WORDS[lang];
-  const from = view.span?.fromUs;
+  const begin = view.span?.fromUs;
+  const from = begin === undefined ? undefined : Math.max(begin, fromUs ?? begin);
   return (
     <section
       className={styles.ecg}

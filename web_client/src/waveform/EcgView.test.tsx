@@ -32,23 +32,25 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+const channel = {
+  open: true,
+  ...{ onFrame: () => () => undefined, onControl: () => () => undefined, onOpenChange: () => () => undefined },
+  sendControl: () => undefined,
+};
+const view = (told: EcgStatus[], stream = STREAM) => (
+  <EcgView
+    stream={stream}
+    channel={channel}
+    contextVersion={1}
+    theme="light"
+    lang="en"
+    onState={(status) => told.push(status)}
+  />
+);
+
 it("[W14] covers a picture that nobody vouches for, and tells the page around that it is lost", () => {
   const told: EcgStatus[] = [];
-  const channel = {
-    open: true,
-    ...{ onFrame: () => () => undefined, onControl: () => () => undefined, onOpenChange: () => () => undefined },
-    sendControl: () => undefined,
-  };
-  render(
-    <EcgView
-      stream={STREAM}
-      channel={channel}
-      contextVersion={1}
-      theme="light"
-      lang="en"
-      onState={(status) => told.push(status)}
-    />,
-  );
+  render(view(told));
   const say = (): void => act(() => mounts[0]?.onStatus(LIVE));
   say();
   act(() => void vi.advanceTimersByTime(5_000));
@@ -61,4 +63,30 @@ it("[W14] covers a picture that nobody vouches for, and tells the page around th
   say();
   expect(told.at(-1)?.state).toBe("LIVE");
   expect(screen.queryByRole("alert")).toBeNull();
+});
+
+it("[W14] says that it is starting, as lost, until it paints; and that it has stopped when it never does", () => {
+  render(view([]));
+  const ecg = screen.getByTestId("ecg");
+  act(() => void vi.advanceTimersByTime(5_000));
+  expect([ecg.dataset.state, screen.getByTestId("ecg-starting").textContent]).toEqual([
+    "LOST",
+    "The display is starting",
+  ]);
+  expect(screen.queryByRole("alert")).toBeNull();
+  act(() => void vi.advanceTimersByTime(6_000));
+  expect([ecg.dataset.state, screen.getByRole("alert").textContent]).toEqual([
+    "LOST",
+    "DISPLAY STOPPEDtrace frozen, not live",
+  ]);
+  expect(screen.queryByTestId("ecg-starting")).toBeNull();
+});
+
+it("[W5] says nothing of a new signal before it has drawn it", () => {
+  const { rerender } = render(view([]));
+  act(() => mounts[0]?.onStatus(LIVE));
+  rerender(view([], { ...STREAM, stream_id: 8 }));
+  expect(screen.getByTestId("ecg").dataset.state).toBe("LOST");
+  act(() => mounts[1]?.onStatus(LIVE));
+  expect(screen.getByTestId("ecg").dataset.state).toBe("LIVE");
 });

@@ -84,6 +84,8 @@ export interface EcgViewHandle {
 }
 
 const SILENT_AFTER_MS = 2000;
+/** What has not painted yet cannot look live; a busy computer takes its time to begin. */
+const STARTS_WITHIN_MS = 10_000;
 const CHECK_MS = 500;
 
 export function EcgView(props: EcgViewProps): React.JSX.Element {
@@ -117,6 +119,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       listeners.current.repair?.(first, last) ?? Promise.reject(new Error("no store"));
     const now = latest.current;
     let last: EcgStatus | null = null;
+    let hasBegun = false;
     const ecg = mountEcg(element, {
       stream,
       channel,
@@ -128,6 +131,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
       onStatus: (next) => {
         heardAt.current = performance.now();
         setStopped(false);
+        hasBegun = true;
         last = next;
         setStatus(next);
         listeners.current.onState?.(next);
@@ -139,7 +143,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
     handle.current = ecg;
     if (isRecording && section.current !== null) exposeDrawn(section.current, ecg);
     const check = setInterval(() => {
-      const isSilent = performance.now() - heardAt.current > SILENT_AFTER_MS;
+      const isSilent = performance.now() - heardAt.current > (hasBegun ? SILENT_AFTER_MS : STARTS_WITHIN_MS);
       setStopped(isSilent);
       // The page around must not go on vouching for what was said last.
       if (isSilent && last !== null) listeners.current.onState?.({ ...last, state: "LOST", ageMs: null });
@@ -187,6 +191,11 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
         {stream.simulated ? `${words.simulated}. ` : ""}
       </p>
       <p className={styles.spoken}>{words.warning}</p>
+      {!stopped && status === null && (
+        <p className={styles.starting} data-testid="ecg-starting">
+          {words.starting}
+        </p>
+      )}
       {stopped && (
         <div className={styles.stopped} data-testid="ecg-stopped" role="alert">
           <strong>{words.displayStopped}</strong>

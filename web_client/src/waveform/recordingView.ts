@@ -21,8 +21,10 @@ export interface RecordingShown {
   readonly settings: EcgSettings;
   readonly size: EcgSize;
   readonly title: string;
-  /** Right edge; null = the first page. */
+  /** Right edge; null = the page that begins at `fromUs`. */
   readonly atUs: number | null;
+  /** Left edge; null = the first page. */
+  readonly fromUs?: number | null;
 }
 
 export class RecordingView {
@@ -51,7 +53,11 @@ export class RecordingView {
   }
 
   /** Paint it; answers where the lanes are, or null when there is nothing to show. */
-  paint(trace: EcgCanvas, text: EcgCanvas, { settings, size, title, atUs }: RecordingShown): StillMap | null {
+  paint(
+    trace: EcgCanvas,
+    text: EcgCanvas,
+    { settings, size, title, atUs, fromUs = null }: RecordingShown,
+  ): StillMap | null {
     const { stream, recording } = this;
     const { buffer, axis } = recording;
     for (const canvas of [trace, text]) {
@@ -77,12 +83,14 @@ export class RecordingView {
     const style = { palette: PALETTES[theme], words: WORDS[language], nvPerStep: stream.lsb_nv, recorder: null };
     const sheet = makeSheet(context, page, style);
     const span = this.span;
-    const edgeUs = atUs ?? (span === null ? 0 : axis.timeOf(buffer.begin + page.sweepSamples - 1));
+    const begin =
+      fromUs === null || axis.empty ? buffer.begin : Math.max(buffer.begin, Math.round(axis.positionOf(fromUs)));
+    const edgeUs = atUs ?? (span === null ? 0 : axis.timeOf(begin + page.sweepSamples - 1));
     const plan = planFilter(filter, notch, stream.sample_rate_mhz / 1000);
     this.page = new StillPage(recording, edgeUs, stream.lsb_nv, stream.leads.length, plan);
     this.page.paint(context, sheet);
     const overlay = { page, request, stream, language, theme, filter, notch };
-    paintRecordingOverlay(context2d(text), overlay, { title, atUs: span?.fromUs ?? edgeUs });
+    paintRecordingOverlay(context2d(text), overlay, { title, atUs: span === null ? edgeUs : axis.timeOf(begin) });
     return span === null ? null : this.page.map(sheet, size.dpr);
   }
 

@@ -287,6 +287,19 @@ describe("a recording", () => {
     expect(view.sample("V6", T0_US + 2_500_000)).toMatchObject({ uv: 2 * value(11, 1_250), valid: true });
   });
 
+  it("begins a page exactly where it is told to, and says that time", () => {
+    const [trace, text] = [new FakeCanvas(), new FakeCanvas()];
+    const view = new RecordingView(stream, frames);
+    const settings = { ...SETTINGS, layout: "3x4+1" as const, speedMmS: 50 as const };
+    const shown = { settings, size, title: "Prior ECG", atUs: null };
+    // Frames come in whole pieces of ten seconds: the page is not where they begin.
+    const map = view.paint(asCanvas(trace), asCanvas(text), { ...shown, fromUs: T0_US + SECOND_US });
+    expect(lane(map, "I").fromUs).toBe(T0_US + SECOND_US);
+    expect(text.words.some((word) => /^Prior ECG {2}2025-11-21 \d\d:00:01$/.test(word))).toBe(true);
+    const before = view.paint(asCanvas(trace), asCanvas(text), { ...shown, fromUs: T0_US - SECOND_US });
+    expect(lane(before, "I").fromUs).toBe(T0_US);
+  });
+
   it("[W9] leaves out frames that are not what the stream says", () => {
     expect(new RecordingView({ ...stream, simulated: true }, frames).span).toBeNull();
     expect(new RecordingView({ ...stream, stream_id: 8 }, frames).span).toBeNull();

@@ -29,6 +29,7 @@ export interface EcgWords {
   readonly noClock: string;
   readonly frozen: string;
   readonly displayStopped: string;
+  readonly starting: string;
   readonly clock: string;
   readonly clockUnsynced: string;
   readonly label: string;
@@ -67,6 +68,7 @@ const EN: EcgWords = {
   noClock: "server time unknown",
   frozen: "trace frozen, not live",
   displayStopped: "DISPLAY STOPPED",
+  starting: "The display is starting",
   clock: "clock ±",
   clockUnsynced: "source clock not synchronised",
   label: "Live ECG",
@@ -119,6 +121,7 @@ const ZH: EcgWords = {
   noClock: "服务器时间未知",
   frozen: "波形已冻结，非实时",
   displayStopped: "显示已停止",
+  starting: "显示正在启动",
   clock: "时钟 ±",
   clockUnsynced: "信号源时钟未同步",
   label: "实时心电图",

@@ -175,7 +175,9 @@ export default {
     changing: "Changing patient…",
     ecg: "The view is not in sync",
     ecgHint: "The trace is hidden until it is.",
-    selfHint: "No sign of life from the server for {{seconds}} s. Clinical content is hidden.",
+    selfHint: "No sign of life from the server. Clinical content is hidden.",
+    selfWaiting: "Waiting for the server's first sign of life. Clinical content is hidden until then.",
+    selfSince: "For {{seconds}} s.",
   },
   sound: {
     off: "The browser holds back the sound",

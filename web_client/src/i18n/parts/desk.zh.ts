@@ -175,7 +175,9 @@ const zh: SameKeys<typeof en> = {
     changing: "正在切换患者……",
     ecg: "本视图未同步",
     ecgHint: "恢复同步前不显示波形。",
-    selfHint: "已 {{seconds}} 秒未收到服务器信号，临床内容已隐藏。",
+    selfHint: "服务器无响应。临床内容已隐藏。",
+    selfWaiting: "正在等待服务器的首次响应，在此之前临床内容已隐藏。",
+    selfSince: "已 {{seconds}} 秒。",
   },
   sound: {
     off: "浏览器阻止了声音播放",
