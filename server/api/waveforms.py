@@ -26,9 +26,17 @@ from server.waveforms import rows
 from server.waveforms.blobs import BlobError
 from server.waveforms.core.cursor import read_cursor, write_cursor
 from server.waveforms.core.index import record
-from server.waveforms.core.upload import Upload, UploadRefused
+from server.waveforms.core.upload import RoomFull, Upload, UploadRefused
 from server.waveforms.heart import Hearts, HeartUnavailable
-from server.waveforms.office import ALL_TIME_US, MAX_UPLOAD_BYTES, PAGE_BYTES, JobFailed, Office, PatientDiffers
+from server.waveforms.office import (
+    ALL_TIME_US,
+    MAX_UPLOAD_BYTES,
+    PAGE_BYTES,
+    Imported,
+    JobFailed,
+    Office,
+    PatientDiffers,
+)
 from server.waveforms.rows import Archived
 from server.waveforms.snapshots import Snapshots
 from signaling.core.ids import PatientId
@@ -47,6 +55,10 @@ AUDITED: Final = 4096
 PIECE_BYTES: Final = 1 << 20
 DOWNLOAD_S: Final = 900.0
 """Longest download: whoever reads more slowly asks for a shorter stretch."""
+UPLOAD_S: Final = 600.0
+"""Longest upload of what may be held by so few at a time."""
+FORM_BYTES: Final = 1 << 16
+"""What a multipart body has beside its files."""
 MAX_BEATS_US: Final = 600_000_000
 MAX_VERSION: Final = 2**32 - 1
 EXPORTS: Final = {"dcm": "application/dicom", "wfdb.zip": "application/zip", "vitals.json": "application/fhir+json"}
@@ -162,24 +174,16 @@ async def upload(request: web.Request) -> web.Response:
     """Import a recording of the open patient: multipart with ``file`` (one or several), ``title``, ``patient``."""
     viewing = await _viewing(request, Action.IMPORT_WAVEFORM)
     await throttle(request, WAVEFORM_UPLOAD, viewing.principal.credential)
-    fields, data = await _upload(request)
-    if fields.get("patient") != viewing.patient.id:
-        raise ApiError(ApiCode.CONTEXT_CHANGED, "another patient is open")
+    office = request.app[OFFICE]
     try:
-        imported = await request.app[OFFICE].import_file(
-            viewing.membership.consult,
-            viewing.patient,
-            viewing.context_version,
-            data,
-            fields.get("title", "").strip() or "ECG",
-            viewing.principal.actor,
-            patient_checked=fields.get("patient_checked") == "true",
-        )
+        with office.uploads.hold(_announced_bytes(request)):
+            imported = await _import(request, viewing)
+    except RoomFull as problem:
+        raise ApiError(ApiCode.TOO_BUSY, "uploads", retry_after_s=10) from problem
     except PatientDiffers as other:
         raise _PatientDiffersError(other) from other
     except JobFailed as problem:
         raise _job_error(problem) from problem
-    office = request.app[OFFICE]
     streams = [office.describe(one) for one in imported.streams]
     return web.json_response(
         {"streams": streams, "format": imported.format, "notices": imported.notices, "left_out": imported.left_out},
@@ -211,6 +215,42 @@ async def snapshot(request: web.Request) -> web.Response:
         # opened by itself it is a page: nothing in it may run, whatever a device's name says
         headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
     return web.Response(body=body, content_type=PRINTS[kind], headers=headers)
+
+
+def _announced_bytes(request: web.Request) -> int:
+    """What an upload will hold: what its head says, or the most there may be."""
+    size = request.content_length
+    if size is not None and size > MAX_UPLOAD_BYTES + FORM_BYTES:
+        raise ApiError(ApiCode.TOO_LARGE)
+    return MAX_UPLOAD_BYTES if size is None else min(size, MAX_UPLOAD_BYTES)
+
+
+async def _import(request: web.Request, viewing: Viewing) -> Imported:
+    """Take the body in and archive it, if the caller still may and the same patient is still open behind each."""
+
+    async def allowed() -> None:
+        now = await _viewing(request, Action.IMPORT_WAVEFORM)
+        if (now.patient.id, now.context_version) != (viewing.patient.id, viewing.context_version):
+            raise ApiError(ApiCode.CONTEXT_CHANGED, "another patient was opened meanwhile")
+
+    try:
+        async with asyncio.timeout(UPLOAD_S):
+            fields, data = await _upload(request)
+    except TimeoutError as problem:
+        raise ApiError(ApiCode.TOO_LARGE, "too slow") from problem
+    await allowed()
+    if fields.get("patient") != viewing.patient.id:
+        raise ApiError(ApiCode.CONTEXT_CHANGED, "another patient is open")
+    return await request.app[OFFICE].import_file(
+        viewing.membership.consult,
+        viewing.patient,
+        viewing.context_version,
+        data,
+        fields.get("title", "").strip() or "ECG",
+        viewing.principal.actor,
+        patient_checked=fields.get("patient_checked") == "true",
+        allowed=allowed,
+    )
 
 
 class _PatientDiffersError(ApiError):

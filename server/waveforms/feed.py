@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,7 +48,10 @@ CONTROL_LIMIT: Final = 256
 KERNEL_BYTES: Final = 32_768
 MAX_MESSAGE_BYTES: Final = 4096
 SOCKETS: Final = 2048
-STRANGERS: Final = 128
+STRANGERS: Final = 512
+"""Sockets that have not said who they are; each has `HELLO_S` for it."""
+STRANGERS_PER_ADDRESS: Final = 64
+"""Of these, from one address: a hospital may sit behind one, but one must not keep all others out."""
 SOCKETS_PER_PARTICIPANT: Final = 4
 LOOK_EVERY_S: Final = 10.0
 CONTEXT_EVERY_S: Final = 2.0
@@ -151,6 +154,8 @@ class WaveformFeed:
         self._now_us = now_us
         self._contexts: dict[str, _Context] = {}
         self._sockets: dict[web.WebSocketResponse, Admission | None] = {}
+        self._strangers: dict[str, int] = {}
+        """Sockets that have not said who they are, by address."""
 
     def attach(self, app: web.Application) -> None:
         """Serve on the application's router."""
@@ -169,27 +174,44 @@ class WaveformFeed:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One socket from hello to its end. Origin and Host were checked by the guard."""
-        strangers = sum(admission is None for admission in self._sockets.values())
-        if len(self._sockets) >= SOCKETS or strangers >= STRANGERS:
+        address = request.remote or ""
+        if not self._has_room(address):
             WAVEFORM_FEED.labels("too_many").inc()
             return web.Response(status=503, headers={"Retry-After": "5"})
         ws = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False, writer_limit=BACKLOG_ROOM_BYTES
         )
-        await ws.prepare(request)
         self._sockets[ws] = None
         try:
-            admission = await self._hello(ws)
+            with self._stranger(address):
+                await ws.prepare(request)
+                admission = await self._hello(ws)
             if admission is not None:
                 self._sockets[ws] = admission
                 await self._bound(admission)
                 await self._serve(request, ws, admission)
         finally:
             del self._sockets[ws]
-            if not ws.closed:
+            if ws.prepared and not ws.closed:
                 with contextlib.suppress(OSError, RuntimeError):
                     await ws.close()
         return ws
+
+    def _has_room(self, address: str) -> bool:
+        strangers = sum(self._strangers.values())
+        here = self._strangers.get(address, 0)
+        return len(self._sockets) < SOCKETS and strangers < STRANGERS and here < STRANGERS_PER_ADDRESS
+
+    @contextlib.contextmanager
+    def _stranger(self, address: str) -> Iterator[None]:
+        """Nobody yet, for the length of the block."""
+        self._strangers[address] = self._strangers.get(address, 0) + 1
+        try:
+            yield
+        finally:
+            self._strangers[address] -= 1
+            if not self._strangers[address]:
+                del self._strangers[address]
 
     # ------------------------------------------------------------- hello
 

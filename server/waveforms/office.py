@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -19,6 +19,7 @@ from server.waveforms.blobs import FolderBlobs
 from server.waveforms.core.identity import ExportIdentity, ExportJob
 from server.waveforms.core.index import LENGTH
 from server.waveforms.core.stream import StreamInfo
+from server.waveforms.core.upload import Room
 from server.waveforms.core.vitals import vitals_bundle
 from server.waveforms.desk import WaveformDesk
 from server.waveforms.jobs import JobFailed, Jobs
@@ -28,6 +29,8 @@ from signaling.core.model import PatientBanner
 PAGE_BYTES: Final = 1 << 20
 """Frames in one answer: five minutes of twelve leads."""
 MAX_UPLOAD_BYTES: Final = 64 << 20
+ALL_UPLOADS_BYTES: Final = 3 * MAX_UPLOAD_BYTES
+"""On their way, or being read, at one time."""
 SIMULATED_REFUSED: Final = (
     "This recording says that it is simulated. It can be imported for a test patient only.",
     "该记录标明为模拟信号，只能导入测试患者。",
@@ -85,6 +88,7 @@ class Office:
         self.prints = Jobs(blobs.root / "jobs")
         """Of strips: they never wait behind exports and imports, which take minutes."""
         self._exports = 0
+        self.uploads = Room(ALL_UPLOADS_BYTES)
         self.audited: dict[tuple[str, str, int], int] = {}
         """Who has looked at which stream in which context, and when that was last put on record."""
 
@@ -194,8 +198,13 @@ class Office:
         actor: str,
         *,
         patient_checked: bool,
+        allowed: Callable[[], Awaitable[object]] | None = None,
     ) -> Imported:
         """Read an uploaded recording in a process of its own and archive it.
+
+        Args:
+            allowed: raises when the person may not do this any more, or another patient is open. Reading takes up to
+                minutes; it is asked right before each stream's row is written, and nothing is kept where it raises.
 
         Raises:
             PatientDiffers: the file names somebody else, and nobody has said that this was checked.
@@ -224,13 +233,21 @@ class Office:
             streams = []
             for number, strip in enumerate(found["strips"]):
                 frames = await archive.read_file(f"{out}.{number}")
-                streams.append(await self._keep(consult, banner.id, title, found, strip, frames, actor))
+                streams.append(await self._keep(consult, banner.id, title, found, strip, frames, actor, allowed))
             if found["vitals"]:
                 await rows.add_vitals(self.desk.database, _vitals(consult, banner.id, context_version, found))
         return Imported(streams, found["format"], found["notices"], found["left_out"])
 
     async def _keep(
-        self, consult: str, patient: str, title: str, found: dict[str, Any], strip: dict[str, Any], data: bytes, by: str
+        self,
+        consult: str,
+        patient: str,
+        title: str,
+        found: dict[str, Any],
+        strip: dict[str, Any],
+        data: bytes,
+        by: str,
+        allowed: Callable[[], Awaitable[object]] | None = None,
     ) -> Archived:
         info = StreamInfo(
             archive=f"w_{secrets.token_hex(12)}",
@@ -260,7 +277,13 @@ class Office:
             if stream.trouble is not None:
                 await archive.discard(stream)
                 raise JobFailed("unavailable", stream.trouble.value)
-        await rows.add_import(database, info, self.desk.now_ms())
+        try:
+            if allowed is not None:
+                await allowed()
+            await rows.add_import(database, info, self.desk.now_ms())
+        except BaseException:
+            await archive.discard(stream)
+            raise
         closed = await archive.close(stream)
         if closed is None:
             raise JobFailed("unavailable", "not stored")

@@ -1,10 +1,13 @@
 """A multipart upload of one recording, taken piece by piece: few fields, a bound on everything.
 
-A WFDB record is several files: they become one ZIP, which is how a reader takes it.
+A WFDB record is several files: they become one ZIP, which is how a reader takes it. What all uploads of a moment may
+hold together is a `Room`.
 """
 
+import contextlib
 import io
 import zipfile
+from collections.abc import Iterator
 from typing import Final
 
 FIELDS: Final = frozenset({"patient", "title", "patient_checked"})
@@ -19,6 +22,36 @@ class UploadRefused(ValueError):
     def __init__(self, text: str, *, too_large: bool = False) -> None:
         super().__init__(text)
         self.too_large = too_large
+
+
+class RoomFull(Exception):
+    """All others together leave no room now."""
+
+
+class Room:
+    """Bytes that may be held at one time, whoever holds them.
+
+    Args:
+        most_bytes: of all.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.free_bytes = most_bytes
+
+    @contextlib.contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Have so much for the length of the block.
+
+        Raises:
+            RoomFull: before anything was held.
+        """
+        if size > self.free_bytes:
+            raise RoomFull
+        self.free_bytes -= size
+        try:
+            yield
+        finally:
+            self.free_bytes += size
 
 
 class Upload:

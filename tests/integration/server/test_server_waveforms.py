@@ -26,7 +26,7 @@ import pytest_asyncio
 from numpy.typing import NDArray
 from server_hub import Browser, quiet_port
 from server_seed import fill
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from media.core.waveform import FrameWriter, StreamFormat, WaveformFrame, parse_frame, split_message
 from server.api.services import SERVICES
@@ -35,7 +35,7 @@ from server.app import MEDIA, check_schema, prepare_data_dir
 from server.lifecycle import serving
 from server.settings import load_settings
 from server.storage.database import Database
-from server.storage.models import EventRow
+from server.storage.models import ConsultMember, EventRow, WaveformArchiveRow
 from server.waveforms.desk import WaveformDesk
 from signaling.core import messages as m
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
@@ -479,6 +479,57 @@ async def test_an_uploaded_recording_becomes_a_stream_of_the_open_patient(server
         assert (status, answer["error"]["code"]) == (422, code), answer
     assert (await upload(source, patient="pt2", title="x"))[0] == 409
     assert (await upload(source, patient="pt1", title="x", other="1"))[0] == 400
+
+
+async def test_an_upload_counts_only_for_who_still_may_and_for_who_is_still_open_when_it_is_in(server: Server) -> None:
+    """[W19] [W22] [G12] A body takes minutes: who may and who is open is looked at again behind it; the sum is bounded."""
+    doctor = await server.browser()
+    source = Path(str(pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False))).read_bytes()
+    fields = "".join(
+        f'--cut\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in (("patient", "pt1"), ("title", "x"), ("patient_checked", "true"))
+    )
+    head = f'{fields}--cut\r\nContent-Disposition: form-data; name="file"; filename="a.dcm"\r\n\r\n'.encode()
+    body = head + source + b"\r\n--cut--\r\n"
+    database = server.app[SERVICES].database
+
+    async def upload(meanwhile: Any = None) -> tuple[int, str]:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield body[:5_000]
+            if meanwhile is not None:
+                await meanwhile()
+            yield body[5_000:]
+
+        headers = {"Origin": server.origin, "Content-Type": "multipart/form-data; boundary=cut"}
+        data: Any = body if meanwhile is None else pieces()
+        async with doctor.http.post("/api/consults/c1/waveforms", data=data, headers=headers) as response:
+            answer = await response.json()
+            return response.status, answer["error"]["code"] if "error" in answer else ""
+
+    async def rows() -> int:
+        async with database.read() as session:
+            query = select(func.count()).select_from(WaveformArchiveRow).where(WaveformArchiveRow.kind == "import")
+            return int(await session.scalar(query) or 0)
+
+    async def removed(*, removed: bool = True) -> None:
+        async with database.write() as session:
+            mine = (ConsultMember.consult_id == "c1", ConsultMember.subject_id.in_(("d1", "away")))
+            await session.execute(update(ConsultMember).where(*mine).values(subject_id="away" if removed else "d1"))
+
+    before = await rows()
+    assert await upload(lambda: server.open_context("pt2", 6)) == (409, "context_changed")
+    assert await upload(lambda: server.open_context("pt1", 7)) == (409, "context_changed"), "opened for another"
+    assert await upload(removed) == (404, "not_found")
+    await removed(removed=False)
+    assert await rows() == before
+    room = server.app[OFFICE].uploads
+    free, room.free_bytes = room.free_bytes, len(body) - 1
+    assert await upload() == (503, "too_busy")
+    room.free_bytes = len(body)
+    assert await upload() == (201, "")
+    assert room.free_bytes == len(body), "given back"
+    room.free_bytes = free
+    assert await rows() == before + 1
 
 
 async def test_nobody_else_learns_that_a_stream_exists(server: Server) -> None:
