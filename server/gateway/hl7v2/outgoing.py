@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from server.gateway.hl7v2.charset import codec_of
 from server.gateway.hl7v2.datatypes import content_of
-from server.gateway.hl7v2.message import STANDARD
+from server.gateway.hl7v2.message import NULL, STANDARD
 
 _GENDER: Final = {"male": "M", "female": "F", "other": "O", "unknown": "U"}
 _REPORT_STATUS: Final = {
@@ -74,6 +74,8 @@ class Raw(str):
 
 def escaped(text: str) -> str:
     """Text as a value: delimiters and line ends as escape sequences, control characters left out."""
+    if text == NULL:
+        return '\\X22\\"'  # two quotes alone would say "delete"
     out = []
     for sign in text.replace("\r\n", "\n").replace("\r", "\n"):
         if sign == "\n":
