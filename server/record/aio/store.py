@@ -6,7 +6,7 @@ so that a caller decides what belongs into one transaction. Finding by search is
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,9 @@ async def put_resource(
         server.record.core.resource.ResourceInvalid: nothing was stored.
         VersionConflict: it is at another version than ``if_match``.
     """
-    stored = await write_resource(session, file_resource(raw), at_ms=at_ms, if_match=if_match, owner=owner)
+    filed = file_resource(raw)
+    patient = await resolve_patient(session, filed)
+    stored = await write_resource(session, filed, patient=patient, at_ms=at_ms, if_match=if_match, owner=owner)
     if stored.changed:
         await audit.append(session, [written_entry(stored, actor, at_ms)])
     return stored
@@ -92,25 +94,37 @@ def written_entry(stored: Stored, actor: str, at_ms: int) -> audit.Entry:
 
 
 async def write_resource(
-    session: AsyncSession, filed: FiledResource, *, at_ms: int, if_match: int | None = None, owner: str = ""
+    session: AsyncSession,
+    filed: FiledResource,
+    *,
+    patient: str | None,
+    at_ms: int,
+    if_match: int | None = None,
+    owner: str = "",
+    moving: bool = False,
 ) -> Stored:
     """The same for a checked resource, without its audit row, which the caller owes.
 
+    Args:
+        patient: from `resolve_patient`.
+        moving: it may come from another patient (`merge.py` only).
+
     Raises:
-        server.record.core.resource.ResourceInvalid: it belongs to another patient than what it refers to.
+        server.record.core.resource.ResourceInvalid: it was another patient's.
         VersionConflict: it is at another version than ``if_match``.
     """
     present = await _present(session, filed.type, filed.id, lock=True)
     if if_match is not None and (present is None or present.version != if_match):
         raise VersionConflict
-    patient = await _patient(session, filed)
     if present is not None and not present.deleted:
-        if present.patient_id != patient:
+        if present.patient_id != patient and not moving:
             raise ResourceInvalid("a resource does not move to another patient", code=FhirCode.WRONG_PATIENT)
         if present.json == filed.json:
-            return _stored(present, created=False, changed=False)
+            return stored_of(present, created=False, changed=False)
     values = index_values(filed.content)
+    # Taken now: an UPDATE also changes the object in hand.
     version = 1 if present is None else present.version + 1
+    created = present is None or present.deleted
     if present is not None:
         await _retire(session, present)
     row = {
@@ -138,7 +152,7 @@ async def write_resource(
         id=filed.id,
         version=version,
         patient_id=patient,
-        created=present is None or present.deleted,
+        created=created,
         changed=True,
         written_at_ms=at_ms,
         json=sent_text(filed.json, version, at_ms),
@@ -176,8 +190,9 @@ async def erase_resource(
         if await session.scalar(others):
             raise FhirRefusal(FhirCode.IN_USE, "the patient has a record")
     await _retire(session, present)
+    version = present.version + 1
     row = {
-        "version": present.version + 1,
+        "version": version,
         "deleted": True,
         "json": _EMPTY,
         "written_at_ms": at_ms,
@@ -187,7 +202,7 @@ async def erase_resource(
     return Stored(
         type=kind,
         id=id_,
-        version=present.version + 1,
+        version=version,
         patient_id=present.patient_id,
         created=False,
         changed=True,
@@ -196,15 +211,24 @@ async def erase_resource(
     )
 
 
-async def _patient(session: AsyncSession, filed: FiledResource) -> str | None:
+async def resolve_patient(
+    session: AsyncSession, filed: FiledResource, coming: Mapping[tuple[str, str], str | None] | None = None
+) -> str | None:
     """The patient of a resource, once nothing it refers to is another's.
 
-    References that lead nowhere are let through: what they name may come later, and is checked then.
+    A reference that leads nowhere is let through: hospitals send a result before its order.
+
+    Args:
+        coming: patients of what is written in the same transaction, by type and id.
+
+    Raises:
+        server.record.core.resource.ResourceInvalid: it belongs to another patient than what it refers to.
     """
     if filed.type == "Patient":
         return filed.patient_id  # its links to other patients are what merging is made of
-    patients: set[str] = set()
-    wanted = [one for one in filed.references if one[0] != "Patient"]
+    coming = coming or {}
+    patients = {patient for one in filed.references if (patient := coming.get(one)) is not None}
+    wanted = [one for one in filed.references if one[0] != "Patient" and one not in coming]
     for start in range(0, len(wanted), _IDS_A_QUERY):
         some = wanted[start : start + _IDS_A_QUERY]
         query = select(FhirResource.patient_id).where(
@@ -272,7 +296,7 @@ async def versions_of(
         query = query.where(FhirVersion.version < before)
     older = (await session.scalars(query.order_by(FhirVersion.version.desc()).limit(limit))).all()
     rows: list[FhirResource | FhirVersion] = [*([present] if before is None else []), *older]
-    return [_stored(row, created=row.version == 1, changed=True) for row in rows[:limit]]
+    return [stored_of(row, created=row.version == 1, changed=True) for row in rows[:limit]]
 
 
 async def one_version(session: AsyncSession, kind: str, id_: str, version: int) -> Stored | None:
@@ -280,11 +304,12 @@ async def one_version(session: AsyncSession, kind: str, id_: str, version: int) 
     found = await versions_of(session, kind, id_, before=version + 1 if version else None, limit=1)
     present = await _present(session, kind, id_)
     if present is not None and present.version == version:
-        return _stored(present, created=version == 1, changed=True)
+        return stored_of(present, created=version == 1, changed=True)
     return next((one for one in found if one.version == version), None)
 
 
-def _stored(row: FhirResource | FhirVersion, *, created: bool, changed: bool) -> Stored:
+def stored_of(row: FhirResource | FhirVersion, *, created: bool = False, changed: bool = False) -> Stored:
+    """A version as it is kept."""
     return Stored(
         type=row.type,
         id=row.id,

@@ -57,6 +57,8 @@ def index_values(resource: Mapping[str, Any]) -> IndexValues:
                 dates.update((name, found) for found in ranges)
         elif param.kind == STRING:
             strings.update((name, text) for value in _all(resource, param) if isinstance(text := value, str) and text)
+        elif param.compartment:
+            continue
         elif param.kind == REFERENCE:
             tokens.update((name, "", to) for value in _all(resource, param) if (to := reference_of(value, param)))
         else:
@@ -130,6 +132,11 @@ def fold(text: str) -> bytes:
     plain = unicodedata.normalize("NFKD", text.casefold())
     kept = " ".join("".join(char for char in plain if not unicodedata.combining(char)).split())
     return kept.encode("utf-8", "replace")[:MAX_STRING_BYTES].decode("utf-8", "ignore").encode()
+
+
+def references_by(resource: Mapping[str, Any], param: Param) -> Iterator[str]:
+    """References of a resource that a parameter points at."""
+    return (to for value in _all(resource, param) if (to := reference_of(value, param)))
 
 
 # ------------------------------------------------------------------ rows

@@ -22,6 +22,7 @@ class Param:
         targets: types that a reference given as a bare id may mean; one where it is clear.
         wide: also found without naming a patient (by a hospital, of all its own).
         clinical: the date that the type is sorted by, and that lies in every index row.
+        compartment: the patient whose record the resource is part of: not indexed, it is the partition.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Param:
     targets: tuple[str, ...] = ()
     wide: bool = False
     clinical: bool = False
+    compartment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,8 @@ SUBJECT = ("subject",)
 def _clinical(patient: tuple[str, ...] = SUBJECT, **params: Param) -> TypeRules:
     """A type of the patient's compartment; ``patient`` is a parameter of all of them."""
     named = {name.rstrip("_").replace("_", "-"): param for name, param in params.items()}
-    links = {"patient": Param(REFERENCE, patient, ("Patient",))}
-    if patient == SUBJECT:
-        links["subject"] = Param(REFERENCE, patient, ("Patient",))
+    link = Param(REFERENCE, patient, ("Patient",), compartment=True)
+    links = {"patient": link, "subject": link} if patient == SUBJECT else {"patient": link}
     return TypeRules(patient, {"identifier": IDENTIFIER, **links, **named})
 
 
@@ -232,7 +233,7 @@ TYPES: dict[str, TypeRules] = {
     "Provenance": TypeRules(
         ("target",),
         {
-            "patient": Param(REFERENCE, ("target",), ("Patient",)),
+            "patient": Param(REFERENCE, ("target",), ("Patient",), compartment=True),
             "target": _to("target"),
             "agent": _to("agent.who"),
             "recorded": _when("recorded"),

@@ -79,12 +79,31 @@ def file_resource(raw: Any) -> FiledResource:
         ResourceInvalid: not an object, an unknown type, against the FHIR R4 schema,
             without id or patient, or a patient without what the banner needs (W18).
     """
+    check_resource(raw)
+    return file_checked(raw)
+
+
+def check_resource(raw: Any) -> None:
+    """Check a resource against the FHIR models: what takes time, and needs no id yet.
+
+    Raises:
+        ResourceInvalid: not an object, an unknown type, or against the FHIR R4 schema.
+    """
     if not isinstance(raw, dict):
         raise ResourceInvalid("a FHIR resource is a JSON object", code=FhirCode.NOT_JSON)
     kind = raw.get("resourceType")
     if not isinstance(kind, str) or kind not in RECORD_TYPES:
         raise ResourceInvalid("resourceType is not one the record keeps", code=FhirCode.UNKNOWN_TYPE)
-    text = _checked(kind, raw)
+    _checked(kind, raw)
+
+
+def file_checked(raw: dict[str, Any]) -> FiledResource:
+    """Derive what a resource is filed by that has passed `check_resource`.
+
+    Raises:
+        ResourceInvalid: without id or patient, or a patient without what the banner needs (W18).
+    """
+    kind = raw["resourceType"]
     id_ = raw.get("id")
     if not isinstance(id_, str) or not is_id(id_):
         raise ResourceInvalid(f"{kind} has no id", (Place(f"{kind}.id", "required"),))
@@ -103,18 +122,17 @@ def file_resource(raw: Any) -> FiledResource:
         test=is_test(raw),
         references=frozenset(_references(raw)),
         content=raw,
-        json=text,
+        json=kept_text(raw),
     )
 
 
-def _checked(kind: str, raw: dict[str, Any]) -> str:
+def _checked(kind: str, raw: dict[str, Any]) -> None:
     try:
         _refuse_null(kind, raw)
         _model(kind).model_validate(raw)
         text = kept_text(raw)
         if len(text.encode()) > MAX_JSON_BYTES:
             raise ResourceInvalid(f"{kind} is too large", code=FhirCode.TOO_LARGE)
-        return text
     except ResourceInvalid:
         raise
     except ValidationError as problem:

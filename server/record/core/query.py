@@ -1,0 +1,354 @@
+"""What a search asks for: read from the query string, pure.
+
+Strict by default: a parameter that we do not know is refused, because a filter
+that is silently left out shows a doctor more than she asked for, and looks like
+an answer. ``Prefer: handling=lenient`` leaves it out, and the answer says so.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from server.record.core.dates import COMPARE, DateInvalid, DateRange, compare, parse_date
+from server.record.core.index import IndexValues, fold
+from server.record.core.outcome import FhirCode, FhirRefusal, Place
+from server.record.core.params import COMMON, DATE, INCLUDES, REFERENCE, STRING, TOKEN, TYPES, Param, clinical_date
+from server.record.core.resource import is_id
+
+DEFAULT_COUNT, MAX_COUNT = 50, 1_000
+MAX_PAIRS, MAX_VALUES, MAX_VALUE_CHARS = 40, 100, 1_000
+_MODIFIERS = {TOKEN: {"", "not"}, DATE: {""}, STRING: {"", "exact", "contains"}}
+_SPLIT = re.compile(r"(?<!\\)((?:\\\\)*),")
+_SAFE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_:-]{0,63}", re.ASCII)
+_FORMATS = frozenset({"json", "application/json", "application/fhir+json"})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenValue:
+    """A code; ``system`` None is any, empty is none. References are codes ``Type/id``."""
+
+    code: str
+    system: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DateValue:
+    """A prefix and the range it compares with."""
+
+    prefix: str
+    range: DateRange
+
+
+@dataclass(frozen=True, slots=True)
+class TextValue:
+    """A text; ``mode`` is empty (begins with), ``exact`` or ``contains``."""
+
+    text: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One parameter: any of its values fits (with ``negated``: none does)."""
+
+    name: str
+    kind: str
+    values: tuple[TokenValue, ...] | tuple[DateValue, ...] | tuple[TextValue, ...]
+    negated: bool = False
+    clinical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search of one type; all criteria must fit.
+
+    Args:
+        patients: the patients that the query names; None when it names none.
+        ids: the ids that the query names.
+        by_update: sorted by when it was written, else by the clinical date.
+        ignored: parameters that were left out.
+        pairs: what was read, for the cursor.
+    """
+
+    type: str
+    criteria: tuple[Criterion, ...] = ()
+    patients: frozenset[str] | None = None
+    ids: frozenset[str] | None = None
+    by_update: bool = False
+    descending: bool = True
+    count: int = DEFAULT_COUNT
+    total: bool = False
+    count_only: bool = False
+    includes: tuple[str, ...] = ()
+    revincludes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = field(default=())
+
+
+def parse_query(kind: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False) -> Query:
+    """Read a search.
+
+    Args:
+        pairs: names and values in their order, percent-decoded.
+        lenient: leave out unknown parameters instead of refusing the query.
+
+    Raises:
+        FhirRefusal: ``query``, ``unsupported`` or ``too_many``; nothing else, whatever the text.
+    """
+    if kind not in TYPES:
+        raise FhirRefusal(FhirCode.UNKNOWN_TYPE)
+    if len(pairs) > MAX_PAIRS or any(len(value) > MAX_VALUE_CHARS * 10 for _, value in pairs):
+        raise FhirRefusal(FhirCode.TOO_MANY, "a query has a limit")
+    query, ignored = Query(kind), []
+    for name, value in pairs:
+        if value == "":
+            continue  # R4 section 3.1.1.1.1: an empty parameter is no parameter
+        try:
+            found = _one(query, name, value)
+        except FhirRefusal as refusal:
+            raise refusal.within(_shown(name)) if not refusal.places else refusal from None
+        if found is not None:
+            query = found
+        elif lenient:
+            ignored.append(_shown(name))
+        else:
+            detail = "the parameter is not offered; `Prefer: handling=lenient` leaves it out"
+            raise FhirRefusal(FhirCode.UNSUPPORTED, detail, [Place(_shown(name))])
+    return replace(query, ignored=tuple(ignored), pairs=tuple((name, value) for name, value in pairs if value))
+
+
+def _shown(name: str) -> str:
+    """A parameter's name as far as it can be told without repeating what somebody typed."""
+    return f"http.{name}" if _SAFE_NAME.fullmatch(name) else "http.query"
+
+
+def _one(query: Query, name: str, value: str) -> Query | None:
+    """The query with one more parameter; None when there is no such parameter."""
+    if name in _CONTROLS:
+        return _CONTROLS[name](query, value)
+    base, _, modifier = name.partition(":")
+    param = TYPES[query.type].params.get(base)
+    if param is None and base not in COMMON:
+        return None
+    if base == "_id":
+        _plain(modifier)
+        ids = frozenset(one for one in _values(value) if is_id(one))
+        query = replace(query, ids=ids if query.ids is None else query.ids & ids)
+        return _narrow(query, ids) if query.type == "Patient" else query
+    if param is not None and param.compartment:
+        return _narrow(query, frozenset(_patients(value, modifier)))
+    kind = COMMON[base] if param is None else param.kind
+    criterion = _READERS[kind](base, modifier, _values(value), param)
+    return replace(query, criteria=(*query.criteria, criterion))
+
+
+def _narrow(query: Query, patients: frozenset[str]) -> Query:
+    return replace(query, patients=patients if query.patients is None else query.patients & patients)
+
+
+def _values(text: str) -> list[str]:
+    """Alternatives, split at commas that are not escaped."""
+    marked = _SPLIT.sub("\\1\0", text)
+    values = [one for one in marked.split("\0") if one]
+    if len(values) > MAX_VALUES or any(len(one) > MAX_VALUE_CHARS for one in values):
+        raise FhirRefusal(FhirCode.TOO_MANY, "a parameter has a limit")
+    return values
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([\\,|$])", r"\1", text)
+
+
+def _plain(modifier: str, allowed: frozenset[str] | set[str] = frozenset({""})) -> None:
+    if modifier not in allowed:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "the modifier is not offered")
+
+
+def _token(name: str, modifier: str, values: list[str], _param: Param | None) -> Criterion:
+    _plain(modifier, _MODIFIERS[TOKEN])
+    return Criterion(name, TOKEN, tuple(map(_token_value, values)), negated=modifier == "not")
+
+
+def _token_value(text: str) -> TokenValue:
+    parts = re.split(r"(?<!\\)\|", text, maxsplit=1)
+    code = _unescape(parts[-1])
+    if not code:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "a search for all codes of a system is not offered")
+    return TokenValue(code) if len(parts) == 1 else TokenValue(code, _unescape(parts[0]))
+
+
+def _date(name: str, modifier: str, values: list[str], param: Param | None) -> Criterion:
+    _plain(modifier, _MODIFIERS[DATE])
+    return Criterion(name, DATE, tuple(map(_date_value, values)), clinical=param is not None and param.clinical)
+
+
+def _date_value(text: str) -> DateValue:
+    prefix, rest = (text[:2], text[2:]) if text[:1].isalpha() else ("eq", text)
+    if prefix not in COMPARE:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "the prefix is not offered")
+    try:
+        # A plus sign arrives as a space where a client forgot to escape it.
+        return DateValue(prefix, parse_date(rest.replace(" ", "+")))
+    except DateInvalid:
+        raise FhirRefusal(FhirCode.QUERY, "not a FHIR date") from None
+
+
+def _string(name: str, modifier: str, values: list[str], _param: Param | None) -> Criterion:
+    _plain(modifier, _MODIFIERS[STRING])
+    if not all(fold(_unescape(one)) for one in values):
+        raise FhirRefusal(FhirCode.QUERY, "nothing to compare with")
+    return Criterion(name, STRING, tuple(TextValue(_unescape(one), modifier) for one in values))
+
+
+def _reference(name: str, modifier: str, values: list[str], param: Param | None) -> Criterion:
+    assert param is not None, "common parameters are no references"
+    targets = param.targets
+    if modifier:
+        if modifier not in TYPES or (targets and modifier not in targets):
+            raise FhirRefusal(FhirCode.UNSUPPORTED, "the modifier is not a type the parameter refers to")
+        targets = (modifier,)
+    return Criterion(name, TOKEN, tuple(TokenValue(_reference_value(one, targets), "") for one in values))
+
+
+def _reference_value(text: str, targets: tuple[str, ...]) -> str:
+    text = _unescape(text)
+    if "/" in text or ":" in text:
+        return text
+    if not is_id(text):
+        raise FhirRefusal(FhirCode.QUERY, "not a reference")
+    if len(targets) != 1:
+        raise FhirRefusal(FhirCode.QUERY, "the reference must name its type: Type/id")
+    return f"{targets[0]}/{text}"
+
+
+def _patients(value: str, modifier: str) -> list[str]:
+    _plain(modifier, {"", "Patient"})
+    return [text.removeprefix("Patient/") for text in map(_unescape, _values(value))]
+
+
+_READERS = {TOKEN: _token, DATE: _date, STRING: _string, REFERENCE: _reference}
+
+
+# ------------------------------------------------------------------ result parameters
+
+
+def _sort(query: Query, value: str) -> Query:
+    descending, name = value.startswith("-"), value.removeprefix("-")
+    if name == "_lastUpdated":
+        return replace(query, by_update=True, descending=descending)
+    if name == clinical_date(query.type):
+        return replace(query, by_update=False, descending=descending)
+    raise FhirRefusal(FhirCode.UNSUPPORTED, "sorted is by the type's own date or by _lastUpdated")
+
+
+def _count(query: Query, value: str) -> Query:
+    if not (value.isascii() and value.isdigit() and len(value) <= 9):
+        raise FhirRefusal(FhirCode.QUERY, "not a number")
+    number = int(value)
+    return replace(query, count_only=True) if number == 0 else replace(query, count=min(number, MAX_COUNT))
+
+
+def _total(query: Query, value: str) -> Query:
+    if value not in ("none", "estimate", "accurate"):
+        raise FhirRefusal(FhirCode.QUERY, "none, estimate or accurate")
+    return replace(query, total=value != "none")
+
+
+def _summary(query: Query, value: str) -> Query:
+    if value == "false":
+        return query
+    if value != "count":
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "_summary is count or false")
+    return replace(query, count_only=True)
+
+
+def _include(query: Query, value: str) -> Query:
+    if value not in INCLUDES or not value.startswith(f"{query.type}:"):
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "this include is not offered")
+    return replace(query, includes=(*query.includes, value))
+
+
+def _revinclude(query: Query, value: str) -> Query:
+    if value not in INCLUDES or not _can_point(value, query.type):
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "this include is not offered")
+    return replace(query, revincludes=(*query.revincludes, value))
+
+
+def _can_point(include: str, kind: str) -> bool:
+    source, _, name = include.partition(":")
+    targets = TYPES[source].params[name].targets
+    return not targets or kind in targets
+
+
+def _format(query: Query, value: str) -> Query:
+    if value.replace(" ", "+") not in _FORMATS:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "the format is JSON")
+    return query
+
+
+_CONTROLS = {
+    "_sort": _sort,
+    "_count": _count,
+    "_total": _total,
+    "_summary": _summary,
+    "_include": _include,
+    "_revinclude": _revinclude,
+    "_format": _format,
+}
+
+
+# ------------------------------------------------------------------ the meaning, without an index
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a query is about: one stored resource."""
+
+    id: str
+    patient: str | None
+    written_at_ms: int
+    values: IndexValues
+
+
+def matches(query: Query, one: Subject) -> bool:
+    """Whether a resource answers to a query: what the index must agree with."""
+    if query.ids is not None and one.id not in query.ids:
+        return False
+    if query.patients is not None and one.patient not in query.patients:
+        return False
+    return all(_fits(criterion, one) != criterion.negated for criterion in query.criteria)
+
+
+def _fits(criterion: Criterion, one: Subject) -> bool:
+    return any(_value_fits(criterion, value, one) for value in criterion.values)
+
+
+def _value_fits(criterion: Criterion, value: Any, one: Subject) -> bool:
+    name, values = criterion.name, one.values
+    match value:
+        case TokenValue(code=code, system=system):
+            return any(
+                (its_name, its_code) == (name, code) and system in (None, its_system)
+                for its_name, its_system, its_code in values.tokens
+            )
+        case DateValue(prefix=prefix, range=asked):
+            if name == "_lastUpdated":
+                return compare(prefix, update_range(one.written_at_ms), asked)
+            ranges = [values.clinical] if criterion.clinical else [its for at, its in values.dates if at == name]
+            return any(compare(prefix, its, asked) for its in ranges)
+        case TextValue(text=text, mode=mode):
+            texts = [its for at, its in values.strings if at == name]
+            return any(_text_fits(its, text, mode) for its in texts)
+    raise AssertionError("three kinds of values")
+
+
+def _text_fits(its: str, text: str, mode: str) -> bool:
+    if mode == "exact":
+        return its == text
+    return fold(text) in fold(its) if mode == "contains" else fold(its).startswith(fold(text))
+
+
+def update_range(written_at_ms: int) -> DateRange:
+    """``meta.lastUpdated`` has milliseconds."""
+    return DateRange(written_at_ms * 1_000, written_at_ms * 1_000 + 999)

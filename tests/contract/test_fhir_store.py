@@ -1,0 +1,379 @@
+"""The FHIR store on SQLite and on PostgreSQL: versions, search, paging, Bundles, merging; the same cases on both."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from server_postgres import database_url, postgres_folder, postgres_url  # noqa: F401 - fixtures
+from sqlalchemy import delete, func, select, update
+
+from server.record.aio.merge import merge_patient
+from server.record.aio.reindex import reindex
+from server.record.aio.search import Page, search
+from server.record.aio.store import (
+    AmbiguousPatient,
+    VersionConflict,
+    counts_of,
+    delete_resource,
+    one_version,
+    patient_by_identifier,
+    put_resource,
+    read_resource,
+    versions_of,
+)
+from server.record.aio.writes import apply_bundle
+from server.record.core.cursor import Position
+from server.record.core.index import index_values
+from server.record.core.outcome import FhirCode, FhirRefusal
+from server.record.core.query import Subject, matches, parse_query
+from server.record.core.reach import Reach
+from server.record.core.resource import ResourceInvalid
+from server.storage import audit, schema
+from server.storage.database import Database
+from server.storage.fhir_tables import FhirResource, FhirStore, FhirString, FhirToken
+from tests.fhir_kit import encounter, observation, organization, patient, record, some_query, without_id
+
+SEED = 5
+PATIENTS = ("p0", "p1", "p2")
+ALL = Reach.of_patients(PATIENTS)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:  # noqa: F811
+    database = Database(database_url)
+    await schema.upgrade(database)
+    yield database
+    verdict = await audit.verify(database, {})
+    await database.close()
+    assert verdict.broken is None
+
+
+async def put(database: Database, *resources: dict[str, Any], at_ms: int = 1_000, **more: Any) -> list[Any]:
+    async with database.write() as session:
+        return [await put_resource(session, one, actor="person:d1", at_ms=at_ms, **more) for one in resources]
+
+
+async def found(database: Database, kind: str, *pairs: tuple[str, str], reach: Reach = ALL) -> list[str]:
+    async with database.read() as session:
+        return [row.id for row in (await search(session, kind, pairs, reach=reach)).rows]
+
+
+async def test_versions_deletion_and_history(database: Database) -> None:
+    """[C23] What was said stays, under its number; a deletion is a version, and can be followed by another."""
+    await put(database, patient("p0"))
+    first = await put(database, observation("o1", "p0"))
+    again = await put(database, observation("o1", "p0"), at_ms=2_000)
+    changed = await put(database, observation("o1", "p0", status="amended"), at_ms=3_000)
+    assert [(one.version, one.created, one.changed) for one in (*first, *again, *changed)] == [
+        (1, True, True),
+        (1, False, False),
+        (2, False, True),
+    ]
+    async with database.write() as session:
+        gone = await delete_resource(session, "Observation", "o1", actor="person:d1", at_ms=4_000, if_match=2)
+    assert gone is not None
+    assert (gone.version, gone.json) == (3, "")
+    assert await found(database, "Observation") == []
+    async with database.read() as session:
+        history = await versions_of(session, "Observation", "o1")
+        second = await one_version(session, "Observation", "o1", 2)
+        assert [(one.version, bool(one.json)) for one in history] == [(3, False), (2, True), (1, True)]
+        assert [one.version for one in await versions_of(session, "Observation", "o1", before=3, limit=1)] == [2]
+        assert second is not None
+        assert json.loads(second.json)["meta"]["versionId"] == "2"
+        assert json.loads(second.json)["meta"]["lastUpdated"] == "1970-01-01T00:00:03.000Z"
+        assert await one_version(session, "Observation", "o1", 4) is None
+    back = await put(database, observation("o1", "p0"), at_ms=5_000)
+    assert (back[0].version, back[0].created) == (4, True)
+    assert await found(database, "Observation") == ["o1"]
+
+
+async def test_a_stale_writer_changes_nothing(database: Database) -> None:
+    await put(database, patient("p0"), observation("o1", "p0"))
+    await put(database, observation("o1", "p0", status="amended"), if_match=1)
+    for stale in (1, 3):
+        with pytest.raises(VersionConflict):
+            await put(database, observation("o1", "p0", status="cancelled"), if_match=stale)
+    with pytest.raises(VersionConflict):
+        async with database.write() as session:
+            await delete_resource(session, "Observation", "o1", actor="x", at_ms=9, if_match=1)
+    assert await found(database, "Observation", ("status", "amended")) == ["o1"]
+    assert await found(database, "Observation", ("status", "final,cancelled")) == []
+
+
+async def test_a_resource_of_another_patient_is_refused(database: Database) -> None:
+    """A resource neither moves to another patient nor refers to another patient's."""
+    await put(database, patient("p0"), patient("p1", "李秀英", "Li Xiuying"))
+    await put(database, encounter("e1", "p1"), observation("o0", "p0"))
+    for hostile in (
+        observation("o0", "p1"),
+        observation("o9", "p0", encounter={"reference": "Encounter/e1"}),
+        observation("o9", "p0", hasMember=[{"reference": "Encounter/e1/_history/1"}]),
+    ):
+        with pytest.raises(ResourceInvalid) as refused:
+            await put(database, hostile)
+        assert refused.value.code is FhirCode.WRONG_PATIENT
+    assert await found(database, "Observation") == ["o0"]
+
+
+async def test_search_finds_what_the_filter_finds_page_by_page(database: Database) -> None:
+    """Index = filter, pages put together = the full list, on any query; seed 5."""
+    resources = record(SEED)
+    async with database.write() as session:
+        for number, one in enumerate(resources):
+            await put_resource(session, {**one, "language": "en"}, actor="x", at_ms=1_000 + number * 37)
+        for number in random.Random(SEED).sample(range(len(resources)), 12):
+            # A second version must not leave rows of the first behind.
+            if resources[number]["resourceType"] == "Observation":
+                resources[number]["status"] = "corrected"
+            await put_resource(session, resources[number], actor="x", at_ms=8_000 + number)
+    written = {}
+    async with database.read() as session:
+        for row in await session.scalars(select(FhirResource)):
+            written[(row.type, row.id)] = row.written_at_ms, row.patient_id, row.res
+    chance = random.Random(SEED)
+    for _ in range(70):
+        kind, pairs = some_query(chance)
+        query = parse_query(kind, pairs)
+        expected = []
+        for one in resources:
+            at_ms, whose, res = written[(one["resourceType"], one["id"])]
+            values = index_values(one)
+            subject = Subject(one["id"], whose, at_ms, values)
+            if one["resourceType"] == kind and matches(query, subject):
+                expected.append((at_ms if query.by_update else values.clinical.low_us, res, one["id"]))
+        expected.sort(reverse=query.descending)
+        pages = [page async for page in every_page(database, kind, pairs)]
+        assert [row.id for page in pages for row in page.rows] == [id_ for _, _, id_ in expected], (kind, pairs)
+        assert all(len(page.rows) == query.count for page in pages[:-1])
+        async with database.read() as session:
+            counted = await search(session, kind, [*pairs, ("_summary", "count")], reach=ALL)
+        assert counted.total == len(expected)
+
+
+async def every_page(database: Database, kind: str, pairs: list[tuple[str, str]]) -> AsyncIterator[Page]:
+    after: Position | None = None
+    while True:
+        async with database.read() as session:
+            page = await search(session, kind, pairs, reach=ALL, after=after)
+        yield page
+        if page.following is None:
+            return
+        after = page.following
+
+
+async def test_pages_are_stable_while_others_write(database: Database) -> None:
+    """What nobody touches comes exactly once, whatever is written, changed and deleted between two pages."""
+    await put(database, patient("p0"))
+    days = [f"2025-01-{day:02}" for day in range(1, 21)]
+    await put(database, *(observation(f"o{n:02}", "p0", effectiveDateTime=day) for n, day in enumerate(days)))
+    chance, seen, fresh = random.Random(SEED), [], 0
+    touched: set[str] = set()
+    async for page in every_page(database, "Observation", [("_count", "3"), ("_sort", "date")]):
+        seen += [row.id for row in page.rows]
+        victim = f"o{chance.randrange(20):02}"
+        touched.add(victim)
+        async with database.write() as session:
+            await delete_resource(session, "Observation", victim, actor="x", at_ms=2_000)
+        fresh += 1
+        await put(database, observation(f"n{fresh}", "p0", effectiveDateTime=chance.choice(days)))
+    untouched = [f"o{n:02}" for n in range(20) if f"o{n:02}" not in touched]
+    assert [id_ for id_ in seen if id_ in untouched] == untouched
+    assert len(seen) == len(set(seen))
+
+
+async def test_nobody_finds_more_than_they_may_see(database: Database) -> None:
+    """A person's search reads the partitions of her patients only; a hospital's only its own."""
+    await put(database, patient("p0"), observation("o0", "p0"), owner="north")
+    await put(database, patient("p1", "李秀英", "Li Xiuying"), observation("o1", "p1"), owner="south")
+    await put(database, organization("h1", "North County"), owner="north")
+    mine, north = Reach.of_patients(["p1"]), Reach.of_hospital("north")
+    assert await found(database, "Observation", reach=mine) == ["o1"]
+    for hostile in (("patient", "p0"), ("_id", "o0"), ("patient", "p0,nobody")):
+        assert await found(database, "Observation", hostile, reach=mine) == []
+    for hostile in (("_id", "p0"), ("name", "张"), ("identifier", "p0-1"), ("name:contains", "ang g")):
+        assert await found(database, "Patient", hostile, reach=mine) == []
+    assert await found(database, "Organization", reach=mine) == ["h1"]
+    assert await found(database, "Observation", reach=north) == ["o0"]
+    assert await found(database, "Observation", ("patient", "p0,p1"), reach=north) == ["o0"]
+    assert await found(database, "Observation", ("_id", "o0,o1"), reach=north) == ["o0"]
+    assert await found(database, "Patient", ("name", "zhang,li"), reach=north) == ["p0"]
+    assert await found(database, "Observation", ("code", "2823-3"), ("status", "final"), reach=north) == ["o0"]
+    assert await found(database, "Organization", ("name", "north"), reach=Reach.of_hospital("south")) == []
+    assert await found(database, "Observation", reach=Reach.of_patients([])) == []
+
+
+async def test_includes_stay_within_reach(database: Database) -> None:
+    await put(database, patient("p0"), encounter("e0", "p0"), organization("h1", "Lab"))
+    await put(
+        database,
+        observation("o0", "p0", encounter={"reference": "Encounter/e0"}, performer=[{"reference": "Organization/h1"}]),
+    )
+    asked = [("_include", "Observation:encounter"), ("_include", "Observation:performer"),
+             ("_include", "Observation:patient")]  # fmt: skip
+    async with database.read() as session:
+        page = await search(session, "Observation", asked, reach=ALL)
+        assert {f"{row.type}/{row.id}" for row in page.included} == {"Encounter/e0", "Organization/h1", "Patient/p0"}
+        page = await search(session, "Encounter", [("_revinclude", "Observation:encounter")], reach=ALL)
+        assert [row.id for row in page.included] == ["o0"]
+        page = await search(session, "Patient", [("_revinclude", "Observation:subject")], reach=ALL)
+        assert [row.id for row in page.included] == ["o0"]
+        assert await counts_of(session, "p0") == {"Patient": 1, "Encounter": 1, "Observation": 1}
+
+
+async def test_identifiers_find_one_patient_or_nobody(database: Database) -> None:
+    await put(database, patient("p0"), owner="north")
+    async with database.read() as session:
+        assert await patient_by_identifier(session, "urn:mrn", "p0-1") == "p0"
+        assert await patient_by_identifier(session, "urn:mrn", "p0-1", owner="south") is None
+        assert await patient_by_identifier(session, "urn:id", "p0-1") is None
+    await put(database, patient("p1", identifier=patient("p0")["identifier"]), owner="south")
+    async with database.read() as session:
+        with pytest.raises(AmbiguousPatient):
+            await patient_by_identifier(session, "urn:mrn", "p0-1")
+        assert await patient_by_identifier(session, "urn:mrn", "p0-1", owner="south") == "p1"
+
+
+def entry(
+    method: str, url: str, resource: dict[str, Any] | None = None, name: str = "", **request: str
+) -> dict[str, Any]:
+    made: dict[str, Any] = {"request": {"method": method, "url": url, **request}}
+    return made | ({"resource": resource} if resource else {}) | ({"fullUrl": name} if name else {})
+
+
+def of(resource: dict[str, Any], whose: str) -> dict[str, Any]:
+    return {**without_id(resource), "subject": {"reference": whose}}
+
+
+def transaction(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": "transaction", "entry": list(entries)}
+
+
+async def applied(database: Database, bundle: dict[str, Any], at_ms: int = 5_000) -> list[dict[str, Any]]:
+    async with database.write() as session:
+        answer = await apply_bundle(session, bundle, actor="client:gw", at_ms=at_ms, owner_hospital="north")
+    return [one["response"] for one in answer["entry"]]
+
+
+async def test_a_transaction_resolves_what_its_entries_call_each_other(database: Database) -> None:
+    await put(database, organization("h1", "North"), owner="north")
+    lab = [{"reference": "Organization?name=North"}]
+    result = observation("x", "x", encounter={"reference": "urn:uuid:b"}, performer=lab)
+    whole = transaction(
+        entry("POST", "Observation", of(result, "urn:uuid:a")),
+        entry("POST", "Encounter", of(encounter("x", "x"), "urn:uuid:a"), "urn:uuid:b"),
+        entry("PUT", "Patient?identifier=urn:mrn|m-1", without_id(patient("m")), "urn:uuid:a"),
+    )  # fmt: skip
+    answers = await applied(database, whole)
+    assert [one["status"] for one in answers] == ["201 Created"] * 3
+    pat = answers[2]["location"].split("/")[1]
+    north = Reach.of_hospital("north")
+    assert (
+        len(await found(database, "Observation", ("patient", pat), ("performer", "Organization/h1"), reach=north)) == 1
+    )
+    # The same message again: the patient is found, not doubled, and the rest says that it must not be there yet.
+    once = {"ifNoneExist": f"patient={pat}"}
+    again = transaction(
+        entry("PUT", "Patient?identifier=urn:mrn|m-1", without_id(patient("m")), "urn:uuid:a"),
+        entry("POST", "Encounter", of(encounter("x", "x"), "urn:uuid:a"), **once),
+    )
+    answers = await applied(database, again)
+    assert [one["status"] for one in answers] == ["200 OK", "200 OK"]
+    assert answers[0]["etag"] == 'W/"1"'
+    assert len(await found(database, "Encounter", reach=north)) == 1
+
+
+def during(encounter: str) -> dict[str, Any]:
+    return observation("x", "p0", encounter={"reference": encounter})
+
+
+HOSTILE = (
+    (entry("PUT", "Observation/o0", observation("o0", "p0", status="amended"), ifMatch='W/"7"'), "stale"),
+    (entry("POST", "Observation", {**observation("x", "p0"), "status": 7}), "invalid"),
+    (entry("POST", "Observation", during("urn:uuid:none")), "unresolved"),
+    (entry("POST", "Observation", during("Encounter/e1")), "wrong_patient"),
+    (
+        entry("POST", "Observation", observation("x", "p0", performer=[{"reference": "Organization?name=No"}])),
+        "unresolved",
+    ),
+    (entry("DELETE", "Patient/p0"), "in_use"),
+    (entry("DELETE", "Observation/none"), "not_found"),
+    (entry("PUT", "Observation/other", observation("o5", "p0")), "wrong_id"),
+    (entry("POST", "Unheard", {"resourceType": "Unheard"}), "unknown_type"),
+    (entry("DELETE", "Observation?patient=p0"), "many_match"),
+)
+
+
+async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
+    """Whatever is wrong with one entry, none is carried out, and the refusal says which it was."""
+    await put(database, patient("p0"), observation("o0", "p0"), observation("o1", "p0"), owner="north")
+    await put(database, patient("p1", "李", "Li X"), encounter("e1", "p1"), owner="north")
+    before = await state(database)
+    for bad, code in HOSTILE:
+        with pytest.raises(FhirRefusal) as refused:
+            await applied(database, transaction(entry("POST", "Observation", without_id(observation("x", "p0"))), bad))
+        assert refused.value.code.value == code
+        assert refused.value.places[0].expression.startswith("Bundle.entry[1]")
+        assert await state(database) == before
+
+
+async def state(database: Database) -> tuple[Any, ...]:
+    async with database.read() as session:
+        rows = (await session.execute(select(FhirResource.type, FhirResource.id, FhirResource.version))).all()
+        tokens = await session.scalar(select(func.count()).select_from(FhirToken))
+    return sorted(map(tuple, rows)), tokens, (await audit.head(database))[0]
+
+
+async def test_entries_of_two_patients_are_not_tied_together(database: Database) -> None:
+    """Nor inside one Bundle, where neither is stored yet when the other is looked at."""
+    whole = transaction(
+        entry("POST", "Patient", without_id(patient("a")), "urn:uuid:a"),
+        entry("POST", "Patient", without_id(patient("b")), "urn:uuid:b"),
+        entry("POST", "Encounter", of(encounter("x", "x"), "urn:uuid:b"), "urn:uuid:e"),
+        entry("POST", "Condition", {
+            "resourceType": "Condition", "subject": {"reference": "urn:uuid:a"},
+            "encounter": {"reference": "urn:uuid:e"},
+        }),
+    )  # fmt: skip
+    with pytest.raises(FhirRefusal) as refused:
+        await applied(database, whole)
+    assert refused.value.code is FhirCode.WRONG_PATIENT
+
+
+async def test_merging_moves_the_record_and_keeps_what_was_said(database: Database) -> None:
+    await put(database, patient("p0"), patient("p1", "李", "Li X"))
+    await put(database, encounter("e1", "p1"), observation("o1", "p1", encounter={"reference": "Encounter/e1"}))
+    for expected in (2, 0):
+        async with database.write() as session:
+            moved = await merge_patient(session, survivor="p0", merged="p1", actor="client:gw", at_ms=7_000)
+        assert moved == expected
+    assert await found(database, "Observation", ("patient", "p0"), ("encounter", "e1")) == ["o1"]
+    assert await found(database, "Observation", ("patient", "p1")) == []
+    async with database.read() as session:
+        first = await one_version(session, "Observation", "o1", 1)
+        gone = await read_resource(session, "Patient", "p1")
+    assert first is not None
+    assert '"Patient/p1"' in first.json
+    assert gone is not None
+    assert json.loads(gone[1])["active"] is False
+    with pytest.raises(FhirRefusal):
+        async with database.write() as session:
+            await merge_patient(session, survivor="p1", merged="p0", actor="client:gw", at_ms=8_000)
+
+
+async def test_the_index_is_made_anew_when_its_rules_have_changed(database: Database) -> None:
+    await put(database, *record(SEED, resources=20))
+    before = await state(database)
+    async with database.write() as session:
+        await session.execute(delete(FhirToken))
+        await session.execute(delete(FhirString))
+        await session.execute(update(FhirStore).values(index_version=0))
+    assert await found(database, "Observation") == []
+    assert await reindex(database) == 26
+    assert await reindex(database) == 0
+    assert await state(database) == before
+    assert len(await found(database, "Observation")) == 20
