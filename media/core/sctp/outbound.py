@@ -8,7 +8,7 @@ with it FORWARD TSN can tell a peer that already has every fragment sent that no
 Congestion control is RFC 9260 section 7 as it stands (slow start, avoidance, fast retransmit, at most four
 packets at once). TSNs in here are extended to integers that do not wrap.
 
-After a timeout the timer backs off (RFC 9260 section 6.3.3 E2) and one packet may be in flight (section 7.2.3):
+The timer backs off (RFC 9260 section 6.3.3 E2), and after a timeout one packet may be in flight (section 7.2.3):
 whatever is sent into a dead line would shut it until the timer runs out again, and a line that returns would be found
 up to `RTO_MAX_US` later. What must arrive bears that. New messages that may be lost need not: a packet that left a
 round trip ago is in flight no more, so then one may leave with such a message (`probe`), and of those before it what
@@ -247,7 +247,7 @@ class Outbound:
         newly = self._take_cumulative(cumulative, now_us)
         highest_new = cumulative
         if sack.gaps or self._acked_ahead:
-            ahead, highest_new = self._take_gaps(sack.gaps)
+            ahead, highest_new = self._take_gaps(sack.gaps, now_us)
             newly += ahead
         in_recovery = self.window.recovery_until is not None
         if self.window.recovery_until is not None and cumulative >= self.window.recovery_until:
@@ -284,9 +284,9 @@ class Outbound:
             self._skipped = [skip for skip in self._skipped if skip[0] > cumulative]
         return newly
 
-    def _take_gaps(self, gaps: list[tuple[int, int]]) -> tuple[int, int]:
+    def _take_gaps(self, gaps: list[tuple[int, int]], now_us: int) -> tuple[int, int]:
         """Bytes newly acknowledged, and the highest TSN among them. What a gap no longer names is missing again."""
-        newly, highest, place = 0, self.cumulative, 0
+        newly, highest, place, sample = 0, self.cumulative, 0, None
         for tsn, sent in self._sent.items():
             offset = tsn - self.cumulative
             while place < len(gaps) and gaps[place][1] < offset:
@@ -297,12 +297,16 @@ class Outbound:
                 self._acked_ahead += 1
                 newly += sent.size
                 highest = tsn
+                if sent.times == 1:
+                    sample = now_us - sent.sent_us
                 self._leave_flight(sent)
             elif sent.acked and not named:
                 sent.acked = False
                 self._acked_ahead -= 1
                 if not sent.message.abandoned:
                     self._enter_flight(sent)
+        if sample is not None:  # as long as something is missing this is all that tells how long the path is
+            self.round_trip.sample(sample)
         return newly, highest
 
     def _strike(self, up_to: int, gaps: list[tuple[int, int]], now_us: int) -> None:
@@ -338,12 +342,13 @@ class Outbound:
     @property
     def probe_us(self) -> int | None:
         """When `probe` has something to do."""
-        if not (self.window.timed_out and self.partial) or self._unreliable_turn() is None:
+        is_shut = self.flight_bytes >= (1 if self.window.timed_out else self.window.congestion)
+        if not (is_shut and self.partial) or self._unreliable_turn() is None:
             return None
         return self._left_us + round(self.round_trip.smoothed_us or RTO_INITIAL_US)
 
     def probe(self, now_us: int) -> None:
-        """After a timeout, let a packet leave a round trip after the one before, for a message that may be given up."""
+        """Where the window is shut, let what may be given up leave a round trip after the packet before."""
         due_us, turn = self.probe_us, self._unreliable_turn()
         if due_us is None or turn is None or now_us < due_us:
             return

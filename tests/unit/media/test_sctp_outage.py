@@ -1,4 +1,4 @@
-"""A line that is away for a while: live messages are there again at once, and the dead line is not flooded.
+"""A line that is away for a while, or loses much: live messages never wait for a timer, and the line is not flooded.
 
 Frames as the relay sends them to a viewer, ten a second, never resent, over the seeded emulator; beside them the
 reliable questions and answers of ``ctl``.
@@ -11,7 +11,7 @@ from struct import pack, unpack
 import pytest
 
 from media.core.sctp.outbound import RTO_MIN_US
-from tests.netem import Link, cut
+from tests.netem import Link, cut, random_loss
 from tests.sctp_kit import Line, Pair, kinds
 
 FRAME_US = 100_000
@@ -139,3 +139,20 @@ def test_the_peers_window_is_not_used_up_by_what_was_lost() -> None:
     before = outbound.peer_window_bytes
     run.play(run.back_us)
     assert before - outbound.peer_window_bytes <= 3 * 1_200
+
+
+@pytest.mark.parametrize(("loss", "late"), [(0.05, 0.0), (0.2, 0.02), (0.3, 0.06)])
+def test_frames_do_not_wait_for_those_that_were_lost(loss: float, late: float) -> None:
+    """Whatever a lossy line does to the window, what arrives arrives soon; acknowledgements are lost as often."""
+    waits_us: list[int] = []
+    for seed in range(3):
+        pair = Pair(Line(), links=(Link(delay_us=30_000), Link(delay_us=30_000)))
+        pair.connect()
+        one, other = (Link(seed=2 * seed + n, delay_us=30_000, loss=random_loss(loss)) for n in range(2))
+        pair.links = one, other
+        run = Show(pair, 0, 0)
+        run.play(30_000_000, ctl=False)
+        assert len(run.came_us) >= (0.95 - loss) * len(run.sent_us)
+        waits_us += [at - run.sent_us[number] for number, at in run.came_us.items()]
+    assert sum(wait_us > 30_000 + FRAME_US for wait_us in waits_us) <= late * len(waits_us)
+    assert max(waits_us) <= 500_000
