@@ -12,6 +12,7 @@ from cyclopts import App
 
 from server.app import ANCHORS, database_errors, prepare_data_dir, require_schema
 from server.exits import Exit, StartError
+from server.gateway.commands import gateway_app
 from server.lifecycle import run
 from server.log import configure_log
 from server.settings import Settings, load_settings
@@ -29,6 +30,7 @@ turn_app = App(name="turn", help="coturn, for participants whose firewall lets n
 app.command(audit_app)
 app.command(db_app)
 app.command(turn_app)
+app.command(gateway_app)
 
 
 @app.command

@@ -23,11 +23,12 @@ from media.aio.supervisor import WorkerSettings
 from media.core.control import MediaError
 from media.core.ortc_transport import PROTOCOLS, Protocol
 from media.core.placement import LoadLimits
+from server.api.gateways import LOCK
 from server.api.nettest import NETTESTS
 from server.api.services import SERVICES, DemoInfo, DemoLogin, Services
 from server.api.waveforms import HEARTS, OFFICE, SNAPSHOTS
 from server.api.whip import SESSIONS as WHIP
-from server.clock import server_clock
+from server.clock import server_clock, server_clock_us
 from server.exits import Exit, StartError
 from server.housekeeping import Housekeeper
 from server.http import build_web, web_root
@@ -41,10 +42,13 @@ from server.identity.aio.walls import Walls
 from server.identity.core.rules import SessionLimits
 from server.identity.core.tokens import TokenInvalid
 from server.live import LiveSessions
+from server.lock.aio.gateways import lock_key
+from server.lock.aio.parts import LockParts, build_lock
 from server.media_plane import WorkerMediaPlane
 from server.metrics import TOKENS
 from server.nettest import NetTests
 from server.record.aio.reindex import reindex
+from server.record.aio.writes import apply_bundle
 from server.settings import Settings, is_local
 from server.storage import schema
 from server.storage.audit import AnchorFile
@@ -117,6 +121,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app[GATEWAY], app[MEDIA] = gateway, media
     app[WHIP] = WhipSessions(service)
     app[NETTESTS] = NetTests(media)
+    lock = app[LOCK] = lock_of(services)
     office = app[OFFICE] = Office(desk, blobs, software(), institution="Consilium")
     snapshots = app[SNAPSHOTS] = Snapshots(desk, office.prints)
     service.use_archive(snapshots)
@@ -164,6 +169,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     async def say_goodbye(_app: web.Application) -> None:
         # Before aiohttp waits for open connections: these would never end by themselves.
         await feed.stop()
+        await lock.stop()
         await gateway.stop()
 
     async def housekeeping_part(_app: web.Application) -> AsyncIterator[None]:
@@ -174,6 +180,28 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app.cleanup_ctx.extend([database_part, waveforms_part, media_part, signalling_part, housekeeping_part])
     app.on_shutdown.append(say_goodbye)
     return app
+
+
+def lock_of(services: Services) -> LockParts:
+    """The hub's end of the lock.
+
+    Raises:
+        StartError: its key cannot be used.
+    """
+    settings = services.settings
+    try:
+        key = lock_key(settings.data_dir)
+    except (OSError, ValueError) as problem:
+        raise StartError(Exit.DATA_DIR, f"The lock's key cannot be used: {problem}.") from None
+    return build_lock(
+        services.database,
+        key,
+        settings.origins,
+        apply_bundle,
+        settings.data_dir,
+        services.now_ms,
+        server_clock_us(),
+    )
 
 
 def admit_with(tokens: ConsultTokens) -> VerifyToken:

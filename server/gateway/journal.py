@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -144,13 +144,13 @@ class Journal:
         """
         return await self._run(lambda db: self._read(db, first, max_bytes, max_count))
 
-    async def sent(self, sequence: int, at_us: int) -> None:
-        """Note when it was sent last."""
-        await self._run(lambda db: _execute(db, _SENT, at_us, sequence))
+    async def settle(self, settled: Sequence[Settled], at_us: int, sent: Mapping[int, int]) -> None:
+        """The hub has these: content goes, except of what it refused.
 
-    async def settle(self, settled: Sequence[Settled], at_us: int) -> None:
-        """The hub has these: content goes, except of what it refused."""
-        level = await self._run(lambda db: self._settle(db, settled, at_us))
+        Args:
+            sent: when each number was sent last, as far as this connection sent it.
+        """
+        level = await self._run(lambda db: self._settle(db, settled, at_us, sent))
         self._waiting, self._bytes, self._parked_bytes = level.waiting, level.waiting_bytes, level.parked_bytes
 
     async def resume(self, up_to: int, mark: bytes) -> bool:
@@ -319,15 +319,24 @@ class Journal:
             received_us=row["received_us"], journaled_us=row["journaled_us"], digest=digest, mark=row["mark"],
         )  # fmt: skip
 
-    def _settle(self, db: sqlite3.Connection, settled: Sequence[Settled], at_us: int) -> Level:
+    def _settle(self, db: sqlite3.Connection, settled: Sequence[Settled], at_us: int, sent: Mapping[int, int]) -> Level:
         stream = meta(db, Meta.STREAM)
         for one in settled:
             gone = one.verdict == APPLIED or one.verdict == "repeated"
             state = "acknowledged" if gone else one.verdict
             db.execute(
-                "UPDATE outward SET state = ?, code = ?, hub_received_us = ?, hub_committed_us = ?, acked_us = ?, "
-                "sealed = CASE WHEN ? THEN NULL ELSE sealed END WHERE stream = ? AND seq = ? AND state = 'pending'",
-                (state, one.code, one.received_us, one.committed_us, at_us, gone, stream, one.sequence),
+                _SETTLE,
+                (
+                    state,
+                    one.code,
+                    one.received_us,
+                    one.committed_us,
+                    at_us,
+                    sent.get(one.sequence),
+                    gone,
+                    stream,
+                    one.sequence,
+                ),
             )
         if settled and settled[-1].sequence > int(meta(db, Meta.SETTLED) or 0):
             set_meta(db, Meta.SETTLED, settled[-1].sequence)
@@ -420,10 +429,11 @@ class Journal:
         self._put(db, OUTCOME_SOURCE, outcome, now_us)
 
 
-_SENT = (
-    "UPDATE outward SET sent_us = ? WHERE seq = ? AND stream = (SELECT value FROM meta WHERE name = 'stream') "
-    "AND state = 'pending'"
-)
+_SETTLE = """
+UPDATE outward SET state = ?, code = ?, hub_received_us = ?, hub_committed_us = ?, acked_us = ?, sent_us = ?,
+  sealed = CASE WHEN ? THEN NULL ELSE sealed END
+WHERE stream = ? AND seq = ? AND state = 'pending'
+"""
 
 
 def _execute(db: sqlite3.Connection, query: str, *values: Any) -> None:
@@ -448,12 +458,16 @@ def _level(db: sqlite3.Connection) -> Level:
 
 
 def _fits(db: sqlite3.Connection, up_to: int, mark: bytes) -> bool:
-    if up_to == 0:
-        return mark == GENESIS
-    if up_to > int(meta(db, Meta.LAST) or 0):
-        return False
-    row = db.execute("SELECT mark FROM outward WHERE stream = ? AND seq = ?", (meta(db, Meta.STREAM), up_to)).fetchone()
-    return row is not None and bytes(row["mark"]) == mark
+    last = int(meta(db, Meta.LAST) or 0)
+    if up_to > last or (up_to < last and _mark_of(db, up_to + 1) is None):
+        return False  # beyond this journal, or before what it still remembers
+    return mark == (GENESIS if up_to == 0 else _mark_of(db, up_to))
+
+
+def _mark_of(db: sqlite3.Connection, sequence: int) -> bytes | None:
+    query = "SELECT mark FROM outward WHERE stream = ? AND seq = ?"
+    row = db.execute(query, (meta(db, Meta.STREAM), sequence)).fetchone()
+    return None if row is None else bytes(row["mark"])
 
 
 def _set_stream(db: sqlite3.Connection) -> str:
