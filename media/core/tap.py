@@ -16,9 +16,12 @@ The worker's end is ``media.aio.tap``, the application's ``server.waveforms.tap`
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
+
+from media.core.waveform.frame import HEADER_BYTES, MAGIC
 
 HEAD: Final = Struct("<BI")
 RANGE: Final = Struct("<III")
@@ -47,6 +50,61 @@ class MalformedTap(Exception):
 def build_record(kind: TapKind, body: bytes) -> bytes:
     """One record."""
     return HEAD.pack(kind, len(body)) + body
+
+
+@dataclass(frozen=True, slots=True)
+class TappedFrame:
+    """A frame; the worker has checked it."""
+
+    frame: bytes
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TappedMessage:
+    """A vital-signs message of a DataProducer; the worker has checked it."""
+
+    producer: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TappedGone:
+    """The worker will never have these."""
+
+    stream_id: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class TappedDropped:
+    """So many records did not fit."""
+
+    count: int
+
+
+def read_record(kind: int, body: bytes) -> TappedFrame | TappedMessage | TappedGone | TappedDropped:
+    """What a record says.
+
+    Raises:
+        MalformedTap: it says nothing; nothing else, whatever the bytes.
+    """
+    match kind:
+        case TapKind.FRAME | TapKind.AGAIN if len(body) >= HEADER_BYTES and body.startswith(MAGIC):
+            return TappedFrame(body, kind == TapKind.AGAIN)
+        case TapKind.MESSAGE if body and len(body) > 1 + body[0]:
+            try:
+                return TappedMessage(body[1 : 1 + body[0]].decode("ascii"), body[1 + body[0] :])
+            except UnicodeDecodeError:
+                raise MalformedTap("id of a DataProducer") from None
+        case TapKind.GONE if len(body) == RANGE.size:
+            stream_id, first, last = RANGE.unpack(body)
+            if first <= last:
+                return TappedGone(stream_id, first, last)
+        case TapKind.DROPPED if len(body) == COUNT.size:
+            return TappedDropped(*COUNT.unpack(body))
+    raise MalformedTap(f"record of kind {kind} and {len(body)} bytes")
 
 
 class TapReader:

@@ -18,7 +18,17 @@ from typing import Final, Protocol
 import structlog
 
 from media.core.control import JsonObject, Request, TapData
-from media.core.tap import KEY_BYTES, RANGE, MalformedTap, TapKind, TapReader
+from media.core.tap import (
+    KEY_BYTES,
+    RANGE,
+    MalformedTap,
+    TappedDropped,
+    TappedFrame,
+    TappedGone,
+    TappedMessage,
+    TapReader,
+    read_record,
+)
 from server.metrics import WAVEFORM_TAP
 
 log = structlog.get_logger(__name__)
@@ -113,18 +123,17 @@ class TapConnection(asyncio.Protocol):
             self._transport.close()
 
     def _taken(self, kind: int, body: bytes) -> None:
-        sink = self._taps.sink
+        sink, record = self._taps.sink, read_record(kind, body)
         try:
-            if kind == TapKind.FRAME:
-                sink.tapped_frame(self, body, again=False)
-            elif kind == TapKind.AGAIN:
-                sink.tapped_frame(self, body, again=True)
-            elif kind == TapKind.MESSAGE:
-                sink.tapped_message(self, body[1 : 1 + body[0]].decode(), body[1 + body[0] :])
-            elif kind == TapKind.GONE:
-                sink.tapped_gone(self, *RANGE.unpack(body))
-            elif kind == TapKind.DROPPED:
-                sink.tapped_dropped(self, int.from_bytes(body, "little"))
+            match record:
+                case TappedFrame():
+                    sink.tapped_frame(self, record.frame, again=record.again)
+                case TappedMessage():
+                    sink.tapped_message(self, record.producer, record.message)
+                case TappedGone():
+                    sink.tapped_gone(self, record.stream_id, record.first, record.last)
+                case TappedDropped():
+                    sink.tapped_dropped(self, record.count)
         except Exception:  # a bug met by one record must not end the archive of the consult
             WAVEFORM_TAP.labels("broke").inc()
             log.exception("tapped record failed")
