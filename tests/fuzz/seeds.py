@@ -12,7 +12,8 @@ import edfio
 import numpy as np
 from aioice import stun
 
-from media.core import framing, ortc, ortc_transport, rtcp, rtp, twcc
+from media.core import framing, ortc, ortc_transport, rtcp, rtp, tap, twcc
+from media.core.waveform import build_frame
 from media.core.waveform.vitals import ReportedAlarm, VitalSign, build_vital
 from tests import sctp_kit
 from tests.fuzz.engine import CORPUS
@@ -187,6 +188,23 @@ def _vitals() -> dict[str, bytes]:
     }
 
 
+def _taps() -> dict[str, bytes]:
+    frame = build_frame(
+        stream_id=7, seq=3, context_version=1, t0_us=5, first_sample=150, sample_rate_mhz=500_000,
+        samples=np.arange(20, dtype=np.int16).reshape(2, 10), numbering=9,
+    )  # fmt: skip
+    vital = build_vital(VitalSign(3, "HR", 71.5, "/min", 5, "ok", True))
+    gone = tap.build_record(tap.TapKind.GONE, tap.RANGE.pack(7, 4, 9))
+    row = [tap.build_record(kind, frame) for kind in (tap.TapKind.FRAME, tap.TapKind.AGAIN)]
+    return {
+        "row": b"".join(row) + gone + tap.build_record(tap.TapKind.DROPPED, tap.COUNT.pack(5)),
+        "message": tap.build_record(tap.TapKind.MESSAGE, b"\x03abc" + vital),
+        "unfinished": gone + row[0][:-1],
+        "too_long": tap.HEAD.pack(1, tap.MAX_BODY_BYTES + 1),
+        "backwards": tap.build_record(tap.TapKind.GONE, tap.RANGE.pack(7, 9, 4)),
+    }
+
+
 def _sources() -> dict[str, bytes]:
     values = [round(200 * math.exp(-((i % 100 - 50) ** 2) / 18)) + i % 7 for i in range(250)]
     observation = {
@@ -264,6 +282,7 @@ def write() -> int:
         "sctp": _associations(),
         "framing": _streams(),
         "vitals": _vitals(),
+        "tap": _taps(),
         "source": _sources(),
         "ortc": _parameters(),
         "whip": _offers(),

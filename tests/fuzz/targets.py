@@ -24,6 +24,7 @@ from media.core import (
     sctp,
     sdp,
     shape,
+    tap,
     templates,
     twcc,
     whip,
@@ -294,6 +295,30 @@ def read_vitals(data: bytes) -> None:
         assert vitals.read_vital(vitals.build_vital(value)) == value
 
 
+def read_tap(data: bytes) -> None:
+    """However the stream of a worker is cut, the same records come out, and each says something or is refused."""
+    whole = typed(tap.MalformedTap, _records, [data])
+    step = 1 + len(data) // 7
+    pieces = typed(tap.MalformedTap, _records, [data[at : at + step] for at in range(0, len(data), step)])
+    assert pieces == whole
+    for kind, body in whole or ():
+        record = typed(tap.MalformedTap, tap.read_record, kind, body)
+        match record:
+            case tap.TappedFrame():
+                assert record.frame == body
+            case tap.TappedMessage():
+                assert bytes((len(record.producer),)) + record.producer.encode() + record.message == body
+            case tap.TappedGone():
+                assert 0 <= record.first <= record.last < 2**32
+            case tap.TappedDropped():
+                assert 0 <= record.count < 2**32
+
+
+def _records(pieces: list[bytes]) -> list[tuple[int, bytes]]:
+    reader = tap.TapReader()
+    return [record for piece in pieces for record in reader.feed(piece)]
+
+
 def read_source(data: bytes) -> None:
     """An uploaded ECG: a record whose parts fit each other, or one typed error."""
     recording = typed(SourceError, read_recording, data)
@@ -344,6 +369,12 @@ TARGETS: dict[str, Target] = {
             read_vitals,
             ("media.core.waveform.vitals",),
             (*_lines("vital", "alarm", "NIBP", "Temp", "mm[Hg]", "questionable"), b"\xca\x7f\xc0\0\0", b"\xc3"),
+        ),
+        Target(
+            "tap",
+            read_tap,
+            ("media.core.tap",),
+            (*(tap.build_record(kind, b"") for kind in tap.TapKind), b"EC\x21\x08", tap.RANGE.pack(7, 0, 9)),
         ),
         Target(
             "source",
