@@ -15,7 +15,8 @@ from aioice import stun
 from media.core import framing, ortc, ortc_transport, rtcp, rtp, tap, twcc
 from media.core.waveform import build_frame
 from media.core.waveform.vitals import ReportedAlarm, VitalSign, build_vital
-from tests import sctp_kit
+from server.gateway.hl7v2.framing import frame as mllp_frame
+from tests import hl7v2_kit, sctp_kit
 from tests.fuzz.engine import CORPUS
 from tests.fuzz.live import Arena
 from tests.fuzz.targets import PASSWORD, SPLIT
@@ -267,6 +268,16 @@ async def _records() -> dict[str, bytes]:
     return records
 
 
+def _messages() -> dict[str, bytes]:
+    names = ("a01", "a02", "a03", "a40", "oru", "orm", "oml", "mdm", "siu", "ref", "rde")
+    found = {name: mllp_frame(seed) for name, seed in zip(names, hl7v2_kit.SEEDS, strict=True)}
+    return found | {"two": found["a02"] + b"\n" + found["a03"], "gbk": _gbk(found["a01"]), "no_end": found["oru"][:-2]}
+
+
+def _gbk(data: bytes) -> bytes:
+    return data.decode().replace("UNICODE UTF-8", "GBK").encode("gbk")
+
+
 def write() -> int:
     """Write what is missing; returns how many files that were."""
     checks = _checks()
@@ -284,6 +295,7 @@ def write() -> int:
         "vitals": _vitals(),
         "tap": _taps(),
         "source": _sources(),
+        "hl7v2": _messages(),
         "ortc": _parameters(),
         "whip": _offers(),
         "dtls": records,

@@ -35,7 +35,12 @@ from media.core.sctp.inbound import HELD_OVERHEAD_BYTES
 from media.core.waveform import vitals
 from media.sources import SourceError
 from media.sources import read as read_recording
-from tests import sctp_kit
+from server.gateway.hl7v2.acks import replies, reply_to_bytes
+from server.gateway.hl7v2.convert import convert
+from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
+from server.gateway.hl7v2.framing import Deframer, Framed, frame
+from server.gateway.hl7v2.message import parse
+from tests import hl7v2_kit, sctp_kit
 from tests.fuzz.engine import Target
 
 PASSWORD = "p" * 22
@@ -345,6 +350,22 @@ _RTCP = (
     b"\x81\xca",
 )
 
+
+def read_hl7v2(data: bytes) -> None:
+    """A stream of MLLP: each message is refused by type or becomes a transaction of one patient, and is answered."""
+    deframer = Deframer(100_000)
+    for found in [*deframer.feed(data[: len(data) // 2]), *deframer.feed(data[len(data) // 2 :]), *deframer.end()]:
+        body = found.body if isinstance(found, Framed) else found.head
+        made = typed(Hl7Refused, lambda body=body: convert(parse(body, default_charset="GBK"), hl7v2_kit.PROFILE))
+        if made is not None:
+            crossing = made.crossing()
+            assert crossing.patient, "nobody's data"
+            assert json.loads(crossing.body)["type"] == "transaction"
+        refused = Hl7Refused(Hl7Code.NOT_HL7)
+        for answer in replies(reply_to_bytes(body), refused, now=hl7v2_kit.NOW, ids=iter(("G1", "G2"))):
+            frame(answer)
+
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -382,6 +403,21 @@ TARGETS: dict[str, Target] = {
             tuple(f"media.sources.{part}" for part in ("aecg", "edf", "fhir", "hl7v2", "scale", "checks", "dicom")),
             _lines("<!DOCTYPE", "&x;", "1e99999999", "E U L", "EDF+D", "NaN", "^^", "RHYTHM", "-1", '"', "\r"),
             lines_always=20_000,
+            lines_per_byte=200,
+            share=0.25,
+        ),
+        Target(
+            "hl7v2",
+            read_hl7v2,
+            tuple(
+                f"server.gateway.hl7v2.{part}"
+                for part in (
+                    "acks", "adt", "charset", "convert", "datatypes", "documents", "framing", "message", "orders",
+                    "oru", "patient", "pharmacy", "referral", "rows", "schedule", "times",
+                )
+            ),
+            _lines("\x0bMSH|^~\\&|", "\x1c\r", "|", "^", "~", "&", "\\X41\\", '""', "\r", "OBX|1|NM|", "PID|", "9" * 8),
+            lines_always=40_000,
             lines_per_byte=200,
             share=0.25,
         ),
