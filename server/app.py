@@ -30,6 +30,7 @@ from server.api.waveforms import HEARTS, OFFICE, SNAPSHOTS
 from server.api.whip import SESSIONS as WHIP
 from server.clock import server_clock, server_clock_us
 from server.exits import Exit, StartError
+from server.fhircast.aio.service import FHIRCAST_SERVICE, FhircastService
 from server.housekeeping import Housekeeper
 from server.http import build_web, web_root
 from server.identity.aio.devices import Devices
@@ -122,6 +123,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app[WHIP] = WhipSessions(service)
     app[NETTESTS] = NetTests(media)
     lock = app[LOCK] = lock_of(services)
+    fhircast = app[FHIRCAST_SERVICE] = FhircastService(services.database, services.store, bus, service, services.now_ms)
     office = app[OFFICE] = Office(desk, blobs, software(), institution="Consilium")
     snapshots = app[SNAPSHOTS] = Snapshots(desk, office.prints)
     service.use_archive(snapshots)
@@ -160,7 +162,9 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     async def signalling_part(_app: web.Application) -> AsyncIterator[None]:
         await gateway.start()
         services.live.start(gateway)
+        fhircast.start()
         yield
+        await fhircast.stop()
         await services.live.stop()
         await app[WHIP].stop()
         await app[NETTESTS].stop()
@@ -169,6 +173,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     async def say_goodbye(_app: web.Application) -> None:
         # Before aiohttp waits for open connections: these would never end by themselves.
         await feed.stop()
+        await fhircast.stop()
         await lock.stop()
         await gateway.stop()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from server.api import consults, gateways, lock, nettest, record, session, walls, waveforms, whip
+from server.api import consults, fhircast, gateways, lock, nettest, record, session, walls, waveforms, whip
 from server.api.errors import ApiCode, ApiError
 from server.api.guard import BODY_LIMIT_BYTES, add_headers, guard
 from server.api.services import SERVICES, Services
@@ -45,7 +45,7 @@ def build_web(services: Services, root: Path | None) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
-    for module in (session, consults, record, waveforms, walls, whip, nettest, gateways, lock):
+    for module in (session, consults, record, waveforms, walls, whip, nettest, gateways, lock, fhircast):
         app.add_routes(module.routes)
     app.router.add_route("*", "/api/{rest:.*}", _no_such_route)
     _add_client(app, root)

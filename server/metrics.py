@@ -27,6 +27,8 @@ LOCK_QUESTIONS = Counter("consilium_lock_questions_total", "Questions through th
 LOCK_GATEWAYS = Gauge("consilium_lock_gateways", "Gateways that are connected to this process.")
 LOCK_REFUSED = Counter("consilium_lock_connections_refused_total", "Connections not let in, by reason.", ["code"])
 
+FHIRCAST = Counter("consilium_fhircast_total", "What went wrong with outside programs, by kind.", ["kind"])
+
 _WORKER = ["worker"]
 WORKER_UP = Gauge("consilium_media_worker_up", "1 while the media worker runs.", _WORKER)
 WORKER_DEATHS = Counter("consilium_media_worker_deaths_total", "Media workers that ended and were replaced.", _WORKER)

@@ -72,7 +72,7 @@ from signaling.core.messages import (
     TransportOptions,
     ViewConsumer,
 )
-from signaling.core.model import Connection, Consult, PatientBanner, Request, Role, UnboundReason, Value
+from signaling.core.model import Connection, Consult, PatientBanner, Role, UnboundReason, Value
 from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane, SnapshotOrder, WaveformArchive
 from signaling.core.signals import signal_of
 
@@ -120,6 +120,14 @@ _GUESSED_TOO_OFTEN = (
     "Too many wrong identifiers. Check the wristband and try again in a minute.",
     "身份标识多次不符，请核对腕带，一分钟后再试。",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of an outside program, made for the state that it meets."""
+
+    make: Callable[[Consult], AnyCommand]
+    known: Known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -382,32 +390,28 @@ class ConsultService:
 
     # ------------------------------------------------------------ outside programs
 
-    async def act(
-        self, actor: Admission, command: AnyCommand, request: Request, anchor: AnchorFacts | None = None
-    ) -> Consult:
+    async def act(self, actor: Admission, steps: Sequence[Step]) -> Consult:
         """An outside program asks for something in a participant's name: the same rules as for the participant. [PR1]
 
-        The participant may be on another node.
-
-        Args:
-            anchor: what the program says of a resource that is not in the record; its patient was checked.
+        The participant may be on another node. All steps are one commit.
 
         Returns:
             The consult after it.
 
         Raises:
-            Refusal: declined; nothing happened.
+            Refusal: declined; nothing happened. Whatever a step's ``make`` raises, likewise.
         """
         audience = await self._heard_or_not(actor.consult)
-        self._spend(audience, actor, command)
-        known = Known(
-            patient=await self._patient(actor.consult, command),
-            anchor=anchor or await self._anchor(audience.state, command),
-            request=request,
-        )
-        return await self._change(
-            audience, actor.participant, lambda state: handle(state, actor, command, self._now_ms(), known)
-        )
+
+        def decide(state: Consult) -> list[AnyEvent]:
+            events: list[AnyEvent] = []
+            for step in steps:
+                made = handle(state, actor, step.make(state), self._now_ms(), step.known)
+                state = reduce(apply, made, state)
+                events += made
+            return events
+
+        return await self._change(audience, actor.participant, decide)
 
     async def note(self, consult: ConsultId, actor: ParticipantId | None, decide: Decide) -> Consult:
         """Commit what is true of outside programs, whoever is here. [PR3] [PR5]

@@ -179,6 +179,9 @@ class ProgramTrouble(Value):
     """The same for the same program of the same person, should it come back by another subscription."""
     name: ShortText
     reason: Literal["refused", "failed", "silent", "lost", "slow"]
+    event_id: Annotated[str, Field(max_length=128)] = ""
+    """Of the event that it did not follow, as the programs know it (H17)."""
+    event: ShortText = ""
     context_version: ContextVersion
     at_ms: TimeMs
 

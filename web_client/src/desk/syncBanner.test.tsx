@@ -12,6 +12,8 @@ const refused: ProgramTrouble = {
   key: "k1",
   name: "Acme PACS",
   reason: "refused",
+  event_id: "e1",
+  event: "Patient-open",
   context_version: 3,
   at_ms: 2,
 };

@@ -375,6 +375,8 @@ export interface ProgramTrouble {
   key: string;
   name: string;
   reason: "refused" | "failed" | "silent" | "lost" | "slow";
+  event_id: string;
+  event: string;
   context_version: number;
   at_ms: number;
 }

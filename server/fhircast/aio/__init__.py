@@ -1,0 +1,1 @@
+"""Shell: HTTP, sockets, the store and the bus."""

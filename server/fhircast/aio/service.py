@@ -1,0 +1,574 @@
+"""The hub at work: between HTTP and sockets, the pure hub, and the consult.
+
+    request of a program -> the same command as a participant's -> commit -> event
+    event of the consult, whoever asked for it -> notice -> every subscriber here
+
+Subscriptions live in the process that has the socket. What they are told comes from the store, so it is the same on
+every node; who does not follow is committed to the consult, so desks on every node see it (W19).
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from server.clock import NowMs
+from server.fhircast.aio.sockets import MALFORMED_LIMIT, MAX_MESSAGE_BYTES, Socket, SocketLimits
+from server.fhircast.aio.topics import Topics
+from server.fhircast.aio.watch import CATCH_UP_EVENTS, Topic
+from server.fhircast.core.hub import (
+    CLOSE_GOING_AWAY,
+    CLOSE_NORMAL,
+    CLOSE_POLICY,
+    Action,
+    Answered,
+    Behind,
+    Close,
+    Ended,
+    Follows,
+    Hub,
+    HubSettings,
+    Program,
+    Send,
+    Subscription,
+)
+from server.fhircast.core.notices import Notice, current_context, present
+from server.fhircast.core.refusals import HubRefusal, unknown_topic
+from server.fhircast.core.requests import Subscribe, Unsubscribe, read_answer
+from server.identity.core.principal import participant_id
+from server.metrics import FHIRCAST
+from server.smart.aio.bearer import AccessToken, find_token
+from server.storage import audit
+from server.storage.database import Database
+from server.storage.models import ConsultMember
+from server.storage.smart_tables import SmartClient
+from signaling.aio.service import ConsultService
+from signaling.core import programs
+from signaling.core.admission import Admission
+from signaling.core.errors import Refusal
+from signaling.core.ids import ConsultId
+from signaling.core.messages import ConsultEnded
+from signaling.core.model import Consult, ConsultStatus, JsonObject, ProgramTrouble, Role
+from signaling.core.ports import ConsultStore, EventBus
+
+log = structlog.get_logger(__name__)
+
+ENDPOINT_BYTES = 32
+SESSION_ENDED = "session ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FhircastSettings:
+    """Times and limits of the shell."""
+
+    hub: HubSettings = field(default_factory=HubSettings)
+    socket: SocketLimits = field(default_factory=SocketLimits)
+    tick_s: float = 1.0
+    ping_s: float = 20.0
+    """Load balancers cut what is quiet for a minute."""
+    silent_s: float = 50.0
+    """Two pings unanswered, and some."""
+    look_s: float = 2.0
+    """How often the store is asked, hint or not."""
+    rights_s: float = 10.0
+    """How often every subscription's token is looked at again."""
+    store_s: float = 5.0
+    retry_s: float = 1.0
+    strangers: int = 64
+    """Sockets at endpoints that are none, each told so and closed."""
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What has to reach the store in its order: who follows, and the log."""
+
+    queue: asyncio.Queue[Callable[[], Awaitable[None]]] = field(default_factory=lambda: asyncio.Queue(10_000))
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class Origins:
+    """Of pages that may read our answers, and when they were read."""
+
+    origins: frozenset[str] = frozenset()
+    read_s: float = float("-inf")
+
+
+class FhircastService:
+    """All of it on this node."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ConsultStore,
+        bus: EventBus,
+        consults: ConsultService,
+        now_ms: NowMs,
+        settings: FhircastSettings | None = None,
+    ) -> None:
+        settings = settings or FhircastSettings()
+        self.hub = Hub(settings.hub)
+        self.topics = Topics(database, now_ms)
+        self.database = database
+        self.store = store
+        self.consults = consults
+        self.now_ms = now_ms
+        self.origins = Origins()
+        self._settings = settings
+        self._topics: dict[str, Topic] = {}
+        self._sockets: dict[str, Socket] = {}
+        """By endpoint."""
+        self._secrets: dict[str, str] = {}
+        """By subscription: the token it was made with, to ask whether it is still good."""
+        self._accused: set[str] = set()
+        """Subscriptions of which was said that they do not follow."""
+        self._strangers = 0
+        self._notes = _Notes()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._spawned: set[asyncio.Task[None]] = set()
+        bus.listen(self._hinted)
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Begin to drive."""
+        self._tasks = [
+            asyncio.create_task(self._drive(), name="fhircast-drive"),
+            asyncio.create_task(self._look_forever(), name="fhircast-look"),
+            asyncio.create_task(self._write_notes(), name="fhircast-notes"),
+        ]
+
+    async def stop(self) -> None:
+        """Say that it is over, before the server waits for open connections; idempotent."""
+        for name in self.hub.topics:
+            self.run([a for one in self.hub.of(name) for a in self.hub.end(one, "server stopping", CLOSE_GOING_AWAY)])
+        tasks = [*self._tasks, *self._spawned]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.store_s):
+                await self._notes.queue.join() if self._tasks else None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks = []
+        self._topics.clear()
+
+    # ------------------------------------------------------------ who asks
+
+    async def topic_for(self, token: AccessToken, name: str) -> Topic:
+        """The topic, caught up, for a token that may know of it.
+
+        Raises:
+            HubRefusal: 404, whether there is such a topic or not.
+        """
+        consult = await self.topics.consult_of(name)
+        if consult is None or token.consult not in (None, consult) or await self._role(token, consult) is None:
+            raise unknown_topic()
+        topic = self._topics.get(name)
+        if topic is None:
+            async with asyncio.timeout(self._settings.store_s):
+                state = await self.store.load(consult)
+            if state is None:
+                raise unknown_topic()
+            topic = self._topics.setdefault(name, Topic(name, state))
+            await topic.load_resources(self.database, topic.state)
+        await self.catch_up(topic)
+        return topic
+
+    async def admission(self, token: AccessToken, topic: Topic) -> Admission:
+        """In whose name the program asks. Whether that participant is here is the consult's own question. [PR1]"""
+        role = await self._role(token, topic.state.id)
+        if role is None or token.subject is None:
+            raise unknown_topic()
+        participant = participant_id(topic.state.id, "person", token.subject)
+        return Admission(consult=topic.state.id, participant=participant, role=role, name="-")
+
+    async def _role(self, token: AccessToken, consult: ConsultId) -> Role | None:
+        if token.subject is None:
+            return None
+        query = select(ConsultMember.role).where(
+            ConsultMember.consult_id == consult,
+            ConsultMember.kind == "person",
+            ConsultMember.subject_id == token.subject,
+        )
+        async with self.database.read() as session:
+            found = await session.scalar(query)
+        return None if found is None else Role(found)
+
+    async def program(self, token: AccessToken, topic: Topic, name: str = "") -> Program:
+        """The program as the token says; its own word for itself, else what it was registered as."""
+        if not name:
+            async with self.database.read() as session:
+                name = await session.scalar(select(SmartClient.name).where(SmartClient.id == token.client)) or ""
+        name = name or token.client
+        subject = token.subject or ""
+        key = hashlib.sha256("\n".join((topic.state.id, token.client, subject, name)).encode()).hexdigest()
+        return Program(
+            client=token.client,
+            subject=subject,
+            participant=participant_id(topic.state.id, "person", subject),
+            name=name[:80],
+            key=f"k_{key[:20]}",
+            scopes=token.scopes,
+            expires_at_ms=token.expires_at_ms,
+        )
+
+    # ------------------------------------------------------------ subscribing
+
+    async def subscribe(self, token: AccessToken, secret: str, request: Subscribe) -> Subscription:
+        """On record before it is answered. (H1, H2, H5, H7)
+
+        Raises:
+            HubRefusal: declined.
+        """
+        topic = await self.topic_for(token, request.topic)
+        program = await self.program(token, topic, request.name)
+        endpoint = secrets.token_urlsafe(ENDPOINT_BYTES)
+        made, actions = self.hub.subscribe(
+            request, program, self.now_ms(), endpoint=endpoint, id_=f"f_{secrets.token_hex(8)}"
+        )
+        body = {"subscription": made.id, "client": program.client, "events": list(made.events)}
+        try:
+            await self._audit("fhircast_subscribed", topic.state.id, token.actor, body)
+        except (SQLAlchemyError, OSError):
+            self.hub.end(made, "not on record")
+            raise
+        self._secrets[made.id] = secret
+        topic = self._topics.setdefault(topic.name, topic)
+        self.run(actions)
+        if made.connected:
+            async with topic.lock:
+                self.run(self.hub.opened(made, present(topic.name, topic.state, topic.resources), self.now_ms()))
+        return made
+
+    async def unsubscribe(self, token: AccessToken, request: Unsubscribe, endpoint: str) -> None:
+        """(H8)
+
+        Raises:
+            HubRefusal: declined.
+        """
+        topic = await self.topic_for(token, request.topic)
+        _, actions = self.hub.unsubscribe(topic.name, endpoint, await self.program(token, topic))
+        self.run(actions)
+
+    async def context(self, token: AccessToken, name: str) -> JsonObject:
+        """What is open now, as far as the token may know; a read on record. (H26)"""
+        topic = await self.topic_for(token, name)
+        answer = current_context(topic.state, topic.name, topic.resources, token.scopes)
+        body = {"client": token.client, "type": answer["context.type"], "version": topic.state.context_version}
+        await self._audit("fhircast_context_read", topic.state.id, token.actor, body)
+        return answer
+
+    # ------------------------------------------------------------ sockets
+
+    async def serve(self, ws: web.WebSocketResponse, endpoint: str, abort: Callable[[], None]) -> None:
+        """One socket from its opening to its end; ``abort`` cuts it without ceremony."""
+        subscription = self.hub.find(endpoint)
+        topic = self._topics.get(subscription.topic) if subscription is not None else None
+        if subscription is None or topic is None:
+            await self._turn_away(ws)
+            return
+        socket = Socket(ws, subscription, self._settings.socket, abort)
+        writer = asyncio.create_task(socket.write(), name="fhircast-socket")
+        try:
+            await self._attach(topic, socket)
+            while (text := await socket.read()) is not None:
+                self._take(socket, text)
+                if socket.malformed > MALFORMED_LIMIT:
+                    self.run(self.hub.end(subscription, "malformed", CLOSE_POLICY))
+        finally:
+            if self._sockets.get(endpoint) is socket:
+                del self._sockets[endpoint]
+                if not socket.closing:
+                    self.run(self.hub.closed(subscription, ws.close_code or 1006, self.now_ms()))
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _attach(self, topic: Topic, socket: Socket) -> None:
+        """Confirmation and what is open, before anything that happens after. A second socket replaces the first."""
+        subscription = socket.subscription
+        await self.catch_up(topic)
+        async with topic.lock:
+            older = self._sockets.get(subscription.endpoint)
+            if self.hub.find(subscription.endpoint) is not subscription:
+                socket.close(CLOSE_POLICY)
+                return
+            self._sockets[subscription.endpoint] = socket
+            if older is not None:
+                older.close(CLOSE_NORMAL)
+            self.run(self.hub.opened(subscription, present(topic.name, topic.state, topic.resources), self.now_ms()))
+
+    def _take(self, socket: Socket, text: str) -> None:
+        answer = read_answer(text)
+        if answer is None:
+            socket.malformed += 1
+            FHIRCAST.labels("malformed_answer").inc()
+            return
+        if not socket.closing:
+            self.run(self.hub.answered(socket.subscription, answer, self.now_ms()))
+
+    async def _turn_away(self, ws: web.WebSocketResponse) -> None:
+        """Programs that come back to an endpoint that is none stop only when they are denied. (H8, H9)"""
+        FHIRCAST.labels("unknown_endpoint").inc()
+        if self._strangers < self._settings.strangers:
+            self._strangers += 1
+            try:
+                with contextlib.suppress(ConnectionError, RuntimeError, TimeoutError):
+                    async with asyncio.timeout(self._settings.store_s):
+                        await ws.send_json({"hub.mode": "denied", "hub.topic": "", "hub.events": "", **_NO_ENDPOINT})
+                        await ws.close(code=CLOSE_POLICY)
+            finally:
+                self._strangers -= 1
+
+    # ------------------------------------------------------------ what the hub decided
+
+    def run(self, actions: Iterable[Action]) -> None:
+        """Carry out, in order; nothing here waits."""
+        for action in actions:
+            match action:
+                case Send(subscription, message):
+                    socket = self._sockets.get(subscription.endpoint)
+                    if socket is not None and not socket.offer(message):
+                        FHIRCAST.labels("too_slow").inc()
+                        self.run(self.hub.overflowed(subscription))
+                case Close(subscription, code):
+                    socket = self._sockets.get(subscription.endpoint)
+                    if socket is not None:
+                        socket.close(code)
+                case Behind(subscription, reason, notice):
+                    self._accuse(subscription, reason, notice)
+                case Follows(subscription, goodbye):
+                    self._acquit(subscription, goodbye=goodbye)
+                case Answered(subscription, notice, status):
+                    body = {"event": notice.name, "event_id": notice.id, "status": status}
+                    self._record("fhircast_answered", subscription, body)
+                case Ended(subscription, why):
+                    self._secrets.pop(subscription.id, None)
+                    self._accused.discard(subscription.id)
+                    self._record("fhircast_ended", subscription, {"why": why})
+
+    def _accuse(self, subscription: Subscription, reason: Any, notice: Notice | None) -> None:
+        FHIRCAST.labels(reason).inc()
+        topic = self._topics.get(subscription.topic)
+        if topic is None:
+            return
+        trouble = ProgramTrouble(
+            id=subscription.id,
+            key=subscription.program.key,
+            name=subscription.program.name,
+            reason=reason,
+            event_id=notice.id if notice is not None else "",
+            event=notice.name if notice is not None else "",
+            context_version=topic.state.context_version,
+            at_ms=self.now_ms(),
+        )
+        self._accused.add(subscription.id)
+        self.accuse(topic.state.id, trouble)
+
+    def accuse(self, consult: ConsultId, trouble: ProgramTrouble) -> None:
+        """NOT IN SYNC, for everybody to see. [PR3] (W19)"""
+        self._note(lambda: self._commit(consult, lambda state: programs.out_of_step(state, trouble, self.now_ms())))
+
+    def _acquit(self, subscription: Subscription, *, goodbye: bool) -> None:
+        """It, or what is left of an earlier subscription of the same program, is in sync again. [PR4]"""
+        topic = self._topics.get(subscription.topic)
+        if topic is None or not (subscription.id in self._accused or topic.state.programs):
+            return
+        self._accused.discard(subscription.id)
+
+        def settled(state: Consult) -> list[str]:
+            own = [subscription.id] if subscription.id in state.programs else []
+            if goodbye:
+                return own
+            alive = {one.id for one in self.hub.of(subscription.topic)}
+            return own + [
+                one.id
+                for one in state.programs.values()
+                if one.key == subscription.program.key
+                and one.id not in alive
+                and (one.at_ms <= subscription.created_ms or one.id == one.key)
+            ]
+
+        async def commit() -> None:
+            for id_ in settled(await self._state(topic.state.id)):
+                await self._commit(
+                    topic.state.id,
+                    lambda state, id_=id_: programs.in_step(state, id_, self.now_ms()),  # type: ignore[misc]
+                )
+
+        self._note(commit)
+
+    async def _state(self, consult: ConsultId) -> Consult:
+        state = await self.store.load(consult)
+        assert state is not None, "consults are never deleted"
+        return state
+
+    async def _commit(self, consult: ConsultId, decide: Callable[[Consult], list[Any]]) -> None:
+        await self.consults.note(consult, None, decide)
+
+    # ------------------------------------------------------------ what must reach the store
+
+    def _note(self, work: Callable[[], Awaitable[None]]) -> None:
+        """When the store is away so long that this overflows, no beat was sent either and every view is blank (W19)."""
+        try:
+            self._notes.queue.put_nowait(work)
+        except asyncio.QueueFull:
+            self._notes.lost += 1
+            log.error("fhircast notes overflow", lost=self._notes.lost)
+
+    async def _write_notes(self) -> None:
+        """One after the other, each until it is written."""
+        while True:
+            work = await self._notes.queue.get()
+            try:
+                await self._insist(work)
+            finally:
+                self._notes.queue.task_done()
+
+    async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(2 * self._settings.store_s):
+                    await work()
+                return
+            except Refusal as refusal:
+                if refusal.code.value != "conflict":
+                    return
+            except Exception as error:  # whatever the store's trouble is, who does not follow must be named
+                log.warning("fhircast note put off", error=type(error).__name__)
+            await asyncio.sleep(self._settings.retry_s)
+
+    def _record(self, kind: str, subscription: Subscription, body: dict[str, Any]) -> None:
+        topic = self._topics.get(subscription.topic)
+        if topic is not None:
+            consult, actor = topic.state.id, f"person:{subscription.program.subject}"
+            told = {"subscription": subscription.id, **body}
+            self._note(lambda: self._audit(kind, consult, actor, told))
+
+    async def refused(self, token: AccessToken, topic: str, refusal: HubRefusal, what: str) -> None:
+        """What was declined is on record too; a topic that is none belongs to no consult."""
+        consult = await self.topics.consult_of(topic) if topic else None
+        body = {"client": token.client, "what": what, "code": refusal.code}
+        await self._audit("fhircast_refused", consult, token.actor, body)
+
+    async def _audit(self, kind: str, consult: str | None, actor: str, body: dict[str, Any]) -> None:
+        entry = audit.Entry(kind=kind, at_ms=self.now_ms(), actor=actor, body=body, consult_id=consult)
+        async with self.database.write() as session:
+            await audit.append(session, [entry])
+
+    # ------------------------------------------------------------ following the consult
+
+    async def _hinted(self, consult: ConsultId, revision: int) -> None:
+        for topic in list(self._topics.values()):
+            if topic.state.id == consult and revision > topic.state.revision and not topic.hinted:
+                topic.hinted = True
+                self._spawn(self._catch_up_hinted(topic))
+
+    async def _catch_up_hinted(self, topic: Topic) -> None:
+        topic.hinted = False
+        try:
+            await self.catch_up(topic)
+        except Exception as error:  # the next look finds what this one did not
+            log.warning("fhircast hint not followed", error=type(error).__name__)
+
+    async def catch_up(self, topic: Topic) -> None:
+        """Tell what the store knows and the programs do not.
+
+        Raises:
+            Whatever the store raises; nothing was told then that will not be told again.
+        """
+        async with topic.lock, asyncio.timeout(2 * self._settings.store_s):
+            events = await self.store.events_since(topic.state.id, topic.state.revision, CATCH_UP_EVENTS)
+            if events is None:
+                await self._jump(topic)
+                return
+            for event in events:
+                notices = await topic.fold(self.database, event)
+                if self._topics.get(topic.name) is not topic:
+                    continue  # another request follows this consult by now, and tells of it
+                self.run(self.hub.tell(topic.name, notices, self.now_ms()))
+                if isinstance(event, ConsultEnded):
+                    self._over(topic)
+
+    async def _jump(self, topic: Topic) -> None:
+        state = await self._state(topic.state.id)
+        await topic.load_resources(self.database, state)
+        topic.jump(state)
+        now = present(topic.name, state, topic.resources)
+        self.run(self.hub.resynced(topic.name, now, self.now_ms()))
+        if state.status is ConsultStatus.ENDED:
+            self._over(topic)
+
+    def _over(self, topic: Topic) -> None:
+        """The consult has ended, and its topic with it."""
+        self.run(self.hub.end_topic(topic.name, SESSION_ENDED))
+        self._topics.pop(topic.name, None)
+
+    # ------------------------------------------------------------ time
+
+    async def _drive(self) -> None:
+        """The one heartbeat of all sockets, and everything that time alone does."""
+        loop = asyncio.get_running_loop()
+        pinged_s = loop.time()
+        while True:
+            await asyncio.sleep(self._settings.tick_s)
+            self.run(self.hub.tick(self.now_ms()))
+            now_s = loop.time()
+            for socket in list(self._sockets.values()):
+                if not socket.closing and socket.is_silent(now_s, self._settings.silent_s):
+                    self.run(self.hub.unheard(socket.subscription, self.now_ms()))
+            if now_s - pinged_s >= self._settings.ping_s:
+                pinged_s = now_s
+                await asyncio.gather(*(socket.ping() for socket in list(self._sockets.values())))
+            for name in set(self._topics) - self.hub.topics:
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        topic = self._topics[name]
+        if not topic.lock.locked():
+            del self._topics[name]
+
+    async def _look_forever(self) -> None:
+        since_s = 0.0
+        while True:
+            await asyncio.sleep(self._settings.look_s)
+            since_s += self._settings.look_s
+            for topic in list(self._topics.values()):
+                try:
+                    await self.catch_up(topic)
+                except Exception as error:  # a store that is away is asked again at the next look
+                    log.warning("fhircast look failed", error=type(error).__name__)
+            if since_s >= self._settings.rights_s:
+                since_s = 0.0
+                with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+                    await self._look_at_rights()
+
+    async def _look_at_rights(self) -> None:
+        """A token that was revoked ends what it was used for, and so does a membership taken back. (H5, H9)"""
+        for name in self.hub.topics:
+            for one in self.hub.of(name):
+                async with self.database.read() as session:
+                    token = await find_token(session, self._secrets.get(one.id, ""), self.now_ms())
+                topic = self._topics.get(name)
+                if token is None or topic is None or await self._role(token, topic.state.id) is None:
+                    self.run(self.hub.end(one, "not allowed any more", CLOSE_POLICY))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+
+
+_NO_ENDPOINT = {"hub.reason": "This endpoint is not in use. Subscribe again."}
+
+FHIRCAST_SERVICE: web.AppKey[FhircastService] = web.AppKey("fhircast", FhircastService)
+SOCKET_OPTIONS: dict[str, Any] = {"autoping": False, "max_msg_size": MAX_MESSAGE_BYTES, "compress": False}
+
+__all__ = ["FHIRCAST_SERVICE", "SOCKET_OPTIONS", "FhircastService", "FhircastSettings"]

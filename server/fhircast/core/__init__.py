@@ -1,0 +1,1 @@
+"""Pure: what the hub decides. Time, ids and random values come in, messages and closings go out."""
