@@ -12,9 +12,9 @@ from signaling.aio.service import ServiceSettings
 from signaling.core.consult import apply
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import ParticipantId
-from signaling.core.messages import EVENTS
+from signaling.core.messages import EVENTS, HeartRate
 from signaling.core.model import Connection, Consult, Role
-from tests.signaling_kit import until, waveform
+from tests.signaling_kit import consult, until, waveform
 
 
 def view(page: str) -> dict[str, Any]:
@@ -64,6 +64,21 @@ async def test_pointer_goes_to_the_others_only(hub: Hub, make_client: MakeClient
 
     await until(lambda: any(s["type"] == "pointed" for s in b.signals))
     assert not any(s["type"] == "pointed" for s in a.signals)
+    assert (await hub.state()).revision == revision
+
+
+async def test_a_heart_rate_reaches_every_socket_of_its_consult_and_context(hub: Hub, make_client: MakeClient) -> None:
+    """[EC7] (H21) Computed at the server: a signal to all, none of a context that is not open."""
+    a, b = await make_client(hub, "a"), await make_client(hub, "b", Role.SCREEN)
+    await a.ok(type="open_context", patient="p1")
+    revision = (await hub.state()).revision
+    rate = HeartRate(stream_id=7, context_version=1, bpm=72.5, beats_us=(1, 2), at_us=3, unsure=False)
+    for version, bpm in ((2, 60.0), (1, 72.5)):
+        hub.service.heart_rate(consult().id, rate.model_copy(update={"context_version": version, "bpm": bpm}))
+    for client in (a, b):
+        await until(lambda client=client: any(s["type"] == "heart_rate" for s in client.signals))
+        (heard,) = [s for s in client.signals if s["type"] == "heart_rate"]
+        assert HeartRate.model_validate(heard) == rate
     assert (await hub.state()).revision == revision
 
 
