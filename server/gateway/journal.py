@@ -94,7 +94,7 @@ class Journal:
             server.exits.StartError: the file cannot be used.
         """
         self._keys, self._limits, self._now_us = keys, limits, now_us
-        self._scribe = Scribe(folder / "journal.db", SCHEMA)
+        self._scribe = Scribe(folder / "journal.db", SCHEMA, _begin)
         self._waiting = self._bytes = self._parked_bytes = 0
         self.put_event = asyncio.Event()
         """Set when something new waits to be sent; whoever waits clears it."""
@@ -104,7 +104,7 @@ class Journal:
 
     async def start(self) -> Level:
         """Count what is there; before anything else."""
-        level = await self._run(self._begin)
+        level = await self._run(_level)
         self._waiting, self._bytes, self._parked_bytes = level.waiting, level.waiting_bytes, level.parked_bytes
         return level
 
@@ -236,13 +236,6 @@ class Journal:
         except sqlite3.Error as problem:
             name = getattr(problem, "sqlite_errorname", type(problem).__name__)
             raise LockRefused(RefusalCode.UNAVAILABLE, f"the journal cannot be written: {name}") from None
-
-    def _begin(self, db: sqlite3.Connection) -> Level:
-        if meta(db, Meta.STREAM) is None:
-            _set_stream(db)
-            set_meta(db, Meta.INWARD_UP_TO, 0)
-            set_meta(db, Meta.INWARD_MARK, GENESIS)
-        return _level(db)
 
     def _put(self, db: sqlite3.Connection, source: str, crossing: Crossing, received_us: int) -> tuple[Receipt, int]:
         key_mac = self._keys.fingerprint(crossing.key.encode())
@@ -438,6 +431,15 @@ WHERE stream = ? AND seq = ? AND state = 'pending'
 
 def _execute(db: sqlite3.Connection, query: str, *values: Any) -> None:
     db.execute(query, values)
+
+
+def _begin(db: sqlite3.Connection) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    if meta(db, Meta.STREAM) is None:
+        _set_stream(db)
+        set_meta(db, Meta.INWARD_UP_TO, 0)
+        set_meta(db, Meta.INWARD_MARK, GENESIS)
+    db.execute("COMMIT")
 
 
 def _level(db: sqlite3.Connection) -> Level:

@@ -34,8 +34,8 @@ class ScribeBusy(Exception):
 class Scribe:
     """The thread. ``run`` from the event loop; ``close`` waits for what was begun."""
 
-    def __init__(self, path: Path, schema: str) -> None:
-        """Open or make the file.
+    def __init__(self, path: Path, schema: str, begin: Callable[[sqlite3.Connection], Any]) -> None:
+        """Open or make the file; ``begin`` runs once, before anything else.
 
         Raises:
             StartError: it cannot be used.
@@ -43,6 +43,7 @@ class Scribe:
         self._path = path
         try:
             self._connection = _open(path, schema)
+            begin(self._connection)
         except sqlite3.Error as problem:
             raise StartError(Exit.DATABASE, f"The journal {path} cannot be used: {problem}.") from None
         self._jobs: queue.Queue[_Job | None] = queue.Queue(QUEUE)

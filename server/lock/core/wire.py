@@ -423,7 +423,7 @@ def decode(data: bytes) -> Frame:
     if len(data) > FRAME_BYTES:
         raise WireError("frame too large")
     try:
-        raw = msgpack.unpackb(data, strict_map_key=True, max_buffer_size=FRAME_BYTES)
+        raw = msgpack.unpackb(data, strict_map_key=True)
     except Exception:  # the decoder documents no closed list of what it raises on hostile bytes
         raise WireError("not msgpack") from None
     if type(raw) is not list or not raw or type(raw[0]) is not int or not 0 <= raw[0] < len(_FRAMES):
