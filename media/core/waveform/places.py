@@ -158,18 +158,23 @@ class _Epoch:
     def enter(self, frame: Numbered) -> None:
         """Take note of a frame that is of this epoch."""
         self.present.add(frame.seq)
-        self._line(frame)
         if frame.seq > self.newest_seq:
             self.newest_seq = frame.seq
+            if self.continues(frame):  # jitter and drift are followed where the line grows
+                line = self.lines[-1]
+                line.index, line.t0_us = frame.first_sample, frame.t0_us
+            else:
+                self._line(frame)
+        else:
+            self._line(frame)
         self.newest_t0_us = max(self.newest_t0_us, frame.t0_us)
 
     def _line(self, frame: Numbered) -> None:
         at = bisect_right(self.lines, frame.seq, key=_start) - 1
         restart = bool(frame.flags & Flag.SESSION_RESTART)
         if at >= 0 and self.lines[at].fits(frame) and not restart:
-            if frame.seq >= self.newest_seq:  # jitter and drift are followed where the line grows
-                self.lines[at].index, self.lines[at].t0_us = frame.first_sample, frame.t0_us
-        elif at + 1 < len(self.lines) and self.lines[at + 1].fits(frame):
+            return
+        if at + 1 < len(self.lines) and self.lines[at + 1].fits(frame):
             self.lines[at + 1].start_seq = frame.seq
         elif not (restart and at >= 0 and self.lines[at].start_seq == frame.seq):
             line = _Line(frame.seq, frame.first_sample, frame.t0_us, frame.sample_rate_mhz)
@@ -210,7 +215,7 @@ class Places:
     def accept(self, frame: Numbered) -> Place | None:
         """The frame's place, or None when it came before or is refused; both are counted."""
         own = self._of_name.get(frame.numbering, [])
-        epoch = self._epoch_of(frame, own)
+        epoch = own[0] if len(own) == 1 and self._follows(frame, own[0]) else self._epoch_of(frame, own)
         if epoch is None:
             if any(self._knows(frame, at) for at in own):
                 self.repeated += 1
@@ -257,6 +262,11 @@ class Places:
     def holes(self) -> list[tuple[int, int]]:
         """Of all epochs."""
         return [hole for epoch in self._epochs for hole in epoch.present.holes]
+
+    def _follows(self, frame: Numbered, epoch: int) -> bool:
+        """The next frame of the only epoch of its name: nearly every frame is, and there is nothing to look up."""
+        only = self._epochs[epoch]
+        return frame.seq == only.newest_seq + 1 and (frame.numbering != 0 or only.continues(frame))
 
     def _epoch_of(self, frame: Numbered, own: list[int]) -> int | None:
         if not own:
