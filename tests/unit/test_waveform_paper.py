@@ -66,6 +66,22 @@ def test_sheets_are_of_one_length(span_us: int, sheets: int) -> None:
     assert len(paper.pages(strip([0], span_us=span_us))) == sheets
 
 
+def test_a_print_that_ends_before_its_strip_says_so_on_its_last_sheet() -> None:
+    """(W33) Nothing stops in silence: from when on it is not printed, inside the sheet, and on that sheet alone."""
+    whole = 24 * 10_800_000  # 270 mm at 25 mm/s
+    assert not any(
+        "NOT PRINTED" in text.text for page in paper.pages(strip([0], span_us=whole)) for text in words(page)
+    )
+    sheets = paper.pages(strip([0], span_us=whole + 60 * SECOND_US))
+    said = [[text for text in words(page) if "NOT PRINTED" in text.text] for page in sheets]
+    assert [len(texts) for texts in said] == [0] * 23 + [1]
+    [text] = said[-1]
+    begin = paper._clock(AT_US + whole)
+    assert begin in text.text
+    [number] = [one for one in words(sheets[-1]) if one.text == "page 24 of 24"]
+    assert text.x + text.size * paper.ems(text.text) <= number.x
+
+
 @pytest.mark.parametrize(
     ("filtered", "said"), [("", "unfiltered here"), ("ST 0.05-40 Hz", "filter of the view: ST 0.05-40 Hz, not applied")]
 )

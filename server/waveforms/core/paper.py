@@ -24,6 +24,7 @@ from signaling.core.model import EcgSettings, PatientBanner
 WIDTH_MM, HEIGHT_MM = 297.0, 210.0
 LEFT_MM, TOP_MM, RIGHT_MM, BOTTOM_MM = 20.0, 38.0, 290.0, 196.0
 MAX_PAGES: Final = 24
+"""A longer strip is not printed to its end; the last sheet says so, and from when on."""
 _STAMP_MM: Final = 218.0
 """Where SIMULATED begins; the identity beside it ends there."""
 WARNING: Final = "Remote display, delayed. Not for defibrillation, cardioversion, pacing or alarm use."
@@ -94,7 +95,15 @@ def pages(strip: Strip) -> list[Page]:
         _heading(page, strip, from_us, min(strip.to_us, from_us + per_page_us), number + 1, count)
         _traces(page, strip, from_us, from_us + per_page_us)
         sheets.append(page)
+    printed_us = strip.from_us + count * per_page_us
+    if printed_us < strip.to_us:
+        sheets[-1].marks.append(_unprinted(printed_us, strip.to_us))
     return sheets
+
+
+def _unprinted(from_us: int, to_us: int) -> Text:
+    text = f"NOT PRINTED: {_clock(from_us)} to {_clock(to_us)} UTC, a print has at most {MAX_PAGES} sheets"
+    return _line(206.5, 4.2, f"{text}  以下未打印：超过 {MAX_PAGES} 页", _RED, right=RIGHT_MM - 20)
 
 
 def svg(sheets: Sequence[Page]) -> bytes:

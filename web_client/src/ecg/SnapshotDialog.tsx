@@ -60,6 +60,10 @@ function Waiting({ atUs, serverUs }: { atUs: number; serverUs: () => number }) {
   );
 }
 
+const SHEETS = 24;
+/** What so many sheets of a print hold at the fastest paper speed: 270 mm at 50 mm/s each. */
+const PRINTED_US = SHEETS * 5_400_000;
+
 export function Taken({ context, snapshot }: { context: ArchiveContext; snapshot: EcgSnapshot }) {
   const { t, i18n } = useTranslation();
   const { gaps, lost } = snapshot;
@@ -78,6 +82,11 @@ export function Taken({ context, snapshot }: { context: ArchiveContext; snapshot
       <p className={styles.soft}>
         {t("ecg.snapshot.hash")}: <code className={styles.hash}>{snapshot.sha256}</code>
       </p>
+      {snapshot.to_us - snapshot.from_us > PRINTED_US && (
+        <p className={styles.bad} data-testid="snapshot-unprinted">
+          {t("ecg.snapshot.unprinted", { sheets: SHEETS })}
+        </p>
+      )}
       <div className={styles.actions}>
         {(["svg", "pdf"] as const).map((kind) => (
           <Button

@@ -6,6 +6,7 @@ import { en, i18n, zh } from "../i18n";
 import type { AnyCommand, EcgSnapshot } from "../protocol";
 import { WORDS } from "../waveform/words";
 import { readStreams } from "./api";
+import { Taken } from "./SnapshotDialog";
 import { StillLayer } from "./StillLayer";
 import { ToolPanel } from "./ToolPanel";
 import { settled } from "./useSnapshot";
@@ -252,6 +253,23 @@ describe("a strip", () => {
     expect(settled(waiting, undefined, "archive_unavailable")).toMatchObject({ kind: "failed", atUs: 5 });
     expect(settled({ ...waiting, id: null }, snapshot, undefined)?.kind).toBe("waiting");
   });
+});
+
+it("(W33) a strip that no print holds whole says so before it is printed", () => {
+  const show = (seconds: number) =>
+    render(
+      <MantineProvider>
+        <Taken
+          context={{ consultId: "c", version: 3 }}
+          snapshot={{ id: "s1", from_us: T0, to_us: T0 + seconds * 1e6, gaps: 0, lost: 0, sha256: "0" } as EcgSnapshot}
+        />
+      </MantineProvider>,
+    );
+  const { unmount } = show(20);
+  expect(screen.queryByTestId("snapshot-unprinted")).toBeNull();
+  unmount();
+  show(200);
+  expect(screen.getByTestId("snapshot-unprinted").textContent).toContain("at most 24 sheets");
 });
 
 it("a stream without leads, rate or span cannot be drawn and is left out", () => {

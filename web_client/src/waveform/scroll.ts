@@ -6,11 +6,9 @@
  * next column's older lead, so each border gets a slice of its own.
  */
 
-import type { DrawnRecorder } from "./drawn";
 import type { Page } from "./geometry";
 import type { Pass } from "./ink";
-import type { Signal } from "./signal";
-import { blankPage, type Context2d, type LiveSurface, type Sheet } from "./surface";
+import { Running, type Sheet } from "./surface";
 
 /**
  * The paper moves by whole pixels, and the whole canvas with it: at usual scales every other frame is smooth
@@ -18,42 +16,7 @@ import { blankPage, type Context2d, type LiveSurface, type Sheet } from "./surfa
  */
 const MIN_SHIFT_PX = 2;
 
-export class Scroll implements LiveSurface {
-  samplesDrawn = 0;
-  covered = false;
-  private sheet: Sheet | null = null;
-  private signal: Signal | null = null;
-  private drawnTo: number | null = null;
-
-  constructor(
-    private readonly context: Context2d,
-    private readonly recorder: DrawnRecorder | null = null,
-  ) {}
-
-  get pen(): number | null {
-    return this.drawnTo;
-  }
-
-  configure(sheet: Sheet, signal: Signal): void {
-    this.sheet = sheet;
-    this.setSignal(signal);
-  }
-
-  setSignal(signal: Signal): void {
-    this.signal = signal;
-    this.repaint();
-  }
-
-  clear(): void {
-    this.drawnTo = null;
-    this.repaint();
-  }
-
-  blank(): void {
-    this.drawnTo = null;
-    if (this.sheet !== null) blankPage(this.context, this.sheet);
-  }
-
+export class Scroll extends Running {
   advance(to: number): void {
     const { sheet } = this;
     if (sheet === null || (this.drawnTo !== null && to <= this.drawnTo)) return;
@@ -71,11 +34,6 @@ export class Scroll implements LiveSurface {
     else this.shift(sheet, shift, from, to);
   }
 
-  jump(to: number): void {
-    this.drawnTo = to;
-    this.repaint();
-  }
-
   redraw(from: number, to: number): void {
     const { sheet, drawnTo } = this;
     if (sheet === null || drawnTo === null || this.covered) return;
@@ -87,23 +45,12 @@ export class Scroll implements LiveSurface {
     this.repainting(() => this.slice(sheet, pass, left, right));
   }
 
-  visible(): readonly [from: number, to: number] | null {
-    const { sheet, drawnTo } = this;
-    return sheet === null || drawnTo === null ? null : [Math.ceil(passAt(sheet.page, drawnTo).start), drawnTo];
+  protected oldest(page: Page, drawnTo: number): number {
+    return Math.ceil(passAt(page, drawnTo).start);
   }
 
-  repaint(): void {
-    const { sheet, drawnTo } = this;
-    if (sheet === null || this.covered) return;
-    sheet.paper.copy(this.context, 0, sheet.page.width);
-    if (drawnTo === null) return;
-    this.repainting(() => this.slice(sheet, passAt(sheet.page, drawnTo), sheet.page.sweepX, sheet.page.width));
-  }
-
-  private repainting(paint: () => void): void {
-    if (this.recorder !== null) this.recorder.isRepaint = true;
-    paint();
-    if (this.recorder !== null) this.recorder.isRepaint = false;
+  protected paintAll(sheet: Sheet, drawnTo: number): void {
+    this.slice(sheet, passAt(sheet.page, drawnTo), sheet.page.sweepX, sheet.page.width);
   }
 
   private shift(sheet: Sheet, by: number, from: number, to: number): void {

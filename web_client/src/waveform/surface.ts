@@ -55,6 +55,75 @@ export interface LiveSurface {
   visible(): readonly [from: number, to: number] | null;
 }
 
+/** What sweep and scroll do alike: which sheet and signal they are on, where the pen is, when all is painted anew. */
+export abstract class Running implements LiveSurface {
+  samplesDrawn = 0;
+  covered = false;
+  protected sheet: Sheet | null = null;
+  protected signal: Signal | null = null;
+  protected drawnTo: number | null = null;
+
+  constructor(
+    protected readonly context: Context2d,
+    private readonly recorder: DrawnRecorder | null = null,
+  ) {}
+
+  get pen(): number | null {
+    return this.drawnTo;
+  }
+
+  configure(sheet: Sheet, signal: Signal): void {
+    this.sheet = sheet;
+    this.setSignal(signal);
+  }
+
+  setSignal(signal: Signal): void {
+    this.signal = signal;
+    this.repaint();
+  }
+
+  clear(): void {
+    this.drawnTo = null;
+    this.repaint();
+  }
+
+  blank(): void {
+    this.drawnTo = null;
+    if (this.sheet !== null) blankPage(this.context, this.sheet);
+  }
+
+  jump(to: number): void {
+    this.drawnTo = to;
+    this.repaint();
+  }
+
+  visible(): readonly [from: number, to: number] | null {
+    const { sheet, drawnTo } = this;
+    return sheet === null || drawnTo === null ? null : [this.oldest(sheet.page, drawnTo), drawnTo];
+  }
+
+  repaint(): void {
+    const { sheet, drawnTo } = this;
+    if (sheet === null || this.covered) return;
+    sheet.paper.copy(this.context, 0, sheet.page.width);
+    if (drawnTo !== null) this.repainting(() => this.paintAll(sheet, drawnTo));
+  }
+
+  abstract advance(to: number): void;
+  abstract redraw(from: number, to: number): void;
+
+  /** The first place on a page at whose end the pen is. */
+  protected abstract oldest(page: Page, drawnTo: number): number;
+  /** Stroke everything that belongs on fresh paper. */
+  protected abstract paintAll(sheet: Sheet, drawnTo: number): void;
+
+  protected repainting(paint: () => void): void {
+    if (this.recorder !== null) this.recorder.isRepaint = true;
+    paint();
+    if (this.recorder !== null) this.recorder.isRepaint = false;
+  }
+}
+
 /** Cover everything with one colour: nothing of a patient is left. */
 export function blankPage(context: Context2d, { page, palette }: Sheet): void {
   context.fillStyle = palette.band;

@@ -5,50 +5,13 @@
  * new samples. A full repaint happens on resize, gain, speed, layout and after a jump.
  */
 
-import type { DrawnRecorder } from "./drawn";
 import { columnOf, type Page, xOfColumn } from "./geometry";
-import type { Signal } from "./signal";
-import { blankPage, type Context2d, type LiveSurface, type Sheet } from "./surface";
+import { Running, type Sheet } from "./surface";
 
 /** Part of the sweep kept blank ahead of the pen. */
 const ERASE_SHARE = 0.025;
 
-export class Sweep implements LiveSurface {
-  samplesDrawn = 0;
-  covered = false;
-  private sheet: Sheet | null = null;
-  private signal: Signal | null = null;
-  private drawnTo: number | null = null;
-
-  constructor(
-    private readonly context: Context2d,
-    private readonly recorder: DrawnRecorder | null = null,
-  ) {}
-
-  get pen(): number | null {
-    return this.drawnTo;
-  }
-
-  configure(sheet: Sheet, signal: Signal): void {
-    this.sheet = sheet;
-    this.setSignal(signal);
-  }
-
-  setSignal(signal: Signal): void {
-    this.signal = signal;
-    this.repaint();
-  }
-
-  clear(): void {
-    this.drawnTo = null;
-    this.repaint();
-  }
-
-  blank(): void {
-    this.drawnTo = null;
-    if (this.sheet !== null) blankPage(this.context, this.sheet);
-  }
-
+export class Sweep extends Running {
   advance(to: number): void {
     const { sheet } = this;
     if (sheet === null || (this.drawnTo !== null && to <= this.drawnTo)) return;
@@ -64,38 +27,22 @@ export class Sweep implements LiveSurface {
     this.samplesDrawn += this.paint(sheet, from, to);
   }
 
-  jump(to: number): void {
-    this.drawnTo = to;
-    this.repaint();
-  }
-
   redraw(from: number, to: number): void {
     const { sheet, drawnTo } = this;
     if (sheet === null || drawnTo === null || this.covered) return;
-    const start = Math.max(from, oldest(sheet.page, drawnTo));
+    const start = Math.max(from, this.oldest(sheet.page, drawnTo));
     const stop = Math.min(to, drawnTo);
     this.repainting(() => {
       for (const [a, b] of withinSweeps(sheet.page, start, stop)) this.patch(sheet, drawnTo, a, b);
     });
   }
 
-  visible(): readonly [from: number, to: number] | null {
-    const { sheet, drawnTo } = this;
-    return sheet === null || drawnTo === null ? null : [oldest(sheet.page, drawnTo), drawnTo];
+  protected oldest(page: Page, drawnTo: number): number {
+    return drawnTo - page.sweepSamples + bar(page);
   }
 
-  repaint(): void {
-    const { sheet, drawnTo } = this;
-    if (sheet === null || this.covered) return;
-    sheet.paper.copy(this.context, 0, sheet.page.width);
-    if (drawnTo === null) return;
-    this.repainting(() => this.paint(sheet, oldest(sheet.page, drawnTo), drawnTo));
-  }
-
-  private repainting(paint: () => void): void {
-    if (this.recorder !== null) this.recorder.isRepaint = true;
-    paint();
-    if (this.recorder !== null) this.recorder.isRepaint = false;
+  protected paintAll(sheet: Sheet, drawnTo: number): void {
+    this.paint(sheet, this.oldest(sheet.page, drawnTo), drawnTo);
   }
 
   private paint({ page, ink }: Sheet, from: number, to: number): number {
@@ -142,8 +89,6 @@ export class Sweep implements LiveSurface {
 }
 
 const bar = (page: Page): number => Math.ceil(page.sweepSamples * ERASE_SHARE);
-
-const oldest = (page: Page, drawnTo: number): number => drawnTo - page.sweepSamples + bar(page);
 
 /** [from, to) cut where the sweep begins anew. */
 function withinSweeps(page: Page, from: number, to: number): [number, number][] {

@@ -203,6 +203,8 @@ export default {
     incomplete: "Gaps: {{gaps}}. Samples lost per lead: {{lost}}. The strip shows them as gaps.",
     hash: "Fingerprint (SHA-256)",
     settings: "As shown: {{speed}} mm/s, {{gain}} mm/mV, {{layout}}, {{filter}}",
+    unprinted:
+      "A print has at most {{sheets}} sheets. This strip may be longer: the last sheet says where the print ends.",
     print: "Print ({{kind}})",
     failed: "The strip is not in the record",
     again: "Try again",

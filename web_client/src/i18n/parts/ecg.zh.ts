@@ -201,6 +201,7 @@ const zh: SameKeys<typeof en> = {
     incomplete: "缺口：{{gaps}} 个；每导联丢失采样：{{lost}} 个。片段上以缺口显示。",
     hash: "指纹（SHA-256）",
     settings: "显示设置：{{speed}} mm/s，{{gain}} mm/mV，{{layout}}，{{filter}}",
+    unprinted: "打印最多 {{sheets}} 页。此片段可能更长：最后一页会注明打印到何处为止。",
     print: "打印（{{kind}}）",
     failed: "片段未存入病历",
     again: "重试",
