@@ -7,9 +7,10 @@ requests that the hub answers on the client's own channels, everything else is c
 Waveforms and vital signs of the Router's own clients are copied to the application where it has asked for them
 (``tap``); those of clients on another worker are copied there.
 
-A slow viewer must not fill memory or delay others. Live frames are dropped for it while more than
-32 kB wait (an ordinary gap; the viewer asks again over ``ctl``). What it asked for waits in a bounded
-backlog and leaves as its channel drains, behind the live frames.
+A slow viewer must not fill memory or delay others, nor see as live what is not. Live frames are dropped for it while
+more than 32 kB wait, and those that have not left within half a second are given up (an ordinary gap; the viewer asks
+again over ``ctl``). What it asked for waits in a bounded backlog and leaves as its channel drains, a packet or two at a
+time, so that live frames hardly wait for it.
 """
 
 from collections import deque
@@ -33,9 +34,11 @@ ECG = "ecg"
 CTL = "ctl"
 VITALS = "vitals"
 LIVE_LIMIT_BYTES = 32_768
-"""About a second of twelve leads: more would be older than what a trace may show as live."""
-BACKLOG_LIMIT_BYTES = 16_384
-"""Resent frames leave only while less than this waits, so that live ones are never refused for them."""
+"""Of one viewer, whatever the frames' size."""
+LIVE_LIFE_MS = 500
+"""What has not left by then is late; on a line that is too slow those after it come in time for it."""
+BACKLOG_LIMIT_BYTES = 2_048
+"""Resent frames leave only while less than this waits: on a line that just carries live ones, less than their life."""
 MESSAGE_LIMIT_BYTES = 1 << 20
 """What may wait on a channel that is not a live waveform."""
 BACKLOG_FRAMES = 1024
@@ -279,7 +282,7 @@ class DataPlane:
                 if own and self._tap is not None:
                     for frame in self.hub.fresh:
                         self._tap.put(TapKind.FRAME, frame)
-                self._copy(producer, checked, LIVE_LIMIT_BYTES)
+                self._copy(producer, checked, LIVE_LIMIT_BYTES, LIVE_LIFE_MS)
                 if own and self.hub.awaits_source(producer.waveform_stream):
                     self._ask_source(producer)
         elif producer.label == CTL:
@@ -314,13 +317,13 @@ class DataPlane:
             self._tap.put(TapKind.MESSAGE, bytes((len(identity),)) + identity + message)
         self._copy(producer, message, MESSAGE_LIMIT_BYTES)
 
-    def _copy(self, producer: DataProducer, message: bytes | str, limit_bytes: int) -> None:
+    def _copy(self, producer: DataProducer, message: bytes | str, limit_bytes: int, life_ms: int | None = None) -> None:
         for consumer in producer.consumers.values():
             if not consumer.resumed:
                 continue
             if consumer.channel.buffered_bytes > limit_bytes:
                 self._counters.add("data_messages_dropped")
-            elif consumer.channel.send(message):
+            elif consumer.channel.send(message, life_ms):
                 self._counters.add("data_messages_sent")
 
     def _answer(self, owner: str, message: bytes) -> None:

@@ -46,9 +46,13 @@ class ChannelPort:
         """What waits on this channel and has not left for the first time."""
         return self._port.waiting_bytes(self.stream.stream_id)
 
-    def send(self, message: bytes | str) -> bool:
-        """Queue one message; False when the channel is not open, the message too long, or too much waits."""
-        return not self.closing and self._port.send(self.stream, message)
+    def send(self, message: bytes | str, life_ms: int | None = None) -> bool:
+        """Queue one message; False when the channel is not open, the message too long, or too much waits.
+
+        Args:
+            life_ms: given up when it has not left by then; None: what the channel promises.
+        """
+        return not self.closing and self._port.send(self.stream, message, life_ms)
 
     def close(self) -> None:
         """Reset the stream; what is queued leaves first, what comes is ignored. Idempotent."""
@@ -135,10 +139,11 @@ class SctpPort:
         """What waits on a stream."""
         return self._association.waiting_bytes(stream_id)
 
-    def send(self, stream: SctpStream, message: bytes | str) -> bool:
+    def send(self, stream: SctpStream, message: bytes | str, life_ms: int | None = None) -> bool:
         """Queue one message on a stream; see `ChannelPort.send`."""
         protocol, payload = wire.encode(message)
-        life_ms = stream.max_packet_life_time_ms
+        if life_ms is None:
+            life_ms = stream.max_packet_life_time_ms
         queued = self._association.send(
             stream.stream_id,
             protocol,

@@ -134,6 +134,8 @@ class Association:
         self._handshake_us: int | None = None
         self._handshake_rto_us = RTO_INITIAL_US
         self._inits_left = 0
+        self._asked_us: int | None = None
+        """When the only INIT so far left: its answer is the first measure of the path."""
         self._ack_now = False
         self._ack_us: int | None = None
         self._closing: dict[int, None] = {}
@@ -368,6 +370,7 @@ class Association:
         self._handshake = build_packet(0, build_init(self._our_init(None)))
         self._handshake_rto_us = RTO_INITIAL_US
         self._handshake_us = now_us + self._handshake_rto_us
+        self._asked_us = now_us
         self._alone.append(self._handshake)
 
     def _our_init(self, cookie: bytes | None) -> Init:
@@ -380,6 +383,7 @@ class Association:
             self._replies.insert(0, self._handshake)
             return
         self._alone.append(self._handshake)
+        self._asked_us = None  # of several nobody knows which one was answered (Karn)
         self._inits_left -= 1
         if not self._inits_left:
             self._handshake_us = None
@@ -394,6 +398,9 @@ class Association:
 
     def _on_init_ack(self, chunk: Init, now_us: int) -> None:
         assert chunk.cookie is not None
+        if self._asked_us is not None:
+            self._outbound.round_trip.sample(now_us - self._asked_us)
+            self._asked_us = None
         if self.state is not State.COOKIE_WAIT:
             return  # section 5.2.3: late or doubled, and not an offence
         echo = build_chunk(Kind.COOKIE_ECHO, 0, chunk.cookie)

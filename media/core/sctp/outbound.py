@@ -55,6 +55,8 @@ RTO_MIN_US: Final = 400_000
 """Below RFC 9260's second, above the 200 ms by which a peer may delay an acknowledgement."""
 RTO_MAX_US: Final = 4_000_000
 """So that a path that was away is tried within 4 s of its return; consent ends it after 30 s."""
+PROBE_MIN_US: Final = 20_000
+"""Shorter than any frame; on a path of no length a window that is shut stays shut as long."""
 MAX_SKIPPED_STREAMS: Final = 256
 
 
@@ -345,7 +347,7 @@ class Outbound:
         is_shut = self.flight_bytes >= (1 if self.window.timed_out else self.window.congestion)
         if not (is_shut and self.partial) or self._unreliable_turn() is None:
             return None
-        return self._left_us + round(self.round_trip.smoothed_us or RTO_INITIAL_US)
+        return self._left_us + max(PROBE_MIN_US, round(self.round_trip.smoothed_us or RTO_INITIAL_US))
 
     def probe(self, now_us: int) -> None:
         """Where the window is shut, let what may be given up leave a round trip after the packet before."""

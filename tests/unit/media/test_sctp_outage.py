@@ -10,6 +10,7 @@ from struct import pack, unpack
 
 import pytest
 
+from media.aio.data import LIVE_LIFE_MS
 from media.core.sctp.outbound import RTO_MIN_US
 from tests.netem import Link, cut, random_loss
 from tests.sctp_kit import Line, Pair, kinds
@@ -28,6 +29,7 @@ class Show:
     pair: Pair
     gone_us: int
     back_us: int
+    life_us: int | None = None
     sent_us: dict[int, int] = field(default_factory=dict)
     came_us: dict[int, int] = field(default_factory=dict)
 
@@ -41,7 +43,8 @@ class Show:
                 number = len(self.sent_us)
                 if live:
                     frame = pack("!I", number) + bytes(FRAME_BYTES - 4)
-                    assert first.association.send(LIVE, 53, frame, ordered=False, max_resends=0)
+                    expires_us = None if self.life_us is None else self.pair.now_us + self.life_us
+                    assert first.association.send(LIVE, 53, frame, ordered=False, max_resends=0, expires_us=expires_us)
                     self.sent_us[number] = self.pair.now_us
                 if ctl and number % 5 == 0:
                     for end in (first, second):
@@ -95,6 +98,18 @@ def test_a_far_viewer_sees_the_first_frame_a_round_trip_and_a_way_after(delay_us
         run.play(run.back_us + 1_000_000)
         first_us = min(at for at in run.came_us.values() if at > run.back_us)
         assert first_us - run.back_us <= 3 * delay_us + FRAME_US
+
+
+@pytest.mark.parametrize("delay_us", [100_000, 150_000])
+def test_a_far_viewer_is_not_shown_the_outage_first(delay_us: int) -> None:
+    """What has not left within its life is given up, so what is taken after the line's return comes in time."""
+    for phase_us in range(0, 1_000_000, 170_000):
+        run = show(delay_us, phase_us)
+        run.life_us = LIVE_LIFE_MS * 1000
+        run.play(run.back_us + 2_000_000)
+        after = {number: at for number, at in run.came_us.items() if run.sent_us[number] >= run.back_us}
+        assert len(after) >= 15
+        assert all(at - run.sent_us[number] <= run.life_us + delay_us for number, at in after.items())
 
 
 @pytest.mark.parametrize("delay_us", [30_000, 150_000])
