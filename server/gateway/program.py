@@ -79,7 +79,7 @@ class Gateway:
             self.identity, self.journal, asking, self._policies, self.timing, proxy=config.hub.proxy,
             changed=lambda: self._changed.set(),
         )  # fmt: skip
-        self._delivery = Delivery(self.journal, inside.inlets, self._policies)
+        self._delivery = Delivery(self.journal, inside.inlets, self._policies, self.timing.sleep)
         self._changed = asyncio.Event()
 
     def outlet(self, source: str) -> JournalOutlet:

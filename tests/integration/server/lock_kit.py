@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -26,9 +27,11 @@ from server.gateway.inside import Inside
 from server.gateway.link import Timing
 from server.gateway.program import Gateway
 from server.http import build_web
+from server.lock.aio.outbox import enqueue
 from server.lock.aio.parts import LockParts
 from server.settings import load_settings
 from server.storage.audit import verify
+from server.storage.database import Database
 from server.storage.seeding import put_fhir_resource
 
 DEADLINE_S = 30.0
@@ -150,6 +153,18 @@ class Hub:
         assert self.services is not None
         return (await verify(self.services.database, {})).broken is None
 
+    async def send(self, gateway: str, crossing: Crossing) -> None:
+        """Queue a message for a hospital, as whatever makes one does."""
+        assert self.services is not None
+        assert self.lock is not None
+        async with self.services.database.write() as session:
+            await enqueue(session, gateway, crossing, actor="server", now_us=wall_us())
+        self.lock.desk.outbox_grew(gateway)
+
+    async def all_settled(self) -> bool:
+        states = await self.rows("SELECT DISTINCT state FROM lock_outbox")
+        return {state for (state,) in states} <= {"delivered", "refused"}
+
     @contextlib.asynccontextmanager
     async def admin(self, login: str = "a1@hub") -> AsyncIterator[Browser]:
         browser = Browser(self.origin)
@@ -166,11 +181,23 @@ class Hub:
         return str(made["code"])
 
 
-async def start_hub(folder: Path) -> Hub:
+def fill_hub(folder: Path) -> Path:
+    """A hub's data folder with hospitals, people and consults: made once, copied for each test."""
+
+    async def make() -> None:
+        database = Database(load_settings({}, data_dir=folder).database)
+        await check_schema(database)
+        await fill(database)
+        await database.close()
+
+    asyncio.run(make())
+    return folder
+
+
+async def start_hub(folder: Path, filled: Path) -> Hub:
+    shutil.copytree(filled, folder / "hub")
     hub = Hub(data_dir=folder / "hub", port=quiet_port())
     await hub.start()
-    assert hub.services is not None
-    await fill(hub.services.database)
     return hub
 
 
@@ -239,9 +266,7 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    folder: Folder, inside: Inside | None = None, timing: Timing | None = None
-) -> AsyncIterator[Running]:
+async def running(folder: Folder, inside: Inside | None = None, timing: Timing | None = None) -> AsyncIterator[Running]:
     """A gateway for the length of the block."""
     timing = timing or Timing(now_us=wall_us, sleep=quick_sleep)
     gateway, stop = Gateway(folder, inside or Inside(), timing), asyncio.Event()
