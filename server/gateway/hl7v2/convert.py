@@ -75,15 +75,19 @@ class Converted:
 
     def crossing(self) -> Crossing:
         """As it is put into the outlet."""
-        body = json.dumps(self.bundle, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         return Crossing(
             kind=self.kind,
             key=self.key,
             patient=self.patient[:MAX_PATIENT_IDENTIFIERS],
             media_type=FHIR_JSON,
-            body=body,
+            body=bundle_body(self.bundle),
             made_us=self.made_us,
         )
+
+
+def bundle_body(bundle: Json) -> bytes:
+    """A bundle as it crosses."""
+    return json.dumps(bundle, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def header_of(message: Message) -> Header:
