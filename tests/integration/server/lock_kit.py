@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestServer
 from server_hub import Browser, quiet_port
-from server_seed import fill
+from server_seed import QUICK, fill
 
 from server.api.gateways import LOCK
 from server.api.services import Services
@@ -27,12 +28,16 @@ from server.gateway.inside import Inside
 from server.gateway.link import Timing
 from server.gateway.program import Gateway
 from server.http import build_web
+from server.identity.aio.passwords import Passwords
 from server.lock.aio.outbox import enqueue
 from server.lock.aio.parts import LockParts
 from server.settings import load_settings
 from server.storage.audit import verify
 from server.storage.database import Database
 from server.storage.seeding import put_fhir_resource
+from signaling.core.ids import ConsultId, ParticipantId, PatientId
+from signaling.core.messages import ContextOpened
+from signaling.core.model import Consult, ConsultStatus, Context
 
 DEADLINE_S = 30.0
 MRN = "urn:north:mrn"
@@ -117,7 +122,10 @@ class Hub:
     async def start(self) -> None:
         settings = load_settings({}, port=self.port, data_dir=self.data_dir)
         prepare_data_dir(settings.data_dir)
-        self.services = build_services(settings, None)
+        with pytest.MonkeyPatch.context() as patch:
+            # argon2id with little work: tests start many hubs.
+            patch.setattr("server.app.Passwords", lambda: Passwords(QUICK))
+            self.services = build_services(settings, None)
         await check_schema(self.services.database)
         app = build_web(self.services, None)
         self.lock = app[LOCK] = lock_of(self.services)
@@ -152,6 +160,30 @@ class Hub:
     async def audit_is_whole(self) -> bool:
         assert self.services is not None
         return (await verify(self.services.database, {})).broken is None
+
+    async def doctor(self, login: str = "d1@hub") -> Browser:
+        browser = Browser(self.origin)
+        await browser.sign_in(login)
+        return browser
+
+    async def open_patient(self, patient: str | None = "pt1", *, ended: bool = False) -> int:
+        """Open a patient in c1 as signalling would, or close, or end the consult; the new context version."""
+        assert self.services is not None
+        store = self.services.store
+        before = await store.load(ConsultId("c1"))
+        assert before is not None
+        banner = None if patient is None else await store.patient(before.id, PatientId(patient))
+        version = before.context_version + 1
+        context = None if banner is None else Context(
+            version=version, patient=banner, opened_at_ms=1, opened_by=ParticipantId("p_x")
+        )  # fmt: skip
+        change = {"revision": before.revision + 1, "context": context, "context_version": version}
+        status = ConsultStatus.ENDED if ended else before.status
+        after = Consult.model_validate(before.model_copy(update={**change, "status": status}).model_dump())
+        assert context is not None
+        event = ContextOpened(revision=after.revision, at_ms=1, context=context)
+        await store.commit(before, after, [event], None)
+        return version
 
     async def send(self, gateway: str, crossing: Crossing) -> None:
         """Queue a message for a hospital, as whatever makes one does."""
