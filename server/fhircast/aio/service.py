@@ -234,14 +234,14 @@ class FhircastService:
         made, actions = self.hub.subscribe(
             request, program, self.now_ms(), endpoint=endpoint, id_=f"f_{secrets.token_hex(8)}"
         )
+        self._secrets[made.id] = secret
+        topic = self._topics.setdefault(topic.name, topic)
         body = {"subscription": made.id, "client": program.client, "events": list(made.events)}
         try:
             await self._audit("fhircast_subscribed", topic.state.id, token.actor, body)
         except (SQLAlchemyError, OSError):
-            self.hub.end(made, "not on record")
+            self.run(self.hub.end(made, "not on record"))
             raise
-        self._secrets[made.id] = secret
-        topic = self._topics.setdefault(topic.name, topic)
         self.run(actions)
         if made.connected:
             async with topic.lock:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,10 +82,11 @@ class Here:
 class Program:
     """A program that speaks FHIRcast: its token, its subscriptions."""
 
-    def __init__(self, origin: str, token: str) -> None:
+    def __init__(self, origin: str, token: str, host: str = "") -> None:
         self.origin = origin
         self.token = token
-        self.http = aiohttp.ClientSession(origin, headers={"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {token}", "Host": host or urlsplit(origin).netloc}
+        self.http = aiohttp.ClientSession(origin, headers=headers)
         self.endpoint = ""
 
     async def form(self, path: str = "/fhircast", **fields: str) -> tuple[int, Any]:
@@ -113,7 +116,8 @@ class Program:
         )
 
     async def socket(self, endpoint: str | None = None) -> Listener:
-        return Listener(await self.http.ws_connect(endpoint or self.endpoint, autoping=True, max_msg_size=0))
+        path = path_of(endpoint or self.endpoint)
+        return Listener(await self.http.ws_connect(path, autoping=True, max_msg_size=0))
 
     async def follow(self, topic: str, events: str = EVENTS, **more: str) -> Listener:
         """Subscribe, connect, take the confirmation."""
@@ -196,10 +200,26 @@ class Cast:
         self.topic = ""
         self.programs: list[Program] = []
 
-    async def program(self, scopes: str = ALL, *, subject: str | None = "d1", **more: Any) -> Program:
+    async def program(self, scopes: str = ALL, *, subject: str | None = "d1", origin: str = "", **more: Any) -> Program:
         token = await add_token(self.services.database, scopes, subject=subject, **more)
-        self.programs.append(Program(self.origin, token))
+        self.programs.append(Program(origin or self.origin, token, urlsplit(self.origin).netloc))
         return self.programs[-1]
+
+    @contextlib.asynccontextmanager
+    async def another_node(self) -> AsyncIterator[str]:
+        """The origin of a second node on the same database, which hears no hints of the first."""
+        app = build_web(self.services, None)
+        services = self.services
+        hub = FhircastService(services.database, services.store, MemoryBus(), self.consults, services.now_ms, QUICK)
+        app[FHIRCAST_SERVICE] = hub
+        server = TestServer(app, host="127.0.0.1")
+        await server.start_server()
+        hub.start()
+        try:
+            yield f"http://127.0.0.1:{server.port}"
+        finally:
+            await hub.stop()
+            await server.close()
 
     async def state(self) -> Consult:
         found = await self.services.store.load("c1")
@@ -283,17 +303,30 @@ async def add_token(
     return secret
 
 
+_PREPARED: list[tempfile.TemporaryDirectory[str]] = []
+"""A data folder with everything in it, made once: migrating costs more than the tests."""
+
+
+async def _prepared() -> Path:
+    if not _PREPARED:
+        _PREPARED.append(tempfile.TemporaryDirectory(prefix="fhircast-"))
+        chosen = load_settings({}, data_dir=Path(_PREPARED[0].name) / "data")
+        prepare_data_dir(chosen.data_dir)
+        services = build_services(chosen, None)
+        await check_schema(services.database)
+        await fill(services.database)
+        async with services.database.write() as session:
+            await put_fhir_resource(session, REPORT, at_ms=1)
+        await services.database.close()
+    return Path(_PREPARED[0].name) / "data"
+
+
 @contextlib.asynccontextmanager
 async def running_cast(folder: Path, settings: FhircastSettings = QUICK) -> AsyncIterator[Cast]:
     """HTTP, sockets, hub, consult service and database; no media."""
+    shutil.copytree(await _prepared(), folder / "data")
     port = quiet_port()
-    chosen = load_settings({}, port=port, data_dir=folder / "data")
-    prepare_data_dir(chosen.data_dir)
-    services = build_services(chosen, None)
-    await check_schema(services.database)
-    await fill(services.database)
-    async with services.database.write() as session:
-        await put_fhir_resource(session, REPORT, at_ms=1)
+    services = build_services(load_settings({}, port=port, data_dir=folder / "data"), None)
     bus = MemoryBus()
     consults = ConsultService(services.store, bus, MemoryMedia(), services.now_ms, ServiceSettings())
     app = build_web(services, None)
