@@ -34,6 +34,9 @@ class LineListener(Protocol):
     def feedback(self, transport: Transport, fci: bytes, now_us: int) -> None:
         """Which transport-wide numbers have come; raises `MalformedRtcp`."""
 
+    def settle(self, transport: Transport, now_us: int) -> None:
+        """Calm feedback was taken in elsewhere (``media.core.congestion.account``)."""
+
     def remb(self, transport: Transport, bitrate_bps: int, now_us: int) -> None:
         """The viewer's own estimate."""
 
@@ -167,6 +170,11 @@ class Feedback:
                     pass  # SDES, BYE and what does not concern a relay: nothing depends on them
         if reference is not None:
             self._reference_time(transport, reference)
+
+    def settle(self, transport: Transport, now_us: int) -> None:
+        """Transport-wide feedback was taken in without coming here."""
+        if self._lines is not None:
+            self._lines.settle(transport, now_us)
 
     def _feedback(self, transport: Transport, fci: bytes, now_us: int) -> None:
         if self._lines is not None:

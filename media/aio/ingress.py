@@ -144,6 +144,10 @@ class Ingress:
         if numbered:
             transport.arrivals.record_all(*zip(*numbered, strict=True))
 
+    def settle(self, transport: Transport, now_us: int) -> None:
+        """Calm feedback of this viewer was taken in by ``intake``."""
+        self._feedback.settle(transport, now_us)
+
     def used(self, transport: Transport, ahead: Ahead) -> None:
         """Booking a packet that was sent ahead broke: whatever broke, its number is the viewers' now."""
         now_us, number, ssrc, timestamp = ahead[4:8]

@@ -29,17 +29,37 @@ from media.aio.tcp import StreamAddress
 from media.aio.transport import Transport
 from media.aio.udp import UdpPort
 from media.core.codecs import Codec
+from media.core.congestion.account import DELTA_BYTES, ROWS, Account
+from media.core.congestion.delay import BASE_SPAN_US, GROUP_US, JUMP_US
+from media.core.congestion.estimator import LineEstimator
 from media.core.congestion.pacer import FREE_BURST_BYTES
+from media.core.congestion.quiet import CALM_US
+from media.core.congestion.sent import REMEMBERED, REMEMBERED_US
 from media.core.ice import Address
 from media.core.router import EVERY_TEMPORAL, ExtensionPlan, Lane
 from media.core.serial import MASK_16
+from media.core.twcc import TICK_US, TICKS_PER_REFERENCE
 
-SETTLE_US: Final = 20_000
-"""How long feedback may wait to be read, and packets that have left to be booked, while there is nothing else to do."""
+SETTLE_US: Final = 60_000
+"""How long packets that have left may wait to be booked while there is nothing else to do."""
+HEAR_US: Final = 20_000
+"""The same for feedback to be read."""
 CLOCK_STEP_NS: Final = 1_000_000
 _ENTRY: Final = Struct("=iiiiqqIIiihhHHHBBBB2x")
-_SENT, _UNSENT, _FEEDBACK = 1, 2, 3
+_SENT, _UNSENT, _FEEDBACK, _ACCOUNT = 1, 2, 3, 4
 _IDLE, _DATAGRAM, _RTP, _RTCP, _BATCH_END, _SETTLE, _FAILED, _ERROR = range(8)
+_SHARED: Final = {
+    "IN_ROWS": ROWS,
+    "IN_DELTA_BYTES": DELTA_BYTES,
+    "IN_GROUP_US": GROUP_US,
+    "IN_CALM_US": CALM_US,
+    "IN_JUMP_US": JUMP_US,
+    "IN_BASE_SPAN_US": BASE_SPAN_US,
+    "IN_REMEMBERED_US": REMEMBERED_US,
+    "IN_TICK_US": TICK_US,
+    "IN_REFERENCE_US": TICK_US * TICKS_PER_REFERENCE,
+}
+"""What the C function knows of the rules of calm feedback."""
 
 
 class Booking(Protocol):
@@ -53,6 +73,9 @@ class Booking(Protocol):
 
     def arrived(self, transport: Transport, ahead: Sequence[tuple[int, ...]]) -> None:
         """Such packets of all streams of a Transport, for its transport-wide numbers."""
+
+    def settle(self, transport: Transport, now_us: int) -> None:
+        """Feedback of this viewer was taken in, and for now no more is."""
 
     def used(self, transport: Transport, ahead: tuple[int, ...]) -> None:
         """One that was sent ahead and could not be booked: its number is gone all the same."""
@@ -107,7 +130,7 @@ class ArmedLane:
 class InLeg:
     """A Transport as the C function reads it."""
 
-    __slots__ = ("_ffi", "_kept", "addresses", "cdata", "transport")
+    __slots__ = ("_ffi", "_heard", "_kept", "addresses", "cdata", "transport")
 
     def __init__(self, ffi: Any, identity: int, transport: Transport) -> None:
         self._ffi = ffi
@@ -117,10 +140,25 @@ class InLeg:
         self.addresses: dict[Address, Any] = {}
         self._kept: dict[int, tuple[Any, ArmedLane]] = {}
         """By SSRC what the row points to: rows of streams, and what these point to."""
+        self._heard: tuple[Any, ...] = ()
 
     def use(self, context: Any) -> None:
         """Decrypt with this; None: nothing can be read."""
         self.cdata.srtp = self._ffi.NULL if context is None else self._ffi.cast("void *", srtp_handle(context))
+
+    def hear(self, estimator: LineEstimator) -> None:
+        """Take in calm feedback of the line this is of."""
+        sent, account, cdata = estimator.sent, Account(), self.cdata
+        held = [
+            self._ffi.from_buffer("int64_t *", one) for one in (account.fields, sent.next, sent.send_us, sent.sizes)
+        ]
+        deltas = self._ffi.from_buffer("unsigned char *", account.deltas)
+        cdata.account = self._ffi.cast("in_account *", held[0])
+        cdata.next, cdata.send_us, cdata.sizes, cdata.deltas = *held[1:], deltas
+        cdata.remembered = REMEMBERED
+        self._heard = (*held, deltas)
+        estimator.settle()
+        estimator.account = account
 
     def arm(self, stream: InboundStream, armed: ArmedLane) -> Any:
         """The row of a stream that feeds this lane."""
@@ -182,10 +220,11 @@ class Intake:
         self._arena: Any = self._ffi.from_buffer("unsigned char *", udp.buffer.data)
         state.arena, state.arena_bytes = self._arena, len(udp.buffer.data)
         state.free_burst_bytes = FREE_BURST_BYTES
-        state.settle_us = SETTLE_US
+        state.settle_us, state.hear_us = SETTLE_US, HEAR_US
         self._log = memoryview(self._ffi.buffer(state.log))
         self._serve = self._lib.in_serve
         assert self._ffi.sizeof("in_entry") == _ENTRY.size
+        assert all(getattr(self._lib, name) == value for name, value in _SHARED.items())
         self._legs: dict[int, LegView] = {}
         self._armed: WeakValueDictionary[int, ArmedLane] = WeakValueDictionary()
         self._next = 0
@@ -338,14 +377,17 @@ class Intake:
             except Exception:  # a bug met by one burst must not keep the others, nor what waits in the log
                 self._counters.broke("flush_errors")
             if unsent:
-                self._book(entries, _UNSENT)
+                self._book_unsent(entries)
                 self._sending.flush(now_us)
-            self._book(entries, _FEEDBACK)
+            self._hear(entries)
         values = self._counters.values
         if state.replayed or state.refused:
             values["srtp_replayed"] += state.replayed
             values["srtp_refused"] += state.refused
             state.replayed = state.refused = 0
+        if state.calm:
+            values["transport_cc_received"] += state.calm
+            state.calm = 0
         return bool(count)
 
     def _book_sent(self, entries: list[tuple[int, ...]], may_be_plain: bool) -> None:
@@ -405,13 +447,26 @@ class Intake:
             if entry[0] in self._legs:
                 self._booking.used(self._legs[entry[0]].transport, entry)
 
-    def _book(self, entries: list[tuple[int, ...]], kind: int) -> None:
+    def _book_unsent(self, entries: list[tuple[int, ...]]) -> None:
         """What the ordinary way takes from here."""
         legs = self._legs
         for entry in entries:
-            if entry[3] == kind and entry[0] in legs:
+            if entry[3] == _UNSENT and entry[0] in legs:
                 try:
-                    transport = legs[entry[0]].transport
-                    self._booking.decrypted(transport, entry[1], entry[2], entry[4], kind == _FEEDBACK)
+                    self._booking.decrypted(legs[entry[0]].transport, entry[1], entry[2], entry[4], False)
+                except Exception:  # as above
+                    self._broke([])
+
+    def _hear(self, entries: list[tuple[int, ...]]) -> None:
+        """What viewers told of their lines."""
+        legs = self._legs
+        for entry in entries:
+            kind = entry[3]
+            if kind >= _FEEDBACK and entry[0] in legs:
+                try:
+                    if kind == _ACCOUNT:
+                        self._booking.settle(legs[entry[0]].transport, entry[4])
+                    else:
+                        self._booking.decrypted(legs[entry[0]].transport, entry[1], entry[2], entry[4], True)
                 except Exception:  # as above
                     self._broke([])

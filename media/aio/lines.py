@@ -105,7 +105,7 @@ class Lines:
     def began(self, transport: Transport, now_us: int) -> None:
         """SRTP towards a viewer is up."""
         line = self._lines[transport.id] = Line(transport, now_us)
-        transport.leg.sent = line.line.sent
+        transport.leg.keep_line(line.line.estimator)
         self._look(line, line.quality_due_us)
 
     def ended(self, transport: Transport) -> None:
@@ -129,6 +129,12 @@ class Lines:
             self._hear(found, now_us)
         self._counters.values["transport_cc_received"] += 1
         if urgent:
+            self._decide(found, now_us)
+
+    def settle(self, transport: Transport, now_us: int) -> None:
+        """Calm feedback was taken in elsewhere (``media.core.congestion.account``)."""
+        found = self._lines.get(transport.id)
+        if found is not None and found.line.settle(now_us):
             self._decide(found, now_us)
 
     def remb(self, transport: Transport, bitrate_bps: int, now_us: int) -> None:
@@ -216,6 +222,7 @@ class Lines:
     def _decide(self, found: Line, now_us: int) -> None:
         transport = found.transport
         estimator = found.line.estimator
+        estimator.settle()
         if estimator.usage is Usage.OVER or estimator.lost > LOSS_THAT_LIMITS:
             found.limited = True
             found.line.pacer.least_bps = 0
@@ -263,6 +270,7 @@ class Lines:
 
     def _tell(self, transport: Transport, found: Line) -> None:
         estimator = found.line.estimator
+        estimator.settle()
         heard = estimator.round_trip_us if found.heard else None
         self._notify(
             control.LineQuality(

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from media.aio.aiortc_port import SrtpPair
 from media.aio.tcp import TcpStream
 from media.core.capture import CaptureTime
+from media.core.congestion.estimator import LineEstimator
 from media.core.congestion.pacer import Pacer
 from media.core.congestion.sent import SentPackets
 from media.core.dependency import DependencyReader
@@ -74,6 +75,9 @@ class InLeg(Protocol):
     def disarm(self) -> None:
         """Nothing is sent ahead until its streams are armed again."""
 
+    def hear(self, estimator: LineEstimator) -> None:
+        """Take in calm feedback of this viewer's line."""
+
 
 class Leg:
     """Where and with which keys one peer is reached; shared by all that is sent to it.
@@ -81,7 +85,7 @@ class Leg:
     What changes here is written through to the row that C reads, so that no row ever names keys that are gone.
     """
 
-    __slots__ = ("_address", "_rx", "_sent", "_tx", "divert", "intake", "pacer", "row", "srtp", "stream")
+    __slots__ = ("_address", "_estimator", "_rx", "_sent", "_tx", "divert", "intake", "pacer", "row", "srtp", "stream")
 
     def __init__(self, address: Address | None = None) -> None:
         self._address = address
@@ -95,6 +99,7 @@ class Leg:
         self.intake: InLeg | None = None
         self.row: LegRow | None = None
         self._sent: SentPackets | None = None
+        self._estimator: LineEstimator | None = None
         self.pacer: Pacer[Any] | None = None
         """Holds large bursts back for the line; None: it is not known."""
 
@@ -151,6 +156,15 @@ class Leg:
         """From now on this is kept true."""
         self.intake = intake
         intake.use(self._rx)
+        if self._estimator is not None:
+            intake.hear(self._estimator)
+
+    def keep_line(self, estimator: LineEstimator) -> None:
+        """What is sent is recorded there, and what the viewer says of it is heard there."""
+        self.sent = estimator.sent
+        self._estimator = estimator
+        if self.intake is not None:
+            self.intake.hear(estimator)
 
     def keep_row(self, row: LegRow) -> None:
         """From now on this row is kept true."""

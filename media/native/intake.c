@@ -5,7 +5,8 @@
  * said, to the viewers it wrote down (fan_out). Every packet that was sent so stands in the log, whole, and the caller
  * books it with the code that would have sent it, before it does anything else. A gap, a duplicate, padding, another
  * payload type, a viewer who waits or is held, a burst that its lines must be asked about: all that is handed back.
- * Feedback that can wait a few milliseconds is logged too, so that much of it is read at once.
+ * Feedback that can wait a few milliseconds is logged too, so that much of it is read at once; what says nothing new
+ * is taken into the account of its line.
  *
  * Nothing is allocated; what the tables point to is the caller's. One file, so that the compiler sees the whole way. */
 #include <sys/epoll.h>
@@ -413,9 +414,153 @@ static int is_feedback(const unsigned char *data, int bytes)
            (data[0] == (0xA0 | IN_TRANSPORT_CC) && data[bytes - 1] && data[bytes - 1] <= bytes - 12);
 }
 
+/* Deltas of a feedback that says: all of this has come, in small steps (media.core.twcc.read_whole); NULL: another. */
+static const unsigned char *whole_deltas(const unsigned char *fci, int length)
+{
+    int count, position = 10, left, chunk;
+    if (length < 10)
+        return NULL;
+    count = (int)get16(fci + 2);
+    chunk = (int)get16(fci + 8);
+    if (chunk >> 13 != 1 || (chunk & 0x1FFF) < count) {
+        position = 8;
+        for (left = count; left > 0;) {
+            if (position + 2 > length)
+                return NULL;
+            chunk = (int)get16(fci + position);
+            position += 2;
+            if (chunk >> 13 == 1 && chunk & 0x1FFF)
+                left -= chunk & 0x1FFF;
+            else if (chunk >> 14 == 2 && (chunk & 0x3FFF) == (0x3FFF & ~((1 << (left < 14 ? 14 - left : 0)) - 1)))
+                left -= 14;
+            else if (chunk >> 14 == 3 && (chunk & 0x3FFF) == (0x1555 & ~((1 << (left < 7 ? 2 * (7 - left) : 0)) - 1)))
+                left -= 7;
+            else
+                return NULL;
+        }
+    }
+    return count && length >= position + count ? fci + position : NULL;
+}
+
+/* Extended number of the first packet of a feedback when all of it goes on where the last one ended; -1: it does not
+ * (media.core.congestion.sent.SentPackets.follows). */
+static int64_t follows(const in_leg *leg, uint32_t base, int count)
+{
+    int64_t start = leg->account->told_to, upcoming = leg->next[0], mask = leg->remembered - 1, slot = start & mask;
+    if ((uint32_t)(start & 0xFFFF) != base || start < leg->next[1] || start + count > upcoming ||
+        slot + count > leg->remembered || upcoming - start > leg->remembered ||
+        leg->send_us[slot] < leg->send_us[(upcoming - 1) & mask] - IN_REMEMBERED_US)
+        return -1;
+    return start;
+}
+
+/* First place behind what was sent at or before a time, as bisect_right. */
+static int sent_after(const int64_t *times, int64_t time_us, int low, int high)
+{
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (time_us < times[middle])
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* Delay above the least (media.core.congestion.delay.BaseDelay.above). */
+static void take_delay(in_account *account, int64_t delay_us, int64_t now_us)
+{
+    if (now_us - account->since_us > IN_BASE_SPAN_US) {
+        account->previous_us = account->current_us;
+        account->current_us = delay_us;
+        account->since_us = now_us;
+    } else if (delay_us < account->current_us) {
+        account->current_us = delay_us;
+    }
+    account->least_us = account->current_us < account->previous_us ? account->current_us : account->previous_us;
+    account->queue_us = delay_us - account->least_us;
+}
+
+/* Of each group the first packet is hardly delayed (media.core.congestion.quiet.Spell.takes): the line moves on, and when
+ * the last packet arrived is told; else 0. */
+static int64_t move_on(in_account *line, const in_leg *leg, const unsigned char *deltas, int count, int64_t reference_us)
+{
+    const int64_t *times = leg->send_us + (line->told_to & (leg->remembered - 1));
+    int64_t lowest_us = line->least_us - IN_CALM_US, highest_us = line->least_us + IN_CALM_US, ticks = 0;
+    int position = 0, begins;
+    while ((begins = sent_after(times, line->group_us + IN_GROUP_US, position, count)) < count) {
+        int64_t delay_us;
+        for (; position <= begins; position++)
+            ticks += deltas[position];
+        delay_us = reference_us + ticks * IN_TICK_US - times[begins];
+        if (delay_us < lowest_us || delay_us > highest_us || times[begins] - line->group_us > IN_JUMP_US)
+            return 0;
+        take_delay(line, delay_us, times[begins]);
+        line->group_us = times[begins];
+    }
+    for (; position < count; position++)
+        ticks += deltas[position];
+    return reference_us + ticks * IN_TICK_US;
+}
+
+/* Take in a calm feedback; 0: it is not so, and from now on the caller hears what this viewer says. */
+static int take_calm(in_leg *leg, const unsigned char *data, int bytes, int64_t now_us)
+{
+    in_account *account = leg->account, line;
+    const unsigned char *fci = data + 12, *deltas;
+    int64_t start, began_us, slot;
+    in_calm *row;
+    int count, first, last;
+    if (!account || !account->open || !leg->next)
+        return 0;
+    account->open = 0;
+    deltas = whole_deltas(fci, bytes - 12 - (data[0] & 0x20 ? data[bytes - 1] : 0));
+    if (!deltas || get32(data + 4) != leg->speaker || now_us > account->until_us)
+        return 0;
+    count = (int)get16(fci + 2);
+    start = follows(leg, get16(fci), count);
+    if (start < 0 || account->delta_bytes + count > IN_DELTA_BYTES)
+        return 0;
+    line = *account;
+    line.reference += (((int64_t)(get32(fci + 4) >> 8) - line.reference + 0x800000) & 0xFFFFFF) - 0x800000;
+    began_us = line.group_us;
+    row = account->rows + account->count;
+    row->latest_us = move_on(&line, leg, deltas, count, line.reference * IN_REFERENCE_US);
+    if (!row->latest_us)
+        return 0;
+    slot = start & (leg->remembered - 1);
+    row->size_bytes = 0;
+    for (first = (int)slot, last = first + count; first < last; first++)
+        row->size_bytes += leg->sizes[first];
+    row->now_us = now_us;
+    row->packets = count;
+    row->newest_us = leg->send_us[last - 1];
+    row->next = leg->next[0];
+    row->start = start;
+    row->began_us = began_us;
+    row->reference_us = line.reference * IN_REFERENCE_US;
+    memcpy(leg->deltas + account->delta_bytes, deltas, (size_t)count);
+    account->delta_bytes += count;
+    account->count++;
+    account->told_to = start + count;
+    account->reference = line.reference;
+    account->group_us = line.group_us;
+    account->queue_us = line.queue_us;
+    account->least_us = line.least_us;
+    account->current_us = line.current_us;
+    account->previous_us = line.previous_us;
+    account->since_us = line.since_us;
+    account->open = account->count < account->room;
+    return 1;
+}
+
 static void note(in_state *state, const in_leg *leg, int at, int end, int kind)
 {
-    in_entry *entry = state->log + state->logged++;
+    in_entry *entry = state->log + state->logged;
+    int64_t due_us = state->now_us + (kind == IN_SENT ? state->settle_us : state->hear_us);
+    if (!state->logged || due_us < state->due_us)
+        state->due_us = due_us;
+    state->logged++;
     entry->leg = leg->id;
     entry->at = at;
     entry->end = end;
@@ -444,6 +589,13 @@ static int take(in_state *state, int send_fd)
             return 0;
         }
         if (is_rtcp && is_feedback(data, bytes)) {
+            if (take_calm(leg, data, bytes, state->now_us)) {
+                state->calm++;
+                if (!leg->account->open)
+                    note(state, leg, at, at + bytes, IN_ACCOUNT);
+                return 0;
+            }
+            leg->speaker = get32(data + 4);
             note(state, leg, at, at + bytes, IN_FEEDBACK);
             return 0;
         }
@@ -573,7 +725,7 @@ int in_serve(in_state *state, int epoll_fd, int fd, int send_fd, int timeout_ms)
                 return code;
             if (state->others)
                 return IN_IDLE;
-            if (state->logged && state->now_us - state->log[0].now_us >= state->settle_us)
+            if (state->logged && state->now_us >= state->due_us)
                 return IN_SETTLE;
             if (timeout_ms == 0)
                 return IN_IDLE;

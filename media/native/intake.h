@@ -29,7 +29,43 @@ typedef struct {
 } in_stream;
 
 typedef struct {
+    int64_t now_us;           /* one calm feedback: when it came, how many packets of how many bytes it tells of, */
+    int64_t packets;
+    int64_t size_bytes;
+    int64_t newest_us;        /* when the last of them was sent and, by the viewer's clock, arrived, */
+    int64_t latest_us;
+    int64_t next;             /* what is sent next, */
+    int64_t start;            /* and for the trend of the delay: its first number, the group it goes on with, its time */
+    int64_t began_us;
+    int64_t reference_us;
+} in_calm;
+
+typedef struct {
+    int64_t open;             /* calm feedback is taken in here (media.core.congestion.account) */
+    int64_t room;
+    int64_t until_us;
+    int64_t count;
+    int64_t delta_bytes;
+    int64_t told_to;          /* where the line stands */
+    int64_t reference;
+    int64_t group_us;
+    int64_t queue_us;
+    int64_t least_us;
+    int64_t current_us;
+    int64_t previous_us;
+    int64_t since_us;
+    in_calm rows[8];
+} in_account;
+
+typedef struct {
     void *srtp;               /* NULL: no keys yet, or no more */
+    in_account *account;      /* of the line to this viewer, NULL: the caller hears all feedback */
+    unsigned char *deltas;    /* of the account's rows */
+    int64_t *next;            /* what was sent to it, as in fan_leg; behind next: from where on it is plain */
+    int64_t *send_us;
+    int64_t *sizes;
+    int64_t remembered;
+    uint32_t speaker;         /* whose feedback the caller has heard, or will before anything else */
     int32_t id;               /* the caller's */
     int32_t stream_count;
     int32_t counter_id;       /* the publisher's of transport-wide numbers, 0: none */
@@ -47,7 +83,7 @@ typedef struct {
     int32_t leg;
     int32_t at;               /* in the arena */
     int32_t end;
-    int32_t kind;             /* IN_SENT, IN_UNSENT or IN_FEEDBACK */
+    int32_t kind;             /* IN_SENT, IN_UNSENT, IN_FEEDBACK or IN_ACCOUNT */
     int64_t now_us;
     int64_t number;           /* of a packet: the lane's, and what was read */
     uint32_t ssrc;
@@ -82,7 +118,9 @@ typedef struct {
     unsigned char *arena;
     int32_t arena_bytes;
     int32_t free_burst_bytes; /* above it the caller asks each viewer's line */
-    int64_t settle_us;        /* how long the log may wait */
+    int64_t settle_us;        /* how long packets in the log may wait, and feedback */
+    int64_t hear_us;
+    int64_t due_us;           /* when the log wants to be booked */
     int64_t clock_ns;         /* the server's clock less CLOCK_MONOTONIC */
     int64_t fixed_us;         /* not 0: the server's clock stands there */
     int64_t now_us;           /* of the last read */
@@ -120,6 +158,7 @@ typedef struct {
 
     int64_t replayed;         /* refused by libsrtp; these grow until the caller takes them */
     int64_t refused;
+    int64_t calm;             /* feedback that was taken in */
 } in_state;
 
 #define IN_IDLE 0        /* the time is over, or something else is ready */
@@ -134,6 +173,17 @@ typedef struct {
 #define IN_SENT 1
 #define IN_UNSENT 2
 #define IN_FEEDBACK 3
+#define IN_ACCOUNT 4     /* the account of that leg is full */
+
+#define IN_ROWS 8        /* as in media.core.congestion, where these are told */
+#define IN_DELTA_BYTES 2048
+#define IN_GROUP_US 30000
+#define IN_CALM_US 8000
+#define IN_JUMP_US 3000000
+#define IN_BASE_SPAN_US 20000000
+#define IN_REMEMBERED_US 2000000
+#define IN_TICK_US 250
+#define IN_REFERENCE_US 64000
 
 int in_serve(in_state *state, int epoll_fd, int fd, int send_fd, int timeout_ms);
 void in_learn(in_state *state, in_address *address, in_leg *leg, const char *host, int port, int scope, int six);

@@ -342,8 +342,7 @@ def _plain(packet: Any) -> Any:
     return packet.number, packet.timestamp, packet.marker, packet.extensions, packet.payload, packet.picture
 
 
-@pytest.fixture(scope="module")
-def sockets() -> Iterator[list[socket.socket]]:
+def make_sockets() -> Iterator[list[socket.socket]]:
     """Of the publisher, of viewers. One core while they are used: loopback keeps the order of what one core sends."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
@@ -358,6 +357,9 @@ def sockets() -> Iterator[list[socket.socket]]:
     for sock in made:
         sock.close()
     os.sched_setaffinity(0, cores)
+
+
+sockets = pytest.fixture(scope="module")(make_sockets)
 
 
 def throw(sender: socket.socket, datagrams: list[bytes], runs: bool, port: int) -> None:

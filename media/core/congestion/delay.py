@@ -20,6 +20,7 @@ from enum import Enum
 from operator import mul, sub
 from typing import Final
 
+from media.core.congestion.account import NOT_KNOWN
 from media.core.congestion.others import HIGH_QUEUE_US
 
 
@@ -80,6 +81,18 @@ class BaseDelay:
         least = self._current if self._previous is None else min(self._current, self._previous)
         self.least_us = least
         return delay_us - least
+
+    @property
+    def standing(self) -> tuple[int, int, int, int]:
+        """As ``account`` lends it; only after the first delay."""
+        assert self.least_us is not None
+        assert self._current is not None
+        return self.least_us, self._current, NOT_KNOWN if self._previous is None else self._previous, self._since_us
+
+    def went_on(self, least_us: int, current_us: int, previous_us: int, since_us: int) -> None:
+        """Others have taken delays."""
+        self.least_us, self._current, self._since_us = least_us, current_us, since_us
+        self._previous = None if previous_us == NOT_KNOWN else previous_us
 
 
 class Trend:
@@ -167,6 +180,16 @@ class DelayDetector:
     def calm(self, delay_us: int, send_us: int) -> None:
         """A packet was so little delayed that its group cannot be overuse, whatever the rest of it was."""
         self.queue_us = self._base.above(delay_us, send_us)
+
+    @property
+    def standing(self) -> tuple[int, int, int, int]:
+        """See `BaseDelay.standing`."""
+        return self._base.standing
+
+    def went_on(self, queue_us: int, *standing: int) -> None:
+        """`calm` was done by others."""
+        self.queue_us = queue_us
+        self._base.went_on(*standing)
 
     def skip(self, group_us: int, delay_us: int, arrive_us: int) -> None:
         """Calm groups were left out; what comes now is a new beginning for the trend, not for the line.

@@ -12,6 +12,7 @@ Feedback is paid for with our time, so it has a budget; what comes beyond it is 
 
 from typing import Final
 
+from media.core.congestion.account import Account, Standing
 from media.core.congestion.delay import DelayDetector, Usage
 from media.core.congestion.loss import HIGH_LOSS, LossBound
 from media.core.congestion.others import OthersQueue
@@ -53,6 +54,7 @@ class LineEstimator:
         "_remb_us",
         "_sent_at_feedback",
         "_spell",
+        "account",
         "arrived",
         "ignored",
         "probes",
@@ -67,6 +69,8 @@ class LineEstimator:
         self.round_trip_us = RTT_START_US
         self.ignored = 0
         """Feedback beyond the budget."""
+        self.account: Account | None = None
+        """Where calm feedback is taken in by somebody else; None: nobody does."""
         self._min_bps = min_bps
         self._max_bps = max_bps
         self._delay = DelayDetector()
@@ -129,13 +133,43 @@ class LineEstimator:
         Raises:
             MalformedRtcp: nothing was changed.
         """
+        self.settle()
         whole = read_whole(fci)
         if whole is None or not self._pass_over(whole, now_us):
             return self.on_feedback(read_feedback(fci), now_us)
+        self.lend(now_us)
         return False
+
+    def lend(self, now_us: int) -> None:
+        """Where the line is calm, let others take in what else is calm until `settle`."""
+        account, room = self.account, int(self._credit) - 1  # it only grows with time
+        if account is None or room < 1 or not (self._spell.began and self._is_quiet):
+            return
+        delay = self._delay
+        standing = Standing(*self.sent.told, self._spell.group_us, delay.queue_us, *delay.standing)
+        account.lend(standing, room, now_us)
+
+    def settle(self) -> None:
+        """Take back what was lent and book what was taken in: whatever depends on it comes after this."""
+        account = self.account
+        if account is None or not account.lent:
+            return
+        standing, count = account.take_back()
+        if not count:
+            return
+        told_to, reference, group_us, *delay = standing
+        rows = list(account.rows(count))
+        self.sent.went_on(told_to, reference)
+        self._spell.went_on(group_us, rows)
+        self._delay.went_on(*delay)
+        for row, _ in rows:
+            self._affords(row.now_us)
+            self._sent_at_feedback = row.next_number
+            self._calm(row.packets, row.size_bytes, row.newest_us, row.latest_us, row.now_us)
 
     def on_feedback(self, feedback: ReceivedFeedback, now_us: int) -> bool:
         """Transport-wide feedback came; false when it was beyond the budget and not looked at."""
+        self.settle()
         if not self._affords(now_us):
             return False
         self._spell.make_up(self.sent, self._delay)
@@ -163,7 +197,7 @@ class LineEstimator:
         Whatever is not the trend of the delay gets here what it gets in `_take`.
         """
         delay, sent = self._delay, self.sent
-        if delay.usage is not Usage.NORMAL or self.probes.is_open or not self._loss.calm or self._credit < 2:
+        if self._credit < 2 or not self._is_quiet:
             return False
         count = feedback.statuses
         start = sent.follows(feedback.base_seq, count)
@@ -173,15 +207,24 @@ class LineEstimator:
         if not latest_us:
             return False
         self._affords(now_us)
-        self._fed_us = now_us
         self._sent_at_feedback = sent.next[0]
         newest_us, size_bytes = sent.arrived(count)
+        self._calm(count, size_bytes, newest_us, latest_us, now_us)
+        return True
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Calm feedback would change no decision; no calm feedback ends that."""
+        return self._delay.usage is Usage.NORMAL and not self.probes.is_open and self._loss.calm
+
+    def _calm(self, count: int, size_bytes: int, newest_us: int, latest_us: int, now_us: int) -> None:
+        """What a calm feedback changes beside the trend of the delay."""
+        self._fed_us = now_us
         sample = min(RTT_MAX_US, max(1, now_us - newest_us))
         self.round_trip_us += (sample - self.round_trip_us) >> 3
         self._loss.add(0, count, 0, now_us)
         self.arrived.add(latest_us, size_bytes)
-        self._rate.update(Usage.NORMAL, self.arrived, delay.queue_us, self.round_trip_us, now_us)
-        return True
+        self._rate.update(Usage.NORMAL, self.arrived, self._delay.queue_us, self.round_trip_us, now_us)
 
     def _take(self, matched: Matched, now_us: int) -> None:
         before = self.estimate_bps
@@ -216,6 +259,7 @@ class LineEstimator:
 
     def on_remb(self, bitrate_bps: int, now_us: int) -> None:
         """The viewer's own estimate came."""
+        self.settle()
         self._remb_bps = max(self._min_bps, bitrate_bps)
         self._remb_us = now_us
 
@@ -225,6 +269,7 @@ class LineEstimator:
         Args:
             fraction_lost: of the viewer's streams together since its last report, 0 to 1.
         """
+        self.settle()
         if round_trip_us is not None and self._fed_us is None:
             self.round_trip_us += (min(RTT_MAX_US, round_trip_us) - self.round_trip_us) >> 3
         if self._fed_us is None:
@@ -235,6 +280,9 @@ class LineEstimator:
         if self._remb_bps and now_us - self._remb_us > REMB_VALID_US:
             self._remb_bps = 0
         if self._fed_us is None or now_us - self._fed_us < SILENCE_US:
+            return
+        self.settle()
+        if now_us - self._fed_us < SILENCE_US:
             return
         if self.sent.next_number == self._sent_at_feedback:
             self._fed_us = now_us  # nothing was sent that could be told of
@@ -249,5 +297,6 @@ class LineEstimator:
 
     def plan_probe(self, need_bps: int, ceiling_bps: int, now_us: int) -> Probe | None:
         """Padding to send now; see `ProbePlanner.plan`."""
+        self.settle()
         need_bps, ceiling_bps = min(need_bps, self._max_bps), min(ceiling_bps, self._max_bps)
         return self.probes.plan(self.estimate_bps, need_bps, ceiling_bps, calm=self.calm, now_us=now_us)

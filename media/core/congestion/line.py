@@ -67,6 +67,16 @@ class ViewerLine(Generic[K]):
             self.pacer.set_estimate(estimate)
             if estimate < self._spent_bps:
                 return True
+        return self._is_dearer(now_us)
+
+    def settle(self, now_us: int) -> bool:
+        """Book what others have taken in for the estimator (``account``) and let them go on; true as above."""
+        self.estimator.settle()
+        self.estimator.lend(now_us)
+        return self._is_dearer(now_us)
+
+    def _is_dearer(self, now_us: int) -> bool:
+        """More arrives than was allotted."""
         arrived = self.estimator.arrived.bps
         return arrived is not None and arrived > self._expected_bps and now_us - self._decided_us >= DECIDE_US
 
@@ -83,7 +93,12 @@ class ViewerLine(Generic[K]):
     def tick(self, now_us: int) -> bool:
         """Call every 100 ms, or when `tick_us` says; true when it is time to `decide`."""
         self.estimator.tick(now_us)
-        return now_us >= self._due_us or self.estimator.estimate_bps < self._spent_bps
+        if now_us >= self._due_us:
+            return True
+        if self.estimator.estimate_bps >= self._spent_bps:
+            return False
+        self.estimator.settle()  # calm feedback may have raised it
+        return self.estimator.estimate_bps < self._spent_bps
 
     def tick_us(self, now_us: int) -> int:
         """When to call `tick` next if no decision comes before."""
@@ -102,6 +117,7 @@ class ViewerLine(Generic[K]):
             demands: video Consumers that are not paused, in the viewer's order of importance.
             reserved_bps: measured rate of sound, waveforms and data towards this viewer.
         """
+        self.estimator.settle()
         estimate = self.estimator.estimate_bps
         self.pacer.set_estimate(estimate)
         repairs = int(min(MOST_REPAIRS, self.estimator.lost) * estimate)
@@ -113,4 +129,5 @@ class ViewerLine(Generic[K]):
         self._expected_bps = int(self._spent_bps * DEARER) + DEARER_BPS if calm else _NEVER
         self._decided_us = now_us
         self._due_us = now_us + (CALM_DECIDE_US if calm else DECIDE_US)
+        self.estimator.lend(now_us)
         return Plan(allocation, probe, estimate)

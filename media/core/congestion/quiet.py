@@ -11,9 +11,11 @@ calm, it is made up for first (`Spell.make_up`), and the decision is the one tha
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
 
+from media.core.congestion.account import Row
 from media.core.congestion.delay import GROUP_US, JUMP_US, LEAST_QUEUE_US, WINDOW, DelayDetector
 from media.core.congestion.sent import REMEMBERED, SentPackets
 from media.core.twcc import TICK_US, WholeFeedback
@@ -74,6 +76,23 @@ class Spell:
         self._group_us = group_us
         self._keep((times[stop - 1], began_us, start, reference_us, deltas))
         return reference_us + (ticks + sum(deltas[position - first :])) * TICK_US
+
+    @property
+    def group_us(self) -> int:
+        """When the group began that the next feedback goes on with; only within a spell."""
+        assert self._kept
+        return self._group_us
+
+    @property
+    def began(self) -> bool:
+        """Within a spell."""
+        return bool(self._kept)
+
+    def went_on(self, group_us: int, rows: Iterable[tuple[Row, bytes]]) -> None:
+        """Others have passed over these."""
+        self._group_us = group_us
+        for row, deltas in rows:
+            self._keep((row.newest_us, row.began_us, row.start, row.reference_us, deltas))
 
     def _keep(self, entry: _Kept) -> None:
         kept = self._kept

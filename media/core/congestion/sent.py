@@ -75,7 +75,6 @@ class SentPackets:
 
     __slots__ = (
         "_missing",
-        "_plain_from",
         "_reference",
         "_told_to",
         "late",
@@ -93,8 +92,9 @@ class SentPackets:
         Args:
             first: 16-bit transport-wide number of the first packet.
         """
-        self.next = array("q", [first + MASK_16 + 1])
-        """Extended number of the next packet, alone in an array: C counts it on."""
+        self.next = array("q", [first + MASK_16 + 1] * 2)
+        """In an array, where C counts on and reads: extended number of the next packet; and from here on no number was
+        left out and none belongs to a probe."""
         self.send_us = array("q", [-1]) * REMEMBERED
         """Per slot (number modulo ``REMEMBERED``): when it was sent; -1: nothing was."""
         self.sizes = array("q", bytes(8 * REMEMBERED))
@@ -109,8 +109,6 @@ class SentPackets:
         """Numbers below were told, or feedback went past them."""
         self._missing: dict[int, bool] = {}
         """Those of them that were not received; True: told lost."""
-        self._plain_from = self.next_number
-        """From here on no number was left out and none belongs to a probe."""
         self._reference: int | None = None
 
     @property
@@ -152,9 +150,9 @@ class SentPackets:
             self.send_us[skipped & REMEMBERED - 1] = -1
         self.next[0] = number + len(sizes)
         if cluster != NO_CLUSTER:
-            self._plain_from = number + len(sizes)
+            self.next[1] = number + len(sizes)
         elif number != expected:
-            self._plain_from = number
+            self.next[1] = number
         what = (cluster + 1) << _CLUSTER_BIT
         for size in sizes:
             slot = number & REMEMBERED - 1
@@ -174,7 +172,7 @@ class SentPackets:
         slot = start & REMEMBERED - 1
         if (
             start & MASK_16 != base_seq
-            or start < self._plain_from
+            or start < self.next[1]
             or start + count > upcoming
             or slot + count > REMEMBERED
             or upcoming - start > REMEMBERED
@@ -193,6 +191,16 @@ class SentPackets:
         self._told_to += count
         self.received += count
         return self.send_us[slot + count - 1], sum(self.sizes[slot : slot + count])
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """Extended number of the first packet not told of, and the last reference time: as ``account`` lends them."""
+        return self._told_to, -1 if self._reference is None else self._reference
+
+    def went_on(self, told_to: int, reference: int) -> None:
+        """All up to ``told_to`` have arrived: feedback that was taken in by others."""
+        self.received += told_to - self._told_to
+        self._told_to, self._reference = told_to, reference
 
     def match(self, feedback: ReceivedFeedback) -> Matched:
         """What is new in a feedback, in order of the numbers.
