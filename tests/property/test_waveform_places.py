@@ -41,6 +41,10 @@ class Session:
 sessions = st.lists(
     st.builds(Session, st.integers(1, 30), st.integers(-6_000_000, 2_000_000), st.booleans()), min_size=1, max_size=6
 )
+INFO = StreamInfo(
+    archive="w_1", consult="c", stream_id=7, kind="live", title="", device="", leads=("I", "II"),
+    sample_rate_mhz=RATE, lsb_nv=1000, filter="", simulated=True, patient="p",
+)  # fmt: skip
 BACK_5_S = [Session(60, 0, True), Session(60, -5_000_000, True)]
 QUICK = [Session(20, 0, True), Session(1, -3_000_000, True), Session(20, -3_000_000, True)]
 
@@ -131,6 +135,50 @@ def test_on_a_clean_line_the_flag_of_a_session_is_enough(life: list[Session]) ->
     assert (state.places.refused, state.places.repeated, state.summary.lost) == (0, 0, 0)
 
 
+def one(seq: int, t0_us: int, *, flags: int = 0, numbering: int = 0, crc: int | None = None) -> Head:
+    return Head(seq, flags, 1, START_US + t0_us, seq * N, RATE, N, numbering, seq if crc is None else crc)
+
+
+def test_a_flag_begins_an_epoch_also_where_its_number_was_lost_before() -> None:
+    """[WF7] The first frames of the former session never came: the place is free, and is not the new session's."""
+    state = StreamState()
+    for seq in range(3, 60):
+        assert state.accept(one(seq, seq * FRAME_US)) == Place(0, seq)
+    places = [
+        state.accept(one(seq, seq * FRAME_US - 9_000_000, flags=0 if seq else Flag.SESSION_RESTART, crc=1000 + seq))
+        for seq in range(5)
+    ]
+    assert places == [Place(1, seq) for seq in range(5)]
+
+
+@pytest.mark.parametrize("numbering", [0, 4])
+def test_what_belongs_nowhere_is_counted_lost_and_a_gap(numbering: int) -> None:
+    """[WF8] [W2] Neither dropped in silence nor put where it may not belong."""
+    state = StreamState()
+    for seq in (0, 1, 2, 3, 6, 7):
+        state.accept(one(seq, seq * FRAME_US, numbering=numbering))
+    strange = one(5, -20_000_000, crc=99) if not numbering else one(3, 3 * FRAME_US, numbering=4, crc=99)
+    assert [state.accept(strange), state.accept(strange)] == [None, None]
+    summary = state.summary
+    assert (summary.frames, summary.lost, summary.gaps, state.places.refused) == (6, 2 + 2, 1 + 1, 2)
+    assert state.accept(one(7, 7 * FRAME_US, numbering=numbering)) is None
+    assert (state.places.refused, state.places.repeated) == (2, 1)
+
+
+def test_a_straggler_of_the_session_before_does_not_take_the_streams_lead() -> None:
+    """[WF19] A late frame beyond the newest of its counting is stored there; what goes on is the new one."""
+    state = StreamState()
+    for seq in range(10):
+        state.accept(one(seq, seq * FRAME_US, numbering=1))
+    for seq in range(4):
+        state.accept(one(seq, seq * FRAME_US - 500_000, numbering=2))
+    assert state.accept(one(10, 10 * FRAME_US, numbering=1)) == Place(0, 10)
+    assert state.current == Place(1, 3)
+    for seq in range(11, 14):
+        state.accept(one(seq, seq * FRAME_US, numbering=1))
+    assert state.current == Place(0, 13), "it is the one that goes on after all"
+
+
 def encoded(sent: list[tuple[int, Head]]) -> list[bytes]:
     return [
         build_frame(
@@ -157,9 +205,16 @@ def test_what_the_relay_tells_the_archive_and_an_export_of_it_have_every_frame(n
             assert place is not None
             kept[place] = frame
     assert [kept[place] for place in sorted(kept)] == frames
-    info = StreamInfo(
-        archive="w_1", consult="c", stream_id=7, kind="live", title="", device="", leads=("I", "II"),
-        sample_rate_mhz=RATE, lsb_nv=1000, filter="", simulated=True, patient="p",
-    )  # fmt: skip
-    runs = read_runs(info, [kept[place] for place in sorted(kept)])
+    runs = read_runs(INFO, [kept[place] for place in sorted(kept)])
     assert [run.values[0, ::N].tolist() for run in runs] == [[*range(60)], [*range(60, 120)]]
+
+
+def test_an_export_leaves_no_stored_frame_out_whatever_its_time_says() -> None:
+    """[WF7] [W1] A counting that begins anew at the very times of the one before; a clock set back without a word."""
+    again = [(number, one(seq, seq * FRAME_US + number * 10_000, crc=10 * number + seq)) for number in (0, 1)
+             for seq in range(10)]  # fmt: skip
+    runs = read_runs(INFO, encoded(again))
+    assert [run.values[0, ::N].tolist() for run in runs] == [[*range(10)], [*range(10, 20)]]
+    stepped = [(0, one(seq, seq * FRAME_US - (seq >= 6) * 5_000_000, numbering=4)) for seq in range(12)]
+    runs = read_runs(INFO, encoded(stepped))
+    assert [run.values[0, ::N].tolist() for run in runs] == [[*range(6)], [*range(6, 12)]]
