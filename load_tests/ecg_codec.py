@@ -1,8 +1,9 @@
 """What a waveform costs: bytes a second on the wire, microseconds to encode (Python) and decode (the browser's code).
 
-The same blocks, of the same length in time, are written three ways: our frames, bare int16 behind the same header,
-and FHIR ``SampledData`` in JSON, one Observation with a component per lead, compact, as the standard has it. The
-decoder is the web client's own TypeScript, built as for the browser and run in Node, which is the same V8.
+The same blocks, of the same length in time, are written four ways: our frames, bare int16 behind the same header,
+first differences deflated (zlib, level 6) behind it, which is what a general compressor makes of them, and FHIR
+``SampledData`` in JSON, one Observation with a component per lead, compact, as the standard has it. The decoder of
+ours is the web client's own TypeScript, built as for the browser and run in Node, which is the same V8.
 
 A time counts only if this process had its core to itself: CPU time must be nearly all of the time that passed
 (``params.valid``). The median over many batches keeps single interruptions out.
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +40,10 @@ EPOCH_US = 1_700_000_000_000_000
 
 DECODE = """
 import { readFileSync } from "node:fs";
+import { inflateRawSync } from "node:zlib";
 import { parseMessage } from "@src/waveform/frame";
 
-const { ours, fhir, raw, batches } = JSON.parse(readFileSync(process.argv[2], "utf-8"));
+const { ours, fhir, raw, deflate, leads, batches } = JSON.parse(readFileSync(process.argv[2], "utf-8"));
 const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
 let kept = 0;
 
@@ -58,6 +61,13 @@ function decodeRaw(message) {
   const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
   const samples = new Int16Array(message.byteLength >> 1);
   for (let i = 0; i < samples.length; i += 1) samples[i] = view.getInt16(2 * i, true);
+  kept += samples.length;
+}
+function decodeDeflate(message) {
+  const differences = inflateRawSync(message);
+  const samples = new Int16Array(differences.buffer, differences.byteOffset, differences.length >> 1).slice();
+  const count = samples.length / leads;
+  for (let i = 0; i < samples.length; i += 1) if (i % count) samples[i] += samples[i - 1];
   kept += samples.length;
 }
 function time(decode, messages) {
@@ -78,6 +88,7 @@ const answer = {
   ours: time(decodeOurs, ours.map(bytes)),
   fhir: time(decodeFhir, fhir),
   raw: time(decodeRaw, raw.map(bytes)),
+  deflate: time(decodeDeflate, deflate.map(bytes)),
 };
 console.log(JSON.stringify({ ...answer, kept }));
 """
@@ -120,6 +131,13 @@ def fhir_json(samples: NDArray[np.int16], record: Record, t0_us: int) -> bytes:
         "component": components,
     }
     return json.dumps(observation, separators=(",", ":")).encode()
+
+
+def deflated(samples: NDArray[np.int16]) -> bytes:
+    """First differences of each lead, modulo 2^16, deflated."""
+    differences = np.diff(samples, axis=1, prepend=np.int16(0)).astype("<i2")
+    squeeze = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return squeeze.compress(differences.tobytes()) + squeeze.flush()
 
 
 def fhir_strip(record: Record) -> bytes:
@@ -171,6 +189,7 @@ def _encoders(record: Record) -> dict[str, Callable[[], int]]:
     return {
         "ours": ours,
         "fhir_json": each(lambda samples: fhir_json(samples, record, EPOCH_US)),
+        "delta_deflate": each(deflated),
         "raw_int16": each(lambda samples: samples.astype("<i2").tobytes()),
     }
 
@@ -181,6 +200,8 @@ def decode_times(record: Record, batches: int) -> dict[str, Timed]:
     request = {
         "batches": batches,
         "ours": [base64.b64encode(frame).decode() for frame in encode_all(record, redundant=False)],
+        "leads": len(LEADS),
+        "deflate": [base64.b64encode(deflated(samples)).decode() for samples in blocks],
         "fhir": [fhir_json(samples, record, EPOCH_US).decode() for samples in blocks],
         "raw": [base64.b64encode(samples.astype("<i2").tobytes()).decode() for samples in blocks],
     }
@@ -191,7 +212,7 @@ def decode_times(record: Record, batches: int) -> dict[str, Timed]:
         command = [shutil.which("node") or "node", str(program), str(folder / "request.json")]
         ran = subprocess.run(command, check=True, capture_output=True, timeout=RUN_TIMEOUT_S)
     answer = json.loads(ran.stdout)
-    return {name: Timed(answer[name]["us"], answer[name]["share"]) for name in ("ours", "fhir", "raw")}
+    return {name: Timed(answer[name]["us"], answer[name]["share"]) for name in ("ours", "fhir", "raw", "deflate")}
 
 
 def bytes_per_s(messages: Iterable[bytes], seconds: float) -> float:
@@ -210,8 +231,10 @@ def measure(record: Record, batches: int) -> None:
     }  # fmt: skip
     raw_bps = (HEADER_BYTES * count + 2 * record.samples.size) / seconds
     fhir_bps = bytes_per_s((fhir_json(samples, record, EPOCH_US) for _, samples in record.blocks()), seconds)
+    deflated_bytes = sum(len(deflated(samples)) for _, samples in record.blocks())
     alternatives = {
         "raw_int16": raw_bps,
+        "delta_deflate": (HEADER_BYTES * count + deflated_bytes) / seconds,
         "fhir_json": fhir_bps,
         "fhir_json_10_s_strip": len(fhir_strip(record)) / seconds,
     }
@@ -231,7 +254,9 @@ def _encode_times(record: Record, batches: int) -> dict[str, Timed]:
 
 def _decode_times(record: Record, batches: int) -> dict[str, Timed]:
     taken = decode_times(record, batches)
-    return {"ours": taken["ours"], "fhir_json": taken["fhir"], "raw_int16": taken["raw"]}
+    return {
+        "ours": taken["ours"], "fhir_json": taken["fhir"], "raw_int16": taken["raw"], "delta_deflate": taken["deflate"]
+    }  # fmt: skip
 
 
 def run(batches: int = BATCHES) -> None:

@@ -8,6 +8,9 @@ The relay's delay is from just before the source's send to the kernel's stamp on
 quickly this process reads does not matter; the time of sending is the frame's own ``t0``. Streams are doubled
 until the limit is passed, then the bracket is halved. Transports of streams that do not send stay connected.
 
+Beside it, in the same run: what a copy costs us and the common alternative, an aiohttp server that copies WebSocket
+messages over TLS (`ws_hub`), each on the same core with `COMPARED` streams and as many viewers.
+
 A point counts only if the generator was not what limited it, by the rules of ``drive``; where it was, the search
 stops, and the figure says that it is a lower bound (``limit: generator``, ``valid: false``).
 """
@@ -28,6 +31,7 @@ from typing import Any, Literal
 from google_crc32c import value as crc32c
 from OpenSSL import SSL
 
+from load_tests import ws_hub
 from load_tests.contenders import remote_of
 from load_tests.drive import IDLE_FLOOR, LATE_LIMIT_MS, overflowed_datagrams
 from load_tests.ecg_codec import encode_all
@@ -44,6 +48,7 @@ VIEWERS = 6
 MESSAGES_PER_S = 10
 LIMIT_MS = 20.0
 FIRST, MOST = 16, 512
+COMPARED = 16
 CLOSE = 1.12
 """The bracket is narrow enough when its ends differ by less."""
 SETTLE_S, WINDOW_S = 1.0, 3.0
@@ -408,6 +413,9 @@ async def measure(window_s: float, core: int) -> None:
     ):
         path = await relay.path()
         found = await search(ward, window_s)
+        await ward.grow(COMPARED)
+        ours = _judged(ward, COMPARED, window_s)
+    await compare(ours, window_s, core)
     if found is None:
         note("ecg_relay: not one stream within the limit")
         return
@@ -422,7 +430,23 @@ async def measure(window_s: float, core: int) -> None:
     emit("ecg_relay_delay_ms_p50", best.p50_ms, "ms", {**params, "streams": best.streams})
     emit("ecg_relay_delay_ms_p99", best.p99_ms, "ms", {**params, "streams": best.streams})
     emit("ecg_relay_core_share", best.core_share, "share", {**params, "streams": best.streams})
-    emit("ecg_relay_cpu_us_per_copy", best.cpu_us_per_copy, "us", {**params, "streams": best.streams})
+    emit("ecg_relay_cpu_us_per_copy_at_most", best.cpu_us_per_copy, "us", {**params, "streams": best.streams})
+
+
+async def compare(ours: Point, window_s: float, core: int) -> None:
+    """The alternative's cost of a copy beside ours, and how many streams either would fill a core with."""
+    theirs_us = await ws_hub.cpu_us_per_copy(
+        encode_all(record_500(), redundant=True), streams=ours.streams, viewers=VIEWERS, per_s=MESSAGES_PER_S,
+        seconds=window_s, launch=["taskset", "--cpu-list", str(core)],
+    )  # fmt: skip
+    params: dict[str, Scalar] = {
+        "streams": ours.streams, "viewers": VIEWERS, "messages_per_s": MESSAGES_PER_S, "valid": ours.valid,
+    }  # fmt: skip
+    name = "aiohttp_websocket_tls"
+    emit("ecg_relay_cpu_us_per_copy", ours.cpu_us_per_copy, "us", params, {name: theirs_us})
+    per_stream = VIEWERS * MESSAGES_PER_S / 1e6
+    fill = {one: 1 / (us * per_stream) for one, us in (("ours", ours.cpu_us_per_copy), (name, theirs_us))}
+    emit("ecg_relay_streams_that_fill_a_core", fill.pop("ours"), "count", params, fill)
 
 
 def run(options: Options | None = None, window_s: float = WINDOW_S) -> None:

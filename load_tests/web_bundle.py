@@ -39,7 +39,7 @@ def build_program(folder: Path, source: str) -> Path:
         "target": "node20",
         "outDir": "out",
         "lib": {"entry": "entry.ts", "formats": ["es"], "fileName": "program"},
-        "rollupOptions": {"external": ["node:fs"]},
+        "rollupOptions": {"external": ["node:fs", "node:zlib"]},
     }
     _build(folder, build, {})
     return folder / "out" / "program.js"
