@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import structlog
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.clock import NowMs
@@ -13,6 +13,7 @@ from server.storage import audit
 from server.storage.audit import AnchorFile
 from server.storage.database import Database
 from server.storage.models import Pairing, UsedToken, WebSession
+from server.storage.smart_tables import SmartGrant, SmartLaunch, SmartToken
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,11 @@ class Housekeeper:
             await session.execute(delete(UsedToken).where(UsedToken.expires_at_ms <= now_ms))
             await session.execute(delete(Pairing).where(Pairing.expires_at_ms <= now_ms))
             await session.execute(delete(WebSession).where(WebSession.expires_at_ms <= now_ms - KEEP_SESSIONS_MS))
+            await session.execute(delete(SmartLaunch).where(SmartLaunch.expires_at_ms <= now_ms))
+            # A used token stays as long as its grant could: a second use must be known for what it is.
+            old = SmartGrant.expires_at_ms <= now_ms - KEEP_SESSIONS_MS
+            await session.execute(delete(SmartToken).where(SmartToken.grant_id.in_(select(SmartGrant.id).where(old))))
+            await session.execute(delete(SmartGrant).where(old))
         await self.anchor()
 
     async def anchor(self) -> None:

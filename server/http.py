@@ -1,15 +1,21 @@
 """The web application: API routes, health, and the static client."""
 
+import functools
 import mimetypes
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
-from server.api import consults, fhircast, gateways, lock, nettest, record, session, walls, waveforms, whip
+from server.api import consults, fhir, fhircast, gateways, lock, nettest, record, session, smart, walls, waveforms, whip
 from server.api.errors import ApiCode, ApiError
 from server.api.guard import BODY_LIMIT_BYTES, add_headers, guard
 from server.api.services import SERVICES, Services
+from server.identity.aio.tokens import token_key
+from server.record.core.cursor import cursor_key
+from server.smart.aio.access import Recorder
+from server.smart.aio.grants import Grants
+from server.smart.aio.keys import identity_key
 
 PAGES = {
     "/": "index.html",
@@ -47,9 +53,25 @@ def build_web(services: Services, root: Path | None) -> web.Application:
     app.router.add_get("/readyz", _readyz)
     for module in (session, consults, record, waveforms, walls, whip, nettest, gateways, lock, fhircast):
         app.add_routes(module.routes)
+    add_fhir(app, services)
     app.router.add_route("*", "/api/{rest:.*}", _no_such_route)
     _add_client(app, root)
     return app
+
+
+def add_fhir(app: web.Application, services: Services) -> None:
+    """The FHIR interface and the authorization server."""
+    folder = services.settings.data_dir
+    app[smart.GRANTS] = Grants(services.database, services.now_ms, functools.cache(lambda: identity_key(folder)))
+    recorder = app[fhir.RECORDER] = Recorder(services.database)
+    app[fhir.CURSOR_KEY] = cursor_key(token_key(folder))
+    for module in (smart, fhir):
+        app.add_routes(module.routes)
+
+    async def last_readers(_app: web.Application) -> None:
+        await recorder.close()
+
+    app.on_shutdown.append(last_readers)
 
 
 async def _healthz(_request: web.Request) -> web.Response:

@@ -22,6 +22,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SOCKET_PATHS = ("/socket.io", "/ws/")
 BEARER_PATHS = ("/fhircast", "/api/hub")
 """No cookie is looked at there, so a foreign page can do nothing that its program could not do itself. (H29)"""
+PROGRAM_PATHS = ("/fhir/", "/smart/token", "/smart/introspect", "/smart/revoke")
+"""Where no cookie is ever looked at: no page can act for somebody there who did not give it a token."""
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 """Asked by address, not by name, by whoever watches the process."""
 
@@ -110,7 +112,7 @@ def _check_origin(request: web.Request) -> None:
     if request.path.startswith(BEARER_PATHS):
         return
     changes = request.method not in SAFE_METHODS or request.path.startswith(SOCKET_PATHS)
-    if not changes:
+    if not changes or request.path == "/fhir" or request.path.startswith(PROGRAM_PATHS):
         return
     origin = request.headers.get("Origin")
     if origin is None:

@@ -24,6 +24,7 @@ class Action(StrEnum):
     INVITE_GUEST = "invite_guest"
     SEE_STATIONS = "see_stations"
     MANAGE_SCREENS = "manage_screens"
+    MANAGE_CLIENTS = "manage_clients"
     MANAGE_GATEWAYS = "manage_gateways"
 
 
@@ -47,6 +48,8 @@ ALLOWED: dict[Action, frozenset[AccessRole]] = {
     Action.INVITE_GUEST: _CLINICIANS,
     Action.SEE_STATIONS: _STAFF,
     Action.MANAGE_SCREENS: _STAFF,
+    # Programs that may ask for the record: never a clinician's by the way.
+    Action.MANAGE_CLIENTS: frozenset({AccessRole.ADMIN}),
     # What connects a hospital to the hub, and the log of what crossed.
     Action.MANAGE_GATEWAYS: frozenset({AccessRole.ADMIN}),
 }

@@ -89,3 +89,5 @@ WAVEFORM_BEATS = Throttle(name="waveform_beats", attempts=120, window_s=60)
 """Computed beside the live heart rates, which must not wait for it."""
 WHIP = Throttle(name="whip", attempts=60, window_s=60)
 """Offers from one address; an encoder that begins anew does so every few seconds at most."""
+SMART = Throttle(name="smart", attempts=240, window_s=60)
+"""Per address, at the endpoints where programs prove who they are: a hospital's apps come from one address."""

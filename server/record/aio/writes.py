@@ -80,6 +80,8 @@ class Result:
     status: int
     stored: Stored | None = None
     body: dict[str, Any] | None = None
+    patients: tuple[str | None, ...] = ()
+    """Whose records were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,16 @@ async def prepare(bundle: Any) -> Prepared:
         FhirRefusal: it cannot be carried out.
     """
     return await asyncio.to_thread(prepare_now, bundle)
+
+
+async def prepare_one(step: Step) -> None:
+    """Check the resource of a single step, likewise.
+
+    Raises:
+        FhirRefusal: it cannot be stored.
+    """
+    if step.resource is not None:
+        await asyncio.to_thread(check_resource, step.resource)
 
 
 def prepare_now(bundle: Any) -> Prepared:
@@ -330,13 +342,15 @@ async def _read(session: AsyncSession, step: Step, writer: Writer) -> Result:
     if step.id is None:
         page = await search(session, step.type, list(step.condition or ()), reach=writer.reach)
         entries = [match_entry(row, "match") for row in page.rows]
-        return Result(step, 200, None, {"resourceType": "Bundle", "type": "searchset", "entry": entries})
+        body = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
+        return Result(step, 200, None, body, tuple(row.patient_id for row in page.rows))
     present = await read_resource(session, step.type, step.id)
     if present is None or not writer.reach.covers(present[0].patient_id, present[0].owner):
         raise FhirRefusal(FhirCode.NOT_FOUND)
     if present[0].deleted:
         raise FhirRefusal(FhirCode.DELETED)
-    return Result(step, 200, stored_of(present[0]), json.loads(present[1]))
+    stored = stored_of(present[0])
+    return Result(step, 200, stored, json.loads(present[1]), (stored.patient_id,))
 
 
 # ------------------------------------------------------------------ answers

@@ -48,6 +48,7 @@ REC, OTH, ROOM, DEV = AccessRole.RECORD_SCREEN, AccessRole.OTHER_SCREEN, AccessR
         (Action.INVITE_GUEST, {D, N}),
         (Action.SEE_STATIONS, {D, N, A}),
         (Action.MANAGE_SCREENS, {D, N, A}),
+        (Action.MANAGE_CLIENTS, {A}),
     ],
 )
 def test_permission_table(action: Action, roles: set[AccessRole]) -> None:

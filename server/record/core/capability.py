@@ -1,0 +1,83 @@
+"""The CapabilityStatement: said from the tables that the interface itself works by."""
+
+from typing import Any
+
+from server.record.core.params import COMMON, DATE, REFERENCE, STRING, TOKEN, TYPES, Param
+
+CREATED = "2026-11-22"
+INTERACTIONS = ("read", "vread", "create", "update", "delete", "history-instance", "search-type")
+_KINDS = {TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string"}
+_SERVICES = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+_OAUTH = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+
+
+def capability_statement(base: str, version: str, endpoints: dict[str, str]) -> dict[str, Any]:
+    """What is offered at ``base``.
+
+    Args:
+        endpoints: ``authorize``, ``token``, ``introspect`` and ``revoke`` of the authorization server.
+    """
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": CREATED,
+        "kind": "instance",
+        "software": {"name": "Consilium", "version": version},
+        "implementation": {"description": "The record of a teleconsultation hub", "url": base},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json"],
+        "implementationGuide": [
+            "http://hl7.org/fhir/smart-app-launch/ImplementationGuide/hl7.fhir.uv.smart-app-launch"
+        ],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {
+                    "cors": True,
+                    "service": [{"coding": [{"system": _SERVICES, "code": "SMART-on-FHIR"}]}],
+                    "extension": [
+                        {
+                            "url": _OAUTH,
+                            "extension": [{"url": name, "valueUri": uri} for name, uri in sorted(endpoints.items())],
+                        }
+                    ],
+                },
+                "resource": [_resource(kind) for kind in sorted(TYPES)],
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
+            }
+        ],
+    }
+
+
+def _resource(kind: str) -> dict[str, Any]:
+    params = TYPES[kind].params
+    told: dict[str, Any] = {
+        "type": kind,
+        "interaction": [{"code": code} for code in INTERACTIONS],
+        "versioning": "versioned-update",
+        "readHistory": True,
+        "updateCreate": False,
+        "conditionalCreate": True,
+        "conditionalRead": "not-match",
+        "conditionalUpdate": True,
+        "conditionalDelete": "single",
+        "searchInclude": sorted(f"{kind}:{name}" for name, param in params.items() if param.kind == REFERENCE),
+        "searchRevInclude": sorted(_pointing_at(kind)),
+        "searchParam": [
+            *({"name": name, "type": _KINDS[param]} for name, param in COMMON.items()),
+            *({"name": name, "type": _KINDS[param.kind]} for name, param in sorted(params.items())),
+        ],
+    }
+    if kind == "Patient":
+        definition = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
+        told["operation"] = [{"name": "everything", "definition": definition}]
+    return {name: value for name, value in told.items() if value != []}
+
+
+def _pointing_at(kind: str) -> list[str]:
+    """References that can lead to a type."""
+
+    def can(param: Param) -> bool:
+        return param.kind == REFERENCE and (not param.targets or kind in param.targets)
+
+    return [f"{source}:{name}" for source, rules in TYPES.items() for name, param in rules.params.items() if can(param)]

@@ -1,0 +1,117 @@
+"""Whose record an access token reaches now, and the audit row of every reading.
+
+Asked for each request: a consult that has ended, and a membership that was taken
+back, close the record at once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.record.core.outcome import FhirCode, FhirRefusal
+from server.record.core.reach import Reach
+from server.smart.aio.bearer import AccessToken
+from server.storage import audit
+from server.storage.database import Database
+from server.storage.models import ConsultMember, ConsultPatient, ConsultState
+from signaling.core.model import ConsultStatus
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING = 2_000
+MAX_TOLD = 100
+"""Patients that one audit row names; a hospital's search may meet more, and tells how many."""
+
+
+async def patients_of_person(session: AsyncSession, person: str, consult: str | None = None) -> frozenset[str]:
+    """Patients of the open consults that a person is a member of, or of one of them."""
+    query = (
+        select(ConsultPatient.patient_id)
+        .join(ConsultMember, ConsultMember.consult_id == ConsultPatient.consult_id)
+        .join(ConsultState, ConsultState.consult_id == ConsultPatient.consult_id)
+        .where(ConsultMember.kind == "person", ConsultMember.subject_id == person)
+        .where(ConsultState.status == ConsultStatus.OPEN.value)
+    )
+    if consult is not None:
+        query = query.where(ConsultPatient.consult_id == consult)
+    return frozenset(await session.scalars(query))
+
+
+async def reach_of(session: AsyncSession, token: AccessToken, steps: Sequence[tuple[str, str]]) -> Reach:
+    """What a token reaches for these ``(action, type)``: at the widest level that covers them all.
+
+    Raises:
+        FhirRefusal: ``forbidden``: its scopes are too small, whatever is stored.
+    """
+    level = next(
+        (one for one in ("system", "user", "patient") if all(token.scopes.allows(one, t, a) for a, t in steps)), None
+    )
+    if level == "system" and token.hospital is not None:
+        return Reach.of_hospital(token.hospital)
+    if level in ("user", "patient") and token.subject is not None:
+        patients = await patients_of_person(session, token.subject, token.consult)
+        return Reach.of_patients(patients if level == "user" else patients & {token.patient or ""})
+    raise FhirRefusal(FhirCode.FORBIDDEN, "the scopes of the token do not cover this")
+
+
+class Recorder:
+    """Writes audit rows for readers, who wait for theirs: what is shown is on record first (G5).
+
+    Readers that come while a transaction is under way share the next one.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: list[tuple[Sequence[audit.Entry], asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def record(self, entries: Sequence[audit.Entry]) -> None:
+        """Return when the entries are committed.
+
+        Raises:
+            FhirRefusal: ``too_many``: the database does not keep up.
+            SQLAlchemyError: they could not be written; nothing may be shown.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise FhirRefusal(FhirCode.TOO_MANY, "too many readers at once")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entries, done))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._flush(), name="fhir-audit")
+        await done
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                async with self._database.write() as session:
+                    await audit.append(session, [entry for entries, _ in batch for entry in entries])
+            except BaseException as problem:
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(problem if isinstance(problem, Exception) else RuntimeError("stopping"))
+                if not isinstance(problem, Exception):
+                    raise
+                continue
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None)
+
+    async def close(self) -> None:
+        """Write what waits; idempotent."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def read_entry(
+    token: AccessToken, what: str, at_ms: int, *, patients: Sequence[str | None], **body: str | int | Sequence[str]
+) -> audit.Entry:
+    """The audit row of one reading; ``patients`` are those of what was shown."""
+    whose = sorted({one for one in patients if one is not None})
+    told: dict[str, object] = {"client": token.client, "patients": whose[:MAX_TOLD], **body}
+    if len(whose) > MAX_TOLD:
+        told["patients_in_all"] = len(whose)
+    return audit.Entry(kind=what, at_ms=at_ms, actor=token.actor, consult_id=token.consult, body=told)
