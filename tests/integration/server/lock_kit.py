@@ -217,6 +217,7 @@ def fill_hub(folder: Path) -> Path:
     """A hub's data folder with hospitals, people and consults: made once, copied for each test."""
 
     async def make() -> None:
+        prepare_data_dir(folder)
         database = Database(load_settings({}, data_dir=folder).database)
         await check_schema(database)
         await fill(database)
