@@ -66,7 +66,7 @@ class FieldFilter:
         root = self._roots.get(kind) if isinstance(kind, str) else None
         if root is None:
             return None
-        kept = self._object(resource, root, 0)
+        kept = self._object(resource, root, 0, whole=False)
         return {**{name: resource[name] for name in ("resourceType", "id") if name in resource}, **kept}
 
     def bundle(self, bundle: Any, types: frozenset[str] | None = None) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -100,31 +100,37 @@ class FieldFilter:
                 _drop_references(entry["resource"], gone, 0)
         return {"resourceType": "Bundle", "type": bundle.get("type"), "entry": kept}, tuple(sorted(left_out))
 
-    def _object(self, value: Mapping[str, Any], node: _Node, depth: int) -> dict[str, Any]:
+    def _object(self, value: Mapping[str, Any], node: _Node, depth: int, *, whole: bool) -> dict[str, Any]:
+        """``whole``: a path above allows everything that no longer path says otherwise of."""
         if depth > MAX_DEPTH:
             raise FieldsInvalid("nested too deeply")
         kept: dict[str, Any] = {}
         for name, inner in value.items():
             child = _child(node, name)
-            if child is None or (name in ALWAYS and depth == 0):
+            if name in ALWAYS and depth == 0:
                 continue
-            result = self._value(inner, child, depth)
+            if child is None:
+                if whole:
+                    kept[name] = inner
+                continue
+            result = self._value(inner, child, depth, whole=whole or child.whole)
             if result is not None and result != {} and result != []:
                 kept[name] = result
         return kept
 
-    def _value(self, value: Any, node: _Node, depth: int) -> Any:
+    def _value(self, value: Any, node: _Node, depth: int, *, whole: bool) -> Any:
         if isinstance(value, list):
-            return [one for item in value if (one := self._value(item, node, depth + 1)) not in (None, {}, [])]
+            if depth > MAX_DEPTH:
+                raise FieldsInvalid("nested too deeply")
+            found = (self._value(item, node, depth + 1, whole=whole) for item in value)
+            return [one for one in found if one is not None and one != {} and one != []]
         if node.replacement is not None:
             return node.replacement
         if node.hashed:
             return self._pseudonym(value)
-        if isinstance(value, dict) and (node.children or not node.whole):
-            if node.whole:
-                return {**value, **self._object(value, node, depth + 1)}
-            return self._object(value, node, depth + 1)
-        return value if node.whole else None
+        if isinstance(value, dict) and node.children:
+            return self._object(value, node, depth + 1, whole=whole)
+        return value if whole else None
 
     def _pseudonym(self, value: Any) -> str | None:
         if not isinstance(value, (str, int, float)):

@@ -1,0 +1,243 @@
+"""The gateway's journal on a real disk: bounds, repeats, damage, keys, numbering anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import sqlite3
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from server.exits import StartError
+from server.gateway.core.crossing import Crossing, LockRefused, Receipt, RefusalCode
+from server.gateway.journal import Journal, JournalLimits, Stored
+from server.gateway.sealing import load_keys, rotate
+from server.lock.core.link import Arrived, Settled
+from server.lock.core.proof import next_mark
+from server.lock.core.wire import GENESIS, Cross, Gap
+
+Open = Callable[..., Journal]
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[Open]:
+    journals: list[Journal] = []
+
+    def make(**limits: int) -> Journal:
+        keys = load_keys(tmp_path / "journal.keys")
+        journals.append(Journal(tmp_path, keys, JournalLimits(**limits), lambda: 7))
+        return journals[-1]
+
+    yield make
+    for journal in journals:
+        await journal.close()
+
+
+def crossing(number: int, body: bytes = b"", kind: str = "ORU^R01") -> Crossing:
+    return Crossing(
+        kind=kind, key=f"k{number}", patient=(("urn:mrn", "0001"),), media_type="application/fhir+json",
+        body=body or f"body {number} of 王芳".encode(), made_us=number,
+    )  # fmt: skip
+
+
+async def put(journal: Journal, *numbers: int, source: str = "lis") -> list[Receipt]:
+    return [await journal.put(source, crossing(number), received_us=1) for number in numbers]
+
+
+async def read(journal: Journal, first: int = 1) -> list[Stored | Gap]:
+    return await journal.read(first, max_bytes=10**6)
+
+
+def settled(first: int, last: int, verdict: str = "applied", code: str = "") -> list[Settled]:
+    return [
+        Settled(sequence=n, verdict=verdict, code=code, received_us=1, committed_us=2) for n in range(first, last + 1)
+    ]
+
+
+async def test_what_was_put_is_there_after_a_restart_and_sealed(opened: Open, tmp_path: Path) -> None:
+    """[LK12] Everything but metadata is encrypted at rest."""
+    journal = opened()
+    await put(journal, 1, 2)
+    await journal.keep_inward(inward(1))
+    await journal.close()
+    raw = b"".join(path.read_bytes() for path in tmp_path.glob("journal.db*"))
+    for word in (b"body 1", "王芳".encode(), b"k1", b"urn:mrn", b"0001"):
+        assert word not in raw, word
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("journal.[dk]*")} == {0o600}
+    again = opened()
+    first, second = await read(again)
+    assert isinstance(first, Stored)
+    assert isinstance(second, Stored)
+    assert (first.crossing, second.crossing) == (crossing(1), crossing(2))
+    assert second.mark == next_mark(first.mark, 2, "lis", "k2", hashlib.sha256(second.crossing.body).digest())
+
+
+async def test_a_repeat_is_known_also_after_it_crossed(opened: Open) -> None:
+    """Equal keys of one source are one crossing; other content under the same key is refused, not dropped."""
+    journal = opened()
+    (first,) = await put(journal, 1)
+    await journal.settle(settled(1, 1), 9, {1: 3})
+    (again,) = await put(journal, 1)
+    (other,) = await put(journal, 1, source="ris")
+    assert (again.repeated, again.sequence, other.repeated) == (True, first.sequence, False)
+    with pytest.raises(LockRefused) as told:
+        await journal.put("lis", crossing(1, b"something else"), received_us=1)
+    assert told.value.code is RefusalCode.KEY_REUSED
+    assert told.value.is_final
+
+
+async def test_full_is_said_and_ends_when_the_hub_took_something(opened: Open) -> None:
+    journal = opened(max_count=4)
+    receipts = await put(journal, 1, 2, 3, 4)
+    assert [one.almost_full for one in receipts] == [False, False, False, True]
+    with pytest.raises(LockRefused) as told:
+        await put(journal, 5)
+    assert told.value.code is RefusalCode.FULL
+    assert not told.value.is_final
+    assert (await put(journal, 4))[0].repeated, "what is there is there"
+    await journal.settle(settled(1, 2), 9, {})
+    assert not (await put(journal, 5))[0].almost_full
+    by_bytes = await journal.level()
+    assert by_bytes.waiting == 3
+
+
+async def test_of_many_that_are_put_together_each_has_its_own_outcome(opened: Open) -> None:
+    """They share a commit; one that is refused takes no other with it."""
+    journal = opened(max_count=20)
+    puts = [journal.put("lis", crossing(number % 25), received_us=1) for number in range(40)]
+    outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    refused = [one for one in outcomes if isinstance(one, LockRefused)]
+    kept = [one for one in outcomes if isinstance(one, Receipt) and not one.repeated]
+    assert (len(kept), {one.code for one in refused}) == (20, {RefusalCode.FULL})
+    assert [one.sequence for one in kept] == sorted(one.sequence for one in kept)
+    assert (await journal.level()).waiting == 20
+
+
+async def test_a_full_disk_refuses_and_loses_nothing(opened: Open) -> None:
+    """SQLite's own SQLITE_FULL, as from a disk without room."""
+    journal = opened()
+    await put(journal, 1)
+
+    def limit(pages: int) -> Callable[[sqlite3.Connection], None]:
+        return lambda db: db.execute(f"PRAGMA max_page_count = {pages}").close()
+
+    await journal._scribe.run(limit(1))  # the disk is full now
+    puts = [journal.put("lis", crossing(number, b"x" * 4_000), received_us=1) for number in range(2, 60)]
+    told = (await asyncio.gather(*puts, return_exceptions=True))[-1]
+    assert isinstance(told, LockRefused)
+    assert told.code is RefusalCode.UNAVAILABLE
+    assert "SQLITE_FULL" in told.reason
+    kept = (await journal.level()).waiting
+    await journal._scribe.run(limit(10**6))  # somebody made room
+    await put(journal, 999)
+    found = [one for one in await journal.read(1, max_bytes=10**7, max_count=500) if isinstance(one, Stored)]
+    assert [one.sequence for one in found] == list(range(1, kept + 2))
+
+
+async def test_a_damaged_row_is_a_gap_with_its_mark(opened: Open, tmp_path: Path) -> None:
+    """[LK14] Changed, or moved from another row: it does not open, and the line goes on behind it."""
+    journal = opened()
+    await put(journal, 1, 2, 3, 4)
+    marks = [one.mark for one in await read(journal)]
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+        db.execute("UPDATE outward SET sealed = (SELECT sealed FROM outward WHERE id = 4) WHERE id = 2")
+        db.execute("UPDATE outward SET sealed = substr(sealed, 1, 30) WHERE id = 3")
+        db.commit()
+    one, two, three, four = await read(journal)
+    assert (two, three) == (
+        Gap(first=2, last=2, code="corrupt", mark=marks[1]), Gap(first=3, last=3, code="corrupt", mark=marks[2]),
+    )  # fmt: skip
+    assert isinstance(one, Stored)
+    assert isinstance(four, Stored)
+    assert (await journal.level()).waiting == 2
+
+
+async def test_a_hub_that_knows_other_numbers_begins_a_new_stream(opened: Open) -> None:
+    """[LK9] Behind, forked, or forgotten: what waits is numbered from 1 under a new name, marks anew."""
+    journal = opened()
+    await put(journal, 1, 2, 3)
+    marks = [one.mark for one in await read(journal)]
+    assert await journal.resume(0, GENESIS)
+    assert await journal.resume(2, marks[1])
+    assert not await journal.resume(2, marks[0]), "another journal's number 2"
+    assert not await journal.resume(4, marks[2]), "later than anything here"
+    assert not await journal.resume(0, marks[0])
+    await journal.settle(settled(1, 1), 9, {})
+    before = await journal.level()
+    await journal.renew_stream()
+    after = await journal.level()
+    assert after.stream != before.stream
+    assert (after.last, after.settled, after.waiting) == (2, 0, 2)
+    first, second = await read(journal)
+    assert isinstance(first, Stored)
+    assert isinstance(second, Stored)
+    assert (first.sequence, first.crossing.key, second.crossing.key) == (1, "k2", "k3")
+    assert first.mark == next_mark(GENESIS, 1, "lis", "k2", first.digest)
+    (third,) = await put(journal, 4)
+    assert third.sequence > second.id
+    assert isinstance((await read(journal, 3))[0], Stored)
+
+
+async def test_what_the_hub_refused_is_kept_within_its_bound(opened: Open) -> None:
+    journal = opened(parked_bytes=1_000)
+    for number in range(1, 6):
+        await journal.put("lis", crossing(number, b"x" * 400), received_us=1)
+    await journal.settle(settled(1, 5, "refused", "invalid"), 9, {})
+    level = await journal.level()
+    assert (level.waiting, level.parked, level.parked_bytes) == (0, 2, 800)
+
+
+def inward(number: int, mark: bytes = GENESIS, body: bytes = b"report") -> Arrived:
+    digest = hashlib.sha256(body).digest()
+    frame = Cross(
+        sequence=number, source="hub", kind="MDM^T02", key=f"in-{number}", patient=(), about=(),
+        media_type="application/fhir+json", made_us=0, received_us=0, journaled_us=0, sent_us=0, size=len(body),
+        digest=digest, mark=next_mark(mark, number, "hub", f"in-{number}", digest), body=body,
+    )  # fmt: skip
+    return Arrived(frame=frame, body=body, received_us=5)
+
+
+async def test_inward_once_and_its_outcome_once(opened: Open) -> None:
+    """[LK18] A number again, or a whole stream again, delivers nothing twice."""
+    journal = opened()
+    await journal.keep_inward(inward(1))
+    assert (await journal.level()).inward_up_to == 1
+    stored = await journal.next_inward(["MDM^T02"])
+    assert stored is not None
+    assert await journal.inward_kinds() == {"MDM^T02"}
+    await journal.delivered(stored)
+    assert await journal.next_inward(["MDM^T02"]) is None
+    (outcome,) = await read(journal)
+    assert isinstance(outcome, Stored)
+    assert (outcome.source, outcome.crossing.key) == ("lock", "in-1")
+    await journal.reset_inward()
+    await journal.keep_inward(inward(1))
+    assert await journal.next_inward(["MDM^T02"]) is None
+    assert len(await read(journal)) == 2, "the hub has forgotten, so it is told again"
+
+
+async def test_keys_are_added_and_old_ones_still_open(opened: Open, tmp_path: Path) -> None:
+    journal = opened()
+    await put(journal, 1)
+    await journal.close()
+    rotate(tmp_path / "journal.keys")
+    journal = opened()
+    await put(journal, 2)
+    assert all(isinstance(one, Stored) for one in await read(journal))
+    assert (await put(journal, 1))[0].repeated
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+        assert len({key for (key,) in db.execute("SELECT key_id FROM outward")}) == 2
+    await journal.close()
+    (tmp_path / "journal.keys").chmod(0o640)
+    with pytest.raises(StartError, match="chmod 600"):
+        load_keys(tmp_path / "journal.keys")
+
+
+async def test_a_file_that_is_no_journal_is_one_sentence(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(StartError, match="cannot be used"):
+        opened()
