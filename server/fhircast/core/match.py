@@ -1,9 +1,9 @@
 """Whom and what a program means: its patient found among the consult's, its resource as we keep it. (H24)
 
 Another system may know our patient by another id, never by other identifiers. So the patient of an event is the one
-of the consult's patients who has one of its identifiers, system and value. Whoever says our id with none of our
-identifiers, or with another birth date or sex, means somebody else: refused, because two records that are mixed up
-are worse than one that does not open.
+of the consult's patients who has one of its identifiers, system and value. Whoever says the id of one of our patients
+with identifiers that are not that patient's, or with another birth date or sex, means somebody else: refused,
+because two records that are mixed up are worse than one that does not open.
 """
 
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ def find_patient(claim: JsonObject, candidates: Iterable[JsonObject]) -> JsonObj
     candidates = list(candidates)
     by_id = [one for one in candidates if one["id"] == claim["id"]]
     found = [one for one in candidates if _identifiers(one) & wanted] if wanted else by_id
-    if not found and by_id:
+    if by_id and found != by_id:
         raise _not_the_same()
     if len(found) != 1:
         raise unknown_resource() if not found else _not_the_same()

@@ -262,13 +262,14 @@ def test_the_patient_is_found_by_identifiers(claim: Any) -> None:
         ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": "9"}]}, 409),
         ({"id": "pt9", "identifier": [{"system": "urn:mrn", "value": "9"}]}, 404),
         ({"id": "pt9", "identifier": [{"value": "1"}]}, 404),
+        ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": "2"}]}, 409),
         ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": "1"}], "birthDate": "1948-03-10"}, 409),
         ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": "1"}], "gender": "male"}, 409),
         ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": str(n)} for n in (1, 2)]}, 409),
     ],
 )
 def test_somebody_else_is_refused(claim: Any, status: int) -> None:
-    """(H24) Neither our id with another's identifiers, nor identifiers of two, nor another birth date."""
+    """(H24) Neither our id with another's or no identifiers, nor identifiers of two, nor another birth date."""
     with pytest.raises(HubRefusal) as refused:
         find_patient(claim, [OURS, SECOND])
     assert refused.value.status == status
