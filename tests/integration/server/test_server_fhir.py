@@ -1,0 +1,351 @@
+"""The FHIR interface on a real port, as apps and gateways use it, and as somebody would who may not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+from server_hub import Hub
+from smart_kit import REDIRECT, App, open_patient, refusal, register_clients
+from sqlalchemy import select
+
+from server.record.core.outcome import FhirRefusal
+from server.record.core.query import parse_query
+from server.storage.models import EventRow
+from signaling.core.ids import ConsultId
+from signaling.core.model import ConsultStatus
+from tests.fhir_kit import encounter, observation, patient, without_id
+from tests.shared_data import shared
+
+
+@pytest.fixture
+async def app(hub: Hub) -> AsyncIterator[App]:
+    """An app that a doctor of the first consult has allowed everything."""
+    await register_clients(hub)
+    await open_patient(hub)
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        made = App(hub.origin, http)
+        await made.allowed(await hub.doctor(), hub)
+        yield made
+
+
+async def as_gateway(app: App, hub: Hub, client: str = "gw", scope: str = "system/*.cruds") -> App:
+    other = App(app.origin, app.http)
+    await other.as_gateway(hub, client, scope)
+    return other
+
+
+async def test_the_capability_statement_is_true(hub: Hub, app: App) -> None:
+    """Everything it names is there, and what it does not name is refused."""
+    app.token = ""
+    status, told = await app.get("/metadata")
+    assert status == 200
+    CapabilityStatement.model_validate(told)
+    rest = told["rest"][0]
+    await app.allowed(await hub.doctor(), hub)
+    everywhere = {one["name"] for kind in rest["resource"] for one in kind["searchParam"]}
+    values = {"token": "x", "reference": "Patient/x", "string": "x", "date": "2025"}
+    for kind in rest["resource"]:
+        named = {one["name"]: one["type"] for one in kind["searchParam"]}
+        for name, type_ in named.items():
+            parse_query(kind["type"], [(name, values[type_])])
+        for name in kind.get("searchInclude", []):
+            parse_query(kind["type"], [("_include", name)])
+        for name in kind.get("searchRevInclude", []):
+            parse_query(kind["type"], [("_revinclude", name)])
+        for name in everywhere - named.keys():
+            with pytest.raises(FhirRefusal):
+                parse_query(kind["type"], [(name, "x")])
+    for kind in ("Observation", "Organization"):
+        routes = {
+            "read": ("GET", f"/{kind}/none"),
+            "vread": ("GET", f"/{kind}/none/_history/1"),
+            "history-instance": ("GET", f"/{kind}/none/_history"),
+            "update": ("PUT", f"/{kind}/none"),
+            "delete": ("DELETE", f"/{kind}/none"),
+            "create": ("POST", f"/{kind}"),
+            "search-type": ("GET", f"/{kind}"),
+        }
+        said = next(one for one in rest["resource"] if one["type"] == kind)
+        assert {one["code"] for one in said["interaction"]} == routes.keys()
+        for code, (method, path) in routes.items():
+            body = {"resourceType": kind, "id": "none"} if method in ("PUT", "POST") else None
+            if code == "search-type":
+                assert (await app.get(path))[0] == 200
+            else:
+                expected = {"create": "invalid", "update": "not_found"}.get(code, "not_found")
+                assert refusal(await app.fhir(method, path, body))[1] in (expected, "invalid", "forbidden")
+    assert refusal(await app.get("/Claimed"))[1] == "unknown_type"
+    assert refusal(await app.fhir("PATCH", "/Observation/k0", {}))[1] == "not_found"
+
+
+async def test_reading_writing_and_versions(hub: Hub, app: App) -> None:
+    """[C23] ETag, If-Match, If-None-Match, history with its deletion, Prefer."""
+    new = {**without_id(observation("x", "pt1")), "status": "preliminary"}
+    status, made = await app.fhir("POST", "/Observation", new)
+    assert status == 201
+    path, location = f"/Observation/{made['id']}", app.headers["Location"]
+    assert (app.headers["ETag"], made["meta"]["versionId"]) == ('W/"1"', "1")
+    assert await app.get(location) == (200, made)
+    assert (await app.get(path, If_None_Match='W/"1"'))[0] == 304
+    changed = {**made, "status": "final"}
+    assert refusal(await app.fhir("PUT", path, changed, If_Match='W/"2"')) == (412, "stale")
+    assert refusal(await app.fhir("PUT", path, changed, If_Match="mine")) == (412, "stale")
+    status, second = await app.fhir("PUT", path, changed, If_Match='W/"1"')
+    assert (status, second["meta"]["versionId"]) == (200, "2")
+    assert (await app.fhir("PUT", path, second))[1]["meta"]["versionId"] == "2", "unchanged content is no new version"
+    assert refusal(await app.fhir("PUT", "/Observation/other", second)) == (400, "wrong_id")
+    assert refusal(await app.fhir("PUT", "/Observation/unheard", {**second, "id": "unheard"})) == (404, "not_found")
+    assert await app.fhir("PUT", path, {**second, "status": "amended"}, Prefer="return=minimal") == (200, None)
+    assert refusal(await app.fhir("DELETE", path, If_Match='W/"1"')) == (412, "stale")
+    assert (await app.fhir("DELETE", path))[0] == 204
+    assert refusal(await app.get(path)) == (410, "deleted")
+    assert refusal(await app.get(f"{path}/_history/4")) == (410, "deleted")
+    assert (await app.get(f"{path}/_history/1"))[1] == made
+    status, story = await app.get(f"{path}/_history?_count=3")
+    assert [one["request"]["method"] for one in story["entry"]] == ["DELETE", "PUT", "PUT"]
+    status, story = await app.get(next(one["url"] for one in story["link"] if one["relation"] == "next"))
+    assert [one["response"]["etag"] for one in story["entry"]] == ['W/"1"']
+    condition = "code=http://loinc.org|2823-3&date=2025-02-01"
+    status, there = await app.fhir("POST", "/Observation", new, If_None_Exist=condition)
+    assert (status, there["id"]) == (200, "k2")
+    status, _ = await app.fhir("PUT", f"/Observation?{condition}", {**without_id(there), "status": "amended"})
+    assert (status, (await app.get("/Observation/k2"))[1]["status"]) == (200, "amended")
+    assert refusal(await app.fhir("PUT", "/Observation?code=2823-3", without_id(there))) == (412, "many_match")
+    assert refusal(await app.fhir("PUT", "/Observation", there)) == (400, "query")
+
+
+async def test_what_is_not_valid_is_told_by_its_place_and_never_quoted(hub: Hub, app: App) -> None:
+    """[G8] FHIR that fails validation, and bodies that are no FHIR at all."""
+    secret = "张桂兰-secret"
+    status, told = await app.fhir("POST", "/Observation", {
+        **without_id(observation("x", "pt1")), "status": {"text": secret}, secret: 1, "effectiveDateTime": secret,
+        "component": [{"code": {}}, {"valueQuantity": {"value": secret}}],
+    })  # fmt: skip
+    assert status == 422
+    OperationOutcome.model_validate(told)
+    expressions = {one["expression"][0] for one in told["issue"]}
+    assert {"Observation.status", "Observation.effectiveDateTime"} <= expressions
+    assert secret not in json.dumps(told, ensure_ascii=False)
+    hostile: list[tuple[str, Any, str]] = [
+        ("/Observation", [], "not_json"),
+        ("/Observation", {"resourceType": "Patient"}, "wrong_id"),
+        ("/Observation", {**without_id(observation("x", "pt1")), "subject": {"reference": "Group/1"}}, "invalid"),
+        ("/Observation", {**without_id(observation("x", "pt1")), "note": None}, "invalid"),
+        ("", {"resourceType": "Patient"}, "bundle"),
+        ("", {"resourceType": "Bundle", "type": "collection"}, "bundle"),
+    ]
+    for path, body, code in hostile:
+        assert refusal(await app.fhir("POST", path, body))[1] == code
+    for raw, kind in ((b"{", "application/fhir+json"), (b"{}", "text/plain"), (b"[" * 99_999, "application/json"),
+                      (b'{"a":"\\ud800"}', "application/json")):  # fmt: skip
+        headers = {"Authorization": f"Bearer {app.token}", "Content-Type": kind}
+        async with app.http.post(f"{app.origin}/fhir/Observation", data=raw, headers=headers) as answer:
+            assert answer.status in (400, 422)
+    headers = {"Authorization": f"Bearer {app.token}", "Content-Type": "application/json"}
+    async with app.http.post(f"{app.origin}/fhir", data=b" " * (16 * 1024 * 1024 + 1), headers=headers) as answer:
+        assert answer.status == 413
+
+
+async def test_search_pages_and_its_parameters_stay_out_of_addresses(hub: Hub, app: App) -> None:
+    """[G8] A page's address tells nobody what was asked; a cursor works for whom it was made, and unchanged."""
+    assert await app.ids("/Observation?patient=pt1&category=laboratory&_sort=date") == ["k0", "k2", "k1"]
+    async with app.http.post(
+        f"{app.origin}/fhir/Patient/_search", data={"identifier": "pt1-0001", "_count": "1"},
+        headers={"Authorization": f"Bearer {app.token}"},
+    ) as answer:  # fmt: skip
+        found = await answer.json(content_type=None)
+    assert [one["resource"]["id"] for one in found["entry"]] == ["pt1"]
+    status, first = await app.get("/Observation?patient=pt1&_count=3&_total=accurate&_include=Observation:patient")
+    assert (first["total"], len(first["entry"])) == (4, 4)
+    following = next(one["url"] for one in first["link"] if one["relation"] == "next")
+    assert "pt1" not in following
+    _, second = await app.get(following)
+    assert [one["resource"]["id"] for one in second["entry"] if one["search"]["mode"] == "match"] == ["k0"]
+    assert not any(one["relation"] == "next" for one in second["link"])
+    gateway = await as_gateway(app, hub)
+    assert refusal(await gateway.get(following)) == (400, "query"), "somebody else's cursor"
+    middle = len(following) - 20
+    broken = following[:middle] + ("A" if following[middle] != "A" else "B") + following[middle + 1 :]
+    assert refusal(await app.get(broken)) == (400, "query")
+    assert refusal(await app.get(following + "&patient=pt2")) == (400, "query")
+    assert refusal(await app.get("/Observation?colour=red")) == (400, "unsupported")
+    _, lenient = await app.get("/Observation?colour=red&_count=1", Prefer="handling=lenient")
+    assert lenient["entry"][-1]["search"]["mode"] == "outcome"
+    assert (await app.get("/Observation?_summary=count&patient=pt1"))[1]["total"] == 4
+    assert refusal(await app.get("/Observation?date=2025-13")) == (400, "query")
+
+
+async def test_a_person_reaches_the_patients_of_her_consults_while_they_last(hub: Hub, app: App) -> None:
+    """Whoever may not see a resource cannot tell it from one that does not exist."""
+    await (await as_gateway(app, hub)).fhir("POST", "/Patient", without_id(patient("pt9", "王", "Wang X")))
+    gateway = await as_gateway(app, hub)
+    hidden = (await gateway.ids("/Patient"))[0]
+    seen = (await gateway.fhir("POST", "/Observation", without_id(observation("x", hidden))))[1]["id"]
+    for path in (f"/Patient/{hidden}", f"/Observation/{seen}", f"/Observation/{seen}/_history",
+                 f"/Observation/{seen}/_history/1", f"/Patient/{hidden}/$everything"):  # fmt: skip
+        assert await app.get(path) == await app.get(path.replace(hidden, "none").replace(seen, "none"))
+        assert refusal(await app.get(path)) == (404, "not_found")
+    for query in (f"patient={hidden}", f"_id={seen}", "patient=none"):
+        assert await app.ids(f"/Observation?{query}") == []
+    for method, path, body in (
+        ("PUT", f"/Observation/{seen}", observation(seen, hidden)),
+        ("PUT", "/Observation/none", observation("none", hidden)),
+        ("DELETE", f"/Observation/{seen}", None),
+        ("DELETE", "/Observation/none", None),
+        ("POST", "/Observation", without_id(observation("x", hidden))),
+        ("POST", "/Observation", without_id(observation("x", "none"))),
+    ):
+        assert refusal(await app.fhir(method, path, body)) == (404, "not_found"), (method, path)
+    moved = {**(await app.get("/Observation/k0"))[1], "subject": {"reference": "Patient/pt2"}}
+    assert refusal(await app.fhir("PUT", "/Observation/k0", moved)) == (422, "wrong_patient")
+    assert refusal(await app.fhir("POST", "/Patient", without_id(patient("x")))) == (403, "forbidden")
+    assert sorted(await app.ids("/Patient")) == ["pt1", "pt2"]
+    other = App(app.origin, app.http)
+    await other.allowed(await hub.doctor("d2@hub"), hub, scope="user/*.rs", consult="")
+    assert await other.ids("/Patient") == ["pt2"]
+    await end(hub, "c2")
+    assert await other.ids("/Patient") == [], "the consult is over, and with it the right"
+    assert refusal(await other.get("/Patient/pt2")) == (404, "not_found")
+    await end(hub, "c1")
+    assert refusal(await app.get("/Patient/pt1")) == (401, "login"), "the launch context has ended"
+
+
+async def end(hub: Hub, consult: str) -> None:
+    state = await hub.services.store.load(ConsultId(consult))
+    assert state is not None
+    over = state.model_copy(update={"status": ConsultStatus.ENDED, "revision": state.revision + 1})
+    await hub.services.store.commit(state, over, [], None)
+
+
+async def test_scopes_that_are_too_small_are_told_and_patient_scopes_are_for_one(hub: Hub, app: App) -> None:
+    doctor = await hub.doctor()
+    await app.allowed(doctor, hub, scope="launch/patient patient/Observation.rs")
+    assert sorted(await app.ids("/Observation?category=laboratory")) == ["k0", "k1", "k2"]
+    assert refusal(await app.get("/Observation/other")) == (404, "not_found"), "another patient of the same consult"
+    for method, path in (("GET", "/Patient/pt1"), ("GET", "/Patient/none"), ("GET", "/Condition"),
+                         ("DELETE", "/Observation/k0"), ("GET", "/Patient/pt1/$everything")):  # fmt: skip
+        assert refusal(await app.fhir(method, path)) == (403, "forbidden")
+        assert "insufficient_scope" in app.headers["WWW-Authenticate"]
+    _, page = await app.get("/Observation?_id=k0&_include=Observation:patient")
+    assert [one["resource"]["resourceType"] for one in page["entry"]] == ["Observation"], "Patient is not covered"
+    app.token = "x"
+    assert refusal(await app.get("/Observation")) == (401, "login")
+    app.token = "x" * 500
+    assert refusal(await app.get("/Observation")) == (401, "login")
+
+
+async def test_hospitals_reach_what_came_from_them(hub: Hub, app: App) -> None:
+    north, hub_gateway = await as_gateway(app, hub), await as_gateway(app, hub, "gw-hub")
+    status, made = await north.fhir("POST", "/Patient", without_id(patient("m", "赵", "Zhao X")))
+    assert status == 201
+    assert await north.ids("/Patient?name=zhao") == [made["id"]]
+    assert await hub_gateway.ids("/Patient") == []
+    assert refusal(await hub_gateway.get(f"/Patient/{made['id']}")) == (404, "not_found")
+    foreign = without_id(observation("x", made["id"]))
+    assert refusal(await hub_gateway.fhir("POST", "/Observation", foreign)) == (404, "not_found")
+    assert refusal(await north.fhir("POST", "/Observation", without_id(observation("x", "pt1")))) == (404, "not_found")
+    assert await app.ids(f"/Patient?_id={made['id']}") == [], "not in a consult yet"
+
+
+async def test_everything_of_a_patient_comes_in_pages(hub: Hub, app: App) -> None:
+    await app.fhir("POST", "/Encounter", without_id(encounter("x", "pt1")))
+    gathered, url = [], "/Patient/pt1/$everything?_count=2"
+    while url:
+        status, page = await app.get(url)
+        assert status == 200
+        gathered += [f"{one['resource']['resourceType']}/{one['resource']['id']}" for one in page["entry"]]
+        url = next((one["url"] for one in page["link"] if one["relation"] == "next"), "")
+    assert len(gathered) == len(set(gathered)) == 7
+    assert {one.partition("/")[0] for one in gathered} == {"Patient", "Observation", "Encounter", "Binary"}
+    assert not any("other" in one for one in gathered)
+    status, some = await app.get("/Patient/pt1/$everything?_type=Patient,Encounter&_since=2000-01-01")
+    assert len(some["entry"]) == 1
+    assert refusal(await app.get("/Patient/pt1/$everything?start=2000"))[1] == "unsupported"
+
+
+async def test_every_reading_is_on_record_with_whose_it_was_and_without_what_it_said(hub: Hub, app: App) -> None:
+    """[G5] [G8] Also what was not found; who only tried is on record too."""
+    await app.get("/Observation/k0")
+    await app.get("/Observation/none")
+    await app.get("/Patient?name=%E5%BC%A0")
+    async with hub.services.database.read() as session:
+        rows = (
+            await session.scalars(select(EventRow).where(EventRow.kind.like("fhir_%")).order_by(EventRow.seq))
+        ).all()
+    assert [(row.kind, row.actor, row.consult_id) for row in rows] == [
+        ("fhir_read", "person:d1", "c1"),
+        ("fhir_read", "person:d1", "c1"),
+        ("fhir_search", "person:d1", "c1"),
+    ]
+    assert [json.loads(row.body)["patients"] for row in rows] == [["pt1"], [], ["pt1"]]
+    assert json.loads(rows[2].body)["parameters"] == ["name"]
+    assert not any("张" in row.body for row in rows)
+
+
+async def test_bundles_are_all_or_nothing_and_batches_each_for_itself(hub: Hub, app: App) -> None:
+    def entry(method: str, url: str, resource: Any = None) -> dict[str, Any]:
+        return {"request": {"method": method, "url": url}, **({"resource": resource} if resource else {})}
+
+    good, bad = without_id(observation("x", "pt1")), without_id(observation("x", "none"))
+    whole = {"resourceType": "Bundle", "type": "transaction", "entry": [entry("POST", "Observation", good)]}
+    before = await app.ids("/Observation")
+    broken = {**whole, "entry": [*whole["entry"], entry("POST", "Observation", bad)]}
+    status, told = await app.fhir("POST", "", broken)
+    assert (status, told["issue"][0]["expression"]) == (404, ["Bundle.entry[1]"])
+    assert await app.ids("/Observation") == before
+    status, done = await app.fhir("POST", "", {**broken, "type": "batch", "entry": [
+        *broken["entry"], entry("GET", "Patient/pt1"), entry("GET", "Observation?code=none"),
+        entry("POST", "Observation", {**good, "status": 1}),
+    ]})  # fmt: skip
+    assert [one["response"]["status"][:3] for one in done["entry"]] == ["201", "404", "200", "200", "422"]
+    assert done["entry"][2]["resource"]["id"] == "pt1"
+    assert len(await app.ids("/Observation")) == len(before) + 1
+    gateway = await as_gateway(app, hub, scope="system/Observation.c")
+    assert refusal(await gateway.fhir("POST", "", {**whole, "entry": [entry("DELETE", "Patient/pt1")]}))[0] == 403
+
+
+async def test_pages_of_registered_apps_may_read_and_no_others(hub: Hub, app: App) -> None:
+    """No cookie is looked at: a foreign page has only what it was given."""
+    origin = REDIRECT.removesuffix("/callback")
+    await app.get("/Observation/k0", Origin=origin)
+    assert app.headers["Access-Control-Allow-Origin"] == origin
+    assert "Access-Control-Allow-Credentials" not in app.headers
+    assert (await app.fhir("POST", "/Observation", without_id(observation("x", "pt1")), Origin=origin))[0] == 201
+    await app.get("/Observation/k0", Origin="https://evil.example")
+    assert "Access-Control-Allow-Origin" not in app.headers
+    doctor = await hub.doctor()
+    assert (await doctor.get("/fhir/Observation/k0"))[0] == 401, "a cookie is no access token"
+
+
+@pytest.mark.parametrize("name", ["patient_mi_riojas"])
+async def test_a_real_record_is_imported_whole_or_not_at_all(hub: Hub, app: App, name: str) -> None:
+    """A Synthea patient as it was exported: a transaction of over a hundred entries, references and all."""
+    bundle = json.loads(shared(f"fhir/{name}.json").read_text(encoding="utf-8"))
+    for one in bundle["entry"]:
+        if one["resource"]["resourceType"] == "Patient":
+            one["resource"]["id"] = "x"
+    gateway = await as_gateway(app, hub)
+    status, done = await gateway.fhir("POST", "", bundle)
+    assert status == 200, done
+    whose = next(
+        one["response"]["location"] for one in done["entry"] if "/Patient/" in f"/{one['response']['location']}"
+    )
+    counted, url = 0, f"/Patient/{whose.split('/')[1]}/$everything?_count=60"
+    while url:
+        status, page = await gateway.get(url)
+        counted += sum(one["search"]["mode"] == "match" for one in page["entry"])
+        url = next((one["url"] for one in page["link"] if one["relation"] == "next"), "")
+    kinds = [one["resource"]["resourceType"] for one in bundle["entry"]]
+    assert counted == len(kinds) - kinds.count("Organization") - kinds.count("Practitioner")
+    assert "urn:uuid:" not in json.dumps(page)
+    broken = {**bundle, "entry": [*bundle["entry"], {"request": {"method": "POST", "url": "Condition"},
+              "resource": {"resourceType": "Condition", "subject": {"reference": "urn:uuid:nobody"}}}]}  # fmt: skip
+    before = (await gateway.get("/Patient?_summary=count"))[1]["total"]
+    assert refusal(await gateway.fhir("POST", "", broken)) == (400, "unresolved")
+    assert (await gateway.get("/Patient?_summary=count"))[1]["total"] == before

@@ -1,0 +1,209 @@
+"""Laws of the record's pure core: dates, index rows, cursors, scopes, Bundles; whatever the input."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from server.record.core.bundle import plan, references_in, rewritten
+from server.record.core.cursor import seal, unseal
+from server.record.core.dates import COMPARE, FUTURE_US, PAST_US, DateInvalid, DateRange, compare, parse_date
+from server.record.core.index import INDEX_VERSION, fold, index_rows, index_values
+from server.record.core.layout import kept_text, sent_text
+from server.record.core.outcome import FhirRefusal
+from server.record.core.params import TYPES, clinical_date
+from server.record.core.query import parse_query
+from server.record.core.reach import Reach, in_compartment
+from server.smart.core.scopes import Scopes
+from tests.fhir_kit import QUERIES, record
+
+points = st.integers(PAST_US, FUTURE_US)
+ranges = st.tuples(points, points).map(lambda two: DateRange(min(two), max(two)))
+small = st.tuples(st.integers(0, 6), st.integers(0, 6)).map(lambda two: DateRange(min(two), max(two)))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(small, small)
+def test_prefixes_agree_with_each_other(its: DateRange, asked: DateRange) -> None:
+    """R4 section 3.1.1.4.7: what equals is neither unequal, nor wholly before, nor wholly after."""
+    say = {prefix: compare(prefix, its, asked) for prefix in COMPARE}
+    assert say["ne"] == (not say["eq"])
+    assert say["ge"] == (say["gt"] or say["eq"])
+    assert say["le"] == (say["lt"] or say["eq"])
+    assert not (say["sa"] and (say["lt"] or say["eq"] or say["eb"]))
+    assert not (say["eb"] and (say["gt"] or say["eq"]))
+    assert say["gt"] or say["lt"] or say["eq"]
+    assert say["sa"] == all(point > asked.high_us for point in (its.low_us, its.high_us))
+
+
+@given(st.datetimes(), st.sampled_from(["%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]))
+def test_a_date_covers_everything_written_more_precisely(moment: Any, form: str) -> None:
+    text = f"{moment.year:04}" + moment.strftime(form).removeprefix(moment.strftime("%Y"))
+    whole, exact = parse_date(text), parse_date(f"{moment.year:04}-{moment:%m-%dT%H:%M:%S.%f}Z")
+    assert whole.low_us <= exact.low_us == exact.high_us <= whole.high_us
+    assert parse_date(text[:4]).low_us <= whole.low_us
+    assert parse_date(text[:4]).high_us >= whole.high_us
+
+
+@given(st.text(max_size=40))
+def test_no_text_breaks_the_reader_of_dates(text: str) -> None:
+    try:
+        found = parse_date(text)
+    except DateInvalid:
+        return
+    assert found.low_us <= found.high_us
+
+
+def test_dates_as_the_standard_writes_them() -> None:
+    day = 86_400_000_000
+    assert parse_date("1970") == DateRange(0, 365 * day - 1)
+    assert parse_date("1970-02") == DateRange(31 * day, 59 * day - 1)
+    assert parse_date("1970-01-01T08:00:00+08:00") == DateRange(0, 999_999)
+    assert parse_date("1970-01-01T00:00:00.5Z") == DateRange(500_000, 599_999)
+    for bad in (
+        "",
+        "70",
+        "1970-13",
+        "1970-02-30",
+        "1970-01-01T25:00Z",
+        "1970-01-01T00:00+99:00",
+        "1970-01-01 00:00",
+        "²",
+    ):
+        with pytest.raises(DateInvalid):
+            parse_date(bad)
+
+
+names = st.sampled_from(
+    ["code", "date", "patient", "_id", "name", "_sort", "_count", "_include", "code:not", "name:exact"]
+)
+
+
+@given(
+    st.sampled_from(sorted(TYPES)), st.lists(st.tuples(names | st.text(max_size=12), st.text(max_size=30)), max_size=6)
+)
+def test_no_query_breaks_the_reader(kind: str, pairs: list[tuple[str, str]]) -> None:
+    """Only the refusal that is promised; and what is read once reads the same again from its cursor."""
+    for lenient in (False, True):
+        try:
+            query = parse_query(kind, pairs, lenient=lenient)
+        except FhirRefusal:
+            continue
+        assert parse_query(kind, query.pairs, lenient=lenient) == query
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20)
+def test_index_rows_are_made_of_the_content_alone(seed: int) -> None:
+    """Whatever way the JSON took: an old version's rows must be found again to be taken out."""
+    for resource in record(seed, patients=1, resources=4):
+        stored = json.loads(kept_text(resource))
+        kind, values = resource["resourceType"], index_values(resource)
+        assert index_values(stored) == values
+        rows = index_rows(kind, values, 7, "p0", "north")
+        assert index_rows(kind, index_values(stored), 7, "p0", "north") == rows
+        assert len(set(rows.tokens)) == len(rows.tokens)
+        assert {row[3] for row in rows.tokens} == {7}
+    assert INDEX_VERSION >= 1
+
+
+@given(json_values, st.integers(1, 10**6), st.integers(0, 4 * 10**12))
+def test_version_and_time_go_in_without_parsing(value: Any, version: int, at_ms: int) -> None:
+    for meta in ({}, {"tag": [{"code": "x"}], "versionId": "999", "lastUpdated": "never"}):
+        kept = kept_text({"resourceType": "Basic", "meta": meta, "value": value})
+        sent = json.loads(sent_text(kept, version, at_ms))
+        assert sent["meta"]["versionId"] == str(version)
+        assert {**sent, "meta": None} == {"resourceType": "Basic", "meta": None, "value": value}
+        assert kept_text(sent) == kept, "what comes back unchanged is no new version"
+
+
+@given(st.text(max_size=20), st.text(max_size=20), st.dictionaries(st.text(max_size=5), st.integers(), max_size=3))
+def test_a_cursor_opens_for_whom_it_was_made(bound: str, other: str, content: dict[str, int]) -> None:
+    assume(bound != other)
+    assume(all(not 0xD800 <= ord(char) < 0xE000 for char in bound + other + "".join(content)))
+    key = b"k" * 32
+    text = seal(key, b"n" * 12, bound, content)
+    assert unseal(key, bound, text) == content
+    for attempt in ((key, other, text), (b"x" * 32, bound, text), (key, bound, text[:-1]), (key, bound, "A" + text)):
+        with pytest.raises(FhirRefusal):
+            unseal(*attempt)
+
+
+@given(st.text(max_size=60))
+def test_no_text_opens_a_cursor(text: str) -> None:
+    with pytest.raises(FhirRefusal):
+        unseal(b"k" * 32, "x", text)
+
+
+@given(st.text(max_size=30), st.text("abcXYZ张é", min_size=1, max_size=10))
+def test_folding_keeps_beginnings(text: str, more: str) -> None:
+    """A search by the beginning of a name finds it, whatever the case and accents."""
+    assert fold(fold(text).decode()) == fold(text)
+    assert fold(more.upper()) == fold(more.lower())
+    assert fold(more + text).startswith(fold(more))
+
+
+scope_words = st.sampled_from(
+    ["patient/*.rs", "patient/Observation.cruds", "user/*.read", "user/Patient.u", "system/*.*", "openid",
+     "fhircast/*.*", "fhircast/Patient-open.read", "launch", "x", "patient/*.sr"]
+)  # fmt: skip
+
+
+@given(st.lists(scope_words, max_size=6), st.lists(scope_words, max_size=6))
+def test_granted_is_asked_and_registered(asked: list[str], most: list[str]) -> None:
+    wanted, limit = Scopes.parse(" ".join(asked)), Scopes.parse(" ".join(most))
+    granted = wanted.within(limit)
+    assert Scopes.parse(granted.text) == granted
+    for level in ("patient", "user", "system"):
+        for kind in ("Observation", "Patient", "Goal"):
+            for action in "cruds":
+                both = wanted.allows(level, kind, action) and limit.allows(level, kind, action)
+                assert granted.allows(level, kind, action) == both
+    for action in ("read", "write"):
+        both = wanted.allows_event("patient-open", action) and limit.allows_event("patient-open", action)
+        assert granted.allows_event("Patient-open", action) == both
+
+
+@given(json_values)
+def test_no_bundle_breaks_the_planner(value: Any) -> None:
+    for bundle in (value, {"resourceType": "Bundle", "type": "transaction", "entry": value},
+                   {"resourceType": "Bundle", "type": "batch", "entry": [value, {"request": value}]}):  # fmt: skip
+        try:
+            plan(bundle)
+        except FhirRefusal:
+            continue
+
+
+@given(json_values, st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3))
+def test_rewriting_changes_references_and_nothing_else(value: Any, replaced: dict[str, str]) -> None:
+    assert rewritten(value, {}) == value
+    before, after = list(references_in(value)), list(references_in(rewritten(value, replaced)))
+    assert after == [replaced.get(one, one) for one in before]
+
+
+def test_the_table_of_types_holds_together() -> None:
+    """Every type has one order at most, and a patient's type has a patient to be asked by."""
+    for kind, rules in TYPES.items():
+        assert sum(param.clinical for param in rules.params.values()) <= 1
+        assert clinical_date(kind) is None or rules.params[clinical_date(kind) or ""].clinical
+        if in_compartment(kind) and kind not in ("Patient", "Binary"):
+            assert rules.params["patient"].compartment
+    assert set(QUERIES) <= set(TYPES)
+
+
+@given(st.frozensets(st.text(max_size=4), max_size=4), st.none() | st.frozensets(st.text(max_size=4), max_size=3))
+def test_a_person_reads_no_partition_but_her_patients(mine: frozenset[str], asked: frozenset[str] | None) -> None:
+    reach = Reach.of_patients(mine)
+    allowed = set(reach.partitions("Observation", None))
+    assert set(reach.partitions("Observation", asked)) <= allowed
+    assert len(allowed) == len(mine)
+    assert all(reach.covers(one, "anywhere") for one in mine)
+    assert not any(reach.covers(one, "anywhere") for one in (asked or frozenset()) - mine)
