@@ -13,6 +13,7 @@ import os
 import random
 import struct
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,40 @@ class Fate:
         return [one for one in out for _ in range(1 + orders.double)]
 
 
+def record_monitor(recording: Any) -> Any:
+    """A recording with simulated vital signs beside it, over and over, as a `LiveSource`."""
+    from media.sources.model import VITAL_UNITS
+    from media.sources.playback import PlayedRecording
+    from media.sources.simulator import Heart, Rhythm, VitalSigns
+    from media.sources.simulator.monitor import DEVICE
+
+    class RecordMonitor(PlayedRecording):
+        async def open(self) -> Any:
+            (made,) = await super().open()
+            return (dataclasses.replace(made, device=f"{DEVICE}: {made.device}", reports_vitals=True),)
+
+        async def items(self) -> Any:
+            vitals = VitalSigns(Heart(Rhythm.SINUS, rate_bpm=61.0, seed=20), frozenset(VITAL_UNITS), 120.0)
+            start_us = time.monotonic_ns() // 1000
+            async for number, item in super().items():
+                yield number, item
+                for vital in vitals.until((time.monotonic_ns() // 1000 - start_us) / 1e6):
+                    yield 0, dataclasses.replace(vital, at_us=vital.at_us + start_us)
+
+    return RecordMonitor(recording)
+
+
 def install(fate: Fate) -> None:
     """Put the record and the faults in place."""
     from media.core.waveform import FrameWriter, split_message
     from media.sources import Patient, read_path
     from server.bedside import client
     from server.demo import monitor
+    from tests.pydicom_record import sample_recording
 
     path = Path(os.environ[FOLDER], RECORD).read_text()
-    if path:
-        found = dataclasses.replace(read_path(Path(path)), patient=Patient())
-        monitor.sample_recording = lambda: found  # type: ignore[attr-defined]
+    found = dataclasses.replace(read_path(Path(path)), patient=Patient()) if path else sample_recording()
+    monitor.sample_monitor = lambda: record_monitor(found)
     write, send = FrameWriter.write, client.DataOut.send
 
     def written(self: FrameWriter, *arguments: Any, **options: Any) -> bytes:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -25,6 +26,7 @@ from load_tests.steps import (
     sign_in,
     with_monitored_patient,
 )
+from tests.browser import ecg_work
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -62,8 +64,15 @@ def test_a_silent_monitor_is_stale_then_lost_and_comes_back_live(hub: Demo, anna
     expect_live_ecg(anna.page, 45_000)
 
 
-def test_a_silent_room_is_greyed_and_counts(hub: Demo, anna: Visitor) -> None:
-    """No frame for 3 s: the tile says so and counts; with frames again it is a picture again."""
+def test_a_silent_room_is_greyed_and_counts(hub: Demo, anna: Visitor, tmp_path: Path) -> None:
+    """No frame for 3 s: the tile says so and counts; with frames again it is a picture again.
+
+    Before and meanwhile the ECG is worked on: rate, import, compare, download, and a strip that takes its time.
+    """
+    ecg_work.shows_the_computed_rate(anna.page)
+    ecg_work.imports_beside_the_trace(anna.page)
+    ecg_work.downloads_the_recording(anna.page, tmp_path)
+    ecg_work.keeps_a_strip(anna.page)
     with stopped(hub, "server.demo.room"):
         age = anna.page.get_by_test_id("video-age").first
         expect(age).to_be_visible(timeout=15_000)
@@ -71,6 +80,7 @@ def test_a_silent_room_is_greyed_and_counts(hub: Demo, anna: Visitor) -> None:
         wait_until(anna.page, lambda: age.inner_text() != first, "the seconds count")
     expect(anna.page.get_by_test_id("video-age")).to_have_count(0, timeout=45_000)
     expect_moving_video(anna.page)
+    ecg_work.strip_is_kept(anna.page)
 
 
 def test_a_page_without_its_server_says_so_and_comes_back(anna: Visitor) -> None:

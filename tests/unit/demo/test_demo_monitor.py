@@ -1,4 +1,4 @@
-"""The simulated monitor: what leaves it is the record, sample by sample, marked and timed."""
+"""The simulated monitor, and a record that is played: what leaves them is marked and timed, sample by sample."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from media.core.waveform import Flag, split_message
-from media.sources import Block, Strip, Vital
-from media.sources.playback import Playback
+from media.sources import Block, LiveSource, Strip, Vital
+from media.sources.playback import Playback, PlayedRecording
+from media.sources.simulator import SimulatedMonitor
 from server.bedside.clock import HubClock
 from server.bedside.stream import OutStream
-from server.demo.monitor import PATIENT, SampleBed, SampleMonitor, wristband
-from server.demo.recording import sample_record, sample_recording
+from server.demo.monitor import PATIENT, SampleBed, sample_monitor, wristband
 from signaling.core.ids import ParticipantId, PatientId
 from signaling.core.model import Context, Identifier, PatientBanner
+from tests.pydicom_record import sample_record, sample_recording
 
 UNIX_US = 1_700_000_000_000_000
 
@@ -25,8 +26,8 @@ def recording() -> Strip:
     return sample_record()
 
 
-async def monitor() -> OutStream:
-    (made,) = await SampleMonitor().open()
+async def stream_of(source: LiveSource) -> OutStream:
+    (made,) = await source.open()
     return OutStream(made, stream_id=77)
 
 
@@ -54,7 +55,7 @@ def test_the_identity_in_the_sample_file_is_not_passed_on() -> None:
 
 async def test_frames_carry_exactly_the_samples_and_begin_anew_at_each_seam(recording: Strip) -> None:
     """[W9] [W10] Native rate, every sample, SIMULATED on every frame, a restart at every seam and nowhere else."""
-    stream, clock = await monitor(), synced(UNIX_US)
+    stream, clock = await stream_of(PlayedRecording(sample_recording())), synced(UNIX_US)
     playback = Playback(recording, stream.writer.stream.block_samples)
     now_us = 5_000_000
     frames = []
@@ -75,28 +76,45 @@ async def test_frames_carry_exactly_the_samples_and_begin_anew_at_each_seam(reco
     assert [f.t0_us for f in frames] == [UNIX_US + 5_000_000 + 50_000 * i for i in range(450)]
 
 
-async def test_the_stream_is_announced_as_simulated_and_bound_to_the_test_patient(recording: Strip) -> None:
+async def test_the_demo_s_stream_has_no_seam() -> None:
+    """[W5] A minute of it is one session, whole; what is said of its beginning is said of no other moment."""
+    source = sample_monitor()
+    assert isinstance(source, SimulatedMonitor)
+    stream, clock = await stream_of(source), synced(UNIX_US)
+    size = stream.writer.stream.block_samples
+    blocks = [source.simulator.block(size) for _ in range(60 * 500 // size)]
+    frames = [split_message(stream.frame(block, clock, 0, context_version=3))[0] for block in blocks]
+    assert [i for i, f in enumerate(frames) if Flag.SESSION_RESTART in f.flags] in ([], [0])
+    assert [f.first_sample for f in frames] == [size * i for i in range(len(frames))]
+    assert all(Flag.SIMULATED in f.flags for f in frames)
+
+
+async def test_the_stream_is_announced_as_simulated_and_bound_to_the_test_patient() -> None:
     """[W9] [W20] [W29]"""
-    stream = (await monitor()).announcement(PATIENT)
+    stream = (await stream_of(sample_monitor())).announcement(PATIENT)
     assert stream.simulated
     assert stream.patient == "demo-shen"
-    assert stream.leads == recording.names
-    assert stream.filter == "0.05-300 Hz, no notch"
+    assert stream.leads == ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    assert "simulated" in stream.filter
     assert "模拟" in stream.device
     assert "Simulated" in stream.device
 
 
-async def test_it_sends_vital_signs_beside_the_record() -> None:
+async def test_it_sends_vital_signs_beside_the_trace() -> None:
     """[W8] Each with its own time, on the clock of the blocks."""
-    source = SampleMonitor()
-    source._start_us -= 6_000_000
+    source = sample_monitor()
+    assert isinstance(source, SimulatedMonitor)
+    source.simulator.skip(6 * 500)
     seen: set[str] = set()
+    last_us = 0
     async for _, item in source.items():
         if isinstance(item, Vital):
-            assert item.at_us >= source._start_us
+            assert item.at_us <= last_us + 200_000
             seen.add(item.code)
-        if isinstance(item, Block) and seen:
-            break
+        if isinstance(item, Block):
+            if seen:
+                break
+            last_us = item.captured_us
     assert {"HR", "SpO2", "NIBP", "Resp", "Pulse"} <= seen
 
 

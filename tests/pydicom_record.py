@@ -1,9 +1,11 @@
-"""The 12-lead record that the simulated monitor plays: the sample in pydicom's own data.
+"""A real 12-lead record that everybody has: the sample in pydicom's own data.
 
 Ten seconds of all leads at 1000 Hz, int16 steps of 1.25 uV, taken by a real
 electrocardiograph and published with pydicom for testing. Its other group, a
 median beat, is derived and is not played. Nothing is resampled or filtered [W10].
 """
+
+from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +14,11 @@ from pydicom.data import get_testdata_file
 
 from media.sources import Patient, Recording, Strip, read_path
 
-SAMPLE_BPM = 61.0
-"""Of the record, for the vital signs beside it."""
-
-
-class RecordingError(Exception):
-    """pydicom came without its sample."""
-
 
 def sample_recording() -> Recording:
-    """The record that ships with pydicom, without the identity in it.
-
-    Raises:
-        RecordingError: pydicom lacks it.
-    """
+    """The record, without the identity in it."""
     found = get_testdata_file("waveform_ecg.dcm", download=False)
-    if found is None:
-        raise RecordingError("pydicom has no waveform_ecg.dcm")
+    assert found is not None, "pydicom came without its sample"
     return replace(read_path(Path(str(found))), patient=Patient())
 
 
