@@ -53,7 +53,7 @@ def check(made: Converted) -> None:
     model("Bundle").model_validate(bundle)
     urls = [entry["fullUrl"] for entry in bundle["entry"]]
     assert len(urls) == len(set(urls))
-    known = {f"{e['resource']['resourceType']}/{e['resource']['id']}" for e in bundle["entry"]} | set(urls)
+    known = {e["request"]["url"] for e in bundle["entry"]} | set(urls)
     patients = [e for e in bundle["entry"] if e["resource"]["resourceType"] == "Patient"]
     assert len(patients) == 1
     for entry in bundle["entry"]:

@@ -57,6 +57,8 @@ _EKG: Final = {"system": "http://loinc.org", "code": "11524-6", "display": "EKG 
 _DCM: Final = "http://dicom.nema.org/resources/ontology/DCM"
 _PDF: Final = b"%PDF-"
 MAX_INSTANCES: Final = 2_000
+MAX_DOCUMENT_BYTES: Final = 5_900_000
+"""In base64 what the hub keeps of one resource; a larger document crosses as the DICOM object only."""
 
 
 class Unusable(Exception):
@@ -225,7 +227,7 @@ def _taken(said: dict[str, str], profile: Profile) -> datetime | None:
 def describe(one: Received, profile: Profile) -> Crossing:
     """DocumentReference of an ECG or a document."""
     transaction, patient = _transaction(one, profile)
-    if one.kind == DOCUMENT:
+    if one.kind == DOCUMENT and len(one.data) <= MAX_DOCUMENT_BYTES:
         attachment = transaction.binary("application/pdf", document_of(one.data), one.patient[1], one.instance)
     else:
         attachment = {"contentType": "application/dicom", "url": f"urn:oid:{one.instance}", "size": len(one.data)}

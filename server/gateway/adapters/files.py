@@ -26,7 +26,7 @@ from media.sources import SourceError, read
 from media.sources.dicom import is_dicom
 from media.sources.hl7v2 import is_hl7v2
 from media.sources.model import Recording
-from server.gateway.adapters.dicom_object import IMAGE, Unusable, describe, describe_series, receive
+from server.gateway.adapters.dicom_object import IMAGE, MAX_DOCUMENT_BYTES, Unusable, describe, describe_series, receive
 from server.gateway.core.crossing import FHIR_JSON, Crossing
 from server.gateway.hl7v2.bundle import Transaction
 from server.gateway.hl7v2.convert import bundle_body, convert
@@ -39,7 +39,7 @@ MAX_MESSAGES: Final = 1_000
 """Of one batch file."""
 _MEDIA_TYPES: Final = {
     "edf": "application/edf", "dicom": "application/dicom", "wfdb": "application/zip", "aecg": "application/xml",
-    "fhir": FHIR_JSON,
+    "fhir": "application/json", "scp": "application/x-scp-ecg",
 }  # fmt: skip
 
 
@@ -126,6 +126,8 @@ def _patient(name: str, ids: Iterable[str], rules: FileRules) -> tuple[str, str]
 
 def _document(name: str, data: bytes, rules: FileRules, profile: Profile) -> Crossing:
     patient = _patient(name, (), rules)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise FileRefused("too_large", "The document is larger than is taken.", "文档超过允许的大小。")
     mark = hashlib.sha256(data).hexdigest()
     ctx = Context(profile=profile, zone=profile.tz, seen=Counter())
     transaction = Transaction(ctx, source=f"urn:sha256:{mark}", test=profile.is_test((patient,)))

@@ -45,7 +45,7 @@ class Transaction:
         return {"reference": self.encounter} if self.encounter else None
 
     def found_by(self, resource: Json, identifier: tuple[str, str], *, whole: bool) -> str:
-        """Add a patient or visit that is found by (system, value).
+        """Add a patient or visit that is found by (system, value); its id is the hub's to give.
 
         Args:
             whole: the message says everything about it: update what is there.
@@ -55,7 +55,6 @@ class Transaction:
         """
         system, value = identifier
         kind = resource["resourceType"]
-        resource["id"] = self.ctx.profile.resource_id(kind, system, value)
         query = f"identifier={quote(system, safe=':/')}|{quote(value, safe='')}"
         if whole:
             request = {"method": "PUT", "url": f"{kind}?{query}"}
@@ -106,4 +105,5 @@ class Transaction:
         meta: dict[str, Any] = {"source": self._source}
         if self._test:
             meta["tag"] = [TEST_TAG]
-        return {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta} | resource
+        id_ = {"id": resource["id"]} if "id" in resource else {}
+        return {"resourceType": resource["resourceType"], **id_, "meta": meta} | resource

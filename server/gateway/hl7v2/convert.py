@@ -144,7 +144,8 @@ def convert(message: Message, profile: Profile) -> Converted:
     if header.processing_id in ("D", "T") and not test:
         raise Hl7Refused(Hl7Code.TEST_PATIENT, "MSH-11")
     application, facility = msh.v(3), msh.v(4)
-    source = f"urn:hl7v2:{quote(application, safe='')}:{quote(facility, safe='')}#{quote(header.control_id, safe='')}"
+    # Without the control id: a result that is sent again in another message is not a new version of itself.
+    source = f"urn:hl7v2:{quote(application, safe='')}:{quote(facility, safe='')}"
     category = profile.categories.get(application, "")
     transaction = Transaction(ctx, source=source, test=test, sender_category=category)
     _fill(message, header, transaction, patient, pairs[0])

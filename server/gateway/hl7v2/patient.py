@@ -49,8 +49,8 @@ PATIENT: Final = (
     Row("PID-15", "communication", _language, many=True),
     Row("PID-16", "maritalStatus", _marital),
 )
-"""PID-3 and PID-19 are read by `identifiers_of`, PID-24/25 and PID-29/30 below. PID-2 and PID-4 are withdrawn and left
-out: they repeat PID-3 without an authority."""
+"""PID-3 and PID-19 are read by `identifiers_of`, PID-18, PID-24/25 and PID-29/30 below. PID-2 and PID-4 are
+withdrawn and left out: they repeat PID-3 without an authority."""
 
 CONTACT: Final = (
     Row("NK1-2", "name", dt.human_name),
@@ -112,10 +112,20 @@ def patient_of(message: Message, ctx: Context) -> tuple[Json, tuple[tuple[str, s
     if not pairs:
         raise Hl7Refused(Hl7Code.PATIENT_IDENTIFIER, "PID-3")
     patient = {"resourceType": "Patient", "identifier": identifiers, "active": True} | mapped(PATIENT, pid, ctx)
+    if (account := _account(pid, ctx)) is not None:
+        identifiers.append(account)
     patient |= _death(pid, ctx) | _birth_order(pid)
     contacts = [mapped(CONTACT, nk1, ctx) for nk1 in message.named("NK1")]
     patient |= only(contact=[contact for contact in contacts if "name" in contact or "telecom" in contact])
     return patient, pairs
+
+
+def _account(pid: Segment, ctx: Context) -> Json | None:
+    """PID-18: shown beside the record number, finds nobody. Without an authority its system is the hospital's own."""
+    if not (value := pid.v(18)):
+        return None
+    system = dt.uri_of(pid.first(18).whole(4), ctx, "AN") or ctx.profile.urn("account-number-system")
+    return {"system": system, "value": value, "type": _type("AN")}
 
 
 def _death(pid: Segment, ctx: Context) -> Json:

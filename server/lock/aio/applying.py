@@ -11,15 +11,18 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.gateway.core.crossing import FHIR_JSON, Crossing
+from server.gateway.hl7v2.signals import merge_of
 from server.lock.aio.inbox import CrossingRefused, From
 from server.lock.aio.outbox import MalformedOutcome, outcome
 from server.lock.core.wire import OUTCOME_KIND, OUTCOME_SOURCE
+from server.record.aio.merge import merge_patient
 from server.record.aio.store import AmbiguousPatient, patient_by_identifier
 from server.record.core.outcome import FhirRefusal
 from server.record.core.resource import ResourceInvalid
@@ -28,6 +31,9 @@ from server.storage.lock_tables import LockFile
 FILE_TYPES = frozenset(
     {
         "application/dicom",
+        "application/edf",
+        "application/json",
+        "application/x-scp-ecg",
         "application/pdf",
         "application/zip",
         "image/jpeg",
@@ -87,6 +93,7 @@ class Applying:
             raise CrossingRefused("malformed", "the body is not JSON") from None
         try:
             await self._apply_bundle(session, bundle, actor=origin.actor, at_ms=at_ms, owner_hospital=origin.hospital)
+            await _merge(session, crossing, bundle, origin, at_ms)
         except FhirRefusal as refusal:
             raise CrossingRefused(refusal.code.value, _places(refusal)) from None
         except ResourceInvalid as invalid:
@@ -106,10 +113,36 @@ class Applying:
         await session.flush()
 
 
+async def _merge(session: AsyncSession, crossing: Crossing, bundle: Any, origin: From, at_ms: int) -> None:
+    """ADT A40: the retired record's data becomes the survivor's; a record that is not here has none.
+
+    Raises:
+        FhirRefusal: they cannot be merged.
+    """
+    merge = merge_of(crossing.kind, bundle)
+    if merge is None:
+        return
+    system, value = merge.retired
+    try:
+        retired = await patient_by_identifier(session, system, value, owner=origin.hospital)
+    except AmbiguousPatient:
+        raise CrossingRefused("many_match", "the retired record") from None
+    survivor = await _of_identifiers(session, merge.survivor, origin)
+    if retired is None or retired == survivor:
+        return
+    if survivor is None:
+        raise CrossingRefused("many_match", "the surviving record")
+    await merge_patient(session, survivor=survivor, merged=retired, actor=origin.actor, at_ms=at_ms)
+
+
 async def _whose(session: AsyncSession, crossing: Crossing, origin: From) -> str | None:
     """The one stored patient of this hospital whom all known identifiers name; None when they name none, or several."""
+    return await _of_identifiers(session, crossing.patient, origin)
+
+
+async def _of_identifiers(session: AsyncSession, identifiers: Iterable[tuple[str, str]], origin: From) -> str | None:
     found: set[str] = set()
-    for system, value in crossing.patient:
+    for system, value in identifiers:
         try:
             patient = await patient_by_identifier(session, system, value, owner=origin.hospital)
         except AmbiguousPatient:

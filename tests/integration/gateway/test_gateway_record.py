@@ -1,0 +1,116 @@
+"""From the hospital's messages to the hub's record: every family, repeats, corrections, and the merge of an A40."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.gateway.core.crossing import Crossing
+from server.lock.aio.applying import Applying
+from server.lock.aio.inbox import CrossingRefused, From
+from server.record.aio.search import search
+from server.record.aio.store import patient_by_identifier
+from server.record.aio.writes import apply_bundle
+from server.record.core.reach import Reach
+from server.storage import audit, schema
+from server.storage.database import Database
+from tests.hl7v2_kit import MRN, OLD, PID, PV1, RESULT, SEEDS, converted, message, resources
+
+ORIGIN = From(gateway="g1", hospital="h-wuzhen", stream="s", connection=1, sequence=1, source="his")
+REACH = Reach.of_hospital("h-wuzhen")
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/hub.db")
+    await schema.upgrade(database)
+    yield database
+    assert (await audit.verify(database, {})).broken is None
+    await database.close()
+
+
+class Hub:
+    """The record's end of the lock."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database, self._apply = database, Applying(apply_bundle, folder)
+        self._at_ms = 1_000
+
+    async def take(self, *crossings: Crossing, origin: From = ORIGIN) -> None:
+        for crossing in crossings:
+            self._at_ms += 1_000
+            async with self._database.write() as session:
+                await self._apply(session, crossing, origin, self._at_ms)
+
+    async def hl7(self, *messages: bytes) -> None:
+        await self.take(*(converted(one).crossing() for one in messages))
+
+    async def rows(self, kind: str, **params: str) -> list[Any]:
+        async with self._database.read() as session:
+            return list((await search(session, kind, list(params.items()), reach=REACH)).rows)
+
+    async def who(self, system: str, value: str) -> str | None:
+        async with self._database.read() as session:
+            return await patient_by_identifier(session, system, value)
+
+
+async def test_every_family_is_filed_under_one_patient_and_a_repeat_changes_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    hub = Hub(database, tmp_path)
+    every = [seed for seed in SEEDS if b"A40" not in seed]
+    await hub.hl7(*every)
+    patient = await hub.who(MRN, "10042")
+    assert patient is not None
+    kinds = {e["resource"]["resourceType"] for seed in every for e in converted(seed).bundle["entry"]}
+    before = {}
+    for kind in sorted(kinds):
+        rows = await hub.rows(kind)
+        assert rows, kind
+        assert {row.patient_id for row in rows} == {patient}, kind
+        before |= {(kind, row.id): row.version for row in rows}
+    assert sum(kind == "Patient" for kind, _ in before) == sum(kind == "Encounter" for kind, _ in before) == 1
+    await hub.hl7(every[-2], every[-1])
+    for (kind, id_), version in before.items():
+        assert {row.id: row.version for row in await hub.rows(kind)}[id_] == version
+
+
+async def test_a_result_before_its_admission_and_a_correction(database: Database, tmp_path: Path) -> None:
+    """A PID in a result makes sure of the patient; it never overwrites the registration."""
+    hub = Hub(database, tmp_path)
+    scant = PID.split("||Xinhua")[0].replace("~Wang^Xiaoming^^^^^L^A", "") + "||||||||A778|330402197803020011"
+    await hub.hl7(message("ORU^R01", *RESULT, pid=scant))
+    first = await hub.who(MRN, "10042")
+    await hub.hl7(message("ADT^A01", PV1), message("ORU^R01", *RESULT, pid=scant, control="C2"))
+    assert await hub.who(MRN, "10042") == first
+    (patient,) = await hub.rows("Patient")
+    assert "Jiaxing" in patient.json
+    creatinine = [line.replace("|88.5|", "|91.25|").replace("N|||F", "N|||C") for line in RESULT]
+    await hub.hl7(message("ORU^R01", *creatinine, control="C3"))
+    (found,) = await hub.rows("Observation", code="http://loinc.org|2160-0")
+    assert found.version == 2
+    assert "91.25" in found.json
+
+
+async def test_a40_moves_the_retired_record_to_the_survivor(database: Database, tmp_path: Path) -> None:
+    hub = Hub(database, tmp_path)
+    old = PID.replace("10042^^^HIS^MR", "77^^^OLDHIS^MR").replace("330402197803020011", "").replace("A778", "A1")
+    await hub.hl7(message("ADT^A04", PV1), message("ADT^A04", pid=old), message("ORU^R01", *RESULT, pid=old))
+    survivor, retired = await hub.who(MRN, "10042"), await hub.who(OLD, "77")
+    assert {row.patient_id for row in await hub.rows("Observation")} == {retired}
+    merge = message("ADT^A40", "MRG|77^^^OLDHIS^MR")
+    await hub.hl7(merge, merge)
+    assert {row.patient_id for row in await hub.rows("Observation")} == {survivor}
+    await hub.hl7(message("ADT^A40", "MRG|999^^^OLDHIS^MR", control="C9"))  # of a record that never came here
+
+
+async def test_another_hospital_cannot_write_into_this_record(database: Database, tmp_path: Path) -> None:
+    hub = Hub(database, tmp_path)
+    await hub.hl7(message("ADT^A04", PV1), message("ORU^R01", *RESULT))
+    mine = converted(message("ORU^R01", *RESULT)).crossing()
+    with pytest.raises(CrossingRefused):
+        await hub.take(mine, origin=dataclasses.replace(ORIGIN, hospital="h-other"))
+    assert {row.version for row in await hub.rows("Observation")} == {1}
+    assert len(resources(converted(message("ORU^R01", *RESULT)), "Observation")) == len(await hub.rows("Observation"))
