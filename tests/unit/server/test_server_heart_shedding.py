@@ -1,4 +1,4 @@
-"""Heart rates of more streams than there is time for: who is shed is told so, and is served again when there is time."""
+"""Heart rates of more streams than there is time for: who is shed is told so, and is served again later."""
 
 from types import SimpleNamespace
 from typing import Any
