@@ -7,10 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
 from server.exits import Exit, StartError
+
+if TYPE_CHECKING:
+    from server.gateway.config import Folder, GatewayConfig
+    from server.gateway.inside import Inside
 
 gateway_app = App(name="gateway", help="The hospital's side of the lock: dials out, lets nothing in.")
 DEFAULT_FOLDER = Path("gateway")
@@ -66,13 +71,12 @@ def run(*, data_dir: Path = DEFAULT_FOLDER, log_json: bool = False) -> int:
     """
 
     def go() -> int:
-        from server.gateway.configure import build_inside
         from server.gateway.config import Folder
         from server.gateway.program import run_gateway
         from server.log import configure_log
 
         configure_log(json=log_json)
-        return run_gateway(Folder(data_dir), build_inside)
+        return run_gateway(Folder(data_dir), _inside)
 
     return _guarded(go)
 
@@ -157,6 +161,13 @@ def rotate_key(*, data_dir: Path = DEFAULT_FOLDER) -> int:
         return Exit.OK
 
     return _guarded(go)
+
+
+def _inside(config: "GatewayConfig", folder: "Folder") -> "Inside":
+    """The adapters' libraries are loaded only once nothing else stands in the way of a start."""
+    from server.gateway.configure import build_inside
+
+    return build_inside(config, folder)
 
 
 def _typed() -> str:

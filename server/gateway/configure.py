@@ -1,7 +1,4 @@
-"""From ``gateway.toml`` to what runs inside; each adapter's own keys are checked by its own settings.
-
-Libraries of an adapter are imported only where it is configured: a gateway without DICOM needs no pynetdicom.
-"""
+"""From ``gateway.toml`` to what runs inside; each part's own keys are checked by `server.gateway.adapters.settings`."""
 
 from server.exits import Exit, StartError
 from server.gateway.adapters.settings import (
@@ -19,17 +16,15 @@ def build_inside(config: GatewayConfig, folder: Folder) -> Inside:
     """Adapters, inlets and responder of a configuration.
 
     Raises:
-        StartError: an unknown type, or keys that its adapter does not take.
+        StartError: with the key and what is wrong with it.
     """
     try:
         if config.adapter and config.profile is None:
-            raise SettingsInvalid("[profile] is missing: it says how this hospital's messages are to be read")
-        profile = build_profile(config.profile) if config.profile is not None else None
+            raise SettingsInvalid("adapters need a [profile]: how this hospital's messages are to be read")
+        profile = None if config.profile is None else build_profile(config.profile)
         adapters = [build_adapter(table, profile, folder.path) for table in config.adapter if profile is not None]
         inlets = [build_inlet(table, folder.path) for table in config.inlet]
-        responder = build_responder(config.responder, folder.path) if config.responder is not None else None
+        responder = None if config.responder is None else build_responder(config.responder, folder.path)
     except SettingsInvalid as problem:
-        raise StartError(Exit.SETTINGS, f"{folder.config}, {problem}.") from None
-    inside = Inside(adapters=adapters, inlets=inlets, responder=responder)
-    inside.check()
-    return inside
+        raise StartError(Exit.SETTINGS, f"{folder.config}: {problem}.") from None
+    return Inside(adapters=adapters, inlets=inlets, responder=responder)

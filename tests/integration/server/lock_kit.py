@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import shutil
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 from server_hub import Browser, quiet_port
@@ -114,13 +116,17 @@ class Hub:
     services: Services | None = None
     server: TestServer | None = None
     lock: LockParts | None = None
+    tls: ssl.SSLContext | None = None
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        settings = load_settings({}, port=self.port, data_dir=self.data_dir)
+        files = {} if self.tls is None else {
+            "tls_cert_file": self.data_dir / "tls" / "server.crt", "tls_key_file": self.data_dir / "tls" / "server.key"
+        }  # fmt: skip
+        settings = load_settings({}, port=self.port, data_dir=self.data_dir, **files)
         prepare_data_dir(settings.data_dir)
         with pytest.MonkeyPatch.context() as patch:
             # argon2id with little work: tests start many hubs.
@@ -131,7 +137,7 @@ class Hub:
         self.lock = app[LOCK] = lock_of(self.services)
         app.on_shutdown.append(self._goodbye)
         self.server = TestServer(app, host="127.0.0.1", port=self.port)
-        await self.server.start_server()
+        await self.server.start_server(ssl=self.tls)
 
     async def stop(self) -> None:
         if self.server is not None and self.services is not None:
@@ -200,6 +206,11 @@ class Hub:
     @contextlib.asynccontextmanager
     async def admin(self, login: str = "a1@hub") -> AsyncIterator[Browser]:
         browser = Browser(self.origin)
+        if self.tls is not None:
+            authority = self.data_dir / "tls" / "consilium-ca.crt"
+            connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=authority))
+            await browser.http.close()
+            browser.http = aiohttp.ClientSession(self.origin, connector=connector)
         try:
             await browser.sign_in(login)
             yield browser
