@@ -9,7 +9,6 @@ import {
   type Connection,
   type Consult,
   type ContentShared,
-  type JsonObject,
   type Opened,
   type Participant,
   SUMMARY,
@@ -219,20 +218,22 @@ function under<T>(context_version: number, entries: Record<string, T>): Record<s
   return Object.fromEntries(Object.entries(entries).map(([id, entry]) => [id, { ...entry, context_version }]));
 }
 
+/** What the server lets pass of a transaction. */
 interface Entry {
   readonly fullUrl?: string;
   readonly request: { readonly method: "PUT" | "DELETE" };
-  readonly resource?: JsonObject;
+  readonly resource?: { readonly resourceType: string; readonly id: string };
 }
 
 function contentShared({ content }: Consult, event: ContentShared): Partial<Consult> {
   if (content?.report !== event.report) return {};
   let { resources } = content;
-  for (const { fullUrl = "", request, resource = {} } of event.bundle["entry"] as readonly Entry[]) {
+  const { entry } = event.bundle as { entry: readonly Entry[] };
+  for (const { fullUrl = "", resource } of entry) {
     resources =
-      request.method === "DELETE"
+      resource === undefined
         ? without(resources, fullUrl)
-        : { ...resources, [`${resource["resourceType"]}/${resource["id"]}`]: resource };
+        : { ...resources, [`${resource.resourceType}/${resource.id}`]: { ...resource } };
   }
   const selected = content.selected.filter((one) => one in resources);
   return { content: { ...content, version: event.version, resources, selected } };
