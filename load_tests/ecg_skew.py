@@ -192,6 +192,9 @@ def report(timing: str, hold_ms: int, told: Any, watch: Watch) -> None:
         pen_us = looks[at, 1] + (shown_us - looks[at, 0])
         skews_ms.append((pen_us - taken_us) / 1000)
         video_ms.append((shown_us - taken_us) / 1000)
+    if not skews_ms:
+        note(f"ecg_skew: no picture beside a trace in {timing} {hold_ms}")
+        return
     params: dict[str, Scalar] = {
         "timing": timing, "held_ms": hold_ms, "pictures": len(skews_ms), "fps": FPS, "map": "relay",
         "look_ms": LOOK_MS,
