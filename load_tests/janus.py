@@ -170,7 +170,7 @@ class Janus:
         self._api: JanusApi
         self._process: asyncio.subprocess.Process | None = None
         self._peers: list[LoadPeer] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="consilium-janus-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     async def open(self, bind: str, launch: Sequence[str]) -> None:
         """Start it, make the room and the publisher.
@@ -179,18 +179,19 @@ class Janus:
             JanusFailed: not installed, or it did not come up ``STARTS`` times.
         """
         self._bind = bind
-        folder = Path(self._folder.name)
-        write_configuration(folder, self._event_loops)
         for _ in range(STARTS):
-            if await self._start(folder, launch):
+            if await self._start(launch):
                 break
             await self._kill()
         else:
             raise JanusFailed("janus did not come up")
         await self._publish()
 
-    async def _start(self, folder: Path, launch: Sequence[str]) -> bool:
-        (folder / "api").unlink(missing_ok=True)
+    async def _start(self, launch: Sequence[str]) -> bool:
+        """In a folder of its own: what a start that failed has left behind must not stop the next."""
+        self._folder = tempfile.TemporaryDirectory(prefix="consilium-janus-")
+        folder = Path(self._folder.name)
+        write_configuration(folder, self._event_loops)
         with (folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *launch,
@@ -265,7 +266,6 @@ class Janus:
         if self._process is not None and hasattr(self, "_api"):
             await self._api.close()
         await self._kill()
-        self._folder.cleanup()
 
     async def _kill(self) -> None:
         if self._process is not None:
@@ -273,3 +273,6 @@ class Janus:
                 self._process.kill()
             await self._process.wait()
             self._process = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None

@@ -224,20 +224,14 @@ class Forwarder:
             now_us: server time.
             failed: takes those whose packets could not leave, with their numbering closed behind what did.
         """
+        if len(layout.rows) == 1:
+            self._send_one(group, layout, source, now_us, failed)
+            return
         total = 0
-        single = len(layout.rows) == 1
         for consumer in group:
             if consumer.held or (failed and consumer in failed):
                 continue
             segment = consumer.numbers.now
-            if single and segment.base <= layout.least:
-                left = self._send_one(consumer, segment, layout, now_us)
-                if left < 0:
-                    _close_numbering(consumer.numbers, [], source, now_us)
-                    failed.append(consumer)
-                else:
-                    total += left
-                continue
             first = 0
             if plan.transport_cc_id and consumer.leg.tx is not None:
                 first = _take(consumer.leg, segment.base, layout, now_us)
@@ -304,50 +298,50 @@ class Forwarder:
             consumer.octets_sent += octets
         return None
 
-    def _send_one(self, consumer: Consumer, numbered: Segment, layout: Layout, now_us: int) -> int:
-        """`_send_to` for a burst of one packet, as most bursts are at the rates of a consult.
+    def _send_one(
+        self, group: list[Consumer], layout: Layout, source: Source, now_us: int, failed: list[Consumer]
+    ) -> None:
+        """`_send_rows` for a burst of one packet, as most bursts are at the rates of a consult.
 
-        Returns:
-            Packets that left, -1 when there was no room for it.
+        The whole of `_send_to` for one row stands in the loop: calls cost as much here as what they would do.
         """
         ((template, size, word, number, timestamp, payload_bytes, picture, counter_at),) = layout.rows
-        leg, data, length = consumer.leg, self._buffer.data, self._length
-        context = leg.tx
-        if context is None:
-            return 0
-        data[:size] = template
-        rtp.OUTBOUND.pack_into(
-            data,
-            0,
-            word,
-            (number + numbered.shift) & 0xFFFF,
-            (timestamp + numbered.timestamp_shift) & 0xFFFFFFFF,
-            consumer.ssrc,
-        )
-        if picture is not None and (numbered.picture_shift or numbered.tl0_shift):
-            renumber(data, 0, picture, numbered)
-        if counter_at >= 0:
-            sent = leg.sent
-            if sent is None:
-                sent = leg.sent = SentPackets()
-            first = sent.take_one(size, now_us)
-            data[counter_at] = first >> 8
-            data[counter_at + 1] = first & 0xFF
-        length[0] = size
-        if srtp_protect(context, self._buffer.pointer, length) != SRTP_OK:
-            self._counters.add("srtp_protect_errors")
-            return 0
-        size = length[0]
-        run, address = self._buffer.view[:size], leg.address
-        if leg.stream is not None or address is None:
-            left = self._send(leg, run, size)
-        else:
-            left = self._udp.send_one(run, address)
-        if not left:
-            return -1
-        consumer.packets_sent += 1
-        consumer.octets_sent += payload_bytes
-        return 1
+        data, view, pointer, length = self._buffer.data, self._buffer.view, self._buffer.pointer, self._length
+        write_header, write_counter, protect = rtp.OUTBOUND.pack_into, rtp.WORD.pack_into, srtp_protect
+        send_one = self._udp.send_one
+        total = 0
+        for consumer in group:
+            if consumer.held or (failed and consumer in failed):
+                continue
+            numbered, leg = consumer.numbers.now, consumer.leg
+            context = leg.tx
+            if context is None or number < numbered.base:
+                continue  # its Transport is closing, or it is from before this viewer's start
+            data[:size] = template
+            shifted, moved = (number + numbered.shift) & 0xFFFF, (timestamp + numbered.timestamp_shift) & 0xFFFFFFFF
+            write_header(data, 0, word, shifted, moved, consumer.ssrc)
+            if picture is not None and (numbered.picture_shift or numbered.tl0_shift):
+                renumber(data, 0, picture, numbered)
+            if counter_at >= 0:
+                sent = leg.sent or _recorded(leg)
+                write_counter(data, counter_at, sent.take_one(size, now_us))
+            length[0] = size
+            if protect(context, pointer, length) != SRTP_OK:
+                self._counters.add("srtp_protect_errors")
+                continue
+            whole, address = length[0], leg.address
+            if leg.stream is not None or address is None:
+                left = self._send(leg, view[:whole], whole)
+            else:
+                left = send_one(view[:whole], address)
+            if left:
+                consumer.packets_sent += 1
+                consumer.octets_sent += payload_bytes
+                total += 1
+            else:
+                _close_numbering(consumer.numbers, [], source, now_us)
+                failed.append(consumer)
+        self._counters.values["rtp_sent"] += total
 
     def _send(self, leg: Leg, run: memoryview, segment_bytes: int) -> bool:
         if leg.stream is not None:
@@ -511,11 +505,15 @@ def settle(consumer: Consumer) -> None:
         row.packets = row.octets = 0
 
 
+def _recorded(leg: Leg) -> SentPackets:
+    """Where it is noted what is sent."""
+    sent = leg.sent = leg.sent or SentPackets()
+    return sent
+
+
 def _take(leg: Leg, base: int, layout: Layout, now_us: int) -> int:
     """First transport-wide number of a burst towards one leg; it is noted as sent."""
-    sent = leg.sent
-    if sent is None:
-        sent = leg.sent = SentPackets()
+    sent = _recorded(leg)
     sizes = layout.sizes
     if base > layout.least:
         sizes = [row[1] for row in layout.rows if row[3] >= base]

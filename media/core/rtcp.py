@@ -137,7 +137,7 @@ class Remb:
 
 @dataclass(frozen=True, slots=True)
 class TransportFeedback:
-    """Transport-wide feedback; ``twcc.parse_feedback(fci)`` reads it."""
+    """Transport-wide feedback; ``twcc.read_feedback(fci)`` reads it."""
 
     sender_ssrc: int
     media_ssrc: int
@@ -396,12 +396,6 @@ def build_sdes(ssrc: int, cname: str) -> bytes:
     assert len(name) <= 255
     chunk = _WORD.pack(ssrc) + bytes((1, len(name))) + name
     return _packet(1, SDES, chunk + bytes(4 - len(chunk) % 4))
-
-
-def build_bye(ssrcs: Sequence[int]) -> bytes:
-    """BYE for at most 31 SSRCs."""
-    assert len(ssrcs) <= MAX_BLOCKS
-    return _packet(len(ssrcs), BYE, b"".join([_WORD.pack(ssrc) for ssrc in ssrcs]))
 
 
 def build_nack(sender_ssrc: int, media_ssrc: int, lost: Sequence[int]) -> bytes:

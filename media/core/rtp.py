@@ -13,6 +13,8 @@ HEADER: Final = Struct("!BBHII")
 """First byte, marker and payload type, sequence, timestamp, SSRC."""
 OUTBOUND: Final = Struct("!HHII")
 """The same on the way out, with the first two bytes as one number."""
+WORD: Final = Struct("!H")
+"""A transport-wide number."""
 ONE_BYTE_PROFILE: Final = 0xBEDE
 TWO_BYTE_PROFILE: Final = 0x1000
 
@@ -29,20 +31,6 @@ class MalformedPacket(Exception):
 def is_rtcp(second_byte: int) -> bool:
     """Tell RTCP from RTP on one port (RFC 5761 section 4)."""
     return 192 <= second_byte <= 223
-
-
-def payload_start(data: bytearray, start: int, end: int) -> int:
-    """Position of the first byte after fixed header and CSRCs (before any extension).
-
-    Raises:
-        MalformedPacket: wrong version or too short.
-    """
-    if end - start < FIXED_HEADER_BYTES or data[start] >> 6 != 2:
-        raise MalformedPacket
-    position = start + FIXED_HEADER_BYTES + 4 * (data[start] & 15)
-    if position > end:
-        raise MalformedPacket
-    return position
 
 
 def read_extensions(data: bytearray, position: int, end: int) -> tuple[list[Extension], int]:

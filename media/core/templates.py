@@ -16,6 +16,9 @@ from media.core.router import ExtensionPlan, Packet, Picture, Row, plan_runs
 _ROOM: Final = bytes(rtp.FIXED_HEADER_BYTES)
 _NUMBER: Final = bytes(2)
 _TWO_BYTE_FORM: Final = rtp.TWO_BYTE_PROFILE.to_bytes(2, "big")
+_ONE_RUN: Final = [(0, 1)]
+_new = tuple.__new__
+"""A named tuple without a call in Python."""
 
 
 class Layout(NamedTuple):
@@ -52,16 +55,17 @@ def lay_out(burst: Sequence[Packet], plan: ExtensionPlan, payload_type: int, now
                 common = head + (send_time(now_us) if plan.abs_send_time_id else b"") + tail, counter_at
             extensions, counter_at = common
         template = _ROOM + extensions + payload
+        size = len(template)
         word = (0x9000 if extensions else 0x8000) | packet.marker | payload_type
         picture = packet.picture
         if picture is not None:  # from the payload's offsets to the template's
-            ahead = len(template) - len(payload)
-            tl0_at = picture.tl0_at + ahead if picture.tl0_at >= 0 else -1
-            picture = Picture(picture.at + ahead, picture.wide, picture.number, tl0_at, picture.tl0)
-        rows.append((template, len(template), word, packet.number, packet.timestamp, len(payload), picture, counter_at))
-    sizes = [row[1] for row in rows]
+            ahead = size - len(payload)
+            at, wide, number, tl0_at, tl0 = picture
+            picture = _new(Picture, (at + ahead, wide, number, tl0_at + ahead if tl0_at >= 0 else -1, tl0))
+        rows.append((template, size, word, packet.number, packet.timestamp, len(payload), picture, counter_at))
     if len(rows) == 1:
-        return Layout(rows, [(0, 1)], sizes, rows[0][3], sizes[0])
+        return _new(Layout, (rows, _ONE_RUN, [size], packet.number, size))
+    sizes = [row[1] for row in rows]
     return Layout(rows, plan_runs(sizes), sizes, min([row[3] for row in rows]), sum(sizes))
 
 

@@ -21,7 +21,7 @@ from struct import Struct, pack
 from typing import Final, NamedTuple
 
 from media.core.rtcp import Buffer, MalformedRtcp, build_transport_feedback
-from media.core.serial import HALF_16, MASK_16, add16
+from media.core.serial import HALF_16, MASK_16
 
 TICK_US: Final = 250
 TICKS_PER_REFERENCE: Final = 256
@@ -398,33 +398,3 @@ def _read_deltas(deltas: memoryview, symbols: list[int]) -> list[int]:
         position += symbol
         ticks.append(now)
     return ticks
-
-
-@dataclass(frozen=True, slots=True)
-class FeedbackReport:
-    """One parsed feedback, written out."""
-
-    base_seq: int
-    count: int
-    """Feedback number of the sender, modulo 256: a hole means a lost feedback."""
-    reference_us: int
-    """Signed 24 bits of 64 ms."""
-    arrivals: tuple[tuple[int, int | None], ...]
-    """(transport-wide number, arrival in microseconds on the receiver's clock or None when lost), in order."""
-
-
-def parse_feedback(fci: Buffer) -> FeedbackReport:
-    """`read_feedback` with every status written out: for tools and tests, as a few bytes may claim 65535 losses.
-
-    Raises:
-        MalformedRtcp: as `read_feedback`.
-    """
-    feedback = read_feedback(fci)
-    reference = (feedback.reference ^ 0x80_0000) - 0x80_0000
-    came = dict(zip(feedback.offsets, feedback.ticks, strict=True))
-    start = reference * TICKS_PER_REFERENCE
-    arrivals = tuple(
-        (add16(feedback.base_seq, offset), (start + came[offset]) * TICK_US if offset in came else None)
-        for offset in range(feedback.statuses)
-    )
-    return FeedbackReport(feedback.base_seq, feedback.count, start * TICK_US, arrivals)

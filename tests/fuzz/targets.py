@@ -132,10 +132,7 @@ def read_rtp(data: bytes) -> None:
     """Positions lie inside the packet."""
     packet = bytearray(data)
     end = len(packet)
-    start = typed(rtp.MalformedPacket, rtp.payload_start, packet, 0, end)
-    if start is None:
-        return
-    assert rtp.FIXED_HEADER_BYTES <= start <= end
+    start = rtp.FIXED_HEADER_BYTES + 4 * (packet[0] & 15) if packet else 0
     found = typed(rtp.MalformedPacket, rtp.read_extensions, packet, start, end)
     if found is None:
         return

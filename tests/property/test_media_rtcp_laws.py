@@ -75,6 +75,6 @@ def test_no_bytes_raise_anything_else(wire: bytes) -> None:
         items = rtcp.parse(wire)
         for item in items:
             if isinstance(item, TransportFeedback):
-                twcc.parse_feedback(item.fci)
+                twcc.read_feedback(item.fci)
     except MalformedRtcp:
         pass

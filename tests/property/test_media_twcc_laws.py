@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from media.core import rtcp
 from media.core.rtcp import MalformedRtcp, TransportFeedback
-from media.core.twcc import TICK_US, ArrivalRecorder, parse_feedback
+from media.core.twcc import TICK_US, ArrivalRecorder
+from tests.feedback_report import parse_feedback
 
 arrivals = st.lists(
     st.tuples(st.integers(-3, 40), st.sampled_from([0, 100, 250, 4_000, 70_000, 9_000_000])), min_size=1, max_size=200

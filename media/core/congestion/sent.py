@@ -129,8 +129,9 @@ class SentPackets:
 
     def take_one(self, size: int, now_us: int) -> int:
         """`take` for one packet."""
-        number = self.next[0]
-        self.next[0] = number + 1
+        following = self.next
+        number = following[0]
+        following[0] = number + 1
         slot = number & REMEMBERED - 1
         self.send_us[slot] = now_us
         self.sizes[slot] = size

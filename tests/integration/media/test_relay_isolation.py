@@ -11,9 +11,10 @@ import pytest
 from media.aio.forward import settle
 from media.aio.ingress import MAX_HEARD_SSRCS
 from media.aio.udp import OUTBOX_BYTES
-from media.core import ortc, rtcp, twcc
+from media.core import ortc, rtcp
 from media.core.codecs import Codec
 from media.core.remb import CEILING_BPS
+from tests.feedback_report import parse_feedback
 from tests.integration.media.inside import Blocking, Direct, frame, pair
 from tests.integration.media.peer import (
     AUDIO_PT,
@@ -76,7 +77,7 @@ async def test_video_before_its_produce_is_reported_as_arrived(direct: Direct) -
     send(4, AUDIO_PT, AUDIO_SSRC, b"opus")
 
     def arrivals() -> dict[int, int | None]:
-        reports = [twcc.parse_feedback(item.fci) for item in publisher.got.of(rtcp.TransportFeedback)]
+        reports = [parse_feedback(item.fci) for item in publisher.got.of(rtcp.TransportFeedback)]
         return dict(itertools.chain.from_iterable(report.arrivals for report in reports))
 
     await until(lambda: 4 in arrivals(), "the feedback")

@@ -15,7 +15,7 @@ from load_tests.peers_bench import FULL_SHARE, next_rate, too_much
 from load_tests.soak import quarters_us, slope_per_hour
 from load_tests.traffic import NACK_EVERY, Subscriber
 from media.core import rtcp
-from media.core.twcc import parse_feedback
+from tests.feedback_report import parse_feedback
 
 GOOD = Round(
     elapsed_s=2.0,

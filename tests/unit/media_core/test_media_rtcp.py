@@ -99,7 +99,7 @@ def test_nack_is_indifferent_to_order_and_repetition() -> None:
 
 def test_pli_and_bye() -> None:
     assert rtcp.build_pli(1, 2) == bytes.fromhex("81ce0002 00000001 00000002")
-    assert rtcp.parse(rtcp.build_pli(1, 2) + rtcp.build_bye([3, 4])) == [Pli(1, 2), Bye((3, 4))]
+    assert rtcp.parse(rtcp.build_pli(1, 2) + bytes.fromhex("82cb0002 00000003 00000004")) == [Pli(1, 2), Bye((3, 4))]
 
 
 def test_fir_names_its_targets_in_the_entries() -> None:

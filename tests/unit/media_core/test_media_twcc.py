@@ -2,14 +2,15 @@
 
 import pytest
 
-from media.core import rtcp, twcc
+from media.core import rtcp
 from media.core.rtcp import MalformedRtcp, TransportFeedback
-from media.core.twcc import ArrivalRecorder, parse_feedback
+from media.core.twcc import MAX_RECORDED, ArrivalRecorder
+from tests.feedback_report import FeedbackReport, parse_feedback
 
 SECOND = 64_000 * 16  # a whole number of reference steps
 
 
-def reports(packets: list[bytes]) -> list[twcc.FeedbackReport]:
+def reports(packets: list[bytes]) -> list[FeedbackReport]:
     items = [item for packet in packets for item in rtcp.parse(packet)]
     assert all(isinstance(item, TransportFeedback) for item in items)
     return [parse_feedback(item.fci) for item in items if isinstance(item, TransportFeedback)]
@@ -124,7 +125,7 @@ def test_arrivals_that_nobody_reports_are_bounded() -> None:
     for index in range(60_000):
         recorder.record(index & 0xFFFF, SECOND + index * 100)
     told = sum(len(report.arrivals) for report in reports(recorder.build(1, 2)))
-    assert twcc.MAX_RECORDED // 2 <= told <= twcc.MAX_RECORDED
+    assert MAX_RECORDED // 2 <= told <= MAX_RECORDED
 
 
 def test_reference_time_wraps_at_24_bits() -> None:
