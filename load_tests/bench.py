@@ -22,6 +22,7 @@ from load_tests import (
     ecg_skew,
     linear_bench,
     peers_bench,
+    record_million,
     recovery_bench,
     relay_bench,
     step_bench,
@@ -42,6 +43,7 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
     "ecg_skew": (lambda _: ecg_skew.run(), "ECG against video, read from the screen, in real Chromium"),
     "ecg_draw": (lambda _: ecg_draw.run(), "drawing twelve leads beside uPlot, in real Chromium"),
     "browser": (lambda _: browser_bench.run(), "what people wait for, in real Chromium"),
+    "record": (lambda _: record_million.run(), "the record at 10 k, 100 k and a million resources; takes long"),
     "recovery": (lambda _: recovery_bench.run(), "picture and waveform after the death of a media worker"),
 }
 

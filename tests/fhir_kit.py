@@ -126,7 +126,14 @@ QUERIES = {
         "date": [f"{prefix}{date}" for prefix in ("", "ne", "gt", "lt", "ge", "le", "sa", "eb") for date in DATES],
         "_id": ["o1", "o1,o2,o3", "p0"],
         "_tag": ["HTEST"],
-        "_lastUpdated": ["ge1970-01-01T00:00:02Z", "lt1970-01-01T00:00:03Z", "1970-01-01"],
+        "_lastUpdated": [
+            "1970-01-01",
+            *(
+                f"{prefix}1970-01-01T00:00:0{at}Z"
+                for prefix in ("", "ne", "gt", "lt", "ge", "le", "sa", "eb")
+                for at in ("2", "3", "1.074", "1.0744")
+            ),
+        ],
     },
     "Encounter": {"date": [f"{prefix}{date}" for prefix in ("ge", "le", "sa", "eb", "") for date in DATES]},
     "Patient": {

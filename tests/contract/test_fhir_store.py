@@ -40,6 +40,7 @@ from tests.fhir_kit import encounter, observation, organization, patient, record
 SEED = 5
 PATIENTS = ("p0", "p1", "p2")
 ALL = Reach.of_patients(PATIENTS)
+NORTH = Reach.of_hospital("north")
 
 
 @pytest.fixture
@@ -125,7 +126,8 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
     resources = record(SEED)
     async with database.write() as session:
         for number, one in enumerate(resources):
-            await put_resource(session, {**one, "language": "en"}, actor="x", at_ms=1_000 + number * 37)
+            first = {**one, "language": "en"}
+            await put_resource(session, first, actor="x", at_ms=1_000 + number * 37, owner="north")
         for number in random.Random(SEED).sample(range(len(resources)), 12):
             # A second version must not leave rows of the first behind.
             if resources[number]["resourceType"] == "Observation":
@@ -136,7 +138,7 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
         for row in await session.scalars(select(FhirResource)):
             written[(row.type, row.id)] = row.written_at_ms, row.patient_id, row.res
     chance = random.Random(SEED)
-    for _ in range(70):
+    for _ in range(90):
         kind, pairs = some_query(chance)
         query = parse_query(kind, pairs)
         expected = []
@@ -147,19 +149,22 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
             if one["resourceType"] == kind and matches(query, subject):
                 expected.append((at_ms if query.by_update else values.clinical.low_us, res, one["id"]))
         expected.sort(reverse=query.descending)
-        pages = [page async for page in every_page(database, kind, pairs)]
+        reach = chance.choice([ALL, NORTH])  # all of it came from one hospital: two ways to the same resources
+        pages = [page async for page in every_page(database, kind, pairs, reach)]
         assert [row.id for page in pages for row in page.rows] == [id_ for _, _, id_ in expected], (kind, pairs)
         assert all(len(page.rows) == query.count for page in pages[:-1])
         async with database.read() as session:
-            counted = await search(session, kind, [*pairs, ("_summary", "count")], reach=ALL)
+            counted = await search(session, kind, [*pairs, ("_summary", "count")], reach=reach)
         assert counted.total == len(expected)
 
 
-async def every_page(database: Database, kind: str, pairs: list[tuple[str, str]]) -> AsyncIterator[Page]:
+async def every_page(
+    database: Database, kind: str, pairs: list[tuple[str, str]], reach: Reach = ALL
+) -> AsyncIterator[Page]:
     after: Position | None = None
     while True:
         async with database.read() as session:
-            page = await search(session, kind, pairs, reach=ALL, after=after)
+            page = await search(session, kind, pairs, reach=reach, after=after)
         yield page
         if page.following is None:
             return

@@ -102,17 +102,20 @@ class _Plan:
         self._query = query
         self._reach = reach
         self._parts = reach.partitions(query.type, query.patients)
-        self._lead, self._others = _lead(query, wide=_is_wide(query, reach))
+        self._wide = reach.owner is not None and query.patients is None
+        self._lead, self._others = _lead(query, wide=self._wide)
         self._row = aliased(FhirResource, name="r")
         self._token = aliased(FhirToken, name="t")
         # Sorted by update, and found by id, there is no use for the order of the dates.
         self._at = (
-            self._row.written_at_ms if query.by_update else self._row.low_us if self._by_id else self._token.low_us
+            self._row.written_at_ms if query.by_update else self._row.low_us if self._from_row else self._token.low_us
         )
 
     @property
-    def _by_id(self) -> bool:
-        return self._query.ids is not None
+    def _from_row(self) -> bool:
+        """Found by id, or a hospital asks for what is new: led by the resources' own table."""
+        news = self._query.by_update or any(one.name == "_lastUpdated" for one in self._query.criteria)
+        return self._query.ids is not None or (self._lead is None and self._wide and news)
 
     @property
     def empty(self) -> bool:
@@ -127,7 +130,7 @@ class _Plan:
     def page(self, after: Position | None) -> Select[Any]:
         """One more row than a page holds, with its place."""
         query = self._query
-        number = self._row.res if self._by_id or query.by_update else self._token.res
+        number = self._row.res if self._from_row or query.by_update else self._token.res
         columns: Any = select(self._at.label("at"), number.label("number"))
         inner = self._where(columns).group_by(self._at, number)
         if after is not None:
@@ -142,14 +145,14 @@ class _Plan:
     def _needs_row(self) -> bool:
         probes = any(one.kind != STRING and not (one.kind == DATE and one.clinical) for one in self._others)
         owned = self._reach.owner is not None and self._query.patients is not None
-        return self._by_id or self._query.by_update or probes or owned
+        return self._from_row or self._query.by_update or probes or owned
 
     def _where(self, statement: Select[Any]) -> Select[Any]:
         row, token, query = self._row, self._token, self._query
-        if self._by_id:
-            statement = statement.select_from(row).where(
-                row.type == query.type, row.id.in_(sorted(query.ids or ())), row.deleted.is_(False), self._home()
-            )
+        if self._from_row:
+            statement = statement.select_from(row).where(row.type == query.type, row.deleted.is_(False), self._home())
+            if query.ids is not None:
+                statement = statement.where(row.id.in_(sorted(query.ids)))
         else:
             statement = statement.select_from(token).where(*self._led())
             if self._needs_row:
@@ -191,8 +194,7 @@ class _Plan:
     def _has_date(self, criterion: Criterion) -> ColumnElement[bool]:
         values = [value for value in criterion.values if isinstance(value, DateValue)]
         if criterion.name == "_lastUpdated":
-            low = self._row.written_at_ms * 1_000
-            return or_(*(_dates(value, low, low + 999) for value in values))
+            return or_(*(_updates(value, self._row.written_at_ms) for value in values))
         if criterion.clinical:
             low, high = self._clinical()
             return or_(*(_dates(value, low, high) for value in values))
@@ -205,7 +207,7 @@ class _Plan:
         )
 
     def _clinical(self) -> tuple[Any, Any]:
-        if not self._by_id:
+        if not self._from_row:
             return self._token.low_us, self._token.high_us
         probe, row = aliased(FhirToken), self._row
         high = select(func.max(probe.high_us)).where(
@@ -219,18 +221,14 @@ class _Plan:
     def _has_text(self, criterion: Criterion) -> ColumnElement[bool]:
         probe = aliased(FhirString)
         texts = [_text(probe, value) for value in criterion.values if isinstance(value, TextValue)]
-        number = self._row.res if self._by_id else self._token.res
+        number = self._row.res if self._from_row else self._token.res
         # The texts' own partition: a wide search reads the texts that are filed under the hospital.
-        parts = [self._row.part] if self._by_id else self._parts
+        parts = [self._row.part] if self._from_row else self._parts
         return number.in_(
             select(probe.res).where(
                 probe.key == param_key(self._query.type, criterion.name), probe.part.in_(parts), or_(*texts)
             )
         )
-
-
-def _is_wide(query: Query, reach: Reach) -> bool:
-    return reach.owner is not None and (query.patients is None or not in_compartment(query.type))
 
 
 def _lead(query: Query, *, wide: bool) -> tuple[Criterion | None, list[Criterion]]:
@@ -288,6 +286,23 @@ def _dates(value: DateValue, low: Any, high: Any) -> ColumnElement[bool]:
         "eb": and_(low < asked.low_us, high < asked.low_us),
     }
     return and_(low > UNDATED_US, conditions[value.prefix])
+
+
+def _updates(value: DateValue, at_ms: Any) -> ColumnElement[bool]:
+    """The same for a time in milliseconds, each of which lasts a thousand microseconds: bounds of the column alone."""
+    low, high = value.range.low_us, value.range.high_us
+    first, last = -(-low // 1_000), (high - 999) // 1_000  # that lie in the range whole
+    conditions: dict[str, ColumnElement[bool]] = {
+        "eq": and_(at_ms >= first, at_ms <= last),
+        "ne": or_(at_ms < first, at_ms > last),
+        "gt": at_ms > last,
+        "lt": at_ms < first,
+        "ge": at_ms >= min(first, last + 1),
+        "le": at_ms <= max(first - 1, last),
+        "sa": at_ms > high // 1_000,
+        "eb": at_ms < -(-(low - 999) // 1_000),
+    }
+    return conditions[value.prefix]
 
 
 def _text(probe: Any, value: TextValue) -> ColumnElement[bool]:

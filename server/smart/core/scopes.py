@@ -95,42 +95,33 @@ class Scopes:
 
         A scope that ``most`` covers in part is granted in that part.
         """
+        levels = frozenset(roles)
         words: list[str] = []
         for word in self.text.split():
             one = Scopes.parse(word)
-            words.extend(sorted(one.plain & most.plain))
+            words.extend(one.plain & most.plain)
             for wanted in one.resources:
-                if wanted.level in roles:
-                    words.extend(_parts(wanted, most))
+                parts = [_both(wanted, limit) for limit in most.resources if wanted.level in levels]
+                # In the spelling that it was asked in, where all of it is granted.
+                words.extend([word] if str(wanted) in parts else sorted({part for part in parts if part}))
             for event in one.fhircast:
-                actions = [action for action in ("read", "write") if event.action in ("*", action)]
-                kept = [action for action in actions if most.allows_event(event.event, action)]
-                words.extend([word] if kept == actions else [f"fhircast/{event.event}.{action}" for action in kept])
+                shared = {part for limit in most.fhircast if (part := _both_events(event, limit))}
+                words.extend([word] if f"fhircast/{event.event}.{event.action}" in shared else sorted(shared))
         return Scopes.parse(" ".join(words))
 
 
-def _parts(wanted: ResourceScope, most: Scopes) -> list[str]:
-    types = sorted({scope.type for scope in most.resources if scope.level == wanted.level})
-    chosen = [wanted.type] if wanted.type != "*" or most_has_all(most, wanted) else types
-    parts = []
-    for type_ in chosen:
-        actions = "".join(
-            action
-            for action in ACTIONS
-            if action in wanted.actions
-            and any(
-                scope.level == wanted.level and scope.type in ("*", type_) and action in scope.actions
-                for scope in most.resources
-            )
-        )
-        if actions:
-            parts.append(f"{wanted.level}/{type_}.{actions}")
-    return parts
+def _both(one: ResourceScope, other: ResourceScope) -> str:
+    """The scope that both cover; empty when there is none."""
+    if one.level != other.level or (one.type != other.type and "*" not in (one.type, other.type)):
+        return ""
+    actions = "".join(action for action in ACTIONS if action in one.actions and action in other.actions)
+    return f"{one.level}/{other.type if one.type == '*' else one.type}.{actions}" if actions else ""
 
 
-def most_has_all(most: Scopes, wanted: ResourceScope) -> bool:
-    """Whether every wanted action is covered for all types."""
-    return all(
-        any(s.level == wanted.level and s.type == "*" and action in s.actions for s in most.resources)
-        for action in wanted.actions
-    )
+def _both_events(one: FhircastScope, other: FhircastScope) -> str:
+    if "*" not in (one.event, other.event) and one.event != other.event:
+        return ""
+    if "*" not in (one.action, other.action) and one.action != other.action:
+        return ""
+    event = other.event if one.event == "*" else one.event
+    return f"fhircast/{event}.{other.action if one.action == '*' else one.action}"

@@ -161,7 +161,7 @@ async def test_search_pages_and_its_parameters_stay_out_of_addresses(hub: Hub, a
     ) as answer:  # fmt: skip
         found = await answer.json(content_type=None)
     assert [one["resource"]["id"] for one in found["entry"]] == ["pt1"]
-    status, first = await app.get("/Observation?patient=pt1&_count=3&_total=accurate&_include=Observation:patient")
+    _, first = await app.get("/Observation?patient=pt1&_count=3&_total=accurate&_include=Observation:patient")
     assert (first["total"], len(first["entry"])) == (4, 4)
     following = next(one["url"] for one in first["link"] if one["relation"] == "next")
     assert "pt1" not in following
