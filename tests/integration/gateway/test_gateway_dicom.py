@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pydicom
+import pytest
 from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -19,6 +20,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from media.sources.dicom import read_dicom
 from server.gateway.adapters.dicom import DicomListen, DicomStore
+from server.gateway.adapters.dicom_object import Unusable, receive
 from server.gateway.core.crossing import LockRefused, RefusalCode
 from tests.hl7v2_kit import MRN, PROFILE, Shelf, model
 
@@ -173,6 +175,21 @@ async def test_what_cannot_be_read_is_answered_c000_and_not_kept() -> None:
     async with serving(shelf) as store:
         assert await sent(store, *wrong, slice_of(1)) == [0xC000] * 5 + [0]
     assert [one.kind for one in shelf.kept] == ["DICOM image", "FHIR ImagingStudy"]
+
+
+def test_an_object_is_what_its_request_announced() -> None:
+    """A900: neither another instance nor another class may come under a name that was taken."""
+    one = ecg()
+    how: dict[str, Any] = {"issuers": {"": MRN}, "profile": PROFILE}
+    assert receive(_bytes(one), instance=one.SOPInstanceUID, sop_class=one.SOPClassUID, **how).kind == "DICOM ECG"
+    for instance, sop_class in (
+        ("2.25.7", one.SOPClassUID),
+        (one.SOPInstanceUID, uid.GeneralECGWaveformStorage),
+        (one.SOPInstanceUID, uid.BasicTextSRStorage),
+    ):
+        with pytest.raises(Unusable) as refused:
+            receive(_bytes(one), instance=instance, sop_class=sop_class, **how)
+        assert refused.value.status == 0xA900
 
 
 async def test_what_the_lock_refuses_has_a_status_and_is_taken_later() -> None:

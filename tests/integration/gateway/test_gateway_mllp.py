@@ -234,6 +234,17 @@ async def test_a_foreign_server_takes_opinions_in_order_over_one_connection() ->
     assert seen == [control_id(key) for key in ("a", "b", "c")]
 
 
+async def test_an_answer_to_another_message_is_none_to_this_one() -> None:
+    """A late AA of the message before must not hide the AR of this one."""
+    async with hospital([["stray", "AR"]]) as (port, _):
+        inlet = sender(port)
+        with pytest.raises(DeliveryFailed) as failed:
+            await inlet.deliver(opinion("a"))
+        assert not failed.value.retry
+        await inlet.deliver(opinion("b"))
+        await inlet.close()
+
+
 async def test_ar_is_final_and_ae_is_tried_again_a_bounded_number_of_times() -> None:
     async with hospital([["AR"], ["AE"], ["AE"], ["AE"], ["CR"]]) as (port, seen):
         inlet = sender(port, ae_attempts=3)
