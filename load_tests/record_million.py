@@ -88,12 +88,12 @@ def _postgresql() -> Iterator[Path | None]:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    owner = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    owner: list[str | Path] = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
     if owner:
         shutil.chown(folder, "postgres")
     data = folder / "data"
-    start = ["-o", f"-k {folder} -c listen_addresses=''", "-l", folder / "log", "-w", "start"]
-    commands = (
+    start: list[str | Path] = ["-o", f"-k {folder} -c listen_addresses=''", "-l", folder / "log", "-w", "start"]
+    commands: tuple[list[str | Path], ...] = (
         [*owner, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"],
         [*owner, binaries / "pg_ctl", "-D", data, *start],
     )

@@ -64,7 +64,7 @@ def add_fhir(app: web.Application, services: Services) -> None:
     folder = services.settings.data_dir
     app[smart.GRANTS] = Grants(services.database, services.now_ms, functools.cache(lambda: identity_key(folder)))
     recorder = app[fhir.RECORDER] = Recorder(services.database)
-    app[fhir.CURSOR_KEY] = cursor_key(token_key(folder))
+    app[record.CURSOR_KEY] = cursor_key(token_key(folder))
     for module in (smart, fhir):
         app.add_routes(module.routes)
 

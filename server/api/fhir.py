@@ -17,7 +17,6 @@ from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 
 from server.api.fhir_answers import (
-    JSON_TYPE,
     entry_text,
     fhir_route,
     history_entry,
@@ -29,6 +28,7 @@ from server.api.fhir_answers import (
     searchset,
     version_headers,
 )
+from server.api.record import CURSOR_KEY
 from server.api.request import services
 from server.api.smart import allow_origin, base_of
 from server.metrics import RECORD_READS
@@ -50,7 +50,7 @@ from server.record.aio.writes import (
 )
 from server.record.core.bundle import Step, read_condition, read_etag, references_in
 from server.record.core.capability import capability_statement
-from server.record.core.cursor import Position, seal, unseal
+from server.record.core.cursor import NONCE_BYTES, Position, seal, unseal
 from server.record.core.dates import DateInvalid, parse_date
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
 from server.record.core.params import TYPES
@@ -64,7 +64,6 @@ from server.storage.chain import canonical_json
 routes = web.RouteTableDef()
 
 RECORDER: web.AppKey[Recorder] = web.AppKey("fhir_recorder", Recorder)
-CURSOR_KEY: web.AppKey[bytes] = web.AppKey("fhir_cursor_key", bytes)
 _EVERYTHING_COUNT = 200
 
 
@@ -507,7 +506,7 @@ def _cursor(request: web.Request, token: AccessToken) -> dict[str, Any] | None:
 
 def _next(request: web.Request, token: AccessToken, url: str, content: dict[str, Any]) -> str:
     bound = f"{token.actor}\n{token.client}\n{url.removeprefix(base_of(request).removesuffix('/fhir'))}"
-    return f"{url}?_cursor={seal(request.app[CURSOR_KEY], urandom(12), bound, content)}"
+    return f"{url}?_cursor={seal(request.app[CURSOR_KEY], urandom(NONCE_BYTES), bound, content)}"
 
 
 async def _on_record(
@@ -524,4 +523,4 @@ async def _on_record(
     await request.app[RECORDER].record([entry])
 
 
-__all__ = ["CURSOR_KEY", "JSON_TYPE", "RECORDER", "routes"]
+__all__ = ["RECORDER", "routes"]

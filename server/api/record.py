@@ -8,7 +8,9 @@ view has to clear itself first. Every answer is an audited read (G5).
 import base64
 import binascii
 import json
+from os import urandom
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,12 +20,20 @@ from server.api.request import member, permitted, services
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, Principal
 from server.metrics import RECORD_READS
-from server.record.aio.store import find_one, find_resources
+from server.record.aio.search import search as find_page
+from server.record.aio.store import counts_of, find_one, find_texts
+from server.record.core.cursor import NONCE_BYTES, Position, seal, unseal
+from server.record.core.outcome import FhirRefusal
+from server.record.core.query import parse_query
+from server.record.core.reach import Reach
 from server.record.core.resource import BINARY_TYPES, RECORD_TYPES
 from server.storage import audit
 from signaling.core.model import Context
 
 routes = web.RouteTableDef()
+
+CURSOR_KEY: web.AppKey[bytes] = web.AppKey("record_cursor_key", bytes)
+"""Seals cursors, here and at ``/fhir``."""
 
 _MAX_VERSION = 2**32 - 1
 
@@ -49,9 +59,24 @@ async def binary(request: web.Request) -> web.Response:
     return web.Response(body=data, headers=headers)
 
 
+@routes.get("/api/consults/{consult}/record")
+async def counts(request: web.Request) -> web.Response:
+    """How many resources of each type the open patient has: what there is to page through."""
+    principal, found, context = await _open_context(request)
+    async with services(request).database.read() as session:
+        numbers = await counts_of(session, context.patient.id)
+    await _record_read(request, principal, found, context, "counts", 0)
+    headers = {"X-Context-Version": str(context.version)}
+    return web.json_response({"version": context.version, "counts": numbers}, headers=headers)
+
+
 @routes.get("/api/consults/{consult}/record/{type}")
 async def search(request: web.Request) -> web.Response:
-    """All present resources of one type of the open patient, newest first, as a searchset Bundle."""
+    """Present resources of one type of the open patient, newest first, as a searchset Bundle.
+
+    Without ``_count`` all of them. With it pages: ``next`` of the Bundle's links leads on, and ends with the context
+    version it was made in. ``since`` (a FHIR instant) leaves out what was written before.
+    """
     kind = request.match_info["type"]
     if kind not in RECORD_TYPES or kind == "Binary":
         raise ApiError(ApiCode.NOT_FOUND)
@@ -59,17 +84,45 @@ async def search(request: web.Request) -> web.Response:
     category = request.query.get("category")
     if category is not None and not 0 < len(category) <= 64:
         raise ApiError(ApiCode.MALFORMED, "category")
+    bound = f"{principal.actor}\n{found.consult}\n{context.version}\n{kind}"
     async with services(request).database.read() as session:
-        resources = await find_resources(session, context.patient.id, kind, category)
-    await _record_read(request, principal, found, context, kind, len(resources))
-    bundle = {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "total": len(resources),
-        "entry": [{"resource": resource, "search": {"mode": "match"}} for resource in resources],
-    }
+        if request.query.keys() & {"_count", "_cursor", "since"}:
+            texts, total, following = await _paged(request, session, kind, context, bound)
+        else:
+            texts = await find_texts(session, context.patient.id, kind, category)
+            total, following = len(texts), None
+    await _record_read(request, principal, found, context, kind, len(texts))
+    head: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
+    if total is not None:
+        head["total"] = total
+    if following is not None:
+        query = urlencode({"version": context.version, "_cursor": following})
+        head["link"] = [{"relation": "next", "url": f"{request.path}?{query}"}]
+    entries = ",".join(f'{{"resource":{text},"search":{{"mode":"match"}}}}' for text in texts)
     headers = {"X-Context-Version": str(context.version), "Content-Type": "application/fhir+json"}
-    return web.Response(text=json.dumps(bundle, ensure_ascii=False), headers=headers)
+    return web.Response(text=f'{json.dumps(head)[:-1]},"entry":[{entries}]}}', headers=headers)
+
+
+async def _paged(
+    request: web.Request, session: AsyncSession, kind: str, context: Context, bound: str
+) -> tuple[list[str], int | None, str | None]:
+    """Texts of a page, how many there are in all (told on the first), and the cursor of the next."""
+    key, after = request.app[CURSOR_KEY], None
+    whose = ("_id" if kind == "Patient" else "patient", context.patient.id)
+    asked = {"category": "category", "_count": "_count"}
+    pairs = [(asked[name], value) for name, value in request.query.items() if name in asked]
+    pairs += [("_lastUpdated", f"ge{value}") for value in request.query.getall("since", [])]
+    try:
+        if (cursor := request.query.get("_cursor")) is not None:
+            place = unseal(key, bound, cursor)
+            pairs = [(str(name), str(value)) for name, value in place["pairs"]]
+            after = Position(place["at"], place["res"])
+        query = parse_query(kind, [whose, *pairs, ("_total", "none" if after else "accurate")])
+    except FhirRefusal as refusal:
+        raise ApiError(ApiCode.MALFORMED, refusal.detail) from None
+    page = await find_page(session, kind, query, reach=Reach.of_patients([context.patient.id]), after=after)
+    content = page.following and {"pairs": pairs, "at": page.following.at, "res": page.following.res}
+    return page.texts, page.total, seal(key, urandom(NONCE_BYTES), bound, content) if content else None
 
 
 async def _open_context(request: web.Request) -> tuple[Principal, Membership, Context]:

@@ -6,7 +6,7 @@ so that a caller decides what belongs into one transaction. Finding by search is
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -353,17 +353,15 @@ async def patient_by_identifier(
     return found[0] if found else None
 
 
-async def find_resources(
-    session: AsyncSession, patient: str, kind: str, category: str | None = None
-) -> Sequence[dict[str, Any]]:
-    """Present resources of one type for one patient, newest first."""
+async def find_texts(session: AsyncSession, patient: str, kind: str, category: str | None = None) -> list[str]:
+    """Present resources of one type for one patient as sent, newest first."""
     query = select(FhirResource).where(
         FhirResource.patient_id == patient, FhirResource.type == kind, FhirResource.deleted.is_(False)
     )
     if category is not None:
         query = query.where(FhirResource.category == category)
     rows = (await session.scalars(query.order_by(FhirResource.low_us.desc(), FhirResource.id))).all()
-    return [json.loads(row_text(row)) for row in rows]
+    return [row_text(row) for row in rows]
 
 
 async def find_one(session: AsyncSession, patient: str, kind: str, id_: str) -> dict[str, Any] | None:

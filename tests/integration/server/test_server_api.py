@@ -427,6 +427,26 @@ async def test_the_record_is_that_of_the_open_patient(hub: Hub) -> None:
     assert (bundle["resourceType"], bundle["type"], bundle["total"]) == ("Bundle", "searchset", 3)
 
 
+async def test_a_long_record_is_opened_by_counts_and_pages(hub: Hub) -> None:
+    """[W19] A page belongs to the context version it was asked in, like the first one."""
+    browser, version = await hub.doctor(), await open_patient(hub)
+    status, answer = await browser.get(f"/api/consults/c1/record?version={version}")
+    assert (status, answer["counts"]) == (200, {"Patient": 1, "Observation": 4, "Binary": 1})
+    path = f"/api/consults/c1/record/Observation?version={version}&category=laboratory"
+    status, first = await browser.get(f"{path}&_count=2")
+    assert ([one["resource"]["id"] for one in first["entry"]], first["total"]) == (["k1", "k2"], 3)
+    following = first["link"][0]["url"]
+    status, second = await browser.get(following)
+    assert [one["resource"]["id"] for one in second["entry"]] == ["k0"]
+    assert "link" not in second
+    assert (await browser.get(f"{path}&since=2000-01-01&_count=9"))[1]["total"] == 0
+    for wrong in ("_count=x", "since=yesterday", "_cursor=AAAA"):
+        assert (await browser.get(f"{path}&{wrong}"))[0] == 400
+    later = await open_patient(hub, "pt2")
+    assert (await browser.get(following))[0] == 409
+    assert (await browser.get(following.replace(f"version={version}", f"version={later}")))[0] == 400
+
+
 async def test_another_context_version_is_answered_with_409(hub: Hub) -> None:
     """[W19] A view that is out of step gets nothing of either patient."""
     browser = await hub.doctor()
