@@ -11,6 +11,8 @@ from cryptography import x509
 from cyclopts import App
 
 from server.app import ANCHORS, database_errors, prepare_data_dir, require_schema
+from server.clock import server_clock
+from server.enrol.aio.codes import EnrolmentCodes
 from server.exits import Exit, StartError
 from server.gateway.commands import gateway_app
 from server.lifecycle import run
@@ -19,6 +21,7 @@ from server.settings import Settings, load_settings
 from server.storage import audit, schema
 from server.storage.audit import AnchorFile
 from server.storage.database import Database
+from server.storage.models import Hospital
 from server.tls import expires_at, make_authority
 from server.trust import fingerprint
 from server.turn import CONFIG_FILE, coturn_command, coturn_configuration, write_configuration
@@ -168,6 +171,34 @@ def _ca(settings: Settings, hosts: tuple[str, ...]) -> int:
     print(f"Authority    {files.ca_cert}\n  SHA-256    {fingerprint(cert)}")
     print(f"Certificate  {files.cert}, good until {expires_at(files.cert):%Y-%m-%d}, for {', '.join(hosts)}")
     print("Machines must trust the authority: set CONSILIUM_TRUST_PORT and open http://<host>:<port>/trust on each.")
+    return Exit.OK
+
+
+@app.command(name="enrol-code")
+def enrol_code(hospital: str, *, name: str, data_dir: Path | None = None) -> int:
+    """Make a one-time code with which a hospital's gateway enrols; for administrators on the hub's own machine.
+
+    Args:
+        hospital: id of the hospital.
+        name: what the gateway will be called in lists.
+        data_dir: folder of the database, if it is a file.
+    """
+    return _guarded(lambda: asyncio.run(_enrol_code(load_settings(data_dir=data_dir), hospital, name)))
+
+
+async def _enrol_code(settings: Settings, hospital: str, name: str) -> int:
+    database = Database(settings.database)
+    try:
+        await require_schema(database)
+        async with database.read() as session:
+            found = await session.get(Hospital, hospital)
+        if found is None:
+            raise StartError(Exit.SETTINGS, f"There is no hospital {hospital!r} in this database.")
+        made = await EnrolmentCodes(database, server_clock()).make(None, kind="gateway", hospital=hospital, name=name)
+    finally:
+        await database.close()
+    print(f"{made.code}\n\nGood for one use within 15 minutes, at the hospital's gateway 15 分钟内一次有效:")
+    print(f"  consilium gateway enrol --hub {settings.main_origin} --code {made.code}")
     return Exit.OK
 
 

@@ -120,6 +120,8 @@ class Gateway:
             await _end(adapters)
             await self.link.drained(DRAIN_S)
             await _end([*line, status])
+            if self.inside.responder is not None:
+                await self.inside.responder.close()
             await self._write_status("stopped")
             await self.journal.close()
 

@@ -24,7 +24,8 @@ class EnrolmentCode(Base):
     """``gateway``; later devices too."""
     hospital_id: Mapped[str] = mapped_column(ForeignKey("hospital.id"))
     name: Mapped[str] = mapped_column(String(200))
-    created_by: Mapped[str] = mapped_column(ForeignKey("person.id"))
+    created_by: Mapped[str | None] = mapped_column(ForeignKey("person.id"))
+    """None: on the hub's own command line."""
     created_at_ms: Mapped[int] = mapped_column(BigInteger)
     expires_at_ms: Mapped[int] = mapped_column(BigInteger)
     used_at_ms: Mapped[int | None] = mapped_column(BigInteger)

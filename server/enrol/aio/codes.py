@@ -48,8 +48,8 @@ class EnrolmentCodes:
     def __init__(self, database: Database, now_ms: NowMs, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
         self._database, self._now_ms, self._random = database, now_ms, random
 
-    async def make(self, person: PersonPrincipal, *, kind: str, hospital: str, name: str) -> MadeCode:
-        """A new code for one thing of one hospital."""
+    async def make(self, person: PersonPrincipal | None, *, kind: str, hospital: str, name: str) -> MadeCode:
+        """A new code for one thing of one hospital; without a person it is made on the hub's own command line."""
         code, now_ms = enrolment_code(self._random(CODE_BYTES)), self._now_ms()
         row = EnrolmentCode(
             id=f"ec_{secrets.token_hex(8)}",
@@ -57,7 +57,7 @@ class EnrolmentCodes:
             kind=kind,
             hospital_id=hospital,
             name=name,
-            created_by=person.subject,
+            created_by=None if person is None else person.subject,
             created_at_ms=now_ms,
             expires_at_ms=now_ms + CODE_MS,
         )
@@ -65,7 +65,8 @@ class EnrolmentCodes:
         async with self._database.write() as session:
             session.add(row)
             await session.flush()
-            entry = audit.Entry(kind="enrolment_code_made", at_ms=now_ms, actor=person.actor, body=body)
+            actor = audit.SERVER if person is None else person.actor
+            entry = audit.Entry(kind="enrolment_code_made", at_ms=now_ms, actor=actor, body=body)
             await audit.append(session, [entry])
         return MadeCode(id=row.id, code=code, expires_at_ms=row.expires_at_ms)
 

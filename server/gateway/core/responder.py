@@ -83,3 +83,7 @@ class Responder(Protocol):
             QueryFailed: ``not_found``, ``unavailable``, ``too_large`` or ``malformed``.
         """
         ...
+
+    async def close(self) -> None:
+        """Hang up; idempotent."""
+        ...

@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         _key("hospital_id"),
         sa.Column("name", sa.String(length=200), nullable=False),
-        _key("created_by"),
+        _key("created_by", nullable=True),
         _big("created_at_ms"),
         _big("expires_at_ms"),
         _big("used_at_ms", nullable=True),

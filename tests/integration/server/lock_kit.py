@@ -106,6 +106,9 @@ class Answerer:
                 raise
         return RecordAnswer(resources=self.resources)
 
+    async def close(self) -> None:
+        """Nothing to hang up."""
+
 
 @dataclass
 class Hub:

@@ -141,6 +141,9 @@ class Failing:
         many = tuple({**OBSERVATION, "id": f"k{number}", "valueString": "值" * 3_000} for number in range(30))
         return RecordAnswer(resources=many, next_page="p2")
 
+    async def close(self) -> None:
+        """Nothing to hang up."""
+
 
 async def test_what_fails_inside_ends_one_question_only(hub: Hub, tmp_path: Path) -> None:
     """[LK21] Each failure has its code; the line and the next question go on; a large answer comes in parts."""
