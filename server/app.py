@@ -44,6 +44,7 @@ from server.identity.core.rules import SessionLimits
 from server.identity.core.tokens import TokenInvalid
 from server.live import LiveSessions
 from server.lock.aio.gateways import lock_key
+from server.lock.aio.leaving import EndBindings
 from server.lock.aio.parts import LockParts, build_lock
 from server.media_plane import WorkerMediaPlane
 from server.metrics import TOKENS
@@ -122,7 +123,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app[GATEWAY], app[MEDIA] = gateway, media
     app[WHIP] = WhipSessions(service)
     app[NETTESTS] = NetTests(media)
-    lock = app[LOCK] = lock_of(services)
+    lock = app[LOCK] = lock_of(services, service.end_bindings)
     fhircast = app[FHIRCAST_SERVICE] = FhircastService(services.database, services.store, bus, service, services.now_ms)
     office = app[OFFICE] = Office(desk, blobs, software(), institution="Consilium")
     snapshots = app[SNAPSHOTS] = Snapshots(desk, office.prints)
@@ -187,7 +188,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     return app
 
 
-def lock_of(services: Services) -> LockParts:
+def lock_of(services: Services, end_bindings: EndBindings | None = None) -> LockParts:
     """The hub's end of the lock.
 
     Raises:
@@ -206,6 +207,7 @@ def lock_of(services: Services) -> LockParts:
         settings.data_dir,
         services.now_ms,
         server_clock_us(),
+        end_bindings,
     )
 
 

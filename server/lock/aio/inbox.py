@@ -79,6 +79,10 @@ Raises `CrossingRefused`; whatever it did is then undone.
 """
 
 
+Before = Callable[[Crossing, From], Awaitable[None]]
+"""What must have happened before a crossing is committed (`leaving.py`); raises an `OSError` to have it come again."""
+
+
 class Inbox:
     """Commits crossings of all gateways.
 
@@ -86,8 +90,10 @@ class Inbox:
         now_us: the hub's clock.
     """
 
-    def __init__(self, database: Database, apply: Apply, now_us: Callable[[], int]) -> None:
-        self._database, self._apply, self._now_us = database, apply, now_us
+    def __init__(
+        self, database: Database, apply: Apply, now_us: Callable[[], int], before: Before | None = None
+    ) -> None:
+        self._database, self._apply, self._now_us, self._before = database, apply, now_us, before
         self._failures: dict[tuple[str, str, int], int] = {}
 
     async def commit(self, origin: From, arrived: Arrived) -> Verdict:
@@ -100,6 +106,8 @@ class Inbox:
         attempt = (origin.gateway, origin.stream, origin.sequence)
         crossing = crossing_of(arrived.frame, arrived.body)
         try:
+            if self._before is not None:
+                await self._before(crossing, origin)
             verdict = await self._transact(origin, arrived, crossing, self._failures.get(attempt, 0) >= TRIES)
         except (Fenced, OperationalError, InterfaceError, OSError):
             raise

@@ -1,12 +1,17 @@
-"""The hub's parts of the lock, put together, and the small tasks that outlive a request."""
+"""The hub's parts of the lock, put together, and what its routes remember between requests."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import insert
+from sqlalchemy.exc import SQLAlchemyError
 
 from server.clock import NowMs
 from server.enrol.aio.codes import EnrolmentCodes
@@ -15,14 +20,28 @@ from server.lock.aio.applying import ApplyBundle, Applying
 from server.lock.aio.desk import LockDesk
 from server.lock.aio.gateways import Gateways
 from server.lock.aio.inbox import Inbox
+from server.lock.aio.leaving import EndBindings, Leaving
 from server.lock.core.proof import public_bytes
+from server.lock.core.wire import Pairs
 from server.storage.database import Database
+from server.storage.lock_tables import LockQuestion
 
 log = structlog.get_logger(__name__)
 
 FOLDER = "lock"
 """Of files that crossed, in the data folder."""
-LATER = 1_000
+LATER = 10_000
+FLUSH_S = 0.5
+REMEMBER_S = 30.0
+REMEMBERED = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Whom a consult's questions about one patient go to."""
+
+    gateways: tuple[str, ...]
+    patient: Pairs
 
 
 class LockParts:
@@ -32,29 +51,64 @@ class LockParts:
         hub_key: public half of the hub's lock key.
     """
 
-    def __init__(self, desk: LockDesk, gateways: Gateways, codes: EnrolmentCodes, hub_key: bytes) -> None:
+    def __init__(
+        self, desk: LockDesk, gateways: Gateways, codes: EnrolmentCodes, hub_key: bytes, database: Database
+    ) -> None:
         self.desk, self.gateways, self.codes, self.hub_key = desk, gateways, codes, hub_key
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._database = database
+        self._questions: list[dict[str, Any]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._targets: OrderedDict[tuple[str, int], tuple[float, Target]] = OrderedDict()
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Write something down after the answer has left; beyond ``LATER`` at once it is left out and counted."""
-        if len(self._tasks) >= LATER:
-            work.close()
+    def target(self, consult: str, version: int) -> Target | None:
+        """What `remember` was told of this context version, if it is not long ago."""
+        known = self._targets.get((consult, version))
+        return None if known is None or time.monotonic() > known[0] else known[1]
+
+    def remember(self, consult: str, version: int, target: Target) -> None:
+        """A context version is one patient for good; her identifiers are looked up again after ``REMEMBER_S``."""
+        self._targets[consult, version] = (time.monotonic() + REMEMBER_S, target)
+        self._targets.move_to_end((consult, version))
+        if len(self._targets) > REMEMBERED:
+            self._targets.popitem(last=False)
+
+    def forget(self, consult: str, version: int) -> None:
+        """Look it up anew at the next question."""
+        self._targets.pop((consult, version), None)
+
+    def note_question(self, **row: Any) -> None:
+        """How a question ended, for the lock's log: written with others a moment later, so that nobody waits for it.
+
+        That it was asked is in the audit chain by then; beyond ``LATER`` rows at once the log goes without.
+        """
+        if len(self._questions) >= LATER:
             log.warning("outcome of a question not written down")
             return
-        task = asyncio.create_task(work, name="lock-later")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        self._questions.append(row)
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name="lock-questions")
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (problem := task.exception()) is not None:
-            log.error("outcome of a question not written down", exc_info=problem)
+    async def _flush(self) -> None:
+        try:
+            await asyncio.sleep(FLUSH_S)
+        finally:
+            await self._write()
+            self._flushing = None
+
+    async def _write(self) -> None:
+        rows, self._questions = self._questions, []
+        try:
+            async with self._database.write() as session:
+                await session.execute(insert(LockQuestion), rows)
+        except SQLAlchemyError:
+            log.exception("outcome of questions not written down", count=len(rows))
 
     async def stop(self) -> None:
         """End connections, finish what is to be written down; idempotent."""
         await self.desk.stop()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
 
 
 def build_lock(
@@ -65,9 +119,15 @@ def build_lock(
     data_dir: Path,
     now_ms: NowMs,
     now_us: Callable[[], int],
+    end_bindings: EndBindings | None = None,
 ) -> LockParts:
-    """The lock of one hub process."""
+    """The lock of one hub process.
+
+    Args:
+        end_bindings: what a transfer or discharge ends (W21); None where nothing can be bound.
+    """
     codes = EnrolmentCodes(database, now_ms)
-    inbox = Inbox(database, Applying(apply_bundle, data_dir / FOLDER), now_us)
+    before = Leaving(database, end_bindings) if end_bindings is not None else None
+    inbox = Inbox(database, Applying(apply_bundle, data_dir / FOLDER), now_us, before)
     desk = LockDesk(database, Admission(database, key, origins, now_us), inbox, now_us)
-    return LockParts(desk, Gateways(database, codes, now_ms), codes, public_bytes(key))
+    return LockParts(desk, Gateways(database, codes, now_ms), codes, public_bytes(key), database)

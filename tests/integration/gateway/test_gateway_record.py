@@ -9,13 +9,21 @@ import pytest
 
 from server.gateway.core.crossing import Crossing
 from server.lock.aio.applying import Applying
-from server.lock.aio.inbox import CrossingRefused, From
+from server.lock.aio.inbox import CrossingRefused, From, Inbox
+from server.lock.aio.leaving import Leaving
+from server.lock.core.link import Arrived
+from server.lock.core.wire import Cross
 from server.record.aio.search import search
 from server.record.aio.store import patient_by_identifier
 from server.record.aio.writes import apply_bundle
 from server.record.core.reach import Reach
 from server.storage import audit, schema
 from server.storage.database import Database
+from server.storage.lock_tables import GatewayRow
+from server.storage.models import Hospital
+from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.ids import PatientId
+from signaling.core.model import UnboundReason
 from tests.hl7v2_kit import MRN, OLD, PID, PV1, RESULT, SEEDS, converted, message, resources
 
 ORIGIN = From(gateway="g1", hospital="h-wuzhen", stream="s", connection=1, sequence=1, source="his")
@@ -114,3 +122,58 @@ async def test_another_hospital_cannot_write_into_this_record(database: Database
         await hub.take(mine, origin=dataclasses.replace(ORIGIN, hospital="h-other"))
     assert {row.version for row in await hub.rows("Observation")} == {1}
     assert len(resources(converted(message("ORU^R01", *RESULT)), "Observation")) == len(await hub.rows("Observation"))
+
+
+class Ward:
+    """What ends bindings; can be unable to."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str]] = []
+        self.busy = False
+
+    async def end_bindings(self, patient: PatientId, reason: UnboundReason) -> int:
+        if self.busy:
+            raise Refusal(ErrorCode.CONFLICT, "busy")
+        self.ended.append((patient, reason.value))
+        return 1
+
+
+async def test_a_transfer_and_a_discharge_end_bindings_before_they_count_as_taken(
+    database: Database, tmp_path: Path
+) -> None:
+    """[W21] A hub that cannot end them now does not take the message, which comes again."""
+    hub, ward = Hub(database, tmp_path), Ward()
+    await hub.hl7(message("ADT^A01", PV1))
+    patient = await hub.who(MRN, "10042")
+    async with database.write() as session:
+        session.add(Hospital(id="h-wuzhen", name="乌镇", hub=False))
+        await session.flush()
+        session.add(
+            GatewayRow(
+                id="g1", hospital_id="h-wuzhen", name="g", public_key=bytes(32), enrolled_at_ms=1, connection=1,
+                stream="s", mark=bytes(32), outbox_mark=bytes(32),
+            )
+        )  # fmt: skip
+    inbox = Inbox(database, Applying(apply_bundle, tmp_path), lambda: 9_000_000, Leaving(database, ward.end_bindings))
+    for sequence, event in enumerate(("A08", "A02", "A03"), 1):
+        crossing = converted(message(f"ADT^{event}", PV1, control=event)).crossing()
+        origin = dataclasses.replace(ORIGIN, sequence=sequence)
+        if event == "A03":
+            ward.busy = True
+            with pytest.raises(OSError, match="bindings"):
+                await inbox.commit(origin, arrived(crossing, sequence))
+            assert '"in-progress"' in (await hub.rows("Encounter"))[0].json, "nothing was taken"
+            ward.busy = False
+        verdict = await inbox.commit(origin, arrived(crossing, sequence))
+        assert verdict[0] == "applied"
+    assert ward.ended == [(patient, "transferred"), (patient, "discharged")]
+    assert '"finished"' in (await hub.rows("Encounter"))[0].json
+
+
+def arrived(crossing: Crossing, sequence: int) -> Arrived:
+    frame = Cross(
+        sequence=sequence, source="his", kind=crossing.kind, key=crossing.key, patient=crossing.patient, about=(),
+        media_type=crossing.media_type, made_us=crossing.made_us, received_us=1, journaled_us=2, sent_us=3,
+        size=len(crossing.body), digest=bytes(32), mark=bytes(32), body=crossing.body,
+    )  # fmt: skip
+    return Arrived(frame=frame, body=crossing.body, received_us=8_000_000)
