@@ -25,7 +25,7 @@ from server.fhircast.core.refusals import HubRefusal, malformed
 from server.fhircast.core.requests import Subscribe, Unsubscribe, read_event, read_fields, read_form
 from server.identity.core.policy import Action
 from server.metrics import HTTP_REFUSALS
-from server.smart.aio.bearer import AccessToken, bearer
+from server.smart.aio.bearer import AccessToken, bearer, find_token
 from server.storage.smart_tables import SmartClient
 
 routes = web.RouteTableDef()
@@ -88,8 +88,9 @@ async def configuration(_request: web.Request) -> web.Response:
 async def post(request: web.Request) -> web.Response:
     """Form: subscribe or unsubscribe. JSON: an event. (H1, H8, H13)"""
     token = await bearer(request)
-    body = await _body(request)
     service = request.app[FHIRCAST_SERVICE]
+    service.spend(token)
+    body = await _body(request)
     topic, what = "", "request"
     try:
         if isinstance(body, dict) and "event" in body:
@@ -114,6 +115,7 @@ async def current(request: web.Request) -> web.Response:
     token = await bearer(request)
     if not token.scopes.fhircast:
         raise HubRefusal(403, "not_allowed", "The token has no FHIRcast scope.")
+    request.app[FHIRCAST_SERVICE].spend(token)
     context = await request.app[FHIRCAST_SERVICE].context(token, request.match_info["topic"])
     return web.json_response(context, headers={"Cache-Control": "no-store"})
 
@@ -164,8 +166,26 @@ async def _subscription(
             topic=asked.topic, events=asked.events, lease_s=asked.lease_s, endpoint=known or "", name=asked.name
         )
     made = await service.subscribe(token, bearer_secret(request) or "", asked)
-    scheme, _, rest = _origin(request).partition("://")
-    return f"{'wss' if scheme == 'https' else 'ws'}://{rest}{SOCKETS}{made.endpoint}"
+    return socket_url(_origin(request), made.endpoint)
+
+
+def socket_url(origin: str, endpoint: str) -> str:
+    """Under TLS wherever we are: plain is only localhost, which `Settings` sees to. (H29)"""
+    scheme, _, rest = origin.partition("://")
+    return f"{'wss' if scheme == 'https' else 'ws'}://{rest}{SOCKETS}{endpoint}"
+
+
+async def launch_context(request: web.Request, secret: str) -> dict[str, str]:
+    """Hub and topic for an access token that was just made for an app in a consult, if it may use them."""
+    service = request.app.get(FHIRCAST_SERVICE)
+    if service is None:
+        return {}
+    async with services(request).database.read() as session:
+        token = await find_token(session, secret, services(request).now_ms())
+    if token is None or token.consult is None or not token.scopes.fhircast:
+        return {}
+    topic = await service.topics.topic_of(token.consult)
+    return {} if topic is None else {"hub.url": f"{_origin(request)}{HUB}", "hub.topic": topic}
 
 
 def _secret_of(url: str) -> str:

@@ -16,6 +16,7 @@ from joserfc.jwk import RSAKey
 from pydantic import Field
 
 from server.api.errors import ApiCode, ApiError
+from server.api.fhircast import launch_context
 from server.api.request import (
     SESSION_COOKIE,
     Body,
@@ -242,10 +243,12 @@ async def token(request: web.Request) -> web.StreamResponse:
     match form.get("grant_type"):
         case "authorization_code":
             redirect_uri, verifier = form.get("redirect_uri", ""), form.get("code_verifier", "")
-            return _json(await grants.redeem(client, form.get("code", ""), verifier, redirect_uri, base_of(request)))
+            answer = await grants.redeem(client, form.get("code", ""), verifier, redirect_uri, base_of(request))
+            return _json(answer | await launch_context(request, answer["access_token"]))
         case "refresh_token":
             refresh, scope = form.get("refresh_token", ""), form.get("scope")
-            return _json(await grants.refresh(client, refresh, scope, base_of(request)))
+            answer = await grants.refresh(client, refresh, scope, base_of(request))
+            return _json(answer | await launch_context(request, answer["access_token"]))
         case "client_credentials":
             return _json(await grants.backend(client, form.get("scope", "")))
         case _:

@@ -53,6 +53,7 @@ from server.storage.smart_tables import SmartClient
 from signaling.aio.service import ConsultService
 from signaling.core import programs
 from signaling.core.admission import Admission
+from signaling.core.bucket import TokenBucket
 from signaling.core.errors import Refusal
 from signaling.core.ids import ConsultId
 from signaling.core.messages import ConsultEnded
@@ -63,6 +64,7 @@ log = structlog.get_logger(__name__)
 
 ENDPOINT_BYTES = 32
 SESSION_ENDED = "session ended"
+MAX_BUDGETS = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,9 @@ class FhircastSettings:
     """How often every subscription's token is looked at again."""
     store_s: float = 5.0
     retry_s: float = 1.0
+    requests_hz: float = 10.0
+    requests_burst: int = 60
+    """Of one person's program: each is a commit or a row of the log."""
     strangers: int = 64
     """Sockets at endpoints that are none, each told so and closed."""
 
@@ -130,6 +135,7 @@ class FhircastService:
         """By subscription: the token it was made with, to ask whether it is still good."""
         self._accused: set[str] = set()
         """Subscriptions of which was said that they do not follow."""
+        self._budgets: dict[tuple[str, str | None], TokenBucket] = {}
         self._strangers = 0
         self._notes = _Notes()
         self._tasks: list[asyncio.Task[None]] = []
@@ -181,6 +187,19 @@ class FhircastService:
             await topic.load_resources(self.database, topic.state)
         await self.catch_up(topic)
         return topic
+
+    def spend(self, token: AccessToken) -> None:
+        """One request of this program.
+
+        Raises:
+            HubRefusal: 429, too many.
+        """
+        if len(self._budgets) >= MAX_BUDGETS:
+            self._budgets.clear()
+        limits = self._settings.requests_hz, self._settings.requests_burst
+        budget = self._budgets.setdefault((token.client, token.subject), TokenBucket(*limits))
+        if not budget.take(asyncio.get_running_loop().time()):
+            raise HubRefusal(429, "too_busy", "Too many requests. Please wait.")
 
     async def admission(self, token: AccessToken, topic: Topic) -> Admission:
         """In whose name the program asks. Whether that participant is here is the consult's own question. [PR1]"""

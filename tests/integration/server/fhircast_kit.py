@@ -263,10 +263,11 @@ async def add_token(
     lives_ms: int = 3_600_000,
     client: str = "pacs",
     consult: str | None = None,
+    kind: str = "access",
 ) -> str:
-    """An access token that our authorization server could have given."""
+    """An access (or refresh) token that our authorization server could have given."""
     now_ms = round(datetime.now(UTC).timestamp() * 1000)
-    secret = hashlib.sha256(f"{scopes} {subject} {lives_ms} {client} {consult}".encode()).hexdigest()
+    secret = hashlib.sha256(f"{scopes} {subject} {lives_ms} {client} {consult} {kind}".encode()).hexdigest()
     grant = f"g{secret[:20]}"
     expires = now_ms + lives_ms
     async with database.write() as session:
@@ -298,7 +299,7 @@ async def add_token(
         await session.flush()
         digest = hashlib.sha256(secret.encode()).hexdigest()
         await session.merge(
-            SmartToken(token_hash=digest, grant_id=grant, kind="access", scopes=scopes, expires_at_ms=expires)
+            SmartToken(token_hash=digest, grant_id=grant, kind=kind, scopes=scopes, expires_at_ms=expires)
         )
     return secret
 

@@ -399,6 +399,15 @@ async def test_what_programs_tell_each_other(cast: Cast) -> None:
     assert (await program.subscribe(cast.topic))[0] == 404
 
 
+async def test_a_program_that_asks_too_often_waits(tmp_path: Path) -> None:
+    """Each request is a commit or a row of the log; another person's program is not held up."""
+    async with running_cast(tmp_path, replace(quick(), requests_hz=0.001, requests_burst=3)) as cast:
+        program, other = await cast.program(), await cast.program(client="other")
+        statuses = [(await program.get(f"/fhircast/{cast.topic}"))[0] for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+        assert (await other.get(f"/fhircast/{cast.topic}"))[0] == 200
+
+
 async def test_rights_and_leases_end(cast: Cast) -> None:
     """(H5) (H9) With the token, however much of the lease is left."""
     short = await cast.program(client="short", lives_ms=1_500)

@@ -91,16 +91,21 @@ async def test_a_kept_client_follows_and_drives(tmp_path: Path) -> None:
     await fill(database)
     async with database.write() as session:
         await put_fhir_resource(session, REPORT, at_ms=1)
-    token = await add_token(database, "fhircast/*.*")
+    refresh = await add_token(database, "online_access fhircast/*.*", consult="c1", kind="refresh")
     await database.close()
     origin = f"http://localhost:{settings.port}"
     async with serving(settings) as app:
         doctor = Browser(origin)
         await doctor.sign_in("d1@hub")
         status, session = await doctor.get("/api/consults/c1/fhircast")
-        await doctor.http.close()
         assert (status, session["hub.url"]) == (200, f"{origin}/fhircast")
-        topic = session["hub.topic"]
+        # An app that was launched in the consult is told the same with its token.
+        form = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": "pacs"}
+        async with doctor.http.post("/smart/token", data=form) as answer:
+            granted = await answer.json()
+        await doctor.http.close()
+        assert {name: granted[name] for name in session} == session
+        token, topic = granted["access_token"], session["hub.topic"]
         consults, store = app[FHIRCAST_SERVICE].consults, app[SERVICES].store
         who = participant_id("c1", "person", "d1")
         here = Here(Admission(consult=ConsultId("c1"), participant=who, role=Role.DOCTOR, name="d1"))

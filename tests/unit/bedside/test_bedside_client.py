@@ -9,8 +9,10 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from pydantic import ValidationError
 
 from server.bedside.client import LONGEST_PAUSE_S, Assignment, Signalling, _Handler, _Pause
-from signaling.core.ids import ConsultId
-from signaling.core.model import Consult
+from server.bedside.station import _is_carried as is_carried
+from signaling.core.ids import ConsultId, ParticipantId
+from signaling.core.model import Binding, Consult, Context
+from tests.signaling_kit import patient as patient_of_kit
 
 
 @pytest.mark.parametrize(("ordered", "retransmits"), [(False, 0), (True, None)])
@@ -75,3 +77,30 @@ async def test_the_goodbye_of_an_ended_consult_is_understood() -> None:
 def test_orders_with_anything_unknown_are_refused() -> None:
     with pytest.raises(ValidationError):
         Assignment.model_validate_json('{"origin": "http://x", "consult": "c", "secret": "s", "shell": "true"}')
+
+
+async def test_a_binding_is_carried_to_the_version_of_an_anchor() -> None:
+    """[AN2] A report of the patient is opened: the device stays bound, names the new version, and remembers who let go."""
+    signalling = Signalling()
+    patient = patient_of_kit("p1")
+    bound = Binding(
+        device=ParticipantId("monitor"),
+        patient=patient.id,
+        context_version=3,
+        identifiers=patient.identifiers,
+        bound_by=ParticipantId("doc"),
+        bound_at_ms=0,
+        until_ms=10**12,
+    )
+    context = Context(version=3, patient=patient, opened_at_ms=0, opened_by=ParticipantId("doc"))
+    signalling._take_snapshot(Consult(id=ConsultId("c"), title="t", revision=7, context=context, context_version=3))
+    signalling.binding, signalling.let_go = bound, 3
+    anchor = {"resource_type": "DiagnosticReport", "id": "r1", "opened_at_ms": 1, "opened_by": "doc"}
+    signalling._on_event({"type": "anchor_opened", "revision": 8, "at_ms": 1, "version": 4, "anchor": anchor})
+
+    assert (signalling.context and signalling.context.version, signalling.binding.context_version) == (4, 4)
+    assert signalling.let_go == 4
+    assert is_carried(bound, signalling.binding)
+    assert not is_carried(bound, bound)
+    assert not is_carried(bound, None)
+    assert not is_carried(bound, signalling.binding.model_copy(update={"until_ms": 5}))

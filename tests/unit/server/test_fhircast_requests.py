@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from server.api.fhircast import socket_url
 from server.fhircast.core import names
 from server.fhircast.core.match import claimed_anchor, claimed_patient, find_patient, foreign_anchor
 from server.fhircast.core.refusals import HubRefusal
@@ -20,6 +21,7 @@ from server.fhircast.core.requests import (
     read_form,
     read_timestamp,
 )
+from server.settings import SettingsError, load_settings
 
 FORM = {
     "hub.channel.type": "websocket",
@@ -202,6 +204,14 @@ def test_what_is_no_timestamp(text: str) -> None:
 def test_an_answer_by_number_or_by_digits(text: str, answer: Answer | None) -> None:
     """(H15) Without a status it was received, no more (H16)."""
     assert read_answer(text) == answer
+
+
+def test_sockets_are_under_tls_wherever_we_are() -> None:
+    """(H29) Plain only on this machine: settings refuse any other origin without TLS."""
+    assert socket_url("https://hub.hospital.cn", "abc") == "wss://hub.hospital.cn/fhircast/ws/abc"
+    assert socket_url("http://localhost:8440", "abc") == "ws://localhost:8440/fhircast/ws/abc"
+    with pytest.raises(SettingsError):
+        load_settings({}, public_origins="http://hub.hospital.cn")
 
 
 # ---------------------------------------------------------------- whom
