@@ -80,7 +80,7 @@ def test_orders_with_anything_unknown_are_refused() -> None:
 
 
 async def test_a_binding_is_carried_to_the_version_of_an_anchor() -> None:
-    """[AN2] A report of the patient is opened: the device stays bound, names the new version, and remembers who let go."""
+    """[AN2] A report is opened: the device stays bound, names the new version, and remembers who let go."""
     signalling = Signalling()
     patient = patient_of_kit("p1")
     bound = Binding(
