@@ -198,8 +198,9 @@ async def test_nobody_finds_more_than_they_may_see(database: Database) -> None:
     await put(database, organization("h1", "North County"), owner="north")
     mine, north = Reach.of_patients(["p1"]), Reach.of_hospital("north")
     assert await found(database, "Observation", reach=mine) == ["o1"]
-    for hostile in (("patient", "p0"), ("_id", "o0"), ("patient", "p0,nobody")):
+    for hostile in (("patient", "p0"), ("_id", "o0"), ("patient", "p0,nobody"), ("patient", "%"), ("_id", "' OR 1=1")):
         assert await found(database, "Observation", hostile, reach=mine) == []
+        assert await found(database, "Observation", hostile, ("_id", "o1"), reach=Reach.of_hospital("west")) == []
     for hostile in (("_id", "p0"), ("name", "张"), ("identifier", "p0-1"), ("name:contains", "ang g")):
         assert await found(database, "Patient", hostile, reach=mine) == []
     assert await found(database, "Organization", reach=mine) == ["h1"]

@@ -17,6 +17,7 @@ from media.core.waveform import build_frame
 from media.core.waveform.vitals import ReportedAlarm, VitalSign, build_vital
 from server.gateway.hl7v2.framing import frame as mllp_frame
 from tests import hl7v2_kit, sctp_kit
+from tests.fuzz import fhir
 from tests.fuzz.engine import CORPUS
 from tests.fuzz.live import Arena
 from tests.fuzz.targets import PASSWORD, SPLIT
@@ -299,6 +300,8 @@ def write() -> int:
         "ortc": _parameters(),
         "whip": _offers(),
         "dtls": records,
+        "fhir_search": {f"query{number}": query for number, query in enumerate(fhir.QUERIES)},
+        "fhir_bundle": {"transaction": fhir.bundle()},
     }.items():
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
         for name, data in examples.items():

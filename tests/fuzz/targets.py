@@ -42,6 +42,7 @@ from server.gateway.hl7v2.framing import Deframer, Framed, frame
 from server.gateway.hl7v2.message import parse
 from tests import hl7v2_kit, sctp_kit
 from tests.fuzz.engine import Target
+from tests.fuzz.fhir import read_bundle, read_query
 
 PASSWORD = "p" * 22
 HUGE = 1 << 20
@@ -433,6 +434,23 @@ TARGETS: dict[str, Target] = {
                    "a=ssrc-group:SIM ", "a=ssrc:", "a=extmap:", "a=rtpmap:", "a=fmtp:", "a=bundle-only\n", "\x85", "0"),
             lines_per_byte=200,
             lines_always=10_000,
+        ),
+        Target(
+            "fhir_search",
+            read_query,
+            tuple(f"server.record.core.{part}" for part in ("query", "dates", "index", "reach")),
+            _lines("_include=", "&date=ge", "&code:not=", "\\,", "%7C", "&_id=", "&_sort=-", ":contains=", "%00"),
+            lines_per_byte=200,
+            lines_always=20_000,
+        ),
+        Target(
+            "fhir_bundle",
+            read_bundle,
+            tuple(f"server.record.core.{part}" for part in ("bundle", "resource", "index", "layout", "dates")),
+            _lines('"urn:uuid:', "null", '{"reference":', '"Patient/', "[[[", '"request"', "1e400", "\\ud800"),
+            lines_per_byte=200,
+            lines_always=20_000,
+            share=0.1,
         ),
     )
 }  # fmt: skip

@@ -149,6 +149,8 @@ def _narrow(query: Query, patients: frozenset[str]) -> Query:
 
 def _values(text: str) -> list[str]:
     """Alternatives, split at commas that are not escaped."""
+    if "\0" in text:
+        raise FhirRefusal(FhirCode.QUERY, "a control character")
     marked = _SPLIT.sub("\\1\0", text)
     values = [one for one in marked.split("\0") if one]
     if len(values) > MAX_VALUES or any(len(one) > MAX_VALUE_CHARS for one in values):
@@ -224,7 +226,8 @@ def _reference_value(text: str, targets: tuple[str, ...]) -> str:
 
 def _patients(value: str, modifier: str) -> list[str]:
     _plain(modifier, {"", "Patient"})
-    return [text.removeprefix("Patient/") for text in map(_unescape, _values(value))]
+    # What cannot be an id finds nothing, like one that nobody has.
+    return [id_ for text in _values(value) if is_id(id_ := _unescape(text).removeprefix("Patient/"))]
 
 
 _READERS = {TOKEN: _token, DATE: _date, STRING: _string, REFERENCE: _reference}
