@@ -12,23 +12,24 @@ import time
 from dataclasses import dataclass
 
 from aiohttp import web
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from server.api.errors import ApiCode, ApiError
 from server.api.gateways import LOCK
 from server.api.request import member, permitted, services, throttle
+from server.gateway.core.crossing import MAX_PATIENT_IDENTIFIERS
 from server.gateway.core.responder import QueryCode, QueryFailed
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, Principal
 from server.identity.core.rules import Throttle
 from server.lock.aio.gateways import gateways_of
+from server.lock.aio.parts import Target
 from server.lock.core.answers import WholeAnswer
 from server.lock.core.wire import MAX_PARAMS, MAX_TEXT, Ask, Pairs
 from server.metrics import LOCK_QUESTIONS
 from server.record.aio.store import find_one
 from server.storage import audit
 from server.storage.fhir_tables import FhirResource
-from server.storage.lock_tables import LockQuestion
 from server.storage.models import ConsultRow
 from signaling.core.model import ConsultStatus, Context
 
@@ -114,25 +115,25 @@ async def _ask(request: web.Request, asker: _Asker, gateway: str, question: Ask)
     Raises:
         ApiError: by the hospital's or the gateway's code.
     """
-    began, row = time.monotonic_ns(), 0
+    began, at_ms = time.monotonic_ns(), services(request).now_ms()
+    code, answer = QueryCode.CANCELLED.value, None
     asking = asyncio.create_task(_until_over(request, asker, gateway, question))
     try:
-        row = await _record(request, asker, gateway, question)
+        await _record(request, asker, gateway, question.type, at_ms)
         answer = await asking
         code = ""
     except QueryFailed as failed:
-        answer, code = None, failed.code.value
-    except ApiError:
-        if row:
-            request.app[LOCK].later(_outcome(request, row, QueryCode.CANCELLED.value, None, _since(began)))
-        raise
+        code = failed.code.value
+        raise ApiError(_CODES[failed.code]) from None
     finally:
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-    LOCK_QUESTIONS.labels(code or "answered").inc()
-    request.app[LOCK].later(_outcome(request, row, code, answer, _since(began)))
-    if answer is None:
-        raise ApiError(_CODES[QueryCode(code)])
+        LOCK_QUESTIONS.labels(code or "answered").inc()
+        request.app[LOCK].note_question(
+            gateway_id=gateway, consult_id=asker.found.consult, actor=asker.principal.actor, type=question.type,
+            at_ms=at_ms, code=code, count=answer.count if answer is not None else 0, size_bytes=len(answer.body) if answer is not None else 0,
+            took_us=_since(began),
+        )  # fmt: skip
     return answer
 
 
@@ -181,11 +182,28 @@ async def _context(request: web.Request, found: Membership, version: int) -> Con
 
 
 async def _hospital(request: web.Request, asker: _Asker) -> tuple[str, Pairs]:
-    """The gateway of the hospital the patient's record came from (else the consult's partner), and her identifiers.
+    """The connected gateway of the open patient's hospital, and her identifiers.
 
     Raises:
         ApiError: ``not_found`` without an identifier a hospital could know, ``hospital_unreachable`` without gateway.
     """
+    lock, consult, version = request.app[LOCK], asker.found.consult, asker.context.version
+    target = lock.target(consult, version)
+    if target is None:
+        target = await _target(request, asker)
+        lock.remember(consult, version, target)
+    if not target.patient:
+        raise ApiError(ApiCode.NOT_FOUND, "no identifier with a system")
+    gateway = next((one for one in target.gateways if lock.desk.connected(one)), None)
+    if gateway is None:
+        # A gateway enrolled meanwhile is found at the next question.
+        lock.forget(consult, version)
+        raise ApiError(ApiCode.HOSPITAL_UNREACHABLE)
+    return gateway, target.patient
+
+
+async def _target(request: web.Request, asker: _Asker) -> Target:
+    """The hospital is the one the patient's record came from, else the consult's partner."""
     patient = asker.context.patient.id
     async with services(request).database.read() as session:
         raw = await find_one(session, patient, "Patient", patient)
@@ -199,13 +217,7 @@ async def _hospital(request: web.Request, asker: _Asker) -> tuple[str, Pairs]:
         for one in (raw or {}).get("identifier", [])
         if isinstance(one, dict) and one.get("system") and one.get("value")
     )
-    if not identifiers:
-        raise ApiError(ApiCode.NOT_FOUND, "no identifier with a system")
-    desk = request.app[LOCK].desk
-    gateway = next((one for one in gateways if desk.connected(one)), None)
-    if gateway is None:
-        raise ApiError(ApiCode.HOSPITAL_UNREACHABLE)
-    return gateway, identifiers[:16]
+    return Target(gateways=tuple(gateways), patient=identifiers[:MAX_PATIENT_IDENTIFIERS])
 
 
 def _params(request: web.Request) -> Pairs:
@@ -217,34 +229,14 @@ def _params(request: web.Request) -> Pairs:
     return params
 
 
-async def _record(request: web.Request, asker: _Asker, gateway: str, question: Ask) -> int:
-    """The question is on record before its answer leaves; the id of its row in the lock's log."""
-    parts = services(request)
-    now_ms = parts.now_ms()
-    row = LockQuestion(
-        gateway_id=gateway, consult_id=asker.found.consult, actor=asker.principal.actor, type=question.type,
-        at_ms=now_ms, code="asked", count=0, size_bytes=0, took_us=0,
-    )  # fmt: skip
+async def _record(request: web.Request, asker: _Asker, gateway: str, kind: str, at_ms: int) -> None:
+    """The question is on record before its answer leaves."""
     body = {
         "participant": asker.found.participant, "patient": asker.context.patient.id,
-        "version": asker.context.version, "type": question.type, "gateway": gateway,
+        "version": asker.context.version, "type": kind, "gateway": gateway,
     }  # fmt: skip
-    async with parts.database.write() as session:
-        session.add(row)
-        await session.flush()
-        entry = audit.Entry(
-            kind="lock_read", at_ms=now_ms, actor=asker.principal.actor, consult_id=asker.found.consult, body=body
-        )
-        await audit.append(session, [entry])
-    return row.id
-
-
-async def _outcome(request: web.Request, row: int, code: str, answer: WholeAnswer | None, took_us: int) -> None:
-    values = {
-        "code": code,
-        "count": answer.count if answer else 0,
-        "size_bytes": len(answer.body) if answer else 0,
-        "took_us": took_us,
-    }
+    entry = audit.Entry(
+        kind="lock_read", at_ms=at_ms, actor=asker.principal.actor, consult_id=asker.found.consult, body=body
+    )
     async with services(request).database.write() as session:
-        await session.execute(update(LockQuestion).where(LockQuestion.id == row).values(**values))
+        await audit.append(session, [entry])
