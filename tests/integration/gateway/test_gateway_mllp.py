@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import hl7
@@ -12,9 +15,11 @@ from hl7.mllp import open_hl7_connection, start_hl7_server
 
 from server.gateway.adapters.mllp_client import MllpSender, MllpTarget
 from server.gateway.adapters.mllp_server import MllpListen, MllpServer
+from server.gateway.adapters.settings import build_adapter
 from server.gateway.core.crossing import FHIR_JSON, Crossing, DeliveryFailed, LockRefused, RefusalCode
 from server.gateway.hl7v2.framing import Deframer, Framed, frame
 from server.gateway.hl7v2.outgoing import Destination, control_id
+from server.tls import make_authority
 from tests.hl7v2_kit import MRN, NOW, PROFILE, PV1, SEEDS, Shelf, message
 
 DEADLINE_S = 30
@@ -172,6 +177,30 @@ async def test_connections_are_bounded_and_peers_can_be_named() -> None:
         stranger = await Raw.connect(server)
         assert await stranger.answer() == ""
         stranger.close()
+
+
+async def test_tls_as_gateway_toml_says(tmp_path: Path) -> None:
+    """A sender that speaks plainly, or has no certificate where one is asked for, is not heard."""
+    files = make_authority(tmp_path, ["127.0.0.1"], datetime.now(UTC))
+    trusting = ssl.create_default_context(cafile=str(files.ca_cert))
+    table: dict[str, Any] = {"type": "mllp", "name": "his", "host": "127.0.0.1", "port": 1}
+    table |= {"tls_cert": files.cert.name, "tls_key": files.key.name}
+    shelf = Shelf()
+    for more, taken in ({}, True), ({"tls_client_ca": files.ca_cert.name}, False):
+        built = build_adapter(table | more, PROFILE, tmp_path)
+        assert isinstance(built, MllpServer)
+        async with serving(shelf, replace(built._listen, port=0)) as server:
+            with contextlib.suppress(OSError):
+                plain = await Raw.connect(server)
+                assert await plain.ask(frame(message("ADT^A08"))) == ""
+                plain.close()
+            answer = ""
+            with contextlib.suppress(OSError):
+                line = Raw(*await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting))
+                answer = await line.ask(frame(message("ADT^A08")))
+                line.close()
+            assert answer == ("AA C1" if taken else "")
+    assert len(shelf.kept) == 1
 
 
 # ---------------------------------------------------------------- to the hospital

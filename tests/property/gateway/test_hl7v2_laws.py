@@ -55,6 +55,20 @@ def test_any_text_survives_there_and_back(text: str) -> None:
     assert name.get("family", "") == text
 
 
+@given(st.sampled_from(["GBK", "GB 18030-2000", "BIG-5", "UNICODE UTF-8"]), st.data(), st.sampled_from(["app", "name"]))
+def test_any_text_of_a_character_set_survives_it(named: str, data: st.DataObject, where: str) -> None:
+    """Second bytes of GBK and Big5 are delimiters in one of six characters; in the header too."""
+    codec = {"GBK": "gbk", "GB 18030-2000": "gb18030", "BIG-5": "big5hkscs", "UNICODE UTF-8": "utf-8"}[named]
+    alphabet = st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5, codec=codec)
+    text = data.draw(st.text(alphabet, min_size=1, max_size=12))
+    pid = PID.replace("王^小明", f"{text}^") if where == "name" else PID
+    sent = message("ADT^A08", charset=named, pid=pid, app=text if where == "app" else "HIS").decode().encode(codec)
+    made = converted(sent)
+    expected = text if where == "name" else "王小明"
+    assert only(made, "Patient")["name"][0]["text"] == expected
+    assert made.key.split("|")[0] == (text if where == "app" else "HIS")
+
+
 @given(st.lists(st.lists(st.sampled_from(["a", "^", "&", "~", "\\T\\", "", "b c"]), max_size=5), max_size=8))
 def test_fields_are_those_that_a_foreign_parser_finds(fields: list[list[str]]) -> None:
     line = "NTE|" + "|".join("".join(field) for field in fields)

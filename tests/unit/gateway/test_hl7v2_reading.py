@@ -183,6 +183,11 @@ def test_the_sender_zone_of_msh7_holds_for_the_whole_message() -> None:
     assert only(converted(here), "Observation")["effectiveDateTime"] == "2026-03-14T08:00:00+08:00"
 
 
+def test_old_messages_name_their_event_in_evn() -> None:
+    data = message("ADT^A08").replace(b"ADT^A08^ADT_A08", b"ADT").replace(b"|2.5.1|", b"|2.1|")
+    assert converted(data).kind == "ADT^A08"
+
+
 def test_batches_are_split_without_their_wrappers() -> None:
     one, two = message("ADT^A08"), message("ADT^A08", control="C2")
     batch = b"FHS|^~\\&|\nBHS|^~\\&|\n" + one.replace(b"\r", b"\n") + two.replace(b"\r", b"\n") + b"BTS|2\nFTS|1\n"
