@@ -334,4 +334,6 @@ async def test_a_hub_that_restarts_costs_no_sample(tmp_path: Path) -> None:
     assert len(frames) > newest + 20
     for frame in (frames[0], frames[newest], frames[newest + 3], frames[-1]):
         np.testing.assert_array_equal(frame.samples, device_samples(monitor, frame))
-    assert all(later.first_sample == earlier.end_sample for earlier, later in pairwise(frames)), "no hole"
+    for earlier, later in pairwise(frames):
+        # a starved monitor leaves samples out by itself and says so; the hub's restart may not
+        assert later.first_sample == earlier.end_sample or later.flags & Flag.GAP_BEFORE, "a hole nobody marked"
