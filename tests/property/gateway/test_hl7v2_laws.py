@@ -55,17 +55,29 @@ def test_any_text_survives_there_and_back(text: str) -> None:
     assert name.get("family", "") == text
 
 
-@given(st.sampled_from(["GBK", "GB 18030-2000", "BIG-5", "UNICODE UTF-8"]), st.data(), st.sampled_from(["app", "name"]))
+def _characters(codec: str) -> list[str]:
+    """Some of a character set, those with a delimiter's byte in them first."""
+    found: list[tuple[bool, str]] = []
+    for code in range(0x4E00, 0x9FA6, 3):
+        try:
+            found.append((not set(chr(code).encode(codec)) & set(b"|^~\\&"), chr(code)))
+        except UnicodeEncodeError:
+            continue
+    return [sign for _plain, sign in sorted(found)[:2_000]]
+
+
+CODECS = {"GBK": "gbk", "GB 18030-2000": "gb18030", "BIG-5": "big5hkscs", "UNICODE UTF-8": "utf-8"}
+CHARACTERS = {named: _characters(codec) for named, codec in CODECS.items()}
+
+
+@given(st.sampled_from(sorted(CODECS)), st.data(), st.sampled_from(["app", "name"]))
 def test_any_text_of_a_character_set_survives_it(named: str, data: st.DataObject, where: str) -> None:
-    """Second bytes of GBK and Big5 are delimiters in one of six characters; in the header too."""
-    codec = {"GBK": "gbk", "GB 18030-2000": "gb18030", "BIG-5": "big5hkscs", "UNICODE UTF-8": "utf-8"}[named]
-    alphabet = st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5, codec=codec)
-    text = data.draw(st.text(alphabet, min_size=1, max_size=12))
+    """Second bytes of GBK and Big5 may be delimiters; in the header too."""
+    text = data.draw(st.text(st.sampled_from(CHARACTERS[named]), min_size=1, max_size=12))
     pid = PID.replace("王^小明", f"{text}^") if where == "name" else PID
-    sent = message("ADT^A08", charset=named, pid=pid, app=text if where == "app" else "HIS").decode().encode(codec)
-    made = converted(sent)
-    expected = text if where == "name" else "王小明"
-    assert only(made, "Patient")["name"][0]["text"] == expected
+    sent = message("ADT^A08", charset=named, pid=pid, app=text if where == "app" else "HIS").decode()
+    made = converted(sent.encode(CODECS[named]))
+    assert only(made, "Patient")["name"][0]["text"] == (text if where == "name" else "王小明")
     assert made.key.split("|")[0] == (text if where == "app" else "HIS")
 
 
