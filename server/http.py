@@ -7,8 +7,24 @@ from pathlib import Path
 
 from aiohttp import web
 
-from server.api import consults, fhir, fhircast, gateways, lock, nettest, record, session, smart, walls, waveforms, whip
+from server.api import (
+    consults,
+    fhir,
+    fhir_writes,
+    fhircast,
+    gateways,
+    lock,
+    nettest,
+    imaging,
+    record,
+    session,
+    smart,
+    walls,
+    waveforms,
+    whip,
+)
 from server.api.errors import ApiCode, ApiError
+from server.api.fhir_shared import RECORDER
 from server.api.guard import BODY_LIMIT_BYTES, add_headers, guard
 from server.api.services import SERVICES, Services
 from server.identity.aio.tokens import token_key
@@ -51,7 +67,7 @@ def build_web(services: Services, root: Path | None) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
-    for module in (session, consults, record, waveforms, walls, whip, nettest, gateways, lock, fhircast):
+    for module in (session, consults, imaging, record, waveforms, walls, whip, nettest, gateways, lock, fhircast):
         app.add_routes(module.routes)
     add_fhir(app, services)
     app.router.add_route("*", "/api/{rest:.*}", _no_such_route)
@@ -63,9 +79,9 @@ def add_fhir(app: web.Application, services: Services) -> None:
     """The FHIR interface and the authorization server."""
     folder = services.settings.data_dir
     app[smart.GRANTS] = Grants(services.database, services.now_ms, functools.cache(lambda: identity_key(folder)))
-    recorder = app[fhir.RECORDER] = Recorder(services.database)
+    recorder = app[RECORDER] = Recorder(services.database)
     app[record.CURSOR_KEY] = cursor_key(token_key(folder))
-    for module in (smart, fhir):
+    for module in (smart, fhir, fhir_writes):
         app.add_routes(module.routes)
 
     async def last_readers(_app: web.Application) -> None:

@@ -19,8 +19,9 @@ from server.storage.database import Database
 from tests.fhir_kit import observation, patient
 
 INSERT = text(
-    "INSERT INTO fhir_resource (type, id, version, current, patient_id, category, code, date, test, json, written_at_ms)"
-    " VALUES (:type, :id, :version, :current, 'p0', '', '', '', true, :json, :at)"
+    "INSERT INTO fhir_resource "
+    "(type, id, version, current, patient_id, category, code, date, test, json, written_at_ms) "
+    "VALUES (:type, :id, :version, :current, 'p0', '', '', '', true, :json, :at)"
 )
 
 

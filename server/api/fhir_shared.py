@@ -1,0 +1,78 @@
+"""What the FHIR routes share: who asks and how far they reach, addresses, cursors, and the row of the audit chain."""
+
+from collections.abc import Sequence
+from os import urandom
+from typing import Any
+
+from aiohttp import web
+
+from server.api.record import CURSOR_KEY
+from server.api.request import services
+from server.api.smart import base_of
+from server.metrics import RECORD_READS
+from server.record.core.cursor import NONCE_BYTES, seal, unseal
+from server.record.core.outcome import FhirCode, FhirRefusal, Place
+from server.record.core.params import TYPES
+from server.record.core.query import MAX_COUNT
+from server.record.core.reach import Reach
+from server.record.core.resource import is_id
+from server.smart.aio.access import Recorder, reach_of, read_entry
+from server.smart.aio.bearer import AccessToken, bearer
+
+RECORDER: web.AppKey[Recorder] = web.AppKey("fhir_recorder", Recorder)
+
+
+async def may(request: web.Request, *steps: tuple[str, str]) -> tuple[AccessToken, Reach]:
+    token = await bearer(request)
+    async with services(request).database.read() as session:
+        return token, await reach_of(session, token, steps)
+
+
+def type_of(request: web.Request) -> str:
+    kind = request.match_info["type"]
+    if kind not in TYPES:
+        raise FhirRefusal(FhirCode.UNKNOWN_TYPE)
+    return kind
+
+
+def address_of(request: web.Request) -> tuple[str, str]:
+    id_ = request.match_info["id"]
+    if not is_id(id_):
+        raise FhirRefusal(FhirCode.NOT_FOUND)
+    return type_of(request), id_
+
+
+def count_of(text: str | None, usual: int) -> int:
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise FhirRefusal(FhirCode.QUERY, "", [Place("http._count")])
+    return min(int(text), MAX_COUNT)
+
+
+def _bound(request: web.Request, token: AccessToken) -> str:
+    return f"{token.actor}\n{token.client}\n{request.path}"
+
+
+def cursor_of(request: web.Request, token: AccessToken) -> dict[str, Any] | None:
+    text = request.query.get("_cursor")
+    return None if text is None else unseal(request.app[CURSOR_KEY], _bound(request, token), text)
+
+
+def next_url(request: web.Request, token: AccessToken, url: str, content: dict[str, Any]) -> str:
+    bound = f"{token.actor}\n{token.client}\n{url.removeprefix(base_of(request).removesuffix('/fhir'))}"
+    return f"{url}?_cursor={seal(request.app[CURSOR_KEY], urandom(NONCE_BYTES), bound, content)}"
+
+
+async def on_record(
+    request: web.Request,
+    token: AccessToken,
+    what: str,
+    kind: str,
+    patients: Sequence[str | None],
+    count: int,
+    **more: str | Sequence[str],
+) -> None:
+    RECORD_READS.labels(kind).inc()
+    entry = read_entry(token, what, services(request).now_ms(), patients=patients, type=kind, count=count, **more)
+    await request.app[RECORDER].record([entry])
