@@ -133,6 +133,27 @@ async def test_a_clone_is_refused_while_the_first_answers_and_recognised_when_it
     assert [id_ for (id_,) in present] == ["lab-1", "lab-2", "lab-3"]
 
 
+async def test_a_journal_restored_from_a_backup_repeats_nothing(hub: Hub, tmp_path: Path) -> None:
+    """[LK9] The hub has later numbers than the copy: numbered anew, known by their keys, the new one is applied."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    await hub.stop()
+    async with running(folder) as one:
+        await one.gateway.outlet("lis").put(result(1))
+        await one.gateway.outlet("lis").put(result(2))
+    shutil.copytree(folder.path, tmp_path / "backup")
+    await hub.start()
+    async with running(folder) as one:
+        await one.gateway.outlet("lis").put(result(3))
+        await one.drained()
+    async with running(Folder(tmp_path / "backup")) as restored:
+        await restored.gateway.outlet("lis").put(result(4))
+        await restored.drained()
+    verdicts = [row[2] for row in await hub.crossed()]
+    assert verdicts == ["applied", "applied", "applied", "repeated", "repeated", "applied"]
+    versions = await hub.rows("SELECT id, version FROM fhir_resource WHERE id LIKE 'lab-%' ORDER BY id")
+    assert versions == [(f"lab-{number}", 1) for number in range(1, 5)]
+
+
 async def test_a_recorded_connection_is_worth_nothing(hub: Hub, tmp_path: Path) -> None:
     """[LK6] [LK7] Every byte of a gateway that was let in, sent again: refused, and nothing changes."""
     folder = await new_gateway_folder(hub, tmp_path / "g")
