@@ -64,7 +64,7 @@ class Driver:
         if not token.scopes.allows_event(request.name, "write"):
             raise HubRefusal(403, "not_allowed", "The token's scopes do not cover this event.")
         try:
-            if self._is_repeated(topic, request):
+            if await self._is_repeated(topic, request):
                 service.run(service.hub.tell_again(topic.name, request.id, service.now_ms()))
                 return
             await self._carry_out(token, topic, request)
@@ -72,11 +72,31 @@ class Driver:
             raise HubRefusal(_STATUS.get(refusal.code, 409), refusal.code.value, refusal.en) from None
         await service.catch_up(topic)
 
-    def _is_repeated(self, topic: Topic, request: EventRequest) -> bool:
-        """The event that is open, or that was told last, sent once more after a SyncError. (H22)"""
-        opened = [one.request.id for one in topic.state.opens.values() if one.request is not None]
-        told = [one.newest.id for one in self._service.hub.of(topic.name) if one.newest is not None]
-        return request.id in opened or request.id in told
+    async def _is_repeated(self, topic: Topic, request: EventRequest) -> bool:
+        """The event that is open, or that was told last, sent once more after a SyncError. (H22)
+
+        Raises:
+            HubRefusal: 409, the id was another event's: to say yes to it would be to follow nobody.
+        """
+        opens = topic.state.opens.items()
+        used = {f"{kind}-open" for kind, one in opens if one.request is not None and one.request.id == request.id}
+        newest = [one.newest for one in self._service.hub.of(topic.name) if one.newest is not None]
+        used |= {notice.name for notice in newest if notice.id == request.id}
+        if not used:
+            return False
+        if used != {request.name} or not await self._means_what_is_open(topic, request):
+            raise HubRefusal(409, "conflict", "The id was used for another event.")
+        return True
+
+    async def _means_what_is_open(self, topic: Topic, request: EventRequest) -> bool:
+        kind, _, verb = request.name.partition("-")
+        if verb != "open" or request.name == names.HOME_OPEN:
+            return True
+        patient, state = await self._patient(topic, claimed_patient(request)), topic.state
+        if state.context is None or state.context.patient.id != patient["id"]:
+            return False
+        anchor = state.anchors.get(kind)
+        return kind == "Patient" or (anchor is not None and anchor.id == claimed_anchor(request, kind)["id"])
 
     async def _carry_out(self, token: AccessToken, topic: Topic, request: EventRequest) -> None:
         kind, _, verb = request.name.partition("-")

@@ -196,6 +196,15 @@ async def test_driving_the_context(cast: Cast) -> None:
     state = await cast.state()
     assert state.context is not None
     assert (state.context.patient.id, state.anchors["ImagingStudy"].label) == ("pt2", "CT Thorax")
+    # (H22) The same event once more changes nothing; its id for another event is refused.
+    assert (await program.post(cast.topic, "ImagingStudy-open", study, id="a3"))[0] == 202
+    for name, context in (
+        ("Patient-open", [entry("patient", PATIENT)]),
+        ("ImagingStudy-open", [entry("study", {**STUDY, "id": "s8"}), entry("patient", OTHER)]),
+    ):
+        status, reason = await program.post(cast.topic, name, context, id="a3")
+        assert (status, reason.split(":")[0]) == (409, "conflict")
+    assert await cast.state() == state
     # (H21) Older than that comes too late; so does a patient who is none of this consult, or misnamed.
     for context, more, expected in (
         (entry("patient", PATIENT), {"at": now(-3600)}, (409, "context_changed")),

@@ -1,0 +1,128 @@
+"""A program beside ours: what it opens is on our screens, and when it does not follow, our screens say so. (W19)"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.sync_api import expect
+
+from load_tests.chromium import Visitor
+from load_tests.demo_process import Demo
+from load_tests.steps import first_doctor, open_running_consult, shown_patient, sign_in
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+SECRET = "browser-test-token"
+
+
+def give_token(hub: Demo, person: str) -> None:
+    """What our authorization server gives an app, put where it keeps it."""
+    until = round(time.time() * 1000) + 3_600_000
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    with sqlite3.connect(hub.data_dir / "consilium.db", timeout=10) as database:
+        database.execute(
+            "INSERT INTO smart_client (id, name, kind, redirect_uris, launch_uri, jwks, scopes, active, created_at_ms)"
+            " VALUES ('pacs', 'Acme PACS', 'public', '[]', '', '', 'fhircast/*.*', 1, 0)"
+        )
+        database.execute(
+            "INSERT INTO smart_grant (id, client_id, person_id, scopes, redirect_uri, challenge, nonce, created_at_ms,"
+            " expires_at_ms, revoked) VALUES ('g', 'pacs', ?, 'fhircast/*.*', '', '', '', 0, ?, 0)",
+            (person, until),
+        )
+        database.execute(
+            "INSERT INTO smart_token (token_hash, grant_id, kind, scopes, expires_at_ms, used)"
+            " VALUES (?, 'g', 'access', 'fhircast/*.*', ?, 0)",
+            (digest, until),
+        )
+
+
+class Program(threading.Thread):
+    """Follows the topic in a loop of its own; refuses what it is told to refuse."""
+
+    def __init__(self, hub: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self.hub = hub
+        self.topic = topic
+        self.status = 200
+        self.over = threading.Event()
+        self.following = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        asyncio.run(self._follow())
+
+    async def _follow(self) -> None:
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        form = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": self.topic}
+        form |= {"hub.events": "Patient-open,Patient-close", "subscriber.name": "Acme PACS"}
+        async with aiohttp.ClientSession(headers=headers) as http:
+            async with http.post(self.hub, data=form) as answer:
+                endpoint = (await answer.json())["hub.channel.endpoint"]
+            async with http.ws_connect(endpoint) as ws:
+                while not self.over.is_set():
+                    try:
+                        message = await ws.receive_json(timeout=0.2)
+                    except TimeoutError:
+                        continue
+                    if "event" in message:
+                        await ws.send_json({"id": message["id"], "status": self.status})
+                    self.following.set()
+
+
+def test_a_program_beside_ours_drives_and_is_named(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
+    """[PR1] [PR3] [PR4] (H14) (H17) (W19)"""
+    anna = open_visitor("anna", camera=False)
+    sign_in(anna, first_doctor(hub))
+    consult = open_running_consult(anna)
+    page = anna.page
+    before = shown_patient(page)
+    person = page.evaluate("async () => (await (await fetch('/api/session')).json()).person.id")
+    give_token(hub, person)
+    session = page.evaluate("async (id) => (await fetch(`/api/consults/${id}/fhircast`)).json()", consult)
+    listed = page.evaluate("async (id) => (await fetch(`/api/consults/${id}/patients`)).json()", consult)
+    other = next(one for one in listed["patients"] if one["id"] != before)
+
+    def opens(patient: str) -> None:
+        answer = page.request.post(
+            session["hub.url"],
+            headers={"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"},
+            data=json.dumps(opening(hub, session["hub.topic"], patient)),
+        )
+        assert answer.status == 202, answer.text()
+        expect(page.get_by_test_id("patient-banner").first).to_have_attribute("data-patient", patient)
+
+    program = Program(session["hub.url"], session["hub.topic"])
+    assert program.following.wait(60)
+    try:
+        program.status = 409
+        opens(other["id"])
+        named = page.get_by_test_id("program-not-in-sync")
+        expect(named).to_contain_text("Acme PACS")
+        named.get_by_role("button").click()
+        expect(named).to_have_count(0)
+        program.status = 200
+        opens(before)  # as it was, for the tests that share this hub
+        expect(named).to_have_count(0)
+    finally:
+        program.over.set()
+        program.join(20)
+
+
+def opening(hub: Demo, topic: str, patient: str) -> dict[str, Any]:
+    """``Patient-open`` with the identifiers that the record has."""
+    with sqlite3.connect(hub.data_dir / "consilium.db", timeout=10) as database:
+        query = "SELECT json FROM fhir_resource WHERE type = 'Patient' AND id = ?"
+        stored = json.loads(database.execute(query, (patient,)).fetchone()[0])
+    resource = {name: stored[name] for name in ("resourceType", "id", "identifier")}
+    event = {"hub.topic": topic, "hub.event": "Patient-open", "context": [{"key": "patient", "resource": resource}]}
+    return {"timestamp": datetime.now(UTC).isoformat(), "id": f"from-the-pacs-{patient}", "event": event}
