@@ -1,5 +1,6 @@
 """The web application: API routes, health, and the static client."""
 
+import asyncio
 import functools
 import mimetypes
 from collections.abc import Awaitable, Callable
@@ -13,9 +14,9 @@ from server.api import (
     fhir_writes,
     fhircast,
     gateways,
+    imaging,
     lock,
     nettest,
-    imaging,
     record,
     session,
     smart,
@@ -64,6 +65,7 @@ def build_web(services: Services, root: Path | None) -> web.Application:
     """The application without sockets or lifecycle."""
     app = web.Application(middlewares=[guard], client_max_size=BODY_LIMIT_BYTES)
     app[SERVICES] = services
+    app[imaging.AT_ONCE] = asyncio.Semaphore(imaging.DRAWN_AT_ONCE)
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)

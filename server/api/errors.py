@@ -36,6 +36,7 @@ class ApiCode(StrEnum):
     INVITE_INVALID = "invite_invalid"
     CODE_INVALID = "code_invalid"
     FILE_UNREADABLE = "file_unreadable"
+    PICTURE_UNREADABLE = "picture_unreadable"
     PATIENT_DIFFERS = "patient_differs"
     WAVEFORM_UNSUPPORTED = "waveform_unsupported"
     ARCHIVE_UNAVAILABLE = "archive_unavailable"
@@ -72,6 +73,7 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
     ApiCode.INVITE_INVALID: (410, "This link can no longer be used.", "该链接已失效。"),
     ApiCode.CODE_INVALID: (404, "No screen shows this code now.", "没有屏幕正在显示该配对码。"),
     ApiCode.FILE_UNREADABLE: (422, "This is not an ECG file that can be read.", "无法读取该心电文件。"),
+    ApiCode.PICTURE_UNREADABLE: (422, "This image cannot be drawn here.", "此处无法显示该影像。"),
     ApiCode.PATIENT_DIFFERS: (409, "The file names another patient.", "文件中的患者与当前患者不一致。"),
     ApiCode.WAVEFORM_UNSUPPORTED: (422, "This format cannot hold this recording.", "该格式无法保存此记录。"),
     ApiCode.ARCHIVE_UNAVAILABLE: (

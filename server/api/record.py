@@ -41,10 +41,10 @@ _MAX_VERSION = 2**32 - 1
 @routes.get("/api/consults/{consult}/record/Binary/{id}")
 async def binary(request: web.Request) -> web.Response:
     """The bytes of one document with their own content type."""
-    principal, found, context = await _open_context(request)
+    principal, found, context = await open_context(request)
     async with services(request).database.read() as session:
         resource = await find_one(session, context.patient.id, "Binary", request.match_info["id"])
-    await _record_read(request, principal, found, context, "Binary", 0 if resource is None else 1)
+    await note_read(request, principal, found, context, "Binary", 0 if resource is None else 1)
     if resource is None or resource.get("contentType") not in BINARY_TYPES:
         raise ApiError(ApiCode.NOT_FOUND)
     try:
@@ -62,10 +62,10 @@ async def binary(request: web.Request) -> web.Response:
 @routes.get("/api/consults/{consult}/record")
 async def counts(request: web.Request) -> web.Response:
     """How many resources of each type the open patient has: what there is to page through."""
-    principal, found, context = await _open_context(request)
+    principal, found, context = await open_context(request)
     async with services(request).database.read() as session:
         numbers = await counts_of(session, context.patient.id)
-    await _record_read(request, principal, found, context, "counts", 0)
+    await note_read(request, principal, found, context, "counts", 0)
     headers = {"X-Context-Version": str(context.version)}
     return web.json_response({"version": context.version, "counts": numbers}, headers=headers)
 
@@ -75,12 +75,13 @@ async def search(request: web.Request) -> web.Response:
     """Present resources of one type of the open patient, newest first, as a searchset Bundle.
 
     Without ``_count`` all of them. With it pages: ``next`` of the Bundle's links leads on, and ends with the context
-    version it was made in. ``since`` (a FHIR instant) leaves out what was written before.
+    version it was made in. ``code``, ``category`` and ``category:not`` choose as in FHIR; ``since`` (a FHIR instant)
+    leaves out what was written before.
     """
     kind = request.match_info["type"]
     if kind not in RECORD_TYPES or kind == "Binary":
         raise ApiError(ApiCode.NOT_FOUND)
-    principal, found, context = await _open_context(request)
+    principal, found, context = await open_context(request)
     category = request.query.get("category")
     if category is not None and not 0 < len(category) <= 64:
         raise ApiError(ApiCode.MALFORMED, "category")
@@ -91,7 +92,7 @@ async def search(request: web.Request) -> web.Response:
         else:
             texts = await find_texts(session, context.patient.id, kind, category)
             total, following = len(texts), None
-    await _record_read(request, principal, found, context, kind, len(texts))
+    await note_read(request, principal, found, context, kind, len(texts))
     head: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
     if total is not None:
         head["total"] = total
@@ -109,7 +110,7 @@ async def _paged(
     """Texts of a page, how many there are in all (told on the first), and the cursor of the next."""
     key, after = request.app[CURSOR_KEY], None
     whose = ("_id" if kind == "Patient" else "patient", context.patient.id)
-    asked = {"category": "category", "_count": "_count"}
+    asked = {"category": "category", "category:not": "category:not", "code": "code", "_count": "_count"}
     pairs = [(asked[name], value) for name, value in request.query.items() if name in asked]
     pairs += [("_lastUpdated", f"ge{value}") for value in request.query.getall("since", [])]
     try:
@@ -125,7 +126,7 @@ async def _paged(
     return page.texts, page.total, seal(key, urandom(NONCE_BYTES), bound, content) if content else None
 
 
-async def _open_context(request: web.Request) -> tuple[Principal, Membership, Context]:
+async def open_context(request: web.Request) -> tuple[Principal, Membership, Context]:
     """The open patient, if the caller may read and shows the right version.
 
     Raises:
@@ -143,7 +144,7 @@ async def _open_context(request: web.Request) -> tuple[Principal, Membership, Co
     return principal, found, context
 
 
-async def _record_read(
+async def note_read(
     request: web.Request, principal: Principal, found: Membership, context: Context, kind: str, count: int
 ) -> None:
     """The read is on record before the answer leaves."""

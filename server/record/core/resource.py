@@ -34,6 +34,7 @@ BINARY_TYPES = {
     "image/png": "image/png",
     "image/jpeg": "image/jpeg",
     "application/pdf": "application/pdf",
+    "application/dicom": "application/dicom",
 }
 """``Binary.contentType`` that is stored -> what it is served as. Nothing a browser would run (G12)."""
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "application/pdf": b"%PDF-"}
@@ -226,13 +227,18 @@ def _check_binary(raw: dict[str, Any]) -> None:
         data = base64.b64decode(raw.get("data") or "", validate=True)
     except (binascii.Error, TypeError):
         raise ResourceInvalid("Binary.data is not base64") from None
-    if not data.startswith(_MAGIC.get(content_type, b"")):
+    if not data.startswith(_MAGIC.get(content_type, b"")) or not _is_dicom(content_type, data):
         raise ResourceInvalid("Binary.data is not of its content type")
     if content_type.startswith("text/"):
         try:
             data.decode()
         except UnicodeDecodeError:
             raise ResourceInvalid("Binary.data is not UTF-8 text") from None
+
+
+def _is_dicom(content_type: str, data: bytes) -> bool:
+    """The mark of the DICOM file format stands behind 128 bytes that may be anything (PS3.10 7.1)."""
+    return content_type != "application/dicom" or data[128:132] == b"DICM"
 
 
 def patient_of(kind: str, raw: dict[str, Any]) -> str | None:

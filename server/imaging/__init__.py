@@ -1,0 +1,1 @@
+"""Pictures of the record: DICOM images of an ImagingStudy, drawn by the server."""

@@ -1,0 +1,68 @@
+"""Where the bytes of a DICOM instance are: a file that came through the lock, or a Binary of the record.
+
+Only files that the lock filed under exactly this patient are looked at. A
+Binary is found by an id made of the instance's UID, since R4 has no link from
+an instance to its bytes; it belongs to the patient whose ``securityContext`` it names.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.record.aio.store import find_one
+from server.storage.lock_tables import LockFile
+
+DICOM: Final = "application/dicom"
+MAX_BYTES: Final = 512 * 1024 * 1024
+_LOOKED_AT: Final = 20_000
+"""Files of one patient."""
+
+
+def binary_id(instance: str) -> str:
+    """Id of the Binary that holds an instance."""
+    return f"dicom-{hashlib.sha256(instance.encode()).hexdigest()[:40]}"
+
+
+def lists_instance(study: dict[str, Any], instance: str) -> bool:
+    """Whether an ImagingStudy names this instance."""
+    return any(one.get("uid") == instance for series in study.get("series", []) for one in series.get("instance", []))
+
+
+async def stored_digest(session: AsyncSession, patient: str, instance: str) -> str | None:
+    """SHA-256 under which the lock keeps the newest file of an instance; None when none came."""
+    query = (
+        select(LockFile.sha256, LockFile.about, LockFile.size_bytes)
+        .where(LockFile.patient_id == patient, LockFile.media_type == DICOM, LockFile.about.contains(instance))
+        .order_by(LockFile.at_ms.desc())
+        .limit(_LOOKED_AT)
+    )
+    for sha256, about, size in await session.execute(query):
+        if dict(json.loads(about)).get("instance") == instance and size <= MAX_BYTES:
+            return str(sha256)
+    return None
+
+
+async def binary_bytes(session: AsyncSession, patient: str, instance: str) -> bytes | None:
+    """The instance out of the record's own Binary; None when there is none."""
+    found = await find_one(session, patient, "Binary", binary_id(instance))
+    if found is None or found.get("contentType") != DICOM:
+        return None
+    try:
+        return base64.b64decode(found.get("data", ""), validate=True)
+    except binascii.Error:
+        return None
+
+
+def read_file(folder: Path, sha256: str) -> bytes | None:
+    """A file of the lock, if it still is what it was filed as."""
+    try:
+        data = (folder / sha256[:2] / sha256).read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
