@@ -84,8 +84,11 @@ class Page(StrEnum):
     MEDICATIONS = "medications"
     ALLERGIES = "allergies"
     LABS = "labs"
+    VITALS = "vitals"
     REPORTS = "reports"
+    IMAGING = "imaging"
     DOCUMENTS = "documents"
+    HISTORY = "history"
 
 
 class Identifier(Value):
@@ -190,8 +193,12 @@ class View(Value):
     """Where the lead is in the record; followers show the same."""
 
     page: Page = Page.SUMMARY
-    item: Annotated[str, Field(max_length=64)] = ""
-    """The opened entry of a page (FHIR id or lab code); empty for the list."""
+    item: Annotated[str, Field(max_length=160)] = ""
+    """The opened entry of a page (FHIR id or lab code) and the place in it, as `web_client/src/record/place.ts` writes it.
+
+    Empty for the list. Page 3 of a document, an enlarged part of a picture and its grey window are part of the view:
+    followers turn with the lead, and a pointer belongs to exactly that picture.
+    """
 
 
 class Participant(Value):

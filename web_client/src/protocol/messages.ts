@@ -24,7 +24,17 @@ export type JsonObject = {[key: string]: unknown};
 /**
  * The pages of the record pane, in the order they are shown.
  */
-export type Page = "summary" | "problems" | "medications" | "allergies" | "labs" | "reports" | "documents";
+export type Page =
+  | "summary"
+  | "problems"
+  | "medications"
+  | "allergies"
+  | "labs"
+  | "vitals"
+  | "reports"
+  | "imaging"
+  | "documents"
+  | "history";
 /**
  * What a Producer carries.
  */

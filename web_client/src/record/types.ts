@@ -10,8 +10,11 @@ export const PAGES = [
   "medications",
   "allergies",
   "labs",
+  "vitals",
   "reports",
+  "imaging",
   "documents",
+  "history",
 ] as const satisfies readonly Page[];
 
 /** The lead's scroll: `y` is the top of the viewport as a fraction of the scrollable height. */
