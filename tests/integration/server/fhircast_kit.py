@@ -44,7 +44,7 @@ EVENTS = "Patient-open,Patient-close,Encounter-open,Encounter-close,ImagingStudy
     "DiagnosticReport-open,DiagnosticReport-close,DiagnosticReport-update,DiagnosticReport-select,Home-open,"
     "UserLogout,UserHibernate,SyncError,org.example.wave_marker"
 )
-QUICK = FhircastSettings(tick_s=0.05, look_s=0.1, rights_s=0.2, retry_s=0.05)
+QUICK = FhircastSettings(hub=HubSettings(answer_ms=600_000), tick_s=0.05, look_s=0.1, rights_s=0.2, retry_s=0.05)
 PATIENT = {
     "resourceType": "Patient",
     "id": "pt1",

@@ -32,6 +32,7 @@ from fhircast_kit import (
 )
 from sqlalchemy import update
 
+from server.fhircast.core.hub import HubSettings
 from server.fhircast.core.notices import iso
 from server.storage import audit
 from server.storage.models import ConsultMember
@@ -41,6 +42,8 @@ from signaling.core.ids import PatientId
 from signaling.core.model import Role
 
 PT1 = PatientId("pt1")
+PATIENT_MS = 600_000
+"""For an answer that is meant to come: a slow machine is not a silent program."""
 STUDY = {
     "resourceType": "ImagingStudy",
     "id": "s7",
@@ -245,8 +248,8 @@ async def test_the_rules_of_the_person_hold_for_the_program(cast: Cast) -> None:
 
 
 async def test_who_does_not_follow_is_named(tmp_path: Path) -> None:
-    """[PR3] [PR4] (W19) (H15) (H16) (H17) (H18) (H19) (H20) (H22)"""
-    async with running_cast(tmp_path, quick(answer_ms=1_500, decide_ms=600, again_ms=300)) as cast:
+    """[PR3] [PR4] (W19) (H15) (H16) (H17) (H19) (H22)"""
+    async with running_cast(tmp_path, quick(answer_ms=PATIENT_MS, decide_ms=300, again_ms=100)) as cast:
         doctor = await cast.here("d1", Role.DOCTOR)
         good = await (await cast.program(client="good")).follow(cast.topic)
         program = await cast.program()
@@ -283,37 +286,39 @@ async def test_who_does_not_follow_is_named(tmp_path: Path) -> None:
         back = await program.socket()
         assert (await back.next())["hub.mode"] == "subscribe"
         await cast.until(lambda state: not state.programs)
-        # (H19) Whoever says goodbye is not missed.
+        # (H19) Whoever says goodbye is not missed: the others hear the next event, and no SyncError before it.
         await back.ws.close(code=1001)
-        # (H18) Silence: denied, closed, and named until somebody looked.
-        silent = await (await cast.program(client="mute")).follow(cast.topic, **{"subscriber.name": "Dictation"})
         await cast.consults.execute(doctor, m.OpenContext(patient=PT1))
         await good.event("Patient-open")
-        await silent.event("Patient-open", status=None)
-        assert (await silent.next())["hub.mode"] == "denied"
-        assert await silent.next() == 1008
-        state = await cast.until(lambda state: state.programs)
-        [named] = state.programs.values()
-        assert (named.name, named.reason) == ("Dictation", "silent")
-        assert (await good.event("SyncError", status=None))["id"] != error["id"]
-        await cast.consults.execute(doctor, m.DismissProgram(program=named.id))
-        assert (await cast.state()).programs == {}
-        # It subscribes anew and follows: (H18) another subscription of the same program.
         answers = await cast.logged("fhircast_answered", 4)
         assert {row["status"] for row in answers} >= {200, 202, 409}
 
 
-async def test_the_same_program_comes_back_by_another_subscription(tmp_path: Path) -> None:
-    """[PR4] (H18) What is left of the one that was ended is settled when it follows."""
-    async with running_cast(tmp_path, quick(answer_ms=400)) as cast:
+async def test_silence_ends_a_subscription(tmp_path: Path) -> None:
+    """[PR3] [PR4] (H18) Denied, closed, and named until somebody looked or the same program follows again."""
+    async with running_cast(tmp_path, quick(answer_ms=200)) as cast:
         doctor, program = await cast.here("d1", Role.DOCTOR), await cast.program()
-        silent = await program.follow(cast.topic, "Patient-open")
-        await cast.consults.execute(doctor, m.OpenContext(patient=PT1))
-        await silent.event("Patient-open", status=None)
-        await cast.until(lambda state: state.programs)
-        back = await program.follow(cast.topic, "Patient-open")
-        await back.event("Patient-open")
-        await cast.until(lambda state: not state.programs)
+        witness = await (await cast.program(client="witness")).follow(cast.topic, "Encounter-open")
+        for patient, looks in (("pt1", True), ("pt2", False)):
+            cast.hub.hub.settings = HubSettings(answer_ms=200)
+            silent = await program.follow(cast.topic, "Patient-close", **{"subscriber.name": "Dictation"})
+            await cast.consults.execute(doctor, m.OpenContext(patient=PatientId(patient)))
+            await cast.consults.execute(doctor, m.CloseContext())
+            await silent.event("Patient-close", status=None)
+            assert (await silent.next())["hub.mode"] == "denied"
+            assert await silent.next() == 1008
+            await witness.event("SyncError", status=None)
+            [named] = (await cast.until(lambda state: state.programs)).programs.values()
+            assert (named.name, named.reason) == ("Dictation", "silent")
+            if looks:
+                await cast.consults.execute(doctor, m.DismissProgram(program=named.id))
+                assert (await cast.state()).programs == {}
+                continue
+            cast.hub.hub.settings = HubSettings(answer_ms=PATIENT_MS)
+            back = await program.follow(cast.topic, "Patient-open", **{"subscriber.name": "Dictation"})
+            await cast.consults.execute(doctor, m.OpenContext(patient=PT1))
+            await back.event("Patient-open")
+            await cast.until(lambda state: not state.programs)
 
 
 async def test_content_is_shared(cast: Cast) -> None:
@@ -419,13 +424,17 @@ async def test_a_program_that_asks_too_often_waits(tmp_path: Path) -> None:
 
 async def test_rights_and_leases_end(cast: Cast) -> None:
     """(H5) (H9) With the token, however much of the lease is left."""
-    short = await cast.program(client="short", lives_ms=1_500)
-    listener = await short.follow(cast.topic, "Patient-open", **{"hub.lease_seconds": "9999"})
+    short = await cast.program(client="short")
+    assert (await short.subscribe(cast.topic, "Patient-open", **{"hub.lease_seconds": "1"}))[0] == 202
+    listener = await short.socket()
     revoked = await (await cast.program(client="revoked")).follow(cast.topic, "Patient-open")
     async with cast.services.database.write() as session:
         await session.execute(update(SmartGrant).where(SmartGrant.client_id == "revoked").values(revoked=True))
     assert (await revoked.next())["hub.reason"] == "not allowed any more"
-    assert (await listener.next())["hub.mode"] == "denied"
+    told = await listener.next()
+    if told["hub.mode"] == "subscribe":  # on a machine so slow that a second was over, it was denied at once
+        told = await listener.next()
+    assert told["hub.mode"] == "denied"
     assert isinstance(await listener.next(), int)
     assert {row["why"] for row in await cast.logged("fhircast_ended", 2)} >= {"not allowed any more"}
 
@@ -447,7 +456,7 @@ async def test_two_nodes_tell_the_same(cast: Cast) -> None:
 
 async def test_sockets_are_bounded_and_kept_alive(tmp_path: Path) -> None:
     """(H19) One driver pings; whoever gives no sign of life is named; whoever sends rubbish is closed."""
-    async with running_cast(tmp_path, replace(quick(), ping_s=0.1, silent_s=1.0)) as cast:
+    async with running_cast(tmp_path, replace(quick(), ping_s=0.05, silent_s=0.5)) as cast:
         program = await cast.program()
         await program.subscribe(cast.topic, "Patient-open")
         deaf = await program.http.ws_connect(program.endpoint, autoping=False)
@@ -455,6 +464,7 @@ async def test_sockets_are_bounded_and_kept_alive(tmp_path: Path) -> None:
         pinged = await deaf.receive()
         assert pinged.type is aiohttp.WSMsgType.PING
         await cast.until(lambda state: [one.reason for one in state.programs.values()] == ["lost"])
+        cast.hub._settings = quick()
         rude = await (await cast.program(client="rude")).follow(cast.topic, "Patient-open")
         for _ in range(30):
             await rude.ws.send_str("rubbish")
