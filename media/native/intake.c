@@ -515,7 +515,7 @@ static int take_calm(in_leg *leg, const unsigned char *data, int bytes, int64_t 
         return 0;
     account->open = 0;
     deltas = whole_deltas(fci, bytes - 12 - (data[0] & 0x20 ? data[bytes - 1] : 0));
-    if (!deltas || get32(data + 4) != leg->speaker || now_us > account->until_us)
+    if (!deltas || get32(data + 4) != leg->speaker)
         return 0;
     count = (int)get16(fci + 2);
     start = follows(leg, get16(fci), count);
@@ -550,7 +550,7 @@ static int take_calm(in_leg *leg, const unsigned char *data, int bytes, int64_t 
     account->current_us = line.current_us;
     account->previous_us = line.previous_us;
     account->since_us = line.since_us;
-    account->open = account->count < account->room;
+    account->open = account->count < account->room && now_us < account->until_us;
     return 1;
 }
 

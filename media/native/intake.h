@@ -43,7 +43,7 @@ typedef struct {
 typedef struct {
     int64_t open;             /* calm feedback is taken in here (media.core.congestion.account) */
     int64_t room;
-    int64_t until_us;
+    int64_t until_us;         /* what comes later is the last */
     int64_t count;
     int64_t delta_bytes;
     int64_t told_to;          /* where the line stands */

@@ -19,7 +19,7 @@ ROWS: Final = 8
 DELTA_BYTES: Final = 2048
 """Of all rows together."""
 LENT_US: Final = 500_000
-"""For so long: then somebody looks whether more arrives than was allotted."""
+"""What comes later is the last: then somebody looks whether more arrives than was allotted."""
 NOT_KNOWN: Final = 1 << 62
 _OPEN, _ROOM, _UNTIL, _COUNT, _BYTES, _STANDING = range(6)
 _FIRST_ROW: Final = 13
