@@ -135,16 +135,7 @@ def receive(data: bytes, *, instance: str, sop_class: str, issuers: Mapping[str,
     kind = KINDS.get(sop_class)
     if kind is None:
         raise Unusable(DOES_NOT_MATCH, "sop_class")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=_TAGS)
-            said = {tag: _text(found.get(tag)) for tag in _TAGS}
-            patient = _patient(found, said, issuers)
-    except Unusable:
-        raise
-    except Exception:  # whatever a parser meets in a stranger's bytes
-        raise Unusable(CANNOT_UNDERSTAND, "unreadable") from None
+    said, patient = _header(data, issuers)
     if said["SOPInstanceUID"] != instance or said["SOPClassUID"] != sop_class:
         raise Unusable(DOES_NOT_MATCH, "not_what_was_announced")
     if not all(_is_uid(said[name]) for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")):
@@ -168,6 +159,20 @@ def receive(data: bytes, *, instance: str, sop_class: str, issuers: Mapping[str,
         number=int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None,
         data=data,
     )
+
+
+def _header(data: bytes, issuers: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, str]]:
+    """The elements that are looked at, as text, and the patient."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=_TAGS)
+            said = {tag: _text(found.get(tag)) for tag in _TAGS}
+            return said, _patient(found, said, issuers)
+    except Unusable:
+        raise
+    except Exception:  # whatever a parser meets in a stranger's bytes
+        raise Unusable(CANNOT_UNDERSTAND, "unreadable") from None
 
 
 def _text(value: Any) -> str:

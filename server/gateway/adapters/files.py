@@ -16,7 +16,7 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -177,6 +177,3 @@ def _recording(name: str, data: bytes, rules: FileRules) -> Crossing:
 
 def _printable(text: str) -> str:
     return "".join(sign for sign in text if sign.isprintable()).strip()[:200]
-
-
-Reader = Callable[[str, bytes, FileRules, Profile, Counter[str]], list[Crossing]]

@@ -88,12 +88,6 @@ def listed(make: Make) -> Make:
     return wrapped
 
 
-def note(value: Composite, _ctx: Context) -> Json | None:
-    """Text -> Annotation."""
-    text = dt.text(value.text())
-    return {"text": text} if text else None
-
-
 def local_concept(system: str) -> Make:
     """A code of a HL7 table that senders write without its name."""
 

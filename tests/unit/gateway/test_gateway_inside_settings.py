@@ -25,7 +25,9 @@ def text() -> str:
 def built(folder: Path, toml: str) -> Inside:
     (folder / "gateway.toml").write_text(toml, "utf-8")
     (folder / "fhir-token").write_text("t", "utf-8")
-    return build_inside(load_config(Folder(folder)), Folder(folder))
+    inside = build_inside(load_config(Folder(folder)), Folder(folder))
+    inside.check()
+    return inside
 
 
 def test_the_documented_file_is_taken(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_nothing_configured_is_nothing_inside(tmp_path: Path) -> None:
         ('base = "https://fhir.hospital.local/r4"', 'base = "fhir.hospital.local"', "base"),
         ('token_file = "fhir-token"', 'token_file = "nothing"', "responder"),
         ('name = "drop"', 'name = "his"', "his"),
-        ("[profile] ", "[[adapter]]\n", "[profile] is missing"),
+        ("[profile] ", "[[adapter]]\n", "need a [profile]"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, old: str, new: str, told: str) -> None:
