@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from server.gateway.adapters import counts
+from server.gateway.adapters.keepalive import keep_alive
 from server.gateway.core.crossing import FHIR_JSON, Crossing, DeliveryFailed
 from server.gateway.hl7v2.acks import Ack, Answer, answer_of
 from server.gateway.hl7v2.errors import Hl7Refused
@@ -116,6 +117,7 @@ class MllpSender:
         if self._stream is None:
             async with asyncio.timeout(target.connect_s):
                 self._stream = await asyncio.open_connection(target.host, target.port, ssl=target.tls, limit=READ_BYTES)
+            keep_alive(self._stream[1])
             self._deframer = Deframer(MAX_ANSWER_BYTES)
         reader, writer = self._stream
         async with asyncio.timeout(target.answer_s):

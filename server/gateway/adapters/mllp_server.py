@@ -23,6 +23,7 @@ import structlog
 
 from server.gateway.adapters import counts
 from server.gateway.adapters.bugs import where
+from server.gateway.adapters.keepalive import keep_alive
 from server.gateway.core.crossing import LockRefused, Outlet, RefusalCode
 from server.gateway.hl7v2.acks import ReplyTo, replies, reply_to, reply_to_bytes
 from server.gateway.hl7v2.convert import Converted, convert
@@ -95,6 +96,7 @@ class MllpServer:
         self._listen, self._profile, self._now = listen, profile, now
         self._networks = tuple(ipaddress.ip_network(peer, strict=False) for peer in listen.peers)
         self._sessions: set[asyncio.Task[None]] = set()
+        self._is_full = False
         self._ids = _control_ids()
 
     async def run(self, outlet: Outlet) -> None:
@@ -129,6 +131,7 @@ class MllpServer:
             if not self._admitted(writer):
                 result = "refused"
                 return
+            keep_alive(writer)
             result = await self._messages(reader, _Session(writer), outlet)
         except (TimeoutError, OSError):
             result = "lost"
@@ -140,8 +143,11 @@ class MllpServer:
 
     def _admitted(self, writer: asyncio.StreamWriter) -> bool:
         if len(self._sessions) > self._listen.max_connections:
-            log.warning("interface has no free connection", adapter=self.name, limit=self._listen.max_connections)
+            if not self._is_full:  # one line for each time that it fills up, however many knock
+                self._is_full = True
+                log.warning("interface has no free connection", adapter=self.name, limit=self._listen.max_connections)
             return False
+        self._is_full = False
         peer = writer.get_extra_info("peername")
         if not self._networks:
             return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import hl7
 import pytest
 from hl7.mllp import open_hl7_connection, start_hl7_server
 
+from server.gateway.adapters.keepalive import keep_alive
 from server.gateway.adapters.mllp_client import MllpSender, MllpTarget
 from server.gateway.adapters.mllp_server import MllpListen, MllpServer
 from server.gateway.adapters.settings import build_adapter
@@ -161,6 +163,29 @@ async def test_slow_senders_and_silent_ones_are_hung_up_on() -> None:
         idle = await Raw.connect(server)
         assert await idle.answer() == ""
         idle.close()
+
+
+async def test_dead_peers_are_found_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall that forgot a connection must not hold one of the places for a day."""
+    lines: list[socket.socket] = []
+
+    def seen(writer: asyncio.StreamWriter) -> None:
+        keep_alive(writer)
+        lines.append(writer.get_extra_info("socket"))
+        assert lines[-1].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert lines[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+    monkeypatch.setattr("server.gateway.adapters.mllp_server.keep_alive", seen)
+    monkeypatch.setattr("server.gateway.adapters.mllp_client.keep_alive", seen)
+    async with serving(Shelf()) as server:
+        raw = await Raw.connect(server)
+        assert await raw.ask(frame(message("ADT^A08"))) == "AA C1"
+        raw.close()
+    async with hospital([]) as (port, _):
+        inlet = sender(port)
+        await inlet.deliver(opinion("a"))
+        await inlet.close()
+    assert len(lines) == 2
 
 
 async def test_connections_are_bounded_and_peers_can_be_named() -> None:
