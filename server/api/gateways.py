@@ -26,6 +26,8 @@ from server.tls import AuthorityFiles
 
 LOCK: web.AppKey[LockParts] = web.AppKey("lock", LockParts)
 LISTED = 100
+SEEN_MS = 30_000
+"""A connection is noted every ten seconds; three missed and it is none."""
 
 routes = web.RouteTableDef()
 
@@ -96,10 +98,10 @@ async def make_code(request: web.Request) -> web.Response:
 async def list_gateways(request: web.Request) -> web.Response:
     """Gateways with what is known of their connection, and codes that wait to be used."""
     _person, own = await _administrator(request, active=False)
-    parts = request.app[LOCK]
+    parts, now_ms = request.app[LOCK], services(request).now_ms()
     rows = await parts.gateways.listed(own)
     return web.json_response(
-        {"gateways": [_gateway_json(parts.desk, row) for row in rows], "codes": await parts.codes.waiting(own)}
+        {"gateways": [_gateway_json(parts.desk, row, now_ms) for row in rows], "codes": await parts.codes.waiting(own)}
     )
 
 
@@ -169,15 +171,16 @@ def _authority(request: web.Request) -> str:
     return own.ca_cert.read_text("ascii")
 
 
-def _gateway_json(desk: LockDesk, row: GatewayRow) -> dict[str, object]:
-    connected = row.connected_at_ms is not None
+def _gateway_json(desk: LockDesk, row: GatewayRow, now_ms: int) -> dict[str, object]:
+    # Of another process of this hub only the database tells, and a killed one no longer corrects it.
+    elsewhere = row.connected_at_ms is not None and now_ms - (row.seen_at_ms or 0) < SEEN_MS
     return {
         "id": row.id,
         "hospital": row.hospital_id,
         "name": row.name,
         "enrolled_at_ms": row.enrolled_at_ms,
         "revoked_at_ms": row.revoked_at_ms,
-        "connected": desk.connected(row.id) or connected,
+        "connected": desk.connected(row.id) or elsewhere,
         "connected_at_ms": row.connected_at_ms,
         "seen_at_ms": row.seen_at_ms,
         "software": row.software,

@@ -1,6 +1,7 @@
 """Valid examples to begin with, one file each; ``python -m tests.fuzz --seeds`` writes those that are missing."""
 
 import asyncio
+import hashlib
 import io
 import json
 import math
@@ -16,6 +17,8 @@ from media.core import framing, ortc, ortc_transport, rtcp, rtp, tap, twcc
 from media.core.waveform import build_frame
 from media.core.waveform.vitals import ReportedAlarm, VitalSign, build_vital
 from server.gateway.hl7v2.framing import frame as mllp_frame
+from server.lock.core import wire as lock_wire
+from server.lock.core.proof import next_mark
 from tests import hl7v2_kit, sctp_kit
 from tests.fuzz import fhir
 from tests.fuzz.engine import CORPUS
@@ -279,6 +282,35 @@ def _gbk(data: bytes) -> bytes:
     return data.decode().replace("UNICODE UTF-8", "GBK").encode("gbk")
 
 
+def _lock_frames() -> dict[str, bytes]:
+    digest = hashlib.sha256(b"body").digest()
+    mark = next_mark(lock_wire.GENESIS, 1, "lis", "k", digest)
+    frames: dict[str, lock_wire.Frame] = {
+        "hello": lock_wire.Hello(
+            versions=(1,), gateway="g_1", instance="i", origin="https://hub.example", stream="s", last=3, settled=2,
+            nonce=bytes(32), now_us=1, policy="p", software="consilium",
+        ),
+        "cross": lock_wire.Cross(
+            sequence=1, source="lis", kind="ORU^R01", key="k", patient=(("urn:mrn", "1"),),
+            about=(("Modality", "ECG"),), media_type="application/fhir+json", made_us=1, received_us=2,
+            journaled_us=3, sent_us=4, size=4, digest=digest, mark=mark, body=b"body",
+        ),
+        "part": lock_wire.Part(sequence=1, offset=65_536, data=b"more"),
+        "gap": lock_wire.Gap(first=1, last=3, code="corrupt", mark=mark),
+        "ack": lock_wire.Ack(first=1, items=(("applied", "", 5, 6), ("refused", "invalid", 7, 8))),
+        "ask": lock_wire.Ask(
+            id=1, consult="c1", patient=(("urn:mrn", "1"),), type="Observation", resource_id="",
+            params=(("code", "1"),), page="", role="doctor", organisation="hub", purpose="consult",
+            timeout_ms=10_000, max_bytes=1_000, max_count=10,
+        ),
+        "answer": lock_wire.Answer(
+            id=1, code="", count=1, next_page="", size=4, digest=digest, body=b"body"
+        ),
+        "bye": lock_wire.Bye(code="revoked", reason=""),
+    }  # fmt: skip
+    return {name: lock_wire.encode(frame) for name, frame in frames.items()}
+
+
 def write() -> int:
     """Write what is missing; returns how many files that were."""
     checks = _checks()
@@ -297,6 +329,7 @@ def write() -> int:
         "tap": _taps(),
         "source": _sources(),
         "hl7v2": _messages(),
+        "lock": _lock_frames(),
         "ortc": _parameters(),
         "whip": _offers(),
         "dtls": records,

@@ -40,6 +40,9 @@ from server.gateway.hl7v2.convert import convert
 from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
 from server.gateway.hl7v2.framing import Deframer, Framed, frame
 from server.gateway.hl7v2.message import parse
+from server.lock.core import wire as lock_wire
+from server.lock.core.answers import Answers
+from server.lock.core.link import Arrived, Receiver
 from tests import hl7v2_kit, sctp_kit
 from tests.fuzz.engine import Target
 from tests.fuzz.fhir import read_bundle, read_query
@@ -364,6 +367,27 @@ def read_hl7v2(data: bytes) -> None:
             frame(answer)
 
 
+# ---------------------------------------------------------------- the lock
+
+
+def read_lock(data: bytes) -> None:
+    """A frame of the lock: what is taken is what would be sent again, and a body is never longer than the frame."""
+    found = typed(lock_wire.WireError, lock_wire.decode, data)
+    if found is None:
+        return
+    assert lock_wire.decode(lock_wire.encode(found)) == found
+    if isinstance(found, (lock_wire.Cross, lock_wire.Part, lock_wire.Gap)):
+        receiver = Receiver(up_to=0, mark=lock_wire.GENESIS)
+        arrived = typed(lock_wire.WireError, receiver.take, found, 0)
+        if isinstance(arrived, Arrived):
+            assert len(arrived.body) == arrived.frame.size <= len(data)
+    if isinstance(found, (lock_wire.Answer, lock_wire.AnswerPart)):
+        answers = Answers()
+        answers.asked(found.id, 1_000)
+        whole = typed(lock_wire.WireError, answers.take, found)
+        assert whole is None or len(whole.body) <= 1_000
+
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -418,6 +442,13 @@ TARGETS: dict[str, Target] = {
             lines_always=40_000,
             lines_per_byte=200,
             share=0.25,
+        ),
+        Target(
+            "lock",
+            read_lock,
+            ("server.lock.core.wire", "server.lock.core.link", "server.lock.core.answers"),
+            (b"\xc0", b"\x90", b"\xdc\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xcf"),
+            share=0.5,
         ),
         Target(
             "ortc",

@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from lock_kit import Hub, Inbound, ecg, fill_hub, new_gateway_folder, result, running, start_hub, until, wall_us
+from server_hub import quiet_port
 
 from server.gateway.config import Folder
 from server.gateway.inside import Inside
@@ -84,6 +85,7 @@ async def test_an_hour_without_hub_and_a_clock_that_jumps(hub: Hub, tmp_path: Pa
         assert (await one.gateway.journal.level()).waiting == 5
         await hub.start()
         await one.drained()
+        await one.until(lambda: "This machine's clock differs" in one.gateway.link.state.text)
     assert [row[0] for row in await hub.crossed()] == [1, 2, 3, 4, 5]
     keys = await hub.rows("SELECT id FROM fhir_version WHERE type = 'Observation' AND id LIKE 'lab-%'")
     present = await hub.rows("SELECT id FROM fhir_resource WHERE id LIKE 'lab-%' ORDER BY id")
@@ -152,6 +154,62 @@ async def test_a_journal_restored_from_a_backup_repeats_nothing(hub: Hub, tmp_pa
     assert verdicts == ["applied", "applied", "applied", "repeated", "repeated", "applied"]
     versions = await hub.rows("SELECT id, version FROM fhir_resource WHERE id LIKE 'lab-%' ORDER BY id")
     assert versions == [(f"lab-{number}", 1) for number in range(1, 5)]
+
+
+async def test_a_hub_restored_from_a_backup_says_what_it_lost(hub: Hub, tmp_path: Path) -> None:
+    """[LK9] [LK14] Content that is gone is a gap in the record of both sides; numbers go on, each way."""
+    inlet = Inbound()
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    await hub.stop()
+    shutil.copytree(hub.data_dir, tmp_path / "backup")
+    await hub.start()
+    async with running(folder, Inside(inlets=(inlet,))) as one:
+        await one.connected()
+        await one.gateway.outlet("lis").put(result(1))
+        await hub.send(one.gateway.identity.gateway, replace(result(7), kind="MDM^T02", key="in-1"))
+        await until(lambda: hub.all_settled() if inlet.taken else False)
+        await one.drained()
+    await hub.stop()
+    shutil.rmtree(hub.data_dir)
+    shutil.copytree(tmp_path / "backup", hub.data_dir)
+    await hub.start()
+    async with running(folder, Inside(inlets=(inlet,))) as one:
+        await one.gateway.outlet("lis").put(result(2))
+        await one.connected()
+        await hub.send(one.gateway.identity.gateway, replace(result(8), kind="MDM^T02", key="in-2"))
+        await one.drained()
+        await one.until(lambda: len(inlet.taken) == 2)
+        await one.drained()
+    assert [crossing.key for crossing in inlet.taken] == ["in-1", "in-2"]
+    verdicts = [row[2:] for row in await hub.crossed()]
+    assert verdicts == [("lost", "forgotten"), ("lost", "forgotten"), ("applied", ""), ("applied", "")]
+    assert len(await hub.events("lock_lost")) == 2
+
+
+async def test_two_processes_of_one_hub_never_both_commit(hub: Hub, tmp_path: Path) -> None:
+    """[LK8] Clones at two processes of one hub: the database fences the older connection, each time."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    second = Hub(data_dir=hub.data_dir, port=quiet_port())
+    await second.start()
+    shutil.copytree(folder.path, tmp_path / "clone")
+    clone = Folder(tmp_path / "clone")
+    clone.identity.write_text(clone.identity.read_text().replace(hub.origin, second.origin))
+    async with running(folder) as one:
+        await one.connected()
+        async with running(clone) as other:
+            await other.connected()
+            await one.gateway.outlet("lis").put(result(1))
+            await one.until(lambda: one.gateway.link.state.attempts > 1)
+            assert one.gateway.link.state.code != "protocol"
+    async with running(clone) as other:
+        await other.gateway.outlet("lis").put(result(2))
+        await other.drained()
+    async with running(folder) as one:
+        await one.drained()
+    present = await hub.rows("SELECT id, version FROM fhir_resource WHERE id LIKE 'lab-%' ORDER BY id")
+    assert present == [("lab-1", 1), ("lab-2", 1)]
+    assert await hub.audit_is_whole()
+    await second.stop()
 
 
 async def test_a_recorded_connection_is_worth_nothing(hub: Hub, tmp_path: Path) -> None:
