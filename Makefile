@@ -12,7 +12,7 @@ WEB_SOURCES := $(shell find $(WEB)/src -type f -not -name '*.test.*' 2>/dev/null
 NATIVE := $(wildcard media/native/*.c media/native/*.h) media/native/build_fanout.py
 say = @printf '\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test check check-python check-web unit integration browser bench soak fuzz fmt lock clean
+.PHONY: help demo test check check-python check-web unit integration browser bench soak fuzz sanitize fmt lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -68,6 +68,9 @@ soak: .venv/dev tests/.debian $(WEB)/dist/index.html ## an hour of sessions that
 fuzz: .venv/dev ## minutes of hostile bytes for every parser; CONSILIUM_FUZZ_SECONDS each, ones that break go to tests/fuzz/corpus
 	@$(BIN)/python -m tests.fuzz
 	CONSILIUM_FUZZ=1 $(BIN)/pytest -q -n 2 tests/property
+
+sanitize: .venv/dev ## the C functions' laws under gcc's address and undefined behaviour sanitizers, in a copy
+	@tests/sanitize.sh "$(CURDIR)/$(BIN)/python"
 
 fmt: .venv/dev $(WEB)/node_modules/.ready ## format everything
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && (cd $(WEB) && npx --no-install biome check --write .)
