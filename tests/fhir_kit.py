@@ -131,7 +131,7 @@ QUERIES = {
             *(
                 f"{prefix}1970-01-01T00:00:0{at}Z"
                 for prefix in ("", "ne", "gt", "lt", "ge", "le", "sa", "eb")
-                for at in ("2", "3", "1.074", "1.0744")
+                for at in ("2", "3", "1.222", "1.2224")
             ),
         ],
     },

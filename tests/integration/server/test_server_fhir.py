@@ -124,7 +124,8 @@ async def test_what_is_not_valid_is_told_by_its_place_and_never_quoted(hub: Hub,
     """[G8] FHIR that fails validation, and bodies that are no FHIR at all."""
     secret = "张桂兰-secret"
     status, told = await app.fhir("POST", "/Observation", {
-        **without_id(observation("x", "pt1")), "status": {"text": secret}, secret: 1, "effectiveDateTime": secret,
+        **without_id(observation("x", "pt1")), "status": {"text": secret}, secret: 1, "zhangguilan": 1,
+        "effectiveDateTime": secret,
         "component": [{"code": {}}, {"valueQuantity": {"value": secret}}],
     })  # fmt: skip
     assert status == 422
@@ -132,6 +133,7 @@ async def test_what_is_not_valid_is_told_by_its_place_and_never_quoted(hub: Hub,
     expressions = {one["expression"][0] for one in told["issue"]}
     assert {"Observation.status", "Observation.effectiveDateTime"} <= expressions
     assert secret not in json.dumps(told, ensure_ascii=False)
+    assert "zhangguilan" not in json.dumps(told), "the name of a property that is none of FHIR's is content too"
     hostile: list[tuple[str, Any, str]] = [
         ("/Observation", [], "not_json"),
         ("/Observation", {"resourceType": "Patient"}, "wrong_id"),
