@@ -102,14 +102,10 @@ class MllpServer:
     async def run(self, outlet: Outlet) -> None:
         """See `Adapter`."""
 
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._session(reader, writer, outlet), name=f"{self.name}-session")
             self._sessions.add(task)
-            try:
-                await self._session(reader, writer, outlet)
-            finally:
-                self._sessions.discard(task)
+            task.add_done_callback(self._sessions.discard)
 
         server = await asyncio.start_server(
             connected, self._listen.host, self._listen.port, ssl=self._listen.tls, limit=READ_BYTES

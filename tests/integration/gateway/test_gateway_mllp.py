@@ -165,6 +165,16 @@ async def test_slow_senders_and_silent_ones_are_hung_up_on() -> None:
         idle.close()
 
 
+async def test_stopping_ends_connections_without_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Shelf()) as server:
+        raw = await Raw.connect(server)
+        assert await raw.ask(frame(message("ADT^A08"))) == "AA C1"
+    assert await raw.answer() == ""
+    raw.close()
+    await asyncio.sleep(0)
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 async def test_dead_peers_are_found_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall that forgot a connection must not hold one of the places for a day."""
     lines: list[socket.socket] = []
