@@ -94,9 +94,13 @@ class ArrivalRecorder:
         if len(arrivals) > MAX_RECORDED:
             self._forget_oldest()
 
-    def record_all(self, seqs: Sequence[int], times_us: Sequence[int]) -> None:
+    def record_all(self, seqs: tuple[int, ...], times_us: Sequence[int]) -> None:
         """`record` for several packets, in order."""
-        run, expected = self._run, self._next
+        run, expected, count = self._run, self._next, len(seqs)
+        if seqs == tuple(range(expected, expected + count)) and len(run) + count < MAX_RECORDED // 2:
+            self._next = expected + count & MASK_16
+            run += [now_us // TICK_US for now_us in times_us]
+            return
         for seq, now_us in zip(seqs, times_us, strict=True):
             if seq == expected and len(run) < MAX_RECORDED // 2:
                 expected = self._next = seq + 1 & MASK_16
