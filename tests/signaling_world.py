@@ -12,17 +12,21 @@ from signaling.core import binding, ecg, occurrences, programs
 from signaling.core import messages as m
 from signaling.core.admission import Admission
 from signaling.core.anchor import facts_of
+from signaling.core.case import NoteFacts
 from signaling.core.consult import Known, apply, handle
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import DataProducerId, ParticipantId, PatientId, ProducerId, TransportId
 from signaling.core.model import (
     AnchorType,
+    Area,
     Consult,
     EcgMarkDraft,
     EcgSnapshot,
     EcgState,
+    IdentityPart,
     MediaSource,
     Page,
+    PageShape,
     PatientBanner,
     ProgramTrouble,
     Request,
@@ -63,8 +67,10 @@ def trouble(number: int = 1, version: int = 1) -> ProgramTrouble:
     return ProgramTrouble(id=f"f{number}", key="k", name="PACS", reason="refused", context_version=version, at_ms=9)
 
 
+SHAPE = PageShape(content="0" * 16, width=800, height=1600, language="zh-CN")
+
 PEOPLE = (
-    admission("doc", Role.DOCTOR),
+    admission("doc", Role.DOCTOR).model_copy(update={"hub": True}),
     admission("doc2", Role.DOCTOR),
     admission("guest", Role.GUEST),
     admission("nurse", Role.NURSE),
@@ -108,6 +114,7 @@ Step = Asked | Happened | Aimed
 AIMS = (
     *("open", "close", "lead", "turn", "confirm", "produce", "mute", "unmute", "stop", "stream", "unplug", "send"),
     *("bind", "bind", "stream", "vitals", "unbind", "report", "freeze", "release", "mark", "erase", "state"),
+    *("highlight", "unlight", "page freeze", "page release", "note", "note error", "tick", "skip", "wrong"),
     *("anchor", "report open", "ask again", "anchor closed", "share", "select", "dismiss"),
 )
 HAPPENINGS = (
@@ -149,7 +156,38 @@ _bundles = st.builds(
     lambda entries: {"resourceType": "Bundle", "type": "transaction", "entry": entries}, st.lists(_entries, max_size=3)
 )
 
+_heard = st.lists(st.sampled_from(IdentityPart), min_size=2, max_size=4).map(tuple)
+_strokes = st.lists(st.lists(st.integers(0, 20_000), min_size=4, max_size=9).map(tuple), min_size=1, max_size=2)
+
 commands: st.SearchStrategy[m.AnyCommand] = st.one_of(
+    st.builds(
+        m.ShowHighlight,
+        context_version=_small,
+        view=_views,
+        shape=st.just(SHAPE),
+        area=st.just(Area(x=1, y=2, width=3, height=4)),
+    ),
+    st.builds(m.ClearHighlight),
+    st.builds(
+        m.FreezePage,
+        id=st.sampled_from(["z1", "z2"]),
+        context_version=_small,
+        view=st.just(View()),
+        shape=st.just(SHAPE),
+    ),
+    st.builds(m.ReleasePage),
+    st.builds(
+        m.PutNote,
+        id=st.sampled_from(["n1", "n2"]),
+        freeze=st.sampled_from(["z1", "z2"]),
+        context_version=_small,
+        strokes=_strokes.map(tuple),
+    ),
+    st.builds(m.MarkNoteInError, note=st.just("note-1"), context_version=_small, reason=st.just("wrong side")),
+    st.builds(m.ShowView, context_version=_small, view=st.none() | _views),
+    st.builds(m.TickIdentity, context_version=_small, heard=_heard),
+    st.builds(m.SkipIdentityCheck, context_version=_small, reason=st.just("arrest")),
+    st.builds(m.ReportWrongPatient, context_version=_small, reason=st.just("another name")),
     st.builds(m.OpenAnchor, context_version=_small, resource_type=_anchors, id=_ids),
     st.builds(m.CloseAnchor, context_version=_small, resource_type=_anchors),
     st.builds(m.ShareContent, report=_ids, version=st.sampled_from(["1", "2", "2.1", "3"]), bundle=_bundles),
@@ -235,6 +273,18 @@ def aim(state: Consult, aimed: Aimed) -> Asked | None:
         return _by(state.lead, m.TurnPage(context_version=version, view=view)) if state.lead else None
     if aimed.what in ("anchor", "report open", "ask again", "anchor closed", "share", "select", "dismiss"):
         return _aim_anchor(state, aimed.what, number, one(Role.DOCTOR, Role.NURSE))
+    if aimed.what in (
+        "highlight",
+        "unlight",
+        "page freeze",
+        "page release",
+        "note",
+        "note error",
+        "tick",
+        "skip",
+        "wrong",
+    ):
+        return _aim_mark(state, aimed.what, number, one(Role.DOCTOR, Role.NURSE, Role.GUEST))
     devices = [person for person in here if person.role is Role.DEVICE]
     device = devices[number % len(devices)] if devices else None
     if aimed.what in ("bind", "unbind", "stream", "vitals", "report"):
@@ -300,6 +350,28 @@ def _aim_anchor(state: Consult, what: str, number: int, actor: Admission | None)
     return Asked(actor, command, asked)
 
 
+def _aim_mark(state: Consult, what: str, number: int, actor: Admission | None) -> Asked | None:
+    """Marks on the page that all look at, and the identity check."""
+    version, view, area = state.context_version, state.view, Area(x=number, y=9, width=100, height=50)
+    if actor is None:
+        return None
+    held = state.page_freeze.id if state.page_freeze is not None else "none"
+    commands: dict[str, m.AnyCommand] = {
+        "highlight": m.ShowHighlight(context_version=version, view=view, shape=SHAPE, area=area),
+        "unlight": m.ClearHighlight(),
+        "page freeze": m.FreezePage(id=f"z{number}", context_version=version, view=view, shape=SHAPE),
+        "page release": m.ReleasePage(),
+        "note": m.PutNote(
+            id=f"n{number}", freeze=held, context_version=version, strokes=((0, 0, 9_999, number),), text="看这里"
+        ),
+        "note error": m.MarkNoteInError(note="note-1", context_version=version, reason="wrong side"),
+        "tick": m.TickIdentity(context_version=version, heard=(IdentityPart.NAME, IdentityPart.BIRTH_DATE)),
+        "skip": m.SkipIdentityCheck(context_version=version, reason="arrest"),
+        "wrong": m.ReportWrongPatient(context_version=version, reason="another name"),
+    }
+    return Asked(actor, commands[what])
+
+
 def _aim_device(
     state: Consult, what: str, number: int, device: Admission | None, staff: Admission | None
 ) -> Asked | None:
@@ -353,7 +425,10 @@ def ask(state: Consult, asked: Asked, now_ms: int) -> list[m.AnyEvent]:
     anchor = None
     if isinstance(command, m.OpenAnchor):
         anchor = facts_of({"resourceType": command.resource_type, "id": command.id, "description": "Thorax"})
-    first = Known(patient=patient, anchor=anchor, request=asked.request)
+    note = None
+    if isinstance(command, m.MarkNoteInError):
+        note = NoteFacts(id=command.note, by=PEOPLE[0].participant, in_error=False)
+    first = Known(patient=patient, anchor=anchor, note=note, request=asked.request)
     handle(state, asked.actor, command, now_ms, first)
     known = replace(first, media=answer(state, command), media_epoch=state.media_epoch)
     return handle(state, asked.actor, command, now_ms, known)

@@ -2,22 +2,36 @@
 
 The snapshot is replaced by compare-and-set on its revision and the events are
 chained in the same transaction: there is never a state without its events, nor
-an event without its state. Publishing follows the commit and is not done here.
+an event without its state. A note is filed in the record by the transaction
+that chains its event. Publishing follows the commit and is not done here.
 """
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.record.aio.store import banner_in, find_one
+from server.record.aio.store import banner_in, find_one, read_resource, write_resource, written_entry
+from server.record.core.notes import author_of, in_error, note_document
+from server.record.core.resource import FiledResource, file_checked, file_resource
 from server.storage import audit
 from server.storage.database import Database
 from server.storage.models import ConsultPatient, ConsultState, EventRow
+from signaling.core import binding
+from signaling.core.case import NoteFacts
+from signaling.core.fold import apply
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
-from signaling.core.messages import EVENTS, AnyEvent
-from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner
-from signaling.core.ports import Conflict
+from signaling.core.messages import EVENTS, AnyEvent, NoteMarkedInError, NotePut
+from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner, UnboundReason
+from signaling.core.ports import Conflict, ViewShown
+from signaling.core.surnames import keys_of
+
+VIEW_SHOWN = "view_shown"
+"""Rows of the event log that say what somebody's page showed: one when it begins, one when it ends. [VW1]"""
 
 
 class SqlConsultStore:
@@ -47,10 +61,62 @@ class SqlConsultStore:
             .values(revision=after.revision, status=after.status.value, snapshot=after.model_dump_json())
             .returning(ConsultState.consult_id)
         )
+        notes = [await self._checked(event) for event in events if isinstance(event, NotePut)]
         async with self._database.write() as session:
             if await session.scalar(swap) is None:
                 raise Conflict(f"consult {before.id} is no longer at revision {before.revision}")
-            await audit.append(session, [_entry(before.id, event, actor) for event in events])
+            filed = [await _file(session, note, owner, event, actor) for note, owner, event in notes]
+            filed += [await _mark(session, event, actor) for event in events if isinstance(event, NoteMarkedInError)]
+            await audit.append(session, [*filed, *(_entry(before.id, event, actor) for event in events)])
+
+    async def _checked(self, event: NotePut) -> tuple[FiledResource, str, NotePut]:
+        """A note's document, checked while nobody waits for the database, and the hospital whose patient it is."""
+        async with self._database.read() as session:
+            patient = await read_resource(session, "Patient", event.note.patient)
+        if patient is None:
+            raise Conflict(f"no patient for note {event.note.id}")
+        document = note_document(event.note, test=patient[0].test)
+        return await asyncio.to_thread(file_resource, document), patient[0].owner, event
+
+    async def note(self, consult: ConsultId, patient: PatientId, id_: str) -> NoteFacts | None:
+        """A note in the record of a patient who belongs to the consult, else None."""
+        member = select(ConsultPatient.patient_id).where(
+            ConsultPatient.consult_id == consult, ConsultPatient.patient_id == patient
+        )
+        async with self._database.read() as session:
+            if await session.scalar(member) is None:
+                return None
+            document = await find_one(session, patient, "DocumentReference", id_)
+        author = None if document is None else author_of(document)
+        if document is None or author is None:
+            return None
+        return NoteFacts(id=id_, by=author, in_error=document["status"] == "entered-in-error")
+
+    async def surnames(self, patient: PatientId) -> frozenset[str]:
+        """Family names of a patient, as the hospital gave them or as a Chinese name tells."""
+        async with self._database.read() as session:
+            found = await read_resource(session, "Patient", patient)
+        names = [] if found is None else json.loads(found[1]).get("name", [])
+        return keys_of(
+            [str(name["family"]) for name in names if name.get("family")],
+            [str(name["text"]) for name in names if name.get("text")],
+        )
+
+    async def shown_elsewhere(self) -> Mapping[ConsultId, PatientId]:
+        """Who is open where somebody is."""
+        query = select(ConsultState.snapshot).where(ConsultState.status == ConsultStatus.OPEN.value)
+        async with self._database.read() as session:
+            consults = [json.loads(snapshot) for snapshot in await session.scalars(query)]
+        return {
+            ConsultId(one["id"]): PatientId(one["context"]["patient"]["id"])
+            for one in consults
+            if one.get("context") and one.get("participants")
+        }
+
+    async def views_shown(self, views: Sequence[ViewShown]) -> None:
+        """Chain who saw what; `signaling.core.ports.ViewLog`. [VW1] (G5, C21)"""
+        async with self._database.write() as session:
+            await audit.append(session, [_view_entry(view) for view in views])
 
     async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
         """Events after ``revision``, oldest first; None when there are more than ``limit``."""
@@ -97,6 +163,63 @@ class SqlConsultStore:
         )
         async with self._database.read() as session:
             return [ConsultId(consult) for consult in await session.scalars(query)]
+
+
+async def patient_left_bed(
+    session: AsyncSession, patient: PatientId, reason: UnboundReason, *, actor: str, at_ms: int
+) -> list[audit.Entry]:
+    """End the patient's device bindings in every consult, in the transaction that says why. [BI7] (W21)
+
+    The rows of the consults are locked here, so this comes before anything is chained; the caller chains what is
+    returned. Nodes that serve those consults find the events with their next beat, and close the feeds.
+
+    Args:
+        actor: who says so, as the audit trail names it.
+    """
+    query = (
+        select(ConsultState)
+        .join(ConsultPatient, ConsultPatient.consult_id == ConsultState.consult_id)
+        .where(ConsultPatient.patient_id == patient, ConsultState.status != ConsultStatus.ENDED.value)
+        .order_by(ConsultState.consult_id)
+        .with_for_update(of=ConsultState)
+    )
+    entries: list[audit.Entry] = []
+    for row in (await session.scalars(query)).all():
+        state = Consult.model_validate_json(row.snapshot)
+        events = binding.of_patient(state, patient, reason, at_ms)
+        if not events:
+            continue
+        after = reduce(apply, events, state)
+        row.revision, row.snapshot = after.revision, after.model_dump_json()
+        entries += [replace(_entry(state.id, event, None), actor=actor) for event in events]
+    await session.flush()
+    return entries
+
+
+async def _file(
+    session: AsyncSession, note: FiledResource, owner: str, event: NotePut, actor: ParticipantId | None
+) -> audit.Entry:
+    """[SH4]"""
+    stored = await write_resource(session, note, patient=note.patient_id, at_ms=event.at_ms, if_match=None, owner=owner)
+    return written_entry(stored, actor or audit.SERVER, event.at_ms)
+
+
+async def _mark(session: AsyncSession, event: NoteMarkedInError, actor: ParticipantId | None) -> audit.Entry:
+    """[SH6] (C23) The former version stays."""
+    found = await read_resource(session, "DocumentReference", event.note)
+    if found is None or found[0].deleted or found[0].patient_id != event.patient:
+        raise Conflict(f"note {event.note} is not there")
+    filed = file_checked(in_error(json.loads(found[0].json), event))
+    stored = await write_resource(
+        session, filed, patient=event.patient, at_ms=event.at_ms, if_match=found[0].version, owner=found[0].owner
+    )
+    return written_entry(stored, actor or audit.SERVER, event.at_ms)
+
+
+def _view_entry(view: ViewShown) -> audit.Entry:
+    body = view.model_dump(mode="json", exclude={"consult"})
+    at_ms = view.from_ms if view.to_ms is None else view.to_ms
+    return audit.Entry(kind=VIEW_SHOWN, at_ms=at_ms, actor=view.participant, body=body, consult_id=view.consult)
 
 
 def _entry(consult: ConsultId, event: AnyEvent, actor: ParticipantId | None) -> audit.Entry:

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from signaling.core.case import NoteFacts
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
-from signaling.core.messages import AnyEvent
+from signaling.core.messages import AnyEvent, NoteMarkedInError, NotePut
 from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner
 from signaling.core.ports import Conflict
+from signaling.core.surnames import keys_of
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,7 @@ class MemoryStore:
         self._events: dict[ConsultId, list[AnyEvent]] = {}
         self._patients: dict[ConsultId, dict[PatientId, PatientBanner]] = {}
         self._resources: dict[tuple[str, str, str], JsonObject] = {}
+        self._notes: dict[tuple[PatientId, str], NoteFacts] = {}
 
     def add(
         self,
@@ -50,6 +53,13 @@ class MemoryStore:
             raise Conflict
         self._consults[before.id] = after
         self._events[before.id].extend(events)
+        for event in events:
+            if isinstance(event, NotePut):
+                note = event.note
+                self._notes[note.patient, note.id] = NoteFacts(id=note.id, by=note.by, in_error=False)
+            elif isinstance(event, NoteMarkedInError):
+                filed = self._notes[event.patient, event.note]
+                self._notes[event.patient, event.note] = filed.model_copy(update={"in_error": True})
 
     async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
         """Events after ``revision``, oldest first; None when there are more than ``limit``."""
@@ -67,6 +77,24 @@ class MemoryStore:
         if patient not in self._patients.get(consult, {}):
             return None
         return self._resources.get((patient, resource_type.value, id_))
+
+    async def note(self, consult: ConsultId, patient: PatientId, id_: str) -> NoteFacts | None:
+        """A note in the record of a patient who belongs to the consult, else None."""
+        return self._notes.get((patient, id_)) if patient in self._patients.get(consult, {}) else None
+
+    async def surnames(self, patient: PatientId) -> frozenset[str]:
+        """Family names, as far as the banner tells."""
+        known = (patients.get(patient) for patients in self._patients.values())
+        banner = next((one for one in known if one is not None), None)
+        return frozenset() if banner is None else keys_of((), (banner.name, banner.name_latin))
+
+    async def shown_elsewhere(self) -> Mapping[ConsultId, PatientId]:
+        """Who is open where somebody is."""
+        return {
+            consult.id: consult.context.patient.id
+            for consult in self._consults.values()
+            if consult.context is not None and consult.participants
+        }
 
     async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
         """Consults that have not ended to which the patient belongs."""

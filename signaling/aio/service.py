@@ -27,30 +27,38 @@ from typing import Any, Literal
 
 from signaling.aio.audience import Audience, Peer
 from signaling.aio.media_calls import MediaCalls
-from signaling.core import binding, ecg, occurrences
+from signaling.aio.viewing import Viewing
+from signaling.core import binding, ecg, occurrences, sharing
 from signaling.core.admission import Admission
 from signaling.core.anchor import facts_of
 from signaling.core.attempts import Attempts
 from signaling.core.bucket import TokenBucket
-from signaling.core.case import AnchorFacts, Case
+from signaling.core.case import AnchorFacts, Case, NoteFacts
 from signaling.core.consult import NOTHING_KNOWN, Known, as_admitted, closed_sources, handle
 from signaling.core.errors import ErrorCode, Refusal, ServerStopping
 from signaling.core.fold import apply
 from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
 from signaling.core.messages import (
     ActiveSpeaker,
+    AnchorClosed,
+    AnchorOpened,
     AnyCommand,
     AnyEvent,
     Beat,
     BindDevice,
     ConsultEnded,
     ConsumerLayers,
+    ContextClosed,
+    ContextOpened,
+    ContextResumed,
     DeviceUnbound,
     Done,
+    FreezePage,
     HeartRate,
     Join,
     Joined,
     LineQuality,
+    MarkNoteInError,
     MediaCommand,
     MediaReset,
     MediaResult,
@@ -61,9 +69,14 @@ from signaling.core.messages import (
     PointEcg,
     ProduceData,
     PutEcgMark,
+    PutNote,
     ReportEcgState,
+    ReportWrongPatient,
     Scroll,
     ShareContent,
+    ShowHighlight,
+    ShowView,
+    SkipIdentityCheck,
     SnapshotOrdered,
     Sync,
     SyncResult,
@@ -73,12 +86,16 @@ from signaling.core.messages import (
     ViewConsumer,
 )
 from signaling.core.model import Connection, Consult, PatientBanner, Role, UnboundReason, Value
-from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane, SnapshotOrder, WaveformArchive
+from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane, SnapshotOrder, ViewLog, WaveformArchive
 from signaling.core.signals import signal_of
+from signaling.core.surnames import namesakes
 
 log = logging.getLogger(__name__)
 
 Decide = Callable[[Consult], list[AnyEvent]]
+
+_OTHER_CONTEXT = (ContextOpened, ContextClosed, ContextResumed, AnchorOpened, AnchorClosed, ConsultEnded)
+"""After these nobody shows what was shown before: every page says anew what it shows."""
 
 _PEOPLE = frozenset({Role.DOCTOR, Role.NURSE, Role.GUEST})
 
@@ -104,6 +121,15 @@ _PLAIN = frozenset(
         "put_ecg_mark",
         "remove_ecg_mark",
         "report_ecg_state",
+        "highlight",
+        "clear_highlight",
+        "freeze_page",
+        "release_page",
+        "put_note",
+        "mark_note_in_error",
+        "tick_identity",
+        "skip_identity_check",
+        "report_wrong_patient",
     }
 )
 """Commands that the state alone answers."""
@@ -113,8 +139,17 @@ _TRACE_BUDGET: dict[type, tuple[float, int]] = {
     PutEcgMark: (5.0, 30),
     TakeEcgSnapshot: (0.5, 5),
     ShareContent: (2.0, 20),
+    ShowHighlight: (5.0, 20),
+    FreezePage: (1.0, 10),
+    PutNote: (0.5, 5),
+    MarkNoteInError: (0.5, 5),
+    ShowView: (2.0, 20),
+    SkipIdentityCheck: (0.2, 5),
+    ReportWrongPatient: (0.2, 5),
 }
-"""So many a second, so many at once, of each participant: each is an entry of the log that stays. [EC3] [EC5] [AN5]"""
+"""So many a second, so many at once, of each participant: each is an entry of the log that stays.
+
+[EC3] [EC5] [AN5] [SH5] [VW2]"""
 
 _GUESSED_TOO_OFTEN = (
     "Too many wrong identifiers. Check the wristband and try again in a minute.",
@@ -183,6 +218,11 @@ class ConsultService:
         self._quiet = asyncio.Event()
         self._archive: WaveformArchive | None = None
         self._guesses = Attempts()
+        self._viewing = Viewing(now_ms)
+        self._surnames: dict[PatientId, frozenset[str]] = {}
+        """Of who is open now."""
+        self._namesakes: frozenset[ConsultId] = frozenset()
+        """Consults whose patient shares a family name with another consult's. [SN1]"""
         bus.listen(self._hinted)
         media.listen(self)
 
@@ -190,11 +230,16 @@ class ConsultService:
         """Keep strips here; without, they are refused as ``archive_unavailable``. [EC5]"""
         self._archive = archive
 
+    def use_view_log(self, log: ViewLog) -> None:
+        """Keep here who saw what; without, it is not kept. [VW1]"""
+        self._viewing.use(log)
+
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Listen to the other nodes and begin to beat."""
         await self._bus.start()
+        self._viewing.start()
         self._beats = asyncio.create_task(self._beat_forever())
         if self._archive is not None:
             self._spawn(self._resume_strips(self._archive))
@@ -210,6 +255,7 @@ class ConsultService:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._beats = None
         self._audiences.clear()
+        await self._viewing.stop()
         await self._bus.stop()
 
     # ------------------------------------------------------------ drain
@@ -255,6 +301,8 @@ class ConsultService:
         if isinstance(command, ViewConsumer):
             return await self._view(audience, peer.admission, command)
         self._spend(audience, peer.admission, command)
+        if isinstance(command, ShowView):
+            return self._show(audience, peer.admission, command)
         if isinstance(command, BindDevice):
             return await self._bind(audience, peer.admission, command)
         if isinstance(command, TakeEcgSnapshot):
@@ -270,6 +318,7 @@ class ConsultService:
         if audience is None or audience.peers.get(who) is not peer:
             return
         del audience.peers[who]
+        self._viewing.end(audience.state.id, who)
         self._start_grace(audience, who)
         await self._insist(audience, lambda state: self._absent(audience, who, state, occurrences.socket_lost))
 
@@ -360,6 +409,7 @@ class ConsultService:
         """Returns who was replaced and cannot hear it."""
         who = peer.admission.participant
         older = audience.peers.get(who)
+        self._viewing.end(audience.state.id, who)
         if older is not None:
             older.goodbye("replaced")
         peer.hold_events()
@@ -381,7 +431,9 @@ class ConsultService:
 
     async def _plain(self, audience: Audience, actor: Admission, command: AnyCommand) -> Done:
         known = Known(
-            patient=await self._patient(actor.consult, command), anchor=await self._anchor(audience.state, command)
+            patient=await self._patient(actor.consult, command),
+            anchor=await self._anchor(audience.state, command),
+            note=await self._note(audience.state, actor, command),
         )
         await self._change(
             audience, actor.participant, lambda state: handle(state, actor, command, self._now_ms(), known)
@@ -434,6 +486,30 @@ class ConsultService:
         async with asyncio.timeout(self._settings.store_timeout_s):
             found = await self._store.resource(state.id, state.context.patient.id, command.resource_type, command.id)
         return None if found is None else facts_of(found)
+
+    async def _note(self, state: Consult, actor: Admission, command: AnyCommand) -> NoteFacts | None:
+        """[SH4] [SH6]"""
+        match command:
+            case PutNote():
+                named = sharing.note_id(state.id, actor.participant, command.id)
+            case MarkNoteInError():
+                named = command.note
+            case _:
+                return None
+        if state.context is None:
+            return None
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            return await self._store.note(state.id, state.context.patient.id, named)
+
+    def _show(self, audience: Audience, actor: Admission, command: ShowView) -> Done:
+        """What somebody's page shows is nobody else's business: it goes to the log alone. [VW1]"""
+        state = audience.state
+        handle(state, actor, command, self._now_ms())
+        if command.view is None or state.context is None:
+            self._viewing.end(state.id, actor.participant)
+        else:
+            self._viewing.show(state.id, actor.participant, state.context, command.view)
+        return Done()
 
     async def _view(self, audience: Audience, actor: Admission, command: ViewConsumer) -> MediaResult:
         """Straight to the media plane: the consult does not know what its participants look at. [ME12]"""
@@ -661,6 +737,8 @@ class ConsultService:
     def _consequences(self, audience: Audience, events: Sequence[AnyEvent]) -> None:
         """What an event means for sessions and media on this node, whichever node decided it."""
         for event in events:
+            if isinstance(event, _OTHER_CONTEXT):
+                self._viewing.end_all(audience.state.id, event.at_ms)
             if isinstance(event, ParticipantLeft):
                 self._gone(audience, event.participant)
             elif isinstance(event, DeviceUnbound):
@@ -690,6 +768,7 @@ class ConsultService:
 
     def _gone(self, audience: Audience, who: ParticipantId) -> None:
         peer = audience.peers.get(who)
+        self._viewing.end(audience.state.id, who)
         audience.forget(who)
         if peer is not None:
             peer.goodbye("removed")
@@ -813,7 +892,23 @@ class ConsultService:
     async def _beat_forever(self) -> None:
         while True:
             await asyncio.sleep(self._settings.beat_s)
+            await self._find_namesakes()
             await asyncio.gather(*(self._refresh(audience) for audience in list(self._audiences.values())))
+
+    async def _find_namesakes(self) -> None:
+        """[SN1] (W25) While the store cannot be asked, what was known before counts."""
+        shown = {a.state.id: a.state.context.patient.id for a in self._audiences.values() if a.state.context}
+        try:
+            async with asyncio.timeout(self._settings.store_timeout_s):
+                if not self._settings.sole_node and shown:
+                    shown = {**await self._store.shown_elsewhere(), **shown}
+                for patient in set(shown.values()) - self._surnames.keys():
+                    self._surnames[patient] = await self._store.surnames(patient)
+        except Exception as error:  # whatever the store's trouble is: a beat does not wait for this
+            log.warning("family names put off", extra={"error": type(error).__name__})
+            return
+        self._surnames = {patient: self._surnames[patient] for patient in shown.values()}
+        self._namesakes = frozenset(namesakes(shown, self._surnames))
 
     async def _refresh(self, audience: Audience) -> None:
         try:
@@ -832,6 +927,7 @@ class ConsultService:
                 revision=state.revision,
                 context_version=state.context.version if state.context else 0,
                 server_time_ms=self._now_ms(),
+                same_surname=state.id in self._namesakes,
                 stops_at_ms=self._stops_at_ms,
             )
         )

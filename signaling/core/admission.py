@@ -18,6 +18,8 @@ class Admission(Value):
     screen_number: int | None = Field(default=None, ge=1, le=9)
     grant: ShortText = ""
     """What the right rests on, in words that only who gave it understands; when that is revoked, so is this. [SE12]"""
+    hub: bool = False
+    """Of the hub's own hospital. [IC2]"""
     simulated: bool = False
     """Everything this participant sends is marked SIMULATED, whatever it says itself (W9)."""
 
@@ -32,4 +34,5 @@ class Admission(Value):
             screen_number=self.screen_number,
             joined_at_ms=joined_at_ms,
             simulated=self.simulated,
+            hub=self.hub,
         )

@@ -29,6 +29,15 @@ class AnchorFacts(Value):
     """What an outside program says of it; None: it is in the record."""
 
 
+class NoteFacts(Value):
+    """A note that is in the record. [SH6]"""
+
+    id: FhirId
+    by: str
+    """Its author, as a participant of the consult it was made in."""
+    in_error: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What the outside says about one command."""
@@ -37,6 +46,8 @@ class Known:
     """Banner of the patient whom the command names, if that patient belongs to the consult."""
     anchor: AnchorFacts | None = None
     """The resource that the command names, if it belongs to the open patient."""
+    note: NoteFacts | None = None
+    """The note that the command names, if it is one of the open patient's."""
     request: Request | None = None
     """Of the outside program that asks in the actor's name; None: the actor asks."""
     media: MediaResult | None = None

@@ -9,16 +9,17 @@ A media command passes through `handle` twice: before the media plane is asked
 (``known.media is None``: only the checks, no events) and with its answer.
 
 Roles are checked by ``policy.py``, pointer and scroll are ``signals.py``, whose
-signals a device sends is ``binding.py``, work on the trace is ``ecg.py``, what is open
-beside the patient is ``anchor.py``, outside programs are ``programs.py``, and what
-happens without anyone asking is ``occurrences.py``.
+signals a device sends is ``binding.py``, work on the trace is ``ecg.py``, marks on the
+record are ``sharing.py``, the identity check is ``identity.py``, what is open beside
+the patient is ``anchor.py``, outside programs are ``programs.py``, and what happens
+without anyone asking is ``occurrences.py``.
 """
 
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from signaling.core import anchor, binding, ecg, policy, programs
+from signaling.core import anchor, binding, ecg, identity, policy, programs, sharing
 from signaling.core.admission import Admission
 from signaling.core.case import Case, Known, require_context
 from signaling.core.errors import ErrorCode, Refusal
@@ -28,6 +29,7 @@ from signaling.core.messages import (
     AnyCommand,
     AnyEvent,
     BindDevice,
+    ClearHighlight,
     CloseAnchor,
     CloseContext,
     CloseDataProducer,
@@ -47,10 +49,12 @@ from signaling.core.messages import (
     DismissProgram,
     EndConsult,
     FreezeEcg,
+    FreezePage,
     HandLead,
     Join,
     LeadChanged,
     Leave,
+    MarkNoteInError,
     MediaResult,
     OpenAnchor,
     OpenContext,
@@ -67,16 +71,23 @@ from signaling.core.messages import (
     ProducerChanged,
     ProducerClosed,
     PutEcgMark,
+    PutNote,
     ReleaseEcg,
+    ReleasePage,
     RemoveEcgMark,
     ReportEcgState,
     ReportPatient,
+    ReportWrongPatient,
     ResumeProducer,
     Scroll,
     SelectContent,
     ShareContent,
+    ShowHighlight,
+    ShowView,
+    SkipIdentityCheck,
     TakeEcgSnapshot,
     TakeLead,
+    TickIdentity,
     TurnPage,
     UnbindDevice,
 )
@@ -443,6 +454,16 @@ _RULES: dict[type, Callable[[Case, Any], list[AnyEvent]]] = {
     PointEcg: ecg.point,
     TakeEcgSnapshot: ecg.check_snapshot,
     ReportEcgState: ecg.report_state,
+    ShowHighlight: sharing.highlight,
+    ClearHighlight: sharing.clear_highlight,
+    FreezePage: sharing.freeze,
+    ReleasePage: sharing.release,
+    PutNote: sharing.put_note,
+    MarkNoteInError: sharing.mark_in_error,
+    ShowView: sharing.show_view,
+    TickIdentity: identity.tick,
+    SkipIdentityCheck: identity.skip,
+    ReportWrongPatient: identity.wrong_patient,
     CreateTransport: _create_transport,
     Produce: _produce,
     PauseProducer: _pause_producer,

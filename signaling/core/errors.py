@@ -19,6 +19,7 @@ class ErrorCode(StrEnum):
     CONSULT_FULL = "consult_full"
     CONSULT_ENDED = "consult_ended"
     CONTEXT_CHANGED = "context_changed"
+    PAGE_CHANGED = "page_changed"
     CONTENT_CHANGED = "content_changed"
     CONTENT_TOO_LARGE = "content_too_large"
     SIMULATED_ON_REAL_PATIENT = "simulated_on_real_patient"
@@ -47,6 +48,7 @@ SENTENCES: dict[ErrorCode, tuple[str, str]] = {
     ErrorCode.CONSULT_FULL: ("The consult is full.", "会诊人数已满。"),
     ErrorCode.CONSULT_ENDED: ("The consult has ended.", "会诊已结束。"),
     ErrorCode.CONTEXT_CHANGED: ("Another patient has been opened meanwhile.", "当前患者已变更。"),
+    ErrorCode.PAGE_CHANGED: ("Another page is shown meanwhile.", "当前页面已变更。"),
     ErrorCode.CONTENT_CHANGED: ("Somebody else changed the shared content meanwhile.", "共享内容已被他人更改。"),
     ErrorCode.CONTENT_TOO_LARGE: ("This is more than can be shared.", "共享内容过大。"),
     ErrorCode.SIMULATED_ON_REAL_PATIENT: (

@@ -35,8 +35,16 @@ from signaling.core.messages import (
     EcgSnapshotFailed,
     EcgSnapshotTaken,
     EcgStateReported,
+    HighlightCleared,
+    Highlighted,
+    IdentityCheckSkipped,
+    IdentityTicked,
     LeadChanged,
     MediaReset,
+    NoteMarkedInError,
+    NotePut,
+    PageFrozen,
+    PageReleased,
     PageTurned,
     ParticipantJoined,
     ParticipantLeft,
@@ -46,6 +54,7 @@ from signaling.core.messages import (
     ProgramInStep,
     ProgramOutOfStep,
     ProgramSaid,
+    WrongPatientReported,
 )
 from signaling.core.model import (
     AnchorType,
@@ -53,6 +62,7 @@ from signaling.core.model import (
     Consult,
     ConsultStatus,
     ContextType,
+    IdentityCheck,
     Opened,
     SharedContent,
     View,
@@ -71,6 +81,8 @@ _NO_TRACE: Changes = {
 """What was bound to, drawn on or said of the former patient's trace ends with the context. [EC1] (W24)"""
 _NO_ANCHOR: Changes = {"anchors": {}, "current": None, "opens": {}, "content": None}
 """What was open beside the former patient goes with the patient. [AN1] (H27)"""
+_NO_MARKS: Changes = {"highlights": {}, "page_freeze": None}
+"""What was drawn on a page goes with the page. [SH2]"""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -108,6 +120,8 @@ def _participant_left(state: Consult, event: ParticipantLeft) -> Changes:
         "reported": _without(state.reported, gone),
         "mismatches": _without(state.mismatches, gone),
         "ecg_states": _without(state.ecg_states, gone),
+        "highlights": _without(state.highlights, gone),
+        "page_freeze": None if state.page_freeze and state.page_freeze.by == gone else state.page_freeze,
     }
 
 
@@ -128,6 +142,8 @@ def _context_opened(state: Consult, event: ContextOpened) -> Changes:
         **_NO_ANCHOR,
         "current": "Patient",
         "opens": _opens(state, {}, "Patient", event),
+        **_NO_MARKS,
+        "identity_check": IdentityCheck(patient=event.context.patient.id, context_version=event.context.version),
         **_NO_TRACE,
         **_no_feed(state),
     }
@@ -140,6 +156,8 @@ def _context_closed(state: Consult, event: ContextClosed) -> Changes:
         "context_changed_at_ms": event.at_ms,
         "view": View(),
         **_NO_ANCHOR,
+        **_NO_MARKS,
+        "identity_check": None,
         **_NO_TRACE,
         **_no_feed(state),
     }
@@ -221,7 +239,7 @@ def _lead_changed(state: Consult, event: LeadChanged) -> Changes:
 
 
 def _page_turned(state: Consult, event: PageTurned) -> Changes:
-    return {"view": event.view}
+    return {"view": event.view, **_NO_MARKS}
 
 
 def _producer_added(state: Consult, event: ProducerAdded) -> Changes:
@@ -305,6 +323,48 @@ def _ecg_state_reported(state: Consult, event: EcgStateReported) -> Changes:
     return {"ecg_states": {**state.ecg_states, event.report.participant: event.report}}
 
 
+def _highlighted(state: Consult, event: Highlighted) -> Changes:
+    return {"highlights": {**state.highlights, event.highlight.by: event.highlight}}
+
+
+def _highlight_cleared(state: Consult, event: HighlightCleared) -> Changes:
+    return {"highlights": _without(state.highlights, event.by)}
+
+
+def _page_frozen(state: Consult, event: PageFrozen) -> Changes:
+    return {"page_freeze": event.freeze}
+
+
+def _page_released(state: Consult, event: PageReleased) -> Changes:
+    return {"page_freeze": None}
+
+
+def _note_put(state: Consult, event: NotePut) -> Changes:
+    """The record has it. [SH4]"""
+    return {}
+
+
+def _note_marked_in_error(state: Consult, event: NoteMarkedInError) -> Changes:
+    return {}
+
+
+def _identity_ticked(state: Consult, event: IdentityTicked) -> Changes:
+    return _patch_check(state, {event.side: event.tick})
+
+
+def _identity_check_skipped(state: Consult, event: IdentityCheckSkipped) -> Changes:
+    return _patch_check(state, {"skipped": event.skip})
+
+
+def _wrong_patient_reported(state: Consult, event: WrongPatientReported) -> Changes:
+    return {}
+
+
+def _patch_check(state: Consult, changes: Changes) -> Changes:
+    check = state.identity_check
+    return {} if check is None else {"identity_check": check.model_copy(update=changes)}
+
+
 def _media_reset(state: Consult, event: MediaReset) -> Changes:
     return {"media_epoch": event.media_epoch, "producers": {}, "data_producers": {}}
 
@@ -323,6 +383,8 @@ def _consult_ended(state: Consult, event: ConsultEnded) -> Changes:
         **_NO_ANCHOR,
         "programs": {},
         "view": View(),
+        **_NO_MARKS,
+        "identity_check": None,
         **_NO_TRACE,
         "reported": {},
     }
@@ -340,7 +402,8 @@ def _opens(
 def _carried(state: Consult, version: int) -> Changes:
     """The same patient under another version: a device stays bound, marks and strips stay with the trace. [AN2]
 
-    A frozen trace runs again and every viewer says anew what its trace is: their samples are of the former version.
+    The identity check stays too. A frozen trace runs again and every viewer says anew what its trace is: their samples
+    are of the former version.
     """
     if state.context is None:
         return {}
@@ -354,6 +417,8 @@ def _carried(state: Consult, version: int) -> Changes:
         "ecg_snapshots": {i: one.model_copy(update=update) for i, one in state.ecg_snapshots.items()},
         "ecg_freeze": None,
         "ecg_states": {},
+        **_NO_MARKS,
+        "identity_check": state.identity_check and state.identity_check.model_copy(update=update),
     }
 
 
@@ -406,6 +471,15 @@ _FOLDS: dict[type, Callable[[Consult, Any], Changes]] = {
     EcgSnapshotTaken: _ecg_snapshot_taken,
     EcgSnapshotFailed: _ecg_snapshot_failed,
     EcgStateReported: _ecg_state_reported,
+    Highlighted: _highlighted,
+    HighlightCleared: _highlight_cleared,
+    PageFrozen: _page_frozen,
+    PageReleased: _page_released,
+    NotePut: _note_put,
+    NoteMarkedInError: _note_marked_in_error,
+    IdentityTicked: _identity_ticked,
+    IdentityCheckSkipped: _identity_check_skipped,
+    WrongPatientReported: _wrong_patient_reported,
     MediaReset: _media_reset,
     ConsultEnded: _consult_ended,
 }

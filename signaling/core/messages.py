@@ -27,6 +27,7 @@ from signaling.core.ids import (
 from signaling.core.model import (
     Anchor,
     AnchorType,
+    Area,
     Binding,
     Connection,
     Consult,
@@ -45,19 +46,28 @@ from signaling.core.model import (
     EcgStateReport,
     FhirId,
     Fraction,
+    Highlight,
     Id,
+    IdentityPart,
+    IdentitySkip,
+    IdentityTick,
     JsonObject,
     Lead,
     MediaSource,
     Microvolts,
     Mismatch,
+    Note,
+    PageFreeze,
+    PageShape,
     Participant,
     ProducerInfo,
     ProgramTrouble,
+    Reason,
     Reference,
     Request,
     ShortText,
     StreamId,
+    Stroke,
     TimeMs,
     TimeUs,
     UnboundReason,
@@ -302,6 +312,91 @@ class ReportEcgState(Command):
     age_ms: TimeMs | None = None
 
 
+class ShowHighlight(Command):
+    """Ask everyone to look at a part of the shown page; takes the place of one's earlier one. [SH1]"""
+
+    type: Literal["highlight"] = "highlight"
+    context_version: ContextVersion
+    view: View
+    shape: PageShape
+    area: Area
+
+
+class ClearHighlight(Command):
+    """Take one's own highlight away. [SH1]"""
+
+    type: Literal["clear_highlight"] = "clear_highlight"
+
+
+class FreezePage(Command):
+    """Let the shown page stand for all as it is here, to draw on it. [SH3]"""
+
+    type: Literal["freeze_page"] = "freeze_page"
+    id: Id
+    context_version: ContextVersion
+    view: View
+    shape: PageShape
+
+
+class ReleasePage(Command):
+    """Let it go. [SH3]"""
+
+    type: Literal["release_page"] = "release_page"
+
+
+class PutNote(Command):
+    """Keep what was drawn on the frozen page with the record. [SH4]"""
+
+    type: Literal["put_note"] = "put_note"
+    id: Id
+    """Chosen by the author; the same id again is the same note."""
+    freeze: Id
+    context_version: ContextVersion
+    strokes: Annotated[tuple[Stroke, ...], Field(min_length=1, max_length=64)]
+    text: ShortText = ""
+
+
+class MarkNoteInError(Command):
+    """A note was a mistake: it stays in the record and says so. [SH6] (C23)"""
+
+    type: Literal["mark_note_in_error"] = "mark_note_in_error"
+    note: FhirId
+    context_version: ContextVersion
+    reason: Reason
+
+
+class ShowView(Command):
+    """What this participant's visible page shows now; None: nothing of the record. [VW1] (G5, C21)"""
+
+    type: Literal["show_view"] = "show_view"
+    context_version: ContextVersion
+    view: View | None
+
+
+class TickIdentity(Command):
+    """This side heard two identifiers read aloud, and they are the banner's. [IC2] (W23)"""
+
+    type: Literal["tick_identity"] = "tick_identity"
+    context_version: ContextVersion
+    heard: Annotated[tuple[IdentityPart, ...], Field(min_length=2, max_length=4)]
+
+
+class SkipIdentityCheck(Command):
+    """This cannot wait for the identity check. [IC4]"""
+
+    type: Literal["skip_identity_check"] = "skip_identity_check"
+    context_version: ContextVersion
+    reason: Reason
+
+
+class ReportWrongPatient(Command):
+    """What was read aloud is not this patient: close the record on every screen. [IC3] (W23)"""
+
+    type: Literal["report_wrong_patient"] = "report_wrong_patient"
+    context_version: ContextVersion
+    reason: Reason
+
+
 class CreateTransport(Command):
     """Ask for one WebRTC transport; a participant has at most one of each direction."""
 
@@ -494,6 +589,16 @@ AnyCommand = Annotated[
     | PointEcg
     | TakeEcgSnapshot
     | ReportEcgState
+    | ShowHighlight
+    | ClearHighlight
+    | FreezePage
+    | ReleasePage
+    | PutNote
+    | MarkNoteInError
+    | ShowView
+    | TickIdentity
+    | SkipIdentityCheck
+    | ReportWrongPatient
     | CreateTransport
     | ConnectTransport
     | RestartIce
@@ -890,6 +995,79 @@ class EcgStateReported(Event):
     report: EcgStateReport
 
 
+class Highlighted(Event):
+    """Look here. [SH1]"""
+
+    type: Literal["highlighted"] = "highlighted"
+    highlight: Highlight
+
+
+class HighlightCleared(Event):
+    """A highlight is gone. [SH1]"""
+
+    type: Literal["highlight_cleared"] = "highlight_cleared"
+    by: ParticipantId
+
+
+class PageFrozen(Event):
+    """The page stands for all. [SH3]"""
+
+    type: Literal["page_frozen"] = "page_frozen"
+    freeze: PageFreeze
+
+
+class PageReleased(Event):
+    """It does not any more. [SH3]"""
+
+    type: Literal["page_released"] = "page_released"
+    by: ParticipantId
+
+
+class NotePut(Event):
+    """A note is in the record, committed together with this event. [SH4] (C23)"""
+
+    type: Literal["note_put"] = "note_put"
+    note: Note
+
+
+class NoteMarkedInError(Event):
+    """A note in the record says that it was a mistake, committed together with this event. [SH6] (C23)"""
+
+    type: Literal["note_marked_in_error"] = "note_marked_in_error"
+    note: FhirId
+    patient: PatientId
+    by: ParticipantId
+    by_name: ShortText
+    reason: Reason
+
+
+class IdentityTicked(Event):
+    """A side has made its part of the identity check. [IC2] (W23)"""
+
+    type: Literal["identity_ticked"] = "identity_ticked"
+    context_version: ContextVersion
+    side: Literal["hub", "partner"]
+    tick: IdentityTick
+
+
+class IdentityCheckSkipped(Event):
+    """Somebody decided that it could not wait. [IC4]"""
+
+    type: Literal["identity_check_skipped"] = "identity_check_skipped"
+    context_version: ContextVersion
+    skip: IdentitySkip
+
+
+class WrongPatientReported(Event):
+    """What was read aloud is not this patient; `context_closed` follows. [IC3] (W23)"""
+
+    type: Literal["wrong_patient_reported"] = "wrong_patient_reported"
+    patient: PatientId
+    context_version: ContextVersion
+    by: ParticipantId
+    reason: Reason
+
+
 class MediaReset(Event):
     """The media worker was replaced: all Transports and Producers are gone, make new ones."""
 
@@ -937,6 +1115,15 @@ AnyEvent = Annotated[
     | EcgSnapshotTaken
     | EcgSnapshotFailed
     | EcgStateReported
+    | Highlighted
+    | HighlightCleared
+    | PageFrozen
+    | PageReleased
+    | NotePut
+    | NoteMarkedInError
+    | IdentityTicked
+    | IdentityCheckSkipped
+    | WrongPatientReported
     | MediaReset
     | ConsultEnded,
     Field(discriminator="type"),
@@ -960,6 +1147,8 @@ class Beat(Signal):
     context_version: ContextVersion
     """Version of the open context, 0 when none is open."""
     server_time_ms: TimeMs
+    same_surname: bool = False
+    """A patient with the same family name is open in another consult of this hub. [SN1] (W25)"""
     stops_at_ms: TimeMs | None = None
     """When a server that is to restart ends at the latest, by its own clock; None while it is not. [SE14]"""
 

@@ -201,6 +201,111 @@ class View(Value):
     """
 
 
+Units = Annotated[int, Field(ge=0, le=10_000)]
+"""Ten-thousandths of a page's width."""
+UnitsDown = Annotated[int, Field(ge=0, le=1_000_000)]
+"""The same measure down the page: a page may be a hundred times as long as it is wide."""
+Reason = Annotated[str, Field(min_length=3, max_length=200)]
+
+
+class Area(Value):
+    """A part of a page, in ten-thousandths of the page's width both across and down."""
+
+    x: Units
+    y: UnitsDown
+    width: Units
+    height: UnitsDown
+
+
+class PageShape(Value):
+    """How a page was laid out, so that another screen can lay it out the same and a mark meets what it was made on."""
+
+    content: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    """Of what was on the page; another key is another content, whatever its place."""
+    width: Annotated[int, Field(ge=100, le=8_192)]
+    height: Annotated[int, Field(ge=1, le=819_200)]
+    """CSS pixels."""
+    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z]{2,4})?$")]
+
+
+class Highlight(Value):
+    """Somebody asks everyone to look here; one for each participant. [SH1]"""
+
+    by: ParticipantId
+    context_version: ContextVersion
+    view: View
+    shape: PageShape
+    area: Area
+    at_ms: TimeMs
+
+
+class PageFreeze(Value):
+    """The page stands for all as its author sees it, so that strokes meet what they were drawn on. [SH3]"""
+
+    id: Id
+    context_version: ContextVersion
+    view: View
+    shape: PageShape
+    by: ParticipantId
+    at_ms: TimeMs
+
+
+Stroke = Annotated[tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...], Field(min_length=4, max_length=512)]
+"""One line of the pen: x, y, x, y, ... in ten-thousandths of the page's width."""
+
+
+class Note(Value):
+    """What somebody drew on a frozen page: part of the patient's record. [SH4] (C23)"""
+
+    id: FhirId
+    """Of its DocumentReference."""
+    patient: PatientId
+    context_version: ContextVersion
+    view: View
+    shape: PageShape
+    strokes: Annotated[tuple[Stroke, ...], Field(min_length=1, max_length=64)]
+    text: ShortText = ""
+    by: ParticipantId
+    by_name: ShortText
+    by_hospital: ShortText = ""
+    at_ms: TimeMs
+
+
+class IdentityPart(StrEnum):
+    """What of the banner was read aloud."""
+
+    NAME = "name"
+    BIRTH_DATE = "birth_date"
+    FIRST_IDENTIFIER = "first_identifier"
+    SECOND_IDENTIFIER = "second_identifier"
+
+
+class IdentityTick(Value):
+    """One side has heard the patient's identifiers read aloud and compared them. [IC2] (W23)"""
+
+    by: ParticipantId
+    at_ms: TimeMs
+    heard: tuple[IdentityPart, ...]
+
+
+class IdentitySkip(Value):
+    """Somebody decided that this could not wait. [IC4]"""
+
+    by: ParticipantId
+    at_ms: TimeMs
+    reason: Reason
+
+
+class IdentityCheck(Value):
+    """Whether both sides have said aloud who this is. One for each patient that is opened. [IC1] (W23)"""
+
+    patient: PatientId
+    context_version: ContextVersion
+    hub: IdentityTick | None = None
+    partner: IdentityTick | None = None
+    skipped: IdentitySkip | None = None
+
+
 class Participant(Value):
     """A person, display or device admitted to the consult; survives reconnects."""
 
@@ -215,6 +320,8 @@ class Participant(Value):
     context_seen: ContextVersion = 0
     """The context version this participant has confirmed to show; behind ``context.version`` is out of sync (W19)."""
     simulated: bool = False
+    hub: bool = False
+    """Of the hub's own hospital; everyone else is the partner's side. [IC2]"""
 
 
 class MediaSource(StrEnum):
@@ -463,3 +570,8 @@ class Consult(Value):
     """Of the open context; the record has them all."""
     ecg_states: dict[ParticipantId, EcgStateReport] = {}
     """By viewer; of the open context. (W17)"""
+    highlights: dict[ParticipantId, Highlight] = {}
+    """By author; of the shown page. [SH1]"""
+    page_freeze: PageFreeze | None = None
+    identity_check: IdentityCheck | None = None
+    """Of the open patient. [IC1] (W23)"""

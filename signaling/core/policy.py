@@ -21,20 +21,22 @@ _SEND = frozenset({"produce", "pause_producer", "resume_producer", "close_produc
 _RECEIVE = frozenset(
     {"consume", "consume_data/waveform", "pause_consumer", "resume_consumer", "view_consumer", "close_consumer"}
 )
-_SEE_RECORD = frozenset({"confirm_context"})
+_SEE_RECORD = frozenset({"confirm_context", "show_view"})
 _OPEN_RECORD = frozenset({"open_context", "close_context", "open_anchor", "close_anchor", "dismiss_program"})
 _SHARE = frozenset({"share_content", "select_content"})
 _BIND = frozenset({"bind_device", "unbind_device"})
 _TRACE = frozenset({"freeze_ecg", "release_ecg", "put_ecg_mark", "remove_ecg_mark", "point_ecg", "take_ecg_snapshot"})
 _VIEW = frozenset({"report_ecg_state"})
+_MARK = frozenset({"highlight", "clear_highlight", "freeze_page", "release_page", "put_note", "mark_note_in_error"})
+_IDENTITY = frozenset({"tick_identity", "skip_identity_check", "report_wrong_patient"})
 _LEAD = frozenset({"take_lead", "hand_lead", "turn_page", "scroll", "point"})
 
 _WATCH = _PRESENT | _TRANSPORT | _CTL | _RECEIVE | _SEE_RECORD | _VIEW
 
 TABLE: dict[Role, frozenset[str]] = {
-    Role.DOCTOR: _WATCH | _SEND | _OPEN_RECORD | _SHARE | _LEAD | _BIND | _TRACE | {"end_consult"},
-    Role.NURSE: _WATCH | _SEND | _OPEN_RECORD | _SHARE | _BIND | _TRACE,
-    Role.GUEST: _WATCH | _SEND | _SHARE | _LEAD | _TRACE | {"unbind_device"},
+    Role.DOCTOR: _WATCH | _SEND | _OPEN_RECORD | _SHARE | _LEAD | _BIND | _TRACE | _MARK | _IDENTITY | {"end_consult"},
+    Role.NURSE: _WATCH | _SEND | _OPEN_RECORD | _SHARE | _BIND | _TRACE | _MARK | _IDENTITY,
+    Role.GUEST: _WATCH | _SEND | _SHARE | _LEAD | _TRACE | _MARK | _IDENTITY | {"unbind_device"},
     Role.SCREEN: _WATCH,
     Role.ROOM: _PRESENT | _TRANSPORT | _CTL | _RECEIVE | _SEND | _VIEW | _BIND,
     Role.DEVICE: _PRESENT | _TRANSPORT | _CTL | _BIND | {"produce_data/waveform", "report_patient"},

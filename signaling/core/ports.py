@@ -5,9 +5,10 @@ Adapters: stores in ``signaling.aio.memory`` and ``server.storage``; buses in
 ``server.media_plane``. One contract suite per port runs on every adapter.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from signaling.core.case import NoteFacts
 from signaling.core.ids import ConsultId, ParticipantId, PatientId, ProducerId, TransportId
 from signaling.core.messages import AnyEvent, ConsumerLayers, LineQuality, MediaCommand, MediaResult, TransportGone
 from signaling.core.model import (
@@ -24,6 +25,7 @@ from signaling.core.model import (
     TimeMs,
     TimeUs,
     Value,
+    View,
 )
 
 
@@ -56,6 +58,18 @@ class ConsultStore(Protocol):
         self, consult: ConsultId, patient: PatientId, resource_type: AnchorType, id_: str
     ) -> JsonObject | None:
         """A FHIR resource of a patient who belongs to the consult, else None. [AN1]"""
+
+    async def note(self, consult: ConsultId, patient: PatientId, id_: str) -> NoteFacts | None:
+        """A note in the record of a patient who belongs to the consult, else None. [SH6]
+
+        `commit` files each `NotePut` and `NoteMarkedInError` in the record, in the transaction that stores the event.
+        """
+
+    async def surnames(self, patient: PatientId) -> frozenset[str]:
+        """Family names of a patient as `surnames.keys` makes them comparable; empty when they are not known. [SN1]"""
+
+    async def shown_elsewhere(self) -> Mapping[ConsultId, PatientId]:
+        """Who is open in each consult that has not ended and in which somebody is. [SN1]"""
 
     async def consults_of(self, patient: PatientId) -> Sequence[ConsultId]:
         """Consults that have not ended to which the patient belongs."""
@@ -98,6 +112,28 @@ class MediaListener(Protocol):
         self, consult: ConsultId, participant: ParticipantId, news: ConsumerLayers | LineQuality | TransportGone
     ) -> None:
         """What one participant gets of a video, or how its line is; nobody else's business."""
+
+
+class ViewShown(Value):
+    """Somebody's page showed a part of the record. [VW1] (G5, C21)"""
+
+    id: Id
+    """Of the showing: beginning and end have the same."""
+    consult: ConsultId
+    participant: ParticipantId
+    patient: PatientId
+    context_version: int
+    view: View
+    from_ms: TimeMs
+    to_ms: TimeMs | None = None
+    """None: it goes on."""
+
+
+class ViewLog(Protocol):
+    """Where it is kept who saw what. [VW1]"""
+
+    async def views_shown(self, views: Sequence[ViewShown]) -> None:
+        """Keep beginnings and ends, in order, all or none."""
 
 
 class MediaPlane(Protocol):

@@ -13,6 +13,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from server.clock import NowMs
@@ -25,7 +26,7 @@ from server.identity.core.rules import CONSULT_TOKEN_MS
 from server.identity.core.tokens import KEY_BYTES, ConsultClaims, TokenInvalid, read, sign
 from server.storage import audit
 from server.storage.database import Database
-from server.storage.models import UsedToken
+from server.storage.models import Hospital, UsedToken
 from signaling.core.admission import Admission
 from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.model import Role
@@ -98,6 +99,7 @@ class ConsultTokens:
             raise TokenInvalid("the session is over")
         async with self._database.read() as session:
             member = await membership(session, principal, claims.consult)
+            at_hub = await session.scalar(select(Hospital.hub).where(Hospital.id == principal.hospital_id))
         if member is None or member.role is not claims.role or member.participant != claims.participant:
             raise TokenInvalid("no longer a member in this role")
         screen = principal if isinstance(principal, ScreenPrincipal) else None
@@ -111,6 +113,7 @@ class ConsultTokens:
             screen_number=screen.number if screen else None,
             grant=grant_of(claims.kind, claims.credential),
             simulated=isinstance(principal, DevicePrincipal) and principal.simulated,
+            hub=bool(at_hub),
         )
 
     async def still_good(self, admission: Admission) -> bool:

@@ -72,7 +72,20 @@ def test_the_state_stays_in_order(script: list[Step], ending: list[Step]) -> Non
         if event.type == "context_opened":
             versions_opened.append(event.context.version)
         _check_anchors(before, state, event)
+        _check_marks(state)
     assert versions_opened == sorted(set(versions_opened))
+
+
+def _check_marks(state: Consult) -> None:
+    """[SH2] [IC1] Nothing that was drawn for another patient or on another page is there to be painted (W24)."""
+    version = state.context.version if state.context is not None else None
+    for mark in (*state.highlights.values(), *([state.page_freeze] if state.page_freeze else ())):
+        assert (mark.context_version, mark.view) == (version, state.view)
+        assert mark.by in state.participants
+    check = state.identity_check
+    assert (check is None) == (state.context is None)
+    if check is not None and state.context is not None:
+        assert (check.patient, check.context_version) == (state.context.patient.id, version)
 
 
 def _check_anchors(before: Consult, state: Consult, event: AnyEvent) -> None:

@@ -61,6 +61,16 @@ EXPECTED: dict[str, str] = {
     "point_ecg": "doctor nurse guest",
     "take_ecg_snapshot": "doctor nurse guest",
     "report_ecg_state": "doctor nurse guest screen room",
+    "highlight": "doctor nurse guest",
+    "clear_highlight": "doctor nurse guest",
+    "freeze_page": "doctor nurse guest",
+    "release_page": "doctor nurse guest",
+    "put_note": "doctor nurse guest",
+    "mark_note_in_error": "doctor nurse guest",
+    "show_view": "doctor nurse guest screen",
+    "tick_identity": "doctor nurse guest",
+    "skip_identity_check": "doctor nurse guest",
+    "report_wrong_patient": "doctor nurse guest",
 }
 
 

@@ -46,7 +46,10 @@ def fold(seed: int) -> dict[str, Any]:
     script += [Aimed(what, 0) for what in ("open", "bind", "stream", "mark", "unplug", "vitals")]
     script += [Aimed("report", seed), Happened("no strip", PEOPLE[0].participant)]
     script += [Aimed(what, 0) for what in ("mark", "freeze", "report open", "share", "select", "share")]
+    script += [Aimed("select", 1), Aimed("erase", 0), *(Aimed(what, 0) for what in ("produce", "stop"))]
     script += [Aimed("anchor", 1), Aimed("ask again", 3), Aimed("anchor closed", seed)]
+    script += [Aimed(what, 0) for what in ("highlight", "unlight", "highlight", "page freeze", "note", "note error")]
+    script += [Aimed(what, seed) for what in ("page release", "skip", "tick", "wrong", "open", "tick", "page freeze")]
     script += [Happened(what, PEOPLE[0].participant) for what in ("program out", "program said", "program in")]
     script += [draw(rng) for _ in range(STEPS)]
     if seed % 3 == 0:

@@ -13,6 +13,7 @@ const person = (id: string, role: Participant["role"], hospital: string): Partic
   joined_at_ms: 0,
   context_seen: 0,
   simulated: false,
+  hub: false,
 });
 
 const UNTIL_MS = 1_000_000;

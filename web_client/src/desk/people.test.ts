@@ -14,6 +14,7 @@ const person = (id: string, role: Participant["role"], joined_at_ms: number): Pa
   joined_at_ms,
   context_seen: 0,
   simulated: false,
+  hub: false,
 });
 const consult: Consult = {
   id: "c",

@@ -17,6 +17,7 @@ const screen = (
   joined_at_ms: 0,
   context_seen,
   simulated: false,
+  hub: false,
 });
 const NEVER: BehindSince = new Map();
 

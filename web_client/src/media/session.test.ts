@@ -19,6 +19,7 @@ const person = (id: string): Participant => ({
   joined_at_ms: 0,
   context_seen: 0,
   simulated: false,
+  hub: false,
 });
 
 const producer = (id: string, participant: string, kind: "audio" | "video"): ProducerInfo => ({

@@ -10,7 +10,7 @@ export type GoodbyeReason = Goodbye["reason"];
 
 export const SUMMARY: View = { page: "summary", item: "" };
 
-/** The part of a snapshot that belongs to the open patient, their trace and outside programs, when there is none. */
+/** The part of a snapshot that belongs to the open patient, their trace, marks and outside programs, when there is none. */
 export const NO_TRACE = {
   bindings: {},
   reported: {},
@@ -25,4 +25,7 @@ export const NO_TRACE = {
   opens: {},
   content: null,
   programs: {},
+  highlights: {},
+  page_freeze: null,
+  identity_check: null,
 } satisfies Partial<Consult>;

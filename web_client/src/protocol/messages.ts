@@ -44,6 +44,10 @@ export type MediaSource = "camera" | "microphone" | "screen" | "screen_audio";
  */
 export type EcgState = "LIVE" | "DELAYED" | "STALE" | "LOST";
 /**
+ * What of the banner was read aloud.
+ */
+export type IdentityPart = "name" | "birth_date" | "first_identifier" | "second_identifier";
+/**
  * Why a binding ended.
  */
 export type UnboundReason =
@@ -83,6 +87,16 @@ export type AnyCommand =
   | PointEcg
   | TakeEcgSnapshot
   | ReportEcgState
+  | ShowHighlight
+  | ClearHighlight
+  | FreezePage
+  | ReleasePage
+  | PutNote
+  | MarkNoteInError
+  | ShowView
+  | TickIdentity
+  | SkipIdentityCheck
+  | ReportWrongPatient
   | CreateTransport
   | ConnectTransport
   | RestartIce
@@ -133,6 +147,15 @@ export type AnyEvent =
   | EcgSnapshotTaken
   | EcgSnapshotFailed
   | EcgStateReported
+  | Highlighted
+  | HighlightCleared
+  | PageFrozen
+  | PageReleased
+  | NotePut
+  | NoteMarkedInError
+  | IdentityTicked
+  | IdentityCheckSkipped
+  | WrongPatientReported
   | MediaReset
   | ConsultEnded;
 export type AnyResult =
@@ -170,6 +193,7 @@ export type ErrorCode =
   | "consult_full"
   | "consult_ended"
   | "context_changed"
+  | "page_changed"
   | "content_changed"
   | "content_too_large"
   | "simulated_on_real_patient"
@@ -291,6 +315,11 @@ export interface Consult {
   ecg_states: {
     [k: string]: EcgStateReport;
   };
+  highlights: {
+    [k: string]: Highlight;
+  };
+  page_freeze: PageFreeze | null;
+  identity_check: IdentityCheck | null;
 }
 /**
  * A person, display or device admitted to the consult; survives reconnects.
@@ -306,6 +335,7 @@ export interface Participant {
   joined_at_ms: number;
   context_seen: number;
   simulated: boolean;
+  hub: boolean;
 }
 /**
  * The open patient. Each change raises ``version``; closing never restores an earlier one (H27).
@@ -526,6 +556,72 @@ export interface EcgStateReport {
   at_ms: number;
 }
 /**
+ * Somebody asks everyone to look here; one for each participant. [SH1]
+ */
+export interface Highlight {
+  by: string;
+  context_version: number;
+  view: View;
+  shape: PageShape;
+  area: Area;
+  at_ms: number;
+}
+/**
+ * How a page was laid out, so that another screen can lay it out the same and a mark meets what it was made on.
+ */
+export interface PageShape {
+  content: string;
+  width: number;
+  height: number;
+  language: string;
+}
+/**
+ * A part of a page, in ten-thousandths of the page's width both across and down.
+ */
+export interface Area {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+/**
+ * The page stands for all as its author sees it, so that strokes meet what they were drawn on. [SH3]
+ */
+export interface PageFreeze {
+  id: string;
+  context_version: number;
+  view: View;
+  shape: PageShape;
+  by: string;
+  at_ms: number;
+}
+/**
+ * Whether both sides have said aloud who this is. One for each patient that is opened. [IC1] (W23)
+ */
+export interface IdentityCheck {
+  patient: string;
+  context_version: number;
+  hub: IdentityTick | null;
+  partner: IdentityTick | null;
+  skipped: IdentitySkip | null;
+}
+/**
+ * One side has heard the patient's identifiers read aloud and compared them. [IC2] (W23)
+ */
+export interface IdentityTick {
+  by: string;
+  at_ms: number;
+  heard: IdentityPart[];
+}
+/**
+ * Somebody decided that this could not wait. [IC4]
+ */
+export interface IdentitySkip {
+  by: string;
+  at_ms: number;
+  reason: string;
+}
+/**
  * Either the missing events, oldest first, or a snapshot when they are too many.
  */
 export interface SyncResult {
@@ -562,6 +658,15 @@ export interface SyncResult {
     | EcgSnapshotTaken
     | EcgSnapshotFailed
     | EcgStateReported
+    | Highlighted
+    | HighlightCleared
+    | PageFrozen
+    | PageReleased
+    | NotePut
+    | NoteMarkedInError
+    | IdentityTicked
+    | IdentityCheckSkipped
+    | WrongPatientReported
     | MediaReset
     | ConsultEnded
   )[];
@@ -888,6 +993,113 @@ export interface EcgStateReported {
   at_ms: number;
   type: "ecg_state_reported";
   report: EcgStateReport;
+}
+/**
+ * Look here. [SH1]
+ */
+export interface Highlighted {
+  revision: number;
+  at_ms: number;
+  type: "highlighted";
+  highlight: Highlight;
+}
+/**
+ * A highlight is gone. [SH1]
+ */
+export interface HighlightCleared {
+  revision: number;
+  at_ms: number;
+  type: "highlight_cleared";
+  by: string;
+}
+/**
+ * The page stands for all. [SH3]
+ */
+export interface PageFrozen {
+  revision: number;
+  at_ms: number;
+  type: "page_frozen";
+  freeze: PageFreeze;
+}
+/**
+ * It does not any more. [SH3]
+ */
+export interface PageReleased {
+  revision: number;
+  at_ms: number;
+  type: "page_released";
+  by: string;
+}
+/**
+ * A note is in the record, committed together with this event. [SH4] (C23)
+ */
+export interface NotePut {
+  revision: number;
+  at_ms: number;
+  type: "note_put";
+  note: Note;
+}
+/**
+ * What somebody drew on a frozen page: part of the patient's record. [SH4] (C23)
+ */
+export interface Note {
+  id: string;
+  patient: string;
+  context_version: number;
+  view: View;
+  shape: PageShape;
+  strokes: number[][];
+  text: string;
+  by: string;
+  by_name: string;
+  by_hospital: string;
+  at_ms: number;
+}
+/**
+ * A note in the record says that it was a mistake, committed together with this event. [SH6] (C23)
+ */
+export interface NoteMarkedInError {
+  revision: number;
+  at_ms: number;
+  type: "note_marked_in_error";
+  note: string;
+  patient: string;
+  by: string;
+  by_name: string;
+  reason: string;
+}
+/**
+ * A side has made its part of the identity check. [IC2] (W23)
+ */
+export interface IdentityTicked {
+  revision: number;
+  at_ms: number;
+  type: "identity_ticked";
+  context_version: number;
+  side: "hub" | "partner";
+  tick: IdentityTick;
+}
+/**
+ * Somebody decided that it could not wait. [IC4]
+ */
+export interface IdentityCheckSkipped {
+  revision: number;
+  at_ms: number;
+  type: "identity_check_skipped";
+  context_version: number;
+  skip: IdentitySkip;
+}
+/**
+ * What was read aloud is not this patient; `context_closed` follows. [IC3] (W23)
+ */
+export interface WrongPatientReported {
+  revision: number;
+  at_ms: number;
+  type: "wrong_patient_reported";
+  patient: string;
+  context_version: number;
+  by: string;
+  reason: string;
 }
 /**
  * The media worker was replaced: all Transports and Producers are gone, make new ones.
@@ -1235,6 +1447,90 @@ export interface ReportEcgState {
   age_ms?: number | null;
 }
 /**
+ * Ask everyone to look at a part of the shown page; takes the place of one's earlier one. [SH1]
+ */
+export interface ShowHighlight {
+  type: "highlight";
+  context_version: number;
+  view: View;
+  shape: PageShape;
+  area: Area;
+}
+/**
+ * Take one's own highlight away. [SH1]
+ */
+export interface ClearHighlight {
+  type: "clear_highlight";
+}
+/**
+ * Let the shown page stand for all as it is here, to draw on it. [SH3]
+ */
+export interface FreezePage {
+  type: "freeze_page";
+  id: string;
+  context_version: number;
+  view: View;
+  shape: PageShape;
+}
+/**
+ * Let it go. [SH3]
+ */
+export interface ReleasePage {
+  type: "release_page";
+}
+/**
+ * Keep what was drawn on the frozen page with the record. [SH4]
+ */
+export interface PutNote {
+  type: "put_note";
+  id: string;
+  freeze: string;
+  context_version: number;
+  strokes: number[][];
+  text?: string;
+}
+/**
+ * A note was a mistake: it stays in the record and says so. [SH6] (C23)
+ */
+export interface MarkNoteInError {
+  type: "mark_note_in_error";
+  note: string;
+  context_version: number;
+  reason: string;
+}
+/**
+ * What this participant's visible page shows now; None: nothing of the record. [VW1] (G5, C21)
+ */
+export interface ShowView {
+  type: "show_view";
+  context_version: number;
+  view: View | null;
+}
+/**
+ * This side heard two identifiers read aloud, and they are the banner's. [IC2] (W23)
+ */
+export interface TickIdentity {
+  type: "tick_identity";
+  context_version: number;
+  heard: IdentityPart[];
+}
+/**
+ * This cannot wait for the identity check. [IC4]
+ */
+export interface SkipIdentityCheck {
+  type: "skip_identity_check";
+  context_version: number;
+  reason: string;
+}
+/**
+ * What was read aloud is not this patient: close the record on every screen. [IC3] (W23)
+ */
+export interface ReportWrongPatient {
+  type: "report_wrong_patient";
+  context_version: number;
+  reason: string;
+}
+/**
  * Ask for one WebRTC transport; a participant has at most one of each direction.
  */
 export interface CreateTransport {
@@ -1380,6 +1676,7 @@ export interface Beat {
   revision: number;
   context_version: number;
   server_time_ms: number;
+  same_surname: boolean;
   stops_at_ms: number | null;
 }
 /**
@@ -1496,6 +1793,16 @@ export interface CommandResults {
   point_ecg: Done;
   take_ecg_snapshot: SnapshotOrdered;
   report_ecg_state: Done;
+  highlight: Done;
+  clear_highlight: Done;
+  freeze_page: Done;
+  release_page: Done;
+  put_note: Done;
+  mark_note_in_error: Done;
+  show_view: Done;
+  tick_identity: Done;
+  skip_identity_check: Done;
+  report_wrong_patient: Done;
   create_transport: TransportOptions;
   connect_transport: Done;
   restart_ice: IceRestarted;

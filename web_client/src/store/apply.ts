@@ -9,6 +9,7 @@ import {
   type Connection,
   type Consult,
   type ContentShared,
+  type IdentityCheck,
   type Opened,
   type Participant,
   SUMMARY,
@@ -51,6 +52,14 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
         current: "Patient",
         opens: { Patient: openedBy(event) },
         view: SUMMARY,
+        ...NO_MARKS,
+        identity_check: {
+          patient: event.context.patient.id,
+          context_version: event.context.version,
+          hub: null,
+          partner: null,
+          skipped: null,
+        },
       };
     case "context_closed":
       return {
@@ -60,6 +69,8 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
         context_version: consult.context_version + 1,
         context_changed_at_ms: event.at_ms,
         view: SUMMARY,
+        ...NO_MARKS,
+        identity_check: null,
       };
     case "context_resumed":
       return {
@@ -112,7 +123,7 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
     case "lead_changed":
       return { lead: event.lead };
     case "page_turned":
-      return { view: event.view };
+      return { view: event.view, ...NO_MARKS };
     case "producer_added":
       return { producers: { ...consult.producers, [event.producer.id]: event.producer } };
     case "producer_changed": {
@@ -159,6 +170,22 @@ function changes(consult: Consult, event: AnyEvent): Partial<Consult> {
       return {};
     case "ecg_state_reported":
       return { ecg_states: { ...consult.ecg_states, [event.report.participant]: event.report } };
+    case "highlighted":
+      return { highlights: { ...consult.highlights, [event.highlight.by]: event.highlight } };
+    case "highlight_cleared":
+      return { highlights: without(consult.highlights, event.by) };
+    case "page_frozen":
+      return { page_freeze: event.freeze };
+    case "page_released":
+      return { page_freeze: null };
+    case "note_put":
+    case "note_marked_in_error":
+    case "wrong_patient_reported":
+      return {};
+    case "identity_ticked":
+      return withCheck(consult, { [event.side]: event.tick });
+    case "identity_check_skipped":
+      return withCheck(consult, { skipped: event.skip });
     case "media_reset":
       return { media_epoch: event.media_epoch, producers: {}, data_producers: {} };
     case "consult_ended":
@@ -176,6 +203,8 @@ function withoutParticipant(consult: Consult, id: string): Partial<Consult> {
     reported: without(consult.reported, id),
     mismatches: without(consult.mismatches, id),
     ecg_states: without(consult.ecg_states, id),
+    highlights: without(consult.highlights, id),
+    page_freeze: consult.page_freeze?.by === id ? null : consult.page_freeze,
   };
 }
 
@@ -190,6 +219,13 @@ function withoutTrace(consult: Consult): Partial<Consult> {
     ecg_snapshots: {},
     ecg_states: {},
   };
+}
+
+/** What was drawn on a page goes with the page. [SH2] */
+const NO_MARKS = { highlights: {}, page_freeze: null } satisfies Partial<Consult>;
+
+function withCheck({ identity_check }: Consult, change: Partial<IdentityCheck>): Partial<Consult> {
+  return identity_check === null ? {} : { identity_check: { ...identity_check, ...change } };
 }
 
 /** What was open beside the former patient goes with the patient. [AN1] */
@@ -211,6 +247,8 @@ function carried(consult: Consult, version: number): Partial<Consult> {
     ecg_snapshots: under(version, consult.ecg_snapshots),
     ecg_freeze: null,
     ecg_states: {},
+    ...NO_MARKS,
+    identity_check: consult.identity_check && { ...consult.identity_check, context_version: version },
   };
 }
 
@@ -254,6 +292,8 @@ function ended(consult: Consult, atMs: number): Partial<Consult> {
     context: null,
     context_version: consult.context === null ? consult.context_version : consult.context_version + 1,
     view: SUMMARY,
+    ...NO_MARKS,
+    identity_check: null,
   };
 }
 
