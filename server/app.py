@@ -117,6 +117,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     bus: EventBus = RedisBus(settings.redis_url) if settings.redis_url else MemoryBus()
     limits = ServiceSettings(sole_node=not settings.redis_url)
     service = ConsultService(services.store, bus, media, services.now_ms, limits)
+    service.use_view_log(SqlConsultStore(services.database))
     gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins)
     app = build_web(services, web_root())
     gateway.attach(app)

@@ -21,11 +21,15 @@ class Action(StrEnum):
     EXPORT_WAVEFORM = "export_waveform"
     READ_ENDED_WAVEFORMS = "read_ended_waveforms"
     IMPORT_WAVEFORM = "import_waveform"
+    PREPARE_CASE_PACK = "prepare_case_pack"
+    SEND_CASE_PACK = "send_case_pack"
+    READ_CASE_PACK = "read_case_pack"
     INVITE_GUEST = "invite_guest"
     SEE_STATIONS = "see_stations"
     MANAGE_SCREENS = "manage_screens"
     MANAGE_CLIENTS = "manage_clients"
     MANAGE_GATEWAYS = "manage_gateways"
+    READ_AUDIT = "read_audit"
 
 
 _CLINICIANS = frozenset({AccessRole.DOCTOR, AccessRole.NURSE})
@@ -45,6 +49,11 @@ ALLOWED: dict[Action, frozenset[AccessRole]] = {
     Action.EXPORT_WAVEFORM: _CLINICIANS | {AccessRole.GUEST},
     Action.READ_ENDED_WAVEFORMS: _CLINICIANS,
     Action.IMPORT_WAVEFORM: _CLINICIANS,
+    # Also asking for parts, and answering at the asked hospital.
+    Action.PREPARE_CASE_PACK: _CLINICIANS,
+    Action.SEND_CASE_PACK: frozenset({AccessRole.DOCTOR}),
+    # The whole case at once: no wall, no guest link (G11).
+    Action.READ_CASE_PACK: _CLINICIANS,
     Action.INVITE_GUEST: _CLINICIANS,
     Action.SEE_STATIONS: _STAFF,
     Action.MANAGE_SCREENS: _STAFF,
@@ -52,6 +61,8 @@ ALLOWED: dict[Action, frozenset[AccessRole]] = {
     Action.MANAGE_CLIENTS: frozenset({AccessRole.ADMIN}),
     # What connects a hospital to the hub, and the log of what crossed.
     Action.MANAGE_GATEWAYS: frozenset({AccessRole.ADMIN}),
+    # Who saw whose record and when, never what is in it.
+    Action.READ_AUDIT: frozenset({AccessRole.ADMIN}),
 }
 
 

@@ -45,10 +45,14 @@ REC, OTH, ROOM, DEV = AccessRole.RECORD_SCREEN, AccessRole.OTHER_SCREEN, AccessR
         (Action.EXPORT_WAVEFORM, {D, N, G}),
         (Action.READ_ENDED_WAVEFORMS, {D, N}),
         (Action.IMPORT_WAVEFORM, {D, N}),
+        (Action.PREPARE_CASE_PACK, {D, N}),
+        (Action.SEND_CASE_PACK, {D}),
+        (Action.READ_CASE_PACK, {D, N}),
         (Action.INVITE_GUEST, {D, N}),
         (Action.SEE_STATIONS, {D, N, A}),
         (Action.MANAGE_SCREENS, {D, N, A}),
         (Action.MANAGE_CLIENTS, {A}),
+        (Action.READ_AUDIT, {A}),
     ],
 )
 def test_permission_table(action: Action, roles: set[AccessRole]) -> None:
