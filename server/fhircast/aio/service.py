@@ -5,6 +5,9 @@
 
 Subscriptions live in the process that has the socket. What they are told comes from the store, so it is the same on
 every node; who does not follow is committed to the consult, so desks on every node see it (W19).
+
+A long file on purpose: requests, sockets, the driver and the store's events all end in `run`, and subscriptions
+stay in step with their topics only because they do. What programs ask for is ``drive.py``.
 """
 
 import asyncio
