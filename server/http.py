@@ -9,6 +9,9 @@ from pathlib import Path
 from aiohttp import web
 
 from server.api import (
+    auditing,
+    casepack,
+    casepack_asks,
     consults,
     fhir,
     fhir_writes,
@@ -40,6 +43,7 @@ PAGES = {
     "/station": "index.html",
     "/login": "index.html",
     "/test": "index.html",
+    "/casepack/{consult}": "index.html",
     "/consult/{consult}": "consult.html",
     "/wall": "wall.html",
 }
@@ -69,7 +73,23 @@ def build_web(services: Services, root: Path | None) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
-    for module in (session, consults, imaging, record, waveforms, walls, whip, nettest, gateways, lock, fhircast):
+    for module in (
+        session,
+        consults,
+        imaging,
+        record,
+        auditing,
+        waveforms,
+        walls,
+        whip,
+        nettest,
+        gateways,
+        lock,
+        fhircast,
+    ):
+        app.add_routes(module.routes)
+    app[casepack.TABLES] = casepack.tables_of(services.settings)
+    for module in (casepack, casepack_asks):
         app.add_routes(module.routes)
     add_fhir(app, services)
     app.router.add_route("*", "/api/{rest:.*}", _no_such_route)

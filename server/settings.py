@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Database, keys and audit anchors; made with mode 0700."""
     waveform_dir: Path | None = None
     """Archived waveforms; empty: ``waveforms`` in ``data_dir``. Some 15 MB for an hour of twelve leads."""
+    casepack_dir: Path | None = None
+    """Folder of the hospital's own completeness tables (``*.toml``); one of a specialty that we have replaces ours."""
     database_url: str = ""
     """Empty: a SQLite file in ``data_dir``."""
     redis_url: str = ""

@@ -45,6 +45,13 @@ class ApiCode(StrEnum):
     HOSPITAL_UNREACHABLE = "hospital_unreachable"
     HOSPITAL_TIMED_OUT = "hospital_timed_out"
     ANSWER_TOO_LARGE = "answer_too_large"
+    CASEPACK_UNFINISHED = "casepack_unfinished"
+    CASEPACK_CHANGED = "casepack_changed"
+    CASEPACK_UNCHANGED = "casepack_unchanged"
+    CASEPACK_DAMAGED = "casepack_damaged"
+    ALREADY_ASKED = "already_asked"
+    ASK_CLOSED = "ask_closed"
+    TOO_MANY_ASKS = "too_many_asks"
     STOPPING = "stopping"
     INTERNAL = "internal"
 
@@ -94,6 +101,25 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
         "The hospital's answer is too large. Ask for less.",
         "医院返回的内容过大，请缩小范围。",
     ),
+    ApiCode.CASEPACK_UNFINISHED: (
+        422,
+        "Reason, purpose, summary and the wanted speciality are needed before the case pack is sent.",
+        "发送病例包前须填写会诊理由、目的、病情摘要和拟邀专业。",
+    ),
+    ApiCode.CASEPACK_CHANGED: (
+        409,
+        "The record has changed since you looked. Check the case pack again, then send it.",
+        "病历已有更新，请重新核对病例包后再发送。",
+    ),
+    ApiCode.CASEPACK_UNCHANGED: (409, "Nothing has changed since the last version was sent.", "内容与已发送版本相同。"),
+    ApiCode.CASEPACK_DAMAGED: (
+        500,
+        "The stored case pack is not the one that was sent. It is not shown. Tell the administrator.",
+        "存储的病例包与发送时不一致，已停止显示，请联系管理员。",
+    ),
+    ApiCode.ALREADY_ASKED: (409, "This part has been asked for already.", "该项已在索取中。"),
+    ApiCode.ASK_CLOSED: (409, "This request has been answered or declined already.", "该索取已被回复或拒绝。"),
+    ApiCode.TOO_MANY_ASKS: (409, "Too many parts have been asked for in this consult.", "本次会诊的索取次数过多。"),
     ApiCode.STOPPING: (503, "The server is restarting. Please wait.", "服务器正在重启，请稍候。"),
     ApiCode.INTERNAL: (500, *SIGNALING_SENTENCES[ErrorCode.INTERNAL]),
 }

@@ -17,14 +17,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.storage import fhir_tables, fhircast_tables, lock_tables, smart_tables
+from server.storage import casepack_tables, fhir_tables, fhircast_tables, lock_tables, smart_tables
 from server.storage.database import Database
 from server.storage.models import Base
 
 __all__ = ["SQLAlchemyError", "downgrade", "drift", "newest", "present", "upgrade"]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
-_TABLES = (Base, fhir_tables, fhircast_tables, lock_tables, smart_tables)
+_TABLES = (Base, casepack_tables, fhir_tables, fhircast_tables, lock_tables, smart_tables)
 """Every module with tables: a class that is not imported is not part of the schema."""
 
 

@@ -1,0 +1,1 @@
+"""Case packs and asks in the database."""

@@ -1,0 +1,1 @@
+"""Decisions about case packs: no clock, no I/O."""

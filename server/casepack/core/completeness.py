@@ -1,0 +1,108 @@
+"""Whether a record has what a specialty wants to see: present, stale or missing, and why; pure.
+
+The newest evidence that counts decides. It is *stale* when it is older than the part's ``fresh_h``, has no date
+where one is needed, or bears a date that has not come yet (a wrong clock proves nothing). Laws:
+the order of the resources does not matter; more evidence never makes a part worse, except that nothing is
+present for being in the future; as time passes present becomes stale and never the other way.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from server.casepack.core.evidence import Ref, Resource, is_evidence, moment_us, ref_of, when_us
+from server.casepack.core.tables import Part, Table
+
+HOUR_US = 3_600_000_000
+CLOCK_US = 600_000_000
+"""How far a hospital's clock may be ahead of ours."""
+
+
+class State(StrEnum):
+    """Of one part."""
+
+    PRESENT = "present"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+class Why(StrEnum):
+    """Why a part is in its state; stable, shown as words."""
+
+    FOUND = "found"
+    TOO_OLD = "too_old"
+    UNDATED = "undated"
+    IN_FUTURE = "in_future"
+    NONE = "none"
+    NOT_GIVEN = "not_given"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part, judged.
+
+    Args:
+        evidence: the resource that decided; None for what is missing and for facts.
+        at_us: its time.
+    """
+
+    part: Part
+    state: State
+    why: Why
+    evidence: Ref | None = None
+    at_us: int | None = None
+
+
+_RANK = {State.PRESENT: 2, State.STALE: 1, State.MISSING: 0}
+
+
+def check(table: Table, resources: Sequence[Resource], facts: Mapping[str, str], now_us: int) -> tuple[Finding, ...]:
+    """Judge every part of a table.
+
+    Args:
+        resources: of one patient, as sent by the store.
+        facts: what the sender wrote, by key of the part.
+    """
+    return tuple(_judge(part, resources, facts, now_us) for part in table.parts)
+
+
+def is_complete(findings: Sequence[Finding]) -> bool:
+    """Whether everything that is needed is present."""
+    return all(one.state is State.PRESENT or one.part.need == "if_known" for one in findings)
+
+
+def _judge(part: Part, resources: Sequence[Resource], facts: Mapping[str, str], now_us: int) -> Finding:
+    if part.fact is not None:
+        return _fact(part, facts.get(part.key, "").strip(), now_us)
+    found = [_aged(part, when_us(one), now_us, ref_of(one)) for one in resources if is_evidence(part, one)]
+    if not found:
+        return Finding(part, State.MISSING, Why.NONE)
+    return max(found, key=_better)
+
+
+def _better(one: Finding) -> tuple[int, int, Ref]:
+    assert one.evidence is not None, "found in the record"
+    # A future date must not hide what really is the newest.
+    at_us = 0 if one.at_us is None or one.why is Why.IN_FUTURE else one.at_us
+    return _RANK[one.state], at_us, one.evidence
+
+
+def _fact(part: Part, text: str, now_us: int) -> Finding:
+    if not text:
+        return Finding(part, State.MISSING, Why.NOT_GIVEN)
+    if part.fact == "text":
+        return Finding(part, State.PRESENT, Why.FOUND)
+    return _aged(part, moment_us(text), now_us, None)
+
+
+def _aged(part: Part, at_us: int | None, now_us: int, evidence: Ref | None) -> Finding:
+    if at_us is None:
+        dated = part.fresh_h is not None or part.fact == "time"
+        state, why = (State.STALE, Why.UNDATED) if dated else (State.PRESENT, Why.FOUND)
+    elif at_us > now_us + CLOCK_US:
+        state, why = State.STALE, Why.IN_FUTURE
+    elif part.fresh_h is not None and now_us - at_us > part.fresh_h * HOUR_US:
+        state, why = State.STALE, Why.TOO_OLD
+    else:
+        state, why = State.PRESENT, Why.FOUND
+    return Finding(part, state, why, evidence, at_us)

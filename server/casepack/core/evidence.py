@@ -1,0 +1,144 @@
+"""What a resource says of itself as evidence: whether it counts, when it is of, and which codes it has."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from server.casepack.core.tables import Match, Part
+from server.record.core.dates import UNDATED_US, DateInvalid, parse_date
+from server.record.core.index import walk
+from server.record.core.params import DATE, TYPES
+
+Resource = Mapping[str, Any]
+
+PART_SYSTEM = "https://consilium.example/fhir/case-pack-part"
+"""Category of a document that somebody attached as the answer to an ask; its code is the part's key."""
+
+VOID = frozenset(
+    {"entered-in-error", "cancelled", "not-done", "registered", "revoked", "draft", "superseded", "unknown", "rejected"}
+)
+"""States in which a resource is no evidence: wrong, withdrawn, or nothing in it yet."""
+_VALUES = ("valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger", "valueRange",
+           "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod")  # fmt: skip
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Ref:
+    """One version of one resource."""
+
+    type: str
+    id: str
+    version: str
+
+    @property
+    def plain(self) -> str:
+        """``Type/id``."""
+        return f"{self.type}/{self.id}"
+
+    @property
+    def exact(self) -> str:
+        """``Type/id/_history/version``."""
+        return f"{self.plain}/_history/{self.version}"
+
+
+def ref_of(resource: Resource) -> Ref:
+    """Which version this is; as sent by the store, so with ``meta.versionId``."""
+    return Ref(resource["resourceType"], resource["id"], str(resource.get("meta", {}).get("versionId", "1")))
+
+
+def counts(resource: Resource) -> bool:
+    """Whether a resource is evidence of what its code says."""
+    kind = resource["resourceType"]
+    if resource.get("status") in VOID or _code(resource.get("verificationStatus")) in ("refuted", "entered-in-error"):
+        return False
+    if kind == "Observation":
+        parts = [resource, *(part for part in resource.get("component", []) if isinstance(part, dict))]
+        return any(name in part for part in parts for name in _VALUES) or bool(resource.get("hasMember"))
+    return True
+
+
+def when_us(resource: Resource) -> int | None:
+    """Earliest moment that the resource's clinical date allows: what is shown as fresh is so whatever was meant."""
+    kind = resource["resourceType"]
+    for param in TYPES[kind].params.values():
+        if param.kind != DATE or not param.clinical:
+            continue
+        for path in param.paths:
+            for value in walk(resource, path):
+                found = _moment(value)
+                if found is not None:
+                    return found
+    return None
+
+
+def _moment(value: Any) -> int | None:
+    if isinstance(value, dict):
+        value = value.get("end") or value.get("start")
+    if not isinstance(value, str):
+        return None
+    try:
+        found = parse_date(value).low_us
+    except DateInvalid:
+        return None
+    return None if found <= UNDATED_US else found
+
+
+def moment_us(text: str) -> int | None:
+    """Microseconds of a FHIR dateTime; None where it is none."""
+    return _moment(text)
+
+
+def codes_of(resource: Resource) -> Iterator[tuple[str, str]]:
+    """``(system, code)`` of what a resource is about: ``code``, ``type`` or ``modality``, and its components'."""
+    for name in ("code", "type", "modality", "medicationCodeableConcept", "vaccineCode"):
+        yield from _codings(resource.get(name))
+    for part in resource.get("component", []):
+        if isinstance(part, dict):
+            yield from _codings(part.get("code"))
+
+
+def categories_of(resource: Resource) -> Iterator[tuple[str, str]]:
+    """``(system, code)`` of its categories."""
+    yield from _codings(resource.get("category"))
+
+
+def _codings(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _codings(one)
+    elif isinstance(value, str):
+        yield ("", value)
+    elif isinstance(value, dict):
+        if isinstance(value.get("coding"), list):
+            yield from _codings(value["coding"])
+        elif isinstance(value.get("code"), str):
+            yield (str(value.get("system", "")), value["code"])
+
+
+def _code(concept: Any) -> str:
+    return next((code for _system, code in _codings(concept)), "")
+
+
+def matches(match: Match, resource: Resource) -> bool:
+    """Whether a resource is what a table's match means; whether it counts is another question."""
+    return (
+        resource["resourceType"] == match.type
+        and (not match.statuses or resource.get("status") in match.statuses)
+        and (not match.codes or _any(match.codes, codes_of(resource)))
+        and (not match.categories or _any(match.categories, categories_of(resource)))
+    )
+
+
+def is_evidence(part: Part, resource: Resource) -> bool:
+    """Whether a resource counts and is what a part means, by its codes or because it was attached for it."""
+    return counts(resource) and (
+        (PART_SYSTEM, part.key) in categories_of(resource) or any(matches(match, resource) for match in part.any_of)
+    )
+
+
+def _any(wanted: list[str], found: Iterator[tuple[str, str]]) -> bool:
+    have = set(found)
+    return any(
+        (text.partition("|")[0], text.partition("|")[2]) in have if "|" in text else any(c == text for _s, c in have)
+        for text in wanted
+    )
