@@ -31,7 +31,8 @@ from server.record.aio.store import find_one
 from server.storage import audit
 from server.storage.fhir_tables import FhirResource
 from server.storage.models import ConsultRow
-from signaling.core.model import ConsultStatus, Context
+from signaling.core.ids import ConsultId
+from signaling.core.model import Consult, ConsultStatus, Context
 
 routes = web.RouteTableDef()
 
@@ -131,8 +132,8 @@ async def _ask(request: web.Request, asker: _Asker, gateway: str, question: Ask)
         LOCK_QUESTIONS.labels(code or "answered").inc()
         request.app[LOCK].note_question(
             gateway_id=gateway, consult_id=asker.found.consult, actor=asker.principal.actor, type=question.type,
-            at_ms=at_ms, code=code, count=answer.count if answer is not None else 0, size_bytes=len(answer.body) if answer is not None else 0,
-            took_us=_since(began),
+            at_ms=at_ms, code=code, count=0 if answer is None else answer.count,
+            size_bytes=0 if answer is None else len(answer.body), took_us=_since(began),
         )  # fmt: skip
     return answer
 
@@ -155,11 +156,17 @@ async def _until_over(request: web.Request, asker: _Asker, gateway: str, questio
 
 async def _asker(request: web.Request) -> _Asker:
     principal = await permitted(request, Action.READ_RECORD)
-    found = await member(request, principal)
     text = request.query.get("version", "")
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_VERSION):
         raise ApiError(ApiCode.MALFORMED, "version")
-    context = await _context(request, found, int(text))
+    # Neither waits for the other; what each refuses is told in this order, as if they did.
+    reading = asyncio.create_task(services(request).store.load(ConsultId(request.match_info["consult"])))
+    try:
+        found = await member(request, principal)
+        context = _shown(await reading, int(text))
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
     return _Asker(principal=principal, found=found, context=context)
 
 
@@ -169,11 +176,10 @@ async def _still(request: web.Request, asker: _Asker) -> None:
     Raises:
         ApiError: ``consult_ended`` or ``context_changed``.
     """
-    await _context(request, asker.found, asker.context.version)
+    _shown(await services(request).store.load(asker.found.consult), asker.context.version)
 
 
-async def _context(request: web.Request, found: Membership, version: int) -> Context:
-    consult = await services(request).store.load(found.consult)
+def _shown(consult: Consult | None, version: int) -> Context:
     if consult is None or consult.status is ConsultStatus.ENDED:
         raise ApiError(ApiCode.CONSULT_ENDED)
     if consult.context is None or consult.context.version != version:

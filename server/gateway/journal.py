@@ -114,7 +114,7 @@ class Journal:
 
     async def level(self) -> Level:
         """As the file says."""
-        return await self._run(_level)
+        return await self._run(_level, lazy=True)
 
     # ------------------------------------------------------------ outward
 
@@ -142,7 +142,7 @@ class Journal:
 
         A row that does not open any more is a `Gap`, as is one whose content is gone.
         """
-        return await self._run(lambda db: self._read(db, first, max_bytes, max_count))
+        return await self._run(lambda db: self._read(db, first, max_bytes, max_count), lazy=True)
 
     async def settle(self, settled: Sequence[Settled], at_us: int, sent: Mapping[int, int]) -> None:
         """The hub has these: content goes, except of what it refused.
@@ -150,12 +150,13 @@ class Journal:
         Args:
             sent: when each number was sent last, as far as this connection sent it.
         """
-        level = await self._run(lambda db: self._settle(db, settled, at_us, sent))
+        # Lazy: what a power cut forgets of it, the hub acknowledges again. [LK13]
+        level = await self._run(lambda db: self._settle(db, settled, at_us, sent), lazy=True)
         self._waiting, self._bytes, self._parked_bytes = level.waiting, level.waiting_bytes, level.parked_bytes
 
     async def resume(self, up_to: int, mark: bytes) -> bool:
         """Whether the hub's word fits this journal; False: it is an old copy, or its twin went on. [LK9]"""
-        return await self._run(lambda db: _fits(db, up_to, mark))
+        return await self._run(lambda db: _fits(db, up_to, mark), lazy=True)
 
     async def renew_stream(self) -> None:
         """Number what waits from 1 in a new stream. [LK9]"""
@@ -180,7 +181,7 @@ class Journal:
     async def next_inward(self, kinds: Iterable[str]) -> Stored | None:
         """The oldest that waits for one of these kinds."""
         wanted = sorted(kinds)
-        return await self._run(lambda db: self._next_inward(db, wanted))
+        return await self._run(lambda db: self._next_inward(db, wanted), lazy=True)
 
     async def inward_kinds(self) -> set[str]:
         """Kinds for which something waits."""
@@ -205,7 +206,7 @@ class Journal:
             )
             delete_oldest(db, "refusal", self._limits.keep_log_rows)
 
-        await self._run(job)
+        await self._run(job, lazy=True)
 
     async def note_question(self, **row: Any) -> int:
         """A question of the hub, before it is asked inside; the id of its row."""
@@ -219,18 +220,19 @@ class Journal:
             delete_oldest(db, "question", self._limits.keep_log_rows)
             return int(added.lastrowid or 0)
 
-        return await self._run(job)
+        # Lazy: the hub's audit chain has the question too, synced before the answer leaves there.
+        return await self._run(job, lazy=True)
 
     async def note_answer(self, question: int, *, code: str, count: int, size: int, took_us: int) -> None:
         """How a question ended."""
         query = "UPDATE question SET code = ?, count = ?, size = ?, took_us = ? WHERE id = ?"
-        await self._run(lambda db: _execute(db, query, code, count, size, took_us, question))
+        await self._run(lambda db: _execute(db, query, code, count, size, took_us, question), lazy=True)
 
     # ------------------------------------------------------------ in the thread
 
-    async def _run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, job: Callable[[sqlite3.Connection], T], *, lazy: bool = False) -> T:
         try:
-            return await self._scribe.run(job)
+            return await self._scribe.run(job, lazy=lazy)
         except ScribeBusy:
             raise LockRefused(RefusalCode.UNAVAILABLE, "the disk is too slow") from None
         except sqlite3.Error as problem:

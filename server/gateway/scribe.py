@@ -5,7 +5,9 @@ that have queued up while the disk was busy therefore share the next transaction
 rolled back whole and its jobs run again one by one, so that each gets its own outcome: one message that
 does not fit never takes another with it.
 
-``synchronous=FULL`` in WAL mode: when `run` returns, a power cut takes nothing back.
+``synchronous=FULL`` in WAL mode: when `run` returns, a power cut takes nothing back. Jobs that are ``lazy`` (a log, or
+what the other side would tell again) are not worth a sync of their own: SIGKILL takes nothing of them back either, a
+power cut may take the last of them, and never anything from before a job that is not.
 """
 
 import asyncio
@@ -24,7 +26,7 @@ BATCH = 64
 QUEUE = 10_000
 BUSY_S = 5.0
 T = TypeVar("T")
-_Job = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], asyncio.AbstractEventLoop]
+_Job = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], asyncio.AbstractEventLoop, bool]
 
 
 class ScribeBusy(Exception):
@@ -46,11 +48,12 @@ class Scribe:
             begin(self._connection)
         except sqlite3.Error as problem:
             raise StartError(Exit.DATABASE, f"The journal {path} cannot be used: {problem}.") from None
+        self._is_full = True
         self._jobs: queue.Queue[_Job | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, job: Callable[[sqlite3.Connection], T], *, lazy: bool = False) -> T:
         """The result of ``job``, after its commit.
 
         ``job`` may run twice (see above), so it changes nothing but the database. A `LockRefused` it raises before it
@@ -63,7 +66,7 @@ class Scribe:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         try:
-            self._jobs.put_nowait((job, future, loop))
+            self._jobs.put_nowait((job, future, loop, lazy))
         except queue.Full:
             raise ScribeBusy from None
         return await future
@@ -102,8 +105,9 @@ class Scribe:
     def _together(self, batch: list[_Job]) -> bool:
         results: list[Any] = []
         try:
+            self._sync(full=not all(lazy for *_job, lazy in batch))
             self._connection.execute("BEGIN IMMEDIATE")
-            results.extend(self._result(job) for job, _future, _loop in batch)
+            results.extend(self._result(job) for job, *_rest in batch)
             self._connection.execute("COMMIT")
         except Exception as problem:  # whatever it was, each job runs again alone and gets its own outcome
             self._roll_back()
@@ -115,6 +119,11 @@ class Scribe:
             refused = result if isinstance(result, LockRefused) else None
             _settle(job, None if refused else result, refused)
         return True
+
+    def _sync(self, *, full: bool) -> None:
+        if full != self._is_full:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+            self._is_full = full
 
     def _result(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
         try:
@@ -133,7 +142,7 @@ class Scribe:
 
 
 def _settle(job: _Job, result: Any, problem: Exception | None) -> None:
-    _job, future, loop = job
+    _job, future, loop, _lazy = job
 
     def settle() -> None:
         if future.done():
