@@ -17,18 +17,29 @@ from server.record.core.query import MAX_COUNT
 from server.record.core.reach import Reach
 from server.record.core.resource import is_id
 from server.smart.aio.access import Recorder, reach_of, read_entry
-from server.smart.aio.bearer import AccessToken, bearer
+from server.smart.aio.bearer import AccessToken, bearer_in
 
 RECORDER: web.AppKey[Recorder] = web.AppKey("fhir_recorder", Recorder)
 
 
 async def may(request: web.Request, *steps: tuple[str, str]) -> tuple[AccessToken, Reach]:
-    token = await bearer(request)
+    """Who asks, and what they reach for these ``(action, type)``.
+
+    Raises:
+        ApiError: ``not_signed_in``.
+        FhirRefusal: ``forbidden``.
+    """
     async with services(request).database.read() as session:
+        token = await bearer_in(session, request)
         return token, await reach_of(session, token, steps)
 
 
 def type_of(request: web.Request) -> str:
+    """Type in the address.
+
+    Raises:
+        FhirRefusal: ``unknown_type``.
+    """
     kind = request.match_info["type"]
     if kind not in TYPES:
         raise FhirRefusal(FhirCode.UNKNOWN_TYPE)
@@ -36,6 +47,11 @@ def type_of(request: web.Request) -> str:
 
 
 def address_of(request: web.Request) -> tuple[str, str]:
+    """Type and id in the address; what cannot be an id is nobody's.
+
+    Raises:
+        FhirRefusal: ``unknown_type`` or ``not_found``.
+    """
     id_ = request.match_info["id"]
     if not is_id(id_):
         raise FhirRefusal(FhirCode.NOT_FOUND)
@@ -43,6 +59,11 @@ def address_of(request: web.Request) -> tuple[str, str]:
 
 
 def count_of(text: str | None, usual: int) -> int:
+    """How many a page holds.
+
+    Raises:
+        FhirRefusal: ``query``.
+    """
     if text is None:
         return usual
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
@@ -55,11 +76,17 @@ def _bound(request: web.Request, token: AccessToken) -> str:
 
 
 def cursor_of(request: web.Request, token: AccessToken) -> dict[str, Any] | None:
+    """What the request's cursor holds, None without one.
+
+    Raises:
+        FhirRefusal: ``query``: not one of ours, not for this caller, or not for this address.
+    """
     text = request.query.get("_cursor")
     return None if text is None else unseal(request.app[CURSOR_KEY], _bound(request, token), text)
 
 
 def next_url(request: web.Request, token: AccessToken, url: str, content: dict[str, Any]) -> str:
+    """Address of the next page, which only this caller can use."""
     bound = f"{token.actor}\n{token.client}\n{url.removeprefix(base_of(request).removesuffix('/fhir'))}"
     return f"{url}?_cursor={seal(request.app[CURSOR_KEY], urandom(NONCE_BYTES), bound, content)}"
 
@@ -73,6 +100,11 @@ async def on_record(
     count: int,
     **more: str | Sequence[str],
 ) -> None:
+    """Return once the reading is on record (G5).
+
+    Raises:
+        FhirRefusal: ``too_many``.
+    """
     RECORD_READS.labels(kind).inc()
     entry = read_entry(token, what, services(request).now_ms(), patients=patients, type=kind, count=count, **more)
     await request.app[RECORDER].record([entry])

@@ -56,12 +56,20 @@ async def bearer(request: web.Request) -> AccessToken:
     Raises:
         ApiError: ``not_signed_in`` (401): none, or not good any more.
     """
-    services = request.app[SERVICES]
+    async with request.app[SERVICES].database.read() as session:
+        return await bearer_in(session, request)
+
+
+async def bearer_in(session: AsyncSession, request: web.Request) -> AccessToken:
+    """The same for who goes on reading in ``session``.
+
+    Raises:
+        ApiError: likewise.
+    """
     secret = bearer_secret(request)
     if secret is None or len(secret) > MAX_SECRET_CHARS:
         raise ApiError(ApiCode.NOT_SIGNED_IN)
-    async with services.database.read() as session:
-        found = await find_token(session, secret, services.now_ms())
+    found = await find_token(session, secret, request.app[SERVICES].now_ms())
     if found is None:
         raise ApiError(ApiCode.NOT_SIGNED_IN)
     return found
