@@ -62,6 +62,7 @@ class Delivery:
                 await self._journal.delivered(stored, await self._hand_over(inlet, stored))
             except LockRefused as refused:
                 log.error("the journal does not take an outcome", code_=refused.code.value)
+                await self._sleep(pause_s)
             except _Later:
                 await self._sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -93,10 +94,13 @@ class Delivery:
     async def _strays(self, hint: asyncio.Event) -> None:
         while True:
             hint.clear()
-            for kind in await self._journal.inward_kinds() - self._taken:
-                while (stored := await self._journal.next_inward([kind])) is not None:
-                    await self._journal.note_refusal("in", "hub", kind, NO_INLET, "nothing here takes it")
-                    await self._journal.delivered(stored, NO_INLET)
+            try:
+                for kind in await self._journal.inward_kinds() - self._taken:
+                    while (stored := await self._journal.next_inward([kind])) is not None:
+                        await self._journal.note_refusal("in", "hub", kind, NO_INLET, "nothing here takes it")
+                        await self._journal.delivered(stored, NO_INLET)
+            except LockRefused as refused:
+                log.error("the journal does not take an outcome", code_=refused.code.value)
             await _wait(hint)
 
 

@@ -150,15 +150,21 @@ class Link:
 
     async def drained(self, within_s: float) -> bool:
         """Wait until the hub has everything, as long as it is connected; whether it has."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, LockRefused):
             async with asyncio.timeout(within_s):
-                while self.state.connected and (await self._journal.level()).waiting:
+                while self.state.connected:
+                    if not (await self._journal.level()).waiting:
+                        return True
                     await self._timing.sleep(DRAIN_LOOK_S)
-        return not (await self._journal.level()).waiting
+        return False
 
     async def _renew(self) -> None:
         self.state.renewals += 1
-        await self._journal.renew_stream()
+        try:
+            await self._journal.renew_stream()
+        except LockRefused as refused:
+            self._say("journal", refused.reason)
+            await self._timing.sleep(LONGEST_PAUSE_S)
         if self.state.renewals > 1:
             await self._timing.sleep(LONGEST_PAUSE_S * self._timing.jitter())
 
@@ -195,6 +201,8 @@ class Link:
             raise LinkEnded(code_of(problem), reason_of(problem)[:200]) from None
         except PipeClosed as closed:
             raise LinkEnded("lost", str(closed)) from None
+        except LockRefused as refused:
+            raise LinkEnded("journal", refused.reason) from None
         except WireError as wrong:
             raise LinkEnded("protocol", wrong.reason) from None
 
@@ -310,8 +318,6 @@ class _Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._asking.close()
         problem = next(problem for task in done if (problem := task.exception()) is not None)
-        if isinstance(problem, LockRefused):
-            raise LinkEnded("journal", problem.reason)
         raise problem
 
     async def _read(self) -> None:

@@ -157,7 +157,7 @@ class Gateway:
         try:
             level = await self.journal.level()
         except LockRefused as refused:
-            log.error(sentence("journal", reason=refused.reason))
+            log.error(sentence("journal"), reason=refused.reason)
             return
         value = {
             "at_us": self.timing.now_us(), "pid": os.getpid(), "code": code, "reason": state.reason,

@@ -55,7 +55,7 @@ CODES: dict[str, tuple[str, str]] = {
         "This machine's clock differs from the hub's by {seconds} s. Times in the two logs do not fit.",
         "本机时钟与中心平台相差 {seconds} 秒。",
     ),
-    "journal": ("The journal cannot be written: {reason}. Sources are told to wait.", "日志无法写入：{reason}。"),
+    "journal": ("The journal cannot be used now. Sources are told to wait.", "本地日志暂不可用，数据源将等待。"),
 }
 SLOW = frozenset({"refused", "revoked", "already_connected", "version", "hub_unproved", "certificate", "protocol"})
 """What does not mend itself in seconds: tried again rarely."""

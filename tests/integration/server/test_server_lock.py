@@ -17,6 +17,7 @@ from lock_kit import Hub, Inbound, ecg, fill_hub, new_gateway_folder, result, ru
 from server_hub import quiet_port
 
 from server.gateway.config import Folder
+from server.gateway.core.crossing import LockRefused, RefusalCode
 from server.gateway.inside import Inside
 from server.gateway.link import Timing
 from server.gateway.listing import crossing_rows
@@ -154,6 +155,26 @@ async def test_a_journal_restored_from_a_backup_repeats_nothing(hub: Hub, tmp_pa
     assert verdicts == ["applied", "applied", "applied", "repeated", "repeated", "applied"]
     versions = await hub.rows("SELECT id, version FROM fhir_resource WHERE id LIKE 'lab-%' ORDER BY id")
     assert versions == [(f"lab-{number}", 1) for number in range(1, 5)]
+
+
+async def test_a_disk_that_fails_under_the_line_ends_neither_program_nor_data(hub: Hub, tmp_path: Path) -> None:
+    """[LK12] While the journal cannot be written sources are refused and the line waits; then everything goes on."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    async with running(folder) as one:
+        await one.gateway.outlet("lis").put(result(1))
+        await one.drained()
+        with contextlib.closing(sqlite3.connect(folder.journal, isolation_level=None)) as db:
+            db.execute("ALTER TABLE meta RENAME TO gone")
+            with pytest.raises(LockRefused) as told:
+                await one.gateway.outlet("lis").put(result(2))
+            assert told.value.code is RefusalCode.UNAVAILABLE
+            await hub.stop()
+            await hub.start()
+            await one.until(lambda: one.gateway.link.state.code == "journal")
+            db.execute("ALTER TABLE gone RENAME TO meta")
+        await one.gateway.outlet("lis").put(result(2))
+        await one.drained()
+    assert [row[2] for row in await hub.crossed()] == ["applied", "applied"]
 
 
 async def test_a_hub_restored_from_a_backup_says_what_it_lost(hub: Hub, tmp_path: Path) -> None:
