@@ -3,11 +3,12 @@ import { resolve } from "node:path";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 import { ecgHookCheck, ecgHookDefine } from "./vite.ecg-hook.ts";
+import { pdfjsFiles } from "./vite.pdfjs.ts";
 
 const page = (name: string): string => resolve(import.meta.dirname, `${name}.html`);
 
 export default defineConfig({
-  plugins: [react(), ecgHookCheck()],
+  plugins: [react(), ecgHookCheck(), pdfjsFiles()],
   define: ecgHookDefine,
   build: {
     outDir: "dist",

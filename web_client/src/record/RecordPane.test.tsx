@@ -78,7 +78,7 @@ const pane = (props: Partial<RecordPaneProps>) => (
 async function request(type: string, version: number): Promise<Waiting> {
   const path = `/api/consults/c1/record/${type}?version=${version}`;
   return waitFor(() => {
-    const found = waiting.find((one) => one.path === path);
+    const found = waiting.find((one) => one.path === path || one.path.startsWith(`${path}&`));
     if (found === undefined) throw new Error(`${path} was not asked for`);
     return found;
   });

@@ -10,19 +10,14 @@
  * paints the new identity. The banner is `PatientBanner`, placed by the owner
  * outside of what scrolls. Loading is in recordData.ts, the pages in pages/.
  */
-import { EyeOff, Unplug, UserRoundX } from "lucide-react";
+import { Unplug, UserRoundX } from "lucide-react";
 import { useEffect, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { FollowBar } from "./FollowBar";
 import { PageTabs, tabId } from "./PageTabs";
-import { AllergiesPage } from "./pages/Allergies";
-import { DocumentsPage } from "./pages/Documents";
-import { LabsPage } from "./pages/Labs";
-import { MedicationsPage } from "./pages/Medications";
-import { ProblemsPage } from "./pages/Problems";
+import { PageContent } from "./pages/PageContent";
 import { Notice } from "./pages/parts";
-import { ReportsPage } from "./pages/Reports";
-import { SummaryPage } from "./pages/Summary";
+import { entryOf, listPages } from "./place";
 import styles from "./RecordPane.module.css";
 import { type PaneContext, PaneContextValue, useRecordData } from "./recordData";
 import type { Page, PatientBanner, RemotePointer, RemoteScroll, View } from "./types";
@@ -85,7 +80,7 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner }) {
     () => ({ consultId, version: contextVersion, patientId: patient.id }),
     [consultId, contextVersion, patient.id],
   );
-  const data = useRecordData(context);
+  const data = useRecordData(context, (page) => listPages(shown, page));
 
   const browseAlone = (target: View): void => {
     setOwnView(target);
@@ -111,7 +106,7 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner }) {
         />
       )}
       <Viewport
-        key={`${shown.page} ${shown.item}`}
+        key={`${shown.page} ${entryOf(shown.item)}`}
         view={shown}
         version={contextVersion}
         labelledBy={tabId(shown.page)}
@@ -129,27 +124,4 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner }) {
       </Viewport>
     </PaneContextValue.Provider>
   );
-}
-
-function PageContent({ view }: { view: View }) {
-  const { t } = useTranslation();
-  switch (view.page) {
-    case "summary":
-      return <SummaryPage />;
-    case "problems":
-      return <ProblemsPage item={view.item} />;
-    case "medications":
-      return <MedicationsPage item={view.item} />;
-    case "allergies":
-      return <AllergiesPage item={view.item} />;
-    case "labs":
-      return <LabsPage item={view.item} />;
-    case "reports":
-      return <ReportsPage item={view.item} />;
-    case "documents":
-      return <DocumentsPage item={view.item} />;
-    default:
-      // A newer server may know a page that this client does not.
-      return <Notice icon={EyeOff} title={t("record.unknownPage")} body="" />;
-  }
 }

@@ -76,6 +76,8 @@ export const MEDICATION_STATUS = [
   "entered-in-error",
   "stopped",
   "draft",
+  "intended",
+  "not-taken",
   "unknown",
 ] as const;
 
@@ -86,6 +88,10 @@ export interface Medication {
   status: (typeof MEDICATION_STATUS)[number];
   current: boolean;
   since: Moment | null;
+  /** When it ended, or is to end. */
+  until: Moment | null;
+  /** Ordered by somebody here, or only told. */
+  source: "order" | "statement";
   reason: Term | null;
   note: string;
 }
@@ -111,6 +117,39 @@ export function readMedication(resource: Obj): Medication | null {
     status,
     current: ["active", "on-hold", "unknown"].includes(status),
     since: readMoment(resource.authoredOn),
+    until: readUntil(resource, status),
+    source: "order",
+    reason: readReason(resource),
+    note: readNotes(resource.note),
+  };
+}
+
+/** End of an order: what its dosage or dispensing says. */
+function readUntil(resource: Obj, status: Medication["status"]): Moment | null {
+  const bounds = objs(resource.dosageInstruction).map((dosage) => obj(obj(obj(dosage.timing).repeat).boundsPeriod).end);
+  const end = firstMoment(...bounds, obj(obj(resource.dispenseRequest).validityPeriod).end);
+  // Nothing ends before it is over: a cancelled order never began.
+  return status === "cancelled" || status === "draft" ? null : end;
+}
+
+/** MedicationStatement: what the patient takes or took by their own or another's account. */
+export function readStatement(resource: Obj): Medication | null {
+  const name =
+    readTerm(resource.medicationCodeableConcept) ??
+    termOf([referenceName(resource.medicationReference)]) ??
+    containedMedication(resource);
+  if (name === null) return null;
+  const status = oneOf(resource.status, MEDICATION_STATUS, "unknown");
+  const period = obj(resource.effectivePeriod);
+  return {
+    id: str(resource.id),
+    name,
+    doses: objs(resource.dosage).map(readDose),
+    status,
+    current: ["active", "on-hold", "unknown"].includes(status),
+    since: firstMoment(period.start, resource.effectiveDateTime, resource.dateAsserted),
+    until: readMoment(period.end),
+    source: "statement",
     reason: readReason(resource),
     note: readNotes(resource.note),
   };
@@ -190,6 +229,9 @@ export interface Encounter {
   place: string;
   start: Moment | null;
   end: Moment | null;
+  /** Inpatient, outpatient, emergency ... (v3-ActCode); empty when not told. */
+  kindCode: string;
+  open: boolean;
   reason: Term | null;
 }
 
@@ -208,11 +250,13 @@ export function readEncounter(resource: Obj): Encounter | null {
     place: referenceName(resource.serviceProvider) || referenceName(obj(objs(resource.location)[0]).location),
     start: readMoment(period.start),
     end: readMoment(period.end),
+    kindCode: str(encounterClass.code),
+    open: ["arrived", "triaged", "in-progress", "onleave"].includes(str(resource.status)),
     reason: readReason(resource),
   };
 }
 
-function readReason(resource: Obj): Term | null {
+export function readReason(resource: Obj): Term | null {
   const coded = objs(resource.reasonCode).flatMap((concept) => readTerm(concept) ?? []);
   return coded[0] ?? termOf(objs(resource.reasonReference).map(referenceName));
 }

@@ -69,8 +69,8 @@ describe("throttle", () => {
 describe("neighbour", () => {
   it("walks the tabs in a ring and leaves other keys alone", () => {
     expect(neighbour("summary", "ArrowRight")).toBe("problems");
-    expect(neighbour("summary", "ArrowLeft")).toBe("documents");
-    expect(neighbour("documents", "ArrowRight")).toBe("summary");
+    expect(neighbour("summary", "ArrowLeft")).toBe("history");
+    expect(neighbour("history", "ArrowRight")).toBe("summary");
     expect(neighbour("labs", "Home")).toBe("summary");
     expect(neighbour("labs", "Enter")).toBeNull();
   });

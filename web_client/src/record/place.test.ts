@@ -1,6 +1,16 @@
 /** Places survive the way through the shared view, and whatever comes from outside is read as something safe. */
 import { describe, expect, it } from "vitest";
-import { beginning, boundedZoom, entryOf, MAX_PERCENT, readPlace, WHOLE, writePlace } from "./place";
+import {
+  beginning,
+  boundedZoom,
+  entryOf,
+  listPages,
+  MAX_PERCENT,
+  olderList,
+  readPlace,
+  WHOLE,
+  writePlace,
+} from "./place";
 
 describe("place", () => {
   it("is written and read again", () => {
@@ -38,5 +48,13 @@ describe("place", () => {
   it("leaves a result alone that is named by a text", () => {
     expect(entryOf("尿糖;定性")).toBe("尿糖;定性");
     expect(entryOf("2823-3")).toBe("2823-3");
+  });
+
+  it("says how much of a list everyone shows", () => {
+    const view = { page: "documents", item: olderList(1) };
+    expect(listPages(view, "documents")).toBe(2);
+    expect(listPages(view, "reports")).toBe(1);
+    expect(listPages({ page: "documents", item: "doc-1;p=7" }, "documents")).toBe(1);
+    expect(entryOf(view.item)).toBe("");
   });
 });

@@ -26,7 +26,7 @@ export interface Place {
 export const WHOLE: Zoom = { percent: 100, x: 50, y: 50 };
 export const MAX_PERCENT = 800;
 export const MAX_PART = 9999;
-const ID = /^[A-Za-z0-9\-.]{1,64}$/;
+const ID = /^[A-Za-z0-9\-.]{0,64}$/;
 
 export const beginning = (id: string): Place => ({ id, part: 1, zoom: WHOLE, window: "" });
 
@@ -74,3 +74,12 @@ export const entryOf = (item: string): string => {
   // A result may be named by a text that holds anything; only ids have places in them.
   return ID.test(id) ? id : item;
 };
+
+/** How many pages of a page's own list the shared view shows: older entries appear for everyone. */
+export function listPages(view: { page: string; item: string }, page: string): number {
+  if (view.page !== page) return 1;
+  const { id, part } = readPlace(view.item);
+  return id === "" ? part : 1;
+}
+
+export const olderList = (pages: number): string => writePlace({ ...beginning(""), part: pages + 1 });

@@ -1,17 +1,22 @@
 /**
  * The open patient's record, loaded for exactly one context version (W19, W24).
  *
- * All resource types are asked for as soon as the context opens, so a page turn
- * paints at once. The version is part of every request and of every cache key,
- * and an answer that names another version is thrown away: data of a former
- * patient can neither land late nor be found in the cache. Unmounting aborts
- * what is still under way and forgets the rest.
+ * When the context opens, the newest page of each kind is asked for, so that a
+ * page turn paints at once and a patient of ten thousand entries opens like any
+ * other. What must be known whole (problems, medication, allergies) is then
+ * fetched on to its end; of the rest, older pages come when somebody asks.
+ * A list that is not complete says so.
+ *
+ * The version is part of every request and of every cache key, and an answer
+ * that names another version is thrown away: data of a former patient can
+ * neither land late nor be found in the cache. Unmounting aborts what is still
+ * under way and forgets the rest.
  */
-import { useQuery } from "@tanstack/react-query";
-import { createContext, useContext } from "react";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { createContext, useContext, useEffect } from "react";
 import { type Answer, ApiError, type Http, useHttp } from "../common/http";
 import { worthRetrying } from "../common/queries";
-import type { Obj } from "../common/read";
+import { num, type Obj, obj, objs, str } from "../common/read";
 import { type Entries, readEntries } from "./fhir";
 import {
   type Allergy,
@@ -22,8 +27,11 @@ import {
   readEncounter,
   readMedication,
   readProblem,
+  readStatement,
 } from "./fhirClinical";
 import { type Document, type Report, readDocument, readReport } from "./fhirDocuments";
+import { type Immunization, type Procedure, readImmunization, readProcedure } from "./fhirHistory";
+import { type ImagingSeries, readImaging } from "./fhirImaging";
 import { type LabValue, readResults } from "./fhirLabs";
 import type { Page } from "./types";
 
@@ -34,56 +42,207 @@ export interface RecordContext {
   patientId: string;
 }
 
+/** What of a list is not there yet. */
+export interface Rest {
+  /** Pages that are there. */
+  pages: number;
+  loading: boolean;
+  error: unknown;
+  /** Ask for the next page, also after an error. */
+  more: () => void;
+}
+
 export type Loaded<T> =
   | { state: "loading" }
   | { state: "error"; error: unknown; retry: () => void }
-  | { state: "ready"; entries: Entries<T> };
+  | {
+      state: "ready";
+      entries: Entries<T>;
+      /** Resources in the store; more than were read while `rest` is not null. */
+      total: number;
+      read: number;
+      rest: Rest | null;
+    };
 
 export interface RecordData {
   problems: Loaded<Problem>;
   medications: Loaded<Medication>;
+  /** What the patient was told or said to take (MedicationStatement). */
+  statements: Loaded<Medication>;
   allergies: Loaded<Allergy>;
+  /** Laboratory results. */
+  labs: Loaded<LabValue>;
+  vitals: Loaded<LabValue>;
+  /** Observations that are neither. */
   results: Loaded<LabValue>;
   reports: Loaded<Report>;
   documents: Loaded<Document>;
   encounters: Loaded<Encounter>;
+  procedures: Loaded<Procedure>;
+  immunizations: Loaded<Immunization>;
+  imaging: Loaded<ImagingSeries>;
 }
 
-export function useRecordData(context: RecordContext): RecordData {
+/** Entries of the first page and of each further one. */
+export const PAGE_SIZE = 100;
+const RESULTS_SIZE = 300;
+/** A list that is fetched whole ends here; then it says that it is cut. */
+const MAX_WHOLE_PAGES = 50;
+
+const LABS = "category=laboratory";
+const VITALS = "category=vital-signs";
+const OTHERS = "category:not=laboratory&category:not=vital-signs";
+
+/**
+ * @param pagesOf how many pages of a page's lists the shared view asks for
+ */
+export function useRecordData(context: RecordContext, pagesOf: (page: Page) => number = () => 1): RecordData {
+  const some = (page: Page, size = PAGE_SIZE): Wanted => ({ pages: pagesOf(page), size, has: true });
+  const whole: Wanted = { pages: MAX_WHOLE_PAGES, size: PAGE_SIZE, has: true };
+  const counts = useCounts(context);
+  // Kinds that many patients have nothing of are asked for once it is known that there is something.
+  const rare = (type: string, wanted: Wanted): Wanted => ({
+    ...wanted,
+    has: counts.state === "known" ? (counts.of[type] ?? 0) > 0 : counts.state === "unknown" ? true : "unknown",
+  });
   return {
-    problems: useEntries(context, "Condition", readProblem),
-    medications: useEntries(context, "MedicationRequest", readMedication),
-    allergies: useEntries(context, "AllergyIntolerance", readAllergy),
-    results: useEntries(context, "Observation", readResults),
-    reports: useEntries(context, "DiagnosticReport", readReport),
-    documents: useEntries(context, "DocumentReference", readDocument),
-    encounters: useEntries(context, "Encounter", readEncounter),
+    problems: useEntries(context, "Condition", readProblem, whole),
+    medications: useEntries(context, "MedicationRequest", readMedication, whole),
+    statements: useEntries(context, "MedicationStatement", readStatement, rare("MedicationStatement", whole)),
+    allergies: useEntries(context, "AllergyIntolerance", readAllergy, whole),
+    labs: useEntries(context, "Observation", readResults, some("labs", RESULTS_SIZE), LABS),
+    vitals: useEntries(context, "Observation", readResults, some("vitals", RESULTS_SIZE), VITALS),
+    results: useEntries(context, "Observation", readResults, some("labs", RESULTS_SIZE), OTHERS),
+    reports: useEntries(context, "DiagnosticReport", readReport, some("reports")),
+    documents: useEntries(context, "DocumentReference", readDocument, some("documents")),
+    encounters: useEntries(context, "Encounter", readEncounter, some("history")),
+    procedures: useEntries(context, "Procedure", readProcedure, rare("Procedure", some("history"))),
+    immunizations: useEntries(context, "Immunization", readImmunization, rare("Immunization", some("history"))),
+    imaging: useEntries(context, "ImagingStudy", readImaging, rare("ImagingStudy", some("imaging"))),
   };
 }
 
-const recordPath = (context: RecordContext, rest: string): string =>
-  `/api/consults/${encodeURIComponent(context.consultId)}/record/${rest}?version=${context.version}`;
+/** All values of one test, when the list has only the newest of each kind. */
+export function useTestHistory(context: RecordContext, code: string, isNeeded: boolean): Loaded<LabValue> {
+  const filter = `code=${encodeURIComponent(code.replace(/[\\,|$]/g, "\\$&"))}`;
+  return useEntries(context, "Observation", readResults, { pages: 4, size: RESULTS_SIZE, has: isNeeded }, filter);
+}
 
-function useEntries<T>(
+type Counts = { state: "loading" } | { state: "unknown" } | { state: "known"; of: Readonly<Record<string, number>> };
+
+/** How much there is of each type; where that cannot be had, everything is simply asked for. */
+function useCounts(context: RecordContext): Counts {
+  const http = useHttp();
+  const query = useQuery({
+    queryKey: ["record", context.consultId, context.version, context.patientId, "counts"],
+    queryFn: async ({ signal }) => {
+      const answer = await http.getAnswer(recordPath(context, ""), readCounts, { signal });
+      return ofVersion(answer, context.version);
+    },
+    ...KEPT,
+  });
+  if (query.data !== undefined) return { state: "known", of: query.data };
+  return query.error !== null ? { state: "unknown" } : { state: "loading" };
+}
+
+function readCounts(body: unknown): Readonly<Record<string, number>> {
+  const counts = Object.entries(obj(obj(body).counts));
+  return Object.fromEntries(counts.flatMap(([type, value]) => (num(value) === null ? [] : [[type, num(value) ?? 0]])));
+}
+
+/** For as long as the pane shows this version, and no longer. */
+const KEPT = {
+  gcTime: 0,
+  staleTime: Number.POSITIVE_INFINITY,
+  refetchOnWindowFocus: false,
+  retry: worthRetrying,
+} as const;
+
+export function recordPath(context: RecordContext, rest: string, query = ""): string {
+  const path = `/api/consults/${encodeURIComponent(context.consultId)}/record${rest === "" ? "" : `/${rest}`}`;
+  return `${path}?version=${context.version}${query === "" ? "" : `&${query}`}`;
+}
+
+interface Wanted {
+  /** Pages to have, as far as there are so many. */
+  pages: number;
+  size: number;
+  /** False: there is nothing of the kind; "unknown": wait. */
+  has: boolean | "unknown";
+}
+
+interface EntriesPage<T> {
+  entries: Entries<T>;
+  read: number;
+  total: number | null;
+  cursor: string | null;
+}
+
+function useEntries<T extends { id: string }>(
   context: RecordContext,
   type: string,
   read: (resource: Obj) => T | readonly T[] | null,
+  wanted: Wanted,
+  filter = "",
 ): Loaded<T> {
   const http = useHttp();
-  const query = useQuery({
-    queryKey: ["record", context.consultId, context.version, context.patientId, type],
-    queryFn: async ({ signal }) => {
-      const answer = await http.getAnswer(recordPath(context, type), (body) => body, { signal });
-      return readEntries(ofVersion(answer, context.version), type, context.patientId, read);
+  const query = useInfiniteQuery({
+    queryKey: ["record", context.consultId, context.version, context.patientId, type, filter],
+    queryFn: async ({ signal, pageParam }): Promise<EntriesPage<T>> => {
+      const first = `_count=${wanted.size}${filter === "" ? "" : `&${filter}`}`;
+      const asked = pageParam === null ? first : `_cursor=${encodeURIComponent(pageParam)}`;
+      const answer = await http.getAnswer(recordPath(context, type, asked), (body) => body, { signal });
+      const bundle = ofVersion(answer, context.version);
+      return {
+        entries: readEntries(bundle, type, context.patientId, read),
+        read: objs(obj(bundle).entry).length,
+        total: num(obj(bundle).total),
+        cursor: nextCursor(bundle),
+      };
     },
-    gcTime: 0,
-    staleTime: Number.POSITIVE_INFINITY,
-    refetchOnWindowFocus: false,
-    retry: worthRetrying,
+    initialPageParam: null as string | null,
+    getNextPageParam: (page) => page.cursor,
+    enabled: wanted.has === true,
+    ...KEPT,
   });
-  if (query.data !== undefined) return { state: "ready", entries: query.data };
-  if (query.error !== null) return { state: "error", error: query.error, retry: () => void query.refetch() };
+  const { data, error, hasNextPage, isFetching, fetchNextPage } = query;
+  const pages = data?.pages.length ?? 0;
+  const goesOn = data !== undefined && hasNextPage && !isFetching && error === null && pages < wanted.pages;
+  useEffect(() => {
+    if (goesOn) void fetchNextPage({ cancelRefetch: false });
+  }, [goesOn, fetchNextPage]);
+  if (wanted.has === false)
+    return { state: "ready", entries: { items: [], unreadable: [] }, total: 0, read: 0, rest: null };
+  if (data !== undefined) {
+    const more = (): void => void fetchNextPage({ cancelRefetch: false });
+    const rest = hasNextPage ? { pages, loading: isFetching, error, more } : null;
+    return { state: "ready", ...joinPages(data.pages), rest };
+  }
+  if (error !== null) return { state: "error", error, retry: () => void query.refetch() };
   return { state: "loading" };
+}
+
+/** The cursor of the next page; an address that is not ours is never asked. */
+function nextCursor(bundle: unknown): string | null {
+  const next = objs(obj(bundle).link).find((link) => link.relation === "next");
+  if (next === undefined) return null;
+  const query = str(next.url).split("?")[1] ?? "";
+  return new URLSearchParams(query).get("_cursor");
+}
+
+/** One list out of pages. Whatever was changed while it was paged through is there once, as it was read last. */
+export function joinPages<T extends { id: string }>(
+  pages: readonly EntriesPage<T>[],
+): { entries: Entries<T>; total: number; read: number } {
+  const items = new Map<string, T>();
+  for (const item of pages.flatMap((page) => page.entries.items)) items.set(item.id, item);
+  const unreadable = new Set(pages.flatMap((page) => page.entries.unreadable));
+  const read = pages.reduce((sum, page) => sum + page.read, 0);
+  return {
+    entries: { items: [...items.values()], unreadable: [...unreadable] },
+    total: Math.max(read, pages[0]?.total ?? 0),
+    read,
+  };
 }
 
 /** The answer's value, or a refusal when it belongs to another context version. */
@@ -109,6 +268,29 @@ export async function fetchBinary(
   const path = recordPath(context, `Binary/${encodeURIComponent(binaryId)}`);
   const answer = await http.getBlob(path, { signal, timeoutMs: 30_000 });
   return ofVersion(answer, context.version);
+}
+
+/** One frame of an image, drawn by the server, and what it says of it. */
+export async function fetchPicture(
+  http: Http,
+  context: RecordContext,
+  asked: { study: string; instance: string; frame: number; window: string },
+  signal: AbortSignal,
+): Promise<{ blob: Blob; about: unknown }> {
+  const path = `ImagingStudy/${encodeURIComponent(asked.study)}/${encodeURIComponent(asked.instance)}`;
+  const query = `frame=${asked.frame}&window=${encodeURIComponent(asked.window)}`;
+  const answer = await http.getBlob(recordPath(context, path, query), { signal, timeoutMs: 30_000 });
+  const blob = ofVersion(answer, context.version);
+  return { blob, about: jsonOrNull(answer.headers.get("X-Picture")) };
+}
+
+function jsonOrNull(text: string | null): unknown {
+  try {
+    return JSON.parse(text ?? "null");
+  } catch {
+    // A header that something on the way has cut: the picture is shown without its particulars.
+    return null;
+  }
 }
 
 /** What the pages of the pane stand on. */

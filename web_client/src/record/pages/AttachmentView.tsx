@@ -1,5 +1,5 @@
 /**
- * The bytes of one document, shown in the pane: plain text or a PNG image.
+ * The bytes of one document, shown in the pane: plain text, a picture or the pages of a PDF.
  *
  * Anything else is named, not opened: nothing of a patient's record is handed
  * to a plug-in or another tab. The text is decoded strictly as UTF-8; a file
@@ -7,38 +7,65 @@
  */
 import { useQuery } from "@tanstack/react-query";
 import { FileWarning } from "lucide-react";
-import { useEffect, useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useHttp } from "../../common/http";
 import { worthRetrying } from "../../common/queries";
 import type { Attachment } from "../fhirDocuments";
+import { type Place, writePlace } from "../place";
 import styles from "../RecordPane.module.css";
 import { fetchBinary, usePane } from "../recordData";
-import { Failed, Notice } from "./parts";
+import type { Page } from "../types";
+import own from "./pages.module.css";
+import { Failed, Lines, Notice } from "./parts";
+import { useObjectUrl } from "./useObjectUrl";
+import { ZoomBox } from "./ZoomBox";
 
-export function AttachmentView({ attachment, title }: { attachment: Attachment; title: string }) {
+// PDF.js is larger than all our pages together: it comes with the first PDF.
+const PdfView = lazy(() => import("./PdfView"));
+
+const SHOWN = ["text/plain", "image/png", "image/jpeg", "application/pdf"] as const;
+type Shown = (typeof SHOWN)[number];
+
+export interface AttachmentViewProps {
+  attachment: Attachment;
+  title: string;
+  page: Page;
+  place: Place;
+}
+
+export function AttachmentView({ attachment, title, page, place }: AttachmentViewProps) {
   const { t } = useTranslation();
   const { contentType, binaryId, text } = attachment;
   if (text !== null) return <p className={styles.prose}>{text}</p>;
-  if (contentType !== "text/plain" && contentType !== "image/png") {
+  const shown = SHOWN.find((type) => type === contentType);
+  if (shown === undefined) {
     return <Notice icon={FileWarning} title={t("record.documents.cannotOpen", { type: contentType || "?" })} />;
   }
   if (binaryId === "") return <Notice icon={FileWarning} title={t("record.documents.noContent")} />;
-  return <Fetched binaryId={binaryId} contentType={contentType} title={title} />;
+  return <Fetched contentType={shown} {...{ binaryId, title, page, place }} />;
 }
 
-type Content = { text: string } | { image: Blob };
+type Content = { text: string } | { blob: Blob };
 
-function Fetched(props: { binaryId: string; contentType: "text/plain" | "image/png"; title: string }) {
+interface FetchedProps {
+  binaryId: string;
+  contentType: Shown;
+  title: string;
+  page: Page;
+  place: Place;
+}
+
+function Fetched({ binaryId, contentType, ...shown }: FetchedProps) {
   const { t } = useTranslation();
   const http = useHttp();
   const { context } = usePane();
-  const { binaryId, contentType } = props;
   const query = useQuery({
     queryKey: ["record", context.consultId, context.version, context.patientId, "Binary", binaryId],
     queryFn: async ({ signal }): Promise<Content> => {
       const blob = await fetchBinary(http, context, binaryId, signal);
-      if (contentType === "image/png") return { image: new Blob([blob], { type: "image/png" }) };
+      // The type is the record's word, never what the answer happens to say.
+      if (contentType !== "text/plain") return { blob: new Blob([blob], { type: contentType }) };
       return { text: new TextDecoder("utf-8", { fatal: true }).decode(await blob.arrayBuffer()) };
     },
     gcTime: 0,
@@ -49,33 +76,51 @@ function Fetched(props: { binaryId: string; contentType: "text/plain" | "image/p
   if (query.error instanceof TypeError) return <Notice icon={FileWarning} title={t("record.documents.failed")} />;
   if (query.error !== null) return <Failed error={query.error} retry={() => void query.refetch()} />;
   if (query.data === undefined) return <p className={styles.soft}>{t("common.loading")}</p>;
-  if ("image" in query.data) return <Picture blob={query.data.image} title={props.title} />;
-  return (
-    <p className={styles.prose} data-testid="document-text">
-      {query.data.text}
-    </p>
-  );
+  if ("text" in query.data) {
+    return (
+      <p className={styles.prose} data-testid="document-text">
+        {query.data.text}
+      </p>
+    );
+  }
+  if (contentType === "application/pdf") {
+    return (
+      <Suspense fallback={<Lines />}>
+        <PdfView blob={query.data.blob} {...shown} />
+      </Suspense>
+    );
+  }
+  return <Picture blob={query.data.blob} {...shown} />;
 }
 
-function Picture({ blob, title }: { blob: Blob; title: string }) {
+function Picture(props: { blob: Blob; title: string; page: Page; place: Place }) {
   const { t } = useTranslation();
-  const [url, setUrl] = useState("");
-  const [broken, setBroken] = useState(false);
-  useEffect(() => {
-    const made = URL.createObjectURL(blob);
-    setUrl(made);
-    setBroken(false);
-    return () => URL.revokeObjectURL(made);
-  }, [blob]);
-  if (broken) return <Notice icon={FileWarning} title={t("record.documents.failed")} />;
-  if (url === "") return null;
+  const { go } = usePane();
+  const { blob, title, page, place } = props;
+  const url = useObjectUrl(blob);
+  const [aspect, setAspect] = useState<number | "broken">(4 / 3);
+  if (aspect === "broken") return <Notice icon={FileWarning} title={t("record.documents.failed")} />;
   return (
-    <img
-      className={styles.image}
-      data-testid="document-image"
-      src={url}
-      alt={t("record.documents.imageAlt", { title })}
-      onError={() => setBroken(true)}
-    />
+    <ZoomBox
+      kind="picture"
+      label={title}
+      aspect={aspect}
+      zoom={place.zoom}
+      onZoom={(zoom) => go(page, writePlace({ ...place, zoom }))}
+    >
+      {url !== "" && (
+        <img
+          className={own.sheet}
+          data-testid="document-image"
+          src={url}
+          alt={t("record.documents.imageAlt", { title })}
+          draggable={false}
+          onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) =>
+            setAspect(naturalWidth > 0 && naturalHeight > 0 ? naturalWidth / naturalHeight : "broken")
+          }
+          onError={() => setAspect("broken")}
+        />
+      )}
+    </ZoomBox>
   );
 }

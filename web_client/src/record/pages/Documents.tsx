@@ -3,20 +3,24 @@ import { FileX2 } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import { newestFirst } from "../fhir";
 import type { Attachment, Document } from "../fhirDocuments";
+import { type Place, readPlace } from "../place";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { AttachmentView } from "./AttachmentView";
-import { BackToList, Empty, full, Name, Notice, PageTitle, Ready, Row, Tag, When } from "./parts";
+import { BackToList, Empty, full, Name, Notice, PageTitle, Ready, Row, Sought, Tag, When } from "./parts";
 
 export function DocumentsPage({ item }: { item: string }) {
   const { t } = useTranslation();
   const { data } = usePane();
+  const place = readPlace(item);
+  const { id } = place;
   return (
     <>
-      {item === "" && <PageTitle page="documents" />}
-      <Ready of={data.documents}>
+      {id === "" && <PageTitle page="documents" />}
+      <Ready of={data.documents} page="documents" quiet={id !== ""}>
         {(documents) => {
-          if (item !== "") return <OneDocument document={documents.find((document) => document.id === item)} />;
+          if (id !== "")
+            return <OneDocument document={documents.find((document) => document.id === id)} place={place} />;
           if (documents.length === 0) return <Empty text={t("record.documents.empty")} />;
           return (
             <ul className={styles.rows}>
@@ -56,17 +60,23 @@ function DocumentRow({ document }: { document: Document }) {
 function Format({ attachment }: { attachment: Attachment }) {
   const { t } = useTranslation();
   if (attachment.contentType === "text/plain") return t("record.documents.text");
-  if (attachment.contentType === "image/png") return t("record.documents.image");
+  if (attachment.contentType === "image/png" || attachment.contentType === "image/jpeg")
+    return t("record.documents.image");
+  if (attachment.contentType === "application/pdf") return "PDF";
+  if (attachment.contentType === "application/dicom") return "DICOM";
   return t("record.documents.other", { type: attachment.contentType || "?" });
 }
 
-function OneDocument({ document }: { document: Document | undefined }) {
+function OneDocument({ document, place }: { document: Document | undefined; place: Place }) {
   const { t } = useTranslation();
+  const { data } = usePane();
   if (document === undefined) {
     return (
       <>
         <BackToList page="documents" />
-        <Notice icon={FileX2} title={t("record.notHere")} />
+        <Sought of={data.documents}>
+          <Notice icon={FileX2} title={t("record.notHere")} />
+        </Sought>
       </>
     );
   }
@@ -88,7 +98,13 @@ function OneDocument({ document }: { document: Document | undefined }) {
       </header>
       {document.attachments.length === 0 && <Empty text={t("record.documents.noContent")} />}
       {document.attachments.map((attachment, index) => (
-        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={full(document.title)} />
+        <AttachmentView
+          key={attachment.binaryId || index}
+          attachment={attachment}
+          title={full(document.title)}
+          page="documents"
+          place={place}
+        />
       ))}
     </>
   );

@@ -3,36 +3,30 @@ import { FlaskConicalOff } from "lucide-react";
 import { lazy, Suspense } from "react";
 import { useTranslation } from "react-i18next";
 import { type Flag, groupResults, isCritical, isOutOfRange, type LabSeries, type LabValue } from "../fhirLabs";
+import { entryOf } from "../place";
 import styles from "../RecordPane.module.css";
-import { usePane } from "../recordData";
-import { BackToList, Empty, full, Name, Notice, PageTitle, Ready, Section, When } from "./parts";
+import { type Loaded, usePane, useTestHistory } from "../recordData";
+import { BackToList, Empty, Failed, full, Lines, Name, Notice, PageTitle, Ready, Section, When } from "./parts";
 import { Sparkline } from "./Sparkline";
 
 // The chart library is a third of the page's weight: it comes with the first trend.
 const Trend = lazy(() => import("./Trend"));
 
-const GROUPS = ["laboratory", "vital-signs", "other"] as const;
-const GROUP_TITLE = { laboratory: "laboratory", "vital-signs": "vitals", other: "other" } as const;
-
 export function LabsPage({ item }: { item: string }) {
   const { t } = useTranslation();
   const { data } = usePane();
+  const code = entryOf(item);
+  if (code !== "") return <OneTest code={code} />;
+  const isEmpty = [data.labs, data.results].every((of) => of.state === "ready" && of.entries.items.length === 0);
   return (
     <>
-      {item === "" && <PageTitle page="labs" />}
-      <Ready of={data.results}>
-        {(values) => {
-          if (item !== "") return <OneTest series={groupResults(values).find((series) => series.code === item)} />;
-          if (values.length === 0) return <Empty text={t("record.labs.empty")} />;
-          const all = groupResults(values);
-          return GROUPS.map((group) => (
-            <TestTable
-              key={group}
-              title={t(`record.labs.${GROUP_TITLE[group]}`)}
-              tests={all.filter((series) => series.group === group)}
-            />
-          ));
-        }}
+      <PageTitle page="labs" />
+      {isEmpty && <Empty text={t("record.labs.empty")} />}
+      <Ready of={data.labs} page="labs">
+        {(values) => <TestTable title={t("record.labs.laboratory")} tests={groupResults(values)} />}
+      </Ready>
+      <Ready of={data.results} page="labs">
+        {(values) => <TestTable title={t("record.labs.other")} tests={groupResults(values)} />}
       </Ready>
     </>
   );
@@ -133,7 +127,24 @@ export function FlagMark({ flag }: { flag: Flag }) {
   );
 }
 
-function OneTest({ series }: { series: LabSeries | undefined }) {
+/** One test with all its values: those of the list, and the older ones that the list has not. */
+function OneTest({ code }: { code: string }) {
+  const { data, context } = usePane();
+  const lists = [data.labs, data.results];
+  const isCut = lists.some((of) => of.state === "ready" && of.rest !== null);
+  const history = useTestHistory(context, code, isCut);
+  const loaded = [...lists, history].flatMap((of) => (of.state === "ready" ? of.entries.items : []));
+  const byId = new Map(loaded.map((value) => [value.id, value]));
+  const series = groupResults([...byId.values()]).find((one) => one.code === code);
+  const failed = lists.find((of) => of.state === "error");
+  if (series === undefined && failed?.state === "error") return <Failed error={failed.error} retry={failed.retry} />;
+  if (series === undefined && (lists.some((of) => of.state === "loading") || (isCut && history.state === "loading"))) {
+    return <Lines />;
+  }
+  return <TestView series={series} history={isCut ? history : null} />;
+}
+
+function TestView({ series, history }: { series: LabSeries | undefined; history: Loaded<LabValue> | null }) {
   const { t } = useTranslation();
   if (series === undefined) {
     return (
@@ -160,11 +171,12 @@ function OneTest({ series }: { series: LabSeries | undefined }) {
       <Section title={t("record.labs.history")} count={series.values.length}>
         <History values={series.values} />
       </Section>
+      {history !== null && <Ready of={history}>{() => null}</Ready>}
     </>
   );
 }
 
-function Drawn({ series }: { series: LabSeries }) {
+export function Drawn({ series, second }: { series: LabSeries; second?: LabSeries | undefined }) {
   const { t } = useTranslation();
   const { drawn, otherUnits } = series;
   if (drawn.length < 2) {
@@ -174,7 +186,7 @@ function Drawn({ series }: { series: LabSeries }) {
   return (
     <>
       <Suspense fallback={<div className={styles.chartSpace} />}>
-        <Trend series={series} />
+        <Trend series={series} second={second} />
       </Suspense>
       {otherUnits.length > 0 && (
         <p className={styles.unreadable}>{t("record.labs.mixedUnits", { units: otherUnits.join(", ") })}</p>

@@ -32,6 +32,9 @@ export function MedicationsPage({ item }: { item: string }) {
           )
         }
       </Ready>
+      <Ready of={data.statements}>
+        {(all) => <Group title={t("record.medications.told")} medications={all} item={item} />}
+      </Ready>
     </>
   );
 }
@@ -81,8 +84,21 @@ export function MedicationRow({ medication, open = false, brief = false }: Medic
             {t("record.medications.reason")} {full(medication.reason)}
           </span>
         )}
-        {!brief && <When at={medication.since} label={t("record.medications.since")} dayOnly />}
+        {!brief && <Period medication={medication} />}
       </div>
     </Row>
+  );
+}
+
+/** From when until when, as far as the record says; an open end is said, not left to be guessed. */
+function Period({ medication: { since, until, current, source } }: { medication: Medication }) {
+  const { t } = useTranslation();
+  const label = t(source === "order" ? "record.medications.since" : "record.since");
+  return (
+    <span className={styles.whenPair}>
+      <When at={since} label={label} dayOnly />
+      {until !== null && <When at={until} label={t("record.medications.until")} dayOnly />}
+      {until === null && !current && <span className={styles.soft}>{t("record.medications.endUnknown")}</span>}
+    </span>
   );
 }

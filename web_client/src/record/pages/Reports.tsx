@@ -3,20 +3,23 @@ import { FileX2 } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import { newestFirst } from "../fhir";
 import type { Report } from "../fhirDocuments";
+import { type Place, readPlace } from "../place";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { AttachmentView } from "./AttachmentView";
-import { BackToList, Empty, full, key, Name, Notice, PageTitle, Ready, Row, Section, Tag, When } from "./parts";
+import { BackToList, Empty, full, key, Name, Notice, PageTitle, Ready, Row, Section, Sought, Tag, When } from "./parts";
 
 export function ReportsPage({ item }: { item: string }) {
   const { t } = useTranslation();
   const { data } = usePane();
+  const place = readPlace(item);
+  const { id } = place;
   return (
     <>
-      {item === "" && <PageTitle page="reports" />}
-      <Ready of={data.reports}>
+      {id === "" && <PageTitle page="reports" />}
+      <Ready of={data.reports} page="reports" quiet={id !== ""}>
         {(reports) => {
-          if (item !== "") return <OneReport report={reports.find((report) => report.id === item)} />;
+          if (id !== "") return <OneReport report={reports.find((report) => report.id === id)} place={place} />;
           if (reports.length === 0) return <Empty text={t("record.reports.empty")} />;
           return (
             <ul className={styles.rows}>
@@ -66,13 +69,16 @@ function StatusTag({ report }: { report: Report }) {
   return <Tag tone="warn">{t(`record.reportStatus.${key(report.status)}`)}</Tag>;
 }
 
-function OneReport({ report }: { report: Report | undefined }) {
+function OneReport({ report, place }: { report: Report | undefined; place: Place }) {
   const { t } = useTranslation();
+  const { data } = usePane();
   if (report === undefined) {
     return (
       <>
         <BackToList page="reports" />
-        <Notice icon={FileX2} title={t("record.notHere")} />
+        <Sought of={data.reports}>
+          <Notice icon={FileX2} title={t("record.notHere")} />
+        </Sought>
       </>
     );
   }
@@ -105,7 +111,13 @@ function OneReport({ report }: { report: Report | undefined }) {
         </Section>
       )}
       {report.attachments.map((attachment, index) => (
-        <AttachmentView key={attachment.binaryId || index} attachment={attachment} title={full(report.title)} />
+        <AttachmentView
+          key={attachment.binaryId || index}
+          attachment={attachment}
+          title={full(report.title)}
+          page="reports"
+          place={place}
+        />
       ))}
       {silent && <Empty text={t("record.reports.noText")} />}
     </>

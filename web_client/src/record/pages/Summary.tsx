@@ -4,7 +4,7 @@ import { newestFirst } from "../fhir";
 import type { Encounter } from "../fhirClinical";
 import { groupResults, isOutOfRange } from "../fhirLabs";
 import styles from "../RecordPane.module.css";
-import { usePane } from "../recordData";
+import { type Loaded, usePane } from "../recordData";
 import type { Page } from "../types";
 import { AllergyRow, byRisk } from "./Allergies";
 import { FlagMark, Result } from "./Labs";
@@ -12,6 +12,7 @@ import { MedicationRow } from "./Medications";
 import { ProblemRow } from "./Problems";
 import { Empty, full, Name, PageTitle, Ready, Row, Section, When } from "./parts";
 import { ReportRow } from "./Reports";
+import { LatestVitals } from "./Vitals";
 
 /** How many of each kind: the rest is one tab away. */
 const MANY = 8;
@@ -37,6 +38,9 @@ export function SummaryPage() {
         <div className={styles.column}>
           <Section title={t("record.summary.medications")}>
             <MedicationList />
+          </Section>
+          <Section title={t("record.summary.vitals")}>
+            <LatestVitals />
           </Section>
           <Section title={t("record.summary.reports")}>
             <ReportList />
@@ -142,7 +146,7 @@ function OutOfRange() {
   const { t } = useTranslation();
   const { data } = usePane();
   return (
-    <Ready of={data.results}>
+    <Ready of={data.labs}>
       {(values) => {
         if (values.length === 0) return <Empty text={t("record.labs.empty")} />;
         const out = groupResults(values).filter(({ latest }) => latest !== null && isOutOfRange(latest.flag));
@@ -175,7 +179,7 @@ function ReportList() {
   const { t } = useTranslation();
   const { data } = usePane();
   return (
-    <Ready of={data.reports}>
+    <Ready of={data.reports} newestOnly>
       {(all) => {
         if (all.length === 0) return <Empty text={t("record.reports.empty")} />;
         return (
@@ -187,7 +191,7 @@ function ReportList() {
                   <ReportRow key={one.id} report={one} />
                 ))}
             </ul>
-            <More page="reports" total={all.length} shown={FEW} />
+            <More page="reports" total={totalOf(data.reports)} shown={FEW} />
           </>
         );
       }}
@@ -199,22 +203,27 @@ function EncounterList() {
   const { t } = useTranslation();
   const { data } = usePane();
   return (
-    <Ready of={data.encounters}>
+    <Ready of={data.encounters} newestOnly>
       {(all) => {
         if (all.length === 0) return <Empty text={t("record.summary.noEncounters")} />;
         return (
-          <ul className={styles.rows}>
-            {newestFirst(all, (one) => one.start)
-              .slice(0, FEW)
-              .map((one) => (
-                <EncounterRow key={one.id} encounter={one} />
-              ))}
-          </ul>
+          <>
+            <ul className={styles.rows}>
+              {newestFirst(all, (one) => one.start)
+                .slice(0, FEW)
+                .map((one) => (
+                  <EncounterRow key={one.id} encounter={one} />
+                ))}
+            </ul>
+            <More page="history" total={totalOf(data.encounters)} shown={FEW} />
+          </>
         );
       }}
     </Ready>
   );
 }
+
+const totalOf = (of: Loaded<unknown>): number => (of.state === "ready" ? of.total : 0);
 
 function EncounterRow({ encounter }: { encounter: Encounter }) {
   return (

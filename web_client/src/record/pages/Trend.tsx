@@ -14,7 +14,13 @@ import type { LabSeries, Range } from "../fhirLabs";
 import styles from "../RecordPane.module.css";
 import { full } from "./parts";
 
-export default function Trend({ series }: { series: LabSeries }) {
+export interface TrendProps {
+  series: LabSeries;
+  /** Drawn with it on the same scale: the diastolic half of a pressure. */
+  second?: LabSeries | undefined;
+}
+
+export default function Trend({ series, second }: TrendProps) {
   const { t } = useTranslation();
   const scheme = useComputedColorScheme("light");
   const box = useRef<HTMLDivElement>(null);
@@ -25,8 +31,8 @@ export default function Trend({ series }: { series: LabSeries }) {
     if (element === null) return;
     // Read so that another scheme draws again: canvas does not follow CSS by itself.
     element.dataset.scheme = scheme;
-    return mountTrend(element, series);
-  }, [series, scheme]);
+    return mountTrend(element, series, second);
+  }, [series, second, scheme]);
 
   const day = (ms: number | undefined): string => (ms === undefined ? "" : new Date(ms).toLocaleDateString("sv"));
   const label = t("record.labs.chart", {
@@ -48,13 +54,9 @@ export default function Trend({ series }: { series: LabSeries }) {
 }
 
 /** Build the chart in `element`, follow its width, and give back how to remove it. */
-export function mountTrend(element: HTMLElement, series: LabSeries): () => void {
+export function mountTrend(element: HTMLElement, series: LabSeries, second?: LabSeries): () => void {
   const size = () => ({ width: element.clientWidth, height: element.clientHeight });
-  const data: UPlot.AlignedData = [
-    series.drawn.map((point) => point.ms / 1000),
-    series.drawn.map((point) => point.value),
-  ];
-  const plot = new UPlot({ ...size(), ...optionsFor(element, series) }, data, element);
+  const plot = new UPlot({ ...size(), ...optionsFor(element, series, second) }, drawnTogether(series, second), element);
   const observer = new ResizeObserver(() => plot.setSize(size()));
   observer.observe(element);
   return () => {
@@ -63,7 +65,20 @@ export function mountTrend(element: HTMLElement, series: LabSeries): () => void 
   };
 }
 
-function optionsFor(element: HTMLElement, series: LabSeries): Omit<UPlot.Options, "width" | "height"> {
+/** Both series over one time axis; a line goes on over moments that only the other has. */
+export function drawnTogether(series: LabSeries, second?: LabSeries): UPlot.AlignedData {
+  const columns = ({ drawn }: LabSeries): [number[], number[]] => [
+    drawn.map((point) => point.ms / 1000),
+    drawn.map((point) => point.value),
+  ];
+  return second === undefined ? columns(series) : UPlot.join([columns(series), columns(second)]);
+}
+
+function optionsFor(
+  element: HTMLElement,
+  series: LabSeries,
+  second?: LabSeries,
+): Omit<UPlot.Options, "width" | "height"> {
   const css = getComputedStyle(element);
   const colour = (name: string): string => css.getPropertyValue(name).trim();
   const em = Number.parseFloat(css.fontSize) || 15;
@@ -75,6 +90,9 @@ function optionsFor(element: HTMLElement, series: LabSeries): Omit<UPlot.Options
     ticks: { stroke: colour("--c-line"), width: 1 },
   };
   const range = series.latest?.range ?? null;
+  const width = Math.max(2, em / 8);
+  const points = { show: true, size: em * 0.55, fill: colour("--c-surface"), stroke: colour("--c-accent"), width };
+  const line = { stroke: colour("--c-accent"), width, points, spanGaps: true };
   return {
     legend: { show: false },
     cursor: { show: false },
@@ -84,20 +102,7 @@ function optionsFor(element: HTMLElement, series: LabSeries): Omit<UPlot.Options
       { ...axis, size: em * 2.2, space: em * 6, values: (_, ticks) => ticks.map(dayText) },
       { ...axis, size: em * 4.2, space: em * 2.4 },
     ],
-    series: [
-      {},
-      {
-        stroke: colour("--c-accent"),
-        width: Math.max(2, em / 8),
-        points: {
-          show: true,
-          size: em * 0.55,
-          fill: colour("--c-surface"),
-          stroke: colour("--c-accent"),
-          width: Math.max(2, em / 8),
-        },
-      },
-    ],
+    series: [{}, line, ...(second === undefined ? [] : [{ ...line, dash: [em * 0.5, em * 0.35] }])],
     hooks: { drawClear: [(plot) => drawBand(plot, range, colour("--c-band"))] },
   };
 }

@@ -1,13 +1,14 @@
 /** Pieces every page of the record is made of. */
 import { Button } from "@mantine/core";
 import { ChevronRight, CircleAlert, type LucideIcon, TriangleAlert } from "lucide-react";
-import { type ReactNode, useId } from "react";
+import { type ReactNode, useEffect, useId } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../../common/http";
 import { currentLanguage, localized } from "../../i18n";
 import type { Moment, Term } from "../fhir";
+import { olderList } from "../place";
 import styles from "../RecordPane.module.css";
-import { type Loaded, usePane } from "../recordData";
+import { type Loaded, type Rest, usePane } from "../recordData";
 import type { Page } from "../types";
 
 /** A term in the language of the page. */
@@ -74,8 +75,16 @@ export function Section(props: { title: string; count?: number; children: ReactN
   );
 }
 
-/** Loading, failed or loaded; entries that cannot be shown are told, and hide nothing. */
-export function Ready<T>(props: { of: Loaded<T>; children: (items: readonly T[]) => ReactNode; quiet?: boolean }) {
+/** Loading, failed or loaded; what cannot be shown, and what is not there yet, is told and hides nothing. */
+export function Ready<T>(props: {
+  of: Loaded<T>;
+  children: (items: readonly T[]) => ReactNode;
+  quiet?: boolean;
+  /** Whose list it is: there older entries can be had. */
+  page?: Page | undefined;
+  /** A list that shows only some of the newest anyway has nothing to say of older ones. */
+  newestOnly?: boolean;
+}) {
   const { of } = props;
   if (of.state === "loading") return <Lines />;
   if (of.state === "error") return <Failed error={of.error} retry={of.retry} />;
@@ -83,8 +92,54 @@ export function Ready<T>(props: { of: Loaded<T>; children: (items: readonly T[])
     <>
       {props.children(of.entries.items)}
       {props.quiet !== true && <Unreadable count={of.entries.unreadable.length} />}
+      {props.quiet !== true && props.newestOnly !== true && of.rest !== null && (
+        <RestLine rest={of.rest} read={of.read} total={of.total} page={props.page} />
+      )}
     </>
   );
+}
+
+/** A list that does not reach back to the beginning says so, and how to get more. */
+function RestLine(props: { rest: Rest; read: number; total: number; page: Page | undefined }) {
+  const { t } = useTranslation();
+  const { go, wall } = usePane();
+  const { rest, read, total, page } = props;
+  const said = t("record.rest.newest", { read: grouped(read), total: grouped(total) });
+  return (
+    <div className={styles.rest} data-testid="record-rest" role="status">
+      <p>{rest.loading ? `${said} ${t("common.loading")}` : said}</p>
+      {rest.error !== null && !wall && (
+        <Button variant="default" size="compact-md" onClick={rest.more}>
+          {t("common.retry")}
+        </Button>
+      )}
+      {page !== undefined && !wall && rest.error === null && (
+        <Button
+          variant="default"
+          size="compact-md"
+          loading={rest.loading}
+          data-testid="record-older"
+          onClick={() => go(page, olderList(rest.pages))}
+        >
+          {t("record.rest.older")}
+        </Button>
+      )}
+    </div>
+  );
+}
+
+const grouped = (value: number): string => value.toLocaleString(currentLanguage());
+
+/** An entry that the shared view names and that is not among the newest: read on until it is there. */
+export function Sought<T>({ of, children }: { of: Loaded<T>; children: ReactNode }) {
+  const rest = of.state === "ready" ? of.rest : null;
+  const isSeeking = rest !== null && !rest.loading && rest.error === null;
+  const more = rest?.more;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: each page that came without it asks for the next one.
+  useEffect(() => {
+    if (isSeeking) more?.();
+  }, [isSeeking, rest?.pages]);
+  return rest !== null && rest.error === null ? <Lines /> : children;
 }
 
 export function Unreadable({ count }: { count: number }) {
@@ -98,7 +153,7 @@ export function Unreadable({ count }: { count: number }) {
   );
 }
 
-function Lines() {
+export function Lines() {
   const { t } = useTranslation();
   return (
     <div className={styles.lines} role="status" data-testid="record-loading">
