@@ -68,6 +68,7 @@ from signaling.core.model import (
     ShortText,
     StreamId,
     Stroke,
+    Target,
     TimeMs,
     TimeUs,
     UnboundReason,
@@ -319,6 +320,7 @@ class ShowHighlight(Command):
     context_version: ContextVersion
     view: View
     shape: PageShape
+    target: Target = ""
     area: Area
 
 

@@ -228,6 +228,10 @@ class PageShape(Value):
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z]{2,4})?$")]
 
 
+Target = Annotated[str, Field(max_length=160)]
+"""Name of an element of a page that every screen gives it, however it is laid out there; empty: an area only."""
+
+
 class Highlight(Value):
     """Somebody asks everyone to look here; one for each participant. [SH1]"""
 
@@ -235,6 +239,7 @@ class Highlight(Value):
     context_version: ContextVersion
     view: View
     shape: PageShape
+    target: Target = ""
     area: Area
     at_ms: TimeMs
 

@@ -48,6 +48,7 @@ def highlight(case: Case, command: ShowHighlight) -> list[AnyEvent]:
         context_version=command.context_version,
         view=command.view,
         shape=command.shape,
+        target=command.target,
         area=command.area,
         at_ms=case.now_ms,
     )

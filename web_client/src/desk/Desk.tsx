@@ -18,6 +18,7 @@ import { useNow } from "../media/useNow";
 import { RefusalError, UnansweredError } from "../net/refusal";
 import type { AnyCommand, RefusalBody } from "../protocol";
 import { PatientBanner } from "../record/PatientBanner";
+import { IdentityBar } from "../share";
 import { DeskRecord } from "./Clinical";
 import { ConnectionBanner } from "./ConnectionBanner";
 import { confirmContext } from "./confirmContext";
@@ -93,6 +94,7 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
   const { consult, you, status, activeSpeaker } = useStore(client.store);
   // Ages tick twice a second; only what shows them subscribes to them, the record must not render for a clock.
   const path = useStore(media.store, (state) => state.path);
+  const namesake = useStore(client.store, (state) => state.sameSurname);
   const stopsAtMs = useStore(client.store, (state) => state.stopsAtMs);
   const local = useStore(media.store, (state) => state.local);
   const sound = useSound();
@@ -128,11 +130,16 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
     <div className={styles.desk} data-testid="desk-root" data-phase={status.phase} data-path={path}>
       <header className={styles.head}>
         {isShown ? (
-          <PatientBanner patient={consult.context?.patient ?? null} contextVersion={consult.context_version} />
+          <PatientBanner
+            patient={consult.context?.patient ?? null}
+            contextVersion={consult.context_version}
+            namesake={namesake}
+          />
         ) : (
           <p className={styles.hidden}>{t(isFresh ? "desk.sync.changing" : "desk.sync.hidden")}</p>
         )}
       </header>
+      {isShown && <IdentityBar consult={consult} me={me} onCommand={command} />}
       {!isFresh && <StaleStrip sinceMs={status.troubleSinceMs} />}
       <ConnectionBanner status={status} path={path} stopsAtMs={stopsAtMs} />
       <SyncBanner

@@ -24,6 +24,8 @@ import prejoinEn from "./parts/prejoin.en";
 import prejoinZh from "./parts/prejoin.zh";
 import recordEn from "./parts/record.en";
 import recordZh from "./parts/record.zh";
+import shareEn from "./parts/share.en";
+import shareZh from "./parts/share.zh";
 import stationEn from "./parts/station.en";
 import stationZh from "./parts/station.zh";
 import wallEn from "./parts/wall.en";
@@ -38,6 +40,7 @@ export const en = {
   desk: deskEn,
   ecg: ecgEn,
   binding: bindingEn,
+  share: shareEn,
   nettest: nettestEn,
   wall: wallEn,
 };
@@ -51,6 +54,7 @@ export const zh = {
   desk: deskZh,
   ecg: ecgZh,
   binding: bindingZh,
+  share: shareZh,
   nettest: nettestZh,
   wall: wallZh,
 };

@@ -563,6 +563,7 @@ export interface Highlight {
   context_version: number;
   view: View;
   shape: PageShape;
+  target: string;
   area: Area;
   at_ms: number;
 }
@@ -1454,6 +1455,7 @@ export interface ShowHighlight {
   context_version: number;
   view: View;
   shape: PageShape;
+  target?: string;
   area: Area;
 }
 /**

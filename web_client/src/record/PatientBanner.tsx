@@ -16,14 +16,17 @@ export interface PatientBannerProps {
   contextVersion: number;
   /** "wall" is legible from four metres; "compact" is for lists. */
   size?: "desk" | "wall" | "compact";
+  /** A patient with the same family name is open in another consult (W25). */
+  namesake?: boolean;
 }
 
-export function PatientBanner({ patient, contextVersion, size = "desk" }: PatientBannerProps) {
+export function PatientBanner({ patient, contextVersion, size = "desk", namesake = false }: PatientBannerProps) {
   const { t } = useTranslation();
   return (
     <section
       className={styles.banner}
       data-size={size}
+      data-namesake={namesake && patient !== null}
       data-testid="patient-banner"
       data-patient={patient?.id ?? ""}
       data-context={contextVersion}
@@ -36,6 +39,11 @@ export function PatientBanner({ patient, contextVersion, size = "desk" }: Patien
         </p>
       ) : (
         <Identity patient={patient} />
+      )}
+      {namesake && patient !== null && (
+        <strong className={styles.namesake} data-testid="namesake">
+          {t("share.namesake")}
+        </strong>
       )}
       {size !== "compact" && (
         <span className={styles.context}>{t("record.banner.context", { version: contextVersion })}</span>

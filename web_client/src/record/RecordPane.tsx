@@ -13,6 +13,7 @@
 import { Unplug, UserRoundX } from "lucide-react";
 import { useEffect, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { ShareBar, SharingProvider } from "../share";
 import { FollowBar } from "./FollowBar";
 import { PageTabs, tabId } from "./PageTabs";
 import { PageContent } from "./pages/PageContent";
@@ -95,33 +96,36 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner }) {
 
   return (
     <PaneContextValue.Provider value={pane}>
-      <PageTabs page={shown.page} wall={wall} onSelect={(page) => go(page)} />
-      {!wall && (
-        <FollowBar
+      <SharingProvider context={context} view={shown} shared={shared}>
+        <PageTabs page={shown.page} wall={wall} onSelect={(page) => go(page)} />
+        {!wall && (
+          <FollowBar
+            leading={canLead}
+            alone={!shared}
+            leadName={props.leadName ?? null}
+            onAlone={() => browseAlone(view)}
+            onReturn={() => onFollowingChange?.(true)}
+          />
+        )}
+        <ShareBar />
+        <Viewport
+          key={`${shown.page} ${entryOf(shown.item)}`}
+          view={shown}
+          version={contextVersion}
+          labelledBy={tabId(shown.page)}
           leading={canLead}
-          alone={!shared}
+          follows={shared && !canLead}
+          wall={wall}
           leadName={props.leadName ?? null}
-          onAlone={() => browseAlone(view)}
-          onReturn={() => onFollowingChange?.(true)}
-        />
-      )}
-      <Viewport
-        key={`${shown.page} ${entryOf(shown.item)}`}
-        view={shown}
-        version={contextVersion}
-        labelledBy={tabId(shown.page)}
-        leading={canLead}
-        follows={shared && !canLead}
-        wall={wall}
-        leadName={props.leadName ?? null}
-        remoteScroll={props.remoteScroll ?? null}
-        remotePointer={props.remotePointer ?? null}
-        onScroll={props.onScroll}
-        onPoint={props.onPoint}
-        onOwnScroll={() => browseAlone(view)}
-      >
-        <PageContent view={shown} />
-      </Viewport>
+          remoteScroll={props.remoteScroll ?? null}
+          remotePointer={props.remotePointer ?? null}
+          onScroll={props.onScroll}
+          onPoint={props.onPoint}
+          onOwnScroll={() => browseAlone(view)}
+        >
+          <PageContent view={shown} />
+        </Viewport>
+      </SharingProvider>
     </PaneContextValue.Provider>
   );
 }

@@ -16,6 +16,7 @@ import {
   useState,
 } from "react";
 import { useTranslation } from "react-i18next";
+import { NotesOfPage, ShareLayer, useSheetStyle } from "../share";
 import {
   clampFraction,
   isAbout,
@@ -56,6 +57,7 @@ export function Viewport(props: ViewportProps) {
   const content = useRef<HTMLDivElement>(null);
   useFollowedScroll(box, content, follows && props.remoteScroll !== null ? props.remoteScroll : null, version, view);
   const lead = useLeadSignals(props, box, content);
+  const sheet = useSheetStyle(box);
   const leave = follows && !wall ? onOwnScroll : undefined;
   return (
     <div
@@ -77,12 +79,15 @@ export function Viewport(props: ViewportProps) {
       <div
         ref={content}
         className={styles.content}
+        style={sheet}
         onPointerMove={leading ? lead.pointed : undefined}
         onPointerLeave={leading ? lead.pointerLeft : undefined}
       >
         {props.children}
+        <ShareLayer page={content} />
         {follows && <LeadPointer pointer={props.remotePointer} {...{ version, view }} name={props.leadName} />}
       </div>
+      <NotesOfPage />
     </div>
   );
 }
@@ -163,6 +168,7 @@ function LeadPointer(props: { pointer: RemotePointer | null; version: number; vi
     <div
       className={styles.pointer}
       data-testid="lead-pointer"
+      data-over-page
       data-flip={pointer.x > 0.7}
       style={{ left: `${pointer.x * 100}%`, top: `${pointer.y * 100}%` }}
       aria-hidden="true"

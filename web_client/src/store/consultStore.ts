@@ -51,6 +51,10 @@ export interface ConsultState {
   heartRates: Readonly<Record<number, HeartRate>>;
   /** Producer id of the loudest speaker. */
   activeSpeaker: string | null;
+  /** Counts notes put and marked: the record has others than before. [SH4] */
+  notesSeen: number;
+  /** A patient with the same family name is open in another consult. [SN1] (W25) */
+  sameSurname: boolean;
 }
 
 export type ConsultStore = StoreApi<ConsultState>;
@@ -70,6 +74,8 @@ const NOTHING_KNOWN: ConsultState = {
   bindingEnds: {},
   heartRates: {},
   activeSpeaker: null,
+  notesSeen: 0,
+  sameSurname: false,
 };
 
 export function createConsultStore(): ConsultStore {
@@ -85,7 +91,8 @@ export function openConsult(options: Omit<ConsultSocketOptions, "onJoined" | "on
   const socket = new ConsultSocket({
     ...options,
     onJoined: (joined, resumed) => store.setState((state) => afterJoin(state, joined, resumed)),
-    onSnapshot: (consult) => store.setState((state) => withConsult(state, consult)),
+    onSnapshot: (consult) =>
+      store.setState((state) => ({ ...withConsult(state, consult), notesSeen: state.notesSeen + 1 })),
     onEvent: (event) => store.setState((state) => afterEvent(state, event)),
     onSignal: (signal) => {
       store.setState((state) => afterSignal(state, signal));
@@ -110,6 +117,7 @@ export function afterJoin(state: ConsultState, joined: Joined, resumed: boolean)
     bindingEnds: {},
     heartRates: {},
     activeSpeaker: null,
+    notesSeen: state.notesSeen + 1,
   };
 }
 
@@ -117,6 +125,10 @@ export function afterEvent(state: ConsultState, event: AnyEvent): Partial<Consul
   if (state.consult === null) return {};
   const ends = endsAfter(state.bindingEnds, event);
   const next = { ...withConsult(state, applyEvent(state.consult, event)), bindingEnds: ends };
+  if (event.type === "note_put" || event.type === "note_marked_in_error") {
+    return { ...next, notesSeen: state.notesSeen + 1 };
+  }
+  if (event.type === "context_opened" || event.type === "context_closed") return { ...next, sameSurname: false };
   if (event.type === "ecg_snapshot_failed") {
     return { ...next, failedSnapshots: { ...state.failedSnapshots, [event.id]: event.code } };
   }
@@ -135,7 +147,10 @@ export function afterSignal(state: ConsultState, signal: AnySignal): Partial<Con
       const serverOffsetMs = signal.server_time_ms - Date.now();
       const stops = signal.stops_at_ms ?? null;
       const leftMs = stops === null ? null : stops - signal.server_time_ms;
-      return { serverOffsetMs, stopsAtMs: leftMs === null ? null : performance.now() + leftMs };
+      const stopsAtMs = leftMs === null ? null : performance.now() + leftMs;
+      // Of the patient whom this beat is about; a page that is behind hears it again in two seconds.
+      const isAbout = signal.context_version === (state.consult?.context?.version ?? 0);
+      return { serverOffsetMs, stopsAtMs, ...(isAbout && { sameSurname: signal.same_surname }) };
     }
     case "ecg_pointed":
       return { ecgPointers: pointersAfter(state, signal) };

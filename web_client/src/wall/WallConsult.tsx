@@ -18,6 +18,7 @@ import { useContextGate } from "../desk/contextGate";
 import type { Wishes } from "../media/plan";
 import type { Consult } from "../protocol";
 import { PatientBanner } from "../record/PatientBanner";
+import { IdentityBar } from "../share";
 import type { WallScreen } from "./api";
 import { Clock } from "./Clock";
 import styles from "./Wall.module.css";
@@ -48,7 +49,7 @@ type State = "connecting" | "not-in-sync" | "switching" | "live";
 
 function OpenWall({ client, screen }: { client: ConsultClient; screen: WallScreen }) {
   const { t } = useTranslation();
-  const { consult, status, you } = useStore(client.store);
+  const { consult, status, you, sameSurname: namesake } = useStore(client.store);
   useEndlessRetry(client);
   const confirm = useCallback((version: number) => void confirmContext(client, version), [client]);
   const isCurrent = status.phase === "connected" && status.fresh;
@@ -71,11 +72,13 @@ function OpenWall({ client, screen }: { client: ConsultClient; screen: WallScree
                 patient={consult.context?.patient ?? null}
                 contextVersion={consult.context_version}
                 size="wall"
+                namesake={namesake}
               />
             ) : (
               <p className={styles.hidden}>{t("wall.consult.switching")}</p>
             )}
           </header>
+          {state === "live" && <IdentityBar consult={consult} me={you ?? ""} size="wall" />}
           <main className={styles.view}>
             {state === "live" && (
               <Suspense fallback={null}>
@@ -104,7 +107,7 @@ interface RoleViewProps {
 }
 
 function RoleView({ client, consult, me, role }: RoleViewProps) {
-  if (role === "record") return <RecordView client={client} consult={consult} />;
+  if (role === "record") return <RecordView client={client} consult={consult} me={me} />;
   if (client.media === null) return null;
   if (role === "video") return <VideoView client={client} media={client.media} consult={consult} me={me} />;
   return (

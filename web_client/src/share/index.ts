@@ -1,0 +1,6 @@
+export { IdentityBar } from "./IdentityBar";
+export { NotesOfPage } from "./NotesOfPage";
+export { ShareBar } from "./ShareBar";
+export { ShareLayer, useSheetStyle } from "./ShareLayer";
+export { SharingProvider } from "./SharingProvider";
+export { type ShareLink, ShareLinkValue } from "./sharing";
