@@ -124,7 +124,7 @@ async def draft(request: web.Request) -> web.Response:
     return _draft_answer(prepared, without, asks, latest)
 
 
-@routes.put(BASE + "/draft")
+@routes.post(BASE + "/draft")
 async def save(request: web.Request) -> web.Response:
     """Assemble the pack and keep what was written."""
     person, found = await clinician(request, Action.PREPARE_CASE_PACK)

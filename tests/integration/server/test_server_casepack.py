@@ -78,7 +78,7 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
     draft = {"specialty": "cardiology", "request": {"reason": "Chest pain"}}
 
     # Prepared: judged by the table, told what C25 lacks, and nobody else's to see.
-    status, first = await hub_doctor.send("PUT", f"{BASE}/draft", draft)
+    status, first = await hub_doctor.post(f"{BASE}/draft", draft)
     assert status == 200, first
     assert (state(first, "potassium"), state(first, "troponin")) == ("stale", "missing")
     assert first["lacking"] == ["purpose", "summary", "speciality"]
@@ -124,7 +124,7 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
 
     # Sent: only what was looked at.
     draft["request"] = WRITTEN
-    status, second = await hub_doctor.send("PUT", f"{BASE}/draft", draft)
+    status, second = await hub_doctor.post(f"{BASE}/draft", draft)
     assert (state(second, "troponin"), state(second, "discharge-summary")) == ("stale", "present"), second
     assert {(one["part"], one["status"]) for one in second["asks"]} == {
         ("troponin", "answered"), ("discharge-summary", "answered"), ("echo", "declined"),
@@ -160,7 +160,7 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
 
     # A new version beside the old, which stays as it was.
     draft["request"] = {**WRITTEN, "summary": "worse"}
-    _status, fourth = await hub_doctor.send("PUT", f"{BASE}/draft", draft)
+    _status, fourth = await hub_doctor.post(f"{BASE}/draft", draft)
     status, newer = await hub_doctor.post(f"{BASE}/send", {"content_hash": fourth["content_hash"]})
     assert (status, newer["version"]) == (201, 2)
     assert (await expert.get(f"{BASE}?v=1"))[1]["sha256"] == pack["sha256"]

@@ -14,6 +14,7 @@ import { Shell } from "./Shell";
 import { SignInPage } from "./SignInPage";
 
 const TestPage = lazy(() => import("../nettest/TestPage"));
+const CasePackPage = lazy(() => import("../casepack/CasePackPage"));
 const StationPage = lazy(() => import("../station/StationPage"));
 
 export function App({ guestToken }: { guestToken: string }) {
@@ -34,6 +35,11 @@ export function App({ guestToken }: { guestToken: string }) {
           </Bare>
         </Route>
         <Route path="/">{() => <ForPerson page={(person) => <ConsultsPage person={person} />} />}</Route>
+        <Route path="/casepack/:consult">
+          {({ consult }) => (
+            <ForPerson page={(person) => <CasePackPage consultId={decodeURIComponent(consult)} person={person} />} />
+          )}
+        </Route>
         <Route path="/station">{() => <ForPerson page={() => <StationPage />} />}</Route>
         <Route>
           <NotFound />

@@ -1,6 +1,8 @@
 /** My consults: what is open now first, then by time. */
 import { Building2, CalendarOff, DoorOpen, UserRoundX, Users } from "lucide-react";
 import { useTranslation } from "react-i18next";
+import { HomeAsks } from "../casepack/HomeAsks";
+import { ConsultPacks } from "../casepack/PackLine";
 import type { ConsultCard, Person } from "../common/api";
 import { useConsults } from "../common/queries";
 import { EmptyState, ErrorState, Loading } from "../common/states";
@@ -26,7 +28,10 @@ export function ConsultsPage({ person }: { person: Person }) {
         </p>
       </header>
       {consults.data !== undefined ? (
-        <ConsultLists consults={consults.data} />
+        <>
+          <HomeAsks consults={consults.data} />
+          <ConsultLists consults={consults.data} />
+        </>
       ) : consults.isError ? (
         <ErrorState error={consults.error} onRetry={() => void consults.refetch()} />
       ) : (
@@ -86,6 +91,7 @@ function Card({ consult, withDay }: { consult: ConsultCard; withDay: boolean }) 
           />
         </ul>
         <Patients consult={consult} />
+        {status !== "ended" && <ConsultPacks consult={id} patients={consult.patients} />}
       </div>
       <div className={styles.action}>
         <JoinButton consult={consult} />

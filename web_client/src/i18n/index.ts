@@ -10,6 +10,8 @@ import { createInstance } from "i18next";
 import { initReactI18next } from "react-i18next";
 import bindingEn from "./parts/binding.en";
 import bindingZh from "./parts/binding.zh";
+import casepackEn from "./parts/casepack.en";
+import casepackZh from "./parts/casepack.zh";
 import commonEn from "./parts/common.en";
 import commonZh from "./parts/common.zh";
 import deskEn from "./parts/desk.en";
@@ -40,6 +42,7 @@ export const en = {
   desk: deskEn,
   ecg: ecgEn,
   binding: bindingEn,
+  casepack: casepackEn,
   share: shareEn,
   nettest: nettestEn,
   wall: wallEn,
@@ -54,6 +57,7 @@ export const zh = {
   desk: deskZh,
   ecg: ecgZh,
   binding: bindingZh,
+  casepack: casepackZh,
   share: shareZh,
   nettest: nettestZh,
   wall: wallZh,

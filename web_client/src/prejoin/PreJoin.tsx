@@ -8,6 +8,7 @@ import { Button, Select } from "@mantine/core";
 import { ArrowLeft, Gauge, Mic, MicOff, TriangleAlert, Video, VideoOff, Volume2 } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { ConsultPacks } from "../casepack/PackLine";
 import type { ConsultCard } from "../common/api";
 import type { DeviceList, DeviceProblem } from "../media/devices";
 import { playTestTone, watchLevel } from "../media/level";
@@ -66,6 +67,7 @@ export function PreJoin({
               </div>
             </div>
           ))}
+          {consult !== undefined && <ConsultPacks consult={consult.id} patients={consult.patients} />}
           <div className={styles.join}>
             <Button size="lg" fullWidth onClick={join} loading={isJoining} data-testid="prejoin-join" data-autofocus>
               {t("prejoin.join")}

@@ -1,0 +1,289 @@
+"""Case packs: completeness tables, evidence, selection and the FHIR document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+
+from server.casepack.aio.tables import OURS, load_tables
+from server.casepack.core.brought import AnswerUnusable, brought, read_answer
+from server.casepack.core.completeness import HOUR_US, State, Why, check
+from server.casepack.core.document import About, ask_task, closed_task, compose, content_hash
+from server.casepack.core.evidence import PART_SYSTEM, moment_us, ref_of
+from server.casepack.core.request import Request, lacking
+from server.casepack.core.selection import CASE_PACK, MOST, TREND, refs_of, select
+from server.casepack.core.tables import Match, Table, TableInvalid, read_tables
+from server.casepack.core.view import lines_view
+from server.record.core.params import TYPES
+from server.record.core.resource import file_resource
+
+TABLES = load_tables()
+NOW_US = moment_us("2026-11-22T12:00:00Z") or 0
+LOINC = "http://loinc.org"
+
+
+def coded(kind: str, id_: str, code: str, when: str | None = None, **more: Any) -> dict[str, Any]:
+    name = "type" if kind == "DocumentReference" else "code"
+    found = {
+        "resourceType": kind, "id": id_, "status": "final", name: {"coding": [{"system": LOINC, "code": code}]},
+        "subject": {"reference": "Patient/p"}, **more,
+    }  # fmt: skip
+    if when is not None:
+        found["date" if kind == "DocumentReference" else "effectiveDateTime"] = when
+    return found
+
+
+def troponin(id_: str, when: str | None, **more: Any) -> dict[str, Any]:
+    return coded("Observation", id_, "89579-7", when, **{"valueQuantity": {"value": 9}, **more})
+
+
+def judged(part: str, *resources: dict[str, Any], table: str = "cardiology", **facts: str) -> tuple[State, Why]:
+    found = check(TABLES[table], resources, {key.replace("_", "-"): text for key, text in facts.items()}, NOW_US)
+    one = next(one for one in found if one.part.key == part)
+    return one.state, one.why
+
+
+def test_our_tables_hold_what_each_specialty_asks_for() -> None:
+    keys = {name: {part.key for part in table.parts} for name, table in TABLES.items()}
+    general = {"problems", "medication", "allergies", "blood-pressure"}
+    assert keys["general"] >= general
+    assert keys["cardiology"] >= general | {"ecg-12-lead", "troponin", "creatinine", "potassium", "echo"}
+    assert keys["neurology"] >= general | {"brain-imaging", "glucose", "last-known-well", "anticoagulation"}
+    assert {match.type for table in TABLES.values() for part in table.parts for match in part.any_of} <= set(TYPES)
+    echo = TABLES["cardiology"].part("echo")
+    assert echo is not None
+    assert echo.need == "if_known"
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ([], (State.MISSING, Why.NONE)),
+        ([troponin("a", "2026-11-22T06:00:00Z")], (State.PRESENT, Why.FOUND)),
+        ([troponin("a", "2026-11-20T06:00:00Z")], (State.STALE, Why.TOO_OLD)),
+        ([troponin("a", None)], (State.STALE, Why.UNDATED)),
+        ([troponin("a", "2026-11-23T06:00:00Z")], (State.STALE, Why.IN_FUTURE)),
+        # Of a day only its beginning is sure.
+        ([troponin("a", "2026-11-21")], (State.STALE, Why.TOO_OLD)),
+        ([troponin("a", "2026-11-22T06:00:00Z", status="cancelled")], (State.MISSING, Why.NONE)),
+        ([troponin("a", "2026-11-22T06:00:00Z", status="registered")], (State.MISSING, Why.NONE)),
+        ([coded("Observation", "a", "89579-7", "2026-11-22T06:00:00Z")], (State.MISSING, Why.NONE)),
+        ([coded("DiagnosticReport", "a", "89579-7", "2026-11-22T06:00:00Z")], (State.MISSING, Why.NONE)),
+    ],
+)
+def test_a_part_is_present_stale_or_missing_and_says_why(
+    resources: list[dict[str, Any]], expected: tuple[State, Why]
+) -> None:
+    assert judged("troponin", *resources) == expected
+
+
+def test_a_future_result_does_not_hide_the_newest_real_one() -> None:
+    table = TABLES["cardiology"]
+    some = [troponin("future", "2027-01-01T00:00:00Z"), troponin("old", "2026-11-01T00:00:00Z")]
+    found = next(one for one in check(table, some, {}, NOW_US) if one.part.key == "troponin")
+    assert found.evidence == ref_of(some[1])
+
+
+def test_a_code_of_another_system_is_no_evidence() -> None:
+    other = troponin("a", "2026-11-22T06:00:00Z")
+    other["code"]["coding"][0]["system"] = "urn:local"
+    assert judged("troponin", other)[0] is State.MISSING
+
+
+def test_what_somebody_attached_for_a_part_is_evidence_of_it_and_of_no_other() -> None:
+    attached = {
+        "resourceType": "DocumentReference", "id": "d", "status": "current", "type": {"text": "scan"},
+        "category": [{"coding": [{"system": PART_SYSTEM, "code": "troponin"}]}], "date": "2026-11-22T08:00:00Z",
+    }  # fmt: skip
+    assert judged("troponin", attached) == (State.PRESENT, Why.FOUND)
+    assert judged("potassium", attached)[0] is State.MISSING
+    assert judged("troponin", {**attached, "date": "2026-11-20T08:00:00Z"}) == (State.STALE, Why.TOO_OLD)
+
+
+def test_facts_are_written_by_the_sender() -> None:
+    assert judged("last-known-well", table="neurology") == (State.MISSING, Why.NOT_GIVEN)
+    assert judged("last-known-well", table="neurology", last_known_well="soon") == (State.STALE, Why.UNDATED)
+    at = "2026-11-22T08:00:00+08:00"
+    assert judged("last-known-well", table="neurology", last_known_well=at) == (State.PRESENT, Why.FOUND)
+    assert judged("anticoagulation", table="neurology", anticoagulation=" ")[0] is State.MISSING
+    assert judged("anticoagulation", table="neurology", anticoagulation="none")[0] is State.PRESENT
+
+
+def test_a_hospitals_own_table_replaces_ours_and_errors_name_the_file(tmp_path: Path) -> None:
+    own = tmp_path / "cardiology.toml"
+    text = 'specialty = "cardiology"\nen = "C"\nzh = "心"\n'
+    own.write_text(text + '[[part]]\nkey = "holter"\nen = "H"\nzh = "动"\nany_of = [{ type = "Media" }]\n')
+    table = load_tables(tmp_path)["cardiology"]
+    assert [part.key for part in table.parts] == ["holter"]
+    assert "neurology" in load_tables(tmp_path)
+    for wrong, place in {
+        "x =": "not TOML",
+        text + 'extends = "nothing"\n': "nothing",
+        text + 'extends = "cardiology"\n': "extends itself",
+        text + '[[part]]\nkey = "a"\nen = "A"\nzh = "A"\nany_of = [{ type = "Patients" }]\n': "part.0.any_of.0",
+        text + '[[part]]\nkey = "a"\nen = "A"\nzh = "A"\n': "part.0",
+        text + 2 * '[[part]]\nkey = "a"\nen = "A"\nzh = "A"\nfact = "text"\n': "stands twice",
+        text + "more = 1\n": "more",
+    }.items():
+        own.write_text(wrong)
+        with pytest.raises(TableInvalid, match=place):
+            load_tables(tmp_path)
+    own.unlink()
+    with pytest.raises(TableInvalid):
+        load_tables(tmp_path)
+    assert read_tables({file.name: file.read_text() for file in OURS.glob("*.toml")}).keys() == TABLES.keys()
+
+
+def test_a_pack_has_current_problems_first_and_of_each_test_a_bounded_trend() -> None:
+    condition = {"resourceType": "Condition", "code": {"text": "x"}, "subject": {"reference": "Patient/p"}}
+    old = condition | {"id": "old", "clinicalStatus": {"coding": [{"code": "resolved"}]}, "recordedDate": "2026-01-02"}
+    now = condition | {"id": "now", "clinicalStatus": {"coding": [{"code": "active"}]}, "recordedDate": "2020-01-02"}
+    wrong = condition | {"id": "wrong", "verificationStatus": {"coding": [{"code": "entered-in-error"}]}}
+    labs = [
+        coded("Observation", f"k{day}", "2823-3", f"2026-11-{day:02}", valueQuantity={"value": day},
+              category=[{"coding": [{"code": "laboratory"}]}])
+        for day in range(1, 10)
+    ]  # fmt: skip
+    chosen = select([old, now, wrong, *labs], TABLES["cardiology"], NOW_US, without=["Observation/k9"])
+    assert [line.refs[0].id for line in chosen.lines] == ["now", "old", "k8"]
+    assert [ref.id for ref in chosen.lines[2].refs] == ["k8", "k7", "k6", "k5", "k4", "k3"][:TREND]
+
+
+def test_a_drug_of_unknown_state_is_never_hidden_and_a_pack_never_holds_a_pack() -> None:
+    drug = {"resourceType": "MedicationRequest", "id": "m", "status": "unknown"}
+    pack = {
+        "resourceType": "Composition", "id": "c", "status": "final",
+        "type": {"coding": [{"system": CASE_PACK[0], "code": CASE_PACK[1]}, {"system": LOINC, "code": "11488-4"}]},
+    }  # fmt: skip
+    chosen = select([drug, pack], TABLES["general"], NOW_US)
+    assert [line.refs[0].id for line in chosen.lines] == ["m"]
+
+
+def test_what_decides_a_part_is_in_the_pack_however_full_its_section_is() -> None:
+    letters = [
+        coded("DocumentReference", f"d{n}", "55107-7", f"2026-11-{1 + n % 20:02}", status="current")
+        for n in range(MOST["documents"] + 5)
+    ]
+    summary = coded("DocumentReference", "summary", "18842-5", "2019-01-01", status="current")
+    chosen = select([*letters, summary], TABLES["general"], NOW_US)
+    assert ref_of(summary) in refs_of(chosen)
+    assert chosen.left_out == {"documents": 5}
+
+
+def _composed(request: Request, version: int = 1) -> tuple[Any, Table]:
+    table = TABLES["cardiology"]
+    some = [troponin("a", "2026-11-22T06:00:00Z", meta={"versionId": "3"})]
+    chosen = select(some, table, NOW_US)
+    found = check(table, some, {}, NOW_US)
+    about = About(
+        stem="cp-1", patient="p", version=version, title="Chest pain", author="周", hospital="North", starts_at_ms=1,
+        at_ms=NOW_US // 1_000, test=True,
+    )  # fmt: skip
+    patient = {"resourceType": "Patient", "id": "p"}
+    return compose(about, table, request, chosen, found, patient, {ref_of(one): one for one in some}), table
+
+
+def test_the_document_is_valid_fhir_and_says_what_it_was_made_of() -> None:
+    """[C25] Reason, purpose, time, summary, wanted speciality and title are in the request."""
+    hostile = "a < b & <script>\x00</script>"
+    made, _table = _composed(
+        Request(reason=hostile, purpose="PCI?", summary="s", speciality="Cardiology", title="Professor"), version=2
+    )
+    Bundle.model_validate(json.loads(made.bundle_text))
+    for one in (made.request, made.composition, made.provenance):
+        file_resource(one)
+    assert made.provenance["entity"] == [{"role": "source", "what": {"reference": "Observation/a/_history/3"}}]
+    assert made.composition["relatesTo"][0]["targetReference"] == {"reference": "Composition/cp-1-1"}
+    div = made.composition["section"][0]["text"]["div"]
+    assert "<script>" not in div
+    assert "\x00" not in div
+    assert made.request["occurrenceDateTime"] == "1970-01-01T00:00:00.001Z"
+    assert made.request["performerType"] == {"text": "Cardiology · Professor"}
+    assert [note["text"] for note in made.request["note"]] == ["Purpose: PCI?", "Summary: s"]
+    assert lacking(Request(reason="r", speciality=" ")) == ("purpose", "summary", "speciality")
+
+
+def test_the_content_hash_is_of_what_is_said_not_of_when() -> None:
+    table, some = TABLES["cardiology"], [troponin("a", "2026-11-22T06:00:00Z", meta={"versionId": "1"})]
+
+    def hashed(resources: list[dict[str, Any]], request: Request, now_us: int) -> str:
+        return content_hash(table, request, select(resources, table, now_us), check(table, resources, {}, now_us))
+
+    first = hashed(some, Request(reason="r"), NOW_US)
+    assert hashed(some, Request(reason="r"), NOW_US + HOUR_US) == first
+    assert hashed(some, Request(reason="s"), NOW_US) != first
+    assert hashed([some[0] | {"meta": {"versionId": "2"}}], Request(reason="r"), NOW_US) != first
+    assert hashed(some, Request(reason="r"), NOW_US + 48 * HOUR_US) != first, "what was present is stale now"
+
+
+def test_a_task_is_asked_and_closed_with_answer_or_reason() -> None:
+    """[C26] Declining carries its reason."""
+    about = About(stem="ask-1", patient="p", version=1, title="", author="陈", hospital="Hub", starts_at_ms=1, at_ms=5)
+    task = ask_task(about, "echo", ("Echo", "超声"), "North", "the last", "ServiceRequest/cp-1-1")
+    file_resource(task)
+    done = closed_task(task, at_ms=9, reason=None, outputs=["DocumentReference/d"])
+    file_resource(done)
+    assert (done["status"], done["output"][0]["valueReference"]["reference"]) == ("completed", "DocumentReference/d")
+    no = closed_task(task, at_ms=9, reason="not done here", outputs=[])
+    file_resource(no)
+    assert (no["status"], no["statusReason"]) == ("rejected", {"text": "not done here"})
+
+
+def test_an_answer_through_the_lock_is_of_one_patient_and_exactly_what_was_asked() -> None:
+    match = Match(type="Observation", codes=[f"{LOINC}|89579-7"])
+
+    def bundle(*resources: Any) -> bytes:
+        return json.dumps({"resourceType": "Bundle", "entry": [{"resource": one} for one in resources]}).encode()
+
+    asked = troponin("a", "2026-11-22T06:00:00Z")
+    other = coded("Observation", "b", "2823-3", "2026-11-22", valueQuantity={"value": 1})
+    assert read_answer(bundle(asked, other, coded("DiagnosticReport", "c", "89579-7")), match) == [asked]
+    with pytest.raises(AnswerUnusable):
+        read_answer(bundle(asked, troponin("z", None, subject={"reference": "Patient/q"})), match)
+    for wrong in (b"", b"[]", b'{"entry": [1]}', b'{"entry": [{"resource": {}}]}', b"[" * 100_000):
+        with pytest.raises(AnswerUnusable):
+            read_answer(wrong, match)
+    assert read_answer(b'{"resourceType": "Bundle"}', match) == []
+
+
+def test_what_came_is_filed_once_under_our_patient_and_points_nowhere_else() -> None:
+    theirs = troponin("a", "2026-11-22T06:00:00Z", encounter={"reference": "Encounter/9"}, performer=[
+        {"reference": "Practitioner/4", "display": "Dr Wang"}], meta={"versionId": "7"}, contained=[{}])  # fmt: skip
+    filed = brought(theirs, gateway="gw", patient="p1", test=True)
+    assert filed["subject"] == {"reference": "Patient/p1"}
+    assert filed["performer"] == [{"display": "Dr Wang"}]
+    assert "encounter" not in filed
+    assert file_resource(filed).references == {("Patient", "p1")}
+    assert file_resource(filed).test
+    assert brought(theirs, gateway="gw", patient="p1", test=True)["id"] == filed["id"]
+    assert brought(theirs, gateway="gw", patient="p2", test=True)["id"] != filed["id"]
+    assert brought(theirs, gateway="g2", patient="p1", test=True)["id"] != filed["id"]
+    picture = {
+        "resourceType": "DocumentReference",
+        "id": "d",
+        "status": "current",
+        "subject": {"reference": "Patient/7"},
+        "content": [{"attachment": {"contentType": "image/png", "url": "Binary/1"}}],
+    }
+    assert file_resource(brought(picture, gateway="gw", patient="p1", test=False)).content["content"] == [
+        {"attachment": {"contentType": "image/png"}}
+    ]
+
+
+def test_a_line_shows_value_unit_flag_and_trend_as_the_laboratory_gave_them() -> None:
+    pressure = coded("Observation", "bp", "85354-9", "2026-11-22T06:00:00Z", category=[
+        {"coding": [{"code": "vital-signs"}]}], component=[
+        {"code": {"coding": [{"code": "8480-6"}]}, "valueQuantity": {"value": 124, "unit": "mmHg"}},
+        {"code": {"coding": [{"code": "8462-4"}]}, "valueQuantity": {"value": 74, "unit": "mmHg"}}])  # fmt: skip
+    high = troponin("t", "2026-11-22T06:00:00Z", interpretation=[{"coding": [{"code": "HH"}]}],
+                    valueQuantity={"value": 3.10, "unit": "ng/L", "comparator": ">"})  # fmt: skip
+    chosen = select([pressure, high], TABLES["cardiology"], NOW_US)
+    lines = lines_view(chosen.lines, {ref_of(one): one for one in (pressure, high)})
+    assert [(one["value"], one["unit"], one["flag"]) for one in lines] == [
+        ("124 / 74", "mmHg", ""),
+        (">3.1", "ng/L", "HH"),
+    ]

@@ -1,0 +1,124 @@
+/** What a pack holds, section by section, and what it lacks; the same look when it is prepared and when it is read. */
+import { CircleCheck, FileText, TriangleAlert } from "lucide-react";
+import { useTranslation } from "react-i18next";
+import { type Finding, type PackLine, type PackRequest, REQUEST_FIELDS, SECTIONS } from "./api";
+import styles from "./CasePack.module.css";
+import { findingText, gaps, valueText, whenText } from "./words";
+
+/** A plain list of what is missing; that nothing is, is said too. */
+export function Missing({ findings }: { findings: readonly Finding[] }) {
+  const { t } = useTranslation();
+  const lacking = gaps(findings);
+  if (lacking.length === 0) {
+    return (
+      <p className={styles.complete}>
+        <CircleCheck size={18} aria-hidden="true" /> {t("casepack.complete")}
+      </p>
+    );
+  }
+  return (
+    <section className={styles.missing} aria-label={t("casepack.missing")} data-testid="casepack-missing">
+      <h3 className={styles.missingTitle}>
+        <TriangleAlert size={18} aria-hidden="true" /> {t("casepack.missing")}
+      </h3>
+      <ul>
+        {lacking.map((one) => (
+          <li key={one.part} data-state={one.state}>
+            {findingText(t, one)}
+            {!one.isNeeded && <span className={styles.soft}> · {t("casepack.ifKnown")}</span>}
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+/** The request as it was sent (C25). */
+export function RequestText({ request, findings }: { request: PackRequest; findings: readonly Finding[] }) {
+  const { t, i18n } = useTranslation();
+  const facts = findings.filter(({ fact, part }) => fact !== null && (request.facts[part] ?? "") !== "");
+  return (
+    <section className={styles.section}>
+      <h3 className={styles.heading}>{t("casepack.request")}</h3>
+      <dl className={styles.request}>
+        {REQUEST_FIELDS.filter((field) => request[field] !== "").map((field) => (
+          <div key={field}>
+            <dt>{t(`casepack.field.${field}`)}</dt>
+            <dd>{request[field]}</dd>
+          </div>
+        ))}
+        {facts.map((one) => (
+          <div key={one.part}>
+            <dt>{i18n.language === "zh-CN" ? one.zh : one.en}</dt>
+            <dd>
+              {one.fact === "time" ? whenText(Date.parse(request.facts[one.part] ?? "")) : request.facts[one.part]}
+            </dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+export interface LinesProps {
+  lines: readonly PackLine[];
+  /** Address of an attachment's bytes; null while nothing was sent. */
+  hrefOf?: (binary: string) => string;
+  /** For preparing: what is taken out, and changing it. */
+  leftOut?: readonly string[];
+  onToggle?: (ref: string) => void;
+}
+
+export function Lines(props: LinesProps) {
+  const { t } = useTranslation();
+  if (props.lines.length === 0) return <p className={styles.soft}>{t("casepack.nothing")}</p>;
+  return SECTIONS.map((section) => {
+    const lines = props.lines.filter((line) => line.section === section);
+    if (lines.length === 0) return null;
+    return (
+      <section className={styles.section} key={section} aria-label={t(`casepack.section.${section}`)}>
+        <h3 className={styles.heading}>{t(`casepack.section.${section}`)}</h3>
+        <ul className={styles.lines}>
+          {lines.map((line) => (
+            <Line key={line.ref} line={line} {...props} />
+          ))}
+        </ul>
+      </section>
+    );
+  });
+}
+
+function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine }) {
+  const { t } = useTranslation();
+  const former = line.trend.slice(1);
+  return (
+    <li className={styles.line} data-testid={`casepack-line-${line.ref}`}>
+      {onToggle !== undefined && (
+        <input
+          type="checkbox"
+          checked={leftOut?.includes(line.ref) !== true}
+          onChange={() => onToggle(line.ref)}
+          aria-label={t("casepack.include", { title: line.title })}
+        />
+      )}
+      <span className={styles.lineTitle}>{line.title}</span>
+      <span className={styles.value}>
+        {valueText(line)}
+        {line.flag !== "" && line.flag !== "N" && <strong className={styles.flag}>{line.flag}</strong>}
+        {former.length > 0 && (
+          <span className={styles.trend}>
+            {t("casepack.trend")}: {former.map(({ value }) => value).join(" ← ")}
+          </span>
+        )}
+        {line.attachments.map(({ binary, title }) =>
+          hrefOf === undefined ? null : (
+            <a key={binary} className={styles.attachment} href={hrefOf(binary)} target="_blank" rel="noreferrer">
+              <FileText size={16} aria-hidden="true" /> {title === "" ? line.title : title}
+            </a>
+          ),
+        )}
+      </span>
+      <span className={styles.when}>{whenText(line.atMs)}</span>
+    </li>
+  );
+}
