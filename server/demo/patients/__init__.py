@@ -19,7 +19,9 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from importlib import resources
 from typing import Any, cast
 
-from server.demo import pictures
+from server.demo import pictures, scans
+from server.imaging.find import binary_id
+from server.record.core.banner import banner_of
 
 Resource = dict[str, Any]
 Story = dict[str, Any]
@@ -34,6 +36,7 @@ HTEST = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code":
 LOINC, SNOMED, UCUM = "http://loinc.org", "http://snomed.info/sct", "http://unitsofmeasure.org"
 ICD10, ATC = "http://hl7.org/fhir/sid/icd-10", "http://www.whocc.no/atc"
 _HL7 = "http://terminology.hl7.org/CodeSystem/"
+CT_CLASS, DX_CLASS = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.1"
 CHINA = timezone(timedelta(hours=8))
 
 
@@ -120,14 +123,21 @@ class _Record:
             ("conditions", self._condition),
             ("allergies", self._allergy),
             ("medications", self._medication),
+            ("statements", self._statement),
             ("reports", self._report),
+            ("procedures", self._procedure),
+            ("immunizations", self._immunization),
         ):
-            for entry in self._story[kind]:
+            for entry in self._story.get(kind, []):
                 yield make(entry)
         yield from self._labs()
         yield from self._vitals()
         for entry in self._story["documents"]:
             yield from self._document(entry)
+        for entry in self._story.get("imaging", []):
+            yield from self._study(entry)
+        for entry in self._story.get("traces", []):
+            yield from self._trace(entry)
 
     # ------------------------------------------------------------ parts
 
@@ -239,6 +249,7 @@ class _Record:
 
     def _medication(self, entry: Story) -> Resource:
         reason = next(c for c in self._story["conditions"] if c["id"] == entry["for"])
+        validity = {"validityPeriod": {"end": self._day(entry["end"]).isoformat()}} if "end" in entry else {}
         return self._resource(
             "MedicationRequest",
             f"medication-{entry['id']}",
@@ -257,6 +268,46 @@ class _Record:
                     **({"asNeededBoolean": True} if entry.get("as_needed") else {}),
                 }
             ],
+            **({"dispenseRequest": validity} if validity else {}),
+        )
+
+    def _statement(self, entry: Story) -> Resource:
+        period = {"start": self._day(entry["start"]).isoformat()}
+        if "end" in entry:
+            period["end"] = self._day(entry["end"]).isoformat()
+        return self._resource(
+            "MedicationStatement",
+            f"statement-{entry['id']}",
+            status=entry["status"],
+            medicationCodeableConcept=_concept(_both(entry)),
+            subject=self._subject,
+            effectivePeriod=period,
+            dateAsserted=self._at(-1, "09:10"),
+            dosage=[{"text": _both(entry, "dose_zh", "dose_en", " / ")}],
+            note=[{"text": _both(entry, "note_zh", "note_en")}],
+        )
+
+    def _procedure(self, entry: Story) -> Resource:
+        return self._resource(
+            "Procedure",
+            f"procedure-{entry['id']}",
+            status="completed",
+            code=_concept(_both(entry), *([_coding(SNOMED, entry["snomed"])] if "snomed" in entry else [])),
+            subject=self._subject,
+            performedDateTime=self._at(entry["day"], entry["time"]),
+            performer=[{"actor": {"display": entry["by"]}}],
+            outcome=_concept(_both(entry, "outcome_zh", "outcome_en")),
+        )
+
+    def _immunization(self, entry: Story) -> Resource:
+        return self._resource(
+            "Immunization",
+            f"immunization-{entry['id']}",
+            status="completed",
+            vaccineCode=_concept(_both(entry)),
+            patient=self._subject,
+            occurrenceDateTime=self._day(entry["day"]).isoformat(),
+            lotNumber=entry["lot"],
         )
 
     def _report(self, entry: Story) -> Resource:
@@ -369,6 +420,8 @@ class _Record:
     def _document(self, entry: Story) -> Iterator[Resource]:
         if "picture" in entry:
             content_type, data = "image/png", pictures.draw(entry["picture"])
+        elif "file" in entry:
+            content_type, data = "application/pdf", (resources.files(__name__) / entry["file"]).read_bytes()
         else:
             content_type, data = "text/plain; charset=utf-8", entry["text"].encode()
         key = f"document-{entry['id']}"
@@ -396,6 +449,73 @@ class _Record:
                     "attachment": {
                         "contentType": content_type,
                         "url": f"Binary/{binary['id']}",
+                        "size": len(data),
+                        "title": _both(entry),
+                        "creation": at,
+                    }
+                }
+            ],
+        )
+
+    def _binary(self, key: str, content_type: str, data: bytes) -> Resource:
+        return {
+            **self._resource("Binary", key),
+            "id": key,
+            "contentType": content_type,
+            "securityContext": {"reference": self._subject["reference"]},
+            "data": base64.b64encode(data).decode(),
+        }
+
+    def _study(self, entry: Story) -> Iterator[Resource]:
+        draw, sop_class, count = {
+            "ct": (scans.ct_slice, CT_CLASS, scans.CT_SLICES),
+            "radiograph": (scans.radiograph, DX_CLASS, 2),
+        }[entry["kind"]]
+        banner, key = banner_of(self._patient(), test=True), f"{self._prefix}-imaging-{entry['id']}"
+        at = self._at(entry["day"], entry["time"])
+        listed = []
+        for number in range(count):
+            data = draw(banner, key, number, datetime.fromisoformat(at))
+            yield self._binary(binary_id(scans.uid(key, number)), "application/dicom", data)
+            sop = {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{sop_class}"}
+            listed.append({"uid": scans.uid(key, number), "sopClass": sop, "number": number + 1})
+        modality = _coding("http://dicom.nema.org/resources/ontology/DCM", entry["modality"])
+        series = {"uid": scans.uid(key, "series"), "number": 1, "modality": modality, "numberOfInstances": count}
+        yield self._resource(
+            "ImagingStudy",
+            f"imaging-{entry['id']}",
+            identifier=[{"system": "urn:dicom:uid", "value": f"urn:oid:{scans.uid(key)}"}],
+            status="available",
+            modality=[modality],
+            subject=self._subject,
+            started=at,
+            numberOfSeries=1,
+            numberOfInstances=count,
+            description=_both(entry),
+            series=[{**series, "description": _both(entry, "series_zh", "series_en"), "instance": listed}],
+        )
+
+    def _trace(self, entry: Story) -> Iterator[Resource]:
+        """A 12-lead ECG as DICOM, and the document that names it."""
+        key, at = f"{self._prefix}-trace-{entry['id']}", self._at(entry["day"], entry["time"])
+        banner = banner_of(self._patient(), test=True)
+        data = scans.ecg(banner, key, datetime.fromisoformat(at), seed=entry["seed"])
+        yield self._binary(binary_id(scans.uid(key)), "application/dicom", data)
+        yield self._resource(
+            "DocumentReference",
+            f"trace-{entry['id']}",
+            masterIdentifier={"system": "urn:dicom:uid", "value": f"urn:oid:{scans.uid(key)}"},
+            status="current",
+            type=_concept(_both(entry), _coding(LOINC, "11524-6", "EKG study")),
+            subject=self._subject,
+            date=at,
+            author=[{"display": entry["author"]}],
+            description=_both(entry),
+            content=[
+                {
+                    "attachment": {
+                        "contentType": "application/dicom",
+                        "url": f"urn:oid:{scans.uid(key)}",
                         "size": len(data),
                         "title": _both(entry),
                         "creation": at,
