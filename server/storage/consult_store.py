@@ -9,8 +9,6 @@ that chains its event. Publishing follows the commit and is not done here.
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,12 +19,10 @@ from server.record.core.resource import FiledResource, file_checked, file_resour
 from server.storage import audit
 from server.storage.database import Database
 from server.storage.models import ConsultPatient, ConsultState, EventRow
-from signaling.core import binding
 from signaling.core.case import NoteFacts
-from signaling.core.fold import apply
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import EVENTS, AnyEvent, NoteMarkedInError, NotePut
-from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner, UnboundReason
+from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner
 from signaling.core.ports import Conflict, ViewShown
 from signaling.core.surnames import keys_of
 
@@ -163,37 +159,6 @@ class SqlConsultStore:
         )
         async with self._database.read() as session:
             return [ConsultId(consult) for consult in await session.scalars(query)]
-
-
-async def patient_left_bed(
-    session: AsyncSession, patient: PatientId, reason: UnboundReason, *, actor: str, at_ms: int
-) -> list[audit.Entry]:
-    """End the patient's device bindings in every consult, in the transaction that says why. [BI7] (W21)
-
-    The rows of the consults are locked here, so this comes before anything is chained; the caller chains what is
-    returned. Nodes that serve those consults find the events with their next beat, and close the feeds.
-
-    Args:
-        actor: who says so, as the audit trail names it.
-    """
-    query = (
-        select(ConsultState)
-        .join(ConsultPatient, ConsultPatient.consult_id == ConsultState.consult_id)
-        .where(ConsultPatient.patient_id == patient, ConsultState.status != ConsultStatus.ENDED.value)
-        .order_by(ConsultState.consult_id)
-        .with_for_update(of=ConsultState)
-    )
-    entries: list[audit.Entry] = []
-    for row in (await session.scalars(query)).all():
-        state = Consult.model_validate_json(row.snapshot)
-        events = binding.of_patient(state, patient, reason, at_ms)
-        if not events:
-            continue
-        after = reduce(apply, events, state)
-        row.revision, row.snapshot = after.revision, after.model_dump_json()
-        entries += [replace(_entry(state.id, event, None), actor=actor) for event in events]
-    await session.flush()
-    return entries
 
 
 async def _file(

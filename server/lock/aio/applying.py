@@ -7,7 +7,6 @@ end the outbox row they belong to.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.gateway.core.crossing import FHIR_JSON, Crossing
-from server.gateway.hl7v2.signals import ended_by, merge_of
+from server.gateway.hl7v2.signals import merge_of
 from server.lock.aio.inbox import CrossingRefused, From
 from server.lock.aio.outbox import MalformedOutcome, outcome
 from server.lock.core.wire import OUTCOME_KIND, OUTCOME_SOURCE
@@ -27,11 +26,7 @@ from server.record.aio.merge import merge_patient
 from server.record.aio.store import AmbiguousPatient, patient_by_identifier
 from server.record.core.outcome import FhirRefusal
 from server.record.core.resource import ResourceInvalid
-from server.storage import audit
-from server.storage.consult_store import patient_left_bed
 from server.storage.lock_tables import LockFile
-from signaling.core.ids import PatientId
-from signaling.core.model import UnboundReason
 
 FILE_TYPES = frozenset(
     {
@@ -96,12 +91,9 @@ class Applying:
             bundle = json.loads(crossing.body)
         except (ValueError, RecursionError):
             raise CrossingRefused("malformed", "the body is not JSON") from None
-        # Consults are locked before anything is chained: the order in which everybody locks.
-        unbound = await _left_bed(session, crossing, origin, at_ms)
         try:
             await self._apply_bundle(session, bundle, actor=origin.actor, at_ms=at_ms, owner_hospital=origin.hospital)
             await _merge(session, crossing, bundle, origin, at_ms)
-            await audit.append(session, unbound)
         except FhirRefusal as refusal:
             raise CrossingRefused(refusal.code.value, _places(refusal)) from None
         except ResourceInvalid as invalid:
@@ -119,25 +111,6 @@ class Applying:
             )
         )  # fmt: skip
         await session.flush()
-
-
-async def _left_bed(session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> list[audit.Entry]:
-    """ADT A02, A03: no device at the bed that the patient left sends as the patient's any more. [BI7] (W21)
-
-    Identifiers that name several patients end what is bound to each of them: stopping is always safe.
-    """
-    ended = ended_by(crossing.kind)
-    if ended is None:
-        return []
-    entries: list[audit.Entry] = []
-    known: set[str] = set()
-    for identifier in crossing.patient:
-        with contextlib.suppress(AmbiguousPatient):
-            known |= await _named(session, [identifier], origin)
-    for patient in sorted(known):
-        reason = UnboundReason(ended.value)
-        entries += await patient_left_bed(session, PatientId(patient), reason, actor=origin.actor, at_ms=at_ms)
-    return entries
 
 
 async def _merge(session: AsyncSession, crossing: Crossing, bundle: Any, origin: From, at_ms: int) -> None:
@@ -168,16 +141,15 @@ async def _whose(session: AsyncSession, crossing: Crossing, origin: From) -> str
 
 
 async def _of_identifiers(session: AsyncSession, identifiers: Iterable[tuple[str, str]], origin: From) -> str | None:
-    try:
-        found = await _named(session, identifiers, origin)
-    except AmbiguousPatient:
-        return None
+    found: set[str] = set()
+    for system, value in identifiers:
+        try:
+            patient = await patient_by_identifier(session, system, value, owner=origin.hospital)
+        except AmbiguousPatient:
+            return None
+        if patient is not None:
+            found.add(patient)
     return found.pop() if len(found) == 1 else None
-
-
-async def _named(session: AsyncSession, identifiers: Iterable[tuple[str, str]], origin: From) -> set[str]:
-    found = [await patient_by_identifier(session, *one, owner=origin.hospital) for one in identifiers]
-    return {patient for patient in found if patient is not None}
 
 
 def _keep(path: Path, body: bytes) -> None:

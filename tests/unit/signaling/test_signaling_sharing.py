@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import reduce
 
 import pytest
@@ -25,7 +26,7 @@ DOC = admission("doc").model_copy(update={"hub": True})
 NURSE, GUEST, WALL = admission("nurse", Role.NURSE), admission("guest", Role.GUEST), admission("wall", Role.SCREEN)
 MONITOR = admission("monitor", Role.DEVICE)
 P1, P2, _ = PATIENTS
-LABS = View(page=Page.LABS)
+SUMMARY, LABS = View(), View(page=Page.LABS)
 NOTHING = Known()
 STROKE = (10, 20, 30, 40)
 
@@ -54,12 +55,12 @@ def opened() -> Consult:
     return do(state, DOC, m.TakeLead())
 
 
-def highlight(view: View = View(), version: int = 1, x: int = 5, target: str = "") -> m.ShowHighlight:
+def highlight(view: View = SUMMARY, version: int = 1, x: int = 5, target: str = "") -> m.ShowHighlight:
     area = Area(x=x, y=1, width=100, height=100)
     return m.ShowHighlight(context_version=version, view=view, shape=SHAPE, area=area, target=target)
 
 
-def freeze(name: str = "z1", view: View = View(), version: int = 1) -> m.FreezePage:
+def freeze(name: str = "z1", view: View = SUMMARY, version: int = 1) -> m.FreezePage:
     return m.FreezePage(id=name, context_version=version, view=view, shape=SHAPE)
 
 
@@ -302,7 +303,7 @@ class Book:
         self.rows: list[ViewShown] = []
         self.failing = False
 
-    async def views_shown(self, views: list[ViewShown]) -> None:
+    async def views_shown(self, views: Sequence[ViewShown]) -> None:
         if self.failing:
             raise OSError
         self.rows += views

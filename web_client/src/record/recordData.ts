@@ -17,6 +17,7 @@ import { createContext, useContext, useEffect } from "react";
 import { type Answer, ApiError, type Http, useHttp } from "../common/http";
 import { worthRetrying } from "../common/queries";
 import { num, type Obj, obj, objs, str } from "../common/read";
+import { isNote } from "../share/notes";
 import { type Entries, readEntries } from "./fhir";
 import {
   type Allergy,
@@ -93,6 +94,10 @@ const LABS = "category=laboratory";
 const VITALS = "category=vital-signs";
 const OTHERS = "category:not=laboratory&category:not=vital-signs";
 
+/** Notes that were drawn on pages are shown on their pages. */
+const readHospitalDocument = (resource: Obj): Document | readonly Document[] | null =>
+  isNote(resource) ? [] : readDocument(resource);
+
 /**
  * @param pagesOf how many pages of a page's lists the shared view asks for
  */
@@ -114,7 +119,7 @@ export function useRecordData(context: RecordContext, pagesOf: (page: Page) => n
     vitals: useEntries(context, "Observation", readResults, some("vitals", RESULTS_SIZE), VITALS),
     results: useEntries(context, "Observation", readResults, some("labs", RESULTS_SIZE), OTHERS),
     reports: useEntries(context, "DiagnosticReport", readReport, some("reports")),
-    documents: useEntries(context, "DocumentReference", readDocument, some("documents")),
+    documents: useEntries(context, "DocumentReference", readHospitalDocument, some("documents")),
     encounters: useEntries(context, "Encounter", readEncounter, some("history")),
     procedures: useEntries(context, "Procedure", readProcedure, rare("Procedure", some("history"))),
     immunizations: useEntries(context, "Immunization", readImmunization, rare("Immunization", some("history"))),
