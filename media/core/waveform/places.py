@@ -25,6 +25,8 @@ SEEN_FRAMES: Final = 4096
 MAX_EPOCHS: Final = 4096
 MAX_LINES: Final = 4096
 """Sessions of an epoch that are remembered."""
+RECENT_EPOCHS: Final = 16
+"""A late frame may be of one of these: what a source that counts anew all the time costs is bounded."""
 RETURNS: Final = 3
 """Frames in a row by which an earlier epoch shows that it is the one that goes on; fewer are late ones."""
 
@@ -107,6 +109,11 @@ class Ranges:
                 self._first.insert(at, low)
                 self._last.insert(at, high)
 
+    def fill(self) -> None:
+        """Forget all holes, and those before the first number."""
+        if self._last:
+            self._first, self._last = [0], [self._last[-1]]
+
     @property
     def holes(self) -> list[tuple[int, int]]:
         """Inclusive ranges between the first and the last that are not there."""
@@ -169,6 +176,11 @@ class _Epoch:
             self._line(frame)
         self.newest_t0_us = max(self.newest_t0_us, frame.t0_us)
 
+    def forget(self) -> None:
+        """It is long over: none of its numbers is looked for any more."""
+        self.present.fill()
+        self.lines.clear()
+
     def _line(self, frame: Numbered) -> None:
         at = bisect_right(self.lines, frame.seq, key=_start) - 1
         restart = bool(frame.flags & Flag.SESSION_RESTART)
@@ -186,7 +198,8 @@ class Places:
     """Gives each frame of one stream its place, once.
 
     Args:
-        ranges: bound on the ranges of numbers kept of one epoch.
+        ranges: bound on the ranges of numbers kept of one epoch; then of epochs, too, only ``RECENT_EPOCHS`` are kept
+            in detail. None: all is kept, since somebody counts what is missing of it.
     """
 
     def __init__(self, ranges: int | None = None) -> None:
@@ -215,6 +228,8 @@ class Places:
     def accept(self, frame: Numbered) -> Place | None:
         """The frame's place, or None when it came before or is refused; both are counted."""
         own = self._of_name.get(frame.numbering, [])
+        if len(own) > RECENT_EPOCHS:
+            own = own[-RECENT_EPOCHS:]
         epoch = own[0] if len(own) == 1 and self._follows(frame, own[0]) else self._epoch_of(frame, own)
         if epoch is None:
             if any(self._knows(frame, at) for at in own):
@@ -230,6 +245,8 @@ class Places:
         """Enter a frame whose place is known from before."""
         while len(self._epochs) <= place.epoch:
             self._epochs.append(_Epoch(-1, Ranges(self._ranges)))
+            if self._ranges is not None and len(self._epochs) > RECENT_EPOCHS:
+                self._epochs[-1 - RECENT_EPOCHS].forget()
         epoch = self._epochs[place.epoch]
         if epoch.name < 0:
             epoch.name = frame.numbering

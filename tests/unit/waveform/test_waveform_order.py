@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from media.core.tap import MAX_BODY_BYTES, MalformedTap, TapKind, TapReader, build_record
 from media.core.waveform import Flag, FrameWriter, StreamFormat, WaveformHub, split_message
-from media.core.waveform.places import Place, Places, Ranges
+from media.core.waveform.places import RECENT_EPOCHS, Place, Places, Ranges
 from media.core.waveform.vitals import MalformedVital, ReportedAlarm, VitalSign, read_vital
 from server.waveforms.core.answers import Asker, ControlRefused, Wanted
 from server.waveforms.core.order import Head, StreamState
@@ -47,6 +47,53 @@ def test_every_order_of_arrival_gives_the_same_places(order: list[int]) -> None:
     assert all(state.accept(heads[n]) is None for n in order)
     summary = state.summary
     assert (summary.frames, summary.lost, summary.gaps, summary.first_us, summary.last_us) == (12, 0, 0, 0, 1_200_000)
+
+
+def often_anew(places: Places, times: int, *, named: bool) -> None:
+    """A source that counts anew all the time, and leaves holes."""
+    for epoch in range(times):
+        for seq in range(0, 20, 2):
+            flags = 0 if seq else Flag.SESSION_RESTART
+            t0_us = epoch * 10_000_000 + seq * 100_000
+            places.accept(Head(seq, flags, 1, t0_us, seq * 50, RATE, 50, (epoch + 1) * named, epoch * 100 + seq))
+    assert places.epochs == times
+
+
+@pytest.mark.parametrize("limit", [None, 8192])
+def test_what_a_frame_costs_does_not_grow_with_how_often_its_source_began(
+    limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile source must not keep the relay from everybody's media."""
+    places = Places(limit)
+    often_anew(places, 200, named=False)
+    looked = 0
+    real = Ranges.__contains__
+
+    def counting(ranges: Ranges, number: int) -> bool:
+        nonlocal looked
+        looked += 1
+        return real(ranges, number)
+
+    monkeypatch.setattr(Ranges, "__contains__", counting)
+    assert places.accept(head(5, 12_345, 250)) is None
+    assert places.accept(head(20, 199 * 10_000_000 + 2_000_000, 1000)) == Place(199, 20)
+    assert places.refused == 1
+    assert 0 < looked <= 6 * RECENT_EPOCHS
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_relay_remembers_only_the_last_of_many_countings(named: bool) -> None:
+    """[WF19] What it has of older ones is their newest number: nothing of them comes in twice."""
+    places = Places(8192)
+    often_anew(places, 200, named=named)
+    assert len(places.holes) == 9 * RECENT_EPOCHS
+    assert sum(len(epoch.lines) for epoch in places._epochs) <= RECENT_EPOCHS
+    if named:
+        for seq in (0, 1, 18):
+            assert places.accept(Head(seq, 0, 1, seq * 100_000, seq * 50, RATE, 50, 1, seq)) is None
+    everything = Places()
+    often_anew(everything, 200, named=named)
+    assert len(everything.holes) == 9 * 200, "the archive counts all that is missing"
 
 
 def test_a_device_that_counts_anew_begins_an_epoch_and_late_frames_of_before_stay_there() -> None:
