@@ -35,6 +35,7 @@ from server.waveforms.core.index import (
     Spot,
     bounds,
     build_index,
+    extended,
     load_bounds,
     load_index,
     record,
@@ -572,8 +573,9 @@ def _write(
     if batch:
         data = b"".join(record(frame) for _, frame in batch)
         blobs.append(segment_name(archive, last.number), last.size, data)
-        tail += spots_of(last.number, last.size, batch)
-        last = after[-1] = bounds(last.number, last.size + len(data), tail)
+        fresh = spots_of(last.number, last.size, batch)
+        tail += fresh
+        last = after[-1] = extended(last, last.size + len(data), fresh)
     full = last.size >= SEGMENT_BYTES
     if (sync or full) and last.size:
         blobs.sync(segment_name(archive, last.number))

@@ -115,6 +115,21 @@ def bounds(segment: int, size: int, spots: Sequence[Spot]) -> Segment:
     )
 
 
+def extended(segment: Segment, size: int, spots: Sequence[Spot]) -> Segment:
+    """Its extent when these frames have come behind what it had."""
+    added = bounds(segment.number, size, spots)
+    if segment.first is None or segment.last is None or added.first is None or added.last is None:
+        return added if added.known else segment._replace(size=size)
+    return Segment(
+        segment.number,
+        size,
+        min(segment.first_us, added.first_us),
+        max(segment.last_us, added.last_us),
+        min(segment.first, added.first),
+        max(segment.last, added.last),
+    )
+
+
 def build_index(spots: Sequence[Spot], segment_bytes: int) -> bytes:
     """The index that is kept beside a finished segment."""
     body = b"".join(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from media.core.waveform import FrameWriter, Place, StreamFormat, split_message
+from server.waveforms import archive as archive_module
 from server.waveforms.archive import Archive, OpenStream, frames_in_order, layout_of, read_spots, segment_name
 from server.waveforms.blobs import BlobCode, BlobError, FolderBlobs
 from server.waveforms.core import index
@@ -88,6 +90,31 @@ async def test_late_frames_are_put_in_their_place_and_pages_join_without_a_seam(
     page, _ = await archive.between_seq(INFO, 18, 26, 1 << 20)
     assert [read_head(frame).seq for frame in page] == [18, 19, 20, 21, 22, 23, 25, 26]
     assert stream.state.missing(0, 39) == [(24, 24)]
+    await archive.stop()
+
+
+async def test_what_a_batch_costs_does_not_grow_with_its_segment(
+    blobs: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment has tens of thousands of frames and a batch ten; late frames count for its extent like others."""
+    looked: list[int] = []
+    real = index.bounds
+
+    def counting(segment: int, size: int, spots: Sequence[index.Spot]) -> index.Segment:
+        looked.append(len(spots))
+        return real(segment, size, spots)
+
+    monkeypatch.setattr(index, "bounds", counting)
+    monkeypatch.setattr(archive_module, "bounds", counting)
+    sent = frames(40)
+    archive, _ = open_archive(blobs)
+    stream = await archive.open(INFO)
+    for at in [*range(10, 40, 2), *range(11, 40, 2), *range(9, -1, -1)]:
+        archive.put(stream, sent[at])
+        await archive.flush()
+        assert stream.segments == [real(1, stream.segments[0].size, stream.tail)]
+    assert len(stream.tail) == 40
+    assert max(looked) == 1
     await archive.stop()
 
 
