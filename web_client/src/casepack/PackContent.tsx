@@ -18,9 +18,9 @@ export function Missing({ findings }: { findings: readonly Finding[] }) {
   }
   return (
     <section className={styles.missing} aria-label={t("casepack.missing")} data-testid="casepack-missing">
-      <h3 className={styles.missingTitle}>
+      <p className={styles.missingTitle}>
         <TriangleAlert size={18} aria-hidden="true" /> {t("casepack.missing")}
-      </h3>
+      </p>
       <ul>
         {lacking.map((one) => (
           <li key={one.part} data-state={one.state}>
@@ -39,7 +39,7 @@ export function RequestText({ request, findings }: { request: PackRequest; findi
   const facts = findings.filter(({ fact, part }) => fact !== null && (request.facts[part] ?? "") !== "");
   return (
     <section className={styles.section}>
-      <h3 className={styles.heading}>{t("casepack.request")}</h3>
+      <h2 className={styles.heading}>{t("casepack.request")}</h2>
       <dl className={styles.request}>
         {REQUEST_FIELDS.filter((field) => request[field] !== "").map((field) => (
           <div key={field}>
@@ -77,7 +77,7 @@ export function Lines(props: LinesProps) {
     if (lines.length === 0) return null;
     return (
       <section className={styles.section} key={section} aria-label={t(`casepack.section.${section}`)}>
-        <h3 className={styles.heading}>{t(`casepack.section.${section}`)}</h3>
+        <h2 className={styles.heading}>{t(`casepack.section.${section}`)}</h2>
         <ul className={styles.lines}>
           {lines.map((line) => (
             <Line key={line.ref} line={line} {...props} />
