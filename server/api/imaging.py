@@ -1,4 +1,4 @@
-"""Pictures of an ImagingStudy of the open patient, drawn by the server, under the record's own guard (W19, G5).
+"""DICOM objects of the open patient, under the record's own guard (W19, G5): pictures of a study, traces of an ECG.
 
 A picture is asked for by study and instance: the study must be the open
 patient's and name the instance, and the bytes must be filed under that patient
@@ -8,6 +8,7 @@ there and cannot be drawn: a reader has to know that there is one.
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,10 +16,12 @@ from aiohttp import web
 from server.api.errors import ApiCode, ApiError
 from server.api.record import note_read, open_context
 from server.api.request import services
-from server.imaging.find import binary_bytes, lists_instance, read_file, stored_digest
+from server.api.waveforms import OFFICE
+from server.imaging.find import binary_bytes, dicom_instance, lists_instance, read_file, stored_digest
 from server.imaging.render import FULL, WINDOWS, Picture, Undrawable, draw
 from server.lock.aio.parts import FOLDER
 from server.record.aio.store import find_one
+from server.waveforms.office import JobFailed
 
 routes = web.RouteTableDef()
 
@@ -62,6 +65,12 @@ async def _bytes(request: web.Request, patient: str, study: str, instance: str) 
         resource: dict[str, Any] | None = await find_one(session, patient, "ImagingStudy", study)
         if resource is None or not lists_instance(resource, instance):
             return None
+    return await _filed(request, patient, instance)
+
+
+async def _filed(request: web.Request, patient: str, instance: str) -> bytes | None:
+    """The bytes of an instance that are filed under this patient."""
+    async with services(request).database.read() as session:
         digest = await stored_digest(session, patient, instance)
         own = await binary_bytes(session, patient, instance) if digest is None else None
     if digest is None:
@@ -87,3 +96,57 @@ async def _drawn(places: asyncio.Semaphore, data: bytes, frame: int, window: str
         raise ApiError(code, str(problem)) from None
     finally:
         places.release()
+
+
+@routes.get("/api/consults/{consult}/record/DocumentReference/{document}/ecg")
+async def trace(request: web.Request) -> web.Response:
+    """The waveform of a DICOM ECG that a document names, as frames (``u32 length | frame``); ``X-Stream`` describes it.
+
+    It is read in a process of its own, like an upload, and nothing of it is kept. A file that names another patient,
+    or a simulated one of a real patient, is refused (W9, W21).
+    """
+    principal, found, context = await open_context(request)
+    patient = context.patient.id
+    async with services(request).database.read() as session:
+        document = await find_one(session, patient, "DocumentReference", request.match_info["document"])
+        person = await find_one(session, patient, "Patient", patient)
+    instance = dicom_instance(document or {})
+    data = None if instance is None else await _filed(request, patient, instance)
+    await note_read(request, principal, found, context, "DocumentReference/ecg", 0 if data is None else 1)
+    if data is None:
+        raise ApiError(ApiCode.NOT_FOUND)
+    told, frames = await _trace(request, data)
+    known = {str(one.get("value", "")).casefold() for one in (person or {}).get("identifier", [])}
+    named = {str(one).casefold() for one in told["patient_ids"]}
+    if named and not named & known:
+        raise ApiError(ApiCode.PATIENT_DIFFERS)
+    if told["simulated"] and not context.patient.test:
+        raise ApiError(ApiCode.PATIENT_DIFFERS, "simulated")
+    strip = told["strips"][0]
+    stream = {name: strip[name] for name in ("stream_id", "leads", "sample_rate_mhz", "lsb_nv")} | {
+        "device": told["device"], "filter": told["filter"], "simulated": told["simulated"], "patient": patient,
+        "has_time": told["has_time"], "strips": len(told["strips"]) + told["left_out"],
+    }  # fmt: skip
+    headers = {"X-Context-Version": str(context.version), "X-Stream": json.dumps(stream)}
+    return web.Response(body=frames, content_type="application/octet-stream", headers=headers)
+
+
+async def _trace(request: web.Request, data: bytes) -> tuple[dict[str, Any], bytes]:
+    """What the file says, and the frames of its first strip.
+
+    Raises:
+        ApiError: ``file_unreadable`` or ``too_busy``.
+    """
+    office = request.app[OFFICE]
+    with office.jobs.workspace() as folder:
+        source, out = Path(folder) / "source", Path(folder) / "out"
+        await asyncio.to_thread(source.write_bytes, data)
+        job = {"job": "import", "source": str(source), "out": str(out), "first_stream_id": 1, "context_version": 0}
+        try:
+            told = await office.jobs.run(job)
+        except JobFailed as problem:
+            code = ApiCode.TOO_BUSY if problem.code in ("busy", "timeout") else ApiCode.FILE_UNREADABLE
+            raise ApiError(code, problem.code) from None
+        if not told["strips"]:
+            raise ApiError(ApiCode.FILE_UNREADABLE, "no ECG")
+        return told, await asyncio.to_thread(out.with_name("out.0").read_bytes)

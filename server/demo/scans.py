@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from media.sources.simulator import Rhythm
 from media.sources.simulator.monitor import Settings, Simulator
@@ -124,8 +124,8 @@ def _object(
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = sop_class
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = uid(key, number)
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = UID(sop_class)
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = UID(uid(key, number))
     made.StudyInstanceUID, made.SeriesInstanceUID = uid(key), uid(key, "series")
     made.SpecificCharacterSet, made.Modality, made.StudyDescription = "ISO_IR 192", modality, title
     made.PatientID, made.PatientName = banner.identifiers[0].value, banner.name_latin.replace(" ", "^")

@@ -34,6 +34,16 @@ def lists_instance(study: dict[str, Any], instance: str) -> bool:
     return any(one.get("uid") == instance for series in study.get("series", []) for one in series.get("instance", []))
 
 
+def dicom_instance(document: dict[str, Any]) -> str | None:
+    """UID of the DICOM object that a DocumentReference names as its content; None when it names none."""
+    for content in document.get("content", []):
+        attachment = content.get("attachment", {})
+        url = str(attachment.get("url", ""))
+        if attachment.get("contentType") == DICOM and url.startswith("urn:oid:"):
+            return url.removeprefix("urn:oid:")[:64]
+    return None
+
+
 async def stored_digest(session: AsyncSession, patient: str, instance: str) -> str | None:
     """SHA-256 under which the lock keeps the newest file of an instance; None when none came."""
     query = (

@@ -511,6 +511,7 @@ class _Record:
             date=at,
             author=[{"display": entry["author"]}],
             description=_both(entry),
+            context={"related": [{"reference": f"DiagnosticReport/{self._prefix}-report-{entry['report']}"}]},
             content=[
                 {
                     "attachment": {

@@ -22,6 +22,8 @@ export interface Attachment {
   title: string;
   /** Id for /record/Binary/{id}; empty when the bytes are inline. */
   binaryId: string;
+  /** UID of a DICOM object that is kept beside the record; empty when it is none. */
+  dicom: string;
   /** Inline text, already decoded; null when there is none. */
   text: string | null;
 }
@@ -67,6 +69,13 @@ export function readReport(resource: Obj): Report | null {
   };
 }
 
+/** The document with the stored trace of an ECG report; null when the record has none. */
+export function traceOf(reportId: string, documents: readonly Document[]): Document | null {
+  const isTrace = (one: Document): boolean =>
+    one.related.includes(`DiagnosticReport/${reportId}`) && one.attachments.some(({ dicom }) => dicom !== "");
+  return documents.find((one) => !one.superseded && isTrace(one)) ?? null;
+}
+
 /** The printed form often ends with the conclusion that is shown above it: once is enough. */
 const withoutEnd = (text: string, end: string): string =>
   end !== "" && text.trim().endsWith(end) ? text.trim().slice(0, -end.length).trim() : text.trim();
@@ -78,6 +87,8 @@ export interface Document {
   date: Moment | null;
   author: string;
   superseded: boolean;
+  /** What else it belongs to, as references: DiagnosticReport/r1. */
+  related: readonly string[];
   attachments: readonly Attachment[];
 }
 
@@ -98,6 +109,7 @@ export function readDocument(resource: Obj): Document | null {
       .filter((name) => name !== "")
       .join(", "),
     superseded: resource.status === "superseded",
+    related: objs(obj(resource.context).related).map((one) => str(one.reference)),
     attachments,
   };
 }
@@ -109,6 +121,7 @@ function readAttachment(attachment: Obj): Attachment {
     contentType,
     title: str(attachment.title),
     binaryId: /(?:^|\/)Binary\/([A-Za-z0-9.-]{1,64})$/.exec(str(attachment.url))?.[1] ?? "",
+    dicom: contentType === "application/dicom" ? (/^urn:oid:([0-9.]{1,64})$/.exec(str(attachment.url))?.[1] ?? "") : "",
     text: data !== "" && contentType === "text/plain" ? decodeBase64(data) : null,
   };
 }

@@ -241,8 +241,8 @@ export default {
   },
   ecg: {
     stored: "Stored trace",
-    loading: "Loading the trace",
-    failed: "The trace cannot be loaded.",
+    notHere: "The trace of this ECG is not here",
+    notHereBody: "The record names it, but its file has not come. Look in the hospital's own system.",
     more: "The file holds {{count}} strips; the first is shown.",
   },
   flag: {

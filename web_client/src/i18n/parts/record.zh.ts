@@ -244,8 +244,8 @@ const zh: SameKeys<typeof en> = {
   },
   ecg: {
     stored: "存储的心电波形",
-    loading: "正在加载波形",
-    failed: "无法加载波形。",
+    notHere: "此心电图的波形不在这里",
+    notHereBody: "病历中有此心电图，但波形文件尚未传入，请查看医院自己的系统。",
     more: "文件中有 {{count}} 段波形，此处显示第一段。",
   },
   flag: {

@@ -23,6 +23,7 @@ import { ZoomBox } from "./ZoomBox";
 
 // PDF.js is larger than all our pages together: it comes with the first PDF.
 const PdfView = lazy(() => import("./PdfView"));
+const EcgTrace = lazy(() => import("./EcgTrace"));
 
 const SHOWN = ["text/plain", "image/png", "image/jpeg", "application/pdf"] as const;
 type Shown = (typeof SHOWN)[number];
@@ -32,18 +33,30 @@ export interface AttachmentViewProps {
   title: string;
   page: Page;
   place: Place;
+  /** The DocumentReference that names it; a report has none. */
+  document?: string;
 }
 
-export function AttachmentView({ attachment, title, page, place }: AttachmentViewProps) {
+export function AttachmentView({ attachment, title, page, place, document }: AttachmentViewProps) {
   const { t } = useTranslation();
   const { contentType, binaryId, text } = attachment;
   if (text !== null) return <p className={styles.prose}>{text}</p>;
+  if (attachment.dicom !== "" && document !== undefined) return <StoredTrace {...{ document, title }} />;
   const shown = SHOWN.find((type) => type === contentType);
   if (shown === undefined) {
     return <Notice icon={FileWarning} title={t("record.documents.cannotOpen", { type: contentType || "?" })} />;
   }
   if (binaryId === "") return <Notice icon={FileWarning} title={t("record.documents.noContent")} />;
   return <Fetched contentType={shown} {...{ binaryId, title, page, place }} />;
+}
+
+/** A trace is a program of its own, and comes with the first one. */
+export function StoredTrace(props: { document: string; title: string }) {
+  return (
+    <Suspense fallback={<Lines />}>
+      <EcgTrace {...props} />
+    </Suspense>
+  );
 }
 
 type Content = { text: string } | { blob: Blob };

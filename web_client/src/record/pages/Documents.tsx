@@ -104,6 +104,7 @@ function OneDocument({ document, place }: { document: Document | undefined; plac
           title={full(document.title)}
           page="documents"
           place={place}
+          document={document.id}
         />
       ))}
     </>

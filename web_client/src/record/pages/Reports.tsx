@@ -2,11 +2,11 @@
 import { FileX2 } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import { newestFirst } from "../fhir";
-import type { Report } from "../fhirDocuments";
+import { type Report, traceOf } from "../fhirDocuments";
 import { type Place, readPlace } from "../place";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
-import { AttachmentView } from "./AttachmentView";
+import { AttachmentView, StoredTrace } from "./AttachmentView";
 import { BackToList, Empty, full, key, Name, Notice, PageTitle, Ready, Row, Section, Sought, Tag, When } from "./parts";
 
 export function ReportsPage({ item }: { item: string }) {
@@ -82,7 +82,10 @@ function OneReport({ report, place }: { report: Report | undefined; place: Place
       </>
     );
   }
-  const silent = report.conclusion === "" && report.findings === "" && report.attachments.length === 0;
+  const documents = data.documents.state === "ready" ? data.documents.entries.items : [];
+  const trace = traceOf(report.id, documents);
+  const silent =
+    report.conclusion === "" && report.findings === "" && report.attachments.length === 0 && trace === null;
   return (
     <>
       <BackToList page="reports" />
@@ -108,6 +111,11 @@ function OneReport({ report, place }: { report: Report | undefined; place: Place
       {report.findings !== "" && (
         <Section title={t("record.reports.findings")}>
           <p className={styles.prose}>{report.findings}</p>
+        </Section>
+      )}
+      {trace !== null && (
+        <Section title={t("record.ecg.stored")}>
+          <StoredTrace document={trace.id} title={full(trace.title)} />
         </Section>
       )}
       {report.attachments.map((attachment, index) => (
