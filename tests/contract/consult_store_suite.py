@@ -13,13 +13,24 @@ from functools import reduce
 
 import pytest
 
+from signaling.core.case import NoteFacts
 from signaling.core.consult import Known, apply, handle
 from signaling.core.ids import ConsultId, PatientId
-from signaling.core.messages import AnyCommand, AnyEvent, EndConsult, Join, OpenContext, TakeLead
-from signaling.core.model import AnchorType, Consult, PatientBanner
+from signaling.core.messages import (
+    AnyCommand,
+    AnyEvent,
+    EndConsult,
+    FreezePage,
+    Join,
+    MarkNoteInError,
+    OpenContext,
+    PutNote,
+    TakeLead,
+)
+from signaling.core.model import AnchorType, Consult, PatientBanner, View
 from signaling.core.ports import Conflict, ConsultStore
 from tests.signaling_kit import CONSULT, PATIENTS, admission, consult
-from tests.signaling_world import PEOPLE, Aimed, Asked, Step, run
+from tests.signaling_world import PEOPLE, SHAPE, Aimed, Asked, Step, run
 
 MakeStore = Callable[[Consult, Sequence[PatientBanner]], Awaitable[ConsultStore]]
 """A store that holds this consult with these patients and nothing else."""
@@ -115,6 +126,46 @@ class ConsultStoreSuite:
         assert await store.patient(CONSULT, PATIENTS[1].id) == PATIENTS[1]
         assert await store.patient(CONSULT, PATIENTS[2].id) is None
         assert await store.patient(CONSULT, PatientId("p9")) is None
+
+    async def test_a_note_is_filed_with_its_event_and_marked_with_another(self, make_store: MakeStore) -> None:
+        """[SH4] [SH6] Found under its patient only; of a commit that was too slow there is no note."""
+        store = await make_store(consult(), PATIENTS)
+        state, who, patient = consult(), ACTOR.participant, PATIENTS[0]
+        opened = [Join(), OpenContext(patient=patient.id)]
+        frozen = FreezePage(id="z", context_version=1, view=View(), shape=SHAPE)
+        for command in (*opened, frozen):
+            after, events = step(state, command)
+            await store.commit(state, after, events, who)
+            state = after
+        put = PutNote(id="n", freeze="z", context_version=1, strokes=((0, 0, 9, 9),))
+        after, events = step(state, put)
+        named = events[0].note.id  # type: ignore[union-attr]
+        assert await store.note(CONSULT, patient.id, named) is None
+        await store.commit(state, after, events, who)
+        slow, again = step(state, put.model_copy(update={"id": "slow"}))
+        with pytest.raises(Conflict):
+            await store.commit(state, slow, again, who)
+        assert await store.note(CONSULT, patient.id, again[0].note.id) is None  # type: ignore[union-attr]
+        facts = await store.note(CONSULT, patient.id, named)
+        assert facts == NoteFacts(id=named, by=who, in_error=False)
+        assert await store.note(CONSULT, PATIENTS[1].id, named) is None
+        mark = MarkNoteInError(note=named, context_version=1, reason="wrong page")
+        marked = handle(after, ACTOR, mark, 1_700_000_000_001, Known(note=facts))
+        await store.commit(after, reduce(apply, marked, after), marked, who)
+        assert await store.note(CONSULT, patient.id, named) == NoteFacts(id=named, by=who, in_error=True)
+
+    async def test_who_is_open_where_somebody_is(self, make_store: MakeStore) -> None:
+        """[SN1]"""
+        store = await make_store(consult(), PATIENTS)
+        assert dict(await store.shown_elsewhere()) == {}
+        state = consult()
+        for command in (Join(), OpenContext(patient=PATIENTS[0].id)):
+            after, events = step(state, command)
+            await store.commit(state, after, events, ACTOR.participant)
+            state = after
+        assert dict(await store.shown_elsewhere()) == {CONSULT: PATIENTS[0].id}
+        assert await store.surnames(PATIENTS[0].id) == frozenset("患")
+        assert await store.surnames(PatientId("nobody")) == frozenset()
 
     async def test_resources_of_patients_of_the_consult_only(self, make_store: MakeStore) -> None:
         """[AN1] Neither another patient's, nor a patient's who is not in this consult."""
