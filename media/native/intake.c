@@ -27,6 +27,8 @@
 #define IN_MIN_SRTP 22
 #define IN_MAX_OWN 8
 #define IN_ONE_BYTE_PROFILE 0xBEDE
+#define IN_RECEIVER_REPORT 201
+#define IN_SDES 202
 #define IN_FEEDBACK_PACKET 205
 #define IN_TRANSPORT_CC 15
 
@@ -414,6 +416,15 @@ static int is_feedback(const unsigned char *data, int bytes)
            (data[0] == (0xA0 | IN_TRANSPORT_CC) && data[bytes - 1] && data[bytes - 1] <= bytes - 12);
 }
 
+/* Receiver reports, and who sends them: nothing is asked for that must not wait. */
+static int is_report(const unsigned char *data, int bytes)
+{
+    int at = 0;
+    while (at + 4 <= bytes && (data[at + 1] == IN_RECEIVER_REPORT || data[at + 1] == IN_SDES))
+        at += 4 + 4 * (int)get16(data + at + 2);
+    return at == bytes;
+}
+
 /* Deltas of a feedback that says: all of this has come, in small steps (media.core.twcc.read_whole); NULL: another. */
 static const unsigned char *whole_deltas(const unsigned char *fci, int length)
 {
@@ -596,6 +607,10 @@ static int take(in_state *state, int send_fd)
                 return 0;
             }
             leg->speaker = get32(data + 4);
+            note(state, leg, at, at + bytes, IN_FEEDBACK);
+            return 0;
+        }
+        if (is_rtcp && is_report(data, bytes)) {
             note(state, leg, at, at + bytes, IN_FEEDBACK);
             return 0;
         }

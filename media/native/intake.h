@@ -172,7 +172,7 @@ typedef struct {
 
 #define IN_SENT 1
 #define IN_UNSENT 2
-#define IN_FEEDBACK 3
+#define IN_FEEDBACK 3    /* or receiver reports */
 #define IN_ACCOUNT 4     /* the account of that leg is full */
 
 #define IN_ROWS 8        /* as in media.core.congestion, where these are told */

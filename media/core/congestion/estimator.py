@@ -269,7 +269,6 @@ class LineEstimator:
         Args:
             fraction_lost: of the viewer's streams together since its last report, 0 to 1.
         """
-        self.settle()
         if round_trip_us is not None and self._fed_us is None:
             self.round_trip_us += (min(RTT_MAX_US, round_trip_us) - self.round_trip_us) >> 3
         if self._fed_us is None:

@@ -88,13 +88,17 @@ class ViewerLine(Generic[K]):
     def on_report(self, fraction_lost: float, round_trip_us: int | None) -> bool:
         """The viewer's receiver report, all its streams together, see `LineEstimator.on_report`; true as above."""
         self.estimator.on_report(fraction_lost, round_trip_us)
-        return self.estimator.estimate_bps < self._spent_bps
+        return self._is_short()
 
     def tick(self, now_us: int) -> bool:
         """Call every 100 ms, or when `tick_us` says; true when it is time to `decide`."""
         self.estimator.tick(now_us)
         if now_us >= self._due_us:
             return True
+        return self._is_short()
+
+    def _is_short(self) -> bool:
+        """Less is left than was allocated."""
         if self.estimator.estimate_bps >= self._spent_bps:
             return False
         self.estimator.settle()  # calm feedback may have raised it
