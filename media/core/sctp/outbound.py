@@ -345,7 +345,8 @@ class Outbound:
     def probe_us(self) -> int | None:
         """When `probe` has something to do."""
         is_shut = self.flight_bytes >= (1 if self.window.timed_out else self.window.congestion)
-        if not (is_shut and self.partial) or self._unreliable_turn() is None:
+        may_leave = self.partial and len(self._sent) < MAX_OUTSTANDING
+        if not (is_shut and may_leave) or self._unreliable_turn() is None:
             return None
         return self._left_us + max(PROBE_MIN_US, round(self.round_trip.smoothed_us or RTO_INITIAL_US))
 

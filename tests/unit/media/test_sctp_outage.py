@@ -11,7 +11,8 @@ from struct import pack, unpack
 import pytest
 
 from media.aio.data import LIVE_LIFE_MS
-from media.core.sctp.outbound import RTO_MIN_US
+from media.core.sctp import outbound
+from media.core.sctp.outbound import RTO_MAX_US, RTO_MIN_US
 from tests.netem import Link, cut, random_loss
 from tests.sctp_kit import Line, Pair, kinds
 
@@ -121,6 +122,23 @@ def test_a_dead_line_gets_one_packet_a_round_trip(delay_us: int) -> None:
     timeouts = 2
     assert 3 <= len(left) <= (run.back_us - left[0]) // (2 * delay_us) + 1 + timeouts
     assert len(set(left)) == len(left), "one at a time"
+
+
+def test_a_peer_that_never_acknowledges_is_left_to_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as much is outstanding as may be, nothing could leave with a probe: none is sent, nor looked for."""
+    monkeypatch.setattr(outbound, "MAX_OUTSTANDING", 64)
+    run = show(15_000, 0)
+    run.back_us = run.gone_us + 120_000_000
+    for end in range(2):
+        assert run.pair.links is not None
+        run.pair.links[end].loss = cut(run.gone_us, run.back_us)
+    run.life_us = LIVE_LIFE_MS * 1000
+    run.play(run.gone_us + 20_000_000)
+    assert len(run.pair.ends[0].association._outbound._sent) == 64
+    before, until_us = len(run.pair.sent), run.pair.now_us + 20_000_000
+    run.play(until_us)
+    left = {at for at, side, _ in run.pair.sent[before:] if not side}
+    assert len(left) <= 20_000_000 // RTO_MAX_US + 1
 
 
 def test_what_must_arrive_waits_for_the_timer() -> None:
