@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from server.casepack.core.evidence import Ref, Resource, is_evidence, moment_us, ref_of, when_us
+from server.casepack.core.evidence import Ref, Resource, is_day, is_evidence, moment_us, ref_of, when_us
 from server.casepack.core.tables import Part, Table
 
 HOUR_US = 3_600_000_000
@@ -44,6 +44,7 @@ class Finding:
     Args:
         evidence: the resource that decided; None for what is missing and for facts.
         at_us: its time.
+        is_day: of that only the day is known.
     """
 
     part: Part
@@ -51,6 +52,7 @@ class Finding:
     why: Why
     evidence: Ref | None = None
     at_us: int | None = None
+    is_day: bool = False
 
 
 _RANK = {State.PRESENT: 2, State.STALE: 1, State.MISSING: 0}
@@ -74,7 +76,7 @@ def is_complete(findings: Sequence[Finding]) -> bool:
 def _judge(part: Part, resources: Sequence[Resource], facts: Mapping[str, str], now_us: int) -> Finding:
     if part.fact is not None:
         return _fact(part, facts.get(part.key, "").strip(), now_us)
-    found = [_aged(part, when_us(one), now_us, ref_of(one)) for one in resources if is_evidence(part, one)]
+    found = [_aged(part, when_us(one), now_us, ref_of(one), is_day(one)) for one in resources if is_evidence(part, one)]
     if not found:
         return Finding(part, State.MISSING, Why.NONE)
     return max(found, key=_better)
@@ -95,7 +97,7 @@ def _fact(part: Part, text: str, now_us: int) -> Finding:
     return _aged(part, moment_us(text), now_us, None)
 
 
-def _aged(part: Part, at_us: int | None, now_us: int, evidence: Ref | None) -> Finding:
+def _aged(part: Part, at_us: int | None, now_us: int, evidence: Ref | None, day: bool = False) -> Finding:
     if at_us is None:
         dated = part.fresh_h is not None or part.fact == "time"
         state, why = (State.STALE, Why.UNDATED) if dated else (State.PRESENT, Why.FOUND)
@@ -105,4 +107,4 @@ def _aged(part: Part, at_us: int | None, now_us: int, evidence: Ref | None) -> F
         state, why = State.STALE, Why.TOO_OLD
     else:
         state, why = State.PRESENT, Why.FOUND
-    return Finding(part, state, why, evidence, at_us)
+    return Finding(part, state, why, evidence, at_us, day)

@@ -59,15 +59,26 @@ def counts(resource: Resource) -> bool:
 
 def when_us(resource: Resource) -> int | None:
     """Earliest moment that the resource's clinical date allows: what is shown as fresh is so whatever was meant."""
+    return _moment(_clinical_date(resource))
+
+
+def is_day(resource: Resource) -> bool:
+    """Whether the clinical date is a day (or less), without a time that could be shown."""
+    value = _clinical_date(resource)
+    if isinstance(value, dict):
+        value = value.get("end") or value.get("start")
+    return isinstance(value, str) and "T" not in value
+
+
+def _clinical_date(resource: Resource) -> Any:
     kind = resource["resourceType"]
     for param in TYPES[kind].params.values():
         if param.kind != DATE or not param.clinical:
             continue
         for path in param.paths:
             for value in walk(resource, path):
-                found = _moment(value)
-                if found is not None:
-                    return found
+                if _moment(value) is not None:
+                    return value
     return None
 
 

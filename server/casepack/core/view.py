@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.casepack.core.completeness import Finding
-from server.casepack.core.evidence import Ref, Resource, codes_of, when_us
+from server.casepack.core.evidence import Ref, Resource, codes_of, is_day, when_us
 from server.casepack.core.selection import Line
 
 Json = dict[str, Any]
@@ -26,7 +26,7 @@ def findings_view(findings: Sequence[Finding]) -> list[Json]:
             "part": one.part.key, "en": one.part.en, "zh": one.part.zh, "section": one.part.section,
             "need": one.part.need, "fact": one.part.fact, "state": one.state.value, "why": one.why.value,
             "evidence": None if one.evidence is None else one.evidence.plain,
-            "at_ms": None if one.at_us is None else one.at_us // 1_000,
+            "at_ms": None if one.at_us is None else one.at_us // 1_000, "is_day": one.is_day,
         }
         for one in findings
     ]  # fmt: skip
@@ -56,7 +56,13 @@ def value_view(resource: Resource) -> Json:
         shown = [_value(part) for part in parts]
         value = " / ".join(text for text, _unit in shown if text)
         unit = next((one for _text, one in shown if one), "")
-    return {"value": value, "unit": unit, "flag": _flag(resource), "at_ms": None if at_us is None else at_us // 1_000}
+    return {
+        "value": value,
+        "unit": unit,
+        "flag": _flag(resource),
+        "at_ms": None if at_us is None else at_us // 1_000,
+        "is_day": is_day(resource),
+    }
 
 
 def title_of(resource: Resource) -> str:

@@ -104,6 +104,12 @@ def test_what_somebody_attached_for_a_part_is_evidence_of_it_and_of_no_other() -
     assert judged("troponin", {**attached, "date": "2026-11-20T08:00:00Z"}) == (State.STALE, Why.TOO_OLD)
 
 
+def test_a_date_without_a_time_is_told_as_a_day() -> None:
+    some = [troponin("a", "2026-11-21"), coded("Observation", "b", "2823-3", "2026-11-21T00:00:00Z", valueInteger=1)]
+    found = {one.part.key: one.is_day for one in check(TABLES["cardiology"], some, {}, NOW_US)}
+    assert (found["troponin"], found["potassium"]) == (True, False)
+
+
 def test_facts_are_written_by_the_sender() -> None:
     assert judged("last-known-well", table="neurology") == (State.MISSING, Why.NOT_GIVEN)
     assert judged("last-known-well", table="neurology", last_known_well="soon") == (State.STALE, Why.UNDATED)

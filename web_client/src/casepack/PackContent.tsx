@@ -3,7 +3,7 @@ import { CircleCheck, FileText, TriangleAlert } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import { type Finding, type PackLine, type PackRequest, REQUEST_FIELDS, SECTIONS } from "./api";
 import styles from "./CasePack.module.css";
-import { findingText, gaps, valueText, whenText } from "./words";
+import { dateText, findingText, gaps, valueText, whenText } from "./words";
 
 /** A plain list of what is missing; that nothing is, is said too. */
 export function Missing({ findings }: { findings: readonly Finding[] }) {
@@ -60,6 +60,21 @@ export function RequestText({ request, findings }: { request: PackRequest; findi
   );
 }
 
+/** States that a line must say: what is over, not sure or not final looks like what is now otherwise. */
+const TOLD = [
+  "resolved",
+  "inactive",
+  "remission",
+  "completed",
+  "stopped",
+  "on-hold",
+  "unknown",
+  "preliminary",
+  "partial",
+  "amended",
+  "corrected",
+] as const;
+
 export interface LinesProps {
   lines: readonly PackLine[];
   /** Address of an attachment's bytes; null while nothing was sent. */
@@ -91,6 +106,7 @@ export function Lines(props: LinesProps) {
 function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine }) {
   const { t } = useTranslation();
   const former = line.trend.slice(1);
+  const told = TOLD.find((status) => status === line.status);
   return (
     <li className={styles.line} data-testid={`casepack-line-${line.ref}`}>
       {onToggle !== undefined && (
@@ -101,7 +117,10 @@ function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine
           aria-label={t("casepack.include", { title: line.title })}
         />
       )}
-      <span className={styles.lineTitle}>{line.title}</span>
+      <span className={styles.lineTitle}>
+        {line.title}
+        {told !== undefined && <em className={styles.status}> · {t(`casepack.status.${told}`)}</em>}
+      </span>
       <span className={styles.value}>
         {valueText(line)}
         {line.flag !== "" && line.flag !== "N" && <strong className={styles.flag}>{line.flag}</strong>}
@@ -118,7 +137,7 @@ function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine
           ),
         )}
       </span>
-      <span className={styles.when}>{whenText(line.atMs)}</span>
+      <span className={styles.when}>{dateText(line)}</span>
     </li>
   );
 }

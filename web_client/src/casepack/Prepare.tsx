@@ -22,7 +22,7 @@ import {
 import styles from "./CasePack.module.css";
 import { Lines } from "./PackContent";
 import { useAsk, useDraft, useSaveDraft, useSendPack } from "./queries";
-import { fhirTime, findingText, localTime, whenText } from "./words";
+import { dateText, fhirTime, findingText, localTime, whenText } from "./words";
 
 interface Place {
   consult: string;
@@ -237,7 +237,7 @@ function Findings({ consult, patient, draft }: Place & { draft: DraftPack }) {
           <ul>
             {ask.data.came.map((one) => (
               <li key={`${one.title} ${one.atMs} ${one.value}`}>
-                {[one.title, one.value, one.unit, whenText(one.atMs)].filter((part) => part !== "").join(" ")}
+                {[one.title, one.value, one.unit, dateText(one)].filter((part) => part !== "").join(" ")}
               </li>
             ))}
           </ul>

@@ -33,6 +33,8 @@ export interface Finding extends Words {
   readonly state: "present" | "stale" | "missing";
   readonly why: "found" | "too_old" | "undated" | "in_future" | "none" | "not_given";
   readonly atMs: number | null;
+  /** Of the time only the day is known. */
+  readonly isDay: boolean;
 }
 
 export interface PackValue {
@@ -40,6 +42,7 @@ export interface PackValue {
   readonly unit: string;
   readonly flag: string;
   readonly atMs: number | null;
+  readonly isDay: boolean;
 }
 
 export interface PackLine extends PackValue {
@@ -211,11 +214,12 @@ function readFinding(o: Obj): Finding {
     state: oneOf(o.state, ["present", "stale", "missing"], "missing"),
     why: oneOf(o.why, ["found", "too_old", "undated", "in_future", "none", "not_given"], "none"),
     atMs: num(o.at_ms),
+    isDay: o.is_day === true,
   };
 }
 
 function readValue(o: Obj): PackValue {
-  return { value: str(o.value), unit: str(o.unit), flag: str(o.flag), atMs: num(o.at_ms) };
+  return { value: str(o.value), unit: str(o.unit), flag: str(o.flag), atMs: num(o.at_ms), isDay: o.is_day === true };
 }
 
 function readLine(o: Obj): PackLine {

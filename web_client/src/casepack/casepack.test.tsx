@@ -9,7 +9,7 @@ import { readDraft, readOverview } from "./api";
 import { HomeAsks } from "./HomeAsks";
 import { ConsultPacks } from "./PackLine";
 import { Prepare } from "./Prepare";
-import { fhirTime, gaps, localTime } from "./words";
+import { dateText, fhirTime, gaps, localTime } from "./words";
 
 afterEach(cleanup);
 
@@ -129,6 +129,14 @@ it("times are sent with this browser's offset and come back as they were typed",
   expect(fhirTime("2026-11-22T08:05", 210)).toBe("2026-11-22T08:05:00-03:30");
   expect(localTime(fhirTime("2026-11-22T08:05"))).toBe("2026-11-22T08:05");
   expect(fhirTime("")).toBe("");
+});
+
+it("a day that was written without a time stays that day; what is over says so", async () => {
+  expect(dateText({ atMs: Date.UTC(2026, 10, 21), isDay: true })).toBe("2026-11-21");
+  const past = { ...line, section: "medication", title: "Enoxaparin", status: "completed" };
+  const { http } = server({ "/api/consults/c1/casepack/p1/draft": { ...draft, lines: [past] } });
+  show(http, <Prepare consult="c1" patient="p1" specialties={[]} maySend={false} />);
+  expect((await screen.findByTestId("casepack-line-Observation/k1")).textContent).toContain("Enoxaparin · completed");
 });
 
 it("sends only what was put together last: after a change the pack is updated first", async () => {

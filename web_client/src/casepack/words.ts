@@ -8,9 +8,14 @@ export function whenText(ms: number | null): string {
   return ms === null ? "" : `${dayText(ms)} ${clockText(ms)}`;
 }
 
+/** When something is of: a day that was written without a time stays that day in every zone. */
+export function dateText({ atMs, isDay }: { atMs: number | null; isDay: boolean }): string {
+  return atMs !== null && isDay ? new Date(atMs).toISOString().slice(0, 10) : whenText(atMs);
+}
+
 /** "12-lead ECG within 24 h: too old (2026-11-21 08:05)". */
 export function findingText(t: TFunction, finding: Finding): string {
-  const when = finding.atMs === null ? "" : ` (${whenText(finding.atMs)})`;
+  const when = finding.atMs === null ? "" : ` (${dateText(finding)})`;
   return `${localized(finding)}: ${t(`casepack.why.${finding.why}`)}${when}`;
 }
 
