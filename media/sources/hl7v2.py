@@ -129,13 +129,15 @@ def _recording(message: Any) -> Recording:
         notices.append(Notice(NoticeCode.NO_TIME))
     elif start is not None and start.tzinfo is None:
         notices.append(Notice(NoticeCode.NO_ZONE))
+    vitals.sort(key=lambda vital: vital.at_us)
+    start_us = None if start is None else unix_us(start)
     return Recording(
         format="hl7v2",
         strips=strips,
-        start_us=None if start is None else unix_us(start),
+        start_us=start_us if leads else vitals[0].at_us,
         patient=_patient(message),
         device=_text(message.segment("MSH"), 3).split("^")[0][:120],
-        vitals=tuple(sorted(vitals, key=lambda vital: vital.at_us)),
+        vitals=tuple(vitals),
         notices=tuple(notices),
     )
 

@@ -204,7 +204,7 @@ class Office:
 
         Args:
             allowed: raises when the person may not do this any more, or another patient is open. Reading takes up to
-                minutes; it is asked right before each stream's row is written, and nothing is kept where it raises.
+                minutes; it is asked right before each row is written, and nothing is kept where it raises.
 
         Raises:
             PatientDiffers: the file names somebody else, and nobody has said that this was checked.
@@ -235,6 +235,8 @@ class Office:
                 frames = await archive.read_file(f"{out}.{number}")
                 streams.append(await self._keep(consult, banner.id, title, found, strip, frames, actor, allowed))
             if found["vitals"]:
+                if allowed is not None:
+                    await allowed()
                 await rows.add_vitals(self.desk.database, _vitals(consult, banner.id, context_version, found))
         return Imported(streams, found["format"], found["notices"], found["left_out"])
 

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 import msgpack
@@ -35,7 +36,7 @@ from server.app import MEDIA, check_schema, prepare_data_dir
 from server.lifecycle import serving
 from server.settings import load_settings
 from server.storage.database import Database
-from server.storage.models import ConsultMember, EventRow, WaveformArchiveRow
+from server.storage.models import ConsultMember, EventRow, VitalSignRow, WaveformArchiveRow
 from server.waveforms.desk import WaveformDesk
 from signaling.core import messages as m
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
@@ -530,6 +531,51 @@ async def test_an_upload_counts_only_for_who_still_may_and_for_who_is_still_open
     assert room.free_bytes == len(body), "given back"
     room.free_bytes = free
     assert await rows() == before + 1
+
+
+VITALS_ONLY = (
+    "MSH|^~\\&|M|H|C|H|20260102030406+0800||ORU^R01^ORU_R01|1|P|2.6\r"
+    "PID|||T-1^^^H^MR\r"
+    "OBR|1|||182777000^monitoring of patient^SCT|||20260102030406+0800\r"
+    "OBX|1|NM|147842^MDC_ECG_HEART_RATE^MDC|1.1.2.1|78|264864^MDC_DIM_BEAT_PER_MIN^MDC|||||R|||20260102030406+0800\r"
+)
+
+
+async def test_an_upload_of_vital_signs_alone_counts_only_for_who_still_may_once_it_is_read(server: Server) -> None:
+    """[W22] [G12] There is no stream whose row would be asked for."""
+    doctor = await server.browser()
+    database, jobs = server.app[SERVICES].database, server.app[OFFICE].jobs
+    run = jobs.run
+
+    async def stored() -> int:
+        async with database.read() as session:
+            return int(await session.scalar(select(func.count()).select_from(VitalSignRow)) or 0)
+
+    async def upload() -> int:
+        form = aiohttp.FormData({"patient": "pt1", "title": "x", "patient_checked": "true"})
+        form.add_field("file", VITALS_ONLY.encode(), filename="a.hl7")
+        async with doctor.http.post(
+            "/api/consults/c1/waveforms", data=form, headers={"Origin": server.origin}
+        ) as response:
+            return response.status
+
+    async def removed(*, removed: bool = True) -> None:
+        async with database.write() as session:
+            mine = (ConsultMember.consult_id == "c1", ConsultMember.subject_id.in_(("d1", "away")))
+            await session.execute(update(ConsultMember).where(*mine).values(subject_id="away" if removed else "d1"))
+
+    async def read_by_then(request: dict[str, Any]) -> Any:
+        found = await run(request)
+        await removed()
+        return found
+
+    before = await stored()
+    with patch.object(jobs, "run", read_by_then):
+        assert await upload() == 404
+    await removed(removed=False)
+    assert await stored() == before
+    assert await upload() == 201
+    assert await stored() == before + 1
 
 
 async def test_nobody_else_learns_that_a_stream_exists(server: Server) -> None:
