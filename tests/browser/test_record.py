@@ -32,6 +32,47 @@ def scrolled_to(page: Page) -> float:
     )
 
 
+def mark_together(anna: Visitor, bo: Visitor) -> None:
+    """[SH1] [SH3] [SH4] [SH6] A highlight meets its entry on both screens; a note is drawn, kept, shown and marked."""
+    entry = anna.page.locator("[data-testid^=lab-]").first
+    anna.page.get_by_test_id("btn-highlight").click()
+    entry.click(force=True)
+    target = bo.page.get_by_test_id(entry.get_attribute("data-testid") or "")
+    shown = bo.page.get_by_test_id("highlight")
+    expect(shown).to_be_visible()
+    there, mark = target.bounding_box(), shown.bounding_box()
+    assert there is not None
+    assert mark is not None
+    assert abs(there["y"] - mark["y"]) < 4
+    assert abs(there["height"] - mark["height"]) < 8
+    anna.page.get_by_test_id("btn-clear-highlight").click()
+    expect(shown).to_have_count(0)
+
+    bo.page.get_by_test_id("btn-draw").click()
+    expect(anna.page.get_by_test_id("page-frozen")).to_be_visible()
+    pen = bo.page.get_by_test_id("pen")
+    expect(pen).to_be_visible()
+    paper = bo.page.get_by_test_id("record-page").bounding_box()
+    assert paper is not None
+    bo.page.mouse.move(paper["x"] + paper["width"] * 0.2, paper["y"] + paper["height"] * 0.3)
+    bo.page.mouse.down()
+    bo.page.mouse.move(paper["x"] + paper["width"] * 0.6, paper["y"] + paper["height"] * 0.5, steps=6)
+    bo.page.mouse.up()
+    bo.page.get_by_test_id("note-text").fill("Repeat tomorrow")
+    bo.page.get_by_test_id("btn-note-save").click()
+    for someone in (anna, bo):
+        expect(someone.page.get_by_test_id("page-frozen")).to_have_count(0)
+        expect(someone.page.get_by_test_id("notes")).to_contain_text("Repeat tomorrow")
+        expect(someone.page.get_by_test_id("notes")).to_contain_text("Dr Bo")
+    anna.page.get_by_test_id("note-show").click()
+    expect(anna.page.get_by_test_id("note-over-page")).to_be_visible()
+    anna.page.get_by_test_id("note-show").click()
+    anna.page.get_by_test_id("note-mistake").click()
+    anna.page.get_by_test_id("note-mistake-reason").fill("wrong row")
+    anna.page.get_by_test_id("note-mistake-reason").press("Enter")
+    expect(bo.page.locator("[data-testid=notes] [data-in-error=true]")).to_contain_text("wrong row")
+
+
 def test_followers_see_what_the_lead_sees(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
     """[LE] Page, scroll, pointer; browse alone and come back; hand the lead over."""
     anna = open_visitor("anna", camera=False)
@@ -41,9 +82,22 @@ def test_followers_see_what_the_lead_sees(hub: Demo, open_visitor: Callable[...,
     join_by_link(bo, invite(anna, "Dr Bo"))
     assert shown_patient(bo.page) == shown_patient(anna.page)
 
+    # [IC2] (W23) The bar stands on both screens and names who is missing until both sides have ticked.
+    for someone, side in ((anna, "hub"), (bo, "partner")):
+        missing = someone.page.locator("[data-testid=identity-bar] [data-missing]")
+        expect(missing).to_have_attribute("data-missing", "hub partner" if side == "hub" else "partner")
+        someone.page.get_by_test_id("identity-open").click()
+        someone.page.get_by_test_id("identity-name").click()
+        expect(someone.page.get_by_test_id("identity-confirm")).to_be_disabled()
+        someone.page.get_by_test_id("identity-second_identifier").click()
+        someone.page.get_by_test_id("identity-confirm").click()
+    for someone in (anna, bo):
+        expect(someone.page.get_by_test_id("identity-bar")).to_have_count(0)
+
     take_lead(anna)
     anna.page.get_by_test_id("record-tab-labs").click()
     expect_page(bo.page, "labs")
+    mark_together(anna, bo)
 
     box = anna.page.get_by_test_id("record-page")
     box.evaluate("box => box.scrollTo(0, box.scrollHeight)")

@@ -6,6 +6,7 @@
  */
 import { type PointerEvent, type RefObject, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { afterPaint } from "../desk/contextGate";
 import type { Area, Highlight, PageShape } from "../protocol";
 import { sameView } from "../record/follow";
 import { fits, placeOn, SHEET_FONT_PX, shapeOf, UNITS } from "./shape";
@@ -52,7 +53,7 @@ export function ShareLayer({ page }: { page: RefObject<HTMLDivElement | null> })
 function Layer({ page, sharing }: { page: RefObject<HTMLDivElement | null>; sharing: Sharing }) {
   const { link, version, view, shared, mode, opened, sheet } = sharing;
   const here = useShape(page, sharing);
-  useFreeze(page, sharing, here);
+  useFreeze(page, sharing);
   const freeze = shared ? freezeOf(link.consult, version, view) : null;
   const isPen = mode === "draw" && freeze !== null && freeze.by === link.me;
   const isFitting = sheet?.made != null && fits(sheet.made, here);
@@ -80,7 +81,8 @@ function Layer({ page, sharing }: { page: RefObject<HTMLDivElement | null>; shar
 function useShape(page: RefObject<HTMLDivElement | null>, { sheet }: Sharing): PageShape | null {
   const width = sheet?.width;
   const [shape, setShape] = useState<PageShape | null>(null);
-  useLayoutEffect(() => {
+  // Not a layout effect: the page is this layer's parent, and its ref is set after those.
+  useEffect(() => {
     const element = page.current;
     if (element === null) return;
     const measure = (): void => {
@@ -91,7 +93,7 @@ function useShape(page: RefObject<HTMLDivElement | null>, { sheet }: Sharing): P
     const resized = new ResizeObserver(measure);
     resized.observe(element);
     const written = new MutationObserver(measure);
-    written.observe(element, { childList: true, characterData: true, subtree: true });
+    written.observe(element, { childList: true, characterData: true, subtree: true, attributeFilter: ["style"] });
     return () => {
       resized.disconnect();
       written.disconnect();
@@ -100,30 +102,28 @@ function useShape(page: RefObject<HTMLDivElement | null>, { sheet }: Sharing): P
   return shape;
 }
 
-/** Drawing begins: first the page becomes a sheet here, then that sheet becomes everyone's. [SH3] */
-function useFreeze(page: RefObject<HTMLDivElement | null>, sharing: Sharing, here: PageShape | null): void {
+/** Drawing begins: first the page becomes a sheet here, then that sheet, as it was painted, becomes everyone's. [SH3] */
+function useFreeze(page: RefObject<HTMLDivElement | null>, sharing: Sharing): void {
   const { mode, link, version, view, sheet, setWidth, setMode } = sharing;
-  const asked = useRef(false);
+  const { ask } = link;
+  const { page: name, item } = view;
   const isWaiting = mode === "draw" && sheet?.made == null;
+  const width = sheet?.width ?? null;
   useEffect(() => {
     const element = page.current;
-    if (!isWaiting || element === null) {
-      asked.current = false;
-      return;
-    }
-    if (sheet === null) {
+    if (!isWaiting || element === null) return;
+    if (width === null) {
       setWidth(Math.round(element.offsetWidth));
       return;
     }
-    if (here === null || here.width !== sheet.width || asked.current) return;
-    asked.current = true;
-    const id = crypto.randomUUID();
-    void link.ask({ type: "freeze_page", id, context_version: version, view, shape: here }).then((done) => {
-      if (done) return;
+    return afterPaint(async () => {
+      const shape = shapeOf(element, width);
+      const about = { context_version: version, view: { page: name, item } };
+      if (shape !== null && (await ask({ type: "freeze_page", id: crypto.randomUUID(), ...about, shape }))) return;
       setMode("none");
       setWidth(null);
     });
-  }, [isWaiting, sheet, here, page, link, version, view, setWidth, setMode]);
+  }, [isWaiting, width, page, ask, version, name, item, setWidth, setMode]);
 }
 
 interface HighlightedProps {
