@@ -24,9 +24,9 @@ from signaling.core import messages as m
 from signaling.core.ids import DataProducerId, PatientId
 from signaling.core.model import Consult, WaveformStream
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
-SOON_S = 30.0
+SOON_S = 100.0
 
 
 @pytest.fixture(scope="module")
