@@ -194,7 +194,7 @@ class View(Value):
 
     page: Page = Page.SUMMARY
     item: Annotated[str, Field(max_length=160)] = ""
-    """The opened entry of a page (FHIR id or lab code) and the place in it, as ``web_client/src/record/place.ts`` has it.
+    """The opened entry of a page (FHIR id or lab code) and the place in it, as web_client/src/record/place.ts has it.
 
     Empty for the list. Page 3 of a document, an enlarged part of a picture and its grey window are part of the view:
     followers turn with the lead, and a pointer belongs to exactly that picture.
