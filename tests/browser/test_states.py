@@ -60,7 +60,8 @@ def test_a_silent_monitor_is_stale_then_lost_and_comes_back_live(hub: Demo, anna
         expect(ecg).to_have_attribute("data-state", "STALE", timeout=15_000)
         drawn = samples_drawn(anna.page)
         expect(ecg).to_have_attribute("data-state", "LOST", timeout=15_000)
-        assert samples_drawn(anna.page) == drawn
+        # A device that is silent for ten seconds has left the consult: then the pane begins anew, with nothing drawn.
+        assert samples_drawn(anna.page) in (drawn, 0)
     expect_live_ecg(anna.page, 45_000)
 
 
