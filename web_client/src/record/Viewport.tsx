@@ -15,6 +15,7 @@ import {
   useRef,
   useState,
 } from "react";
+import { createPortal } from "react-dom";
 import { useTranslation } from "react-i18next";
 import { NotesOfPage, ShareLayer, useSheetStyle } from "../share";
 import {
@@ -85,7 +86,7 @@ export function Viewport(props: ViewportProps) {
       >
         {props.children}
         <ShareLayer page={content} />
-        {follows && <LeadPointer pointer={props.remotePointer} {...{ version, view }} name={props.leadName} />}
+        {follows && <LeadPointer pointer={props.remotePointer} {...{ version, view, content }} name={props.leadName} />}
       </div>
       <NotesOfPage />
     </div>
@@ -140,7 +141,7 @@ function useLeadSignals(
     if (leading && box.current !== null) signals.scroll(scrollFraction(box.current));
   }, [leading, signals, box]);
   const fractions = (event: PointerEvent): [number, number] => {
-    const rect = content.current?.getBoundingClientRect();
+    const rect = pointerFrame(content.current)?.getBoundingClientRect();
     if (rect === undefined || rect.width === 0 || rect.height === 0) return [0, 0];
     return [
       clampFraction((event.clientX - rect.left) / rect.width),
@@ -154,7 +155,23 @@ function useLeadSignals(
   };
 }
 
-function LeadPointer(props: { pointer: RemotePointer | null; version: number; view: View; name: string | null }) {
+/**
+ * What the pointer's fractions are of: a picture where there is one, else the page.
+ *
+ * Beside a picture texts break differently on each screen; over it the pointer must meet the same spot.
+ */
+const pointerFrame = (content: HTMLElement | null): HTMLElement | null =>
+  content?.querySelector<HTMLElement>("[data-pointer-frame]") ?? content;
+
+interface LeadPointerProps {
+  pointer: RemotePointer | null;
+  version: number;
+  view: View;
+  content: RefObject<HTMLElement | null>;
+  name: string | null;
+}
+
+function LeadPointer(props: LeadPointerProps) {
   const { pointer, version, view } = props;
   const { t } = useTranslation();
   const [silent, setSilent] = useState<RemotePointer | null>(null);
@@ -164,7 +181,8 @@ function LeadPointer(props: { pointer: RemotePointer | null; version: number; vi
   }, [pointer]);
   if (pointer === null || pointer === silent || !pointer.visible || !isAbout(pointer, version, view)) return null;
   const name = props.name ?? t("record.someone");
-  return (
+  const frame = pointerFrame(props.content.current);
+  const dot = (
     <div
       className={styles.pointer}
       data-testid="lead-pointer"
@@ -176,4 +194,5 @@ function LeadPointer(props: { pointer: RemotePointer | null; version: number; vi
       <span className={styles.pointerName}>{name}</span>
     </div>
   );
+  return frame === null || frame === props.content.current ? dot : createPortal(dot, frame);
 }

@@ -120,10 +120,10 @@ function OneStudy({ study, place }: { study: Study | undefined; place: Place }) 
           <When at={study.started} />
         </p>
       </header>
-      <p className={own.warning} data-testid="not-for-diagnosis">
+      <div className={own.warning} data-testid="not-for-diagnosis" role="note">
         <ScanEye aria-hidden="true" className={styles.inlineIcon} />
         {t("record.imaging.notDiagnostic")}
-      </p>
+      </div>
       <SeriesChoice study={study} place={place} />
       {study.instances.length === 0 ? (
         <Notice icon={ImageOff} title={t("record.imaging.noneListed")} body={t("record.imaging.noneListedBody")} />

@@ -6,7 +6,7 @@
  */
 import { ActionIcon } from "@mantine/core";
 import { Maximize, ZoomIn, ZoomOut } from "lucide-react";
-import { type KeyboardEvent, type PointerEvent, type ReactNode, useRef, useState } from "react";
+import { type CSSProperties, type KeyboardEvent, type PointerEvent, type ReactNode, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { boundedZoom, MAX_PERCENT, WHOLE, type Zoom } from "../place";
 import { usePane } from "../recordData";
@@ -86,7 +86,7 @@ export function ZoomBox({ aspect, zoom, onZoom, label, kind, tools, children }: 
     onZoom(next);
   };
   return (
-    <div className={own.zoom} data-kind={kind}>
+    <div className={own.zoom} data-kind={kind} data-wall={wall} style={{ "--aspect": aspect } as CSSProperties}>
       {!wall && (
         <div className={own.zoomTools} role="toolbar" aria-label={label}>
           {tools}
@@ -131,6 +131,7 @@ export function ZoomBox({ aspect, zoom, onZoom, label, kind, tools, children }: 
         style={{ aspectRatio: String(aspect) }}
         data-grab={zoom.percent > 100 && !wall}
         data-testid="zoom-box"
+        data-pointer-frame
         tabIndex={wall ? -1 : 0}
         aria-label={t("record.picture.keys", { label })}
         onPointerDown={onDown}

@@ -34,6 +34,8 @@ export async function openPdf(data: ArrayBuffer, signal: AbortSignal): Promise<P
     maxImageSize: MAX_IMAGE_PX,
     cMapUrl: `${FILES}cmaps/`,
     cMapPacked: true,
+    // Every screen shows the same letters in the same places, whatever fonts its machine has.
+    useSystemFonts: false,
     standardFontDataUrl: `${FILES}standard_fonts/`,
     wasmUrl: `${FILES}wasm/`,
     verbosity: 0,
