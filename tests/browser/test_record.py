@@ -23,6 +23,19 @@ from load_tests.steps import (
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
+DOCUMENTS = (
+    "[data-testid=document-text], [data-testid=document-image], [data-testid=record-ecg], "
+    "[data-testid=pdf-sheet][data-state=drawn]"
+)
+
+
+def turn_a_sheet(page: Page) -> None:
+    """The words of a PDF are there for those who do not see it, and its second page comes by the shared view."""
+    expect(page.get_by_test_id("pdf-text")).to_contain_text("Bruce")
+    page.get_by_test_id("pdf-next").click()
+    expect(page.locator("[data-testid=pdf-sheet][data-page='2'][data-state=drawn]")).to_be_visible(timeout=60_000)
+
+
 def scrolled_to(page: Page) -> float:
     """How far down the record pane is, 0 to 1."""
     return float(
@@ -129,7 +142,7 @@ def test_followers_see_what_the_lead_sees(hub: Demo, open_visitor: Callable[...,
 
 
 def test_a_document_and_a_trend_can_be_read(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
-    """Labs have a drawn trend; a text document and a picture open in the pane."""
+    """Labs have a drawn trend; a text, a picture, a PDF, a stored ECG and a CT open in the pane."""
     anna = open_visitor("anna", camera=False)
     sign_in(anna, first_doctor(hub))
     open_running_consult(anna)
@@ -144,8 +157,20 @@ def test_a_document_and_a_trend_can_be_read(hub: Demo, open_visitor: Callable[..
     seen = set()
     for index in range(entries.count()):
         entries.nth(index).click()
-        shown = anna.page.locator("[data-testid=document-text], [data-testid=document-image]").first
-        expect(shown).to_be_visible()
+        shown = anna.page.locator(DOCUMENTS).first
+        expect(shown).to_be_visible(timeout=60_000)
         seen.add(shown.get_attribute("data-testid"))
+        if shown.get_attribute("data-testid") == "pdf-sheet":
+            turn_a_sheet(anna.page)
         anna.page.get_by_test_id("record-tab-documents").click()
-    assert seen == {"document-text", "document-image"}
+    assert seen == {"document-text", "document-image", "pdf-sheet", "record-ecg"}
+
+    anna.page.get_by_test_id("record-tab-imaging").click()
+    anna.page.locator("[data-testid$=imaging-ct]").click()
+    expect(anna.page.get_by_test_id("not-for-diagnosis")).to_be_visible()
+    anna.page.get_by_test_id("dicom-window").select_option("lung")
+    expect(anna.page.get_by_test_id("dicom-particulars")).to_contain_text("C -600 / W 1500")
+    picture = anna.page.get_by_test_id("dicom-picture")
+    wait_until(anna.page, lambda: picture.evaluate("one => one.naturalWidth") == 160, "the server's picture is shown")
+    anna.page.get_by_test_id("record-tab-vitals").click()
+    expect(anna.page.get_by_test_id("vital-value-8480-6")).to_have_text("124/74")

@@ -213,9 +213,10 @@ function useEntries<T extends { id: string }>(
   const { data, error, hasNextPage, isFetching, fetchNextPage } = query;
   const pages = data?.pages.length ?? 0;
   const goesOn = data !== undefined && hasNextPage && !isFetching && error === null && pages < wanted.pages;
+  // An answer may come before anybody has seen that it was asked for: the number of pages is what goes on.
   useEffect(() => {
-    if (goesOn) void fetchNextPage({ cancelRefetch: false });
-  }, [goesOn, fetchNextPage]);
+    if (goesOn && pages > 0) void fetchNextPage({ cancelRefetch: false });
+  }, [goesOn, pages, fetchNextPage]);
   if (wanted.has === false)
     return { state: "ready", entries: { items: [], unreadable: [] }, total: 0, read: 0, rest: null };
   if (data !== undefined) {
