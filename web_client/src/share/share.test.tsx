@@ -3,6 +3,8 @@ import { act, cleanup, fireEvent, render, screen, waitFor } from "@testing-libra
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { setLanguage } from "../i18n";
 import { type AnyCommand, type Consult, NO_TRACE, type Participant, SUMMARY, type View } from "../protocol";
+import { PatientBanner } from "../record/PatientBanner";
+import { afterSignal, createConsultStore } from "../store/consultStore";
 import { AppProviders } from "../theme";
 import { IdentityBar } from "./IdentityBar";
 import { readNote } from "./notes";
@@ -120,6 +122,23 @@ describe("identity bar (W23)", () => {
     bar({ ...CHECK, skipped: { by: "bo", at_ms: 1, reason: "arrest" } }, "wall");
     expect(screen.getByTestId("identity-bar").textContent).toContain("bo: arrest");
     expect(screen.queryAllByRole("button")).toEqual([]);
+  });
+});
+
+describe("[SN1] (W25) patients of one name", () => {
+  const beat = (context_version: number, same_surname: boolean) =>
+    ({ type: "beat", revision: 1, context_version, server_time_ms: 0, same_surname, stops_at_ms: null }) as const;
+
+  it("are told apart by a label and another colour, only while that patient is open", () => {
+    const state = { ...createConsultStore().getState(), consult: consult(CHECK) };
+    expect(afterSignal(state, beat(3, true)).sameSurname).toBe(true);
+    expect(afterSignal(state, beat(2, true)).sameSurname).toBeUndefined();
+    const patient = consult(CHECK).context?.patient ?? null;
+    const { rerender } = render(<PatientBanner patient={patient} contextVersion={3} namesake />);
+    expect(screen.getByTestId("namesake").textContent).toBe("SAME SURNAME ALSO OPEN");
+    expect(screen.getByTestId("patient-banner").dataset.namesake).toBe("true");
+    rerender(<PatientBanner patient={null} contextVersion={4} namesake />);
+    expect(screen.queryByTestId("namesake")).toBeNull();
   });
 });
 
