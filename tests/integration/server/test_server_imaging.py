@@ -66,6 +66,7 @@ async def test_a_picture_is_drawn_for_the_open_patient_only(hub: Hub) -> None:
     instance = scans.uid(key, 0)
     data = scans.ct_slice(await banner(hub, "pt1"), key, 0, TAKEN)
     await put(hub, study("pt1", instance), study("pt2", instance), binary("pt1", instance, data))
+    await put(hub, binary("pt1", "1.2.3.4", data))  # no study names it
     version = await open_patient(hub, "pt1")
     path = f"/api/consults/c1/record/ImagingStudy/study-pt1/{instance}"
 
