@@ -144,6 +144,7 @@ async def test_who_saw_what_and_when(hub: Hub, service: ConsultService) -> None:
     await service.execute(nurse, m.ShowView(context_version=1, view=None))
     hub.clock.ms += 1_000
     await service.execute(doc, m.OpenContext(patient=PatientId("pt2")))
+    hub.clock.ms += 500
     await service.execute(doc, m.ShowView(context_version=2, view=labs))
     await service.stop()
 
