@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media.core.waveform import Assembler, Flag, FrameWriter, StreamFormat, WaveformFrame, build_message
@@ -94,7 +94,19 @@ class Recorder(Assembler):
         return placement
 
 
+def fate_of(first: str) -> list[str]:
+    """Written short: what happens to the first frames; the rest come through."""
+    return [{"o": "ok", "-": "lost", "l": "late", "v": "very late"}[one] for one in first.ljust(60, "o")]
+
+
 @settings(max_examples=400, deadline=None)
+@example([("write", 1), ("restart", 1), ("write", 1), ("write", 1), ("restart", 2), ("write", 1)],
+         fate_of("ov-o-o"), False, True)  # fmt: skip
+@example([("restart", 1), ("restart", 3), ("restart", 1), ("write", 1), ("write", 1), ("write", 1)],
+         fate_of("o--l-o"), True, True)  # fmt: skip
+@example([("write", 1), ("restart", 1), ("write", 7), ("write", 1)], fate_of("lo-o"), False, False)
+@example([("write", 1), ("write", 1), ("restart", 1), ("power_cycle", 1), ("write", 1), ("write", 1)],
+         fate_of("--l-oo"), False, False)  # fmt: skip
 @given(st.lists(actions, min_size=1, max_size=60), fates, st.booleans(), st.booleans())
 def test_only_received_samples_are_drawn_each_in_its_place(
     story: list[tuple[str, int]], fate: list[str], redundant: bool, named: bool

@@ -145,13 +145,13 @@ export class GapTracker {
     let session: Session;
     if (own !== undefined && !restart && this.fits(own, frame)) {
       session = own;
-    } else if (next !== undefined && this.opens(next, frame)) {
+    } else if (next !== undefined && (own === undefined || frame.seq > own.newestSeq) && this.opens(next, frame)) {
       session = next;
       session.startSeq = frame.seq;
       session.firstIndex = frame.firstSample;
       session.startSeen = restart;
     } else {
-      return this.numbering === 0 && this.isAfterAll(frame) ? this.deviceRestarted(frame, frame.t0Us) : null;
+      return this.isAfterAll(frame) ? this.deviceRestarted(frame, frame.t0Us) : null;
     }
     this.takeMissing(frame.seq);
     return { position: session.origin + frame.firstSample, session: session.number, late: true, restart: false };
@@ -162,12 +162,20 @@ export class GapTracker {
     const last = this.sessions.at(-1);
     if (last === undefined) return false;
     const earlier = frame.t0Us < this.timeOf(last, last.endIndex) - TOLERANCE_US;
-    return frame.t0Us < this.epochT0Us || (earlier && (frame.flags & Flag.sessionRestart) === 0);
+    // of a source that names no countings a repaired restart may be one from before it was switched off [WF19]
+    const old = (frame.flags & Flag.resend) !== 0 && this.numbering === 0;
+    const restarted = (frame.flags & Flag.sessionRestart) !== 0 && !old;
+    return frame.t0Us < this.epochT0Us || (earlier && !restarted);
   }
 
+  /**
+   * Whether a lower number is that of a source which was switched on again and names no countings. Never by a
+   * repaired frame: a device whose clock was set back in between looks the same.
+   */
   private isAfterAll(frame: Numbered): boolean {
     const last = this.sessions.at(-1);
-    return last !== undefined && frame.t0Us > this.timeOf(last, last.endIndex);
+    const live = this.numbering === 0 && (frame.flags & Flag.resend) === 0;
+    return live && last !== undefined && frame.t0Us > this.timeOf(last, last.endIndex);
   }
 
   /** Switched on again, whatever its clock says. */
@@ -227,7 +235,9 @@ export class GapTracker {
   }
 
   private fits(session: Session, frame: Numbered): boolean {
-    if (frame.seq > session.newestSeq && frame.firstSample < session.endIndex) return false;
+    // every frame between held at least one sample
+    const between = frame.seq - session.newestSeq - 1;
+    if (between >= 0 && frame.firstSample < session.endIndex + between) return false;
     return frame.firstSample >= session.firstIndex && this.inTime(session, frame);
   }
 
