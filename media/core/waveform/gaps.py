@@ -140,7 +140,7 @@ class GapTracker:
             session = self._sessions[at + 1]
             session.start_seq, session.first_index = frame.seq, frame.first_sample
             session.start_seen = bool(frame.flags & Flag.SESSION_RESTART)
-        elif self._after_all(frame):
+        elif not self._numbering and frame.t0_us > self._time_of(self._sessions[-1], self._sessions[-1].end_index):
             return self._device_restarted(frame, frame.t0_us)
         else:
             return None
@@ -150,12 +150,11 @@ class GapTracker:
     def _from_before(self, frame: WaveformFrame) -> bool:
         """Whether a frame with a new number is an old one: from before the device restarted.
 
-        Time may also step back at a source; then it says so with a session restart. Of a source that does not name
-        its countings a repaired restart may be one from before it was switched off, and is not believed [WF19].
+        Time may also step back at a source; then it says so with a session restart.
         """
         if not self._sessions:
             return False
-        restart = bool(frame.flags & Flag.SESSION_RESTART) and not (frame.flags & Flag.RESEND and not self._numbering)
+        restart = bool(frame.flags & Flag.SESSION_RESTART)
         earlier = frame.t0_us < self._time_of(self._sessions[-1], self._sessions[-1].end_index) - TOLERANCE_US
         return frame.t0_us < self._epoch_t0_us or (earlier and not restart)
 
@@ -201,15 +200,6 @@ class GapTracker:
 
     def _in_time(self, session: _Session, frame: WaveformFrame) -> bool:
         return abs(frame.t0_us - self._time_of(session, frame.first_sample)) <= TOLERANCE_US
-
-    def _after_all(self, frame: WaveformFrame) -> bool:
-        """Whether a lower number is that of a source which was switched on again and names no countings.
-
-        Never by a repaired frame: a device whose clock was set back in between looks the same.
-        """
-        last = self._sessions[-1]
-        live = not self._numbering and not frame.flags & Flag.RESEND
-        return live and frame.t0_us > self._time_of(last, last.end_index)
 
     def _fits(self, session: _Session, frame: WaveformFrame) -> bool:
         """Whether a late frame may belong to a session that began at or before it."""

@@ -151,7 +151,7 @@ export class GapTracker {
       session.firstIndex = frame.firstSample;
       session.startSeen = restart;
     } else {
-      return this.isAfterAll(frame) ? this.deviceRestarted(frame, frame.t0Us) : null;
+      return this.numbering === 0 && this.isAfterAll(frame) ? this.deviceRestarted(frame, frame.t0Us) : null;
     }
     this.takeMissing(frame.seq);
     return { position: session.origin + frame.firstSample, session: session.number, late: true, restart: false };
@@ -162,20 +162,12 @@ export class GapTracker {
     const last = this.sessions.at(-1);
     if (last === undefined) return false;
     const earlier = frame.t0Us < this.timeOf(last, last.endIndex) - TOLERANCE_US;
-    // of a source that names no countings a repaired restart may be one from before it was switched off [WF19]
-    const old = (frame.flags & Flag.resend) !== 0 && this.numbering === 0;
-    const restarted = (frame.flags & Flag.sessionRestart) !== 0 && !old;
-    return frame.t0Us < this.epochT0Us || (earlier && !restarted);
+    return frame.t0Us < this.epochT0Us || (earlier && (frame.flags & Flag.sessionRestart) === 0);
   }
 
-  /**
-   * Whether a lower number is that of a source which was switched on again and names no countings. Never by a
-   * repaired frame: a device whose clock was set back in between looks the same.
-   */
   private isAfterAll(frame: Numbered): boolean {
     const last = this.sessions.at(-1);
-    const live = this.numbering === 0 && (frame.flags & Flag.resend) === 0;
-    return live && last !== undefined && frame.t0Us > this.timeOf(last, last.endIndex);
+    return last !== undefined && frame.t0Us > this.timeOf(last, last.endIndex);
   }
 
   /** Switched on again, whatever its clock says. */
