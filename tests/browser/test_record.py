@@ -18,6 +18,7 @@ from load_tests.steps import (
     shown_patient,
     sign_in,
     take_lead,
+    with_monitored_patient,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -146,6 +147,7 @@ def test_a_document_and_a_trend_can_be_read(hub: Demo, open_visitor: Callable[..
     anna = open_visitor("anna", camera=False)
     sign_in(anna, first_doctor(hub))
     open_running_consult(anna)
+    with_monitored_patient(anna)
     take_lead(anna)
     anna.page.get_by_test_id("record-tab-labs").click()
     anna.page.locator("[data-testid^=lab-]:not([data-testid=lab-trend])").first.click()
