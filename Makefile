@@ -12,7 +12,7 @@ WEB_SOURCES := $(shell find $(WEB)/src -type f -not -name '*.test.*' 2>/dev/null
 NATIVE := $(wildcard media/native/*.c media/native/*.h) media/native/build_fanout.py
 say = @printf '\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test check check-python check-web unit client laws served integration browser bench soak fuzz sanitize fmt lock clean
+.PHONY: help demo test check check-python check-web unit integration browser long bench soak fuzz sanitize fmt lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,9 +22,7 @@ demo: .venv/runtime $(WEB)/dist/index.html ## set everything up and run a sample
 
 test: ## every check, as CI runs it
 	@$(MAKE) -j3 --output-sync=line .venv/dev $(WEB)/node_modules/.ready tests/.debian
-	@$(MAKE) check client
-	@# the laws need no clock: they run in the time that servers and browsers leave idle
-	@$(MAKE) -j2 --output-sync=line laws CALMLY="nice -n 10" PATIENCE="--timeout=600" served
+	@$(MAKE) check unit integration browser
 	$(say) "all checks passed"
 
 check: ## format, lint, types, import contracts, wire drift
@@ -45,18 +43,11 @@ check-web: $(WEB)/node_modules/.ready
 	$(say) "format, lint and types (TypeScript)"
 	@(cd $(WEB) && npx --no-install biome ci --error-on-warnings . && npx --no-install tsc --noEmit)
 
-unit: client laws ## fast tests: cores, laws, client logic
-
-client: $(WEB)/node_modules/.ready
+unit: .venv/dev $(WEB)/node_modules/.ready ## fast tests: cores, laws, client logic
 	$(say) "client logic"
 	@(cd $(WEB) && npx --no-install vitest run --reporter=dot)
-
-laws: .venv/dev
 	$(say) "unit and property tests"
-	@$(CALMLY) $(BIN)/pytest -q -n 2 $(PATIENCE) tests/unit tests/property tests/fuzz
-
-served:
-	@$(MAKE) -j1 integration browser
+	@$(BIN)/pytest -q -n 2 tests/unit tests/property tests/fuzz
 
 # a whole file to a process: some files are one story on one server
 integration: .venv/dev tests/.debian ## contracts on real Redis and PostgreSQL, real peers
@@ -65,7 +56,10 @@ integration: .venv/dev tests/.debian ## contracts on real Redis and PostgreSQL, 
 
 browser: .venv/dev tests/.debian $(WEB)/dist/index.html ## what people see, in real Chromium
 	$(say) "browser tests"
-	@$(BIN)/pytest -q tests/browser
+	@$(BIN)/pytest -q -m "not long" tests/browser
+
+long: .venv/dev tests/.debian $(WEB)/dist/index.html ## browser tests too long for every change
+	@$(BIN)/pytest -q -m long tests/browser
 
 bench: .venv/dev tests/.debian tests/.debian-bench $(WEB)/dist/index.html ## figures, one JSON object a line
 	@$(BIN)/python -m load_tests.bench

@@ -20,7 +20,7 @@ from server.bedside.client import Assignment, Signalling, buy_token
 from server.identity.core.secret import hash_secret
 from signaling.core import messages as m
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(300)]
 
 MRN, CARD = "T-0417-23", "TEST-19640314-0001"
 PUMP, SECRET = "test-second-monitor", "a device secret of this test alone"

@@ -20,7 +20,7 @@ from load_tests.chromium import Visitor
 from load_tests.demo_process import Demo
 from load_tests.steps import first_doctor, open_running_consult, shown_patient, sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(400)]
 
 SECRET = "browser-test-token"
 

@@ -65,6 +65,7 @@ def test_a_silent_monitor_is_stale_then_lost_and_comes_back_live(hub: Demo, anna
     expect_live_ecg(anna.page, 45_000)
 
 
+@pytest.mark.long
 def test_a_silent_room_is_greyed_and_counts(hub: Demo, anna: Visitor, tmp_path: Path) -> None:
     """No frame for 3 s: the tile says so and counts; with frames again it is a picture again.
 
