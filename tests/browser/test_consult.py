@@ -134,6 +134,7 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
 
     # The wall comes back and follows.
     walls["record"].context.set_offline(False)
+    expect(walls["record"].page.get_by_test_id("not-in-sync")).to_have_count(0, timeout=60_000)
     expect_patient(walls["record"].page, other)
     expect(walls["record"].page.get_by_test_id("not-in-sync")).to_have_count(0)
 
