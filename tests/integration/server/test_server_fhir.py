@@ -166,7 +166,7 @@ async def test_search_pages_and_its_parameters_stay_out_of_addresses(hub: Hub, a
     _, first = await app.get("/Observation?patient=pt1&_count=3&_total=accurate&_include=Observation:patient")
     assert (first["total"], len(first["entry"])) == (4, 4)
     following = next(one["url"] for one in first["link"] if one["relation"] == "next")
-    assert "pt1" not in following
+    assert "patient" not in following.partition("?")[2]
     _, second = await app.get(following)
     assert [one["resource"]["id"] for one in second["entry"] if one["search"]["mode"] == "match"] == ["k0"]
     assert not any(one["relation"] == "next" for one in second["link"])
