@@ -153,22 +153,6 @@ async def test_a_doctor_finds_a_live_consult_and_everything_heals(data_dir: Path
         assert "Stopped. The data stays in" in log
 
 
-async def test_it_starts_again_on_the_same_data(data_dir: Path) -> None:
-    """The second life goes on where the first ended: same consult, nothing seeded or drawn twice."""
-    with demo(data_dir) as hub:
-        first = await complete(hub)
-        assert hub.stop() == 0
-    with demo(data_dir) as hub:
-        consult = await complete(hub)
-        assert consult.id == first.id
-        assert consult.context is not None
-        assert consult.context.patient.id == "demo-shen"
-        assert hub.stop() == 0
-        log = hub.log.read_text()
-    assert "100 %" not in log, "the film was made again"
-    assert "Traceback" not in log
-
-
 async def until(condition: Any) -> None:
     async with asyncio.timeout(SOON_S):
         while not condition():
@@ -195,15 +179,25 @@ def alive(pids: set[int]) -> set[int]:
     return found
 
 
-async def test_a_demo_that_is_killed_leaves_nothing_running(data_dir: Path) -> None:
-    """No signal handler runs at SIGKILL: the children see the end of their orders and go."""
+async def test_a_demo_that_is_killed_leaves_nothing_running_and_starts_again_on_its_data(data_dir: Path) -> None:
+    """No signal handler runs at SIGKILL: the children see the end of their orders and go. The next life goes on where
+    this one ended: same consult, nothing seeded or drawn twice."""
     with demo(data_dir) as hub:
-        await complete(hub)
+        first = await complete(hub)
         children = children_of(hub.process.pid)
         assert len(children) >= 3
         hub.process.kill()
         hub.process.wait(10)
         await until(lambda: not alive(children))
+    with demo(data_dir) as hub:
+        consult = await complete(hub)
+        assert consult.id == first.id
+        assert consult.context is not None
+        assert consult.context.patient.id == "demo-shen"
+        assert hub.stop() == 0
+        log = hub.log.read_text()
+    assert "100 %" not in log, "the film was made again"
+    assert "Traceback" not in log
 
 
 def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
