@@ -74,8 +74,8 @@ async def counts(request: web.Request) -> web.Response:
 async def search(request: web.Request) -> web.Response:
     """Present resources of one type of the open patient, newest first, as a searchset Bundle.
 
-    Without ``_count`` all of them. With it pages: ``next`` of the Bundle's links leads on, and ends with the context
-    version it was made in. ``code``, ``category`` and ``category:not`` choose as in FHIR; ``since`` (a FHIR instant)
+    Without ``_count`` all of them. With it pages: ``next`` of the Bundle's links leads on until the patient is closed,
+    also under a later version that a report opened beside has made ([AN2]). ``code``, ``category`` and ``category:not`` choose as in FHIR; ``since`` (a FHIR instant)
     leaves out what was written before.
     """
     kind = request.match_info["type"]
@@ -85,7 +85,7 @@ async def search(request: web.Request) -> web.Response:
     category = request.query.get("category")
     if category is not None and not 0 < len(category) <= 64:
         raise ApiError(ApiCode.MALFORMED, "category")
-    bound = f"{principal.actor}\n{found.consult}\n{context.version}\n{kind}"
+    bound = f"{principal.actor}\n{found.consult}\n{context.patient.id} {context.opened_at_ms}\n{kind}"
     async with services(request).database.read() as session:
         if request.query.keys() & {"_count", "_cursor", "since"}:
             texts, total, following = await _paged(request, session, kind, context, bound)

@@ -8,17 +8,20 @@ import type { AnyCommand, Consult, RefusalBody } from "../protocol";
 import { RecordPane } from "../record/RecordPane";
 import { type ShareLink, ShareLinkValue } from "../share";
 import type { ConsultClient } from "./consultClient";
+import { openingOf } from "./contextGate";
 import { ErrorStrip } from "./ErrorStrip";
 
 export interface DeskRecordProps {
   client: ConsultClient;
   consult: Consult;
   me: string;
+  /** Behind the context gate: false while the former patient is being cleared, and while out of sync. */
   isShown: boolean;
+  inSync: boolean;
   onCommand: (command: AnyCommand) => Promise<void>;
 }
 
-export function DeskRecord({ client, consult, me, isShown, onCommand }: DeskRecordProps) {
+export function DeskRecord({ client, consult, me, isShown, inSync, onCommand }: DeskRecordProps) {
   const [isFollowing, setFollowing] = useState(true);
   const scroll = useStore(client.store, (state) => state.scroll);
   const pointer = useStore(client.store, (state) => state.pointer);
@@ -31,6 +34,7 @@ export function DeskRecord({ client, consult, me, isShown, onCommand }: DeskReco
       <RecordPane
         consultId={consult.id}
         contextVersion={version}
+        opening={openingOf(consult)}
         patient={isShown ? (consult.context?.patient ?? null) : null}
         view={consult.view}
         following={isFollowing}
@@ -44,7 +48,8 @@ export function DeskRecord({ client, consult, me, isShown, onCommand }: DeskReco
         }
         remoteScroll={scroll}
         remotePointer={pointer}
-        inSync={isShown}
+        inSync={inSync}
+        isChanging={!isShown}
       />
     </ShareLinkValue.Provider>
   );

@@ -23,7 +23,7 @@ import { DeskRecord } from "./Clinical";
 import { ConnectionBanner } from "./ConnectionBanner";
 import { confirmContext } from "./confirmContext";
 import type { ConsultClient } from "./consultClient";
-import { useContextGate } from "./contextGate";
+import { openingOf, useContextGate } from "./contextGate";
 import styles from "./Desk.module.css";
 import { EcgPane } from "./EcgPane";
 import { EndScreen, endingOf } from "./EndScreen";
@@ -106,7 +106,8 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
   const isFresh = consult !== null && status.fresh;
   const confirm = useCallback((version: number) => void confirmContext(client, version), [client]);
   const isShown = useContextGate(
-    consult?.context_version ?? null,
+    consult === null ? null : openingOf(consult),
+    consult?.context_version ?? 0,
     isFresh,
     // A reconnect must confirm again, although the view never went away: the server forgot what we showed.
     isConnected && consult !== null && consult.context !== null,
@@ -164,7 +165,7 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
       <Views
         layout={layout}
         video={<VideoGrid consult={consult} me={me} media={media} local={local} activeSpeaker={activeSpeaker} />}
-        record={<DeskRecord client={client} consult={consult} me={me} isShown={isShown} onCommand={command} />}
+        record={<DeskRecord {...{ client, consult, me, isShown }} inSync={isFresh} onCommand={command} />}
         ecg={
           <BindingFrame client={client} consult={consult} me={me} isShown={isShown}>
             <EcgPane

@@ -4,14 +4,16 @@ import { useContextGate } from "./contextGate";
 
 function View({
   version,
+  opening,
   isFresh,
   confirm,
 }: {
   version: number;
+  opening?: string;
   isFresh: boolean;
   confirm: (version: number) => void;
 }) {
-  const isShown = useContextGate(version, isFresh, true, confirm);
+  const isShown = useContextGate(opening ?? String(version), version, isFresh, true, confirm);
   return <p>{isShown ? `patient of ${version}` : "blank"}</p>;
 }
 
@@ -39,6 +41,20 @@ describe("[W19] [W24] clearing before painting before confirming", () => {
       [4, "patient of 4"],
       [5, "patient of 5"],
     ]);
+  });
+
+  it("[AN2] keeps the same patient in sight under another version, and confirms that version", () => {
+    const confirm = vi.fn();
+    const view = render(<View version={4} opening="p1 17" isFresh confirm={confirm} />);
+    settle();
+
+    view.rerender(<View version={5} opening="p1 17" isFresh confirm={confirm} />);
+    expect(view.container.textContent).toBe("patient of 5");
+    settle();
+    view.rerender(<View version={6} opening="p1 18" isFresh confirm={confirm} />);
+    expect(view.container.textContent).toBe("blank");
+
+    expect(confirm.mock.calls).toEqual([[4], [5]]);
   });
 
   it("blanks when the state is no longer fresh and confirms again after it has come back", () => {

@@ -30,6 +30,7 @@ interface Waiting {
   path: string;
   signal: AbortSignal;
   answer: (version: number, ...resources: unknown[]) => void;
+  refuse: (code: string) => void;
 }
 
 let waiting: Waiting[] = [];
@@ -47,7 +48,9 @@ beforeEach(async () => {
           const body = { resourceType: "Bundle", entry: resources.map((resource) => ({ resource })) };
           resolve(Response.json(body, { headers: { "X-Context-Version": String(version) } }));
         };
-        waiting.push({ path, signal, answer });
+        const refuse = (code: string): void =>
+          resolve(Response.json({ error: { code, en: "", zh: "" } }, { status: 409 }));
+        waiting.push({ path, signal, answer, refuse });
       }),
   );
 });
@@ -98,6 +101,39 @@ describe("context version", () => {
     await waitFor(() => expect(slow.signal.aborted).toBe(true));
     (await request("Condition", 2)).answer(2, problem("p2", "Present problem"));
     await screen.findByText("Present problem");
+  });
+
+  it("[AN2] keeps the page when only the version rises, and asks with the new one", async () => {
+    const view = render(pane({ opening: "p1 17" }));
+    (await request("Condition", 1)).answer(1, problem("p1", "Kept problem"));
+    await screen.findByText("Kept problem");
+    const slow = await request("AllergyIntolerance", 1);
+    const asked = waiting.length;
+
+    view.rerender(pane({ opening: "p1 17", contextVersion: 2 }));
+
+    screen.getByText("Kept problem");
+    expect(screen.getByTestId("record-page").dataset.context).toBe("2");
+    expect(slow.signal.aborted).toBe(false);
+    expect(waiting.length).toBe(asked);
+    fireEvent.click(screen.getByTestId("record-tab-medications"));
+    slow.refuse("context_changed");
+    await request("AllergyIntolerance", 2);
+    view.rerender(pane({ opening: "p1 18", contextVersion: 3 }));
+    expect(screen.queryByText("Kept problem")).toBeNull();
+    await request("Condition", 3);
+  });
+
+  it("[W24] has nothing between two patients, and does not cry out of sync", async () => {
+    const view = render(pane({}));
+    (await request("Condition", 1)).answer(1, problem("p1", "Former problem"));
+    await screen.findByText("Former problem");
+
+    view.rerender(pane({ contextVersion: 2, patient: null, isChanging: true }));
+
+    expect(screen.queryByText("Former problem")).toBeNull();
+    expect(screen.queryByRole("alert")).toBeNull();
+    expect(screen.queryByTestId("record-page")).toBeNull();
   });
 
   it("[W19] never shows an answer of another version", async () => {

@@ -5,13 +5,14 @@
  * without leading browses alone until they return. The pane never decides who
  * leads: its owner tells it and gets calls back.
  *
- * W24: everything below is keyed by context version and patient, so opening
- * another patient removes every trace of the former one in the same commit that
- * paints the new identity. The banner is `PatientBanner`, placed by the owner
+ * W24: everything below is keyed by the opening of the patient, so opening
+ * another one, or the same again, removes every trace of the former in the same
+ * commit. The same opening under another version ([AN2]: a report was opened
+ * beside the patient) keeps the page; from then on requests name that version. The banner is `PatientBanner`, placed by the owner
  * outside of what scrolls. Loading is in recordData.ts, the pages in pages/.
  */
 import { Unplug, UserRoundX } from "lucide-react";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ShareBar, SharingProvider } from "../share";
 import { FollowBar } from "./FollowBar";
@@ -20,7 +21,7 @@ import { PageContent } from "./pages/PageContent";
 import { Notice } from "./pages/parts";
 import { entryOf, listPages } from "./place";
 import styles from "./RecordPane.module.css";
-import { type PaneContext, PaneContextValue, useRecordData } from "./recordData";
+import { type PaneContext, PaneContextValue, useRecordContext, useRecordData } from "./recordData";
 import type { Page, PatientBanner, RemotePointer, RemoteScroll, View } from "./types";
 import { Viewport } from "./Viewport";
 
@@ -28,6 +29,8 @@ export interface RecordPaneProps {
   consultId: string;
   /** Version of the open context; only answers that carry it are shown. */
   contextVersion: number;
+  /** Names this opening of the patient, `openingOf` the consult; each version is its own when absent. */
+  opening?: string;
   /** The open patient, null when none is. */
   patient: PatientBanner | null;
   /** The shared view. */
@@ -46,8 +49,10 @@ export interface RecordPaneProps {
   onPoint?: (x: number, y: number, visible: boolean, view: View) => void;
   remoteScroll?: RemoteScroll | null;
   remotePointer?: RemotePointer | null;
-  /** False blanks the content: no beat for 5 s, or another version elsewhere (W19). */
+  /** False blanks the content: no beat for 5 s (W19). */
   inSync?: boolean;
+  /** Blank between two patients: the former one is gone, the next is not painted yet (W24). */
+  isChanging?: boolean;
   /** Called once nothing but this version is in the pane: time to confirm the context. */
   onContextShown?: (version: number) => void;
   /** A wall: always follows, no controls, large type. */
@@ -56,31 +61,32 @@ export interface RecordPaneProps {
 
 export function RecordPane(props: RecordPaneProps) {
   const { t } = useTranslation();
-  const { patient, contextVersion, onContextShown, wall = false, inSync = true } = props;
+  const { patient, contextVersion, onContextShown, wall = false, inSync = true, isChanging = false } = props;
+  const opening = props.opening ?? String(contextVersion);
   useEffect(() => onContextShown?.(contextVersion), [contextVersion, onContextShown]);
   return (
     <section className={styles.pane} data-wall={wall} aria-label={t("record.label")}>
       {!inSync ? (
         <Notice icon={Unplug} title={t("record.notInSync")} body={t("record.notInSyncBody")} tone="danger" />
+      ) : isChanging ? (
+        <p className={styles.changing}>{t("record.switching")}</p>
       ) : patient === null ? (
         <Notice icon={UserRoundX} title={t("record.noPatient")} body={t("record.noPatientBody")} />
       ) : (
-        <OpenRecord key={`${contextVersion} ${patient.id}`} {...props} patient={patient} />
+        <OpenRecord key={`${opening} ${patient.id}`} {...props} opening={opening} patient={patient} />
       )}
     </section>
   );
 }
 
-function OpenRecord(props: RecordPaneProps & { patient: PatientBanner }) {
-  const { consultId, contextVersion, patient, view, canLead, following, onTurnPage, onFollowingChange } = props;
+function OpenRecord(props: RecordPaneProps & { patient: PatientBanner; opening: string }) {
+  const { consultId, contextVersion, opening, patient, view, canLead, following, onTurnPage, onFollowingChange } =
+    props;
   const wall = props.wall ?? false;
   const [ownView, setOwnView] = useState<View>(view);
   const shared = wall || canLead || following;
   const shown = shared ? view : ownView;
-  const context = useMemo(
-    () => ({ consultId, version: contextVersion, patientId: patient.id }),
-    [consultId, contextVersion, patient.id],
-  );
+  const context = useRecordContext(consultId, patient.id, opening, contextVersion);
   const data = useRecordData(context, (page) => listPages(shown, page));
 
   const browseAlone = (target: View): void => {
@@ -96,7 +102,7 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner }) {
 
   return (
     <PaneContextValue.Provider value={pane}>
-      <SharingProvider context={context} view={shown} shared={shared}>
+      <SharingProvider context={context} version={contextVersion} view={shown} shared={shared}>
         <PageTabs page={shown.page} wall={wall} onSelect={(page) => go(page)} />
         {!wall && (
           <FollowBar

@@ -1,5 +1,5 @@
 /**
- * The open patient's record, loaded for exactly one context version (W19, W24).
+ * The open patient's record, loaded for exactly one opening of that patient (W19, W24).
  *
  * When the context opens, the newest page of each kind is asked for, so that a
  * page turn paints at once and a patient of ten thousand entries opens like any
@@ -7,13 +7,15 @@
  * fetched on to its end; of the rest, older pages come when somebody asks.
  * A list that is not complete says so.
  *
- * The version is part of every request and of every cache key, and an answer
- * that names another version is thrown away: data of a former patient can
- * neither land late nor be found in the cache. Unmounting aborts what is still
- * under way and forgets the rest.
+ * The opening is part of every cache key and the context version of every
+ * request, and an answer that names another version than it was asked for is
+ * thrown away: data of a former patient can neither land late nor be found in
+ * the cache. Unmounting aborts what is still under way and forgets the rest. A
+ * version that rises while the patient stays ([AN2]) keeps what is there; a
+ * request that it overtook is made again with the new one.
  */
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { createContext, useContext, useEffect } from "react";
+import { createContext, useContext, useEffect, useLayoutEffect, useMemo, useRef } from "react";
 import { type Answer, ApiError, type Http, useHttp } from "../common/http";
 import { worthRetrying } from "../common/queries";
 import { num, type Obj, obj, objs, str } from "../common/read";
@@ -38,10 +40,44 @@ import type { Page } from "./types";
 
 /** The open context, as every request of the pane names it. */
 export interface RecordContext {
-  consultId: string;
-  version: number;
-  patientId: string;
+  readonly consultId: string;
+  readonly patientId: string;
+  /** Names this opening of the patient; part of every cache key. */
+  readonly opening: string;
+  /** The version as it is now, for one request. */
+  readonly version: () => number;
 }
+
+/** The same object for as long as the opening lasts; its version follows the consult's. */
+export function useRecordContext(
+  consultId: string,
+  patientId: string,
+  opening: string,
+  version: number,
+): RecordContext {
+  const newest = useRef(version);
+  useLayoutEffect(() => {
+    newest.current = version;
+  }, [version]);
+  return useMemo(
+    () => ({ consultId, patientId, opening, version: () => newest.current }),
+    [consultId, patientId, opening],
+  );
+}
+
+/** Key of an answer of this opening. */
+export const recordKey = (context: RecordContext, ...rest: readonly unknown[]): readonly unknown[] => [
+  "record",
+  context.consultId,
+  context.opening,
+  context.patientId,
+  ...rest,
+];
+
+/** The server has gone on to another version: it is this patient's still, or the pane goes with the next event. */
+export const overtakenOrWorthRetrying = (failures: number, error: unknown): boolean =>
+  worthRetrying(failures, error) ||
+  (failures < 2 && error instanceof ApiError && error.code === "context_changed" && error.details !== null);
 
 /** What of a list is not there yet. */
 export interface Rest {
@@ -139,10 +175,10 @@ type Counts = { state: "loading" } | { state: "unknown" } | { state: "known"; of
 function useCounts(context: RecordContext): Counts {
   const http = useHttp();
   const query = useQuery({
-    queryKey: ["record", context.consultId, context.version, context.patientId, "counts"],
+    queryKey: recordKey(context, "counts"),
     queryFn: async ({ signal }) => {
-      const answer = await http.getAnswer(recordPath(context, ""), readCounts, { signal });
-      return ofVersion(answer, context.version);
+      const version = context.version();
+      return ofVersion(await http.getAnswer(recordPath(context, version, ""), readCounts, { signal }), version);
     },
     ...KEPT,
   });
@@ -155,17 +191,18 @@ function readCounts(body: unknown): Readonly<Record<string, number>> {
   return Object.fromEntries(counts.flatMap(([type, value]) => (num(value) === null ? [] : [[type, num(value) ?? 0]])));
 }
 
-/** For as long as the pane shows this version, and no longer. */
-const KEPT = {
+/** For as long as the pane shows this opening, and no longer. */
+export const KEPT = {
   gcTime: 0,
   staleTime: Number.POSITIVE_INFINITY,
   refetchOnWindowFocus: false,
-  retry: worthRetrying,
+  retry: overtakenOrWorthRetrying,
+  retryDelay: (failures: number) => 250 * 4 ** failures,
 } as const;
 
-export function recordPath(context: RecordContext, rest: string, query = ""): string {
+export function recordPath(context: RecordContext, version: number, rest: string, query = ""): string {
   const path = `/api/consults/${encodeURIComponent(context.consultId)}/record${rest === "" ? "" : `/${rest}`}`;
-  return `${path}?version=${context.version}${query === "" ? "" : `&${query}`}`;
+  return `${path}?version=${version}${query === "" ? "" : `&${query}`}`;
 }
 
 interface Wanted {
@@ -192,12 +229,13 @@ function useEntries<T extends { id: string }>(
 ): Loaded<T> {
   const http = useHttp();
   const query = useInfiniteQuery({
-    queryKey: ["record", context.consultId, context.version, context.patientId, type, filter],
+    queryKey: recordKey(context, type, filter),
     queryFn: async ({ signal, pageParam }): Promise<EntriesPage<T>> => {
       const first = `_count=${wanted.size}${filter === "" ? "" : `&${filter}`}`;
       const asked = pageParam === null ? first : `_cursor=${encodeURIComponent(pageParam)}`;
-      const answer = await http.getAnswer(recordPath(context, type, asked), (body) => body, { signal });
-      const bundle = ofVersion(answer, context.version);
+      const version = context.version();
+      const answer = await http.getAnswer(recordPath(context, version, type, asked), (body) => body, { signal });
+      const bundle = ofVersion(answer, version);
       return {
         entries: readEntries(bundle, type, context.patientId, read),
         read: objs(obj(bundle).entry).length,
@@ -271,9 +309,9 @@ export async function fetchBinary(
   binaryId: string,
   signal: AbortSignal,
 ): Promise<Blob> {
-  const path = recordPath(context, `Binary/${encodeURIComponent(binaryId)}`);
-  const answer = await http.getBlob(path, { signal, timeoutMs: 30_000 });
-  return ofVersion(answer, context.version);
+  const version = context.version();
+  const path = recordPath(context, version, `Binary/${encodeURIComponent(binaryId)}`);
+  return ofVersion(await http.getBlob(path, { signal, timeoutMs: 30_000 }), version);
 }
 
 /** One frame of an image, drawn by the server, and what it says of it. */
@@ -285,8 +323,9 @@ export async function fetchPicture(
 ): Promise<{ blob: Blob; about: unknown }> {
   const path = `ImagingStudy/${encodeURIComponent(asked.study)}/${encodeURIComponent(asked.instance)}`;
   const query = `frame=${asked.frame}&window=${encodeURIComponent(asked.window)}`;
-  const answer = await http.getBlob(recordPath(context, path, query), { signal, timeoutMs: 30_000 });
-  const blob = ofVersion(answer, context.version);
+  const version = context.version();
+  const answer = await http.getBlob(recordPath(context, version, path, query), { signal, timeoutMs: 30_000 });
+  const blob = ofVersion(answer, version);
   return { blob, about: jsonOrNull(answer.headers.get("X-Picture")) };
 }
 

@@ -8,6 +8,7 @@ import { Button, Checkbox, Modal, TextInput } from "@mantine/core";
 import { UserRoundCheck } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { openingOf } from "../desk/contextGate";
 import type { AnyCommand, Consult, IdentityPart } from "../protocol";
 import { ageOn } from "../record/banner";
 import styles from "./share.module.css";
@@ -28,12 +29,12 @@ export function IdentityBar({ consult, me, size = "desk", onCommand }: IdentityB
   const { t } = useTranslation();
   const [step, setStep] = useState<Step | null>(null);
   const check = consult.identity_check;
-  const version = check?.context_version;
+  const opening = openingOf(consult);
   useEffect(() => {
     // A dialog about one patient never stays open over the next.
-    void version;
+    void opening;
     setStep(null);
-  }, [version]);
+  }, [opening]);
   if (check === null || consult.context === null || (check.hub !== null && check.partner !== null)) return null;
   const isHub = consult.participants[me]?.hub ?? false;
   const mine = isHub ? check.hub : check.partner;

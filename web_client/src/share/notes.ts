@@ -1,10 +1,9 @@
 /** Notes on pages of the open patient's record, read from the record itself: who comes later sees the same. [SH4] (C23) */
 import { useQuery } from "@tanstack/react-query";
 import { useHttp } from "../common/http";
-import { worthRetrying } from "../common/queries";
 import { num, type Obj, obj, objs, str } from "../common/read";
 import type { PageShape } from "../protocol";
-import { ofVersion, type RecordContext } from "../record/recordData";
+import { KEPT, ofVersion, type RecordContext, recordKey, recordPath } from "../record/recordData";
 
 export const NOTE_CATEGORY = "page-note";
 
@@ -75,22 +74,18 @@ function parts(document: Obj, url: string): Obj {
 export function useNotes(context: RecordContext, seen: number, enabled: boolean): readonly Note[] {
   const http = useHttp();
   const query = useQuery({
-    queryKey: ["record", context.consultId, context.version, context.patientId, "notes", seen],
+    queryKey: recordKey(context, "notes", seen),
     queryFn: async ({ signal }) => {
-      const path =
-        `/api/consults/${encodeURIComponent(context.consultId)}/record/DocumentReference` +
-        `?version=${context.version}&category=${NOTE_CATEGORY}`;
-      const bundle = ofVersion(await http.getAnswer(path, obj, { signal }), context.version);
+      const version = context.version();
+      const path = recordPath(context, version, "DocumentReference", `category=${NOTE_CATEGORY}`);
+      const bundle = ofVersion(await http.getAnswer(path, obj, { signal }), version);
       return objs(bundle.entry)
         .flatMap(({ resource }) => readNote(obj(resource), context.patientId) ?? [])
         .sort((a, b) => b.at.localeCompare(a.at));
     },
     enabled,
     placeholderData: (before) => before,
-    gcTime: 0,
-    staleTime: Number.POSITIVE_INFINITY,
-    refetchOnWindowFocus: false,
-    retry: worthRetrying,
+    ...KEPT,
   });
   return query.data ?? [];
 }

@@ -7,10 +7,11 @@ import { PatientBanner } from "../record/PatientBanner";
 import { afterSignal, createConsultStore } from "../store/consultStore";
 import { AppProviders } from "../theme";
 import { IdentityBar } from "./IdentityBar";
-import { readNote } from "./notes";
+import { type Note, readNote } from "./notes";
 import { drawn, pathOf } from "./ShareLayer";
+import { SharingProvider } from "./SharingProvider";
 import { contentKey, fits, placeOn, wordsOf } from "./shape";
-import type { ShareLink } from "./sharing";
+import { type ShareLink, ShareLinkValue, type Sharing, useSharing } from "./sharing";
 import { useViewReport } from "./useViewReport";
 
 beforeEach(() => setLanguage("en"));
@@ -179,6 +180,65 @@ describe("the pen", () => {
   });
 
   it("draws what it was given", () => expect(pathOf([1, 2, 3, 4])).toBe("M1 2L3 4"));
+});
+
+describe("what is marked", () => {
+  const note = {
+    id: "n",
+    page: "documents",
+    item: "d1",
+    shape: { content: "", width: 800, height: 900, language: "en" },
+  };
+  const seen: string[] = [];
+  let sharing: Sharing | null = null;
+
+  function Probe() {
+    sharing = useSharing();
+    seen.push(`${sharing?.view.item} ${sharing?.opened?.id} ${sharing?.strokes.length} ${sharing?.mode}`);
+    return null;
+  }
+
+  it("[SH2] (W24) is not over another sheet, patient or version in any commit", () => {
+    const link = {
+      consult: consult(null),
+      me: "anna",
+      canMark: true,
+      isConnected: false,
+      notesSeen: 0,
+      ask: () => Promise.resolve(true),
+      tell: () => Promise.resolve(),
+    };
+    const context = { consultId: "c1", patientId: "p1", opening: "p1 1", version: () => 3 };
+    vi.stubGlobal("fetch", () => new Promise(() => undefined));
+    const page = (item: string, version = 3) => (
+      <AppProviders>
+        <ShareLinkValue.Provider value={link}>
+          <SharingProvider context={context} version={version} view={{ page: "documents", item }} shared>
+            <Probe />
+          </SharingProvider>
+        </ShareLinkValue.Provider>
+      </AppProviders>
+    );
+    const view = render(page("d1"));
+    const marked = (): void =>
+      act(() => {
+        sharing?.setOpened(note as unknown as Note);
+        sharing?.setStrokes(() => [[0, 0, 1, 1]]);
+        sharing?.setMode("highlight");
+      });
+    marked();
+    expect(seen.at(-1)).toBe("d1 n 1 highlight");
+
+    view.rerender(page("d1;p=2"));
+    view.rerender(page("d1"));
+    marked();
+    view.rerender(page("d1", 4));
+
+    const stale = seen.slice(seen.indexOf("d1;p=2 undefined 0 none"));
+    expect(seen.filter((one) => one.startsWith("d1;p=2") && !one.endsWith("undefined 0 none"))).toEqual([]);
+    expect(stale.at(-1)).toBe("d1 undefined 0 none");
+    vi.unstubAllGlobals();
+  });
 });
 
 describe("a note of the record", () => {

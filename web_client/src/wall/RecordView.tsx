@@ -2,6 +2,7 @@
 import { useMemo } from "react";
 import { useStore } from "zustand";
 import type { ConsultClient } from "../desk/consultClient";
+import { openingOf } from "../desk/contextGate";
 import type { AnyCommand, Consult } from "../protocol";
 import { RecordPane } from "../record/RecordPane";
 import { ShareLinkValue } from "../share";
@@ -28,6 +29,7 @@ export default function RecordView({ client, consult, me }: { client: ConsultCli
       <RecordPane
         consultId={consult.id}
         contextVersion={consult.context_version}
+        opening={openingOf(consult)}
         patient={consult.context?.patient ?? null}
         view={consult.view}
         following

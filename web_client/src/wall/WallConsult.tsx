@@ -14,7 +14,7 @@ import type { ScreenRole } from "../common/api";
 import { useHttp } from "../common/http";
 import { confirmContext } from "../desk/confirmContext";
 import { type ConsultClient, openClient } from "../desk/consultClient";
-import { useContextGate } from "../desk/contextGate";
+import { openingOf, useContextGate } from "../desk/contextGate";
 import type { Wishes } from "../media/plan";
 import type { Consult } from "../protocol";
 import { PatientBanner } from "../record/PatientBanner";
@@ -54,7 +54,13 @@ function OpenWall({ client, screen }: { client: ConsultClient; screen: WallScree
   const confirm = useCallback((version: number) => void confirmContext(client, version), [client]);
   const isCurrent = status.phase === "connected" && status.fresh;
   const hasPatient = consult !== null && consult.context !== null;
-  const isShown = useContextGate(consult?.context_version ?? null, isCurrent, hasPatient, confirm);
+  const isShown = useContextGate(
+    consult === null ? null : openingOf(consult),
+    consult?.context_version ?? 0,
+    isCurrent,
+    hasPatient,
+    confirm,
+  );
   const state: State = stateOf(consult, isCurrent, isShown);
 
   if (state === "not-in-sync") return <NotInSync screen={screen} />;

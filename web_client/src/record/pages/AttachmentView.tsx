@@ -10,11 +10,10 @@ import { FileWarning } from "lucide-react";
 import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useHttp } from "../../common/http";
-import { worthRetrying } from "../../common/queries";
 import type { Attachment } from "../fhirDocuments";
 import { type Place, writePlace } from "../place";
 import styles from "../RecordPane.module.css";
-import { fetchBinary, usePane } from "../recordData";
+import { fetchBinary, KEPT, overtakenOrWorthRetrying, recordKey, usePane } from "../recordData";
 import type { Page } from "../types";
 import own from "./pages.module.css";
 import { Failed, Lines, Notice } from "./parts";
@@ -74,17 +73,15 @@ function Fetched({ binaryId, contentType, ...shown }: FetchedProps) {
   const http = useHttp();
   const { context } = usePane();
   const query = useQuery({
-    queryKey: ["record", context.consultId, context.version, context.patientId, "Binary", binaryId],
+    queryKey: recordKey(context, "Binary", binaryId),
     queryFn: async ({ signal }): Promise<Content> => {
       const blob = await fetchBinary(http, context, binaryId, signal);
       // The type is the record's word, never what the answer happens to say.
       if (contentType !== "text/plain") return { blob: new Blob([blob], { type: contentType }) };
       return { text: new TextDecoder("utf-8", { fatal: true }).decode(await blob.arrayBuffer()) };
     },
-    gcTime: 0,
-    staleTime: Number.POSITIVE_INFINITY,
-    refetchOnWindowFocus: false,
-    retry: (failures, error) => !(error instanceof TypeError) && worthRetrying(failures, error),
+    ...KEPT,
+    retry: (failures, error) => !(error instanceof TypeError) && overtakenOrWorthRetrying(failures, error),
   });
   if (query.error instanceof TypeError) return <Notice icon={FileWarning} title={t("record.documents.failed")} />;
   if (query.error !== null) return <Failed error={query.error} retry={() => void query.refetch()} />;

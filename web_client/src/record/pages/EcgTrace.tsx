@@ -5,13 +5,12 @@ import { ActivitySquare } from "lucide-react";
 import { useMemo } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError, type Http, useHttp } from "../../common/http";
-import { worthRetrying } from "../../common/queries";
 import { list, num, obj, str } from "../../common/read";
 import { splitFrames } from "../../ecg/history";
 import type { WaveformStream } from "../../protocol/messages";
 import { EcgStill } from "../../waveform/EcgStill";
 import styles from "../RecordPane.module.css";
-import { ofVersion, type RecordContext, recordPath, usePane } from "../recordData";
+import { KEPT, ofVersion, type RecordContext, recordKey, recordPath, usePane } from "../recordData";
 import own from "./pages.module.css";
 import { Failed, Lines, Notice } from "./parts";
 
@@ -27,12 +26,9 @@ export default function EcgTrace({ document, title }: { document: string; title:
   const { context } = usePane();
   const scheme = useComputedColorScheme("light");
   const query = useQuery({
-    queryKey: ["record", context.consultId, context.version, context.patientId, "ecg", document],
+    queryKey: recordKey(context, "ecg", document),
     queryFn: ({ signal }) => fetchTrace(http, context, document, signal),
-    gcTime: 0,
-    staleTime: Number.POSITIVE_INFINITY,
-    refetchOnWindowFocus: false,
-    retry: worthRetrying,
+    ...KEPT,
   });
   const trace = query.data;
   const frames = useMemo(() => trace?.frames ?? [], [trace]);
@@ -57,9 +53,10 @@ export default function EcgTrace({ document, title }: { document: string; title:
 }
 
 async function fetchTrace(http: Http, context: RecordContext, document: string, signal: AbortSignal): Promise<Trace> {
-  const path = recordPath(context, `DocumentReference/${encodeURIComponent(document)}/ecg`);
+  const version = context.version();
+  const path = recordPath(context, version, `DocumentReference/${encodeURIComponent(document)}/ecg`);
   const answer = await http.getBlob(path, { signal, timeoutMs: 60_000 });
-  const bytes = new Uint8Array(await ofVersion(answer, context.version).arrayBuffer());
+  const bytes = new Uint8Array(await ofVersion(answer, version).arrayBuffer());
   const told = readStreamHeader(answer.headers.get("X-Stream"), context.patientId);
   if (told === null) throw badAnswer();
   try {

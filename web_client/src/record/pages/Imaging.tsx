@@ -11,12 +11,11 @@ import { ChevronLeft, ChevronRight, FileX2, ImageOff, ScanEye } from "lucide-rea
 import { useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useHttp } from "../../common/http";
-import { worthRetrying } from "../../common/queries";
 import { type ImagingSeries, type PictureInfo, readPictureInfo, type Study, studiesOf } from "../fhirImaging";
 import { throttle } from "../follow";
 import { type Place, readPlace, WHOLE, writePlace } from "../place";
 import styles from "../RecordPane.module.css";
-import { fetchPicture, usePane } from "../recordData";
+import { fetchPicture, KEPT, recordKey, usePane } from "../recordData";
 import own from "./pages.module.css";
 import {
   BackToList,
@@ -199,17 +198,14 @@ function PictureOf({ study, place }: { study: Study; place: Place }) {
   const http = useHttp();
   const at = pictureAt(study, place.part);
   const query = useQuery({
-    queryKey: ["record", context.consultId, context.version, context.patientId, "picture", at, place.window],
+    queryKey: recordKey(context, "picture", at, place.window),
     queryFn: async ({ signal }): Promise<Drawn> => {
       if (at === null) throw new Error("a study with pictures has one at every place");
       const { blob, about } = await fetchPicture(http, context, { ...at, window: place.window }, signal);
       return { blob: new Blob([blob], { type: "image/png" }), info: readPictureInfo(about) };
     },
     enabled: at !== null,
-    gcTime: 0,
-    staleTime: Number.POSITIVE_INFINITY,
-    refetchOnWindowFocus: false,
-    retry: worthRetrying,
+    ...KEPT,
   });
   const info = query.data?.info ?? null;
   // Of a file with many frames the number is known once one was drawn.
