@@ -6,6 +6,7 @@ comes from the settings. A SQLite file is copied before it is changed.
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
+@functools.cache
 def newest() -> str:
     """Revision that this version of the program needs."""
     head = ScriptDirectory.from_config(_config()).get_current_head()

@@ -1,6 +1,7 @@
 """argon2id password hashes, computed off the event loop (one takes tens of milliseconds on purpose)."""
 
 import asyncio
+import functools
 import secrets
 
 from argon2 import PasswordHasher
@@ -9,14 +10,16 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 CONCURRENT = 2
 """Each hash takes 64 MiB; more at once would let a login flood take the memory of the consults."""
 
+DEFAULTS = PasswordHasher()
+
 
 class Passwords:
     """Hash and check passwords with the library's defaults (RFC 9106, low-memory profile)."""
 
-    def __init__(self, hasher: PasswordHasher | None = None) -> None:
-        self._hasher = hasher or PasswordHasher()
+    def __init__(self, hasher: PasswordHasher = DEFAULTS) -> None:
+        self._hasher = hasher
         self._slots = asyncio.Semaphore(CONCURRENT)
-        self._nobody = self._hasher.hash(secrets.token_urlsafe(16))
+        self._nobody = _nobodys(hasher)
 
     async def hash(self, password: str) -> str:
         """PHC string with its own salt."""
@@ -34,3 +37,9 @@ class Passwords:
             return self._hasher.verify(stored, password)
         except (VerifyMismatchError, VerificationError, InvalidHashError):
             return False
+
+
+@functools.cache
+def _nobodys(hasher: PasswordHasher) -> str:
+    """A hash of what nobody knows."""
+    return hasher.hash(secrets.token_urlsafe(16))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +24,30 @@ from server.identity.aio.tokens import ConsultTokens, token_key
 from server.identity.aio.walls import Walls
 from server.nettest import NetTests
 from server.settings import load_settings
+from server.smart.aio.keys import identity_key
+from server.storage.database import Database
 from tests.signaling_kit import MemoryMedia
 
 
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as `fill` leaves it, and the key that takes longest to make; every test works on a copy."""
+    folder = tmp_path_factory.mktemp("filled") / "data"
+    prepare_data_dir(folder)
+
+    async def make() -> None:
+        database = Database(load_settings({}, port=1, data_dir=folder).database)
+        await check_schema(database)
+        await fill(database)
+        await database.close()
+
+    asyncio.run(make())
+    identity_key(folder)
+    return folder
+
+
 @pytest.fixture
-async def make_hub(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Hub]]]:
+async def make_hub(tmp_path: Path, filled: Path) -> AsyncIterator[Callable[..., Awaitable[Hub]]]:
     """Start a hub; ``demo=True`` for one with demo doors open."""
     closing: list[Callable[[], Awaitable[None]]] = []
 
@@ -34,10 +55,10 @@ async def make_hub(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Hub]
         port = quiet_port()
         settings = load_settings({}, port=port, data_dir=tmp_path / "data", demo=demo)
         info = DemoInfo(logins=(DemoLogin(login="d1@hub", password=PASSWORD, name="d1", role="doctor"),), station="st1")
-        prepare_data_dir(settings.data_dir)
+        if not settings.data_dir.exists():
+            shutil.copytree(filled, settings.data_dir)
         services = _with_clock(build_services(settings, info if demo else None), clock := Clock())
         await check_schema(services.database)
-        await fill(services.database)
         app = build_web(services, None)
         app[NETTESTS] = NetTests(MemoryMedia())
         server = TestServer(app, host="127.0.0.1", port=port)
