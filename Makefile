@@ -12,7 +12,7 @@ WEB_SOURCES := $(shell find $(WEB)/src -type f -not -name '*.test.*' 2>/dev/null
 NATIVE := $(wildcard media/native/*.c media/native/*.h) media/native/build_fanout.py
 say = @printf '\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test check check-python check-web unit integration browser long bench soak fuzz sanitize fmt lock clean
+.PHONY: help demo test check check-python check-web unit unit-python unit-web integration browser long bench soak fuzz sanitize fmt lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,9 +20,10 @@ help: ## list the commands
 demo: .venv/runtime $(WEB)/dist/index.html ## set everything up and run a sample hub on this machine
 	@exec $(BIN)/consilium demo
 
+# while packages come over the network, what needs none of them any more runs
 test: ## every check, as CI runs it
-	@$(MAKE) -j3 --output-sync=line .venv/dev $(WEB)/node_modules/.ready tests/.debian
-	@$(MAKE) check unit integration browser
+	@$(MAKE) -j3 --output-sync=line check-python unit-web tests/.debian
+	@$(MAKE) unit-python integration browser
 	$(say) "all checks passed"
 
 check: ## format, lint, types, import contracts, wire drift
@@ -43,9 +44,13 @@ check-web: $(WEB)/node_modules/.ready
 	$(say) "format, lint and types (TypeScript)"
 	@(cd $(WEB) && npx --no-install biome ci --error-on-warnings . && npx --no-install tsc --noEmit)
 
-unit: .venv/dev $(WEB)/node_modules/.ready ## fast tests: cores, laws, client logic
+unit: unit-web unit-python ## fast tests: cores, laws, client logic
+
+unit-web: check-web $(WEB)/dist/index.html
 	$(say) "client logic"
 	@(cd $(WEB) && npx --no-install vitest run --reporter=dot)
+
+unit-python: .venv/dev
 	$(say) "unit and property tests"
 	@$(BIN)/pytest -q -n 2 tests/unit tests/property tests/fuzz
 
