@@ -9,6 +9,7 @@ before it leaves (G5). Asking for what is missing is `casepack_asks.py`.
 import base64
 import binascii
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -16,8 +17,8 @@ from pydantic import Field
 
 from server.api.errors import ApiCode, ApiError
 from server.api.request import Body, member, permitted_person, read_body, services
-from server.casepack.aio import packs
-from server.casepack.aio.asks import asks_of, open_asks
+from server.casepack.aio import packs, reading
+from server.casepack.aio.asks import CLINICIANS, asks_of, open_asks
 from server.casepack.aio.packs import Sender
 from server.casepack.aio.tables import load_tables
 from server.casepack.core.evidence import Ref
@@ -27,13 +28,12 @@ from server.casepack.core.tables import Table, TableInvalid
 from server.identity.aio.members import consults_of
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, PersonPrincipal
-from server.record.aio.store import one_version
+from server.record.aio.store import find_one, one_version
 from server.record.core.resource import BINARY_TYPES
 from server.settings import Settings, SettingsError
 from server.storage import audit
 from server.storage.casepack_tables import CasePack
 from server.storage.models import Hospital
-from signaling.core.model import Role
 
 Tables = dict[str, Table]
 TABLES = web.AppKey("casepack_tables", dict[str, Table])
@@ -41,8 +41,6 @@ TABLES = web.AppKey("casepack_tables", dict[str, Table])
 routes = web.RouteTableDef()
 
 BASE = "/api/consults/{consult}/casepack/{patient:[A-Za-z0-9.-]{1,64}}"
-CLINICIANS = frozenset({Role.DOCTOR, Role.NURSE})
-"""Members of a consult who get its pack; any other role, also one that is added later, does not (G11)."""
 _CODES = {
     PackCode.NOT_FOUND: ApiCode.NOT_FOUND,
     PackCode.CONSULT_ENDED: ApiCode.CONSULT_ENDED,
@@ -93,7 +91,7 @@ async def overview(request: web.Request) -> web.Response:
     async with services(request).database.read() as session:
         ids = await consults_of(session, person)
         found = {
-            "packs": await packs.summaries(session, ids),
+            "packs": await reading.summaries(session, ids, services(request).now_ms()),
             "asks": await open_asks(session, ids, person.hospital_id),
             "specialties": [{"key": one.specialty, "en": one.en, "zh": one.zh} for one in request.app[TABLES].values()],
         }
@@ -165,13 +163,17 @@ async def send(request: web.Request) -> web.Response:
 
 @routes.get(BASE)
 async def read(request: web.Request) -> web.Response:
-    """A sent pack as lines; ``?v=2`` for an older version."""
-    pack, asks = await _sent(request)
+    """A sent pack as lines, what it lacks by now, and what was asked for since; ``?v=2`` for an older version."""
+    opened, asks = await _sent(request)
+    pack = opened.pack
     answer = {
         **meta(pack),
+        "newest": opened.newest,
+        "by": opened.by,
+        "hospital": opened.hospital,
         "request": json.loads(pack.request),
-        "lines": json.loads(pack.lines),
-        "findings": json.loads(pack.findings),
+        "lines": opened.lines(),
+        "findings": opened.findings(services(request).now_ms()),
         "asks": asks,
     }
     return web.json_response(answer)
@@ -180,19 +182,32 @@ async def read(request: web.Request) -> web.Response:
 @routes.get(BASE + "/document")
 async def document(request: web.Request) -> web.Response:
     """A sent pack as the FHIR document that it is."""
-    pack, _asks = await _sent(request)
-    return web.Response(text=pack.bundle, content_type="application/fhir+json")
+    opened, _asks = await _sent(request)
+    return web.Response(text=opened.pack.bundle, content_type="application/fhir+json")
 
 
 @routes.get(BASE + "/binary/{binary:[A-Za-z0-9.-]{1,64}}")
 async def binary(request: web.Request) -> web.Response:
-    """The bytes of a document of a sent pack."""
-    pack, _asks = await _sent(request)
-    wanted = request.match_info["binary"]
-    if not any(one["binary"] == wanted for line in json.loads(pack.lines) for one in line["attachments"]):
-        raise ApiError(ApiCode.NOT_FOUND)
+    """The bytes of a document of a sent pack, or of what was answered to an ask."""
+    opened, asks = await _sent(request)
+    pack, wanted = opened.pack, request.match_info["binary"]
+    answered = [line for one in asks for line in one["came"]]
+    if not _attaches(json.loads(pack.lines), wanted):
+        if not _attaches(answered, wanted):
+            raise ApiError(ApiCode.NOT_FOUND)
+        async with services(request).database.read() as session:
+            stored = await find_one(session, pack.patient_id, "Binary", wanted)
+        return _bytes(stored)
     async with services(request).database.read() as session:
         stored = await _as_sent(session, Ref("Binary", wanted, ""), pack)
+    return _bytes(stored)
+
+
+def _attaches(lines: Iterable[dict[str, Any]], wanted: str) -> bool:
+    return any(one["binary"] == wanted for line in lines for one in line["attachments"])
+
+
+def _bytes(stored: dict[str, Any] | None) -> web.Response:
     if stored is None or stored.get("contentType") not in BINARY_TYPES:
         raise ApiError(ApiCode.NOT_FOUND)
     try:
@@ -215,8 +230,8 @@ async def _as_sent(session: Any, ref: Ref, pack: CasePack) -> dict[str, Any] | N
     return content
 
 
-async def _sent(request: web.Request) -> tuple[CasePack, list[dict[str, Any]]]:
-    """A sent pack and its asks; that it was read is committed before anything leaves, also of a damaged one."""
+async def _sent(request: web.Request) -> tuple[reading.Opened, list[dict[str, Any]]]:
+    """A sent pack, its asks and what came; that it was read is committed before anything leaves, also if damaged."""
     person, found = await clinician(request, Action.READ_CASE_PACK)
     text = request.query.get("v")
     if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 6):
@@ -224,13 +239,16 @@ async def _sent(request: web.Request) -> tuple[CasePack, list[dict[str, Any]]]:
     parts, patient = services(request), request.match_info["patient"]
     async with parts.database.write() as session, refusals():
         version = None if text is None else int(text)
-        asks = await asks_of(session, found.consult, patient)
-        pack = await packs.sent(
+        opened = await reading.sent(
             session, found.consult, patient, version, person.actor, found.participant, parts.now_ms()
         )
+        asks = [
+            one | {"came": await reading.lines_of(session, patient, one["answer"])}
+            for one in await asks_of(session, found.consult, patient)
+        ]
     async with refusals():
-        packs.require_whole(pack)
-    return pack, asks
+        opened.require_whole()
+    return opened, asks
 
 
 def meta(pack: CasePack) -> dict[str, Any]:

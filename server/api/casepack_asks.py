@@ -109,7 +109,7 @@ async def _through_lock(
 
 
 async def _settle(request: web.Request, made: CaseAsk, came: Came, hospital: Hospital) -> None:
-    """File what came and close the ask; otherwise note why nothing did, and leave it to people."""
+    """File what came. The ask is closed if the part is present by it; otherwise it says why, and is left to people."""
     parts, code = services(request), came.code
     if came.resources:
         try:
@@ -117,11 +117,13 @@ async def _settle(request: web.Request, made: CaseAsk, came: Came, hospital: Hos
                 banner = await banner_in(session, made.patient_id)
                 test = banner is not None and banner.test
                 filed = [
-                    brought(one, gateway=hospital.gateway, patient=made.patient_id, test=test) for one in came.resources
+                    each
+                    for one in came.resources
+                    for each in brought(one, gateway=hospital.gateway, patient=made.patient_id, test=test)
                 ]
-                await asks.close(
+                await asks.bring(
                     session, made.id, f"gateway:{hospital.gateway}", parts.now_ms(), resources=filed,
-                    owner=hospital.id, lock_code="",
+                    owner=hospital.id, lock_code=code,
                 )  # fmt: skip
         except ResourceInvalid:
             code = "malformed"

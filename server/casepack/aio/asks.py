@@ -21,11 +21,13 @@ from server.casepack.core.tables import Part
 from server.record.aio.store import banner_in, find_one
 from server.storage import audit
 from server.storage.casepack_tables import CaseAsk
-from server.storage.models import ConsultRow, ConsultState, Hospital, Person
-from signaling.core.model import ConsultStatus
+from server.storage.models import ConsultMember, ConsultRow, ConsultState, Hospital, Person
+from signaling.core.model import ConsultStatus, Role
 
 MOST_ASKS = 200
 """Of one patient in one consult."""
+CLINICIANS = frozenset({Role.DOCTOR, Role.NURSE})
+"""Members of a consult who get its pack and its asks; any other role, also one that is added later, does not (G11)."""
 ASKED, ANSWERED, DECLINED = "asked", "answered", "declined"
 
 
@@ -91,16 +93,10 @@ async def close(
         PackRefused: ``not_found``, ``consult_ended`` or ``ask_closed``.
         server.record.core.resource.ResourceInvalid: a resource cannot be stored.
     """
-    row = await session.scalar(select(CaseAsk).where(CaseAsk.id == ask_id).with_for_update())
-    if row is None:
-        raise PackRefused(PackCode.NOT_FOUND)
-    await require_patient(session, row.consult_id, row.patient_id)
-    if row.status != ASKED:
-        raise PackRefused(PackCode.ASK_CLOSED)
-    outputs = [f"{one['resourceType']}/{one['id']}" for one in resources if one["resourceType"] != "Binary"]
+    row, outputs = await _open_ask(session, ask_id), _outputs(resources)
     row.status, row.open_key = (ANSWERED if reason is None else DECLINED), None
     row.closed_at_ms, row.closed_by, row.reason = now_ms, actor, reason or ""
-    row.answer = json.dumps(outputs)
+    row.answer = json.dumps(outputs := [*json.loads(row.answer), *outputs])
     if lock_code is not None:
         row.lock_code = lock_code
     await session.flush()
@@ -115,6 +111,50 @@ async def close(
     entries.append(_entry(kind, actor, row.consult_id, body, now_ms))
     await audit.append(session, entries)
     return row
+
+
+async def bring(
+    session: AsyncSession,
+    ask_id: str,
+    actor: str,
+    now_ms: int,
+    *,
+    resources: Sequence[dict[str, Any]],
+    owner: str,
+    lock_code: str,
+) -> CaseAsk:
+    """File what came through the lock: with an empty ``lock_code`` it closes the ask, else the ask stays open.
+
+    Raises:
+        PackRefused: ``not_found``, ``consult_ended`` or ``ask_closed``.
+        server.record.core.resource.ResourceInvalid: a resource cannot be stored.
+    """
+    if not lock_code:
+        return await close(
+            session, ask_id, actor, now_ms, resources=resources, owner=owner, lock_code=lock_code
+        )  # fmt: skip
+    row = await _open_ask(session, ask_id)
+    row.lock_code, row.answer = lock_code, json.dumps(_outputs(resources))
+    entries = await write_all(session, resources, actor=actor, at_ms=now_ms, owner=owner)
+    body = {"patient": row.patient_id, "ask": row.id, "part": row.part, "resources": len(_outputs(resources)),
+            "code": lock_code}  # fmt: skip
+    entries.append(_entry("casepack_brought", actor, row.consult_id, body, now_ms))
+    await audit.append(session, entries)
+    return row
+
+
+async def _open_ask(session: AsyncSession, ask_id: str) -> CaseAsk:
+    row = await session.scalar(select(CaseAsk).where(CaseAsk.id == ask_id).with_for_update())
+    if row is None:
+        raise PackRefused(PackCode.NOT_FOUND)
+    await require_patient(session, row.consult_id, row.patient_id)
+    if row.status != ASKED:
+        raise PackRefused(PackCode.ASK_CLOSED)
+    return row
+
+
+def _outputs(resources: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{one['resourceType']}/{one['id']}" for one in resources if one["resourceType"] != "Binary"]
 
 
 async def note_lock(session: AsyncSession, ask_id: str, code: str) -> None:
@@ -158,8 +198,20 @@ async def open_asks(session: AsyncSession, consults: Sequence[str], hospital: st
 def _query() -> Any:
     asked = aliased(Hospital)
     own = aliased(Hospital)
+    reached = aliased(Person)
+    reaches = (
+        select(func.count())
+        .select_from(ConsultMember)
+        .join(reached, reached.id == ConsultMember.subject_id)
+        .where(
+            ConsultMember.consult_id == CaseAsk.consult_id, ConsultMember.kind == "person",
+            ConsultMember.role.in_([role.value for role in CLINICIANS]), reached.hospital_id == CaseAsk.hospital_id,
+        )
+        .correlate(CaseAsk)
+        .scalar_subquery()
+    )  # fmt: skip
     return (
-        select(CaseAsk, Person.name, own.name, asked.name, ConsultRow.title)
+        select(CaseAsk, Person.name, own.name, asked.name, ConsultRow.title, reaches)
         .join(Person, Person.id == CaseAsk.person_id)
         .join(own, own.id == Person.hospital_id)
         .join(asked, asked.id == CaseAsk.hospital_id)
@@ -170,13 +222,13 @@ def _query() -> Any:
 
 
 def _view(found: Any) -> dict[str, Any]:
-    row, by, by_hospital, hospital, title = found
+    row, by, by_hospital, hospital, title, reaches = found
     return {
         "id": row.id, "consult": row.consult_id, "consult_title": title, "patient": row.patient_id, "part": row.part,
         "en": row.en, "zh": row.zh, "note": row.note, "status": row.status, "hospital": hospital, "by": by,
         "by_hospital": by_hospital, "asked_at_ms": row.asked_at_ms, "closed_at_ms": row.closed_at_ms,
         "reason": row.reason, "lock": row.lock_code, "through_lock": (row.closed_by or "").startswith("gateway:"),
-        "answer": json.loads(row.answer),
+        "answer": json.loads(row.answer), "reaches": reaches,
     }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Case packs in the database: prepared from the record, sent once, read as they were sent.
+"""Case packs in the database: prepared from the record, sent once.
 
 Each function takes the session of one ``database.write()`` or ``read()`` block and leaves the audit row with it.
 A draft is a hospital's own: what the other side sees begins with sending. A sent pack is inserted and never
-updated; reading checks it against its hash (`PackCode.DAMAGED`).
+updated; reading it is `reading.py`.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.casepack.core.completeness import Finding, check, is_complete
@@ -29,7 +29,7 @@ from server.record.core.resource import file_resource, is_test
 from server.storage import audit
 from server.storage.casepack_tables import CasePack, CasePackDraft
 from server.storage.fhir_tables import FhirResource
-from server.storage.models import ConsultPatient, ConsultRow, ConsultState, Hospital
+from server.storage.models import ConsultPatient, ConsultRow, ConsultState
 from signaling.core.model import ConsultStatus
 
 TYPES = (
@@ -168,7 +168,7 @@ async def save_draft(
         "patient": patient, "specialty": table.specialty, "content": prepared.content_hash,
         "resources": len(prepared.resources), "complete": is_complete(prepared.findings),
     }  # fmt: skip
-    await _record(session, "casepack_assembled", sender.actor, consult, body, now_ms)
+    await record(session, "casepack_assembled", sender.actor, consult, body, now_ms)
     return prepared
 
 
@@ -206,7 +206,7 @@ async def send(
         "patient": patient, "version": pack.version, "sha256": pack.sha256, "composition": pack.id,
         "resources": len(prepared.resources), "complete": is_complete(prepared.findings),
     }  # fmt: skip
-    await _record(session, "casepack_sent", sender.actor, consult, body, now_ms)
+    await record(session, "casepack_sent", sender.actor, consult, body, now_ms)
     return pack
 
 
@@ -243,7 +243,7 @@ async def _insert(
     pack = CasePack(
         id=f"{stem}-{version}", consult_id=consult.id, patient_id=patient, version=version,
         hospital_id=sender.hospital, person_id=sender.person, specialty=prepared.table.specialty,
-        content_hash=prepared.content_hash, sha256=_digest(parts), sent_at_ms=now_ms, **parts,
+        content_hash=prepared.content_hash, sha256=digest_of(parts), sent_at_ms=now_ms, **parts,
     )  # fmt: skip
     session.add(pack)
     await session.flush()
@@ -272,15 +272,17 @@ async def write_all(
     return entries
 
 
-def _digest(parts: Mapping[str, str]) -> str:
+HASHED = ("request", "findings", "lines", "bundle")
+"""What the hash of a sent version is of."""
+
+
+def digest_of(parts: Mapping[str, str]) -> str:
+    """SHA-256 of what is sent."""
     digest = hashlib.sha256()
-    for name in ("request", "findings", "lines", "bundle"):
+    for name in HASHED:
         part = parts[name].encode()
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
-
-
-# ------------------------------------------------------------------ reading
 
 
 async def latest(session: AsyncSession, consult: str, patient: str) -> CasePack | None:
@@ -294,70 +296,8 @@ async def latest(session: AsyncSession, consult: str, patient: str) -> CasePack 
     return await session.scalar(query)
 
 
-async def sent(
-    session: AsyncSession, consult: str, patient: str, version: int | None, actor: str, participant: str, now_ms: int
-) -> CasePack:
-    """A sent version, for a reader: on record before it is shown (G5).
-
-    Args:
-        version: None for the newest.
-
-    Raises:
-        PackRefused: ``not_found``, ``consult_ended`` or ``casepack_damaged``.
-    """
-    await require_patient(session, consult, patient, changing=False)
-    query = select(CasePack).where(CasePack.consult_id == consult, CasePack.patient_id == patient)
-    if version is None:
-        pack = await latest(session, consult, patient)
-    else:
-        pack = await session.scalar(query.where(CasePack.version == version))
-    if pack is None:
-        raise PackRefused(PackCode.NOT_FOUND)
-    whole = _digest({name: getattr(pack, name) for name in ("request", "findings", "lines", "bundle")}) == pack.sha256
-    body = {"patient": patient, "version": pack.version, "participant": participant, "whole": whole}
-    await _record(session, "casepack_read", actor, consult, body, now_ms)
-    return pack
-
-
-def require_whole(pack: CasePack) -> None:
-    """That a pack is as it was sent.
-
-    Raises:
-        PackRefused: ``casepack_damaged``.
-    """
-    parts = {name: getattr(pack, name) for name in ("request", "findings", "lines", "bundle")}
-    if _digest(parts) != pack.sha256:
-        raise PackRefused(PackCode.DAMAGED)
-
-
-async def summaries(session: AsyncSession, consults: Sequence[str]) -> list[dict[str, Any]]:
-    """For the list of consults: which patients have a pack, of when and by whom, and what is missing in it."""
-    newest = (
-        select(CasePack.consult_id, CasePack.patient_id, func.max(CasePack.version).label("version"))
-        .where(CasePack.consult_id.in_(consults))
-        .group_by(CasePack.consult_id, CasePack.patient_id)
-        .subquery()
-    )
-    query = (
-        select(CasePack.consult_id, CasePack.patient_id, CasePack.version, CasePack.sent_at_ms, CasePack.specialty,
-               CasePack.findings, Hospital.name)
-        .join(newest, (newest.c.consult_id == CasePack.consult_id) & (newest.c.patient_id == CasePack.patient_id)
-              & (newest.c.version == CasePack.version))
-        .join(Hospital, Hospital.id == CasePack.hospital_id)
-        .join(ConsultState, ConsultState.consult_id == CasePack.consult_id)
-        .where(ConsultState.status != ConsultStatus.ENDED.value)
-    )  # fmt: skip
-    return [
-        {
-            "consult": row.consult_id, "patient": row.patient_id, "version": row.version,
-            "sent_at_ms": row.sent_at_ms, "hospital": row.name, "specialty": row.specialty,
-            "missing": [one for one in json.loads(row.findings) if one["state"] != "present"],
-        }
-        for row in await session.execute(query)
-    ]  # fmt: skip
-
-
-async def _record(
+async def record(
     session: AsyncSession, kind: str, actor: str, consult: str, body: Mapping[str, Any], now_ms: int
 ) -> None:
+    """One row of the audit chain."""
     await audit.append(session, [audit.Entry(kind=kind, at_ms=now_ms, actor=actor, consult_id=consult, body=body)])

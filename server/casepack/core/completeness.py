@@ -1,16 +1,27 @@
 """Whether a record has what a specialty wants to see: present, stale or missing, and why; pure.
 
 The newest evidence that counts decides. It is *stale* when it is older than the part's ``fresh_h``, has no date
-where one is needed, or bears a date that has not come yet (a wrong clock proves nothing). Laws:
+where one is needed, bears a date that has not come yet (a wrong clock proves nothing), is preliminary, or does not say
+which part of the body it shows. Laws:
 the order of the resources does not matter; more evidence never makes a part worse, except that nothing is
 present for being in the future; as time passes present becomes stale and never the other way.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from server.casepack.core.evidence import Ref, Resource, is_day, is_evidence, moment_us, ref_of, when_us
+from server.casepack.core.evidence import (
+    Ref,
+    Resource,
+    is_day,
+    is_evidence,
+    is_preliminary,
+    is_unsure,
+    moment_us,
+    ref_of,
+    when_us,
+)
 from server.casepack.core.tables import Part, Table
 
 HOUR_US = 3_600_000_000
@@ -33,6 +44,10 @@ class Why(StrEnum):
     TOO_OLD = "too_old"
     UNDATED = "undated"
     IN_FUTURE = "in_future"
+    PRELIMINARY = "preliminary"
+    UNSURE = "unsure"
+    WITHDRAWN = "withdrawn"
+    """Of a sent pack only: the record has taken it back since."""
     NONE = "none"
     NOT_GIVEN = "not_given"
 
@@ -68,6 +83,11 @@ def check(table: Table, resources: Sequence[Resource], facts: Mapping[str, str],
     return tuple(_judge(part, resources, facts, now_us) for part in table.parts)
 
 
+def satisfies(part: Part, resources: Sequence[Resource], now_us: int) -> bool:
+    """Whether these resources alone make a part present."""
+    return _judge(part, resources, {}, now_us).state is State.PRESENT
+
+
 def is_complete(findings: Sequence[Finding]) -> bool:
     """Whether everything that is needed is present."""
     return all(one.state is State.PRESENT or one.part.need == "if_known" for one in findings)
@@ -76,10 +96,21 @@ def is_complete(findings: Sequence[Finding]) -> bool:
 def _judge(part: Part, resources: Sequence[Resource], facts: Mapping[str, str], now_us: int) -> Finding:
     if part.fact is not None:
         return _fact(part, facts.get(part.key, "").strip(), now_us)
-    found = [_aged(part, when_us(one), now_us, ref_of(one), is_day(one)) for one in resources if is_evidence(part, one)]
+    found = [_weighed(part, one, now_us) for one in resources if is_evidence(part, one)]
     if not found:
         return Finding(part, State.MISSING, Why.NONE)
     return max(found, key=_better)
+
+
+def _weighed(part: Part, resource: Resource, now_us: int) -> Finding:
+    found = _aged(part, when_us(resource), now_us, ref_of(resource), is_day(resource))
+    if found.state is not State.PRESENT:
+        return found
+    if is_preliminary(resource):
+        return replace(found, state=State.STALE, why=Why.PRELIMINARY)
+    if is_unsure(part, resource):
+        return replace(found, state=State.STALE, why=Why.UNSURE)
+    return found
 
 
 def _better(one: Finding) -> tuple[int, int, Ref]:

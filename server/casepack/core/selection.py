@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.casepack.core.completeness import check
-from server.casepack.core.evidence import Ref, Resource, categories_of, codes_of, counts, matches, ref_of, when_us
+from server.casepack.core.evidence import Ref, Resource, categories_of, codes_of, is_said, matches, ref_of, when_us
 from server.casepack.core.tables import SECTIONS, Table
 
 MOST = {
@@ -136,7 +136,7 @@ def _is_imaging(resource: Resource) -> bool:
 def _shown(resource: Resource) -> bool:
     if resource["resourceType"] == "MedicationRequest" and resource.get("status") == "unknown":
         return True  # a drug that the patient may be taking is never hidden
-    return counts(resource)
+    return is_said(resource)
 
 
 def _grouped(section: str, resources: Iterable[Resource], table: Table) -> list[list[Resource]]:

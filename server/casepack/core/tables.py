@@ -49,11 +49,15 @@ class Match(_Value):
     categories: Annotated[list[Code], Field(max_length=20)] = []
     statuses: Annotated[list[Code], Field(max_length=10)] = []
     """Only resources in one of these states."""
+    body: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=40)] = []
+    """Of an ImagingStudy: the part of the body, as codes or as words of its description."""
 
     @model_validator(mode="after")
     def _known(self) -> "Match":
         if self.type not in TYPES or not TYPES[self.type].patient:
             raise ValueError("type is not one of a patient's record")
+        if self.body and self.type != "ImagingStudy":
+            raise ValueError("body is told by an ImagingStudy only")
         return self
 
 

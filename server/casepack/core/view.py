@@ -4,11 +4,11 @@ Nothing is computed here that the resources do not say; a value stands with its 
 laboratory gave it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from server.casepack.core.completeness import Finding
-from server.casepack.core.evidence import Ref, Resource, codes_of, is_day, when_us
+from server.casepack.core.completeness import HOUR_US, Finding, State, Why
+from server.casepack.core.evidence import Ref, Resource, attachments_of, codes_of, is_day, when_us
 from server.casepack.core.selection import Line
 
 Json = dict[str, Any]
@@ -27,9 +27,28 @@ def findings_view(findings: Sequence[Finding]) -> list[Json]:
             "need": one.part.need, "fact": one.part.fact, "state": one.state.value, "why": one.why.value,
             "evidence": None if one.evidence is None else one.evidence.plain,
             "at_ms": None if one.at_us is None else one.at_us // 1_000, "is_day": one.is_day,
+            "fresh_h": one.part.fresh_h,
         }
         for one in findings
     ]  # fmt: skip
+
+
+def findings_now(findings: Sequence[Mapping[str, Any]], withdrawn: Collection[str], now_ms: int) -> list[Json]:
+    """Findings of a sent pack as they stand now: what was fresh at sending ages on the way to its reader.
+
+    Args:
+        withdrawn: ``Type/id`` that the record has taken back since.
+    """
+    return [_now(dict(one), withdrawn, now_ms) for one in findings]
+
+
+def _now(one: Json, withdrawn: Collection[str], now_ms: int) -> Json:
+    fresh_h, at_ms = one.get("fresh_h"), one["at_ms"]
+    if one["evidence"] in withdrawn:
+        return one | {"state": State.MISSING.value, "why": Why.WITHDRAWN.value}
+    if one["state"] == State.PRESENT and fresh_h and at_ms is not None and now_ms - at_ms > fresh_h * HOUR_US // 1_000:
+        return one | {"state": State.STALE.value, "why": Why.TOO_OLD.value}
+    return one
 
 
 def _line(line: Line, resources: Mapping[Ref, Resource]) -> Json:
@@ -54,7 +73,8 @@ def value_view(resource: Resource) -> Json:
     parts = [part for part in resource.get("component", []) if isinstance(part, dict)]
     if not value and parts:
         shown = [_value(part) for part in parts]
-        value = " / ".join(text for text, _unit in shown if text)
+        # A part without a value keeps its place: of a blood pressure the lower one must not look like the upper.
+        value = " / ".join(text or "–" for text, _unit in shown) if any(text for text, _unit in shown) else ""
         unit = next((one for _text, one in shown if one), "")
     return {
         "value": value,
@@ -90,16 +110,14 @@ def concept_text(concept: Any) -> str:
 
 def attachments(resource: Resource) -> list[Json]:
     """Documents of a DocumentReference or DiagnosticReport that are in the record."""
-    found = [one.get("attachment") for one in resource.get("content", []) if isinstance(one, dict)]
-    found += list(resource.get("presentedForm", []))
     return [
         {
             "binary": str(one["url"]).removeprefix("Binary/"),
             "type": str(one.get("contentType", "")),
             "title": str(one.get("title", "")),
         }
-        for one in found
-        if isinstance(one, dict) and str(one.get("url", "")).startswith("Binary/")
+        for one in attachments_of(resource)
+        if str(one.get("url", "")).startswith("Binary/")
     ]
 
 
@@ -111,12 +129,17 @@ def _status(resource: Resource) -> str:
 
 
 def _value(resource: Mapping[str, Any]) -> tuple[str, str]:
-    quantity = resource.get("valueQuantity")
-    if isinstance(quantity, dict):
-        number = quantity.get("value")
-        text = "" if number is None else f"{quantity.get('comparator', '')}{number}"
-        return text, str(quantity.get("unit") or quantity.get("code") or "")
-    for name in ("valueString", "valueInteger", "valueBoolean", "valueDateTime", "valueTime", "conclusion"):
+    if isinstance(quantity := resource.get("valueQuantity"), dict):
+        return _quantity(quantity)
+    if isinstance(whole := resource.get("valueRange"), dict):
+        return _two(whole, "low", "high", "–")
+    if isinstance(whole := resource.get("valueRatio"), dict):
+        return _two(whole, "numerator", "denominator", ":")
+    if isinstance(whole := resource.get("valuePeriod"), dict):
+        return "–".join(str(whole.get(name, "")) for name in ("start", "end")), ""
+    if isinstance(truth := resource.get("valueBoolean"), bool):
+        return ("+" if truth else "−"), ""
+    for name in ("valueString", "valueInteger", "valueDateTime", "valueTime", "conclusion"):
         if resource.get(name) is not None:
             return str(resource[name]), ""
     if text := concept_text(resource.get("valueCodeableConcept")):
@@ -124,6 +147,17 @@ def _value(resource: Mapping[str, Any]) -> tuple[str, str]:
     doses = [one["text"] for one in resource.get("dosageInstruction", []) if isinstance(one, dict) and one.get("text")]
     doses += [one["text"] for one in resource.get("dosage", []) if isinstance(one, dict) and one.get("text")]
     return "; ".join(map(str, doses)), ""
+
+
+def _quantity(quantity: Mapping[str, Any]) -> tuple[str, str]:
+    number = quantity.get("value")
+    text = "" if number is None else f"{quantity.get('comparator', '')}{number}"
+    return text, str(quantity.get("unit") or quantity.get("code") or "")
+
+
+def _two(whole: Mapping[str, Any], first: str, second: str, between: str) -> tuple[str, str]:
+    ends = [_quantity(one) if isinstance(one := whole.get(name), dict) else ("", "") for name in (first, second)]
+    return between.join(text for text, _unit in ends), next((unit for _text, unit in ends if unit), "")
 
 
 def _flag(resource: Resource) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from fhir.resources.R4B.bundle import Bundle
 from lock_kit import MRN, POLICY, Answerer, Hub, add_known_patient, fill_hub, new_gateway_folder, running, start_hub
 from server_hub import Browser
 from server_seed import PASSWORD, QUICK
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+from server.casepack.aio.packs import HASHED, digest_of
 from server.gateway.inside import Inside
 from server.identity.aio.passwords import Passwords
+from server.record.aio.store import find_one
+from server.storage.casepack_tables import CasePack
 from server.storage.models import ConsultMember
 from server.storage.seeding import add_person, put_fhir_resource
 
@@ -28,6 +32,11 @@ TROPONIN = {
     "code": {"coding": [{"system": "http://loinc.org", "code": "89579-7"}], "text": "Troponin I"},
     "subject": {"reference": "Patient/77"}, "effectiveDateTime": "2025-01-01T06:00:00Z",
     "valueQuantity": {"value": 4.1, "unit": "ng/L"}, "encounter": {"reference": "Encounter/5"},
+}  # fmt: skip
+FRESH = {
+    **TROPONIN, "id": "lab-10", "code": {"coding": [{"system": "http://loinc.org", "code": "2823-3"}], "text": "K"},
+    "effectiveDateTime": (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="seconds"),
+    "valueQuantity": {"value": 3.3, "unit": "mmol/L"},
 }  # fmt: skip
 PDF = b"%PDF-1.4 a discharge letter"
 
@@ -97,10 +106,17 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
         await one.connected()
         ask = {"specialty": "cardiology", "part": "troponin"}
         status, asked = await hub_doctor.post(f"{BASE}/asks", ask)
-        assert (status, asked["ask"]["status"], asked["ask"]["through_lock"]) == (201, "answered", True), asked
+        # What came is shown and filed; it is of last year, so people are asked for today's.
+        assert (status, asked["ask"]["status"], asked["ask"]["lock"]) == (201, "asked", "not_fresh"), asked
         assert [(one["title"], one["value"]) for one in asked["came"]] == [("Troponin I", "4.1")]
+        assert asked["ask"]["reaches"] == 1, "one clinician of the asked hospital is in this consult"
         assert (inside.asked[0].patient, inside.asked[0].type) == (((MRN, "0001"),), "Observation")
-        assert dict(inside.asked[0].params)["code"].startswith("http://loinc.org|89579-7,")
+        params = dict(inside.asked[0].params)
+        assert params["code"].startswith("http://loinc.org|89579-7,")
+        assert params["_sort"] == "-date"
+        inside.resources = ({**FRESH},)
+        status, fresh = await hub_doctor.post(f"{BASE}/asks", {**ask, "part": "potassium"})
+        assert (status, fresh["ask"]["status"], fresh["ask"]["through_lock"]) == (201, "answered", True), fresh
         # No policy for documents, and one hospital's refusal leaves the ask open.
         letter = {"specialty": "cardiology", "part": "discharge-summary", "note": "the last one"}
         status, waiting = await hub_doctor.post(f"{BASE}/asks", letter)
@@ -111,7 +127,7 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
 
     # The asked hospital sees its asks, attaches and declines; nobody else may.
     seen = (await expert.get("/api/casepack"))[1]["asks"]
-    assert {one["part"] for one in seen} == {"discharge-summary", "echo"}
+    assert {one["part"] for one in seen} == {"discharge-summary", "echo", "troponin"}
     assert (await hub_doctor.get("/api/casepack"))[1]["asks"] == []
     path = f"/api/consults/c1/casepack-asks/{waiting['ask']['id']}"
     assert code(await hub_doctor.post(f"{path}/decline", {"reason": "x"})) == "not_found"
@@ -127,9 +143,11 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
     # Sent: only what was looked at.
     draft["request"] = WRITTEN
     status, second = await hub_doctor.post(f"{BASE}/draft", draft)
-    assert (state(second, "troponin"), state(second, "discharge-summary")) == ("stale", "present"), second
+    assert [state(second, part) for part in ("troponin", "potassium", "discharge-summary")] == [
+        "stale", "present", "present",
+    ], second  # fmt: skip
     assert {(one["part"], one["status"]) for one in second["asks"]} == {
-        ("troponin", "answered"), ("discharge-summary", "answered"), ("echo", "declined"),
+        ("troponin", "asked"), ("potassium", "answered"), ("discharge-summary", "answered"), ("echo", "declined"),
     }  # fmt: skip
     assert hub.services is not None
     async with hub.services.database.write() as session:
@@ -150,7 +168,34 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
         assert (response.content_type, await response.read()) == ("application/pdf", PDF)
     home = (await expert.get("/api/casepack"))[1]["packs"]
     assert [(one["consult"], one["version"]) for one in home] == [("c1", 1)]
-    assert {one["part"] for one in home[0]["missing"]} >= {"potassium", "troponin", "allergies"}
+    assert {one["part"] for one in home[0]["missing"]} >= {"troponin", "allergies"}
+    assert (read["by"], read["hospital"], read["newest"]) == ("人d1", "乌镇互联网医院", 1)
+    assert {line["since"] for line in read["lines"]} == {""}
+
+    # Before the call the expert asks for what is missing; the answer stands beside what was sent, which stays.
+    status, beside = await expert.post(f"{BASE}/asks", {"specialty": "cardiology", "part": "ecg-12-lead"})
+    assert (status, beside["ask"]["status"]) == (201, "asked"), beside
+    answer = f"/api/consults/c1/casepack-asks/{beside['ask']['id']}/answer"
+    scan = PDF + b" and a scanned ECG"
+    assert (await upload(expert, answer, file=scan, title="ECG", taken=FRESH["effectiveDateTime"]))[0] == 200
+    status, later = await expert.get(BASE)
+    came = next(one["came"] for one in later["asks"] if one["part"] == "ecg-12-lead")
+    assert ([one["title"] for one in came], later["lines"]) == (["ECG"], read["lines"])
+    async with expert.http.get(f"{BASE}/binary/{came[0]['attachments'][0]['binary']}") as response:
+        assert await response.read() == scan
+    async with expert.http.get(f"{BASE}/binary/scan") as response:
+        assert response.status == 404, "a document of hers that neither the pack nor an answer holds"
+
+    # What the laboratory takes back after sending is told, and no longer makes the pack complete.
+    potassium = next(one["evidence"] for one in read["findings"] if one["part"] == "potassium")
+    async with hub.services.database.write() as session:
+        raw = await find_one(session, "pt1", *potassium.split("/"))
+        assert raw is not None
+        await put_fhir_resource(session, raw | {"status": "entered-in-error"}, at_ms=pack["sent_at_ms"] + 1)
+    _status, taken = await expert.get(BASE)
+    assert [line["since"] for line in taken["lines"] if potassium in line["refs"]] == ["withdrawn"]
+    assert {line["since"] for line in taken["lines"] if potassium not in line["refs"]} == {""}
+    assert next(one["why"] for one in taken["findings"] if one["part"] == "potassium") == "withdrawn"
     status, document = await expert.get(f"{BASE}/document")
     Bundle.model_validate(document)
     kinds = [entry["resource"]["resourceType"] for entry in document["entry"]]
@@ -165,16 +210,23 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
     _status, fourth = await hub_doctor.post(f"{BASE}/draft", draft)
     status, newer = await hub_doctor.post(f"{BASE}/send", {"content_hash": fourth["content_hash"]})
     assert (status, newer["version"]) == (201, 2)
-    assert (await expert.get(f"{BASE}?v=1"))[1]["sha256"] == pack["sha256"]
+    first_again = (await expert.get(f"{BASE}?v=1"))[1]
+    assert (first_again["sha256"], first_again["version"], first_again["newest"]) == (pack["sha256"], 1, 2)
     assert (await expert.get(BASE))[1]["request"]["summary"] == "worse"
     composition = await hub.rows("SELECT id, json FROM fhir_resource WHERE type = 'Composition' ORDER BY id")
     assert [json.loads(raw)["status"] for _id, raw in composition] == ["final", "final"]
     tasks = await hub.rows("SELECT json FROM fhir_resource WHERE type = 'Task'")
-    assert sorted(json.loads(raw)["status"] for (raw,) in tasks) == ["completed", "completed", "rejected"]
+    assert sorted(json.loads(raw)["status"] for (raw,) in tasks) == ["completed"] * 3 + ["rejected", "requested"]
 
     # What was changed behind the server's back is not shown, and that somebody tried is on record.
     async with hub.services.database.write() as session:
         await session.execute(text("UPDATE case_pack SET lines = '[]' WHERE version = 2"))
+    assert code(await expert.get(BASE)) == "casepack_damaged"
+    # Nor is what was changed together with its own hash: the audit chain has another.
+    async with hub.services.database.write() as session:
+        row = await session.scalar(select(CasePack).where(CasePack.version == 2))
+        assert row is not None
+        row.sha256 = digest_of({name: getattr(row, name) for name in HASHED})
     assert code(await expert.get(BASE)) == "casepack_damaged"
 
     # With the consult it ends.
@@ -184,7 +236,9 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
     assert (await expert.get("/api/casepack"))[1]["packs"] == []
 
     counts = {kind: len(await hub.events(f"casepack_{kind}")) for kind in
-              ("assembled", "sent", "read", "asked", "answered", "declined")}  # fmt: skip
-    assert counts == {"assembled": 3, "sent": 2, "read": 6, "asked": 3, "answered": 2, "declined": 1}
+              ("assembled", "sent", "read", "asked", "brought", "answered", "declined")}  # fmt: skip
+    assert counts == {
+        "assembled": 3, "sent": 2, "read": 11, "asked": 5, "brought": 1, "answered": 3, "declined": 1,
+    }  # fmt: skip
     assert (await hub.events("casepack_sent"))[0]["sha256"] == pack["sha256"]
     assert await hub.audit_is_whole()

@@ -31,7 +31,7 @@ def resources(draw: st.DrawFn) -> list[dict[str, Any]]:
         coding = {"system": "http://loinc.org", "code": draw(st.sampled_from(CODES))}
         one["type" if kind == "DocumentReference" else "code"] = {"coding": [coding]}
         if draw(st.integers(0, 4)):
-            one["status"] = "final"
+            one["status"] = draw(st.sampled_from(("final", "final", "preliminary")))
             one["valueQuantity"] = {"value": number}
         else:
             one["status"] = draw(st.sampled_from(("entered-in-error", "registered")))
@@ -39,6 +39,10 @@ def resources(draw: st.DrawFn) -> list[dict[str, Any]]:
         if when is not None:
             date = {"DocumentReference": "date", "Condition": "recordedDate"}.get(kind, "effectiveDateTime")
             one[date] = when
+        if kind == "DiagnosticReport":
+            one["conclusion"] = draw(st.sampled_from(("", "Normal")))
+        if kind == "DocumentReference":
+            one["content"] = [{"attachment": {"url": "Binary/1"} if draw(st.booleans()) else {"title": "-"}}]
         found.append(one)
     return found
 

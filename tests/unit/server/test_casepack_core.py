@@ -17,7 +17,7 @@ from server.casepack.core.evidence import PART_SYSTEM, moment_us, ref_of
 from server.casepack.core.request import Request, lacking
 from server.casepack.core.selection import CASE_PACK, MOST, TREND, refs_of, select
 from server.casepack.core.tables import Match, Table, TableInvalid, read_tables
-from server.casepack.core.view import lines_view
+from server.casepack.core.view import findings_now, findings_view, lines_view, value_view
 from server.record.core.params import TYPES
 from server.record.core.resource import file_resource
 
@@ -32,6 +32,8 @@ def coded(kind: str, id_: str, code: str, when: str | None = None, **more: Any) 
         "resourceType": kind, "id": id_, "status": "final", name: {"coding": [{"system": LOINC, "code": code}]},
         "subject": {"reference": "Patient/p"}, **more,
     }  # fmt: skip
+    if kind == "DocumentReference":
+        found["content"] = [{"attachment": {"contentType": "application/pdf", "url": f"Binary/{id_}"}}]
     if when is not None:
         found["date" if kind == "DocumentReference" else "effectiveDateTime"] = when
     return found
@@ -53,6 +55,8 @@ def test_our_tables_hold_what_each_specialty_asks_for() -> None:
     assert keys["general"] >= general
     assert keys["cardiology"] >= general | {"ecg-12-lead", "troponin", "creatinine", "potassium", "echo"}
     assert keys["neurology"] >= general | {"brain-imaging", "glucose", "last-known-well", "anticoagulation"}
+    assert keys["critical-care"] >= general | {"blood-gas", "lactate", "chest-imaging", "oxygen-saturation"}
+    assert keys["paediatrics"] >= general | {"weight", "guardian"}
     assert {match.type for table in TABLES.values() for part in table.parts for match in part.any_of} <= set(TYPES)
     echo = TABLES["cardiology"].part("echo")
     assert echo is not None
@@ -71,6 +75,16 @@ def test_our_tables_hold_what_each_specialty_asks_for() -> None:
         ([troponin("a", "2026-11-21")], (State.STALE, Why.TOO_OLD)),
         ([troponin("a", "2026-11-22T06:00:00Z", status="cancelled")], (State.MISSING, Why.NONE)),
         ([troponin("a", "2026-11-22T06:00:00Z", status="registered")], (State.MISSING, Why.NONE)),
+        ([troponin("a", "2026-11-22T06:00:00Z", status="entered-in-error")], (State.MISSING, Why.NONE)),
+        ([troponin("a", "2026-11-22T06:00:00Z", status="preliminary")], (State.STALE, Why.PRELIMINARY)),
+        # A preliminary result does not hide a final one that still counts.
+        (
+            [
+                troponin("a", "2026-11-22T06:00:00Z", status="preliminary"),
+                troponin("b", "2026-11-22T05:00:00Z"),
+            ],
+            (State.PRESENT, Why.FOUND),
+        ),
         ([coded("Observation", "a", "89579-7", "2026-11-22T06:00:00Z")], (State.MISSING, Why.NONE)),
         ([coded("DiagnosticReport", "a", "89579-7", "2026-11-22T06:00:00Z")], (State.MISSING, Why.NONE)),
     ],
@@ -108,6 +122,63 @@ def test_a_date_without_a_time_is_told_as_a_day() -> None:
     some = [troponin("a", "2026-11-21"), coded("Observation", "b", "2823-3", "2026-11-21T00:00:00Z", valueInteger=1)]
     found = {one.part.key: one.is_day for one in check(TABLES["cardiology"], some, {}, NOW_US)}
     assert (found["troponin"], found["potassium"]) == (True, False)
+
+
+def test_a_report_or_document_without_content_is_no_evidence() -> None:
+    ecg = coded("DiagnosticReport", "e", "11524-6", "2026-11-22T08:00:00Z")
+    assert judged("ecg-12-lead", ecg) == (State.MISSING, Why.NONE)
+    assert judged("ecg-12-lead", {**ecg, "conclusion": "ST elevation"}) == (State.PRESENT, Why.FOUND)
+    assert judged("ecg-12-lead", {**ecg, "conclusion": "?", "status": "partial"}) == (State.STALE, Why.PRELIMINARY)
+    document = coded("DocumentReference", "d", "11524-6", "2026-11-22T08:00:00Z", status="current")
+    assert judged("ecg-12-lead", document) == (State.PRESENT, Why.FOUND)
+    assert judged("ecg-12-lead", {**document, "content": [{"attachment": {"title": "-"}}]})[0] is State.MISSING
+    assert judged("ecg-12-lead", {**document, "docStatus": "preliminary"})[1] is Why.PRELIMINARY
+
+
+def test_a_document_is_as_old_as_what_it_documents() -> None:
+    """An ECG of last year that was filed today is no ECG of today."""
+    filed = coded("DocumentReference", "d", "11524-6", "2026-11-22T08:00:00Z", status="current")
+    old = {**filed, "context": {"period": {"start": "2025-03-01T08:00:00Z"}}}
+    assert judged("ecg-12-lead", old) == (State.STALE, Why.TOO_OLD)
+
+
+@pytest.mark.parametrize(
+    ("study", "expected"),
+    [
+        ({"description": "CT Abdomen"}, (State.MISSING, Why.NONE)),
+        ({}, (State.STALE, Why.UNSURE)),
+        ({"description": "CT Head w/o contrast"}, (State.PRESENT, Why.FOUND)),
+        ({"description": "头颅 CT 平扫"}, (State.PRESENT, Why.FOUND)),
+        ({"series": [{"bodySite": {"system": "http://snomed.info/sct", "code": "69536005"}}]},
+         (State.PRESENT, Why.FOUND)),
+        ({"series": [{"bodySite": {"system": "http://snomed.info/sct", "code": "818981001"}}]},
+         (State.MISSING, Why.NONE)),
+    ],
+)  # fmt: skip
+def test_a_study_counts_for_the_part_of_the_body_it_shows(study: dict[str, Any], expected: tuple[State, Why]) -> None:
+    """A CT of the abdomen is no brain imaging, and a CT of nobody knows what is not surely one."""
+    scan = {
+        "resourceType": "ImagingStudy", "id": "i", "status": "available", "subject": {"reference": "Patient/p"},
+        "modality": [{"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "CT"}],
+        "started": "2026-11-22T08:00:00Z", **study,
+    }  # fmt: skip
+    assert judged("brain-imaging", scan, table="neurology") == expected
+
+
+def test_what_was_sent_ages_until_it_is_read() -> None:
+    """A pack of Friday is not complete on Monday; what was taken back since is missing."""
+    found = check(TABLES["cardiology"], [troponin("t", "2026-11-22T06:00:00Z")], {}, NOW_US)
+    sent = findings_view(found)
+
+    def now(hours: int, *withdrawn: str) -> tuple[str, str]:
+        shown = findings_now(sent, set(withdrawn), (NOW_US + hours * HOUR_US) // 1_000)
+        return next((one["state"], one["why"]) for one in shown if one["part"] == "troponin")
+
+    assert now(0) == ("present", "found")
+    assert now(18) == ("present", "found")
+    assert now(19) == ("stale", "too_old")
+    assert now(0, "Observation/t") == ("missing", "withdrawn")
+    assert [one["state"] for one in sent] == [one.state.value for one in found], "what was sent stays as it was"
 
 
 def test_facts_are_written_by_the_sender() -> None:
@@ -254,20 +325,41 @@ def test_an_answer_through_the_lock_is_of_one_patient_and_exactly_what_was_asked
         with pytest.raises(AnswerUnusable):
             read_answer(wrong, match)
     assert read_answer(b'{"resourceType": "Bundle"}', match) == []
+    # Of one patient only, and that one is somebody else by a number that was asked by.
+    named = {"reference": "Patient/77", "identifier": {"system": "urn:mrn", "value": "0002"}}
+    stranger = bundle(troponin("s", "2026-11-22T06:00:00Z", subject=named))
+    assert len(read_answer(stranger, match, (("urn:mrn", "0002"),))) == 1
+    with pytest.raises(AnswerUnusable):
+        read_answer(stranger, match, (("urn:mrn", "0001"),))
+
+
+def test_a_document_through_the_lock_comes_with_its_bytes_or_not_at_all() -> None:
+    """[G12] A pointer into the hospital's own store is nothing that an expert could open here."""
+    match = Match(type="DocumentReference", codes=[f"{LOINC}|18842-5"])
+    pointing = coded("DocumentReference", "d", "18842-5", "2026-11-22T08:00:00Z", status="current")
+    whole = {**pointing, "content": [{"attachment": {"contentType": "application/pdf", "data": "JVBERi0x"}}]}
+    body = json.dumps({"resourceType": "Bundle", "entry": [{"resource": pointing}, {"resource": whole}]}).encode()
+    (kept,) = read_answer(body, match)
+    binary, document = brought(kept, gateway="gw", patient="p1", test=True)
+    assert (binary["resourceType"], binary["data"]) == ("Binary", "JVBERi0x")
+    assert document["content"] == [{"attachment": {"contentType": "application/pdf", "url": f"Binary/{binary['id']}"}}]
+    for one in (binary, document):
+        assert ("Patient", "p1") in file_resource(one).references
+    assert whole["content"][0]["attachment"]["data"] == "JVBERi0x", "what came is not changed"
 
 
 def test_what_came_is_filed_once_under_our_patient_and_points_nowhere_else() -> None:
     theirs = troponin("a", "2026-11-22T06:00:00Z", encounter={"reference": "Encounter/9"}, performer=[
         {"reference": "Practitioner/4", "display": "Dr Wang"}], meta={"versionId": "7"}, contained=[{}])  # fmt: skip
-    filed = brought(theirs, gateway="gw", patient="p1", test=True)
+    (filed,) = brought(theirs, gateway="gw", patient="p1", test=True)
     assert filed["subject"] == {"reference": "Patient/p1"}
     assert filed["performer"] == [{"display": "Dr Wang"}]
     assert "encounter" not in filed
     assert file_resource(filed).references == {("Patient", "p1")}
     assert file_resource(filed).test
-    assert brought(theirs, gateway="gw", patient="p1", test=True)["id"] == filed["id"]
-    assert brought(theirs, gateway="gw", patient="p2", test=True)["id"] != filed["id"]
-    assert brought(theirs, gateway="g2", patient="p1", test=True)["id"] != filed["id"]
+    assert brought(theirs, gateway="gw", patient="p1", test=True)[0]["id"] == filed["id"]
+    assert brought(theirs, gateway="gw", patient="p2", test=True)[0]["id"] != filed["id"]
+    assert brought(theirs, gateway="g2", patient="p1", test=True)[0]["id"] != filed["id"]
     picture = {
         "resourceType": "DocumentReference",
         "id": "d",
@@ -275,7 +367,7 @@ def test_what_came_is_filed_once_under_our_patient_and_points_nowhere_else() -> 
         "subject": {"reference": "Patient/7"},
         "content": [{"attachment": {"contentType": "image/png", "url": "Binary/1"}}],
     }
-    assert file_resource(brought(picture, gateway="gw", patient="p1", test=False)).content["content"] == [
+    assert file_resource(brought(picture, gateway="gw", patient="p1", test=False)[-1]).content["content"] == [
         {"attachment": {"contentType": "image/png"}}
     ]
 
@@ -293,3 +385,18 @@ def test_a_line_shows_value_unit_flag_and_trend_as_the_laboratory_gave_them() ->
         ("124 / 74", "mmHg", ""),
         (">3.1", "ng/L", "HH"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"valueRatio": {"numerator": {"value": 1}, "denominator": {"value": 128}}}, "1:128"),
+        ({"valueRange": {"low": {"value": 3}, "high": {"value": 5, "unit": "/HPF"}}}, "3–5"),
+        ({"valueBoolean": False}, "−"),
+        ({"component": [{"dataAbsentReason": {}}, {"valueQuantity": {"value": 74}}]}, "– / 74"),
+    ],
+)
+def test_a_value_is_never_shown_as_another_or_as_nothing(value: dict[str, Any], shown: str) -> None:
+    """Of a blood pressure of which only the lower value is there, 74 alone would look like the upper one."""
+    one = {"resourceType": "Observation", "id": "v", "status": "final", **value}
+    assert value_view(one)["value"] == shown

@@ -1,19 +1,21 @@
 /** `/casepack/{consult}`: read the pack of one of the consult's patients, or prepare it. The patient is not in the address (G8). */
-import { Button } from "@mantine/core";
-import { ArrowLeft } from "lucide-react";
+import { Button, NativeSelect } from "@mantine/core";
+import { ArrowLeft, TriangleAlert } from "lucide-react";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import type { ConsultCard, Person } from "../common/api";
 import { useConsult } from "../common/queries";
 import { EmptyState, ErrorState, Loading } from "../common/states";
+import { localized } from "../i18n";
 import { Identity } from "../record/PatientBanner";
-import { type Overview, packPath } from "./api";
+import { type Overview, packPath, type SentPack } from "./api";
 import styles from "./CasePack.module.css";
 import { Lines, Missing, RequestText } from "./PackContent";
+import { Parts, type PartsProps } from "./Parts";
 import { Prepare } from "./Prepare";
 import { useOverview, useSentPack } from "./queries";
-import { whenText } from "./words";
+import { gaps, whenText } from "./words";
 
 export default function CasePackPage({ consultId, person }: { consultId: string; person: Person }) {
   const consult = useConsult(consultId);
@@ -96,11 +98,18 @@ function OfPatient({ consult, patient, overview, person }: OfPatientProps) {
         </fieldset>
       )}
       {shown === "read" && sent !== undefined ? (
-        <Read key={sent.version} consult={consult.id} patient={patient.id} version={sent.version} />
+        <Read
+          // A newer version is shown at once: who reads on in the old one would not know of it.
+          key={sent.version}
+          place={{ consult: consult.id, patient: patient.id, partner: consult.partner }}
+          newest={sent.version}
+          newsMs={sent.newsMs}
+        />
       ) : (
         <Prepare
           consult={consult.id}
           patient={patient.id}
+          partner={consult.partner}
           specialties={overview.specialties}
           maySend={person.role === "doctor"}
         />
@@ -109,31 +118,80 @@ function OfPatient({ consult, patient, overview, person }: OfPatientProps) {
   );
 }
 
-function Read({ consult, patient, version }: { consult: string; patient: string; version: number }) {
+interface ReadProps {
+  place: PartsProps["place"];
+  newest: number;
+  newsMs: number | null;
+}
+
+function Read({ place, newest, newsMs }: ReadProps) {
   const { t } = useTranslation();
-  const pack = useSentPack(consult, patient, version);
+  const [version, setVersion] = useState(newest);
+  const pack = useSentPack(place.consult, place.patient, version, newsMs);
   if (pack.data === undefined) {
     return pack.isError ? <ErrorState error={pack.error} onRetry={() => void pack.refetch()} /> : <Loading />;
   }
   const { data } = pack;
   const hrefOf = (binary: string): string =>
-    packPath(consult, patient, `/binary/${encodeURIComponent(binary)}?v=${data.version}`);
+    packPath(place.consult, place.patient, `/binary/${encodeURIComponent(binary)}?v=${data.version}`);
+  const came = data.asks.filter((ask) => ask.came.length > 0);
   return (
     <div className={styles.columns} data-testid="casepack-read">
       <div className={styles.page}>
-        <Missing findings={data.findings} />
+        <Lacking place={place} pack={data} />
+        {came.length > 0 && (
+          <section className={styles.card} data-testid="casepack-answers">
+            <h2 className={styles.heading}>{t("casepack.answers")}</h2>
+            {came.map((ask) => (
+              <div key={ask.id}>
+                <p className={styles.soft}>{localized(ask)}</p>
+                <Lines lines={ask.came} hrefOf={hrefOf} plain />
+              </div>
+            ))}
+          </section>
+        )}
         <section className={styles.card}>
           <RequestText request={data.request} findings={data.findings} />
         </section>
-        <p className={styles.soft}>
-          {t("casepack.version", { version: data.version, when: whenText(data.sentAtMs) })}
+        <div className={styles.soft}>
+          {t("casepack.version", { version: data.version, when: whenText(data.sentAtMs) })} · {data.by} ·{" "}
+          {data.hospital}
           <br />
           <span className={styles.hash}>{t("casepack.fingerprint", { hash: data.sha256 })}</span>
-        </p>
+          {newest > 1 && (
+            <NativeSelect
+              label={t("casepack.versions")}
+              value={String(version)}
+              data={Array.from({ length: newest }, (_one, index) => String(newest - index))}
+              onChange={(event) => setVersion(Number(event.currentTarget.value))}
+              data-testid="casepack-version"
+            />
+          )}
+        </div>
       </div>
       <section className={styles.card}>
+        {data.version < newest && (
+          <p className={styles.problem} role="alert">
+            {t("casepack.older", { version: data.version, newest })}
+          </p>
+        )}
         <Lines lines={data.lines} hrefOf={hrefOf} />
       </section>
     </div>
+  );
+}
+
+/** What the reader must know to be missing by now, and can ask for. */
+function Lacking({ place, pack }: { place: PartsProps["place"]; pack: SentPack }) {
+  const { t } = useTranslation();
+  const lacking = gaps(pack.findings);
+  if (lacking.length === 0) return <Missing findings={pack.findings} />;
+  return (
+    <section className={styles.missing} aria-label={t("casepack.missing")} data-testid="casepack-missing">
+      <h2 className={styles.missingTitle}>
+        <TriangleAlert size={18} aria-hidden="true" /> {t("casepack.missing")}
+      </h2>
+      <Parts place={place} specialty={pack.specialty} findings={lacking} asks={pack.asks} />
+    </section>
   );
 }

@@ -3,10 +3,10 @@ import { CircleCheck, FileText, TriangleAlert } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import { type Finding, type PackLine, type PackRequest, REQUEST_FIELDS, SECTIONS } from "./api";
 import styles from "./CasePack.module.css";
-import { dateText, findingText, gaps, valueText, whenText } from "./words";
+import { dateText, findingText, gaps, trendText, valueText, whenText } from "./words";
 
 /** A plain list of what is missing; that nothing is, is said too. */
-export function Missing({ findings }: { findings: readonly Finding[] }) {
+export function Missing({ findings, asked = [] }: { findings: readonly Finding[]; asked?: readonly string[] }) {
   const { t } = useTranslation();
   const lacking = gaps(findings);
   if (lacking.length === 0) {
@@ -26,6 +26,7 @@ export function Missing({ findings }: { findings: readonly Finding[] }) {
           <li key={one.part} data-state={one.state}>
             {findingText(t, one)}
             {!one.isNeeded && <span className={styles.soft}> · {t("casepack.ifKnown")}</span>}
+            {asked.includes(one.part) && <span className={styles.soft}> · {t("casepack.asking")}</span>}
           </li>
         ))}
       </ul>
@@ -82,10 +83,21 @@ export interface LinesProps {
   /** For preparing: what is taken out, and changing it. */
   leftOut?: readonly string[];
   onToggle?: (ref: string) => void;
+  /** Without sections. */
+  plain?: boolean;
 }
 
 export function Lines(props: LinesProps) {
   const { t } = useTranslation();
+  if (props.plain === true) {
+    return (
+      <ul className={styles.lines}>
+        {props.lines.map((line) => (
+          <Line key={line.ref} line={line} {...props} />
+        ))}
+      </ul>
+    );
+  }
   if (props.lines.length === 0) return <p className={styles.soft}>{t("casepack.nothing")}</p>;
   return SECTIONS.map((section) => {
     const lines = props.lines.filter((line) => line.section === section);
@@ -120,13 +132,19 @@ function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine
       <span className={styles.lineTitle}>
         {line.title}
         {told !== undefined && <em className={styles.status}> · {t(`casepack.status.${told}`)}</em>}
+        {line.since !== "" && (
+          <strong className={styles.since} data-since={line.since}>
+            {" "}
+            · {t(`casepack.since.${line.since}`)}
+          </strong>
+        )}
       </span>
       <span className={styles.value}>
         {valueText(line)}
         {line.flag !== "" && line.flag !== "N" && <strong className={styles.flag}>{line.flag}</strong>}
         {former.length > 0 && (
           <span className={styles.trend}>
-            {t("casepack.trend")}: {former.map(({ value }) => value).join(" ← ")}
+            {t("casepack.trend")}: {former.map((one) => trendText(one, line.unit)).join(" ← ")}
           </span>
         )}
         {line.attachments.map(({ binary, title }) =>

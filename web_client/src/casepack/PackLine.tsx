@@ -32,7 +32,7 @@ export function ConsultPacks({
               when: whenText(pack.sentAtMs),
             })}
           </p>
-          <Missing findings={pack.missing} />
+          <Missing findings={pack.missing} asked={pack.asked} />
         </div>
       ))}
       <a className={styles.link} href={packPagePath(consult)} data-testid={`link-casepack-${consult}`}>

@@ -10,26 +10,18 @@ import { useTranslation } from "react-i18next";
 import { ApiError } from "../common/http";
 import { ErrorState, Loading } from "../common/states";
 import { localized } from "../i18n";
-import {
-  type CaseAsk,
-  type DraftPack,
-  type Finding,
-  type PackRequest,
-  REQUEST_FIELDS,
-  type RequestField,
-  type Words,
-} from "./api";
+import { type DraftPack, type Finding, type PackRequest, REQUEST_FIELDS, type RequestField, type Words } from "./api";
 import styles from "./CasePack.module.css";
 import { Lines } from "./PackContent";
-import { useAsk, useDraft, useSaveDraft, useSendPack } from "./queries";
-import { dateText, fhirTime, findingText, localTime, whenText } from "./words";
+import { Parts } from "./Parts";
+import { useDraft, useSaveDraft, useSendPack } from "./queries";
+import { fhirTime, localTime } from "./words";
 
-interface Place {
+export interface PrepareProps {
   consult: string;
   patient: string;
-}
-
-export interface PrepareProps extends Place {
+  /** Name of the hospital that is asked for what is missing. */
+  partner: string;
   specialties: readonly (Words & { key: string })[];
   maySend: boolean;
 }
@@ -42,7 +34,7 @@ export function Prepare(props: PrepareProps) {
   return <Editor {...props} draft={draft.data} />;
 }
 
-function Editor({ consult, patient, specialties, maySend, draft }: PrepareProps & { draft: DraftPack }) {
+function Editor({ consult, patient, partner, specialties, maySend, draft }: PrepareProps & { draft: DraftPack }) {
   const { t } = useTranslation();
   const [request, setRequest] = useState<PackRequest>(draft.request);
   const [specialty, setSpecialty] = useState(draft.specialty);
@@ -97,7 +89,7 @@ function Editor({ consult, patient, specialties, maySend, draft }: PrepareProps 
             }}
             data-testid="casepack-specialty"
           />
-          <Findings consult={consult} patient={patient} draft={draft} />
+          <Parts place={{ consult, patient, partner }} {...draft} />
         </section>
       </div>
       <div className={styles.page}>
@@ -192,74 +184,6 @@ function Fact({ finding, value, onChange }: { finding: Finding; value: string; o
       maxLength={200}
       onChange={(event) => onChange(isTime ? fhirTime(event.currentTarget.value) : event.currentTarget.value)}
     />
-  );
-}
-
-function Findings({ consult, patient, draft }: Place & { draft: DraftPack }) {
-  const { t } = useTranslation();
-  const ask = useAsk(consult, patient, draft.specialty);
-  return (
-    <>
-      <ul className={styles.findings} data-testid="casepack-findings">
-        {draft.findings.map((one) => {
-          const latest = draft.asks.find(({ part }) => part === one.part);
-          const mayAsk = one.state !== "present" && one.fact === null && latest?.status !== "asked";
-          const isAsking = ask.isPending && ask.variables === one.part;
-          return (
-            <li key={one.part} className={styles.finding} data-testid={`casepack-part-${one.part}`}>
-              <span className={styles.findingWhat}>
-                <span className={styles.state} data-state={one.state}>
-                  {t(`casepack.state.${one.state}`)}
-                </span>{" "}
-                {findingText(t, one)}
-                {latest !== undefined && <Asked ask={latest} />}
-              </span>
-              {mayAsk && (
-                <Button
-                  size="xs"
-                  variant="default"
-                  loading={isAsking}
-                  disabled={ask.isPending}
-                  onClick={() => ask.mutate(one.part)}
-                  aria-label={t("casepack.askLabel", { part: localized(one) })}
-                  data-testid={`casepack-ask-${one.part}`}
-                >
-                  {t("casepack.ask")}
-                </Button>
-              )}
-            </li>
-          );
-        })}
-      </ul>
-      {ask.data !== undefined && ask.data.came.length > 0 && (
-        <div role="status" data-testid="casepack-came">
-          <p>{t("casepack.came", { count: ask.data.came.length })}</p>
-          <ul>
-            {ask.data.came.map((one) => (
-              <li key={`${one.title} ${one.atMs} ${one.value}`}>
-                {[one.title, one.value, one.unit, dateText(one)].filter((part) => part !== "").join(" ")}
-              </li>
-            ))}
-          </ul>
-        </div>
-      )}
-      <Problem error={ask.error} />
-    </>
-  );
-}
-
-/** Who asked, when, and what became of it. */
-function Asked({ ask }: { ask: CaseAsk }) {
-  const { t } = useTranslation();
-  const closed = { when: whenText(ask.closedAtMs), reason: ask.reason };
-  return (
-    <span className={styles.trend}>
-      {t("casepack.asked.asked", { by: ask.by, when: whenText(ask.askedAtMs) })}
-      {ask.status === "declined" && ` · ${t("casepack.asked.declined", closed)}`}
-      {ask.status === "answered" &&
-        ` · ${t(ask.throughLock ? "casepack.asked.throughLock" : "casepack.asked.answered", closed)}`}
-      {ask.status === "asked" && ask.lock !== null && ` · ${t("casepack.lockSaid", { code: ask.lock })}`}
-    </span>
   );
 }
 

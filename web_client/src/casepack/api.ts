@@ -1,5 +1,5 @@
 /** What the case pack's routes answer, read narrowly; addresses of theirs. */
-import { num, type Obj, obj, objs, oneOf, str } from "../common/read";
+import { list, num, type Obj, obj, objs, oneOf, str } from "../common/read";
 
 export const SECTIONS = [
   "problems",
@@ -24,6 +24,34 @@ export interface Words {
   readonly zh: string;
 }
 
+export const WHYS = [
+  "found",
+  "too_old",
+  "undated",
+  "in_future",
+  "preliminary",
+  "unsure",
+  "withdrawn",
+  "none",
+  "not_given",
+] as const;
+export type Why = (typeof WHYS)[number];
+
+/** How a question through the lock ends; another code reads as `failed`. */
+export const LOCK_CODES = [
+  "not_allowed",
+  "not_found",
+  "not_fresh",
+  "unavailable",
+  "timed_out",
+  "too_large",
+  "malformed",
+  "cancelled",
+  "busy",
+  "failed",
+] as const;
+export type LockCode = (typeof LOCK_CODES)[number];
+
 export interface Finding extends Words {
   readonly part: string;
   readonly section: Section;
@@ -31,7 +59,7 @@ export interface Finding extends Words {
   /** What the sender writes down because no record has it. */
   readonly fact: "text" | "time" | null;
   readonly state: "present" | "stale" | "missing";
-  readonly why: "found" | "too_old" | "undated" | "in_future" | "none" | "not_given";
+  readonly why: Why;
   readonly atMs: number | null;
   /** Of the time only the day is known. */
   readonly isDay: boolean;
@@ -53,6 +81,8 @@ export interface PackLine extends PackValue {
   /** Newest first, this value included. */
   readonly trend: readonly PackValue[];
   readonly attachments: readonly { readonly binary: string; readonly title: string }[];
+  /** What the record did with it after the pack was sent. */
+  readonly since: "" | "changed" | "withdrawn";
 }
 
 export interface CaseAsk extends Words {
@@ -69,9 +99,13 @@ export interface CaseAsk extends Words {
   readonly askedAtMs: number | null;
   readonly closedAtMs: number | null;
   readonly reason: string;
-  /** How the question through the lock ended; null: the gateway was not asked. */
-  readonly lock: string | null;
+  /** How the question through the lock ended; null: the gateway was not asked, or answered. */
+  readonly lock: LockCode | null;
   readonly throughLock: boolean;
+  /** Clinicians of the asked hospital who are in the consult and see the ask. */
+  readonly reaches: number;
+  /** What came, as lines; only with a sent pack. */
+  readonly came: readonly PackLine[];
 }
 
 export interface SentMeta {
@@ -81,6 +115,10 @@ export interface SentMeta {
 }
 
 export interface SentPack extends SentMeta {
+  readonly specialty: string;
+  readonly newest: number;
+  readonly by: string;
+  readonly hospital: string;
   readonly request: PackRequest;
   readonly lines: readonly PackLine[];
   readonly findings: readonly Finding[];
@@ -109,6 +147,10 @@ export interface PackSummary {
   readonly sentAtMs: number | null;
   readonly hospital: string;
   readonly missing: readonly Finding[];
+  /** Parts that somebody waits for. */
+  readonly asked: readonly string[];
+  /** When an ask was made or closed last: then the pack is worth reading again. */
+  readonly newsMs: number | null;
 }
 
 export interface Overview {
@@ -138,6 +180,8 @@ export function readOverview(body: unknown): Overview {
       sentAtMs: num(pack.sent_at_ms),
       hospital: str(pack.hospital),
       missing: objs(pack.missing).map(readFinding),
+      asked: list(pack.asked).map(str),
+      newsMs: num(pack.news_ms),
     })),
     asks: objs(o.asks).map(readAsk),
     specialties: objs(o.specialties).map((one) => ({ key: str(one.key), en: str(one.en), zh: str(one.zh) })),
@@ -148,6 +192,10 @@ export function readSent(body: unknown): SentPack {
   const o = obj(body);
   return {
     ...readMeta(o),
+    specialty: str(o.specialty),
+    newest: num(o.newest) ?? 0,
+    by: str(o.by),
+    hospital: str(o.hospital),
     request: readRequest(o.request),
     lines: objs(o.lines).map(readLine),
     findings: objs(o.findings).map(readFinding),
@@ -212,7 +260,7 @@ function readFinding(o: Obj): Finding {
     fact: o.fact === "text" || o.fact === "time" ? o.fact : null,
     // Whatever is not understood is missing: nobody must think that it is there.
     state: oneOf(o.state, ["present", "stale", "missing"], "missing"),
-    why: oneOf(o.why, ["found", "too_old", "undated", "in_future", "none", "not_given"], "none"),
+    why: oneOf(o.why, WHYS, "none"),
     atMs: num(o.at_ms),
     isDay: o.is_day === true,
   };
@@ -231,6 +279,7 @@ function readLine(o: Obj): PackLine {
     status: str(o.status),
     trend: objs(o.trend).map(readValue),
     attachments: objs(o.attachments).map((one) => ({ binary: str(one.binary), title: str(one.title) })),
+    since: oneOf(o.since, ["", "changed", "withdrawn"], ""),
   };
 }
 
@@ -251,7 +300,9 @@ function readAsk(o: Obj): CaseAsk {
     askedAtMs: num(o.asked_at_ms),
     closedAtMs: num(o.closed_at_ms),
     reason: str(o.reason),
-    lock: typeof o.lock === "string" ? o.lock : null,
+    lock: typeof o.lock === "string" && o.lock !== "" ? oneOf(o.lock, LOCK_CODES, "failed") : null,
     throughLock: o.through_lock === true,
+    reaches: num(o.reaches) ?? 0,
+    came: objs(o.came).map(readLine),
   };
 }

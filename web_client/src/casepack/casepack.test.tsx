@@ -3,13 +3,14 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { cleanup, fireEvent, render, screen, waitFor } from "@testing-library/react";
 import type { ReactNode } from "react";
 import { afterEach, expect, it } from "vitest";
-import type { ConsultCard } from "../common/api";
+import type { ConsultCard, Person } from "../common/api";
 import { ApiError, type Http, HttpContext } from "../common/http";
 import { readDraft, readOverview } from "./api";
+import CasePackPage from "./CasePackPage";
 import { HomeAsks } from "./HomeAsks";
 import { ConsultPacks } from "./PackLine";
 import { Prepare } from "./Prepare";
-import { dateText, fhirTime, gaps, localTime } from "./words";
+import { dateText, fhirTime, gaps, localTime, trendText } from "./words";
 
 afterEach(cleanup);
 
@@ -135,14 +136,14 @@ it("a day that was written without a time stays that day; what is over says so",
   expect(dateText({ atMs: Date.UTC(2026, 10, 21), isDay: true })).toBe("2026-11-21");
   const past = { ...line, section: "medication", title: "Enoxaparin", status: "completed" };
   const { http } = server({ "/api/consults/c1/casepack/p1/draft": { ...draft, lines: [past] } });
-  show(http, <Prepare consult="c1" patient="p1" specialties={[]} maySend={false} />);
+  show(http, <Prepare consult="c1" patient="p1" partner="County" specialties={[]} maySend={false} />);
   expect((await screen.findByTestId("casepack-line-Observation/k1")).textContent).toContain("Enoxaparin · completed");
 });
 
 it("sends only what was put together last: after a change the pack is updated first", async () => {
   const base = "/api/consults/c1/casepack/p1";
   const { http, sent } = server({ [`${base}/draft`]: draft, [`${base}/send`]: {}, "/api/casepack": overview });
-  show(http, <Prepare consult="c1" patient="p1" specialties={[]} maySend={true} />);
+  show(http, <Prepare consult="c1" patient="p1" partner="County" specialties={[]} maySend={true} />);
   const button = async () => (await screen.findByTestId("casepack-send")) as HTMLButtonElement;
   expect((await button()).disabled).toBe(false);
   fireEvent.click(screen.getByLabelText("In the pack: Potassium"));
@@ -156,7 +157,7 @@ it("sends only what was put together last: after a change the pack is updated fi
 it("asks for a missing part in one click and names who asked", async () => {
   const base = "/api/consults/c1/casepack/p1";
   const { http, sent } = server({ [`${base}/draft`]: { ...draft, asks: [] }, [`${base}/asks`]: { ask, came: [] } });
-  show(http, <Prepare consult="c1" patient="p1" specialties={[]} maySend={false} />);
+  show(http, <Prepare consult="c1" patient="p1" partner="County" specialties={[]} maySend={false} />);
   fireEvent.click(await screen.findByTestId("casepack-ask-echo"));
   await waitFor(() =>
     expect(sent[0]).toEqual({ path: `${base}/asks`, body: { specialty: "cardiology", part: "echo" } }),
@@ -182,4 +183,63 @@ it("(W18) shows no ask of a patient whose identity is not known to the page", as
   show(server({ "/api/casepack": overview }).http, <HomeAsks consults={[]} />);
   await screen.findByTestId("casepack-asks");
   expect(screen.queryByTestId("casepack-ask-echo")).toBeNull();
+});
+
+const sentPath = "/api/consults/c1/casepack/p1";
+const sent = {
+  version: 2,
+  newest: 2,
+  sha256: "cd".repeat(32),
+  specialty: "cardiology",
+  by: "Zhou",
+  hospital: "County",
+  request: draft.request,
+  lines: [{ ...line, since: "withdrawn" }],
+  findings: [finding],
+  asks: [],
+};
+const scan = { ...line, ref: "DocumentReference/d1", title: "Echo report", attachments: [{ binary: "b1", title: "" }] };
+
+function readPack(asks: readonly unknown[]) {
+  const card = { id: "c1", title: "Chest pain", partner: "County", patients: [patient], status: "scheduled" };
+  const made = server({
+    "/api/consults/c1": card,
+    "/api/casepack": { ...overview, packs: [{ ...pack, asked: ["echo"] }] },
+    [`${sentPath}?v=2`]: { ...sent, asks },
+    [`${sentPath}/asks`]: { ask, came: [] },
+  });
+  const person = { id: "d1", role: "doctor" } as unknown as Person;
+  show(made.http, <CasePackPage consultId="c1" person={person} />);
+  return made;
+}
+
+it("the reader of a sent pack sees what is missing and asks for it in one click", async () => {
+  const { sent: posted } = readPack([]);
+  const button = await screen.findByTestId("casepack-ask-echo");
+  expect(button.textContent).toContain("Ask County");
+  fireEvent.click(button);
+  await waitFor(() =>
+    expect(posted).toEqual([{ path: `${sentPath}/asks`, body: { specialty: "cardiology", part: "echo" } }]),
+  );
+});
+
+it("an ask that waits says for whom, and cannot be made twice; one that reaches nobody says so", async () => {
+  readPack([{ ...ask, hospital: "County", lock: "not_fresh", reaches: 0 }]);
+  const asked = await screen.findByTestId("casepack-asked-echo");
+  expect(asked.textContent).toContain("not recent or not final");
+  expect(asked.textContent).toContain("nobody of County");
+  expect(screen.queryByTestId("casepack-ask-echo")).toBeNull();
+});
+
+it("what was answered stands beside what was sent, and what was taken back says so", async () => {
+  readPack([{ ...ask, status: "answered", closed_at_ms: 5, came: [scan] }]);
+  const answers = await screen.findByTestId("casepack-answers");
+  expect(answers.querySelector("a")?.getAttribute("href")).toBe(`${sentPath}/binary/b1?v=2`);
+  expect(screen.getByTestId("casepack-line-Observation/k1").textContent).toContain("do not use");
+});
+
+it("a former value in another unit says its unit", () => {
+  const former = { value: "90", unit: "mg/dL", flag: "", atMs: null, isDay: false };
+  expect(trendText(former, "mmol/L")).toBe("90 mg/dL");
+  expect(trendText(former, "mg/dL")).toBe("90");
 });

@@ -1,5 +1,5 @@
 /** Case packs as TanStack Query hooks. What is read of a pack is audited, so nothing is asked for again by itself. */
-import { type UseQueryResult, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { keepPreviousData, type UseQueryResult, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { ApiError, useHttp } from "../common/http";
 import {
   type DraftPack,
@@ -36,10 +36,17 @@ export function useOverview(): UseQueryResult<Overview> {
   });
 }
 
-export function useSentPack(consult: string, patient: string, version: number): UseQueryResult<SentPack> {
+/** `newsMs` of the overview: when an ask was answered meanwhile, the pack is read once more, and stays shown until then. */
+export function useSentPack(
+  consult: string,
+  patient: string,
+  version: number,
+  newsMs: number | null,
+): UseQueryResult<SentPack> {
   const http = useHttp();
   return useQuery({
-    queryKey: [...keys.sent(consult, patient), version],
+    queryKey: [...keys.sent(consult, patient), version, newsMs],
+    placeholderData: keepPreviousData,
     queryFn: ({ signal }) => http.get(packPath(consult, patient, `?v=${version}`), readSent, { signal }),
     ...ONCE,
   });
@@ -90,12 +97,16 @@ export function useAsk(consult: string, patient: string, specialty: string) {
   return useMutation({
     mutationFn: (part: string) =>
       http.post(packPath(consult, patient, "/asks"), { specialty, part }, readAskAnswer, { timeoutMs: ASK_TIMEOUT_MS }),
-    onSettled: () => queries.invalidateQueries({ queryKey: keys.draft(consult, patient) }),
+    onSettled: async () => {
+      await queries.invalidateQueries({ queryKey: keys.draft(consult, patient) });
+      // The overview brings the news by which the sent pack is read again.
+      await queries.invalidateQueries({ queryKey: keys.overview, exact: true });
+    },
   });
 }
 
 /** After an ask was answered or declined. */
 export function useRefreshOverview(): () => Promise<void> {
   const queries = useQueryClient();
-  return () => queries.invalidateQueries({ queryKey: keys.overview });
+  return () => queries.invalidateQueries({ queryKey: keys.overview, exact: true });
 }

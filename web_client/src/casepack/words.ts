@@ -23,6 +23,11 @@ export function valueText({ value, unit }: PackValue): string {
   return [value, unit].filter((part) => part !== "").join(" ");
 }
 
+/** A former value; in another unit than the newest it says so, or the two would be compared. */
+export function trendText(former: PackValue, unit: string): string {
+  return former.unit === unit ? former.value : valueText(former);
+}
+
 /** What the reader must know to be missing: what is needed first, then what would be there if known. */
 export function gaps(findings: readonly Finding[]): readonly Finding[] {
   const lacking = findings.filter(({ state }) => state !== "present");
