@@ -8,6 +8,7 @@ Times are microseconds. Real packets between real peers need network namespaces 
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,19 @@ def load_rate(path: Path) -> Rate:
     rows = [line.split() for line in path.read_text().splitlines() if line and not line.startswith("#")]
     steps = [(int(ms) * 1000, int(bps)) for ms, bps in rows]
     return Rate(steps, period_us=2 * steps[-1][0] - steps[-2][0])
+
+
+def load_deliveries(path: Path, *, from_ms: int = 0, length_ms: int = 100_000, step_ms: int = 100) -> Rate:
+    """A line as recorded with a saturating sender: the ms at which one packet of 1500 bytes got through, one per row.
+
+    That is how recordings of mobile networks are published. Silence is taken as 8 kbit/s: what waits is not for ever.
+    """
+    delivered = Counter(
+        (int(ms) - from_ms) // step_ms for ms in path.read_text().split() if from_ms <= int(ms) < from_ms + length_ms
+    )
+    count = max(delivered) + 1
+    steps = [(n * step_ms * 1000, max(8_000, delivered[n] * 1500 * 8 * 1000 // step_ms)) for n in range(count)]
+    return Rate(steps, period_us=count * step_ms * 1000)
 
 
 @dataclass

@@ -4,6 +4,7 @@ Every run is seeded and in virtual time (`tests.line_simulation`), so the figure
 the bounds leave room for a better trade, not for luck.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,22 @@ import pytest
 from media.core.congestion.allocator import Demand
 from media.core.layers import View
 from tests.line_simulation import CAMERA, Figures, Simulation
-from tests.netem import GilbertElliott, Link, Loss, Rate, constant, cut, load_rate, no_loss, random_loss
+from tests.netem import (
+    GilbertElliott,
+    Link,
+    Loss,
+    Rate,
+    constant,
+    cut,
+    load_deliveries,
+    load_rate,
+    no_loss,
+    random_loss,
+)
 
 M = 1_000_000
+RECORDED = os.environ.get("CONSILIUM_TRACES", "")
+"""Folder of recorded lines, in the form of `load_deliveries`; published ones may not be copied into this tree."""
 TRACES = Path(__file__).parent.parent / "vectors" / "network"
 
 
@@ -86,6 +100,23 @@ def test_the_line_is_used_with_a_short_queue_and_without_oscillation(name: str) 
     assert figures.probe_bytes < 0.1 * figures.media_bytes
 
 
+def test_recorded_lines_keep_a_short_queue() -> None:
+    """Mobile networks of cars and trains. What fades away within a second cannot be followed faster."""
+    if not RECORDED:
+        pytest.skip("no recorded lines: CONSILIUM_TRACES names no folder")
+    files = sorted(path for path in Path(RECORDED).iterdir() if path.suffix in {".down", ".up"} and path.stat().st_size)
+    assert files
+    for path in files:
+        case = Case(lambda path=path: load_deliveries(path, from_ms=20_000), 0, 0, 0)  # type: ignore[misc]
+        figures = play(case)
+        assert figures.overspent == 0, path
+        assert figures.queue_percentile_ms(0.5) <= 30, path
+        assert figures.switches_per_minute <= 40, path
+        if figures.media_bytes * 8 / figures.seconds > 500_000:
+            assert figures.queue_percentile_ms(0.95) <= 300, path
+            assert figures.granted >= 0.3, path
+
+
 def test_on_a_good_line_everything_is_there_within_seconds() -> None:
     figures = play(CASES["10 Mbit/s"], seconds=12)
     assert 0 <= figures.first_full_us < 5 * M
@@ -147,3 +178,9 @@ def test_a_download_takes_its_part_and_no_more(name: str) -> None:
     assert not [when for when in dark if when > 20 * M]
     assert simulation.download.delivered * 1200 * 8 / 30 >= case.rate_bps / 2
     assert min(estimate for when, estimate in figures.estimates if when > 75 * M) > 2_900_000
+
+
+def test_a_recording_of_deliveries_is_read_as_a_rate(tmp_path: Path) -> None:
+    (tmp_path / "line.down").write_text("".join(f"{ms}\n" for ms in (*range(100), 250, 250)))
+    rate = load_deliveries(tmp_path / "line.down")
+    assert [rate.at(ms * 1000) for ms in (0, 99, 100, 299, 300)] == [12 * M, 12 * M, 8_000, 240_000, 12 * M]
