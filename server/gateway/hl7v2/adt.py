@@ -7,9 +7,9 @@
 | A03 discharge | only ensured | finished | DG1; ends device bindings (W21) |
 | A04 register | whole | arrived | AL1, DG1 |
 | A08 update | whole | by PV1-45 | AL1, DG1 |
-| A40 merge | ensured, ``link`` replaces MRG-1 | - | the hub merges (`signals.merge_of`) |
+| A40 merge | ensured, ``link`` replaces every number of MRG-1 | - | the hub merges (`signals.merge_of`) |
 
-"Whole" is HL7's snapshot: what A01, A04 and A08 leave empty or send as ``""`` is not kept.
+"Whole": the message may change what the hub has. An empty field leaves it, ``""`` deletes it (`signals.NULLED`).
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ from server.gateway.hl7v2.bundle import Transaction
 from server.gateway.hl7v2.datatypes import Json, only
 from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
 from server.gateway.hl7v2.message import Message
-from server.gateway.hl7v2.patient import add_encounter
+from server.gateway.hl7v2.patient import MAX_IDENTIFIERS, add_encounter
 from server.gateway.hl7v2.rows import Row, listed, local_concept, mapped, words
 
 WHOLE: Final = frozenset({"A01", "A04", "A08"})
@@ -112,25 +112,32 @@ def add_conditions(message: Message, transaction: Transaction) -> list[str]:
     return references
 
 
-def merged_identifier(message: Message, transaction: Transaction) -> Json:
-    """MRG-1 of an A40: the identifier that is no longer used.
+def merged_identifiers(
+    message: Message, transaction: Transaction, survivor: tuple[tuple[str, str], ...]
+) -> list[tuple[str, str]]:
+    """MRG-1 of an A40: every number under which the retired record may be known, as (system, value).
+
+    Numbers that the survivor has too say nothing about another record and are left out.
 
     Raises:
-        Hl7Refused: several merges in one message, or an identifier nobody can be found by.
+        Hl7Refused: several merges in one message, or none that can be followed.
     """
     ctx = transaction.ctx
     groups = list(message.named("MRG"))
-    if len(groups) != 1 or len(list(message.named("PID"))) != 1:
+    if len(groups) != 1:
         raise Hl7Refused(Hl7Code.SEGMENT, "MRG")
     default = ctx.profile.default_authority
-    found = [dt.identifier(cx, ctx, default=default) for cx in groups[0].all(1)]
-    with_system = [one for one in found if one is not None and one.get("system")]
-    if not with_system:
+    found = [dt.identifier(cx, ctx, default=default) for cx in groups[0].all(1)[:MAX_IDENTIFIERS]]
+    pairs = [(one["system"], one["value"]) for one in found if one is not None and one.get("system")]
+    if not pairs:
         raise Hl7Refused(Hl7Code.PATIENT_IDENTIFIER, "MRG-1")
-    return with_system[0]
+    others = [pair for pair in dict.fromkeys(pairs) if pair not in survivor]
+    if not others:
+        raise Hl7Refused(Hl7Code.VALUE, "MRG-1")
+    return others
 
 
-def link_of(identifier: Json) -> Json:
+def link_of(identifier: tuple[str, str]) -> Json:
     """Patient.link of the survivor: the other record is named by identifier, since only the hub knows its id."""
-    named = {"system": identifier["system"], "value": identifier["value"]}
+    named = {"system": identifier[0], "value": identifier[1]}
     return {"type": "replaces", "other": {"type": "Patient", "identifier": named}}

@@ -1,17 +1,21 @@
 """Resources of one message -> one FHIR transaction in which everything refers to one patient.
 
 The hub may know patient and visit already, from other messages or from elsewhere: these two are found by identifier.
-An ADT message that carries the whole picture updates them (conditional update); every other message only makes sure
-that they are there (conditional create), so that the few words of a PID in a result never overwrite a registration.
+An ADT message updates them (conditional update; what it leaves empty stays as the hub has it, `server.lock.core.
+standing`); every other message only makes sure that they are there (conditional create), so that the few words of a
+PID in a result never overwrite a registration.
 Everything else has an id derived from its business key (order number, document number): a repeat or a correction is the
 same resource (`Profile.resource_id`).
 """
 
 import base64
+import re
+from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote
 
 from server.gateway.hl7v2.datatypes import Context, Json, only
+from server.gateway.hl7v2.signals import NULLED
 
 TEST_TAG: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
 """Data of no real person (W9)."""
@@ -44,24 +48,28 @@ class Transaction:
         """Reference to the visit, if the message has one."""
         return {"reference": self.encounter} if self.encounter else None
 
-    def found_by(self, resource: Json, identifier: tuple[str, str], *, whole: bool) -> str:
+    def found_by(self, resource: Json, identifier: tuple[str, str], *, whole: bool, nulls: Iterable[str] = ()) -> str:
         """Add a patient or visit that is found by (system, value); its id is the hub's to give.
 
         Args:
-            whole: the message says everything about it: update what is there.
+            whole: the message may change what is there.
+            nulls: elements that it deletes (`signals.NULLED`).
 
         Returns:
             The reference for the others of this bundle.
         """
         system, value = identifier
         kind = resource["resourceType"]
-        query = f"identifier={quote(system, safe=':/')}|{quote(value, safe='')}"
+        query = f"identifier={quote(_token(system), safe=':/')}|{quote(_token(value), safe='')}"
         if whole:
             request = {"method": "PUT", "url": f"{kind}?{query}"}
         else:
             request = {"method": "POST", "url": kind, "ifNoneExist": query}
         urn = self.ctx.profile.urn(kind, system, value)
-        self._entries[urn] = {"fullUrl": urn, "resource": self._marked(resource), "request": request}
+        marked = self._marked(resource)
+        if tags := [{"system": NULLED, "code": element} for element in nulls]:
+            marked["meta"]["tag"] = [*marked["meta"].get("tag", []), *tags]
+        self._entries[urn] = {"fullUrl": urn, "resource": marked, "request": request}
         return urn
 
     def put(self, kind: str, resource: Json, *key: str) -> str:
@@ -107,3 +115,9 @@ class Transaction:
             meta["tag"] = [TEST_TAG]
         id_ = {"id": resource["id"]} if "id" in resource else {}
         return {"resourceType": resource["resourceType"], **id_, "meta": meta} | resource
+
+
+def _token(text: str) -> str:
+    """A part of a search token. Unescaped, a comma in a patient's number would ask for somebody else as well (R4
+    section 3.1.1.4.0.2)."""
+    return re.sub(r"([\\,|$])", r"\\\1", text)

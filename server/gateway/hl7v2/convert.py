@@ -17,8 +17,9 @@ from server.gateway.hl7v2.bundle import Transaction
 from server.gateway.hl7v2.datatypes import Context, Json
 from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
 from server.gateway.hl7v2.message import Message
-from server.gateway.hl7v2.patient import add_encounter, patient_of
+from server.gateway.hl7v2.patient import add_encounter, nulled_of, patient_of
 from server.gateway.hl7v2.profile import Profile
+from server.gateway.hl7v2.signals import MERGE
 from server.gateway.hl7v2.times import parse_dtm
 
 EVENTS: Final[dict[str, frozenset[str]]] = {
@@ -148,7 +149,7 @@ def convert(message: Message, profile: Profile) -> Converted:
     source = f"urn:hl7v2:{quote(application, safe='')}:{quote(facility, safe='')}"
     category = profile.categories.get(application, "")
     transaction = Transaction(ctx, source=source, test=test, sender_category=category)
-    _fill(message, header, transaction, patient, pairs[0])
+    _fill(message, header, transaction, patient, pairs)
     return Converted(
         kind=header.kind,
         key=_key(application, facility, header.kind, header.control_id, msh.v(7)),
@@ -159,15 +160,16 @@ def convert(message: Message, profile: Profile) -> Converted:
     )
 
 
-def _fill(message: Message, header: Header, transaction: Transaction, patient: Json, key: tuple[str, str]) -> None:
+def _fill(
+    message: Message, header: Header, transaction: Transaction, patient: Json, pairs: tuple[tuple[str, str], ...]
+) -> None:
     """The message's own part."""
-    whole = header.type == "ADT" and header.event in adt.WHOLE
-    if header.kind == "ADT^A40":
-        retired = adt.merged_identifier(message, transaction)
-        if (retired["system"], retired["value"]) == key:
-            raise Hl7Refused(Hl7Code.VALUE, "MRG-1")
-        patient["link"] = [adt.link_of(retired)]
-    transaction.patient = transaction.found_by(patient, key, whole=whole)
+    nulls: list[str] | None = None
+    if header.type == "ADT" and header.event in adt.WHOLE:
+        nulls = nulled_of(message, patient)
+    if header.kind == MERGE:
+        patient["link"] = [adt.link_of(one) for one in adt.merged_identifiers(message, transaction, pairs)]
+    transaction.patient = transaction.found_by(patient, pairs[0], whole=nulls is not None, nulls=nulls or ())
     if header.type == "ADT":
         adt.add_adt(message, header.event, transaction)
         return

@@ -101,9 +101,10 @@ def patient_of(message: Message, ctx: Context) -> tuple[Json, tuple[tuple[str, s
     Raises:
         Hl7Refused: no PID, no PID-3, or none with a system.
     """
-    pid = message.first("PID")
-    if pid is None:
+    found = list(message.named("PID"))
+    if len(found) != 1:  # ORU R01 may hold results of several patients: none of them may become another's
         raise Hl7Refused(Hl7Code.SEGMENT, "PID")
+    pid = found[0]
     identifiers = identifiers_of(pid, ctx)
     if not identifiers:
         raise Hl7Refused(Hl7Code.REQUIRED_FIELD, "PID-3")
@@ -118,6 +119,17 @@ def patient_of(message: Message, ctx: Context) -> tuple[Json, tuple[tuple[str, s
     contacts = [mapped(CONTACT, nk1, ctx) for nk1 in message.named("NK1")]
     patient |= only(contact=[contact for contact in contacts if "name" in contact or "telecom" in contact])
     return patient, pairs
+
+
+def nulled_of(message: Message, patient: Json) -> list[str]:
+    """Elements of the patient that the message deletes: its fields hold ``""`` and no other field fills them."""
+    pid = next(message.named("PID"))
+    found = {row.element for row in PATIENT if pid.is_null(row.number)}
+    if pid.is_null(29) or pid.is_null(30):
+        found.add("deceased")
+    if pid.is_null(24) or pid.is_null(25):
+        found.add("multipleBirth")
+    return sorted(element for element in found if not any(name.startswith(element) for name in patient))
 
 
 def _account(pid: Segment, ctx: Context) -> Json | None:
@@ -184,7 +196,15 @@ def add_encounter(message: Message, transaction: Transaction, *, status: str | N
     )
     encounter["class"] = class_
     encounter |= mapped(ENCOUNTER, pv1, ctx)
-    transaction.encounter = transaction.found_by(encounter, number, whole=status is not None)
+    transaction.encounter = transaction.found_by(
+        encounter, number, whole=status is not None, nulls=_nulled_visit(pv1) if status is not None else ()
+    )
+
+
+def _nulled_visit(pv1: Segment) -> list[str]:
+    """Elements of the visit that the message deletes."""
+    found = [row.element for row in ENCOUNTER if pv1.is_null(row.number)]
+    return found + [element for number, element in ((44, "period.start"), (45, "period.end")) if pv1.is_null(number)]
 
 
 def _type(code: str) -> Json:

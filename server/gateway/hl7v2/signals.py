@@ -1,11 +1,17 @@
 """What the hub must do beside filing the bundle: end device bindings (W21) and merge patients.
 
-Read from the crossing's kind and its bundle alone, so that the hub needs nothing of HL7.
+Read from the crossing's kind and its bundle alone, so that the hub needs nothing of HL7. What a message deletes (a
+field that holds ``""``) is said by tags of the system `NULLED` whose codes name elements; the hub takes them off
+(`server.lock.core.standing`).
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+NULLED: Final = "urn:consilium:hl7v2-null"
+"""``meta.tag.system`` of an element that the message deletes: ``birthDate``, ``period.end``, or a choice's stem."""
+MERGE: Final = "ADT^A40"
 
 
 class Ended(StrEnum):
@@ -21,7 +27,8 @@ class Merge:
 
     survivor: tuple[tuple[str, str], ...]
     """(system, value), all of the surviving record."""
-    retired: tuple[str, str]
+    retired: tuple[tuple[str, str], ...]
+    """(system, value), all by which the retired record may be known."""
 
 
 def ended_by(kind: str) -> Ended | None:
@@ -30,14 +37,20 @@ def ended_by(kind: str) -> Ended | None:
 
 
 def merge_of(kind: str, bundle: dict[str, Any]) -> Merge | None:
-    """The merge that an A40 asks for, None for every other crossing."""
-    if kind != "ADT^A40":
+    """The merge that an A40 asks for; None for every other crossing, and where the policy left nothing of it."""
+    if kind != MERGE:
         return None
     for entry in bundle.get("entry", []):
         patient = entry.get("resource", {})
-        for link in patient.get("link", []) if patient.get("resourceType") == "Patient" else []:
-            other = link.get("other", {}).get("identifier", {})
-            known = [(one["system"], one["value"]) for one in patient.get("identifier", []) if one.get("system")]
-            if link.get("type") == "replaces" and other.get("system") and known:
-                return Merge(tuple(known), (other["system"], other["value"]))
+        if patient.get("resourceType") != "Patient":
+            continue
+        others = [
+            link.get("other", {}).get("identifier", {})
+            for link in patient.get("link", [])
+            if link.get("type") == "replaces"
+        ]
+        retired = tuple((one["system"], one["value"]) for one in others if one.get("system") and one.get("value"))
+        known = tuple((one["system"], one["value"]) for one in patient.get("identifier", []) if one.get("system"))
+        if retired and known:
+            return Merge(known, retired)
     return None

@@ -18,13 +18,14 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.gateway.core.crossing import FHIR_JSON, Crossing
-from server.gateway.hl7v2.signals import merge_of
+from server.gateway.hl7v2.signals import MERGE, merge_of
 from server.lock.aio.inbox import CrossingRefused, From
 from server.lock.aio.outbox import MalformedOutcome, outcome
+from server.lock.aio.standing import patients_named, settled
 from server.lock.core.wire import OUTCOME_KIND, OUTCOME_SOURCE
-from server.record.aio.merge import merge_patient
-from server.record.aio.store import AmbiguousPatient, patient_by_identifier
+from server.record.aio.merge import merge_patient, survivor_of
 from server.record.core.outcome import FhirRefusal
+from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid
 from server.storage.lock_tables import LockFile
 
@@ -92,7 +93,8 @@ class Applying:
         except (ValueError, RecursionError):
             raise CrossingRefused("malformed", "the body is not JSON") from None
         try:
-            await self._apply_bundle(session, bundle, actor=origin.actor, at_ms=at_ms, owner_hospital=origin.hospital)
+            made = await settled(session, bundle, kind=crossing.kind, owner=origin.hospital)
+            await self._apply_bundle(session, made, actor=origin.actor, at_ms=at_ms, owner_hospital=origin.hospital)
             await _merge(session, crossing, bundle, origin, at_ms)
         except FhirRefusal as refusal:
             raise CrossingRefused(refusal.code.value, _places(refusal)) from None
@@ -117,39 +119,44 @@ async def _merge(session: AsyncSession, crossing: Crossing, bundle: Any, origin:
     """ADT A40: the retired record's data becomes the survivor's; a record that is not here has none.
 
     Raises:
+        CrossingRefused: ``invalid`` where the policy left nothing of the merge, ``many_match``, ``unsupported``.
         FhirRefusal: they cannot be merged.
     """
     merge = merge_of(crossing.kind, bundle)
     if merge is None:
+        if crossing.kind == MERGE:  # applied in silence, two records of one person would stay two
+            raise CrossingRefused("invalid", "the merge does not say which record is retired: Patient.link")
         return
-    system, value = merge.retired
-    try:
-        retired = await patient_by_identifier(session, system, value, owner=origin.hospital)
-    except AmbiguousPatient:
-        raise CrossingRefused("many_match", "the retired record") from None
-    survivor = await _of_identifiers(session, merge.survivor, origin)
-    if retired is None or retired == survivor:
-        return
-    if survivor is None:
-        raise CrossingRefused("many_match", "the surviving record")
-    await merge_patient(session, survivor=survivor, merged=retired, actor=origin.actor, at_ms=at_ms)
+    reach = Reach.of_hospital(origin.hospital)
+    retired: set[str] = set()
+    for system, value in merge.retired:
+        named = await patients_named(session, system, value, reach)
+        if len(named) > 1:
+            raise CrossingRefused("many_match", "the retired record")
+        retired |= set(named)
+    survivors = await _survivors(session, merge.survivor, reach, retired)
+    for one in sorted(retired):
+        if len(survivors) != 1:
+            raise CrossingRefused("many_match" if survivors else "unsupported", "the surviving record")
+        (survivor,) = survivors
+        present = await survivor_of(session, one)
+        if survivor == one or present not in (one, survivor):
+            raise CrossingRefused("unsupported", "they are merged the other way round, or elsewhere")
+        await merge_patient(session, survivor=survivor, merged=one, actor=origin.actor, at_ms=at_ms)
 
 
 async def _whose(session: AsyncSession, crossing: Crossing, origin: From) -> str | None:
     """The one stored patient of this hospital whom all known identifiers name; None when they name none, or several."""
-    return await _of_identifiers(session, crossing.patient, origin)
-
-
-async def _of_identifiers(session: AsyncSession, identifiers: Iterable[tuple[str, str]], origin: From) -> str | None:
-    found: set[str] = set()
-    for system, value in identifiers:
-        try:
-            patient = await patient_by_identifier(session, system, value, owner=origin.hospital)
-        except AmbiguousPatient:
-            return None
-        if patient is not None:
-            found.add(patient)
+    found = await _survivors(session, crossing.patient, Reach.of_hospital(origin.hospital), set())
     return found.pop() if len(found) == 1 else None
+
+
+async def _survivors(
+    session: AsyncSession, identifiers: Iterable[tuple[str, str]], reach: Reach, but: set[str]
+) -> set[str]:
+    """Whom the identifiers name, merges followed."""
+    ids = {one for system, value in identifiers for one in await patients_named(session, system, value, reach)}
+    return {await survivor_of(session, one) for one in ids - but}
 
 
 def _keep(path: Path, body: bytes) -> None:

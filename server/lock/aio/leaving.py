@@ -10,6 +10,7 @@ from typing import Literal
 from server.gateway.core.crossing import Crossing
 from server.gateway.hl7v2.signals import Ended, ended_by
 from server.lock.aio.inbox import From
+from server.record.aio.merge import survivor_of
 from server.record.aio.store import AmbiguousPatient, patient_by_identifier
 from server.storage.database import Database
 from signaling.core.errors import Refusal
@@ -51,8 +52,8 @@ class Leaving:
                 raise TimeoutError(f"bindings not ended: {refusal.code}") from None
 
     async def _patients(self, crossing: Crossing, origin: From) -> list[str]:
-        """Every record of this hospital that an identifier names: a binding too many ended is a bedside confirmation
-        more, one too few shows a stranger's signal."""
+        """Every record of this hospital that an identifier names, and what it was merged into: a binding too many ended
+        is a bedside confirmation more, one too few shows a stranger's signal."""
         found: dict[str, None] = {}
         async with self._database.read() as session:
             for system, value in crossing.patient:
@@ -61,5 +62,5 @@ class Leaving:
                 except AmbiguousPatient:
                     continue
                 if patient is not None:
-                    found[patient] = None
+                    found |= {patient: None, await survivor_of(session, patient): None}
         return list(found)

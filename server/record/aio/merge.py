@@ -21,6 +21,9 @@ from server.storage import audit
 from server.storage.fhir_tables import FhirResource
 from server.storage.models import ConsultPatient
 
+MAX_CHAIN = 32
+"""Merges of merges that are followed."""
+
 
 async def merge_patient(session: AsyncSession, *, survivor: str, merged: str, actor: str, at_ms: int) -> int:
     """Merge ``merged`` into ``survivor``; the same call again changes nothing.
@@ -34,7 +37,9 @@ async def merge_patient(session: AsyncSession, *, survivor: str, merged: str, ac
     if survivor == merged:
         raise FhirRefusal(FhirCode.UNSUPPORTED, "a patient is not merged into itself")
     stays, goes = await _patient(session, survivor), await _patient(session, merged)
-    if any(_points(link, "replaced-by", merged) for link in stays.get("link", [])):
+    if await survivor_of(session, survivor) == merged or any(
+        _points(link, "replaced-by", merged) for link in stays.get("link", [])
+    ):
         raise FhirRefusal(FhirCode.UNSUPPORTED, "they are merged the other way round")
     names = {f"Patient/{merged}": f"Patient/{survivor}"}
     query = select(FhirResource).where(
@@ -54,6 +59,20 @@ async def merge_patient(session: AsyncSession, *, survivor: str, merged: str, ac
         body = {"survivor": survivor, "patient": merged, "resources": moved}
         await audit.append(session, [audit.Entry(kind="patient_merged", at_ms=at_ms, actor=actor, body=body)])
     return moved
+
+
+async def survivor_of(session: AsyncSession, patient: str) -> str:
+    """Whose record a patient's is now: the end of the chain of merges, or the patient."""
+    seen = [patient]
+    while len(seen) <= MAX_CHAIN:
+        found = await read_resource(session, "Patient", seen[-1])
+        links = [] if found is None or found[0].deleted else json.loads(found[0].json).get("link", [])
+        others = [link["other"].get("reference", "") for link in links if link.get("type") == "replaced-by"]
+        after = next((one.removeprefix("Patient/") for one in others if one.startswith("Patient/")), None)
+        if after is None or after in seen:
+            break
+        seen.append(after)
+    return seen[-1]
 
 
 async def _patient(session: AsyncSession, id_: str) -> dict[str, Any]:

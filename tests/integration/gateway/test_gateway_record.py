@@ -1,6 +1,8 @@
 """From the hospital's messages to the hub's record: every family, repeats, corrections, and the merge of an A40."""
 
 import dataclasses
+import json
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from server.lock.aio.leaving import Leaving
 from server.lock.core.link import Arrived
 from server.lock.core.wire import Cross
 from server.record.aio.search import search
-from server.record.aio.store import patient_by_identifier
+from server.record.aio.store import patient_by_identifier, put_resource
 from server.record.aio.writes import apply_bundle
 from server.record.core.reach import Reach
 from server.storage import audit, schema
@@ -24,7 +26,7 @@ from server.storage.models import Hospital
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import PatientId
 from signaling.core.model import UnboundReason
-from tests.hl7v2_kit import MRN, OLD, PID, PV1, RESULT, SEEDS, converted, message, resources
+from tests.hl7v2_kit import MRN, OLD, ORDER, PID, PV1, RESULT, SEEDS, converted, message, resources
 
 ORIGIN = From(gateway="g1", hospital="h-wuzhen", stream="s", connection=1, sequence=1, source="his")
 REACH = Reach.of_hospital("h-wuzhen")
@@ -112,6 +114,134 @@ async def test_a40_moves_the_retired_record_to_the_survivor(database: Database, 
     await hub.hl7(merge, merge)
     assert {row.patient_id for row in await hub.rows("Observation")} == {survivor}
     await hub.hl7(message("ADT^A40", "MRG|999^^^OLDHIS^MR", control="C9"))  # of a record that never came here
+
+
+async def test_the_old_number_of_a_merged_patient_leads_to_the_survivor(database: Database, tmp_path: Path) -> None:
+    """Chains of merges are followed; a result, a correction, a registration under the old number: nothing of it goes
+    back to the retired record, and that record is not brought back."""
+    hub = Hub(database, tmp_path)
+    third = "urn:oid:2.999.9"
+    old = PID.replace("10042^^^HIS^MR", "77^^^OLDHIS^MR").replace("330402197803020011", "").replace("A778", "A1")
+    last = PID.replace("10042^^^HIS^MR", "S-1^^^&2.999.9&ISO^SB").replace("330402197803020011", "")
+    await hub.hl7(message("ADT^A04", PV1), message("ADT^A04", pid=old), message("ORU^R01", *RESULT, pid=old))
+    await hub.hl7(message("ADT^A40", "MRG|77^^^OLDHIS^MR"), message("ADT^A04", pid=last, control="C3"))
+    await hub.hl7(message("ADT^A40", "MRG|10042^^^HIS^MR", pid=last))
+    survivor = await hub.who(third, "S-1")
+    assert {row.patient_id for row in await hub.rows("Observation")} == {survivor}
+    corrected = [line.replace("|88.5|", "|91.25|").replace("N|||F", "N|||C") for line in RESULT]
+    moved = old.replace("Jiaxing", "Tongxiang")
+    await hub.hl7(message("ORU^R01", *corrected, pid=old, control="C4"), message("ADT^A08", PV1, pid=moved))
+    found = await hub.rows("Observation", code="http://loinc.org|2160-0")
+    assert [(row.patient_id, "91.25" in row.json) for row in found] == [(survivor, True)]
+    people = {row.id: json.loads(row.json) for row in await hub.rows("Patient")}
+    assert [one["active"] for id_, one in people.items() if id_ != survivor] == [False, False]
+    assert not any("Tongxiang" in json.dumps(one) for one in people.values())
+    for again in (
+        message("ADT^A40", "MRG|S-1^^^&2.999.9&ISO^SB", pid=old),
+        message("ADT^A40", "MRG|S-1^^^&2.999.9&ISO^SB"),
+    ):
+        with pytest.raises(CrossingRefused):  # a circle
+            await hub.hl7(again)
+    assert {row.patient_id for row in await hub.rows("Observation")} == {survivor}
+
+
+async def test_a_merge_by_several_numbers_finds_every_record_and_one_cut_by_the_policy_is_refused(
+    database: Database, tmp_path: Path
+) -> None:
+    hub = Hub(database, tmp_path)
+    old = PID.replace("10042^^^HIS^MR", "77^^^OLDHIS^MR").replace("330402197803020011", "").replace("A778", "A1")
+    await hub.hl7(message("ADT^A04", PV1), message("ADT^A04", pid=old), message("ORU^R01", *RESULT, pid=old))
+    crossing = converted(message("ADT^A40", "MRG|4711^^^HIS^MR~77^^^OLDHIS^MR")).crossing()
+    bundle = json.loads(crossing.body)
+    for entry in bundle["entry"]:
+        entry["resource"].pop("link", None)
+    with pytest.raises(CrossingRefused):
+        await hub.take(dataclasses.replace(crossing, body=json.dumps(bundle).encode()))
+    await hub.take(crossing)
+    assert {row.patient_id for row in await hub.rows("Observation")} == {await hub.who(MRN, "10042")}
+
+
+async def test_an_adt_leaves_what_it_does_not_say_and_deletes_what_it_says(database: Database, tmp_path: Path) -> None:
+    """Empty leaves, "" deletes; what another source wrote (photo, link, another system's number) stays."""
+    hub = Hub(database, tmp_path)
+    await hub.hl7(message("ADT^A01", PV1))
+    async with database.write() as session:
+        (row,) = (await search(session, "Patient", [], reach=REACH)).rows
+        whole = json.loads(row.json) | {"photo": [{"title": "bedside"}]}
+        whole["identifier"].append({"system": "urn:card", "value": "K-1"})
+        await put_resource(session, whole, actor="desk", at_ms=5_000, owner="h-wuzhen")
+    thin = "PID|1||10042^^^HIS^MR||王^小明^^^^^L^I||19780302|1||||" + '|""'
+    discharge = "PV1|1" + "|" * 18 + "V55^^^HIS^VN" + "|" * 26 + "20260314170000"
+    await hub.hl7(
+        message("ADT^A08", pid=thin), message("ADT^A03", discharge, pid=thin), message("ADT^A08", PV1, pid=thin)
+    )
+    (row,) = await hub.rows("Patient")
+    patient = json.loads(row.json)
+    assert patient["photo"] == [{"title": "bedside"}]
+    assert {one["value"] for one in patient["identifier"]} >= {"10042", "K-1", "330402197803020011"}
+    assert patient["address"][0]["city"] == "Jiaxing", "empty leaves"
+    assert "telecom" not in patient, "two quotes delete"
+    assert "hl7v2-null" not in row.json
+    (row,) = await hub.rows("Encounter")
+    visit = json.loads(row.json)
+    assert visit["period"] == {"start": "2026-03-14T09:00:00+08:00", "end": "2026-03-14T17:00:00+08:00"}
+    assert (visit["status"], visit["class"]["code"]) == ("finished", "IMP"), (
+        "an update does not reopen a finished visit"
+    )
+    assert visit["participant"][0]["individual"]["display"] == "Wei Li"
+
+
+def stated(status: str, value: str, report: str) -> list[str]:
+    """The result with another OBX-11, value and OBR-25."""
+    lines = [line.replace("|88.5|", f"|{value}|").replace("N|||F", f"N|||{status}") for line in RESULT[:2]]
+    return [lines[0].replace("||HM|F|", f"||HM|{report}|"), lines[1]]
+
+
+async def test_nothing_older_replaces_a_result_that_stands(database: Database, tmp_path: Path) -> None:
+    """Table 0085: a late preliminary does not replace a final one, a correction does, W retracts for good."""
+    hub = Hub(database, tmp_path)
+
+    async def now() -> tuple[str, bool, str]:
+        (row,) = await hub.rows("Observation", code="http://loinc.org|2160-0")
+        (report,) = await hub.rows("DiagnosticReport")
+        one = json.loads(row.json)
+        return one["status"], f'"value":{value}' in row.json, json.loads(report.json)["status"]
+
+    value = "88.5"
+    await hub.hl7(message("ADT^A04", PV1), message("ORU^R01", *stated("F", "88.5", "F"), control="1"))
+    await hub.hl7(message("ORU^R01", *stated("P", "70", "P"), control="2"))
+    assert await now() == ("final", True, "final")
+    value = "91"
+    await hub.hl7(message("ORU^R01", *stated("C", "91", "C"), control="3"))
+    assert await now() == ("corrected", True, "corrected")
+    older = [line.replace("20260314093000", "20260314090000") for line in stated("F", "88.5", "F")]
+    await hub.hl7(message("ORU^R01", *older, control="4"))
+    assert (await now())[2] == "corrected", "a report that is older by its own time"
+    await hub.hl7(
+        message("ORU^R01", *stated("W", "91", "C"), control="5"),
+        message("ORU^R01", *stated("F", "91", "C"), control="6"),
+    )
+    assert (await now())[:2] == ("entered-in-error", True), "a repeat of what was withdrawn does not bring it back"
+
+
+async def test_pages_of_a_late_preliminary_report_and_a_bare_cancellation_take_nothing_away(
+    database: Database, tmp_path: Path
+) -> None:
+    hub = Hub(database, tmp_path)
+    pdf = "OBX|1|ED|PDF^Report^L||^application^pdf^Base64^{}||||||{}"
+    final, early = b64encode(b"%PDF-1.7 final").decode(), b64encode(b"%PDF-1.7 early").decode()
+    obr = RESULT[0]
+    await hub.hl7(message("ADT^A04", PV1), message("ORU^R01", obr, pdf.format(final, "F"), RESULT[1], control="1"))
+    late = obr.replace("||HM|F|", "||HM|P|")
+    await hub.hl7(message("ORU^R01", late, pdf.format(early, "P"), control="2"))
+    assert [final in row.json for row in await hub.rows("Binary")] == [True]
+    await hub.hl7(message("ORU^R01", obr.replace("||HM|F|", "||HM|C|"), RESULT[-1], control="3"))
+    (report,) = await hub.rows("DiagnosticReport")
+    assert len(json.loads(report.json)["result"]) == 2, "one corrected line does not end the other lines of a report"
+    await hub.hl7(message("ORM^O01", *ORDER, control="4"), message("ORM^O01", "ORC|CA|P9^HIS", control="5"))
+    (row,) = await hub.rows("ServiceRequest")
+    order = json.loads(row.json)
+    assert (order["status"], order["code"]["coding"][0]["code"]) == ("revoked", "24725-4")
 
 
 async def test_another_hospital_cannot_write_into_this_record(database: Database, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_adt_a40_names_survivor_and_retired_by_identifier() -> None:
 
     merge = merge_of(made.kind, made.bundle)
     assert merge is not None
-    assert merge.retired == (OLD, "77")
+    assert merge.retired == ((OLD, "77"),)
     assert merge.survivor[0] == (MRN, "10042")
     assert [entry["resource"]["resourceType"] for entry in made.bundle["entry"]] == ["Patient"]
 

@@ -1,0 +1,130 @@
+"""A gateway's Bundle as it may be applied to this record: merged patients followed, older news left out.
+
+In the inbox's transaction, before `server.record` carries the Bundle out:
+
+- a hospital goes on sending the number of a patient who was merged (A40): what comes under it is the surviving
+  patient's, and the retired registration is neither brought back nor written over the survivor's;
+- where a resource is there already, `server.lock.core.standing` says what of the message may replace it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server.lock.core.standing import TYPES, plain, standing
+from server.record.aio.merge import survivor_of
+from server.record.aio.search import search
+from server.record.aio.store import read_resource
+from server.record.core.bundle import Step, rewritten, step_of
+from server.record.core.reach import Reach
+
+Json = dict[str, Any]
+
+
+async def settled(session: AsyncSession, bundle: Any, *, kind: str, owner: str) -> Any:
+    """The Bundle that is to be applied.
+
+    Args:
+        kind: of the crossing.
+        owner: the gateway's hospital.
+
+    Raises:
+        server.record.core.outcome.FhirRefusal: it is no Bundle that could be applied.
+    """
+    entries = bundle.get("entry") if isinstance(bundle, dict) else None
+    if not isinstance(entries, list):
+        return bundle
+    steps = [step_of(place, entry) for place, entry in enumerate(entries)]
+    reach = Reach.of_hospital(owner)
+    found = [await _found(session, step, reach) for step in steps]
+    names = {
+        name: f"{step.type}/{one.id}"
+        for step, one in zip(steps, found, strict=True)
+        for name in (step.full_url, *(f"Patient/{other}" for other in one.others))
+        if name and one.id is not None
+    }
+    kept, gone = [], set[str]()
+    for step, entry, one in zip(steps, entries, found, strict=True):
+        if one.left_out:
+            continue
+        stored = await _entry(session, step, entry, one.id, names, kind)
+        if stored is None:
+            gone |= set(_attached(entry["resource"]))
+        else:
+            kept.append(stored)
+    return {**bundle, "entry": [_renamed(one, names) for one in kept if not _is_of(one, gone)]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a step is about, where it is there and is one.
+
+    Args:
+        others: records that were merged into it.
+        left_out: the step is about a merged record, or only makes sure of a patient who is there.
+    """
+
+    id: str | None = None
+    others: frozenset[str] = frozenset()
+    left_out: bool = False
+
+
+async def _found(session: AsyncSession, step: Step, reach: Reach) -> _Found:
+    if step.type not in TYPES or step.method not in ("PUT", "POST"):
+        return _Found()
+    if step.condition is None:
+        return _Found(step.id)
+    ids = [row.id for row in (await search(session, step.type, list(step.condition), reach=reach)).rows]
+    if step.type != "Patient":
+        return _Found(ids[0]) if len(ids) == 1 else _Found()
+    survivors = {await survivor_of(session, one) for one in ids}
+    if len(survivors) != 1:
+        return _Found()
+    (survivor,) = survivors
+    is_retired = survivor not in ids
+    return _Found(survivor, frozenset(ids) - survivors, is_retired or (len(ids) > 1 and step.method == "POST"))
+
+
+async def patients_named(session: AsyncSession, system: str, value: str, reach: Reach) -> list[str]:
+    """Every stored patient with an identifier; records that were merged into one another may share it."""
+    token = "|".join(re.sub(r"([\\,|$])", r"\\\1", part) for part in (system, value))
+    return [row.id for row in (await search(session, "Patient", [("identifier", token)], reach=reach)).rows]
+
+
+async def _entry(
+    session: AsyncSession, step: Step, entry: Json, found: str | None, names: Mapping[str, str], kind: str
+) -> Json | None:
+    """The entry as it is applied; None where what is there stays."""
+    if step.resource is None:
+        return entry
+    said: Json = rewritten(step.resource, names)
+    entry = {**entry, "resource": plain(said)}
+    row = await read_resource(session, step.type, found) if found is not None and step.method == "PUT" else None
+    if row is None or row[0].deleted or found is None:
+        return entry
+    whose = said.get("subject", {}).get("reference")
+    if step.type != "Patient" and whose not in (None, f"Patient/{row[0].patient_id}"):
+        return entry  # another patient's: refused where it is written
+    becomes = standing(json.loads(row[0].json), said, kind)
+    if becomes is None:
+        return None
+    request = {**entry["request"], "url": f"{step.type}/{found}"}
+    return {**entry, "resource": {**becomes, "id": found}, "request": request}
+
+
+def _renamed(entry: Json, names: Mapping[str, str]) -> Json:
+    return {**entry, "resource": rewritten(entry["resource"], names)} if "resource" in entry else entry
+
+
+def _attached(resource: Json) -> list[str]:
+    """Binaries that a report or document shows: an older report's pages do not replace the newer one's."""
+    forms = [*resource.get("presentedForm", []), *(one.get("attachment", {}) for one in resource.get("content", []))]
+    return [str(one["url"]) for one in forms if one.get("url")]
+
+
+def _is_of(entry: Json, gone: set[str]) -> bool:
+    return entry.get("request", {}).get("url") in gone

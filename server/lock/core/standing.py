@@ -1,0 +1,162 @@
+"""What of a gateway's message may replace what the record holds: nothing newer is lost to something older; pure.
+
+A hospital says the same thing many times, in pieces and not always in order. HL7 v2 leaves three things to the
+receiver, and they are decided here, where what is there is known:
+
+- an element that a message does not fill is left as it is (chapter 2.5.3.5); one that it deletes is named by a tag
+  (`signals.NULLED`). So an admission does not wipe a photo, a merge's links or another system's numbers, and a
+  cancellation that holds an order's number alone does not empty the order;
+- of identifiers each system is its own list: the message speaks for the systems that it names;
+- a preliminary result never replaces a final one, an older final never a newer one, and what was withdrawn is not
+  brought back by a repeat of itself (chapter 7, table 0085).
+
+An Observation is replaced whole, because half of two values would be a third that nobody measured. Descriptions that
+were FHIR inside already (``FHIR ...``) are whole as well; of those too a Patient is shared with others.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from server.gateway.hl7v2.signals import NULLED
+
+Json = dict[str, Any]
+
+TYPES: Final = frozenset(
+    {"Patient", "Encounter", "ServiceRequest", "MedicationRequest", "Appointment", "Task", "Observation",
+     "DiagnosticReport", "DocumentReference"}
+)  # fmt: skip
+"""Types for which what is there matters."""
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Patient": ("deceased", "multipleBirth"),
+    "ServiceRequest": ("occurrence", "asNeeded", "quantity"),
+    "MedicationRequest": ("medication", "reported"),
+    "DiagnosticReport": ("effective",),
+}
+"""Elements of which FHIR allows one form at a time."""
+_STANDS: Final = frozenset({"final", "amended", "corrected", "appended", "cancelled", "entered-in-error"})
+_STATUS: Final = {"Observation": "status", "DiagnosticReport": "status", "DocumentReference": "docStatus"}
+_REOPENS: Final = frozenset({"ADT^A01", "ADT^A04", "ADT^A13"})
+_UNKNOWN_CLASS: Final = "U"
+
+
+def standing(present: Json, coming: Json, kind: str) -> Json | None:
+    """What is to be stored where ``present`` is; None: it stays as it is.
+
+    Args:
+        kind: of the crossing.
+    """
+    type_ = coming["resourceType"]
+    if type_ in _STATUS and _goes_back(present, coming, _STATUS[type_]):
+        return None
+    is_whole = kind.startswith("FHIR ") or type_ in ("Observation", "DocumentReference")
+    if type_ not in TYPES or (is_whole and type_ != "Patient"):
+        return plain(coming)
+    kept = _kept(present, coming, _CHOICES.get(type_, ()))
+    found = _overlaid(present, kept, coming)
+    if type_ == "Patient":
+        found["identifier"] = _identifiers(present.get("identifier", []), coming.get("identifier", []))
+    elif type_ == "DiagnosticReport" and (results := _joined(present.get("result"), coming.get("result"))):
+        found["result"] = results
+    elif type_ == "Encounter":
+        _visit(found, present, kept, coming, kind)
+    return found
+
+
+def plain(resource: Json) -> Json:
+    """The resource without the tags that are meant for here alone."""
+    meta = resource.get("meta")
+    if not isinstance(meta, dict) or not _nulled(resource):
+        return resource
+    tags = [tag for tag in meta["tag"] if not _is_null_tag(tag)]
+    rest = {name: value for name, value in meta.items() if name != "tag"} | ({"tag": tags} if tags else {})
+    return {name: value for name, value in resource.items() if name != "meta"} | ({"meta": rest} if rest else {})
+
+
+def _is_null_tag(tag: Any) -> bool:
+    return isinstance(tag, dict) and tag.get("system") == NULLED
+
+
+def _nulled(resource: Json) -> set[str]:
+    """Elements that the message deletes."""
+    meta = resource.get("meta")
+    tags = meta.get("tag") if isinstance(meta, dict) else None
+    return {str(tag.get("code")) for tag in tags if _is_null_tag(tag)} if isinstance(tags, list) else set()
+
+
+def _kept(present: Json, coming: Json, choices: Iterable[str]) -> Json:
+    """What of the present resource the message leaves."""
+    kept = {name: value for name, value in present.items() if name not in ("id", "meta")}
+    for stem in choices:
+        if any(_is_choice(name, stem) for name in coming):
+            kept = {name: value for name, value in kept.items() if not _is_choice(name, stem)}
+    for code in _nulled(coming):
+        stem, _, inner = code.partition(".")
+        if inner:
+            kept[stem] = {name: value for name, value in _mapping(kept.get(stem)).items() if name != inner}
+        else:
+            kept = {name: value for name, value in kept.items() if name != stem and not _is_choice(name, stem)}
+    return kept
+
+
+def _overlaid(present: Json, kept: Json, coming: Json) -> Json:
+    found = kept | plain(coming)
+    tags = [tag for tag in _mapping(present.get("meta")).get("tag", []) if not _is_null_tag(tag)]
+    if tags:
+        meta = _mapping(found.get("meta"))
+        found["meta"] = meta | {"tag": _joined(tags, meta.get("tag"))}
+    return {name: value for name, value in found.items() if value not in (None, "", [], {})}
+
+
+def _is_choice(name: str, stem: str) -> bool:
+    return name.startswith(stem) and name[len(stem) : len(stem) + 1].isupper()
+
+
+def _identifiers(present: list[Json], coming: list[Json]) -> list[Json]:
+    spoken_for = {one.get("system", "") for one in coming}
+    return [*coming, *(one for one in present if one.get("system", "") not in spoken_for)]
+
+
+def _joined(present: list[Any] | None, coming: list[Any] | None) -> list[Any]:
+    """What was there first, then what is new: a part of a report that is sent again does not end the other parts."""
+    found = list(present or ())
+    return found + [one for one in coming or () if one not in found]
+
+
+def _visit(found: Json, present: Json, kept: Json, coming: Json, kind: str) -> None:
+    """Start and end of a visit come in different messages; a finished one is opened by an admission only."""
+    if period := _mapping(kept.get("period")) | _mapping(coming.get("period")):
+        found["period"] = period
+    was, now = present.get("status"), coming.get("status")
+    if now != "finished" and (kind == "ADT^A08" or (was == "finished" and kind not in _REOPENS)):
+        found["status"] = was
+    if _mapping(coming.get("class")).get("code") == _UNKNOWN_CLASS and "class" in present:
+        found["class"] = present["class"]
+
+
+def _mapping(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _goes_back(present: Json, coming: Json, name: str) -> bool:
+    was, now = present.get(name), coming.get(name)
+    if was not in _STANDS:
+        return False
+    if now not in _STANDS:
+        return True
+    before, after = _moment(present.get("issued")), _moment(coming.get("issued"))
+    if before is not None and after is not None and after < before:
+        return True
+    return was == "entered-in-error" != now and _content(present) == _content(coming)
+
+
+def _content(resource: Json) -> Json:
+    return {name: value for name, value in resource.items() if name not in ("meta", "status", "docStatus", "id")}
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo is not None else None
