@@ -30,7 +30,7 @@ from server.api.waveforms import HEARTS, OFFICE, SNAPSHOTS
 from server.api.whip import SESSIONS as WHIP
 from server.clock import server_clock, server_clock_us
 from server.exits import Exit, StartError
-from server.fhircast.aio.service import FHIRCAST_SERVICE, FhircastService
+from server.fhircast.aio.service import FHIRCAST_SERVICE, FhircastService, FhircastSettings
 from server.housekeeping import Housekeeper
 from server.http import build_web, web_root
 from server.identity.aio.devices import Devices
@@ -125,7 +125,10 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     app[WHIP] = WhipSessions(service)
     app[NETTESTS] = NetTests(media)
     lock = app[LOCK] = lock_of(services, service.end_bindings)
-    fhircast = app[FHIRCAST_SERVICE] = FhircastService(services.database, services.store, bus, service, services.now_ms)
+    alone = FhircastSettings(sole_node=not settings.redis_url)
+    fhircast = app[FHIRCAST_SERVICE] = FhircastService(
+        services.database, services.store, bus, service, services.now_ms, alone
+    )
     office = app[OFFICE] = Office(desk, blobs, software(), institution="Consilium")
     snapshots = app[SNAPSHOTS] = Snapshots(desk, office.prints)
     service.use_archive(snapshots)

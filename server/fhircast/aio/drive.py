@@ -228,7 +228,7 @@ class Driver:
         if blamed is None:
             raise malformed("SyncError needs an OperationOutcome with the coding eventid.")
         subject = token.subject or ""
-        actions = service.hub.blamed(topic.name, token.client, subject, blamed[0], service.now_ms())
+        actions = service.hub.blamed(topic.name, token.client, subject, blamed[0], service.now_ms(), name=blamed[2])
         service.run(actions)
         own = [one for one in service.hub.of(topic.name) if one.program.client == token.client]
         if actions or own:

@@ -3,8 +3,9 @@
     request of a program -> the same command as a participant's -> commit -> event
     event of the consult, whoever asked for it -> notice -> every subscriber here
 
-Subscriptions live in the process that has the socket. What they are told comes from the store, so it is the same on
-every node; who does not follow is committed to the consult, so desks on every node see it (W19).
+A subscription is in the process that has its socket, and written down so that another can go on with it
+(``kept.py``). What they are told comes from the store, so it is the same on every node; who does not follow is
+committed to the consult, so desks on every node see it (W19).
 
 A long file on purpose: requests, sockets, the driver and the store's events all end in `run`, and subscriptions
 stay in step with their topics only because they do. What programs ask for is ``drive.py``.
@@ -16,6 +17,7 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,16 +26,19 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.clock import NowMs
+from server.fhircast.aio.kept import KeptSubscriptions, restored
 from server.fhircast.aio.sockets import MALFORMED_LIMIT, MAX_MESSAGE_BYTES, Socket, SocketLimits
 from server.fhircast.aio.topics import Topics
 from server.fhircast.aio.watch import CATCH_UP_EVENTS, Topic
 from server.fhircast.core.hub import (
+    CLOSE_AGAIN_LATER,
     CLOSE_GOING_AWAY,
     CLOSE_NORMAL,
     CLOSE_POLICY,
     Action,
     Answered,
     Behind,
+    Changed,
     Close,
     Ended,
     Follows,
@@ -47,10 +52,12 @@ from server.fhircast.core.notices import Notice, current_context, present
 from server.fhircast.core.refusals import HubRefusal, unknown_topic
 from server.fhircast.core.requests import Subscribe, Unsubscribe, read_answer
 from server.identity.core.principal import participant_id
+from server.identity.core.secret import hash_secret
 from server.metrics import FHIRCAST
-from server.smart.aio.bearer import AccessToken, find_token
+from server.smart.aio.bearer import AccessToken, find_hashed
 from server.storage import audit
 from server.storage.database import Database
+from server.storage.fhircast_tables import FhircastSubscription
 from server.storage.models import ConsultMember
 from server.storage.smart_tables import SmartClient
 from signaling.aio.service import ConsultService
@@ -66,6 +73,7 @@ from signaling.core.ports import ConsultStore, EventBus
 log = structlog.get_logger(__name__)
 
 ENDPOINT_BYTES = 32
+MAX_ENDPOINT_CHARS = 64
 SESSION_ENDED = "session ended"
 MAX_BUDGETS = 4_096
 
@@ -91,7 +99,13 @@ class FhircastSettings:
     requests_burst: int = 60
     """Of one person's program: each is a commit or a row of the log."""
     strangers: int = 64
-    """Sockets at endpoints that are none, each told so and closed."""
+    """Sockets at endpoints that this process does not know, while they are looked up or told so and closed."""
+    sole_node: bool = True
+    """No other process serves these consults: whoever has no socket here has none."""
+    back_s: float = 10.0
+    """How long programs may take to come back to a server that was restarted."""
+    dead_s: float = 30.0
+    """A process that has not said for so long that it is alive is not: three looks missed."""
 
 
 @dataclass(slots=True)
@@ -134,12 +148,16 @@ class FhircastService:
         self._topics: dict[str, Topic] = {}
         self._sockets: dict[str, Socket] = {}
         """By endpoint."""
-        self._secrets: dict[str, str] = {}
-        """By subscription: the token it was made with, to ask whether it is still good."""
+        self.kept = KeptSubscriptions(database, now_ms)
+        self._tokens: dict[str, str] = {}
+        """By subscription: hash of the token it was made with, to ask whether it is still good."""
+        self._unsaved: set[str] = set()
+        """Subscriptions that are to be written down."""
         self._accused: set[str] = set()
         """Subscriptions of which was said that they do not follow."""
         self._budgets: dict[tuple[str, str | None], TokenBucket] = {}
         self._strangers = 0
+        self._started_s = 0.0
         self._notes = _Notes()
         self._tasks: list[asyncio.Task[None]] = []
         self._spawned: set[asyncio.Task[None]] = set()
@@ -149,6 +167,7 @@ class FhircastService:
 
     def start(self) -> None:
         """Begin to drive."""
+        self._started_s = asyncio.get_running_loop().time()
         self._tasks = [
             asyncio.create_task(self._drive(), name="fhircast-drive"),
             asyncio.create_task(self._look_forever(), name="fhircast-look"),
@@ -156,9 +175,13 @@ class FhircastService:
         ]
 
     async def stop(self) -> None:
-        """Say that it is over, before the server waits for open connections; idempotent."""
-        for name in self.hub.topics:
-            self.run([a for one in self.hub.of(name) for a in self.hub.end(one, "server stopping", CLOSE_GOING_AWAY)])
+        """Close the sockets before the server waits for open connections; idempotent.
+
+        Nobody is denied, because whoever is denied does not come back: the subscriptions stay, and the endpoints are
+        good again as soon as a server is there.
+        """
+        for socket in list(self._sockets.values()):
+            socket.close(CLOSE_GOING_AWAY)
         tasks = [*self._tasks, *self._spawned]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.store_s):
@@ -187,7 +210,6 @@ class FhircastService:
             if state is None:
                 raise unknown_topic()
             topic = self._topics.setdefault(name, Topic(name, state))
-            await topic.load_resources(self.database, topic.state)
         await self.catch_up(topic)
         return topic
 
@@ -252,23 +274,52 @@ class FhircastService:
         """
         topic = await self.topic_for(token, request.topic)
         program = await self.program(token, topic, request.name)
+        if request.endpoint is not None:
+            await self._known(request.endpoint)
         endpoint = secrets.token_urlsafe(ENDPOINT_BYTES)
         made, actions = self.hub.subscribe(
             request, program, self.now_ms(), endpoint=endpoint, id_=f"f_{secrets.token_hex(8)}"
         )
-        self._secrets[made.id] = secret
         topic = self._topics.setdefault(topic.name, topic)
+        token_hash = hash_secret(secret)
         body = {"subscription": made.id, "client": program.client, "events": list(made.events)}
+        entry = self._entry("fhircast_subscribed", topic.state.id, token.actor, body)
         try:
-            await self._audit("fhircast_subscribed", topic.state.id, token.actor, body)
-        except (SQLAlchemyError, OSError):
+            async with self.database.write() as session:
+                await self.kept.put(session, made, topic.state.id, token_hash)
+                await audit.append(session, [entry])
+        except (SQLAlchemyError, OSError, TimeoutError):
             self.run(self.hub.end(made, "not on record"))
             raise
+        self._tokens[made.id] = token_hash
         self.run(actions)
-        if made.connected:
-            async with topic.lock:
+        async with topic.lock:
+            if made.connected and self.hub.find(made.endpoint) is made:
                 self.run(self.hub.opened(made, present(topic.name, topic.state, topic.resources), self.now_ms()))
         return made
+
+    async def _known(self, endpoint: str) -> Subscription | None:
+        """The subscription of an endpoint, taken over from another process, or the one before this, if need be. (H6)"""
+        found = self.hub.find(endpoint)
+        row = await self.kept.find(endpoint) if found is None else None
+        if row is None:
+            return found
+        async with self.database.read() as session:
+            token = await find_hashed(session, row.token_hash, self.now_ms())
+        name = await self.topics.topic_of(row.consult_id)
+        if token is None or name is None:
+            return None
+        try:
+            topic = await self.topic_for(token, name)
+            program = await self.program(token, topic, row.name)
+            if not await self.kept.take(row):
+                return self.hub.find(endpoint)
+            self.hub.adopt(restored(row, endpoint, name, program))
+        except HubRefusal:
+            return None
+        self._topics.setdefault(name, topic)
+        self._tokens[row.id] = row.token_hash
+        return self.hub.find(endpoint)
 
     async def unsubscribe(self, token: AccessToken, request: Unsubscribe, endpoint: str) -> None:
         """(H8)
@@ -277,6 +328,7 @@ class FhircastService:
             HubRefusal: declined.
         """
         topic = await self.topic_for(token, request.topic)
+        await self._known(endpoint)
         _, actions = self.hub.unsubscribe(topic.name, endpoint, await self.program(token, topic))
         self.run(actions)
 
@@ -292,19 +344,23 @@ class FhircastService:
 
     async def serve(self, ws: web.WebSocketResponse, endpoint: str, abort: Callable[[], None]) -> None:
         """One socket from its opening to its end; ``abort`` cuts it without ceremony."""
-        subscription = self.hub.find(endpoint)
+        subscription = self.hub.find(endpoint) or await self._stranger(ws, endpoint)
         topic = self._topics.get(subscription.topic) if subscription is not None else None
         if subscription is None or topic is None:
-            await self._turn_away(ws)
             return
         socket = Socket(ws, subscription, self._settings.socket, abort)
         writer = asyncio.create_task(socket.write(), name="fhircast-socket")
         try:
-            await self._attach(topic, socket)
+            try:
+                await self._attach(topic, socket)
+            except (SQLAlchemyError, OSError, TimeoutError):
+                socket.close(CLOSE_AGAIN_LATER)
             while (text := await socket.read()) is not None:
                 self._take(socket, text)
                 if socket.malformed > MALFORMED_LIMIT:
                     self.run(self.hub.end(subscription, "malformed", CLOSE_POLICY))
+                elif socket.is_flooding:
+                    self.run(self.hub.end(subscription, "too many messages", CLOSE_POLICY))
         finally:
             if self._sockets.get(endpoint) is socket:
                 del self._sockets[endpoint]
@@ -336,18 +392,31 @@ class FhircastService:
         if not socket.closing:
             self.run(self.hub.answered(socket.subscription, answer, self.now_ms()))
 
+    async def _stranger(self, ws: web.WebSocketResponse, endpoint: str) -> Subscription | None:
+        """Somebody whose endpoint was made elsewhere, or is none."""
+        if self._strangers >= self._settings.strangers:
+            FHIRCAST.labels("strangers_full").inc()
+            return None
+        self._strangers += 1
+        try:
+            async with asyncio.timeout(2 * self._settings.store_s):
+                found = await self._known(endpoint) if len(endpoint) <= MAX_ENDPOINT_CHARS else None
+                if found is None:
+                    await self._turn_away(ws)
+                return found
+        except (SQLAlchemyError, OSError, TimeoutError, RuntimeError):
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await ws.close(code=CLOSE_AGAIN_LATER)
+            return None
+        finally:
+            self._strangers -= 1
+
     async def _turn_away(self, ws: web.WebSocketResponse) -> None:
         """Programs that come back to an endpoint that is none stop only when they are denied. (H8, H9)"""
         FHIRCAST.labels("unknown_endpoint").inc()
-        if self._strangers < self._settings.strangers:
-            self._strangers += 1
-            try:
-                with contextlib.suppress(ConnectionError, RuntimeError, TimeoutError):
-                    async with asyncio.timeout(self._settings.store_s):
-                        await ws.send_json({"hub.mode": "denied", "hub.topic": "", "hub.events": "", **_NO_ENDPOINT})
-                        await ws.close(code=CLOSE_POLICY)
-            finally:
-                self._strangers -= 1
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            await ws.send_json({"hub.mode": "denied", "hub.topic": "", "hub.events": "", **_NO_ENDPOINT})
+            await ws.close(code=CLOSE_POLICY)
 
     # ------------------------------------------------------------ what the hub decided
 
@@ -372,9 +441,26 @@ class FhircastService:
                     body = {"event": notice.name, "event_id": notice.id, "status": status}
                     self._record("fhircast_answered", subscription, body)
                 case Ended(subscription, why):
-                    self._secrets.pop(subscription.id, None)
+                    self._tokens.pop(subscription.id, None)
                     self._accused.discard(subscription.id)
                     self._record("fhircast_ended", subscription, {"why": why})
+                    self._note(partial(self.kept.drop, subscription.id))
+                case Changed(subscription):
+                    if subscription.id not in self._unsaved:
+                        self._unsaved.add(subscription.id)
+                        self._note(partial(self._save, subscription))
+
+    async def _save(self, subscription: Subscription) -> None:
+        """As it is now, whatever it was when this was asked for."""
+        self._unsaved.discard(subscription.id)
+        if self.hub.find(subscription.endpoint) is subscription and not await self.kept.save(subscription):
+            self._let_go(subscription)
+
+    def _let_go(self, subscription: Subscription) -> None:
+        """Another process has it."""
+        self.run(self.hub.release(subscription))
+        self._tokens.pop(subscription.id, None)
+        self._accused.discard(subscription.id)
 
     def _accuse(self, subscription: Subscription, reason: Any, notice: Notice | None) -> None:
         FHIRCAST.labels(reason).inc()
@@ -392,11 +478,18 @@ class FhircastService:
             at_ms=self.now_ms(),
         )
         self._accused.add(subscription.id)
-        self.accuse(topic.state.id, trouble)
+        self.accuse(topic.state.id, trouble, subscription)
 
-    def accuse(self, consult: ConsultId, trouble: ProgramTrouble) -> None:
-        """NOT IN SYNC, for everybody to see. [PR3] (W19)"""
-        self._note(lambda: self._commit(consult, lambda state: programs.out_of_step(state, trouble, self.now_ms())))
+    def accuse(self, consult: ConsultId, trouble: ProgramTrouble, subscription: Subscription | None = None) -> None:
+        """NOT IN SYNC, for everybody to see; of a subscription that has gone to another process nothing. [PR3] (W19)"""
+
+        async def commit() -> None:
+            if subscription is not None and await self.kept.owner(subscription.id) not in (self.kept.node, None):
+                self._let_go(subscription)
+                return
+            await self._commit(consult, lambda state: programs.out_of_step(state, trouble, self.now_ms()))
+
+        self._note(commit)
 
     def _acquit(self, subscription: Subscription, *, goodbye: bool) -> None:
         """It, or what is left of an earlier subscription of the same program, is in sync again. [PR4]"""
@@ -405,11 +498,10 @@ class FhircastService:
             return
         self._accused.discard(subscription.id)
 
-        def settled(state: Consult) -> list[str]:
+        def settled(state: Consult, alive: set[str]) -> list[str]:
             own = [subscription.id] if subscription.id in state.programs else []
             if goodbye:
                 return own
-            alive = {one.id for one in self.hub.of(subscription.topic)}
             return own + [
                 one.id
                 for one in state.programs.values()
@@ -419,7 +511,8 @@ class FhircastService:
             ]
 
         async def commit() -> None:
-            for id_ in settled(await self._state(topic.state.id)):
+            alive = await self.kept.connected(topic.state.id)
+            for id_ in settled(await self._state(topic.state.id), alive):
                 await self._commit(
                     topic.state.id,
                     lambda state, id_=id_: programs.in_step(state, id_, self.now_ms()),  # type: ignore[misc]
@@ -463,8 +556,13 @@ class FhircastService:
             except Refusal as refusal:
                 if refusal.code.value != "conflict":
                     return
-            except Exception as error:  # whatever the store's trouble is, who does not follow must be named
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                # Whatever the store's trouble is, who does not follow must be named.
                 log.warning("fhircast note put off", error=type(error).__name__)
+            except Exception:  # a fault of ours in one note must not keep all that come after it from being written
+                FHIRCAST.labels("note_failed").inc()
+                log.exception("fhircast note failed")
+                return
             await asyncio.sleep(self._settings.retry_s)
 
     def _record(self, kind: str, subscription: Subscription, body: dict[str, Any]) -> None:
@@ -481,9 +579,12 @@ class FhircastService:
         await self._audit("fhircast_refused", consult, token.actor, body)
 
     async def _audit(self, kind: str, consult: str | None, actor: str, body: dict[str, Any]) -> None:
-        entry = audit.Entry(kind=kind, at_ms=self.now_ms(), actor=actor, body=body, consult_id=consult)
+        entry = self._entry(kind, consult, actor, body)
         async with self.database.write() as session:
             await audit.append(session, [entry])
+
+    def _entry(self, kind: str, consult: str | None, actor: str, body: dict[str, Any]) -> audit.Entry:
+        return audit.Entry(kind=kind, at_ms=self.now_ms(), actor=actor, body=body, consult_id=consult)
 
     # ------------------------------------------------------------ following the consult
 
@@ -507,6 +608,8 @@ class FhircastService:
             Whatever the store raises; nothing was told then that will not be told again.
         """
         async with topic.lock, asyncio.timeout(2 * self._settings.store_s):
+            if not topic.is_loaded:
+                await topic.load_resources(self.database, topic.state)
             events = await self.store.events_since(topic.state.id, topic.state.revision, CATCH_UP_EVENTS)
             if events is None:
                 await self._jump(topic)
@@ -569,18 +672,59 @@ class FhircastService:
                     log.warning("fhircast look failed", error=type(error).__name__)
             if since_s >= self._settings.rights_s:
                 since_s = 0.0
-                with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+                try:
                     await self._look_at_rights()
+                    await self._look_for_lost()
+                except (SQLAlchemyError, OSError, TimeoutError, Refusal) as error:
+                    log.warning("fhircast rights not looked at", error=type(error).__name__)
 
     async def _look_at_rights(self) -> None:
         """A token that was revoked ends what it was used for, and so does a membership taken back. (H5, H9)"""
+        before = {one.id for name in self.hub.topics for one in self.hub.of(name)}
+        mine = await self.kept.still_mine()
         for name in self.hub.topics:
             for one in self.hub.of(name):
+                token_hash = self._tokens.get(one.id)
+                if token_hash is None:
+                    continue  # not on record yet
+                if one.id in before - mine:
+                    self._let_go(one)
+                    continue
                 async with self.database.read() as session:
-                    token = await find_token(session, self._secrets.get(one.id, ""), self.now_ms())
+                    token = await find_hashed(session, token_hash, self.now_ms())
                 topic = self._topics.get(name)
                 if token is None or topic is None or await self._role(token, topic.state.id) is None:
                     self.run(self.hub.end(one, "not allowed any more", CLOSE_POLICY))
+                elif one.id in topic.state.programs and one.in_step:
+                    self._acquit(one, goodbye=False)  # another process took this one for dead
+
+    async def _look_for_lost(self) -> None:
+        """Who was connected to a process that died, and has not come back, may still show a patient. (H19) (W19)"""
+        up_s = asyncio.get_running_loop().time() - self._started_s
+        alone = self._settings.sole_node and up_s >= self._settings.back_s
+        silent_ms = 0 if alone else int(self._settings.dead_s * 1000)
+        for row in await self.kept.orphans(self.now_ms() - silent_ms):
+            if await self.kept.lost(row) and not await self.kept.is_succeeded(row):
+                self._note(partial(self._name_lost, row))
+
+    async def _name_lost(self, row: FhircastSubscription) -> None:
+        FHIRCAST.labels("lost").inc()
+        consult = ConsultId(row.consult_id)
+
+        def lost(state: Consult) -> list[Any]:
+            trouble = ProgramTrouble(
+                id=row.id,
+                key=row.key,
+                name=row.name,
+                reason="lost",
+                context_version=state.context_version,
+                at_ms=row.seen_at_ms,
+            )
+            return programs.out_of_step(state, trouble, self.now_ms())
+
+        await self._commit(consult, lost)
+        if await self.kept.owner(row.id) != row.node:  # back meanwhile: its process knows better whether it follows
+            await self._commit(consult, lambda state: programs.in_step(state, row.id, self.now_ms()))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

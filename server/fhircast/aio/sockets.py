@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from server.fhircast.core.hub import Subscription
+from signaling.core.bucket import TokenBucket
 from signaling.core.model import JsonObject
 
 SEND_S = 10.0
@@ -21,6 +22,8 @@ SEND_S = 10.0
 MAX_MESSAGE_BYTES = 16_384
 """An answer is some tens of bytes; some programs put a diagnosis into it."""
 MALFORMED_LIMIT = 20
+MESSAGES_HZ, MESSAGES_BURST = 50.0, 500
+"""Answers, pings and pongs together; what a program may leave unanswered is half of that at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,9 @@ class Socket:
         self.heard_s = asyncio.get_running_loop().time()
         """When it last gave a sign of life."""
         self.malformed = 0
+        self.is_flooding = False
+        """It sends more than any program has to say."""
+        self._budget = TokenBucket(MESSAGES_HZ, MESSAGES_BURST)
         self._limits = limits
         self._abort = abort
         self._queue: deque[str] = deque()
@@ -106,6 +112,9 @@ class Socket:
         while True:
             message = await self.ws.receive()
             self.heard_s = asyncio.get_running_loop().time()
+            if not self._budget.take(self.heard_s):
+                self.is_flooding = True
+                return ""
             if message.type is WSMsgType.TEXT:
                 return str(message.data)
             if message.type is WSMsgType.PING:

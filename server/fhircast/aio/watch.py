@@ -26,11 +26,14 @@ class Topic:
         self.lock = asyncio.Lock()
         """Held from reading the store to telling, so that notices leave in the order of revisions."""
         self.resources: dict[str, JsonObject] = {}
+        self.is_loaded = False
+        """``resources`` are there; until then no notice may be made."""
         self.hinted = False
 
     async def load_resources(self, database: Database, state: Consult) -> None:
         """What notices about this state may hold. Gone ones stay, for the notice that closes them."""
         if state.context is None:
+            self.is_loaded = True
             return
         async with database.read() as session:
             for reference in needed(state):
@@ -38,6 +41,7 @@ class Topic:
                 found = await find_one(session, state.context.patient.id, kind, id_)
                 if found is not None:
                     self.resources[reference] = found
+        self.is_loaded = True
 
     async def fold(self, database: Database, event: AnyEvent) -> list[Notice]:
         """Take in one event; what the programs are to be told of it."""

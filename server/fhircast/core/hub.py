@@ -4,9 +4,12 @@ No clock and no socket: every call takes the time and returns what is to be done
 program out of sync is not kept here but in the consult (`signaling.core.programs`), because desks on other nodes
 must see it too; this hub finds out and says so (`Behind`, `Follows`).
 
-A subscription outlives its socket: whoever is cut off comes back to the same endpoint while the lease lives and is
-told what is open (H6). One that does not answer is ended (H18): an application that hangs must be noticed by its
-user, not only by us.
+A subscription outlives its socket, and the process that it was made in: whoever is cut off comes back to the same
+endpoint while the lease lives and is told what is open (H6). One that does not answer is ended (H18): an application
+that hangs must be noticed by its user, not only by us.
+
+Whether a program is in step is judged by what is open, type by type: one that refused the patient is not in step
+because it then followed the closing of a study.
 """
 
 from collections.abc import Iterable
@@ -39,12 +42,14 @@ class HubSettings:
     decide_ms: int = 10_000
     """How long who answered 202 may take to refuse after all (H16)."""
     again_ms: int = 10_000
-    """H22."""
+    """H22: whatever is not followed is told again by the hub, whoever asked for it."""
     connect_ms: int = 60_000
     """How long an endpoint waits for its first socket (H2)."""
     default_lease_ms: int = 7_200_000
     longest_lease_ms: int = 12 * 3_600_000
     per_topic: int = 64
+    per_program: int = 8
+    """Of one program of one person in a topic; beyond that the oldest that has no socket gives way."""
     in_all: int = 1_024
 
 
@@ -89,11 +94,15 @@ class Subscription:
     waiting: dict[str, Waiting] = field(default_factory=dict)
     newest: Notice | None = None
     """The last event that it has to follow."""
+    latest: dict[str, Notice] = field(default_factory=dict)
+    """The last opening or closing that it was told, by type; what is opened beside a patient goes with the patient."""
     shown: dict[str, Notice] = field(default_factory=dict)
     """What it was told is open, by type."""
     behind: Reason | None = None
+    unfollowed: set[str] = field(default_factory=set)
+    """Types of which it does not show the latest. While there are any it is behind."""
     again_ms: int | None = None
-    """When the hub tells a refused event once more."""
+    """When the hub tells what is not followed once more."""
 
     def hears(self, notice: Notice) -> bool:
         """SyncErrors nobody opts out of: who follows the wrong patient is everybody's business."""
@@ -102,6 +111,11 @@ class Subscription:
         return notice.name == names.SYNC_ERROR or (
             notice.name in self.events and self.program.scopes.allows_event(notice.name, "read")
         )
+
+    @property
+    def in_step(self) -> bool:
+        """It has a socket and shows what it was told."""
+        return self.connected and self.behind is None and not self.waiting
 
     @property
     def granted(self) -> str:
@@ -162,7 +176,14 @@ class Ended:
     why: str
 
 
-Action = Send | Close | Behind | Follows | Answered | Ended
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """To be written down, so that it outlives this process: whether it has a socket, what it shows, its lease."""
+
+    subscription: Subscription
+
+
+Action = Send | Close | Behind | Follows | Answered | Ended | Changed
 
 
 class Hub:
@@ -207,8 +228,7 @@ class Hub:
         lease_until_ms = self._lease(request, program, now_ms)
         if request.endpoint is not None:
             return self._replace(request, program, events, lease_until_ms)
-        if len(self) >= self.settings.in_all or len(self.of(request.topic)) >= self.settings.per_topic:
-            raise HubRefusal(503, "too_busy", "There are too many subscriptions.")
+        given_up = self._room(request.topic, program)
         made = Subscription(
             id=id_,
             endpoint=endpoint,
@@ -220,7 +240,38 @@ class Hub:
             connect_until_ms=now_ms + self.settings.connect_ms,
         )
         self._by_endpoint[endpoint] = made
-        return made, []
+        return made, given_up
+
+    def adopt(self, subscription: Subscription) -> None:
+        """Take over one that was made in another process. (H6)
+
+        Raises:
+            HubRefusal: 503: full.
+        """
+        if len(self) >= self.settings.in_all:
+            raise HubRefusal(503, "too_busy", "There are too many subscriptions.")
+        self._by_endpoint.setdefault(subscription.endpoint, subscription)
+
+    def release(self, subscription: Subscription) -> list[Action]:
+        """Another process has it now: nothing is said, and nothing that happens to it here counts any more."""
+        if self._by_endpoint.get(subscription.endpoint) is not subscription:
+            return []
+        del self._by_endpoint[subscription.endpoint]
+        had_socket, subscription.connected = subscription.connected, False
+        return [Close(subscription, CLOSE_GOING_AWAY)] if had_socket else []
+
+    def _room(self, topic: str, program: Program) -> list[Action]:
+        """For one more: a program that starts anew each time leaves endpoints behind that nobody will come to."""
+        mine = [one for one in self.of(topic) if _same_program(one.program, program.client, program.subject)]
+        given_up: list[Action] = []
+        if len(mine) >= self.settings.per_program:
+            idle = min((one for one in mine if not one.connected), key=lambda one: one.created_ms, default=None)
+            if idle is not None:
+                given_up = self.end(idle, "too many of one program")
+        over = len(mine) - bool(given_up) >= self.settings.per_program
+        if over or len(self) >= self.settings.in_all or len(self.of(topic)) >= self.settings.per_topic:
+            raise HubRefusal(503, "too_busy", "There are too many subscriptions.")
+        return given_up
 
     def _lease(self, request: Subscribe, program: Program, now_ms: int) -> int:
         """Never longer than the token. (H5)"""
@@ -232,8 +283,8 @@ class Hub:
     ) -> tuple[Subscription, list[Action]]:
         found = self._own(request.topic, request.endpoint or "", program)
         found.events, found.lease_until_ms = events, lease_until_ms
-        found.program = program
-        return found, []
+        found.program = replace(program, name=request.name or found.program.name, key=found.program.key)
+        return found, [Changed(found)]
 
     def unsubscribe(self, topic: str, endpoint: str, asker: Program) -> tuple[Subscription, list[Action]]:
         """Over HTTP: denied, closed, and never to be used again. (H8)
@@ -281,6 +332,7 @@ class Hub:
         """Its socket is there: what was granted, then what is open. (H4, H6)"""
         subscription.connected, subscription.connect_until_ms = True, None
         subscription.waiting.clear()
+        subscription.latest.clear()
         told = [*_missed(subscription, present := list(present)), *present]
         confirmation = {
             "hub.mode": "subscribe",
@@ -289,10 +341,12 @@ class Hub:
             "hub.lease_seconds": max(0, (subscription.lease_until_ms - now_ms) // 1000),
         }
         actions: list[Action] = [Send(subscription, confirmation), *self._tell(subscription, told, now_ms)]
-        if subscription.behind is not None and not subscription.waiting:
-            subscription.behind = None
-            actions.append(Follows(subscription))  # nothing is open and it shows nothing
-        return actions
+        if subscription.behind is not None:
+            subscription.unfollowed = set(subscription.latest)
+            if not subscription.unfollowed:
+                subscription.behind = None
+                actions.append(Follows(subscription))  # nothing is open and it shows nothing
+        return [*actions, Changed(subscription)]
 
     def resynced(self, topic: str, present: Iterable[Notice], now_ms: int) -> list[Action]:
         """Too much happened to tell it one by one: what is open now, and closings of what is not any more. (H6)"""
@@ -306,10 +360,13 @@ class Hub:
             return []
         subscription.connected = False
         subscription.waiting.clear()
-        subscription.connect_until_ms = None
+        subscription.connect_until_ms = subscription.again_ms = None
         if code in (CLOSE_NORMAL, CLOSE_GOING_AWAY):
-            return [Follows(subscription, goodbye=True)]
-        return self._behind(subscription, "lost", subscription.newest)
+            subscription.behind = None
+            subscription.unfollowed.clear()
+            subscription.shown.clear()
+            return [Follows(subscription, goodbye=True), Changed(subscription)]
+        return [*self._behind(subscription, "lost", subscription.newest), Changed(subscription)]
 
     def overflowed(self, subscription: Subscription) -> list[Action]:
         """It does not read: nothing is kept for it for ever."""
@@ -338,27 +395,41 @@ class Hub:
         """Its initiator sends an event once more: to those that are not in sync. (H22)"""
         actions: list[Action] = []
         for one in self.of(topic):
-            if one.connected and one.behind is not None and one.newest is not None and one.newest.id == id_:
-                actions += self._tell(one, [one.newest], now_ms)
+            if one.connected and any(one.latest[kind].id == id_ for kind in one.unfollowed & one.latest.keys()):
+                actions += self._again(one, now_ms)
         return actions
+
+    def _again(self, one: Subscription, now_ms: int) -> list[Action]:
+        """Everything that it does not show, the same events as they were; what it has yet to answer is not repeated."""
+        one.again_ms = None
+        told = [n for kind, n in one.latest.items() if kind in one.unfollowed and n.id not in one.waiting]
+        for notice in told:
+            one.waiting[notice.id] = Waiting(notice, now_ms + self.settings.answer_ms)
+        return [Send(one, notice.wire(one.topic, one.program.scopes)) for notice in told]
 
     def _tell(self, one: Subscription, notices: Iterable[Notice], now_ms: int) -> list[Action]:
         actions: list[Action] = []
+        changes = False
         for notice in notices:
             if not one.hears(notice):
                 continue
             actions.append(Send(one, notice.wire(one.topic, one.program.scopes)))
             if names.is_answered(notice.name):
                 if notice.name.endswith(("-open", "-close")):
-                    one.newest, one.again_ms = notice, None
+                    changes = True
                     _show(one, notice)
                 one.waiting[notice.id] = Waiting(notice, now_ms + self.settings.answer_ms)
-        return [*actions, *self.overflowed(one)] if len(one.waiting) > MAX_WAITING else actions
+        if len(one.waiting) > MAX_WAITING:
+            return [*actions, *self.overflowed(one)]
+        return [*actions, Changed(one)] if changes else actions
 
     def answered(self, one: Subscription, answer: Answer, now_ms: int) -> list[Action]:
-        """What it says to an event; an answer to nothing that waits says nothing. (H15, H16, H17, H20)"""
+        """What it says to an event; an answer to nothing that waits says nothing. (H15, H16, H17, H20)
+
+        Who has answered 202 may still answer what it has decided.
+        """
         waiting = one.waiting.get(answer.id)
-        if waiting is None or waiting.deciding:
+        if waiting is None or (waiting.deciding and answer.status == 202):
             return []
         heard = Answered(one, waiting.notice, answer.status)
         if answer.status == 202:
@@ -369,19 +440,26 @@ class Hub:
             return [heard, *self._follows(one, waiting.notice)]
         return [heard, *self._refused(one, waiting.notice, "failed" if answer.status >= 500 else "refused", now_ms)]
 
-    def blamed(self, topic: str, client: str, subject: str, id_: str, now_ms: int) -> list[Action]:
-        """A subscriber sends a SyncError of its own: it will not follow after all. (H16)"""
+    def blamed(self, topic: str, client: str, subject: str, id_: str, now_ms: int, *, name: str = "") -> list[Action]:
+        """A subscriber sends a SyncError of its own: it will not follow after all. (H16)
+
+        Args:
+            name: which of the program's windows, where it says so.
+        """
+        mine = [one for one in self.of(topic) if _same_program(one.program, client, subject)]
+        named = [one for one in mine if one.program.name == name]
         actions: list[Action] = []
-        for one in self.of(topic):
-            if (one.program.client, one.program.subject) == (client, subject):
-                waiting = one.waiting.pop(id_, None)
-                notice = waiting.notice if waiting is not None else one.newest
-                if notice is not None and notice.id == id_:
-                    actions += self._refused(one, notice, "refused", now_ms)
+        for one in named or mine:
+            waiting = one.waiting.pop(id_, None)
+            told = [waiting.notice] if waiting is not None else [n for n in one.latest.values() if n.id == id_]
+            for notice in told:
+                actions += self._refused(one, notice, "refused", now_ms)
         return actions
 
     def _refused(self, one: Subscription, notice: Notice, reason: Reason, now_ms: int) -> list[Action]:
-        if one.newest is notice and not notice.outside:
+        kind = names.kind_of(notice.name)
+        one.unfollowed.add(kind)
+        if kind in one.latest:
             one.again_ms = now_ms + self.settings.again_ms
         return self._behind(one, reason, notice)
 
@@ -390,8 +468,18 @@ class Hub:
         return [Behind(one, reason, notice)]
 
     def _follows(self, one: Subscription, notice: Notice) -> list[Action]:
-        """Only the newest counts: who followed an older event may still show the older patient. (H21)"""
-        if one.newest is not notice:
+        """Only the latest of a type counts: who followed an older event may still show the older patient. (H21)
+
+        Who shows a study or a report shows its patient. Who closed one may show any patient.
+        """
+        kind = names.kind_of(notice.name)
+        if one.latest.get(kind, notice) is not notice:
+            return []
+        one.unfollowed -= {kind, names.USER}
+        if notice.name.endswith("-open"):
+            one.unfollowed.discard(names.PATIENT)
+        undecided = any(one.latest.get(names.kind_of(w.notice.name)) is w.notice for w in one.waiting.values())
+        if one.unfollowed or undecided:
             return []
         one.behind, one.again_ms = None, None
         return [Follows(one)]
@@ -415,16 +503,27 @@ class Hub:
         for waiting in late:
             del one.waiting[waiting.notice.id]
             actions += self._follows(one, waiting.notice)
-        if one.connected and one.again_ms is not None and now_ms >= one.again_ms and one.newest is not None:
-            actions += self._tell(one, [one.newest], now_ms)
+        if one.connected and one.again_ms is not None and now_ms >= one.again_ms:
+            actions += self._again(one, now_ms)
         return actions
 
 
+def _same_program(program: Program, client: str, subject: str) -> bool:
+    return (program.client, program.subject) == (client, subject)
+
+
 def _show(one: Subscription, notice: Notice) -> None:
-    kind, _, verb = notice.name.partition("-")
-    if notice.name in ("Patient-close", names.HOME_OPEN):
+    """It is told an opening or closing. What was opened beside a patient goes with the patient. (H21, H27)"""
+    kind = names.kind_of(notice.name)
+    if kind == names.PATIENT:
+        one.latest.clear()
         one.shown.clear()
-    if verb == "close":
+        if one.unfollowed - {names.USER}:
+            one.unfollowed = {names.PATIENT}
+    if one.unfollowed <= {kind, names.USER}:
+        one.again_ms = None
+    one.newest = one.latest[kind] = notice
+    if notice.name.endswith("-close"):
         one.shown.pop(kind, None)
     elif notice.name != names.HOME_OPEN:
         one.shown[kind] = notice
@@ -440,7 +539,6 @@ def _missed(one: Subscription, present: list[Notice]) -> list[Notice]:
             id=derived_id(one.topic, notice.id, "missed"),
             name=notice.name.replace("-open", "-close"),
             version=None,
-            outside=False,
         )
         for notice in gone
     ]

@@ -24,6 +24,9 @@ SUPPORTED: Final[tuple[str, ...]] = (
 )
 MAX_NAME_CHARS: Final = 64
 
+PATIENT: Final = "Patient"
+USER: Final = "User"
+
 KEYS: Final = {"Patient": "patient", "Encounter": "encounter", "ImagingStudy": "study", "DiagnosticReport": "report"}
 """Under which key an event's context holds a resource of the type; of history, a study's is not its type's name."""
 
@@ -37,6 +40,13 @@ def canonical(name: str) -> str | None:
     if folded in _BY_FOLDED:
         return _BY_FOLDED[folded]
     return folded if len(folded) <= MAX_NAME_CHARS and _OWN.fullmatch(folded) else None
+
+
+def kind_of(name: str) -> str:
+    """The type that an event is about; leaving for home is about the patient, a logout about the user."""
+    if name in (USER_LOGOUT, USER_HIBERNATE):
+        return USER
+    return PATIENT if name == HOME_OPEN else name.partition("-")[0]
 
 
 def is_own(name: str) -> bool:

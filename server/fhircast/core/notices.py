@@ -41,8 +41,6 @@ class Notice:
     context: tuple[JsonObject, ...]
     version: str | None = None
     prior: str | None = None
-    outside: bool = False
-    """A program asked for it: to send it again after a SyncError is that program's business. (H22)"""
     only: str | None = None
     """Participant whose own programs are meant; None: everybody's."""
     skip: str | None = None
@@ -102,13 +100,13 @@ def notices_of(topic: str, before: Consult, event: m.AnyEvent, after: Consult, r
     told = _Teller(topic, before, after, resources)
     match event:
         case m.ContextOpened():
-            return told.opened("Patient")
+            return [*told.anchors_closed(event), *told.opened("Patient")]
         case m.ContextResumed():
             return told.opened(event.current)
         case m.AnchorOpened():
             return told.opened(event.anchor.resource_type.value)
         case m.ContextClosed():
-            return told.closed("Patient", event, event.request)
+            return [*told.anchors_closed(event), *told.closed("Patient", event, event.request)]
         case m.AnchorClosed():
             return told.closed(event.resource_type.value, event, event.request)
         case m.ContentShared():
@@ -124,7 +122,7 @@ def notices_of(topic: str, before: Consult, event: m.AnyEvent, after: Consult, r
             return [told.plain(event, names.USER_LOGOUT, None, (), event.participant)]
         case m.ConsultEnded():
             closed = told.closed("Patient", event, None) if before.context is not None else []
-            return [*closed, told.plain(event, names.USER_LOGOUT, None, (), None)]
+            return [*told.anchors_closed(event), *closed, told.plain(event, names.USER_LOGOUT, None, (), None)]
         case _:
             return []
 
@@ -144,15 +142,23 @@ class _Teller:
     def closed(self, kind: ContextType, event: m.Event, request: Request | None) -> list[Notice]:
         """Going home is a request of its own; what it closes is told as closed first."""
         home = request is not None and request.event == names.HOME_OPEN
-        notice = Notice(
-            id=_id(self.topic, event.revision, None if home else request, "closed"),
+        notice = self._closing(kind, event, _id(self.topic, event.revision, None if home else request, "closed"))
+        return [notice, *([self.plain(event, names.HOME_OPEN, request, (), None)] if home else [])]
+
+    def anchors_closed(self, event: m.Event) -> list[Notice]:
+        """What was open beside a patient goes with the patient, newest first: a program may hear of nothing else."""
+        opens = sorted(self.before.opens.items(), key=lambda one: -one[1].revision)
+        gone = [kind for kind, _ in opens if kind in _TYPES and kind in self.before.anchors]
+        return [self._closing(kind, event, derived_id(self.topic, event.revision, kind, "closed")) for kind in gone]
+
+    def _closing(self, kind: str, event: m.Event, id_: str) -> Notice:
+        return Notice(
+            id=id_,
             at_ms=event.at_ms,
             name=f"{kind}-close",
             context=_entries(self.before, kind, self.resources),
             version=str(self.after.context_version),
-            outside=request is not None,
         )
-        return [notice, *([self.plain(event, names.HOME_OPEN, request, (), None)] if home else [])]
 
     def shared(self, event: m.ContentShared) -> list[Notice]:
         context = (*self._report(event.report), {"key": "updates", "resource": event.bundle})
@@ -171,7 +177,6 @@ class _Teller:
             at_ms=event.at_ms,
             name=name,
             context=tuple(context),
-            outside=request is not None,
             only=only,
         )
 
@@ -241,17 +246,18 @@ def refused_request(topic: str, name: str, id_: str, subscriber: str, reason: st
     )
 
 
-def blamed_event(context: Iterable[JsonObject]) -> tuple[str, str] | None:
-    """Id and name of the event that a subscriber's SyncError is about; None when it does not say. (H16)"""
+def blamed_event(context: Iterable[JsonObject]) -> tuple[str, str, str] | None:
+    """Id and name of the event that a subscriber's SyncError is about, and the subscriber; None: not said. (H16)"""
     for entry in context:
         resource = entry.get("resource")
         for issue in _dicts(resource.get("issue") if isinstance(resource, dict) else None):
             details = issue.get("details")
             coding = _dicts(details.get("coding") if isinstance(details, dict) else None)
             codes = {one.get("system"): one.get("code") for one in coding}
-            id_, name = codes.get(_SYNC_SYSTEM + "eventid"), codes.get(_SYNC_SYSTEM + "eventname")
-            if isinstance(id_, str) and id_:
-                return id_, name if isinstance(name, str) else ""
+            said = [codes.get(_SYNC_SYSTEM + key) for key in ("eventid", "eventname", "subscriber")]
+            id_, name, subscriber = [one if isinstance(one, str) else "" for one in said]
+            if id_:
+                return id_, name, subscriber
     return None
 
 
@@ -269,7 +275,6 @@ def _open_notice(topic: str, state: Consult, kind: ContextType, opened: Opened, 
         name=f"{kind}-open",
         context=_entries(state, kind, resources),
         version=version,
-        outside=opened.request is not None,
     )
 
 
@@ -277,13 +282,26 @@ def _id(topic: str, revision: int, request: Request | None, what: str) -> str:
     return request.id if request is not None else derived_id(topic, revision, what)
 
 
-def _entries(state: Consult, kind: ContextType, resources: Resources) -> tuple[JsonObject, ...]:
+def _entries(state: Consult, kind: str, resources: Resources) -> tuple[JsonObject, ...]:
     """The whole context of one type: understood without any other event (H12); own resource first, patient last."""
-    beside = [kind]
-    if kind == AnchorType.DIAGNOSTIC_REPORT.value:
-        beside += [one for one in ("Encounter", "ImagingStudy") if one in state.anchors]
-    found = [{"key": names.KEYS[one], "resource": _anchor(state, one, resources)} for one in beside if one != "Patient"]
-    return (*found, {"key": "patient", "resource": patient_of(state, resources)})
+    patient = {"key": "patient", "resource": patient_of(state, resources)}
+    if kind == "Patient":
+        return (patient,)
+    own = _anchor(state, kind, resources)
+    about = [one for one in ("Encounter", "ImagingStudy") if one != kind and one in state.anchors]
+    beside = [one for one in about if f"{one}/{state.anchors[one].id}" in references_of(own)]
+    found = [(kind, own), *((one, _anchor(state, one, resources)) for one in beside)]
+    return (*({"key": names.KEYS[of], "resource": resource} for of, resource in found), patient)
+
+
+def references_of(resource: JsonObject) -> set[str]:
+    """The encounter and the studies that a report or a study says it is about.
+
+    Whatever else happens to be open is not: two studies of one patient are as easily mixed up as two patients.
+    """
+    study = resource.get("imagingStudy")
+    named = [resource.get("encounter"), *(study if isinstance(study, list) else [])]
+    return {str(one["reference"]) for one in named if isinstance(one, dict) and one.get("reference")}
 
 
 def _anchor(state: Consult, kind: str, resources: Resources) -> JsonObject:

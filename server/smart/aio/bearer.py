@@ -77,6 +77,11 @@ async def bearer_in(session: AsyncSession, request: web.Request) -> AccessToken:
 
 async def find_token(session: AsyncSession, secret: str, now_ms: int) -> AccessToken | None:
     """The access token that ``secret`` is, if it is good now."""
+    return await find_hashed(session, hash_secret(secret), now_ms)
+
+
+async def find_hashed(session: AsyncSession, token_hash: str, now_ms: int) -> AccessToken | None:
+    """The same for who has kept only the hash."""
     query = (
         select(SmartToken, SmartGrant, SmartClient, Person, WebSession.revoked, ConsultState.status)
         .join(SmartGrant, SmartGrant.id == SmartToken.grant_id)
@@ -84,7 +89,7 @@ async def find_token(session: AsyncSession, secret: str, now_ms: int) -> AccessT
         .outerjoin(Person, Person.id == SmartGrant.person_id)
         .outerjoin(WebSession, WebSession.id_hash == SmartGrant.credential)
         .outerjoin(ConsultState, ConsultState.consult_id == SmartGrant.consult_id)
-        .where(SmartToken.token_hash == hash_secret(secret), SmartToken.kind == "access")
+        .where(SmartToken.token_hash == token_hash, SmartToken.kind == "access")
     )
     row = (await session.execute(query)).one_or_none()
     if row is None:

@@ -11,6 +11,7 @@ from server.fhircast.core.hub import (
     MAX_WAITING,
     Action,
     Behind,
+    Changed,
     Close,
     Ended,
     Follows,
@@ -67,7 +68,8 @@ def heard(actions: list[Action], by: Subscription) -> list[str]:
 
 
 def kinds(actions: list[Action]) -> list[str]:
-    return [type(one).__name__ for one in actions]
+    """What is done; that something is to be written down has its own test."""
+    return [type(one).__name__ for one in actions if not isinstance(one, Changed)]
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_an_event_goes_to_all_with_one_id(hub: Hub) -> None:
     one, two = join(hub, "one"), join(hub, "two")
     other = hub.subscribe(replace(ask(), topic="t2"), program("x"), 0, endpoint="x", id_="x")[0]
     hub.opened(other, [], 0)
-    actions = hub.tell("t1", [notice(outside=True)], 5)
+    actions = hub.tell("t1", [notice()], 5)
     assert (heard(actions, one), heard(actions, two), heard(actions, other)) == (["e1"], ["e1"], [])
 
 
@@ -274,16 +276,129 @@ def test_a_refused_event_is_told_again(hub: Hub) -> None:
     assert hub.tick(60_000) == []
 
 
-def test_a_programs_own_event_is_its_own_to_send_again(hub: Hub) -> None:
-    """(H22) Then it goes to those that are not in sync, and to nobody else."""
+def test_its_initiator_may_tell_an_event_again(hub: Hub) -> None:
+    """(H22) To those that are not in step, and to nobody else; the hub would have told it again itself."""
     one, two = join(hub, "one"), join(hub, "two")
-    hub.tell("t1", [notice(1, outside=True)], 0)
+    hub.tell("t1", [notice(1)], 0)
     hub.answered(one, Answer("e1", 200), 1)
+    assert hub.tell_again("t1", "e1", 1) == []
     hub.answered(two, Answer("e1", 409), 1)
-    assert hub.tick(30_000) == []
-    again = hub.tell_again("t1", "e1", 30_000)
+    again = hub.tell_again("t1", "e1", 5_000)
     assert (heard(again, one), heard(again, two)) == ([], ["e1"])
-    assert hub.tell_again("t1", "e0", 30_000) == []
+    assert hub.tell_again("t1", "e1", 5_001) == []  # it has yet to answer
+    assert hub.tell_again("t1", "e0", 5_001) == []
+    hub.answered(two, Answer("e1", 409), 6_000)
+    assert (hub.tick(15_999), heard(hub.tick(16_000), two)) == ([], ["e1"])
+
+
+BOTH = "Patient-open,Patient-close,ImagingStudy-open,ImagingStudy-close"
+
+
+def test_who_refused_the_patient_is_not_in_step_for_having_closed_a_study(hub: Hub) -> None:
+    """(H17) (H22) (W19) What is not followed is told again until it is, whatever else is followed meanwhile."""
+    made = join(hub, events=BOTH)
+    hub.tell("t1", [notice(1)], 0)
+    hub.tell("t1", [notice(2, "ImagingStudy-open")], 1)
+    hub.answered(made, Answer("e1", 409), 2)
+    hub.answered(made, Answer("e2", 409), 2)
+    hub.tell("t1", [notice(3, "ImagingStudy-close")], 3)
+    assert kinds(hub.answered(made, Answer("e3", 200), 4)) == ["Answered"]
+    assert made.behind == "refused"
+    assert heard(hub.tick(10_003), made) == ["e1"]
+    assert kinds(hub.answered(made, Answer("e1", 200), 10_004)) == ["Answered", "Follows"]
+
+
+def test_who_shows_a_study_shows_its_patient(hub: Hub) -> None:
+    """(H12) An opening is complete in itself."""
+    made = join(hub, events=BOTH)
+    hub.tell("t1", [notice(1), notice(2, "ImagingStudy-open")], 0)
+    hub.answered(made, Answer("e1", 409), 1)
+    assert kinds(hub.answered(made, Answer("e2", 200), 2)) == ["Answered", "Follows"]
+    assert hub.tick(60_000) == []
+
+
+def test_another_patient_leaves_no_study_to_follow(hub: Hub) -> None:
+    """(H21) A study that was refused went with its patient; the patient of now is what has to be shown."""
+    made = join(hub, events=BOTH)
+    hub.tell("t1", [notice(1), notice(2, "ImagingStudy-open")], 0)
+    hub.answered(made, Answer("e1", 200), 1)
+    hub.answered(made, Answer("e2", 409), 1)
+    hub.tell("t1", [notice(3)], 2)
+    assert heard(hub.tick(10_001), made) == []
+    assert kinds(hub.answered(made, Answer("e3", 200), 10_001)) == ["Answered", "Follows"]
+
+
+def test_nobody_follows_before_it_has_answered_all(hub: Hub) -> None:
+    """(H16) The patient alone, or a decision that is still to come, is not what is open."""
+    made = join(hub, events=BOTH)
+    hub.tell("t1", [notice(1), notice(2, "ImagingStudy-open")], 0)
+    assert kinds(hub.answered(made, Answer("e1", 200), 1)) == ["Answered"]
+    assert kinds(hub.answered(made, Answer("e2", 202), 2)) == ["Answered"]
+    assert kinds(hub.answered(made, Answer("e2", 202), 3)) == []
+    # Who has answered 202 may say by the same way what it has decided.
+    assert kinds(hub.answered(made, Answer("e2", 200), 4)) == ["Answered", "Follows"]
+    hub.tell("t1", [notice(3, "ImagingStudy-close")], 5)
+    hub.answered(made, Answer("e3", 202), 6)
+    assert kinds(hub.answered(made, Answer("e3", 409), 7)) == ["Answered", "Behind"]
+
+
+def test_one_of_two_windows_refuses(hub: Hub) -> None:
+    """(H16) (H17) A SyncError that names its subscriber is about that one."""
+    one, two = join(hub, "pacs"), hub.subscribe(ask(), replace(program(), name="Window 2"), 0, endpoint="2", id_="2")[0]
+    hub.opened(two, [], 0)
+    hub.tell("t1", [notice()], 0)
+    for each in (one, two):
+        hub.answered(each, Answer("e1", 202), 1)
+    blamed = hub.blamed("t1", "pacs", "d1", "e1", 2, name="Window 2")
+    assert [a.subscription for a in blamed if isinstance(a, Behind)] == [two]
+    either = hub.blamed("t1", "pacs", "d1", "e1", 3)
+    assert [a.subscription for a in either if isinstance(a, Behind)] == [one, two]
+
+
+def test_coming_back_means_following_all_that_is_open(hub: Hub) -> None:
+    """(H6) (H19) Also for a subscription that another process made."""
+    made = join(hub, events=BOTH)
+    hub.closed(made, 1006, 1)
+    assert hub.release(made) == []  # nothing to close
+    elsewhere = Hub()
+    elsewhere.adopt(made)
+    elsewhere.opened(made, [notice(1), notice(2, "ImagingStudy-open")], 5)
+    assert kinds(elsewhere.answered(made, Answer("e1", 200), 6)) == ["Answered"]
+    assert kinds(elsewhere.answered(made, Answer("e2", 200), 7)) == ["Answered", "Follows"]
+    assert kinds(elsewhere.release(made)) == ["Close"]
+    assert elsewhere.tell("t1", [notice(3)], 8) == []
+
+
+def test_what_is_to_be_written_down(hub: Hub) -> None:
+    """(H6) Its socket, its list and what it was told is open, so that another process can go on."""
+    made = join(hub)
+    for actions in (
+        hub.tell("t1", [notice(1)], 0),
+        hub.subscribe(ask(endpoint=made.endpoint), program(), 1, endpoint="x", id_="x")[1],
+        hub.closed(made, 1006, 2),
+        hub.opened(made, [], 3),
+    ):
+        assert Changed(made) in actions
+    assert Changed(made) not in hub.answered(made, Answer("e1", 409), 4)
+
+
+def test_a_program_that_starts_anew_each_time(hub: Hub) -> None:
+    """(H3) Its oldest endpoint that nobody uses gives way; with all in use there is no more."""
+    full = Hub(HubSettings(per_program=2))
+    idle, _ = full.subscribe(ask(), program(), 0, endpoint="idle", id_="f_idle")
+    busy = join(full, "pacs", at_ms=1)
+    _, actions = full.subscribe(ask(), program(), 2, endpoint="third", id_="f_3")
+    assert [(one.subscription, one.why) for one in actions if isinstance(one, Ended)] == [
+        (idle, "too many of one program")
+    ]
+    third = full.find("third")
+    assert third is not None
+    full.opened(third, [], 3)
+    with pytest.raises(HubRefusal) as refused:
+        full.subscribe(ask(), program(), 4, endpoint="fourth", id_="f_4")
+    assert refused.value.status == 503
+    assert full.find(busy.endpoint) is busy
+    full.subscribe(ask(), program("other"), 4, endpoint="other", id_="f_5")
 
 
 @pytest.mark.parametrize(

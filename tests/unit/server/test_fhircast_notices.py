@@ -20,7 +20,12 @@ from tests.signaling_world import bundle, put, request, trouble
 
 DOC = admission("doc")
 ALL = Scopes.parse("fhircast/*.*")
-REPORT = {"resourceType": "DiagnosticReport", "id": "r1", "status": "final"}
+REPORT = {
+    "resourceType": "DiagnosticReport",
+    "id": "r1",
+    "status": "final",
+    "imagingStudy": [{"reference": "ImagingStudy/s1"}],
+}
 RECORD: dict[str, Any] = {
     "Patient/p1": {
         "resourceType": "Patient",
@@ -51,7 +56,8 @@ class World:
             known["patient"] = next(one for one in PATIENTS if one.id == command.patient)
         if isinstance(command, m.OpenAnchor):
             foreign = command.resource_type is not AnchorType.DIAGNOSTIC_REPORT
-            known["anchor"] = facts_of({"resourceType": command.resource_type.value, "id": command.id}, foreign=foreign)
+            resource = {"resourceType": command.resource_type.value, "id": command.id}
+            known["anchor"] = facts_of(resource, foreign=foreign)
         return self.happen(handle(self.state, DOC, command, at_ms, Known(**known)))
 
     def happen(self, events: list[m.AnyEvent]) -> list[Notice]:
@@ -142,8 +148,35 @@ def test_each_event_is_understood_alone(world: World) -> None:
         "DiagnosticReport-close",
         ["report", "study", "patient"],
     )
-    [gone] = world.do(m.CloseContext(), request(3, "Patient-close"))
+    *_, gone = world.do(m.CloseContext(), request(3, "Patient-close"))
     assert (gone.name, gone.id, gone.context[0]["resource"]["id"]) == ("Patient-close", "q3", "p1")
+
+
+def test_a_report_brings_its_own_study_only(world: World) -> None:
+    """(H12) Two studies of one patient are not to be mixed up either."""
+    world.anchor(AnchorType.ENCOUNTER, "e1")
+    world.anchor(AnchorType.IMAGING_STUDY, "of-another-report")
+    [opened] = world.anchor(AnchorType.DIAGNOSTIC_REPORT, "r1")
+    assert [one["key"] for one in opened.context] == ["report", "patient"]
+
+
+@pytest.mark.parametrize("how", ["another", "close", "home", "end"])
+def test_what_is_open_beside_a_patient_is_closed_with_the_patient(world: World, how: str) -> None:
+    """(H12) (H27) (W19) A program that hears of studies only would go on showing the former patient's."""
+    world.anchor(AnchorType.IMAGING_STUDY, "s1")
+    world.anchor(AnchorType.DIAGNOSTIC_REPORT, "r1")
+    told = {
+        "another": lambda: world.do(m.OpenContext(patient=PATIENTS[1].id), request(6)),
+        "close": lambda: world.do(m.CloseContext()),
+        "home": lambda: world.do(m.CloseContext(), request(6, "Home-open")),
+        "end": lambda: world.do(m.EndConsult()),
+    }[how]()
+    names = [one.name for one in told]
+    assert names[:2] == ["DiagnosticReport-close", "ImagingStudy-close"]
+    assert names[2] == {"another": "Patient-open"}.get(how, "Patient-close")
+    assert [one.context[0]["resource"]["id"] for one in told[:2]] == ["r1", "s1"]
+    assert {one.context[-1]["resource"]["id"] for one in told[:2]} == {"p1"}
+    assert len({one.id for one in told}) == len(told)
 
 
 def test_going_home_closes_first(world: World) -> None:
@@ -230,7 +263,7 @@ def test_what_a_subscribers_sync_error_is_about() -> None:
     system = "https://fhircast.hl7.org/events/syncerror/"
     coding = [{"system": system + "eventid", "code": "e1"}, {"system": system + "eventname", "code": "Patient-open"}]
     outcome = {"resourceType": "OperationOutcome", "issue": [{"details": {"coding": coding}}]}
-    assert blamed_event([{"key": "operationoutcome", "resource": outcome}]) == ("e1", "Patient-open")
+    assert blamed_event([{"key": "operationoutcome", "resource": outcome}]) == ("e1", "Patient-open", "")
     for broken in ([], [{"key": "x"}], [{"key": "x", "resource": {"issue": [{"details": {"coding": "e1"}}]}}]):
         assert blamed_event(broken) is None
 
