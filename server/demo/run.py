@@ -29,7 +29,7 @@ from server.settings import Settings, load_settings
 
 DATA_DIR = Path("data/demo")
 HOST = "127.0.0.1"
-ROLES = {"doctor": "doctor 医生", "nurse": "nurse 护士"}
+ROLES = {"doctor": "doctor 医生", "nurse": "nurse 护士", "admin": "administrator 管理员"}
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, time, timedelta
 from server.api.services import DemoInfo, DemoLogin
 from server.clock import NowMs
 from server.demo import patients
+from server.demo.casepack import seed_case_pack
 from server.identity.aio.passwords import Passwords
 from server.identity.core.principal import participant_id
 from server.record.aio.store import banner_in
@@ -57,6 +58,7 @@ PEOPLE = (
     _Person("demo-zhou", PARTNER, "zhou", "周明远", "Zhou Mingyuan", "doctor"),
     _Person("demo-lin", PARTNER, "lin", "林小禾", "Lin Xiaohe", "nurse"),
     _Person("demo-he", SECOND_PARTNER, "he", "何文静", "He Wenjing", "doctor"),
+    _Person("demo-sun", HUB, "sun", "孙谨", "Sun Jin", "admin"),
 )
 
 
@@ -76,6 +78,7 @@ async def seed(database: Database, now_ms: NowMs) -> Seeded:
     await _records(database, now_ms)
     room_secret, monitor_secret = await _devices(database)
     consult = await _consults(database, now_ms)
+    await seed_case_pack(database, now_ms, consult="demo-planned", patient="demo-gu", sender="demo-he")
     await _open_first_patient(database, consult, now_ms)
     logins = tuple(
         DemoLogin(login=p.login, password=PASSWORD, name=f"{p.name} {p.name_latin}", role=p.role) for p in PEOPLE
@@ -192,8 +195,7 @@ def _running_id(number: int) -> ConsultId:
 
 
 def _members(*ids: str) -> Mapping[str, Role]:
-    roles = {person.id: Role(person.role) for person in PEOPLE}
-    return {id_: roles[id_] for id_ in ids}
+    return {person.id: Role(person.role) for person in PEOPLE if person.id in ids}
 
 
 def _tomorrow_at_nine_ms() -> int:
