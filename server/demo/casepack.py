@@ -17,8 +17,8 @@ SPECIALTY = "cardiology"
 REQUEST = Request(
     reason="慢性心力衰竭加重，左束支传导阻滞，评估 CRT-D。 Worsening heart failure with left bundle branch block.",
     purpose="是否适合植入 CRT-D？术前用药如何调整？ Is CRT-D indicated, and how should medication be adjusted before?",
-    summary="近两周活动后气促加重，夜间不能平卧，利尿后体重下降 2 kg。 More breathless for two weeks, orthopnoea; 2 kg lost "
-    "after diuretics.",
+    summary="近两周活动后气促加重，夜间不能平卧，利尿后体重下降 2 kg。 "
+    "More breathless for two weeks, orthopnoea; 2 kg lost after diuretics.",
     speciality="心律失常与器械植入 Electrophysiology and devices",
     title="主任医师 Chief physician",
 )
