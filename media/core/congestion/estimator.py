@@ -24,7 +24,8 @@ from media.core.twcc import ReceivedFeedback, WholeFeedback, read_feedback, read
 
 START_BPS: Final = 600_000
 MIN_BPS: Final = 50_000
-MAX_BPS: Final = 12_000_000
+MAX_BPS: Final = 40_000_000
+"""Paced at ``pacer.RATE_FACTOR`` times this: faster than any camera or screen sends."""
 SILENCE_US: Final = 1_000_000
 """No feedback for so long while we send: ten intervals."""
 REMB_VALID_US: Final = 10_000_000

@@ -4,7 +4,8 @@ draft-ietf-rmcat-gcc-02 section 5.5 with libwebrtc's additions: near the rate wh
 last time the increase is about one packet per response time, elsewhere 8 % a second; and nothing is
 gained on a line that is not used, so the estimate rises little above what arrives. A relay's
 layers are steps, so most of the time a line is used less than the estimate allows; reaching the
-next step is the task of ``probe``.
+next step is the task of ``probe``. What does arrive, without a queue, the line carries: a picture
+with a single size may be sent above the estimate, and the estimate then catches up at once.
 
 `ArrivedRate` measures what arrives.
 """
@@ -26,6 +27,11 @@ UNUSED_FACTOR: Final = 1.1
 """Growth above what arrives is a guess. libwebrtc's 1.5 suits an encoder that follows at once and so finds out; a
 relay would put a whole layer on that guess. Beyond this the probe knows."""
 UNUSED_ROOM_BPS: Final = 10_000
+CARRIED: Final = 0.95
+"""Of what arrives, measured over half a second, without a queue: as good as a probe of 60 ms."""
+CARRIED_QUEUE_US: Final = 12_000
+CARRIED_AFTER_US: Final = 1_500_000
+"""Since the last decrease: what was on its way then has arrived, and is no longer counted."""
 PACKET_BITS: Final = 1200 * 8
 RESPONSE_EXTRA_US: Final = 100_000
 SETTLE_US: Final = 400_000
@@ -138,9 +144,16 @@ class DelayRate:
                 self._hold = False  # gcc-02: after a decrease or a draining queue one step of patience
             else:
                 self._increase(rate.bps, rtt_us, elapsed_us)
+                if rate.bps > self.bps and queue_us < CARRIED_QUEUE_US:
+                    self._catch_up(rate.bps, now_us)
         elif usage is Usage.UNDER:
             self._hold = True
         return False
+
+    def _catch_up(self, arrived_bps: int, now_us: int) -> None:
+        """More arrives than was thought possible."""
+        if now_us - self._decreased_us >= CARRIED_AFTER_US and not self._capacity.near(arrived_bps):
+            self.reached(CARRIED * arrived_bps)
 
     def reached(self, bps: float) -> None:
         """A probe has shown that the line carries this."""

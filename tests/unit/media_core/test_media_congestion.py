@@ -194,6 +194,59 @@ def test_an_estimate_that_is_not_used_does_not_grow() -> None:
     assert rate.bps == 1_110_000
 
 
+@pytest.mark.parametrize(
+    ("queue_us", "least_bps", "most_bps"), [(3_000, 4_750_000, 5_100_000), (30_000, 600_000, 650_000)]
+)
+def test_what_arrives_without_a_queue_the_line_carries(queue_us: int, least_bps: int, most_bps: int) -> None:
+    rate, arrived = DelayRate(600_000, MIN_BPS, MAX_BPS), ArrivedRate()
+    arrived.bps = 5_000_000
+    for step in range(10):
+        rate.update(Usage.NORMAL, arrived, queue_us, 50_000, step * 100_000)
+    assert least_bps <= rate.bps <= most_bps, rate.bps
+
+
+def test_what_was_on_its_way_at_a_decrease_proves_nothing() -> None:
+    rate, arrived = DelayRate(2_000_000, MIN_BPS, MAX_BPS), ArrivedRate()
+    arrived.bps = 1_800_000
+    assert rate.update(Usage.OVER, arrived, 90_000, 50_000, 0)
+    for step in range(1, 15):
+        rate.update(Usage.NORMAL, arrived, 0, 50_000, step * 100_000)
+    assert rate.bps < 0.8 * 1_800_000
+    rate.update(Usage.NORMAL, arrived, 0, 50_000, 1_600_000)
+    assert rate.bps < 0.8 * 1_800_000  # about what filled the line: found again with small steps
+
+
+@pytest.mark.parametrize("sent_bps", [4_000_000, 18_000_000, 36_000_000])
+def test_a_picture_far_above_the_estimate_does_not_wait_for_ever_on_a_line_that_carries_it(sent_bps: int) -> None:
+    """Frames of one size, from one moment to the next, on an empty line: within two seconds nothing is held back."""
+    line: ViewerLine[str] = ViewerLine(0)
+    line.pacer.least_bps = 4_000_000
+    frame, frames_us = 8, 8 * 1100 * 8_000_000 // sent_bps
+    arrived: list[int] = []
+    first, waiting_since, frame_due_us = 0, 0, 0
+    for now_us in range(0, 3_000_000, 1_000):
+        released = line.pacer.release(now_us) if line.pacer.waiting else []
+        if now_us >= frame_due_us:
+            frame_due_us += frames_us
+            if line.pacer.passes(frame * 1100, now_us):
+                released = released + [1100] * frame
+            else:
+                for _ in range(frame):
+                    line.pacer.offer(1100, 1100, "v", key=False)
+        line.sent.take(released, now_us)
+        arrived += [now_us // TICK_US] * len(released)
+        if not line.pacer.waiting:
+            waiting_since = now_us
+        if now_us % 50_000 == 0 and arrived:
+            ticks = [tick - arrived[0] // 256 * 256 for tick in arrived]
+            said = feedback(first, dict(enumerate(ticks)), len(ticks), arrived[0] // 256)
+            line.estimator.on_feedback(said, now_us)
+            line.pacer.set_estimate(line.estimator.estimate_bps)
+            first, arrived = first + len(arrived), []
+    assert waiting_since > 2_900_000
+    assert line.estimator.estimate_bps > 0.9 * min(sent_bps, MAX_BPS)
+
+
 def test_loss_lowers_above_a_tenth_holds_between_and_gives_back() -> None:
     bound = LossBound(MIN_BPS, MAX_BPS)
     assert bound.period(0.2, 1_000_000)
