@@ -1,0 +1,90 @@
+"""What one process counts between two reports, and the same added up over all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from load_tests.report.figures import COUNTS, DISTRIBUTIONS
+from load_tests.report.histogram import Histogram
+
+MOST_EVENTS = 200_000
+"""Events kept of a run; the rest are counted as left out."""
+MOST_ERRORS = 200
+"""Different kinds of error that are told apart."""
+
+
+class Ledger:
+    """Histograms, counts, errors and events."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self.distributions: dict[str, Histogram] = {}
+        self.counts: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.events: list[list[Any]] = []
+        """``[wall time in s, session, kind, what, value]``."""
+        self.events_left_out = 0
+        self.last_heard: dict[str, list[float]] = {}
+        """By page turn: when it was asked for, the latest any process here heard of it, and how many did."""
+
+    def add(self, figure: str, value: float, times: int = 1) -> None:
+        """A value of a distribution."""
+        assert figure in DISTRIBUTIONS, figure
+        found = self.distributions.get(figure)
+        if found is None:
+            found = self.distributions[figure] = Histogram()
+        found.add(value, times)
+
+    def miss(self, figure: str, times: int = 1) -> None:
+        """What should have become a value of a distribution and never did."""
+        assert figure in DISTRIBUTIONS, figure
+        self.distributions.setdefault(figure, Histogram()).missing += times
+
+    def count(self, figure: str, times: int = 1) -> None:
+        """Something more of a count."""
+        assert figure in COUNTS, figure
+        self.counts[figure] += times
+
+    def error(self, kind: str) -> None:
+        """Something went wrong."""
+        self.counts["errors"] += 1
+        if kind in self.errors or len(self.errors) < MOST_ERRORS:
+            self.errors[kind] += 1
+
+    def event(self, at_s: float, session: int, kind: str, what: str, value: float = 0.0) -> None:
+        """Something that happened to one session."""
+        if len(self.events) < MOST_EVENTS:
+            self.events.append([round(at_s, 4), session, kind, what, round(value, 3)])
+        else:
+            self.events_left_out += 1
+
+    def take(self) -> dict[str, Any]:
+        """Everything since the last call, as plain values; then it is empty."""
+        report = {
+            "distributions": {name: one.encode() for name, one in self.distributions.items()},
+            "counts": dict(self.counts), "errors": dict(self.errors), "events": self.events,
+            "events_left_out": self.events_left_out, "last_heard": self.last_heard,
+        }  # fmt: skip
+        self._clear()
+        return report
+
+    def absorb(self, report: Mapping[str, Any]) -> None:
+        """Add what `take` gave, here or in another process."""
+        for name, encoded in report["distributions"].items():
+            if name in DISTRIBUTIONS:
+                self.distributions.setdefault(name, Histogram()).merge(Histogram.decode(encoded))
+        self.counts.update({name: times for name, times in report["counts"].items() if name in COUNTS})
+        for kind, times in report["errors"].items():
+            if kind in self.errors or len(self.errors) < MOST_ERRORS:
+                self.errors[kind] += times
+        room = MOST_EVENTS - len(self.events)
+        self.events += report["events"][:room]
+        self.events_left_out += report["events_left_out"] + max(0, len(report["events"]) - room)
+        for turn, (asked_s, heard_s, many) in report["last_heard"].items():
+            mine = self.last_heard.setdefault(turn, [asked_s, heard_s, 0])
+            mine[1] = max(mine[1], heard_s)
+            mine[2] += many

@@ -1,0 +1,306 @@
+"""A generator: one process with as many sessions as its core carries, told what to do by a coordinator.
+
+``python -m load_tests.run.agent --listen HOST:PORT`` with the key in ``CONSILIUM_LOAD_KEY`` serves one coordinator
+after another on any machine; a run on one machine starts its own. It sends to loopback, and to the addresses that
+``--target`` names, whatever a coordinator says. It stops when its coordinator is gone or the time of the run is over.
+
+Once a second it reports what was counted since the last report, and how it fares itself: CPU share and how late its
+timers fire, by which a run is judged valid or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import os
+import resource
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from load_tests.plan.reading import Exit
+from load_tests.plan.scenario import Scenario
+from load_tests.plan.timetable import Planned, timetable
+from load_tests.poller import Poller
+from load_tests.report.ledger import Ledger
+from load_tests.run.link import KEY_VARIABLE, Link, LinkLost, greet, read_key
+from load_tests.session.participant import Participant, Setting
+from load_tests.session.world import World
+
+REPORT_S: Final = 1.0
+LOOK_S: Final = 0.25
+PROBE_S: Final = 0.02
+GRACE_S: Final = 30.0
+"""After the end of its run a generator waits so long for its coordinator, then stops by itself."""
+FRESH_S: Final = 1.0
+LEAVE_S: Final = 10.0
+DESCRIPTORS_EACH = 4
+
+
+class Generator:
+    """One run's share of sessions."""
+
+    def __init__(self, link: Link, allowed: frozenset[str]) -> None:
+        self._link, self._allowed = link, allowed
+        self._ledger = Ledger()
+        self._sessions: dict[int, Participant] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._curve: list[list[float]] = []
+        self._cpu_s = time.process_time()
+        self._drops = 0
+
+    async def run(self, order: dict[str, Any]) -> None:
+        """Play the sessions of an order until the coordinator says stop, or is gone, or the time is over."""
+        scenario = Scenario.model_validate(order["scenario"])
+        mine = set(order["numbers"])
+        plans = [one for one in timetable(scenario) if one.number in mine]
+        raise_descriptors(DESCRIPTORS_EACH * len(plans) + 256)
+        start_s = order["start_at"]
+        limit_s = scenario.duration_s + max(0.0, start_s - time.time()) + GRACE_S
+        poller = Poller()
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        gc.freeze()
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+            setting = Setting(
+                origin=order["origin"], world=World.model_validate(order["world"]), http=http, poller=poller,
+                ledger=self._ledger, bind=order["bind"], allowed=self._allowed,
+            )  # fmt: skip
+            works = [
+                asyncio.create_task(work)
+                for work in (self._play(plans, setting, start_s), self._probe(), self._look(), self._report())
+            ]
+            try:
+                with contextlib.suppress(TimeoutError, LinkLost):
+                    async with asyncio.timeout(limit_s):
+                        await self._obey()
+            finally:
+                for work in works[:1]:
+                    work.cancel()
+                await self._leave()
+                for work in works:
+                    work.cancel()
+                await asyncio.gather(*works, return_exceptions=True)
+                self._count_drops()
+                with contextlib.suppress(LinkLost):
+                    await self._link.send({"is": "done", **self._content()})
+                await poller.close()
+
+    async def _obey(self) -> None:
+        """Orders while the run goes on; returns when told to stop."""
+        while True:
+            order = await self._link.receive()
+            match order["do"]:
+                case "stop":
+                    return
+                case "cut":
+                    asyncio.get_running_loop().create_task(self._cut(order["numbers"], order["for_s"]))  # noqa: RUF006
+                case "clock":
+                    await self._link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
+
+    async def _play(self, plans: list[Planned], setting: Setting, start_s: float) -> None:
+        """Let each session come and go at its time."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time() + start_s - time.time()
+        for plan in plans:
+            await asyncio.sleep(max(0.0, began_s + plan.at_s - loop.time()))
+            session = self._sessions[plan.number] = Participant(plan, setting)
+            task = self._tasks[plan.number] = asyncio.create_task(session.run())
+            leave_s = began_s + plan.until_s
+            loop.call_at(leave_s, task.cancel)
+            task.add_done_callback(lambda done, number=plan.number: self._ended(number, done))
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(number, None)
+        self._sessions.pop(number, None)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._ledger.error(f"bug: {type(problem).__name__}: {problem}"[:160])
+
+    async def _leave(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LEAVE_S)
+
+    async def _cut(self, numbers: list[int], for_s: float) -> None:
+        cut = [session for number in numbers if (session := self._sessions.get(number)) is not None]
+        for session in cut:
+            session.path.set_cut(True)
+        await asyncio.sleep(for_s)
+        for session in cut:
+            session.path.set_cut(False)
+
+    async def _probe(self) -> None:
+        """How late timers fire here."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            due_s = max(due_s + PROBE_S, loop.time())
+            await asyncio.sleep(due_s - loop.time())
+            self._ledger.add("generator_late_ms", max(0.0, loop.time() - due_s) * 1000)
+
+    async def _look(self) -> None:
+        """Four times a second: how many sessions have what they should have."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now_s = time.monotonic()
+            joined = pictures = wanted = waves = waves_wanted = 0
+            for session in self._sessions.values():
+                session.watch(now_s)
+                joined += session.joined
+                wants = session.plan.behaviour
+                others = any(one["participant"] != session.view.you for one in session.view.producers.values())
+                if wants.sees and (session.picture.had_s or others):
+                    wanted += 1
+                    pictures += now_s - session.picture.had_s < FRESH_S
+                if wants.watches_ecg and (session.wave.had_s or session.view.waves):
+                    waves_wanted += 1
+                    waves += now_s - session.wave.had_s < FRESH_S
+            self._curve.append(
+                [time.time(), len(self._sessions), joined, pictures, wanted, waves, waves_wanted]
+            )
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            if int(time.monotonic()) % 5 == 0:
+                self._count_drops()
+            try:
+                await self._link.send({"is": "report", **self._content()})
+            except LinkLost:
+                return
+
+    def _content(self) -> dict[str, Any]:
+        cpu_s, self._cpu_s = self._cpu_s, time.process_time()
+        curve, self._curve = self._curve, []
+        return {
+            "at": time.time(), "ledger": self._ledger.take(), "curve": curve, "cpu_s": self._cpu_s - cpu_s,
+            "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "sessions": len(self._sessions),
+        }  # fmt: skip
+
+    def _count_drops(self) -> None:
+        now = own_drops()
+        if now > self._drops:
+            self._ledger.count("own_drops", now - self._drops)
+        self._drops = now
+
+
+def own_drops() -> int:
+    """Datagrams that full receive buffers of this process's open sockets have dropped."""
+    mine = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = str(entry.readlink())
+            if target.startswith("socket:["):
+                mine.add(target[8:-1])
+    total = 0
+    for name in ("udp", "udp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[9] in mine:
+                    total += int(fields[-1])
+    return total
+
+
+def raise_descriptors(wanted: int) -> None:
+    """Let this process have so many open files.
+
+    Raises:
+        OSError: the system does not allow it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise OSError(f"this run needs {wanted} open files in one process, the system allows {hard}")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def allowed_target(origin: str, allowed: frozenset[str]) -> bool:
+    """Whether traffic may go there: loopback, or an address that was named when this generator was started."""
+    host = urlsplit(origin).hostname or ""
+    if host in allowed:
+        return True
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    addresses = {str(entry[4][0]) for entry in found}
+    return all(ipaddress.ip_address(one).is_loopback or one in allowed for one in addresses)
+
+
+async def serve(listen: str, key: bytes, allowed: frozenset[str], *, once: bool) -> int:
+    """Take coordinators, one at a time; with ``once`` only one."""
+    host, _, port = listen.rpartition(":")
+    busy = asyncio.Lock()
+    ended = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            link = await greet(reader, writer, key, coordinator=False)
+            await _one_run(link, busy, allowed)
+        except (LinkLost, TimeoutError):
+            writer.close()
+            return
+        if once:
+            ended.set()
+
+    server = await asyncio.start_server(take, host, int(port))
+    print(f"listening {server.sockets[0].getsockname()[1]}", flush=True)
+    async with server:
+        if not once:
+            await asyncio.Event().wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(24 * 3600):
+                await ended.wait()
+    return Exit.OK
+
+
+async def _one_run(link: Link, busy: asyncio.Lock, allowed: frozenset[str]) -> None:
+    try:
+        while (order := await link.receive())["do"] == "clock":
+            await link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
+        if busy.locked():
+            await link.send({"is": "refused", "why": "it is in another run"})
+        elif not await allowed_target(order["origin"], allowed):
+            await link.send({"is": "refused", "why": "it may not send there; start it with --target"})
+        else:
+            async with busy:
+                await Generator(link, allowed).run(order)
+    except OSError as problem:
+        await link.send({"is": "refused", "why": str(problem)})
+    finally:
+        await link.close()
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Play sessions for the coordinator of a load run.")
+    parser.add_argument("--listen", default="127.0.0.1:0", help="HOST:PORT; port 0: any, told on the first line")
+    parser.add_argument("--target", action="append", default=[], help="address that may be sent to besides loopback")
+    parser.add_argument("--once", action="store_true", help="end after one run")
+    chosen = parser.parse_args()
+    try:
+        key = read_key(os.environ.get(KEY_VARIABLE, ""))
+    except ValueError as problem:
+        print(f"{KEY_VARIABLE}: {problem}.", file=sys.stderr)
+        return Exit.ARGUMENTS
+    try:
+        return asyncio.run(serve(chosen.listen, key, frozenset(chosen.target), once=chosen.once))
+    except (OSError, ValueError) as problem:
+        print(f"Cannot listen on {chosen.listen}: {problem}.", file=sys.stderr)
+        return Exit.ARGUMENTS
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The scenario files; ``load_tests.plan`` reads them."""

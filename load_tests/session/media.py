@@ -1,0 +1,309 @@
+"""A session's media: its two Transports, what it sends on one and takes on the other.
+
+Built once after a join and again when the server lost it; everything is asked for by signalling as a browser's client
+library would ask, in its order. What should arrive is known from the shared state, so what does not is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from load_tests.plan.behaviour import CAMERAS
+from load_tests.plan.timetable import Planned
+from load_tests.poller import Poller
+from load_tests.report.ledger import Ledger
+from load_tests.session import waves
+from load_tests.session.consult import ConsultView
+from load_tests.session.path import Path
+from load_tests.session.receiving import Receiver
+from load_tests.session.sending import AUDIO_PT, RTX_PT, VIDEO_PT, Camera, Microphone, Sender, Stream
+from load_tests.session.signalling import Signalling
+from load_tests.session.transport import SessionPeer, remote_of
+from media.core import ortc
+
+FEEDBACK_S: Final = 0.1
+REPORT_S: Final = 1.0
+ECG_STREAM, CTL_STREAM = 0, 1
+_LISTENING: Final = frozenset({"ctl", "ecg"})
+
+_VIDEO_FEEDBACK = [
+    {"type": "nack", "parameter": ""}, {"type": "nack", "parameter": "pli"}, {"type": "ccm", "parameter": "fir"},
+    {"type": "goog-remb", "parameter": ""}, {"type": "transport-cc", "parameter": ""},
+]  # fmt: skip
+
+
+class Media:
+    """What one session sends and takes, on the worker of one media epoch."""
+
+    def __init__(
+        self, plan: Planned, signalling: Signalling, view: ConsultView, path: Path, poller: Poller, ledger: Ledger,
+        *, bind: str, allowed: Collection[str], changed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.plan, self.behaviour, self.signalling, self.view = plan, plan.behaviour, signalling, view
+        self.epoch = view.media_epoch
+        self.sender: Sender | None = None
+        self.receiver: Receiver | None = None
+        self.viewer: waves.Viewer | None = None
+        self.source: waves.Source | None = None
+        self.expected: set[str] = set()
+        """Producers and waveforms that this session has asked for."""
+        self._path, self._poller, self._ledger = path, poller, ledger
+        self._bind, self._allowed, self._changed = bind, allowed, changed
+        self._peers: dict[str, SessionPeer] = {}
+        self._transports: dict[str, str] = {}
+        self._labels: dict[int, str] = {}
+        """What each stream of the receiving Transport carries."""
+        self._consuming = asyncio.Lock()
+        self._wave: str | None = None
+
+    async def build(self, capabilities: Mapping[str, Any]) -> None:
+        """Make the Transports, send what there is to send, take what is there.
+
+        Raises:
+            Refused, Lost, TimeoutError, PeerFailed, TargetNotAllowed: it could not be built.
+        """
+        wants = self.behaviour
+        self._capabilities = receivable(capabilities)
+        takes = wants.sees or wants.hears or wants.watches_ecg
+        sends = bool(wants.camera or wants.microphone or wants.ecg or wants.watches_ecg)
+        directions = [name for name, wanted in (("send", sends), ("recv", takes or wants.ecg)) if wanted]
+        await asyncio.gather(*(self._transport(name) for name in directions))
+        if "recv" in self._peers:
+            self._begin_receiving(self._peers["recv"])
+        if "send" in self._peers:
+            await self._begin_sending(self._peers["send"])
+        if wants.watches_ecg or wants.ecg:
+            await self._open_control()
+        await self.follow()
+
+    async def follow(self) -> None:
+        """Take what is there and was not taken yet; drop what is gone."""
+        if self.receiver is None:
+            return
+        async with self._consuming:
+            for gone in [one for one in self.expected if one not in self.view.producers and one not in self.view.waves]:
+                self.expected.discard(gone)
+                self.receiver.forget(gone)
+            for producer in list(self.view.producers.values()):
+                wanted = self.behaviour.sees if producer["kind"] == "video" else self.behaviour.hears
+                if wanted and producer["participant"] != self.view.you and producer["id"] not in self.expected:
+                    await self._consume(producer["id"])
+            for wave in list(self.view.waves.values()):
+                if self.behaviour.watches_ecg and wave["id"] not in self.expected:
+                    await self._consume_data(wave["id"], "ecg")
+
+    async def begin_wave(self) -> None:
+        """The device is bound: send its patient's waveform under the open context. Ends what it sent before."""
+        self.end_wave()
+        peer, patient = self._peers["send"], self.view.patient
+        stream_id = self.plan.number + 1
+        version = self.view.context_version
+        made = await self.signalling.ask(
+            {
+                "type": "produce_data", "transport": self._transports["send"], "label": "ecg",
+                "sctp_stream_parameters": {"streamId": ECG_STREAM, "ordered": False, "maxRetransmits": 0},
+                "waveform": waves.descriptor(stream_id, patient),
+            }
+        )  # fmt: skip
+        self._wave = made["data_producer"]
+        await peer.open_data()
+
+        def send(message: bytes) -> bool:
+            return peer.send_message(ECG_STREAM, message, reliable=False)
+
+        self.source = waves.Source(stream_id, version, send, self._ledger, self.plan.seed)
+
+    def end_wave(self) -> None:
+        """Stop the device's stream; idempotent. The server has closed it with the binding, or will."""
+        if self.source is not None:
+            self.source.close()
+            self.source = None
+
+    @property
+    def complete(self) -> bool:
+        """Everything that is to be had now has arrived once."""
+        if self.receiver is None:
+            return True
+        have = {track.producer for track in self.receiver.tracks.values() if track.here}
+        wanted = {
+            one["id"] for one in self.view.producers.values()
+            if one["participant"] != self.view.you and not one["paused"]
+            and (self.behaviour.sees if one["kind"] == "video" else self.behaviour.hears)
+        }  # fmt: skip
+        wave_due = self.behaviour.watches_ecg and bool(self.view.waves)
+        return wanted <= have and not (wave_due and self.viewer is not None and not self.viewer.last_s)
+
+    async def close(self) -> None:
+        """Stop sending, count what is missing, release the sockets; idempotent."""
+        self.end_wave()
+        if self.sender is not None:
+            self.sender.close()
+        if self.receiver is not None:
+            self.receiver.close()
+        if self.viewer is not None:
+            self.viewer.close()
+        for peer in self._peers.values():
+            self._poller.forget(peer)
+            await peer.close()
+        self._peers.clear()
+
+    # ------------------------------------------------------------- building
+
+    async def _transport(self, direction: str) -> None:
+        began = time.monotonic()
+        options = await self.signalling.ask({"type": "create_transport", "direction": direction})
+        peer = SessionPeer(self._poller, self._bind, self._path, self._ledger)
+        self._peers[direction] = peer
+        self._transports[direction] = options["id"]
+        fingerprint = {"algorithm": "sha-256", "value": peer.fingerprint}
+        await self.signalling.ask(
+            {
+                "type": "connect_transport", "transport": options["id"],
+                "dtls_parameters": {"role": "client", "fingerprints": [fingerprint]},
+            }
+        )  # fmt: skip
+        self._ledger.add("join_transport_ms", (time.monotonic() - began) * 1000)
+        await peer.connect_to(remote_of(options, self._allowed))
+        self._ledger.add("join_ice_ms", peer.ice_ms)
+        self._ledger.add("join_dtls_ms", peer.dtls_ms)
+
+    def _begin_receiving(self, peer: SessionPeer) -> None:
+        self.receiver = Receiver(peer, self._ledger, self._changed)
+        self._poller.every(FEEDBACK_S, self.receiver.feedback, peer)
+        self._poller.every(REPORT_S, self.receiver.report, peer)
+        peer.on_message = self._data
+
+    async def _begin_sending(self, peer: SessionPeer) -> None:
+        self.sender = Sender(peer, self._ledger)
+        timed = self._path.line.delay_ms == 0
+        if self.behaviour.camera:
+            layers = CAMERAS[self.behaviour.camera]
+            camera = Camera(peer, self.sender.numbers, self._ledger, layers, self.plan.seed, timed=timed)
+            self.sender.camera = camera
+            await self._produce("video", "camera", video_parameters(camera))
+        if self.behaviour.microphone:
+            microphone = Microphone(peer, self.sender.numbers, self._ledger, self.plan.seed, timed=timed)
+            self.sender.microphone = microphone
+            await self._produce("audio", "microphone", audio_parameters(microphone.stream))
+        self._poller.every(REPORT_S, self.sender.report, peer)
+
+    async def _produce(self, kind: str, source: str, parameters: dict[str, Any]) -> None:
+        await self.signalling.ask(
+            {
+                "type": "produce", "transport": self._transports["send"], "kind": kind, "source": source,
+                "rtp_parameters": parameters,
+            }
+        )  # fmt: skip
+
+    async def _open_control(self) -> None:
+        peer = self._peers["send"]
+        await self.signalling.ask(
+            {
+                "type": "produce_data", "transport": self._transports["send"], "label": "ctl",
+                "sctp_stream_parameters": {"streamId": CTL_STREAM, "ordered": True},
+            }
+        )  # fmt: skip
+        await peer.open_data()
+
+        def ask(message: bytes) -> bool:
+            return peer.send_message(CTL_STREAM, message, reliable=True)
+
+        if self.behaviour.watches_ecg:
+            self.viewer = waves.Viewer(self._ledger, ask, self._changed)
+            self._poller.every(FEEDBACK_S, self.viewer.chase, peer)
+        if "recv" in self._peers:
+            await self._consume_data("ctl", "ctl")
+
+    async def _consume(self, producer: str) -> None:
+        assert self.receiver is not None
+        self.expected.add(producer)
+        self._ledger.count("tracks_expected")
+        made = await self.signalling.ask(
+            {
+                "type": "consume", "transport": self._transports["recv"], "producer": producer,
+                "rtp_capabilities": self._capabilities,
+            }
+        )  # fmt: skip
+        track = self.receiver.add(made)
+        if track.kind == "video":
+            width, height = self.behaviour.view
+            await self.signalling.ask(
+                {
+                    "type": "view_consumer", "consumer": track.consumer, "width": width, "height": height,
+                    "rank": self.behaviour.rank,
+                }
+            )  # fmt: skip
+        await self.signalling.ask({"type": "resume_consumer", "consumer": track.consumer})
+
+    async def _consume_data(self, producer: str, label: str) -> None:
+        self.expected.update({producer} - _LISTENING)
+        made = await self.signalling.ask(
+            {"type": "consume_data", "transport": self._transports["recv"], "data_producer": producer}
+        )
+        self._labels[made["sctp_stream_parameters"]["streamId"]] = label
+        await self._peers["recv"].open_data()
+        await self.signalling.ask({"type": "resume_data_consumer", "data_consumer": made["data_consumer"]})
+
+    def _data(self, stream: int, message: bytes) -> None:
+        label = self._labels.get(stream)
+        if label == "ecg" and self.viewer is not None:
+            self.viewer.message(message)
+        elif label == "ctl" and self.viewer is not None:
+            self.viewer.control(message)
+        elif label == "ctl" and self.source is not None:
+            self.source.asked(message)
+
+
+def receivable(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    """What a Chromium that was loaded with a router's capabilities offers to receive: no NACK for sound."""
+    mine = copy.deepcopy(dict(capabilities))
+    for codec in mine["codecs"]:
+        if codec["kind"] == "audio":
+            codec["rtcpFeedback"] = [one for one in codec["rtcpFeedback"] if one["type"] != "nack"]
+    return mine
+
+
+def video_parameters(camera: Camera) -> dict[str, Any]:
+    """As mediasoup-client says them: layers by rid, a single one by its SSRCs."""
+    extensions = [ortc.MID_URI, ortc.TRANSPORT_CC_URI]
+    if camera.layers[0].rid:
+        extensions += [ortc.RID_URI, ortc.REPAIRED_RID_URI]
+        encodings: list[dict[str, Any]] = [{"rid": layer.rid} for layer in camera.layers]
+    else:
+        only = camera.streams[0]
+        encodings = [{"ssrc": only.ssrc, "rtx": {"ssrc": only.rtx_ssrc}}]
+    return {
+        "mid": "0",
+        "codecs": [
+            {"mimeType": "video/VP8", "payloadType": VIDEO_PT, "clockRate": 90_000, "parameters": {},
+             "rtcpFeedback": _VIDEO_FEEDBACK},
+            {"mimeType": "video/rtx", "payloadType": RTX_PT, "clockRate": 90_000, "parameters": {"apt": VIDEO_PT},
+             "rtcpFeedback": []},
+        ],
+        "headerExtensions": _numbered(extensions),
+        "encodings": encodings,
+        "rtcp": {"cname": "load", "reducedSize": True},
+    }  # fmt: skip
+
+
+def audio_parameters(stream: Stream) -> dict[str, Any]:
+    """Of the microphone."""
+    return {
+        "mid": "1",
+        "codecs": [
+            {"mimeType": "audio/opus", "payloadType": AUDIO_PT, "clockRate": 48_000, "channels": 2,
+             "parameters": {"minptime": 10, "useinbandfec": 1},
+             "rtcpFeedback": [{"type": "transport-cc", "parameter": ""}]},
+        ],
+        "headerExtensions": _numbered([ortc.MID_URI, ortc.TRANSPORT_CC_URI, ortc.AUDIO_LEVEL_URI]),
+        "encodings": [{"ssrc": stream.ssrc}],
+        "rtcp": {"cname": "load", "reducedSize": True},
+    }  # fmt: skip
+
+
+def _numbered(uris: list[str]) -> list[dict[str, Any]]:
+    return [{"uri": uri, "id": ortc.EXTENSION_IDS[uri]} for uri in uris]

@@ -1,0 +1,453 @@
+"""One simulated participant from its first request to its leaving: joins, follows, works, comes back.
+
+The states are a browser's. When the socket is lost it fetches a new token and joins again, after a pause that grows;
+its media goes on by itself if that took less than 15 s and the worker is still the same, else it is built anew. What
+it waits for and never gets is counted as missing when it leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from load_tests.peer import PeerFailed
+from load_tests.plan.timetable import Planned
+from load_tests.poller import Poller
+from load_tests.report.ledger import Ledger
+from load_tests.session.consult import ConsultView
+from load_tests.session.media import Media
+from load_tests.session.office import HttpRefused, Office
+from load_tests.session.path import Path
+from load_tests.session.signalling import Lost, Refused, Signalling
+from load_tests.session.transport import TargetNotAllowed
+from load_tests.session.world import World
+
+EXPECTED: Final = (Refused, Lost, HttpRefused, PeerFailed, TimeoutError, OSError, aiohttp.ClientError)
+"""What happens to any client of a server under load or that restarts; anything else is our bug."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+MEDIA_KEPT_S: Final = 15.0
+REBUILD_PAUSE_S: Final = 0.2
+OUTAGE_S: Final = 0.5
+"""A picture or waveform that was there and does not come for so long is gone."""
+WATCH_S: Final = 0.1
+PAGES: Final = ("summary", "labs", "medications", "vitals", "reports")
+
+
+class Stopped(Exception):
+    """This session cannot go on; the text is a stable code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all sessions of a process share."""
+
+    origin: str
+    world: World
+    http: aiohttp.ClientSession
+    poller: Poller
+    ledger: Ledger
+    bind: str = "127.0.0.1"
+    allowed: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Outage:
+    """Something that was there and may be gone."""
+
+    figure: str
+    had_s: float = 0.0
+    """When it was last there; 0: it never was."""
+    gone: bool = False
+
+
+class Participant:
+    """One session of the timetable."""
+
+    def __init__(self, plan: Planned, setting: Setting) -> None:
+        self.plan = plan
+        self.path = Path(plan.line, plan.seed, setting.ledger)
+        self.joined = False
+        self.stopped = ""
+        """Why it gave up, if it did."""
+        self.media: Media | None = None
+        self.view = ConsultView()
+        self.picture, self.wave = Outage("picture_back_ms"), Outage("wave_back_ms")
+        self._setting = setting
+        self._ledger = setting.ledger
+        self._consult = setting.world.consults[plan.consult]
+        self._office = Office(setting.http, setting.origin, self._consult, setting.ledger)
+        self._signalling: Signalling | None = None
+        self._began_s = 0.0
+        self._lost_s = 0.0
+        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._rebuild = asyncio.Event()
+        self._syncing = False
+        self._chance = random.Random(plan.seed)
+        self._timed: set[str] = set()
+
+    async def run(self) -> None:
+        """Everything until cancelled; what is missing then is counted."""
+        self._began_s = time.monotonic()
+        self._ledger.count("joins_tried")
+        pause_s = FIRST_PAUSE_S
+        try:
+            while True:
+                try:
+                    await self._session()
+                except Stopped as reason:
+                    self.stopped = str(reason)
+                    self._ledger.error(f"gave up: {reason}")
+                    return
+                except EXPECTED as problem:
+                    self._note(problem)
+                if self.joined:
+                    pause_s = FIRST_PAUSE_S
+                self.joined = False
+                await asyncio.sleep(pause_s * (0.75 + self._chance.random() / 2))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        finally:
+            await asyncio.shield(self._end())
+
+    # ------------------------------------------------------------- one socket
+
+    async def _session(self) -> None:
+        setting, plan = self._setting, self.plan
+        if not self._office.signed_in:
+            await self.path.uncut()
+            await self._office.sign_in(plan.behaviour, plan.index, setting.world.password)
+        token = await self._office.token()
+        signalling = self._signalling = Signalling(setting.http, setting.origin, self.path, self._ledger)
+        try:
+            began = time.monotonic()
+            await signalling.open(token, self._on_event, self._on_signal)
+            self._ledger.add("join_socket_ms", (time.monotonic() - began) * 1000)
+            began = time.monotonic()
+            joined = await signalling.ask({"type": "join"})
+            self._ledger.add("join_enter_ms", (time.monotonic() - began) * 1000)
+            self.view.you = joined["you"]
+            self.view.take_snapshot(joined["snapshot"])
+            self._event("joined", (time.monotonic() - self._began_s) * 1000)
+            if self._lost_s:
+                self._ledger.count("rejoins")
+                self._ledger.add("signalling_back_ms", (time.monotonic() - self._lost_s) * 1000)
+            self.joined = True
+            self._changed.set()
+            await self._live(signalling, joined["router_rtp_capabilities"])
+        finally:
+            if self.joined:
+                self._lost_s = time.monotonic()
+            await signalling.close()
+        if signalling.goodbye in ("removed", "ended", "replaced", "malformed"):
+            raise Stopped(f"goodbye {signalling.goodbye}")
+        self._ledger.count("sockets_lost")
+        self._event("socket lost", 0)
+        raise Lost(signalling.goodbye or "socket")
+
+    async def _live(self, signalling: Signalling, capabilities: Mapping[str, Any]) -> None:
+        """Media and work, until the socket is lost."""
+        works: list[Callable[[], Awaitable[None]]] = [self._follow_context, self._arrive]
+        behaviour = self.plan.behaviour
+        if behaviour.media:
+            works.append(lambda: self._keep_media(signalling, capabilities))
+        if behaviour.page_every_s:
+            works.append(self._read_record)
+        if self.plan.leads:
+            works += [self._open_patient, *([self._turn_pages] if behaviour.turn_every_s else [])]
+            works += [self._move_pointer] if behaviour.point_hz else []
+        tasks = [asyncio.ensure_future(self._guarded(work)) for work in works]
+        try:
+            await signalling.lost.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run one of the works; a bug of ours is an error of the run, and ends this session's socket."""
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except EXPECTED as problem:
+            self._note(problem)
+        except TargetNotAllowed as problem:
+            self._ledger.error(f"media address {problem} is not allowed")
+        except Exception as problem:  # noqa: BLE001 - counted by name; one session's bug must not end the run
+            self._ledger.error(f"bug: {type(problem).__name__}: {problem}"[:160])
+
+    # ------------------------------------------------------------- media
+
+    async def _keep_media(self, signalling: Signalling, capabilities: Mapping[str, Any]) -> None:
+        """Build the media, follow what comes and goes, build it again when the server lost it."""
+        while True:
+            media = self.media
+            outdated = media is not None and (
+                media.epoch != self.view.media_epoch or time.monotonic() - self._lost_s > MEDIA_KEPT_S
+            )
+            if media is None or self._rebuild.is_set() or (self._lost_s and outdated):
+                await self._build_media(signalling, capabilities)
+                continue
+            media.signalling = signalling
+            self._changed.clear()
+            try:
+                await media.follow()
+                if self.plan.behaviour.ecg:
+                    await self._keep_bound(media)
+            except Refused as refusal:
+                self._note(refusal)
+                if refusal.code in ("not_found", "media_unavailable"):
+                    await asyncio.sleep(REBUILD_PAUSE_S)
+            if self._rebuild.is_set() or media.epoch != self.view.media_epoch:
+                self._rebuild.set()
+                continue
+            await self._changed.wait()
+
+    async def _build_media(self, signalling: Signalling, capabilities: Mapping[str, Any]) -> None:
+        self._rebuild.clear()
+        if self.media is not None:
+            self._ledger.count("media_rebuilt")
+            self._event("media rebuilt", 0)
+            await self._drop_media()
+        setting = self._setting
+        media = Media(
+            self.plan, signalling, self.view, self.path, setting.poller, self._ledger,
+            bind=setting.bind, allowed=setting.allowed, changed=self._something_came,
+        )  # fmt: skip
+        self.media = media
+        try:
+            await media.build(capabilities)
+        except (*EXPECTED, TargetNotAllowed) as problem:
+            self._note(problem)
+            if signalling.lost.is_set() or isinstance(problem, TargetNotAllowed):
+                raise
+            self._rebuild.set()
+            await asyncio.sleep(REBUILD_PAUSE_S * (1 + self._chance.random()))
+
+    async def _keep_bound(self, media: Media) -> None:
+        """A device: bind it to the open patient, and send once it is bound."""
+        if not self.view.patient:
+            media.end_wave()
+        elif not self.view.bound:
+            media.end_wave()
+            assert self._signalling is not None
+            await self._signalling.ask(
+                {
+                    "type": "bind_device", "device": self.view.you, "patient": self.view.patient,
+                    "context_version": self.view.context_version, "confirmed": list(self._consult.identifiers),
+                }
+            )  # fmt: skip
+            self.view.bound = True
+        if self.view.bound and media.source is None:
+            await media.begin_wave()
+
+    async def _drop_media(self) -> None:
+        if self.media is not None:
+            media, self.media = self.media, None
+            await media.close()
+
+    def _something_came(self) -> None:
+        media = self.media
+        if media is not None and media.receiver is not None:
+            tracks = media.receiver.tracks.values()
+            if any(track.kind == "audio" and track.here for track in tracks):
+                self._first("join_first_sound_ms")
+            if any(track.kind == "video" and track.here for track in tracks):
+                self._first("join_first_picture_ms")
+            if media.viewer is not None and media.viewer.last_s:
+                self._first("join_first_wave_ms")
+        self._arrived.set()
+
+    def _first(self, figure: str) -> None:
+        if figure not in self._timed:
+            self._timed.add(figure)
+            self._ledger.add(figure, (time.monotonic() - self._began_s) * 1000)
+
+    async def _arrive(self) -> None:
+        """The first time: wait for everything that is there, and book how long it took."""
+        while "join_ms" not in self._timed:
+            built = self.media is not None and (self.media.receiver is not None or self.media.sender is not None)
+            idle = not self.plan.behaviour.media
+            passive = not (self.plan.behaviour.sees or self.plan.behaviour.hears or self.plan.behaviour.watches_ecg)
+            if idle or (passive and not self.plan.behaviour.camera and not self.plan.behaviour.ecg):
+                break
+            if built and self.media is not None and self.media.complete:
+                break
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await self._arrived.wait()
+        if "join_ms" not in self._timed:
+            self._first("join_ms")
+            self._ledger.count("joins_done")
+            self._event("complete", (time.monotonic() - self._began_s) * 1000)
+
+    # ------------------------------------------------------------- following
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        if self.view.misses(event):
+            self._ledger.count("event_holes")
+            self._sync()
+            return
+        if not self.view.take(event):
+            return
+        kind = event["type"]
+        if kind == "page_turned":
+            self._heard_turn(event)
+        elif kind == "media_reset":
+            self._rebuild.set()
+        elif kind in ("context_opened", "context_closed"):
+            self._office.forget_page()
+        self._changed.set()
+        self._arrived.set()
+
+    def _on_signal(self, signal: Mapping[str, Any]) -> None:
+        if signal["type"] == "transport_gone":
+            self._rebuild.set()
+            self._changed.set()
+        elif signal["type"] == "beat" and self.joined and signal["revision"] > self.view.revision:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Ask for what was missed, once at a time. [CO4]"""
+        if not self._syncing and self._signalling is not None:
+            self._syncing = True
+            asyncio.ensure_future(self._guarded(self._catch_up))  # noqa: RUF006 - ends with the socket
+
+    async def _catch_up(self) -> None:
+        try:
+            if self._signalling is None:
+                return
+            missed = await self._signalling.ask({"type": "sync", "since": self.view.revision})
+            if missed["snapshot"] is not None:
+                self.view.take_snapshot(missed["snapshot"])
+            for event in missed["events"]:
+                self._on_event(event)
+        finally:
+            self._syncing = False
+        self._changed.set()
+
+    def _heard_turn(self, event: Mapping[str, Any]) -> None:
+        """The lead turned a page: its name says when."""
+        item = event["view"]["item"]
+        if event["by"] == self.view.you or not item.startswith("load-"):
+            return
+        asked_s = int(item[5:]) / 1e6
+        now_s = time.time()
+        self._ledger.add("event_ms", (now_s - asked_s) * 1000)
+        heard = self._ledger.last_heard.setdefault(f"{self.plan.consult}:{item[5:]}", [asked_s, now_s, 0])
+        heard[1], heard[2] = max(heard[1], now_s), heard[2] + 1
+
+    async def _follow_context(self) -> None:
+        """Confirm each version that is opened, as a page does when it shows it. [CX3]"""
+        seen = 0
+        while True:
+            version = self.view.context_version if self.view.patient else 0
+            if version and version != seen and self.plan.behaviour.who not in ("room", "device"):
+                seen = version
+                assert self._signalling is not None
+                with contextlib.suppress(Refused):
+                    await self._signalling.ask({"type": "confirm_context", "version": version})
+            await asyncio.sleep(WATCH_S)
+
+    # ------------------------------------------------------------- working
+
+    async def _open_patient(self) -> None:
+        assert self._signalling is not None
+        if not self.view.patient:
+            await self._signalling.ask({"type": "open_context", "patient": self._consult.patient})
+        await self._signalling.ask({"type": "take_lead"})
+
+    async def _turn_pages(self) -> None:
+        every_s = self.plan.behaviour.turn_every_s
+        await asyncio.sleep(every_s * self._chance.random())
+        number = 0
+        while True:
+            if self.view.lead == self.view.you and self.view.patient and self._signalling is not None:
+                number += 1
+                view = {"page": PAGES[number % len(PAGES)], "item": f"load-{time.time_ns() // 1000}"}
+                await self._try({"type": "turn_page", "context_version": self.view.context_version, "view": view})
+            await asyncio.sleep(every_s)
+
+    async def _move_pointer(self) -> None:
+        while True:
+            await asyncio.sleep(1 / self.plan.behaviour.point_hz)
+            if self.view.lead == self.view.you and self.view.patient and self._signalling is not None:
+                self._signalling.tell(
+                    {
+                        "type": "point", "context_version": self.view.context_version, "view": {"page": "summary"},
+                        "x": self._chance.random(), "y": self._chance.random(), "visible": True,
+                    }
+                )  # fmt: skip
+
+    async def _read_record(self) -> None:
+        every_s = self.plan.behaviour.page_every_s
+        await asyncio.sleep(every_s * self._chance.random())
+        while True:
+            if self.view.patient:
+                try:
+                    await self._office.read_page(self.view.context_version)
+                except EXPECTED as problem:
+                    if not (isinstance(problem, HttpRefused) and problem.code == "context_changed"):
+                        self._ledger.miss("page_ms")
+                        self._note(problem)
+            await asyncio.sleep(every_s)
+
+    async def _try(self, command: Mapping[str, Any]) -> None:
+        assert self._signalling is not None
+        try:
+            await self._signalling.ask(command)
+        except Refused as refusal:
+            self._note(refusal)
+
+    # ------------------------------------------------------------- keeping watch
+
+    def watch(self, now_s: float) -> None:
+        """Ten times a second: has what was there stopped coming, or come back?"""
+        media = self.media
+        pictures = media.receiver.pictures if media is not None and media.receiver is not None else []
+        self._look(self.picture, max((track.last_frame_s for track in pictures), default=0.0), now_s)
+        wave_s = media.viewer.last_s if media is not None and media.viewer is not None else 0.0
+        self._look(self.wave, wave_s, now_s)
+
+    def _look(self, outage: Outage, last_s: float, now_s: float) -> None:
+        if last_s > outage.had_s:
+            if outage.had_s and last_s - outage.had_s > OUTAGE_S:
+                self._ledger.add(outage.figure, (last_s - outage.had_s) * 1000)
+                self._event(outage.figure.removesuffix("_ms").replace("_", " "), (last_s - outage.had_s) * 1000)
+            outage.had_s, outage.gone = last_s, False
+        elif outage.had_s and now_s - outage.had_s > OUTAGE_S:
+            outage.gone = True
+
+    async def _end(self) -> None:
+        """Leave, and count what is missing."""
+        if "join_ms" not in self._timed:
+            self._ledger.miss("join_ms")
+        for outage in (self.picture, self.wave):
+            if outage.gone and self.view.producers:
+                self._ledger.miss(outage.figure)
+        if self._signalling is not None and not self._signalling.lost.is_set():
+            with contextlib.suppress(*EXPECTED):
+                async with asyncio.timeout(2):
+                    await self._signalling.ask({"type": "leave"})
+        await self._drop_media()
+        if self._signalling is not None:
+            await self._signalling.close()
+
+    def _note(self, problem: Exception) -> None:
+        kind = f"{type(problem).__name__} {problem}".strip()[:80]
+        self._ledger.error(kind)
+        self._event(kind, 0)
+
+    def _event(self, what: str, value: float) -> None:
+        self._ledger.event(time.time(), self.plan.number, self.plan.kind, what, value)
+
+
+__all__ = ["Participant", "Setting"]

@@ -1,0 +1,307 @@
+"""What a viewer makes of the media that comes: counts, loss, pictures, freezes, latency, and a browser's answers.
+
+Nothing is decoded. Sequence numbers, markers and header extensions are in the clear, so most packets are never
+decrypted: only the first of a track (is it a key frame?), one in `SAMPLE_EVERY` for the time of sending it ends with,
+and repairs, whose original number is inside. Feedback is a browser's: receiver reports once a second, transport-wide
+feedback ten times a second, NACK for what is missing, a key frame request when that does not help.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from load_tests.feedback_runs import RunRecorder
+from load_tests.peer import LoadPeer
+from load_tests.report.ledger import Ledger
+from media.core import ortc, rtcp, rtp
+from media.core.codecs import vp8_starts_key_frame
+
+OWN_SSRC: Final = 0x33333333
+SAMPLE_EVERY: Final = 16
+TWCC_ID: Final = ortc.EXTENSION_IDS[ortc.TRANSPORT_CC_URI]
+MOST_MISSING: Final = 512
+NACK_AGAIN_S: Final = 0.1
+GIVEN_UP_S: Final = 1.0
+FREEZE_LEAST_S: Final = 0.15
+STALE_S: Final = 1.0
+"""No picture for so long: it is gone."""
+PLI_AGAIN_S: Final = 1.0
+_HEAD = struct.Struct("!xBHII")
+
+Kind = Literal["audio", "video"]
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """One Consumer's stream."""
+
+    consumer: str
+    producer: str
+    kind: Kind
+    ssrc: int
+    clock_hz: int
+    highest: int = -1
+    """Extended sequence number of the newest packet."""
+    base: int = -1
+    packets: int = 0
+    first_s: float = 0.0
+    picture_s: float = 0.0
+    """When the first whole picture was there."""
+    key_seen: bool = False
+    last_frame_s: float = 0.0
+    frame_gap_s: float = 1 / 30
+    """Usual time between pictures."""
+    missing: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Extended number -> when it was missed, when it was last asked for."""
+    lost: int = 0
+    lost_told: int = 0
+    packets_told: int = 0
+    transit: float = 0.0
+    jitter: float = 0.0
+    """RFC 3550, in units of the clock."""
+    lsr: int = 0
+    report_s: float = 0.0
+    to_sample: int = 1
+    pli_s: float = 0.0
+
+    @property
+    def here(self) -> bool:
+        """What it is for has been seen or heard once."""
+        return self.picture_s > 0 if self.kind == "video" else self.first_s > 0
+
+
+class Receiver:
+    """All tracks of one receiving Transport."""
+
+    def __init__(self, peer: LoadPeer, ledger: Ledger, changed: Callable[[], None]) -> None:
+        self.tracks: dict[int, Track] = {}
+        self._peer, self._ledger, self._changed = peer, ledger, changed
+        self._arrivals = RunRecorder()
+        self._repairs: dict[int, Track] = {}
+        """By SSRC of the repairs."""
+        self._layouts: dict[int, int] = {}
+        peer.sink = self._sink
+
+    def add(self, made: Mapping[str, Any]) -> Track:
+        """Expect what ``consume`` promised."""
+        parameters = made["rtp_parameters"]
+        encoding = parameters["encodings"][0]
+        kind: Kind = made["kind"]
+        track = Track(
+            made["consumer"], made["producer"], kind, encoding["ssrc"], parameters["codecs"][0]["clockRate"]
+        )
+        self.tracks[track.ssrc] = track
+        if "rtx" in encoding:
+            self._repairs[encoding["rtx"]["ssrc"]] = track
+        return track
+
+    def forget(self, producer: str) -> None:
+        """Its Producer was closed."""
+        for ssrc, track in list(self.tracks.items()):
+            if track.producer == producer:
+                self._settle(track, float("inf"))
+                del self.tracks[ssrc]
+        self._repairs = {ssrc: track for ssrc, track in self._repairs.items() if track.producer != producer}
+
+    def close(self) -> None:
+        """Count what is still missing as lost; idempotent."""
+        for track in self.tracks.values():
+            self._settle(track, float("inf"))
+
+    @property
+    def pictures(self) -> list[Track]:
+        """The videos."""
+        return [track for track in self.tracks.values() if track.kind == "video"]
+
+    # ------------------------------------------------------------- packets
+
+    def _sink(self, view: memoryview, length: int, segment: int, stamp_ns: int) -> None:
+        if not stamp_ns:
+            stamp_ns = time.time_ns()
+        now_s = time.monotonic()
+        for start in range(0, length, segment):
+            end = min(start + segment, length)
+            second, seq, timestamp, ssrc = _HEAD.unpack_from(view, start)
+            if rtp.is_rtcp(second):
+                self._rtcp(bytes(view[start:end]))
+                continue
+            self._number(view, start, end, stamp_ns)
+            track = self.tracks.get(ssrc)
+            if track is not None:
+                self._packet(track, view, start, end, second, seq, timestamp, stamp_ns, now_s)
+            elif (repaired := self._repairs.get(ssrc)) is not None:
+                self._repair(repaired, bytes(view[start:end]), now_s)
+
+    def _packet(
+        self, track: Track, view: memoryview, start: int, end: int, second: int, seq: int, timestamp: int,
+        stamp_ns: int, now_s: float,
+    ) -> None:  # fmt: skip
+        ledger = self._ledger
+        track.packets += 1
+        ledger.counts["rtp_in"] += 1
+        ledger.counts["rtp_in_bytes"] += end - start
+        if track.highest < 0:
+            track.base = track.highest = seq
+            track.first_s = now_s
+            ledger.count("tracks_received")
+            self._changed()
+        else:
+            ahead = (seq - track.highest) & 0xFFFF
+            if 0 < ahead < 0x8000:
+                if ahead > 1:
+                    self._hole(track, ahead, now_s)
+                track.highest += ahead
+            else:
+                track.missing.pop(track.highest - (-ahead & 0xFFFF), None)
+        transit = stamp_ns / 1e9 * track.clock_hz - timestamp
+        if track.packets > 1:
+            track.jitter += (min(abs(transit - track.transit), track.clock_hz) - track.jitter) / 16
+        track.transit = transit
+        if track.kind == "video" and second & 0x80:
+            self._picture(track, now_s)
+        track.to_sample -= 1
+        if track.to_sample <= 0:
+            track.to_sample = SAMPLE_EVERY
+            self._sample(track, bytes(view[start:end]), stamp_ns)
+
+    def _hole(self, track: Track, ahead: int, now_s: float) -> None:
+        numbers = range(track.highest + 1, track.highest + ahead)
+        if len(track.missing) + ahead > MOST_MISSING:
+            track.lost += ahead - 1
+            self._ledger.count("rtp_lost", ahead - 1)
+            return
+        for number in numbers:
+            track.missing[number] = (now_s, now_s)
+        if track.kind == "video":
+            self._nack(track, numbers)
+
+    def _picture(self, track: Track, now_s: float) -> None:
+        self._ledger.counts["frames_in"] += 1
+        if not track.picture_s and track.key_seen:
+            track.picture_s = now_s
+            self._changed()
+        if track.last_frame_s:
+            gap_s = now_s - track.last_frame_s
+            # WebRTC's definition of a freeze (webrtc-stats, freezeCount).
+            if gap_s > max(3 * track.frame_gap_s, track.frame_gap_s + FREEZE_LEAST_S):
+                self._ledger.count("freezes")
+                self._ledger.add("freeze_ms", gap_s * 1000)
+            else:
+                track.frame_gap_s += (gap_s - track.frame_gap_s) / 30
+        track.last_frame_s = now_s
+
+    def _sample(self, track: Track, datagram: bytes, stamp_ns: int) -> None:
+        packet = self._opened(datagram)
+        if packet is None:
+            return
+        if not track.key_seen and track.kind == "video":
+            track.key_seen = vp8_starts_key_frame(packet, _payload_at(packet), len(packet))
+            track.to_sample = SAMPLE_EVERY if track.key_seen else 1
+        sent_ns = int.from_bytes(packet[-8:], "big")
+        if sent_ns:
+            self._ledger.add("forward_ms", (stamp_ns - sent_ns) / 1e6)
+
+    def _opened(self, datagram: bytes) -> bytes | None:
+        try:
+            return self._peer.unprotect_rtp(datagram)
+        except Exception:  # noqa: BLE001 - libsrtp's own class is private; what is broken is counted
+            self._ledger.error("rtp not readable")
+            return None
+
+    def _repair(self, track: Track, datagram: bytes, now_s: float) -> None:
+        self._ledger.count("rtx_in")
+        packet = self._opened(datagram)
+        if packet is None or track.highest < 0:
+            return
+        at = _payload_at(packet)
+        behind = (track.highest - int.from_bytes(packet[at : at + 2], "big")) & 0xFFFF
+        track.missing.pop(track.highest - behind, None)
+
+    def _number(self, view: memoryview, start: int, end: int, stamp_ns: int) -> None:
+        """Book the transport-wide number of a packet, where it has one."""
+        if not view[start] & 0x10:
+            return
+        block = start + rtp.FIXED_HEADER_BYTES + 4 * (view[start] & 15)
+        # The relay lays out the extensions of one stream always alike: look where it was the last time.
+        layout = (view[start + 1] & 0x7F) << 16 | view[block + 2] << 8 | view[block + 3]
+        at = self._layouts.get(layout, 0)
+        if not at or view[block + at - 1] != TWCC_ID << 4 | 1:
+            head = bytearray(view[block:end])
+            elements, _ = rtp.read_extensions(head, 0, len(head))
+            at = next((where for name, where, size in elements if name == TWCC_ID and size == 2), 0)
+            if not at:
+                return
+            self._layouts[layout] = at
+        self._arrivals.record(view[block + at] << 8 | view[block + at + 1], 1, stamp_ns)
+
+    # ------------------------------------------------------------- answers
+
+    def feedback(self) -> None:
+        """Ten times a second: what arrived, and what is still missing."""
+        media = next(iter(self.tracks), 0)
+        for packet in self._arrivals.build(OWN_SSRC, media):
+            self._peer.send_rtcp(packet)
+        now_s = time.monotonic()
+        for track in self.tracks.values():
+            if track.missing:
+                self._settle(track, now_s)
+
+    def report(self) -> None:
+        """Once a second: receiver reports."""
+        blocks = [self._block(track) for track in self.tracks.values() if track.highest >= 0]
+        self._peer.send_rtcp(rtcp.build_receiver_report(OWN_SSRC, blocks) + rtcp.build_sdes(OWN_SSRC, "load"))
+
+    def _block(self, track: Track) -> rtcp.ReportBlock:
+        self._ledger.add("jitter_ms", track.jitter / track.clock_hz * 1000)
+        lost, packets = track.lost - track.lost_told, track.packets - track.packets_told
+        track.lost_told, track.packets_told = track.lost, track.packets
+        fraction = min(255, 256 * lost // max(1, lost + packets))
+        since = int((time.monotonic() - track.report_s) * 65_536) if track.lsr else 0
+        return rtcp.ReportBlock(
+            track.ssrc, fraction, track.lost, track.highest & 0xFFFFFFFF, int(track.jitter), track.lsr, since
+        )
+
+    def _settle(self, track: Track, now_s: float) -> None:
+        """Ask again for what is missing; what does not come is lost, and a picture then needs a key frame."""
+        again = []
+        for number, (missed_s, asked_s) in list(track.missing.items()):
+            if now_s - missed_s > GIVEN_UP_S:
+                del track.missing[number]
+                track.lost += 1
+                self._ledger.count("rtp_lost")
+                if track.kind == "video" and now_s < float("inf") and now_s - track.pli_s > PLI_AGAIN_S:
+                    track.pli_s = now_s
+                    self._ledger.count("pli_out")
+                    self._peer.send_rtcp(rtcp.build_pli(OWN_SSRC, track.ssrc))
+            elif track.kind == "video" and now_s - asked_s > NACK_AGAIN_S:
+                track.missing[number] = (missed_s, now_s)
+                again.append(number)
+        if again:
+            self._nack(track, again)
+
+    def _nack(self, track: Track, numbers: Any) -> None:
+        asked = [number & 0xFFFF for number in numbers]
+        self._ledger.count("nack_out", len(asked))
+        self._peer.send_rtcp(rtcp.build_nack(OWN_SSRC, track.ssrc, asked))
+
+    def _rtcp(self, datagram: bytes) -> None:
+        try:
+            items = rtcp.parse(self._peer.unprotect_rtcp(datagram))
+        except Exception:  # noqa: BLE001 - as above
+            self._ledger.error("rtcp not readable")
+            return
+        for item in items:
+            track = self.tracks.get(item.ssrc) if isinstance(item, rtcp.SenderReport) else None
+            if track is not None and isinstance(item, rtcp.SenderReport):
+                track.lsr, track.report_s = item.ntp >> 16 & 0xFFFFFFFF, time.monotonic()
+
+
+def _payload_at(packet: bytes) -> int:
+    at = rtp.FIXED_HEADER_BYTES + 4 * (packet[0] & 15)
+    if packet[0] & 0x10:
+        at += 4 + 4 * int.from_bytes(packet[at + 2 : at + 4], "big")
+    return at

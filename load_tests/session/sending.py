@@ -1,0 +1,316 @@
+"""What a camera and a microphone put on the wire: pre-encoded VP8 and Opus, at true sizes and pacing.
+
+A picture's size follows its layer's bitrate, a key frame is `KEY_FACTOR` times as large, sizes vary from picture to
+picture by the session's seed. As Chromium does it, all layers of a picture leave together, each cut into packets of
+equal size, and a pacer spreads them at 2.5 times the bitrate in steps of 5 ms. Simulcast layers are told by mid and
+rid, packets are numbered transport-wide, what is asked for again is sent as RTX.
+
+Each media payload ends with the time of sending, by which viewers know how long the way took; on a line that delays,
+with zeros, because there it would be the emulated line that is measured.
+
+The sender gives way to a thin line as far as a load test needs: by the loss that feedback tells, it drops its largest
+layer, and takes it back after some good seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from load_tests.peer import LoadPeer
+from load_tests.plan.behaviour import Layer
+from load_tests.report.ledger import Ledger
+from load_tests.traffic import ntp_now
+from media.core import ortc, rtcp, rtp, twcc
+
+VIDEO_PT: Final = ortc.PAYLOAD_TYPES[ortc.Codec.VP8]
+RTX_PT: Final = ortc.RTX_PAYLOAD_TYPES[ortc.Codec.VP8]
+AUDIO_PT: Final = ortc.PAYLOAD_TYPES[ortc.Codec.OPUS]
+PAYLOAD_BYTES: Final = 1_100
+KEY_FACTOR: Final = 6
+PACER_S: Final = 0.005
+PACER_FACTOR: Final = 2.5
+AUDIO_S: Final = 0.02
+AUDIO_BYTES: Final = 80
+"""Opus at 32 kbit/s."""
+HISTORY: Final = 512
+TRAILER: Final = struct.Struct("!Q")
+LOSS_WINDOW_S: Final = 1.0
+LOSS_DOWN, LOSS_UP, GOOD_WINDOWS = 0.1, 0.02, 5
+_FILLER = os.urandom(8_192)
+_HEAD = struct.Struct("!BBHII")
+
+
+class Numbers:
+    """Transport-wide numbers of one Transport."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def take(self) -> bytes:
+        """The next one."""
+        self._next = (self._next + 1) & 0xFFFF
+        return self._next.to_bytes(2, "big")
+
+
+class Extensions:
+    """A header extension block with a hole for the transport-wide number."""
+
+    def __init__(self, elements: Sequence[tuple[str, bytes]]) -> None:
+        numbered = [(ortc.EXTENSION_IDS[ortc.TRANSPORT_CC_URI], bytes(2))]
+        numbered += [(ortc.EXTENSION_IDS[uri], value) for uri, value in elements]
+        block = rtp.build_extensions(numbered)
+        self._before, self._after = block[:5], block[7:]  # the number is the first element
+
+    def with_number(self, number: bytes) -> bytes:
+        """The block of one packet."""
+        return self._before + number + self._after
+
+
+class Stream:
+    """One RTP stream with its repairs."""
+
+    def __init__(self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, mid: str, rid: str = "") -> None:
+        self.ssrc, self.rtx_ssrc = random.getrandbits(32), random.getrandbits(32)
+        self.seq = random.getrandbits(15)
+        self.packets = self.octets = 0
+        self._rtx_seq = random.getrandbits(15)
+        self._peer, self._numbers, self._ledger = peer, numbers, ledger
+        named = [(ortc.MID_URI, mid.encode())]
+        self._extensions = Extensions(named + ([(ortc.RID_URI, rid.encode())] if rid else []))
+        self._rtx_extensions = Extensions(named + ([(ortc.REPAIRED_RID_URI, rid.encode())] if rid else []))
+        self._history: list[tuple[int, int, bytes]] = [(-1, 0, b"")] * HISTORY
+
+    def send(self, payload_type: int, timestamp: int, payload: bytes, *, marker: bool, keep: bool) -> None:
+        """One packet."""
+        seq = self.seq = (self.seq + 1) & 0xFFFF
+        self.packets += 1
+        self.octets += len(payload)
+        if keep:
+            self._history[seq % HISTORY] = (seq, timestamp, payload)
+        block = self._extensions.with_number(self._numbers.take())
+        head = _HEAD.pack(0x90, marker << 7 | payload_type, seq, timestamp & 0xFFFFFFFF, self.ssrc)
+        self._peer.send_rtp(head + block + payload)
+        self._ledger.count("rtp_out")
+
+    def repair(self, seq: int) -> None:
+        """Send a packet again that is still kept (RFC 4588)."""
+        kept, timestamp, payload = self._history[seq % HISTORY]
+        if kept != seq:
+            return
+        self._rtx_seq = (self._rtx_seq + 1) & 0xFFFF
+        block = self._rtx_extensions.with_number(self._numbers.take())
+        head = _HEAD.pack(0x90, RTX_PT, self._rtx_seq, timestamp & 0xFFFFFFFF, self.rtx_ssrc)
+        self._peer.send_rtp(head + block + seq.to_bytes(2, "big") + payload)
+
+
+class Camera:
+    """All layers of one picture."""
+
+    def __init__(
+        self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, layers: Sequence[Layer], seed: str, *, timed: bool
+    ) -> None:
+        self.layers = layers
+        self.sent_layers = len(layers)
+        self.streams = [Stream(peer, numbers, ledger, "0", layer.rid) for layer in layers]
+        self._chance = random.Random(seed)
+        self._timed = timed
+        self._key_wanted = [True] * len(layers)
+        self._frame = 0
+        self._began_s = time.monotonic()
+        self._queue: deque[tuple[int, bytes, int, bool]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._due_s = self._loop.time() + self._chance.random() / layers[0].frames_per_s
+        self._timer = self._loop.call_at(self._due_s, self._picture)
+        self._pacing: asyncio.TimerHandle | None = None
+        self._window_s = self._loop.time()
+        self._told = self._arrived = self._good = 0
+
+    def close(self) -> None:
+        """No more pictures."""
+        self._timer.cancel()
+        if self._pacing is not None:
+            self._pacing.cancel()
+
+    def key_frame(self, ssrc: int) -> None:
+        """Somebody needs one; where rids tell the layers, the server may name an SSRC that it learnt."""
+        for index, stream in enumerate(self.streams):
+            if stream.ssrc == ssrc:
+                self._key_wanted[index] = True
+
+    def told(self, feedback: twcc.ReceivedFeedback) -> None:
+        """What of this Transport's packets arrived."""
+        self._told += feedback.statuses
+        self._arrived += len(feedback.offsets)
+        now_s = self._loop.time()
+        if now_s - self._window_s < LOSS_WINDOW_S or not self._told:
+            return
+        lost = 1 - self._arrived / self._told
+        self._window_s, self._told, self._arrived = now_s, 0, 0
+        self._good = self._good + 1 if lost < LOSS_UP else 0
+        if lost > LOSS_DOWN and self.sent_layers > 1:
+            self.sent_layers -= 1
+        elif self._good >= GOOD_WINDOWS and self.sent_layers < len(self.layers):
+            self._good = 0
+            self._key_wanted[self.sent_layers] = True
+            self.sent_layers += 1
+
+    @property
+    def timestamp(self) -> int:
+        """RTP time now."""
+        return int((time.monotonic() - self._began_s) * 90_000)
+
+    def _picture(self) -> None:
+        rate = self.layers[0].frames_per_s
+        # Behind by more than a picture: leave the missed ones out, as a camera does.
+        self._due_s = max(self._due_s + 1 / rate, self._loop.time())
+        self._timer = self._loop.call_at(self._due_s, self._picture)
+        timestamp = self.timestamp
+        for index in range(self.sent_layers):
+            self._cut_picture(index, timestamp)
+        self._frame += 1
+        if self._pacing is None:
+            self._pace()
+
+    def _cut_picture(self, index: int, timestamp: int) -> None:
+        layer = self.layers[index]
+        key, self._key_wanted[index] = self._key_wanted[index], False
+        mean_bytes = layer.bitrate_bps / 8 / layer.frames_per_s
+        size = mean_bytes * (KEY_FACTOR if key else self._chance.lognormvariate(-0.06, 0.35))
+        count = max(1, math.ceil(size / PAYLOAD_BYTES))
+        each = max(24, int(size / count))
+        for number in range(count):
+            first = number == 0
+            descriptor = bytes((0x80 | (0x10 if first else 0), 0xC0)) + struct.pack(
+                "!HB", 0x8000 | (self._frame & 0x7FFF), self._frame & 0xFF
+            )
+            head = descriptor + (_frame_head(layer, key=key) if first else b"")
+            filler = _FILLER[: max(0, each - len(head) - TRAILER.size)]
+            self._queue.append((index, head + filler, timestamp, number == count - 1))
+
+    def _pace(self) -> None:
+        bitrate_bps = sum(layer.bitrate_bps for layer in self.layers[: self.sent_layers])
+        budget_bytes = bitrate_bps / 8 * PACER_FACTOR * PACER_S
+        while self._queue and budget_bytes > 0:
+            index, payload, timestamp, last = self._queue.popleft()
+            trailer = TRAILER.pack(time.time_ns() if self._timed else 0)
+            self.streams[index].send(VIDEO_PT, timestamp, payload + trailer, marker=last, keep=True)
+            budget_bytes -= len(payload)
+        self._pacing = self._loop.call_later(PACER_S, self._pace) if self._queue else None
+
+
+class Microphone:
+    """Opus packets with an audio level: two seconds of talk, two of listening."""
+
+    def __init__(self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, seed: str, *, timed: bool) -> None:
+        self.stream = Stream(peer, numbers, ledger, "1")
+        chance = random.Random(seed)
+        self._phase_s, self._timed = chance.random() * 4, timed
+        self._filler = _FILLER[: AUDIO_BYTES - TRAILER.size]
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._loop.time()
+        self._sent = 0
+        self._levels = [Extensions([(ortc.MID_URI, b"1"), (ortc.AUDIO_LEVEL_URI, level)]) for level in (b"\x9e", b"\x7f")]
+        self._due_s = self._began_s + chance.random() * AUDIO_S
+        self._timer = self._loop.call_at(self._due_s, self._packet)
+
+    def close(self) -> None:
+        """Silence."""
+        self._timer.cancel()
+
+    @property
+    def timestamp(self) -> int:
+        """RTP time of the newest packet."""
+        return self._sent * 960
+
+    def _packet(self) -> None:
+        now_s = self._loop.time()
+        late = int((now_s - self._due_s) / AUDIO_S)
+        self._sent += 1 + late  # sound that could not be sent in time was still spoken
+        self._due_s += AUDIO_S * (1 + late)
+        self._timer = self._loop.call_at(self._due_s, self._packet)
+        talking = (now_s + self._phase_s) % 4 < 2
+        self.stream._extensions = self._levels[0 if talking else 1]
+        trailer = TRAILER.pack(time.time_ns() if self._timed else 0)
+        self.stream.send(AUDIO_PT, self.timestamp, self._filler + trailer, marker=False, keep=False)
+
+
+class Sender:
+    """Everything that a session sends on its sending Transport, and what it is told about it."""
+
+    def __init__(self, peer: LoadPeer, ledger: Ledger) -> None:
+        self.numbers = Numbers()
+        self.camera: Camera | None = None
+        self.microphone: Microphone | None = None
+        self._peer, self._ledger = peer, ledger
+        peer.sink = self._sink
+
+    def close(self) -> None:
+        """Stop both; idempotent."""
+        for one in (self.camera, self.microphone):
+            if one is not None:
+                one.close()
+
+    def report(self) -> None:
+        """Sender reports of all streams."""
+        parts = b""
+        if self.camera is not None:
+            for stream in self.camera.streams[: self.camera.sent_layers]:
+                parts += _report(stream, self.camera.timestamp)
+        if self.microphone is not None:
+            parts += _report(self.microphone.stream, self.microphone.timestamp)
+        if parts:
+            ssrc = int.from_bytes(parts[4:8], "big")
+            self._peer.send_rtcp(parts + rtcp.build_sdes(ssrc, "load"))
+
+    def _sink(self, view: memoryview, length: int, segment: int, stamp_ns: int) -> None:
+        for start in range(0, length, segment):
+            datagram = bytes(view[start : min(start + segment, length)])
+            if rtp.is_rtcp(datagram[1]):
+                try:
+                    items = rtcp.parse(self._peer.unprotect_rtcp(datagram))
+                except Exception:  # noqa: BLE001 - libsrtp's own class is private; what is broken is counted
+                    self._ledger.error("rtcp not readable")
+                    continue
+                for item in items:
+                    self._heard(item)
+
+    def _heard(self, item: Any) -> None:
+        camera = self.camera
+        if camera is None:
+            return
+        match item:
+            case rtcp.Nack():
+                for stream in camera.streams:
+                    if stream.ssrc == item.media_ssrc:
+                        for seq in item.lost:
+                            stream.repair(seq)
+            case rtcp.Pli():
+                self._ledger.count("pli_in")
+                camera.key_frame(item.media_ssrc)
+            case rtcp.Fir():
+                self._ledger.count("pli_in")
+                for ssrc, _number in item.entries:
+                    camera.key_frame(ssrc)
+            case rtcp.TransportFeedback():
+                camera.told(twcc.read_feedback(item.fci))
+
+
+def _frame_head(layer: Layer, *, key: bool) -> bytes:
+    """Beginning of a VP8 frame (RFC 6386 section 9.1); a key frame says how large the picture is."""
+    return b"\x10\x02\x00\x9d\x01\x2a" + struct.pack("<HH", layer.width, layer.height) if key else b"\x11\x02\x00"
+
+
+def _report(stream: Stream, timestamp: int) -> bytes:
+    if not stream.packets:
+        return b""
+    return rtcp.build_sender_report(
+        stream.ssrc, ntp_now(), timestamp & 0xFFFFFFFF, stream.packets & 0xFFFFFFFF, stream.octets & 0xFFFFFFFF
+    )

@@ -1,0 +1,213 @@
+"""Waveforms of a session: a device that sends twelve leads at 500 Hz, a viewer that checks that nothing is missing.
+
+The device plays a real record, encoded once for the process; each frame gets its own time, number and check sum when
+it leaves, so its cost to the server is a device's, at a hundredth of the cost to the generator. It keeps 30 s for repairs
+[WF18]. The viewer takes frames as the web client does: it counts what is missing, asks for it over ``ctl`` and counts
+what never came. It does not draw, so ages are of arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import struct
+import time
+import zlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgpack
+
+from load_tests.ecg_codec import encode_all
+from load_tests.ecg_records import LEADS, record_500
+from load_tests.report.ledger import Ledger
+from media.core.waveform import Flag, MalformedFrame, WaveformFrame, build_message, split_message, with_flags
+
+FRAME_S: Final = 0.1
+SAMPLES: Final = 50
+RATE_MHZ: Final = 500_000
+KEPT: Final = 300
+"""Frames: 30 s."""
+_MARKS_AT, _CRC_AT, _HEADER_BYTES = 4, 48, 52
+NACK_AFTER_S, NACK_TRIES, GIVEN_UP_S = 0.15, 6, 10.0
+MOST_HOLE: Final = 600
+_SEEN: Final = 1024
+
+
+@functools.cache
+def _frames() -> tuple[bytes, ...]:
+    return tuple(encode_all(record_500(), redundant=False))
+
+
+def descriptor(stream_id: int, patient: str) -> dict[str, Any]:
+    """What is announced with the channel."""
+    return {
+        "stream_id": stream_id, "leads": list(LEADS), "sample_rate_mhz": RATE_MHZ, "lsb_nv": record_500().lsb_nv,
+        "device": "simulated monitor", "filter": "", "simulated": True, "patient": patient,
+    }  # fmt: skip
+
+
+class Source:
+    """The device's stream, from now until `close`."""
+
+    def __init__(
+        self, stream_id: int, context_version: int, send: Callable[[bytes], bool], ledger: Ledger, seed: str
+    ) -> None:
+        self._stream_id, self._version, self._send, self._ledger = stream_id, context_version, send, ledger
+        chance = random.Random(seed)
+        self._numbering = chance.randrange(1, 1 << 16)
+        self._offset = chance.randrange(len(_frames()))
+        self._seq = 0
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._loop.time() + chance.random() * FRAME_S
+        self._began_us = time.time_ns() // 1000 + round((self._began_s - self._loop.time()) * 1e6)
+        self._timer = self._loop.call_at(self._began_s + FRAME_S, self._frame)
+
+    def close(self) -> None:
+        """End it; idempotent."""
+        self._timer.cancel()
+
+    def asked(self, message: bytes) -> None:
+        """What the relay says on ``ctl``: send again what is still kept."""
+        request = msgpack.unpackb(message)
+        if request.get("t") == "nack" and request.get("stream") == self._stream_id:
+            for seq in range(request["first"], min(request["last"], request["first"] + KEPT) + 1):
+                if (frame := self._kept.get(seq)) is not None:
+                    self._send(with_flags(frame, add=Flag.RESEND))
+
+    def _frame(self) -> None:
+        seq = self._seq
+        self._seq += 1
+        self._timer = self._loop.call_at(self._began_s + (self._seq + 1) * FRAME_S, self._frame)
+        frame = self._stamped(seq)
+        before = self._kept.get(seq - 1)
+        self._kept[seq] = frame
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        self._send(build_message(frame, before))
+        self._ledger.count("ecg_out")
+
+    def _stamped(self, seq: int) -> bytes:
+        frame = _frames()[(seq + self._offset) % len(_frames())]
+        head = bytearray(frame[:_CRC_AT])
+        head[3] &= ~Flag.SESSION_RESTART  # one session: the record's seam is the signal's business
+        if seq == 0:
+            head[3] |= Flag.SESSION_RESTART
+        t0_ns = (self._began_us + seq * 100_000) * 1000
+        index = self._numbering << 48 | seq * SAMPLES
+        struct.pack_into("<IIIqQ", head, _MARKS_AT, self._stream_id, seq, self._version, t0_ns, index)
+        crc = zlib.crc32(frame[_HEADER_BYTES:], zlib.crc32(head))
+        return bytes(head) + struct.pack("<I", crc) + frame[_HEADER_BYTES:]
+
+
+class _Line:
+    """One stream as a viewer has it."""
+
+    def __init__(self, frame: WaveformFrame) -> None:
+        self.numbering = frame.numbering
+        self.highest = frame.seq
+        self.seen: OrderedDict[int, int] = OrderedDict({frame.seq: frame.crc})
+        self.missing: dict[int, list[float]] = {}
+        """Number -> when it was missed, when to ask, how often it was asked for."""
+
+
+class Viewer:
+    """All streams that a session watches."""
+
+    def __init__(self, ledger: Ledger, ask: Callable[[bytes], object], changed: Callable[[], None]) -> None:
+        self.last_s = 0.0
+        """When the newest frame came."""
+        self._ledger, self._ask, self._changed = ledger, ask, changed
+        self._lines: dict[int, _Line] = {}
+
+    def message(self, message: bytes) -> None:
+        """One message of an ``ecg`` channel."""
+        now_s = time.monotonic()
+        try:
+            frame, before = split_message(message)
+        except MalformedFrame:
+            self._ledger.count("ecg_refused")
+            return
+        resent = bool(message[3] & Flag.RESEND)
+        line = self._lines.get(frame.stream_id)
+        if line is None or line.numbering != frame.numbering:
+            if line is not None:
+                self._give_up(line, list(line.missing))
+            line = self._lines[frame.stream_id] = _Line(frame)
+            self._ledger.count("ecg_in")
+        else:
+            if before is not None:
+                self._place(line, before, now_s)
+            self._place(line, frame, now_s)
+        if not resent:
+            self._ledger.add("ecg_age_ms", (time.time_ns() - frame.t0_ns) / 1e6)
+        first, self.last_s = not self.last_s, now_s
+        if first:
+            self._changed()
+
+    def control(self, message: bytes) -> None:
+        """One message of ``ctl``."""
+        told = msgpack.unpackb(message)
+        if told.get("t") == "gone" and (line := self._lines.get(told.get("stream"))) is not None:
+            gone = [seq for seq in line.missing if told["first"] <= seq <= told["last"]]
+            self._ledger.count("ecg_gone", len(gone))
+            self._give_up(line, gone)
+
+    def chase(self) -> None:
+        """Ten times a second: ask for what is missing."""
+        now_s = time.monotonic()
+        for stream_id, line in self._lines.items():
+            if not line.missing:
+                continue
+            self._give_up(line, [seq for seq, (missed_s, _, _) in line.missing.items() if now_s - missed_s > GIVEN_UP_S])
+            due = [seq for seq, (_, at_s, tries) in line.missing.items() if at_s <= now_s and tries < NACK_TRIES]
+            for seq in due:
+                asked = line.missing[seq]
+                asked[1], asked[2] = now_s + NACK_AFTER_S * 2 ** asked[2], asked[2] + 1
+            for first, last in runs(due):
+                self._ask(msgpack.packb({"t": "nack", "stream": stream_id, "first": first, "last": last}))
+
+    def close(self) -> None:
+        """Count what is still missing."""
+        for line in self._lines.values():
+            self._give_up(line, list(line.missing))
+
+    def _place(self, line: _Line, frame: WaveformFrame, now_s: float) -> None:
+        seq = frame.seq
+        if seq in line.seen:
+            if line.seen[seq] != frame.crc:
+                self._ledger.count("ecg_twice")
+            return
+        if seq > line.highest:
+            for missed in range(max(line.highest + 1, seq - MOST_HOLE), seq):
+                line.missing[missed] = [now_s, now_s + NACK_AFTER_S, 0]
+            line.highest = seq
+        elif seq in line.missing:
+            self._ledger.count("ecg_repaired")
+            self._ledger.add("ecg_repair_ms", (now_s - line.missing.pop(seq)[0]) * 1000)
+        else:
+            return  # before this viewer came, or given up
+        self._ledger.count("ecg_in")
+        line.seen[seq] = frame.crc
+        if len(line.seen) > _SEEN:
+            line.seen.popitem(last=False)
+
+    def _give_up(self, line: _Line, numbers: Sequence[int]) -> None:
+        for seq in numbers:
+            del line.missing[seq]
+        if numbers:
+            self._ledger.count("ecg_missing", len(numbers))
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as ``(first, last)`` of each unbroken run."""
+    found: deque[tuple[int, int]] = deque()
+    for number in sorted(numbers):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return list(found)
