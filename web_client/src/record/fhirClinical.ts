@@ -40,6 +40,10 @@ export interface Problem {
   /** Whether it belongs to the list of what the patient has now. */
   current: boolean;
   onset: Moment | null;
+  /** Where the record tells the onset in words or as an age. */
+  onsetText: string;
+  /** When it was written down: no statement of when it began. */
+  recorded: Moment | null;
   ended: Moment | null;
   severity: Term | null;
   note: string;
@@ -61,11 +65,21 @@ export function readProblem(resource: Obj): Problem | null {
     verification,
     // An unknown status counts as current: hiding it among the past ones would be the graver error.
     current: !void_ && !["inactive", "remission", "resolved"].includes(status),
-    onset: firstMoment(resource.onsetDateTime, obj(resource.onsetPeriod).start, resource.recordedDate),
+    onset: firstMoment(resource.onsetDateTime, obj(resource.onsetPeriod).start),
+    onsetText: str(resource.onsetString) || quantityText(resource.onsetAge),
+    recorded: readMoment(resource.recordedDate),
     ended: firstMoment(resource.abatementDateTime, obj(resource.abatementPeriod).end),
     severity: readTerm(resource.severity),
     note: readNotes(resource.note),
   };
+}
+
+/** "52 a" as it stands; empty when there is no number. */
+function quantityText(value: unknown): string {
+  const quantity = obj(value);
+  return typeof quantity.value === "number"
+    ? `${quantity.value} ${str(quantity.unit) || str(quantity.code)}`.trim()
+    : "";
 }
 
 export const MEDICATION_STATUS = [
@@ -86,7 +100,12 @@ export interface Medication {
   name: Term;
   doses: readonly Dose[];
   status: (typeof MEDICATION_STATUS)[number];
+  /** Whether the patient is to have it, or has it, now. */
   current: boolean;
+  /** An order not to give it. */
+  isProhibited: boolean;
+  /** Proposed, planned or drafted: nobody has ordered it. */
+  isPlanned: boolean;
   since: Moment | null;
   /** When it ended, or is to end. */
   until: Moment | null;
@@ -110,12 +129,16 @@ export function readMedication(resource: Obj): Medication | null {
     containedMedication(resource);
   if (name === null) return null;
   const status = oneOf(resource.status, MEDICATION_STATUS, "unknown");
+  const isProhibited = resource.doNotPerform === true;
+  const isPlanned = status === "draft" || ["proposal", "plan", "option"].includes(str(resource.intent));
   return {
     id: str(resource.id),
     name,
     doses: objs(resource.dosageInstruction).map(readDose),
     status,
-    current: ["active", "on-hold", "unknown"].includes(status),
+    current: !isPlanned && !isProhibited && isStanding(status),
+    isProhibited,
+    isPlanned,
     since: readMoment(resource.authoredOn),
     until: readUntil(resource, status),
     source: "order",
@@ -123,6 +146,9 @@ export function readMedication(resource: Obj): Medication | null {
     note: readNotes(resource.note),
   };
 }
+
+/** An unknown status counts: hiding what may be given would be the graver error. */
+export const isStanding = (status: Medication["status"]): boolean => ["active", "on-hold", "unknown"].includes(status);
 
 /** End of an order: what its dosage or dispensing says. */
 function readUntil(resource: Obj, status: Medication["status"]): Moment | null {
@@ -146,7 +172,9 @@ export function readStatement(resource: Obj): Medication | null {
     name,
     doses: objs(resource.dosage).map(readDose),
     status,
-    current: ["active", "on-hold", "unknown"].includes(status),
+    current: isStanding(status),
+    isProhibited: false,
+    isPlanned: status === "intended",
     since: firstMoment(period.start, resource.effectiveDateTime, resource.dateAsserted),
     until: readMoment(period.end),
     source: "statement",
@@ -171,14 +199,24 @@ function readDose(dosage: Obj): Dose {
 
 /** Dose and rhythm from the coded parts, for records that carry no text. */
 function composedDose(dosage: Obj): string {
-  const quantity = obj(obj(objs(dosage.doseAndRate)[0]).doseQuantity);
+  const given = obj(objs(dosage.doseAndRate)[0]);
   const repeat = obj(obj(dosage.timing).repeat);
-  const amount = typeof quantity.value === "number" ? `${quantity.value} ${str(quantity.unit)}`.trim() : "";
+  const range = [obj(given.doseRange).low, obj(given.doseRange).high].map(quantityText).filter((one) => one !== "");
+  const rate = quantityText(given.rateQuantity);
   const rhythm =
     typeof repeat.frequency === "number" && typeof repeat.period === "number"
       ? `${repeat.frequency}×/${repeat.period === 1 ? "" : repeat.period}${str(repeat.periodUnit)}`
-      : "";
-  return [amount, rhythm, readTerm(dosage.route)?.en ?? ""].filter((part) => part !== "").join(", ");
+      : (readTerm(obj(dosage.timing).code)?.en ?? "");
+  const most = obj(dosage.maxDosePerPeriod);
+  const limit = [quantityText(most.numerator), quantityText(most.denominator)].filter((one) => one !== "");
+  const parts = [
+    quantityText(given.doseQuantity) || range.join(" – "),
+    rate,
+    rhythm,
+    readTerm(dosage.route)?.en ?? "",
+    limit.length === 2 ? `≤ ${limit.join(" / ")}` : "",
+  ];
+  return parts.filter((part) => part !== "").join(", ");
 }
 
 export const CRITICALITY = ["high", "low", "unable-to-assess"] as const;
@@ -192,11 +230,28 @@ export interface Allergy {
   severity: (typeof SEVERITY)[number] | null;
   criticality: (typeof CRITICALITY)[number] | null;
   verification: (typeof VERIFICATION)[number] | null;
+  status: "active" | "inactive" | "resolved" | null;
   /** False when resolved, refuted or entered in error. */
   current: boolean;
+  /** A statement that there is none ("no known drug allergies"): somebody asked. An empty list is no such thing. */
+  isNone: boolean;
+  isIntolerance: boolean;
   recorded: Moment | null;
   note: string;
 }
+
+/** SNOMED CT: no known allergy; of drugs, food, environment, insects, animals, latex. */
+const NONE_KNOWN = [
+  "716186003",
+  "409137002",
+  "429625007",
+  "428607008",
+  "428197003",
+  "716220001",
+  "1003774007",
+] as const;
+const NONE_WORDS =
+  /^(nkd?a|no known (drug |food |medication |environmental |latex )?allerg(y|ies)|(无|否认|未发现)(已知)?(的)?(药物|食物)?((、|及|和|或)(药物|食物))?过敏史?)[.。]?$/i;
 
 /** AllergyIntolerance. */
 export function readAllergy(resource: Obj): Allergy | null {
@@ -213,6 +268,9 @@ export function readAllergy(resource: Obj): Allergy | null {
     severity: SEVERITY.find((severity) => severities.includes(severity)) ?? null,
     criticality: CRITICALITY.find((criticality) => criticality === resource.criticality) ?? null,
     verification,
+    status,
+    isNone: readCodeAmong(resource.code, NONE_KNOWN) !== null || NONE_WORDS.test(substance.whole ?? substance.en),
+    isIntolerance: resource.type === "intolerance",
     current:
       verification !== "refuted" &&
       verification !== "entered-in-error" &&
@@ -231,7 +289,10 @@ export interface Encounter {
   end: Moment | null;
   /** Inpatient, outpatient, emergency ... (v3-ActCode); empty when not told. */
   kindCode: string;
+  status: string;
   open: boolean;
+  /** It did not take place, or was written down by mistake. */
+  isVoid: boolean;
   reason: Term | null;
 }
 
@@ -251,7 +312,9 @@ export function readEncounter(resource: Obj): Encounter | null {
     start: readMoment(period.start),
     end: readMoment(period.end),
     kindCode: str(encounterClass.code),
+    status: str(resource.status),
     open: ["arrived", "triaged", "in-progress", "onleave"].includes(str(resource.status)),
+    isVoid: resource.status === "cancelled" || resource.status === "entered-in-error",
     reason: readReason(resource),
   };
 }

@@ -26,6 +26,10 @@ export interface Attachment {
   dicom: string;
   /** Inline text, already decoded; null when there is none. */
   text: string | null;
+  /** Inline bytes that are no text, as base64; empty when there are none. */
+  data: string;
+  /** It names an address that is not ours: there is content, and it is not here. */
+  isElsewhere: boolean;
 }
 
 export interface Report {
@@ -35,6 +39,10 @@ export interface Report {
   /** Section code of HL7 table 0074 (RAD, CUS, EC, ...); empty when it has none. */
   section: string;
   status: (typeof REPORT_STATUS)[number];
+  /** Cancelled or entered in error: not to be relied on. */
+  isWithdrawn: boolean;
+  /** Changes when the record changes it. */
+  edition: string;
   issued: Moment | null;
   by: string;
   conclusion: string;
@@ -47,7 +55,11 @@ export function readReport(resource: Obj): Report | null {
   const title = readTerm(resource.code);
   if (title === null) return null;
   const attachments = objs(resource.presentedForm).map(readAttachment);
-  const conclusion = str(resource.conclusion).trim();
+  const coded = objs(resource.conclusionCode).flatMap((concept) => readTerm(concept) ?? []);
+  const conclusion =
+    str(resource.conclusion).trim() ||
+    coded.map((term) => term.whole ?? (term.zh === term.en ? term.en : `${term.zh} ${term.en}`)).join("; ");
+  const status = oneOf(resource.status, REPORT_STATUS, "unknown");
   const inline = attachments.flatMap((attachment) => attachment.text ?? []).join("\n\n");
   return {
     id: str(resource.id),
@@ -57,7 +69,9 @@ export function readReport(resource: Obj): Report | null {
         .map(readTerm)
         .find((term) => term !== null) ?? null,
     section: objs(resource.category).map((concept) => readCode(concept))[0] ?? "",
-    status: oneOf(resource.status, REPORT_STATUS, "unknown"),
+    status,
+    isWithdrawn: status === "cancelled" || status === "entered-in-error",
+    edition: editionOf(resource),
     issued: firstMoment(resource.effectiveDateTime, obj(resource.effectivePeriod).start, resource.issued),
     by: [...objs(resource.resultsInterpreter), ...objs(resource.performer)]
       .map(referenceName)
@@ -69,11 +83,14 @@ export function readReport(resource: Obj): Report | null {
   };
 }
 
+const editionOf = (resource: Obj): string =>
+  [resource.id, obj(resource.meta).versionId, obj(resource.meta).lastUpdated].map(str).join(" ");
+
 /** The document with the stored trace of an ECG report; null when the record has none. */
 export function traceOf(reportId: string, documents: readonly Document[]): Document | null {
   const isTrace = (one: Document): boolean =>
     one.related.includes(`DiagnosticReport/${reportId}`) && one.attachments.some(({ dicom }) => dicom !== "");
-  return documents.find((one) => !one.superseded && isTrace(one)) ?? null;
+  return documents.find((one) => !one.superseded && !one.isWithdrawn && isTrace(one)) ?? null;
 }
 
 /** The printed form often ends with the conclusion that is shown above it: once is enough. */
@@ -87,6 +104,11 @@ export interface Document {
   date: Moment | null;
   author: string;
   superseded: boolean;
+  /** Entered in error, by its own status or that of what it refers to. */
+  isWithdrawn: boolean;
+  isPreliminary: boolean;
+  /** Changes when the record changes it. */
+  edition: string;
   /** What else it belongs to, as references: DiagnosticReport/r1. */
   related: readonly string[];
   attachments: readonly Attachment[];
@@ -97,7 +119,7 @@ export function readDocument(resource: Obj): Document | null {
   const attachments = objs(resource.content).map((content) => readAttachment(obj(content.attachment)));
   const kind = readTerm(resource.type);
   const title = termOf([str(resource.description) || (attachments[0]?.title ?? "")]) ?? kind;
-  if (title === null || resource.status === "entered-in-error") return null;
+  if (title === null) return null;
   const created = obj(obj(objs(resource.content)[0]).attachment).creation;
   return {
     id: str(resource.id),
@@ -109,6 +131,9 @@ export function readDocument(resource: Obj): Document | null {
       .filter((name) => name !== "")
       .join(", "),
     superseded: resource.status === "superseded",
+    isWithdrawn: resource.status === "entered-in-error" || resource.docStatus === "entered-in-error",
+    isPreliminary: resource.docStatus === "preliminary",
+    edition: editionOf(resource),
     related: objs(obj(resource.context).related).map((one) => str(one.reference)),
     attachments,
   };
@@ -116,23 +141,37 @@ export function readDocument(resource: Obj): Document | null {
 
 function readAttachment(attachment: Obj): Attachment {
   const contentType = (str(attachment.contentType).split(";")[0] ?? "").trim().toLowerCase();
-  const data = str(attachment.data);
+  const [data, url] = [str(attachment.data), str(attachment.url)];
+  const binaryId = /(?:^|\/)Binary\/([A-Za-z0-9.-]{1,64})$/.exec(url)?.[1] ?? "";
+  const dicom = contentType === "application/dicom" ? (/^urn:oid:([0-9.]{1,64})$/.exec(url)?.[1] ?? "") : "";
+  const text = data !== "" && contentType === "text/plain" ? decodeBase64(data) : null;
   return {
     contentType,
     title: str(attachment.title),
-    binaryId: /(?:^|\/)Binary\/([A-Za-z0-9.-]{1,64})$/.exec(str(attachment.url))?.[1] ?? "",
-    dicom: contentType === "application/dicom" ? (/^urn:oid:([0-9.]{1,64})$/.exec(str(attachment.url))?.[1] ?? "") : "",
-    text: data !== "" && contentType === "text/plain" ? decodeBase64(data) : null,
+    binaryId,
+    dicom,
+    text,
+    data: text === null ? data : "",
+    isElsewhere: url !== "" && binaryId === "" && dicom === "" && data === "",
   };
 }
 
 /** UTF-8 text out of base64; null when it is neither. */
 export function decodeBase64(data: string): string | null {
+  const bytes = bytesOf(data);
   try {
-    const bytes = Uint8Array.from(atob(data.replace(/\s+/g, "")), (letter) => letter.charCodeAt(0));
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return bytes === null ? null : new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    // Not base64 or not UTF-8: the caller shows the document as unreadable.
+    // Not UTF-8: the caller shows the document as unreadable.
+    return null;
+  }
+}
+
+/** Bytes out of base64; null when it is none. */
+export function bytesOf(data: string): Uint8Array<ArrayBuffer> | null {
+  try {
+    return Uint8Array.from(atob(data.replace(/\s+/g, "")), (letter) => letter.charCodeAt(0));
+  } catch {
     return null;
   }
 }

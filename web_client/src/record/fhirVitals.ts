@@ -5,7 +5,7 @@
  * pressure make one value only when they come from one measurement.
  */
 import type { Term } from "./fhir";
-import { groupResults, type LabSeries, type LabValue } from "./fhirLabs";
+import { graver, groupResults, type LabSeries, type LabValue } from "./fhirLabs";
 
 /** LOINC codes that mean the same sign; the first names it. */
 export const SIGNS = {
@@ -37,6 +37,8 @@ export interface LatestVital {
   value: LabValue;
   /** The diastolic half, when both were measured at once. */
   second: LabValue | null;
+  /** Whichever half is rated the graver. */
+  rated: LabValue;
 }
 
 /** The cards: known signs first, then everything else that was recorded as a vital sign. */
@@ -80,6 +82,7 @@ function cardOf(series: LabSeries, second?: LabSeries): VitalCard {
             unit: latest.unit,
             value: latest,
             second: together,
+            rated: graver(latest, together),
           },
   };
 }

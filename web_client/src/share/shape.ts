@@ -31,12 +31,14 @@ function mixed(text: string, seed: number): string {
   return (hash >>> 0).toString(16).padStart(8, "0");
 }
 
-/** What is written on the page, without what lies over it. */
+/** What is written on the page, and which editions of what it shows, without what lies over it. */
 export function wordsOf(page: HTMLElement): string {
-  return [...page.children]
+  const words = [...page.children]
     .filter((child) => !(child instanceof HTMLElement && child.dataset.overPage !== undefined))
-    .map((child) => child.textContent ?? "")
-    .join(" ");
+    .map((child) => child.textContent ?? "");
+  // A scan that was replaced has the same words around it.
+  const editions = [...page.querySelectorAll<HTMLElement>("[data-edition]")].map((one) => one.dataset.edition ?? "");
+  return [...words, ...editions].join(" ");
 }
 
 /** The page's shape as it stands, `width` wide before scaling; `null` while it has none (nothing loaded or painted). */

@@ -7,10 +7,10 @@
  */
 import { useQuery } from "@tanstack/react-query";
 import { FileWarning } from "lucide-react";
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useHttp } from "../../common/http";
-import type { Attachment } from "../fhirDocuments";
+import { type Attachment, bytesOf } from "../fhirDocuments";
 import { type Place, writePlace } from "../place";
 import styles from "../RecordPane.module.css";
 import { fetchBinary, KEPT, overtakenOrWorthRetrying, recordKey, usePane } from "../recordData";
@@ -45,8 +45,21 @@ export function AttachmentView({ attachment, title, page, place, document }: Att
   if (shown === undefined) {
     return <Notice icon={FileWarning} title={t("record.documents.cannotOpen", { type: contentType || "?" })} />;
   }
-  if (binaryId === "") return <Notice icon={FileWarning} title={t("record.documents.noContent")} />;
-  return <Fetched contentType={shown} {...{ binaryId, title, page, place }} />;
+  if (attachment.data !== "") return <Inline contentType={shown} data={attachment.data} {...{ title, page, place }} />;
+  if (binaryId !== "") return <Fetched contentType={shown} {...{ binaryId, title, page, place }} />;
+  const why = attachment.isElsewhere ? "record.documents.elsewhere" : "record.documents.noContent";
+  return <Notice icon={FileWarning} title={t(why)} />;
+}
+
+/** Bytes that the resource carries itself. */
+function Inline({ data, contentType, ...shown }: Omit<FetchedProps, "binaryId"> & { data: string }) {
+  const { t } = useTranslation();
+  const blob = useMemo(() => {
+    const bytes = contentType === "text/plain" ? null : bytesOf(data);
+    return bytes === null ? null : new Blob([bytes], { type: contentType });
+  }, [data, contentType]);
+  if (blob === null) return <Notice icon={FileWarning} title={t("record.documents.failed")} />;
+  return <Drawn blob={blob} contentType={contentType} {...shown} />;
 }
 
 /** A trace is a program of its own, and comes with the first one. */
@@ -93,14 +106,22 @@ function Fetched({ binaryId, contentType, ...shown }: FetchedProps) {
       </p>
     );
   }
-  if (contentType === "application/pdf") {
-    return (
-      <Suspense fallback={<Lines />}>
-        <PdfView blob={query.data.blob} {...shown} />
-      </Suspense>
-    );
-  }
-  return <Picture blob={query.data.blob} {...shown} />;
+  return <Drawn blob={query.data.blob} contentType={contentType} {...shown} />;
+}
+
+function Drawn({ blob, contentType, ...shown }: Omit<FetchedProps, "binaryId"> & { blob: Blob }) {
+  return (
+    // Bytes of another length are another edition, whatever is written beside them.
+    <div data-edition={blob.size}>
+      {contentType === "application/pdf" ? (
+        <Suspense fallback={<Lines />}>
+          <PdfView blob={blob} {...shown} />
+        </Suspense>
+      ) : (
+        <Picture blob={blob} {...shown} />
+      )}
+    </div>
+  );
 }
 
 function Picture(props: { blob: Blob; title: string; page: Page; place: Place }) {

@@ -7,7 +7,7 @@ import { type Place, readPlace } from "../place";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { AttachmentView } from "./AttachmentView";
-import { BackToList, Empty, full, Name, Notice, PageTitle, Ready, Row, Sought, Tag, When } from "./parts";
+import { BackToList, Empty, full, Name, Notice, PageTitle, Ready, Row, Sought, Tag, When, Withdrawn } from "./parts";
 
 export function DocumentsPage({ item }: { item: string }) {
   const { t } = useTranslation();
@@ -39,11 +39,12 @@ function DocumentRow({ document }: { document: Document }) {
   return (
     <Row page="documents" item={document.id} testId={`document-${document.id}`}>
       <div className={styles.rowMain}>
-        <Name term={document.title} struck={document.superseded} />
+        <Name term={document.title} struck={document.isWithdrawn} />
         {document.author !== "" && <p className={styles.soft}>{document.author}</p>}
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
+          <DocumentStatus document={document} />
           {document.kind !== null && document.kind.en !== document.title.en && <Tag>{full(document.kind)}</Tag>}
           {document.attachments.map((attachment, index) => (
             <Tag key={attachment.binaryId || index}>
@@ -55,6 +56,14 @@ function DocumentRow({ document }: { document: Document }) {
       </div>
     </Row>
   );
+}
+
+/** A document that is current needs no word; anything else must be seen. */
+function DocumentStatus({ document: { superseded, isWithdrawn, isPreliminary } }: { document: Document }) {
+  const { t } = useTranslation();
+  if (isWithdrawn) return <Tag tone="danger">{t("record.reportStatus.entered_in_error")}</Tag>;
+  if (superseded) return <Tag tone="warn">{t("record.documents.superseded")}</Tag>;
+  return isPreliminary ? <Tag tone="warn">{t("record.reportStatus.preliminary")}</Tag> : null;
 }
 
 function Format({ attachment }: { attachment: Attachment }) {
@@ -83,11 +92,12 @@ function OneDocument({ document, place }: { document: Document | undefined; plac
   return (
     <>
       <BackToList page="documents" />
-      <header className={styles.pageHead}>
+      <header className={styles.pageHead} data-edition={document.edition}>
         <h2 className={styles.pageTitle}>
-          <Name term={document.title} struck={document.superseded} />
+          <Name term={document.title} struck={document.isWithdrawn} />
         </h2>
         <p className={styles.byline}>
+          <DocumentStatus document={document} />
           <When at={document.date} />
           {document.author !== "" && (
             <span>
@@ -96,6 +106,7 @@ function OneDocument({ document, place }: { document: Document | undefined; plac
           )}
         </p>
       </header>
+      {document.isWithdrawn && <Withdrawn />}
       {document.attachments.length === 0 && <Empty text={t("record.documents.noContent")} />}
       {document.attachments.map((attachment, index) => (
         <AttachmentView

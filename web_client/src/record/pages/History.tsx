@@ -90,7 +90,7 @@ function EventBody({ event }: { event: Event }) {
     const { kind, place, reason } = event.of;
     return (
       <>
-        <Name term={kind} />
+        <Name term={kind} struck={event.of.isVoid} />
         {place !== "" && <p className={styles.soft}>{place}</p>}
         {reason !== null && <p className={styles.soft}>{full(reason)}</p>}
       </>
@@ -124,10 +124,16 @@ function EventBody({ event }: { event: Event }) {
   );
 }
 
+const ENCOUNTER_STATUS = ["planned", "cancelled", "entered-in-error", "unknown"] as const;
+
 /** What is over and done needs no word; anything else must be seen. */
 function EventStatus({ event }: { event: Event }) {
   const { t } = useTranslation();
-  if (event.kind === "encounter") return event.of.open ? <Tag tone="ok">{t("record.history.open")}</Tag> : null;
+  if (event.kind === "encounter") {
+    if (event.of.open) return <Tag tone="ok">{t("record.history.open")}</Tag>;
+    const unusual = ENCOUNTER_STATUS.find((status) => status === event.of.status);
+    return unusual === undefined ? null : <Tag tone="warn">{t(`record.encounterStatus.${key(unusual)}`)}</Tag>;
+  }
   const { status } = event.of;
   return status === "completed" ? null : <Tag tone="warn">{t(`record.eventStatus.${key(status)}`)}</Tag>;
 }

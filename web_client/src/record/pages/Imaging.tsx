@@ -210,8 +210,12 @@ function PictureOf({ study, place }: { study: Study; place: Place }) {
   const info = query.data?.info ?? null;
   // Of a file with many frames the number is known once one was drawn.
   const [frames, setFrames] = useState(1);
+  // While the next picture is on its way the box keeps its shape: leafing must not make the page jump.
+  const [aspect, setAspect] = useState(1);
   useEffect(() => {
-    if (info !== null) setFrames(info.frames);
+    if (info === null) return;
+    setFrames(info.frames);
+    setAspect(info.columns / info.rows);
   }, [info]);
   const count = study.instances.length > 1 ? study.instances.length : Math.max(frames, place.part);
   const newest = useRef(go);
@@ -226,7 +230,7 @@ function PictureOf({ study, place }: { study: Study; place: Place }) {
       <ZoomBox
         kind="picture"
         label={study.title === null ? study.modalities.join(", ") : full(study.title)}
-        aspect={info === null ? 1 : info.columns / info.rows}
+        aspect={info === null ? aspect : info.columns / info.rows}
         zoom={place.zoom}
         onZoom={(zoom) => go("imaging", writePlace({ ...place, zoom }))}
         tools={
@@ -243,14 +247,17 @@ function PictureOf({ study, place }: { study: Study; place: Place }) {
             {query.error === null ? <Lines /> : <Failed error={query.error} retry={() => void query.refetch()} />}
           </div>
         )}
-        {query.data !== undefined && <Shown blob={query.data.blob} part={place.part} count={count} study={study} />}
+        {query.data !== undefined && (
+          <Shown blob={query.data.blob} part={place.part} instance={at?.instance ?? ""} {...{ count, study }} />
+        )}
       </ZoomBox>
       {info !== null && <Particulars info={info} shown={study.instances.length > 1} part={place.part} count={count} />}
     </>
   );
 }
 
-function Shown({ blob, part, count, study }: { blob: Blob; part: number; count: number; study: Study }) {
+function Shown(props: { blob: Blob; part: number; count: number; study: Study; instance: string }) {
+  const { blob, part, count, study, instance } = props;
   const { t } = useTranslation();
   const url = useObjectUrl(blob);
   const title = study.title === null ? study.modalities.join(", ") : full(study.title);
@@ -260,6 +267,7 @@ function Shown({ blob, part, count, study }: { blob: Blob; part: number; count: 
       className={own.sheet}
       data-testid="dicom-picture"
       data-part={part}
+      data-edition={instance}
       src={url}
       alt={t("record.imaging.alt", { title, part, count })}
       draggable={false}

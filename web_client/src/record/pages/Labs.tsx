@@ -2,11 +2,25 @@
 import { FlaskConicalOff } from "lucide-react";
 import { lazy, Suspense } from "react";
 import { useTranslation } from "react-i18next";
-import { type Flag, groupResults, isCritical, isOutOfRange, type LabSeries, type LabValue } from "../fhirLabs";
+import { groupResults, isCritical, isOutOfRange, type LabSeries, type LabValue, tokenOf } from "../fhirLabs";
 import { entryOf } from "../place";
 import styles from "../RecordPane.module.css";
 import { type Loaded, usePane, useTestHistory } from "../recordData";
-import { BackToList, Empty, Failed, full, Lines, Name, Notice, PageTitle, Ready, Section, When } from "./parts";
+import {
+  BackToList,
+  Empty,
+  Failed,
+  full,
+  key,
+  Lines,
+  Name,
+  Notice,
+  PageTitle,
+  Ready,
+  Section,
+  Tag,
+  When,
+} from "./parts";
 import { Sparkline } from "./Sparkline";
 
 // The chart library is a third of the page's weight: it comes with the first trend.
@@ -62,8 +76,23 @@ export function TestTable({ title, tests }: { title: string; tests: readonly Lab
           ))}
         </tbody>
       </table>
+      <RatedHere values={tests.map(({ latest }) => latest)} />
     </Section>
   );
+}
+
+/** What the asterisk means, where one is. */
+function RatedHere({ values }: { values: readonly (LabValue | null)[] }) {
+  const { t } = useTranslation();
+  if (!values.some((value) => value?.isRatedHere && isOutOfRange(value.flag))) return null;
+  return <p className={styles.footnote}>{t("record.labs.ratedHere")}</p>;
+}
+
+/** A result that is not final, or was changed, says so. */
+export function StatusOf({ value }: { value: LabValue }) {
+  const { t } = useTranslation();
+  if (value.status === "final") return null;
+  return <Tag tone="warn">{t(`record.reportStatus.${key(value.status)}`)}</Tag>;
 }
 
 function TestRow({ series }: { series: LabSeries }) {
@@ -93,7 +122,13 @@ function TestRow({ series }: { series: LabSeries }) {
         )}
       </th>
       <td className={styles.numeric}>{latest === null ? "-" : <Result value={latest} />}</td>
-      <td>{latest !== null && <FlagMark flag={latest.flag} />}</td>
+      <td>
+        {latest !== null && (
+          <span className={styles.flagCell}>
+            <FlagMark of={latest} /> <StatusOf value={latest} />
+          </span>
+        )}
+      </td>
       <td className={`${styles.wideOnly} ${styles.range}`}>
         {latest === null ? "" : rangeOf(latest) || <span className={styles.soft}>{t("record.labs.noRange")}</span>}
       </td>
@@ -115,14 +150,27 @@ export function Result({ value }: { value: LabValue }) {
   );
 }
 
-/** Letters, an arrow and a word: the colour only repeats what they say. */
-export function FlagMark({ flag }: { flag: Flag }) {
+/**
+ * Letters, an arrow and a word: the colour only repeats what they say. An asterisk marks arithmetic of ours; what the
+ * laboratory said in other words stands as it said it.
+ */
+export function FlagMark({ of: { flag, isRatedHere, rating } }: { of: LabValue }) {
   const { t } = useTranslation();
-  const tone = isCritical(flag) ? "critical" : isOutOfRange(flag) ? "out" : "normal";
+  const isOut = isOutOfRange(flag);
+  const tone = isCritical(flag) ? "critical" : isOut ? "out" : "normal";
+  const word = flag === "none" && rating !== null ? full(rating) : t(`record.flag.${flag}`);
+  const source = isRatedHere && isOut ? t("record.labs.byRange") : "";
   return (
-    <span className={styles.flag} data-tone={tone} title={t(`record.flag.${flag}`)}>
-      <span aria-hidden="true">{t(`record.flagShort.${flag}`)}</span>
-      <span className={styles.flagWord}>{t(`record.flag.${flag}`)}</span>
+    <span className={styles.flag} data-tone={tone} data-here={isRatedHere} title={`${word} ${source}`.trim()}>
+      {(flag !== "none" || rating === null) && (
+        <span aria-hidden="true">
+          {t(`record.flagShort.${flag}`)}
+          {source !== "" && "*"}
+        </span>
+      )}
+      <span className={flag === "none" && rating !== null ? undefined : styles.flagWord}>{word}</span>
+      {source !== "" && <span className="visually-hidden"> {source}</span>}
+      {flag !== "none" && rating !== null && <span> {full(rating)}</span>}
     </span>
   );
 }
@@ -132,7 +180,7 @@ function OneTest({ code }: { code: string }) {
   const { data, context } = usePane();
   const lists = [data.labs, data.results];
   const isCut = lists.some((of) => of.state === "ready" && of.rest !== null);
-  const history = useTestHistory(context, code, isCut);
+  const history = useTestHistory(context, tokenOf(code), isCut);
   const loaded = [...lists, history].flatMap((of) => (of.state === "ready" ? of.entries.items : []));
   const byId = new Map(loaded.map((value) => [value.id, value]));
   const series = groupResults([...byId.values()]).find((one) => one.code === code);
@@ -163,7 +211,8 @@ function TestView({ series, history }: { series: LabSeries | undefined; history:
         </h2>
         {series.latest !== null && (
           <p className={styles.latest}>
-            <Result value={series.latest} /> <FlagMark flag={series.latest.flag} /> <When at={series.latest.at} />
+            <Result value={series.latest} /> <FlagMark of={series.latest} /> <StatusOf value={series.latest} />
+            <When at={series.latest.at} />
           </p>
         )}
       </header>
@@ -171,6 +220,7 @@ function TestView({ series, history }: { series: LabSeries | undefined; history:
       <Section title={t("record.labs.history")} count={series.values.length}>
         <History values={series.values} />
       </Section>
+      <RatedHere values={series.values} />
       {history !== null && <Ready of={history}>{() => null}</Ready>}
     </>
   );
@@ -219,7 +269,11 @@ function History({ values }: { values: readonly LabValue[] }) {
             <td className={styles.numeric}>
               <Result value={value} />
             </td>
-            <td>{value.void ? t("record.labs.void") : <FlagMark flag={value.flag} />}</td>
+            <td>
+              <span className={styles.flagCell}>
+                {!value.void && <FlagMark of={value} />} <StatusOf value={value} />
+              </span>
+            </td>
             <td className={styles.range}>{rangeOf(value) || t("record.labs.noRange")}</td>
           </tr>
         ))}

@@ -1,7 +1,7 @@
 /** What the patient takes, and what was stopped. */
 import { useTranslation } from "react-i18next";
 import { newestFirst } from "../fhir";
-import type { Medication } from "../fhirClinical";
+import { isStanding, type Medication } from "../fhirClinical";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { Empty, full, key, Name, PageTitle, Ready, Row, Section, Tag, When } from "./parts";
@@ -9,27 +9,18 @@ import { Empty, full, key, Name, PageTitle, Ready, Row, Section, Tag, When } fro
 export function MedicationsPage({ item }: { item: string }) {
   const { t } = useTranslation();
   const { data } = usePane();
+  const isEmpty = [data.medications, data.statements].every(
+    (of) => of.state === "ready" && of.entries.items.length === 0,
+  );
   return (
     <>
       <PageTitle page="medications" />
+      {isEmpty && <Empty text={t("record.medications.empty")} />}
       <Ready of={data.medications}>
         {(all) =>
-          all.length === 0 ? (
-            <Empty text={t("record.medications.empty")} />
-          ) : (
-            <>
-              <Group
-                title={t("record.medications.current")}
-                medications={all.filter((one) => one.current)}
-                item={item}
-              />
-              <Group
-                title={t("record.medications.stopped")}
-                medications={all.filter((one) => !one.current)}
-                item={item}
-              />
-            </>
-          )
+          groupsOf(all).map(({ name, medications }) => (
+            <Group key={name} title={t(`record.medications.${name}`)} medications={medications} item={item} />
+          ))
         }
       </Ready>
       <Ready of={data.statements}>
@@ -38,6 +29,21 @@ export function MedicationsPage({ item }: { item: string }) {
     </>
   );
 }
+
+/** What must not be given comes first; what nobody has ordered yet is neither current nor over. */
+export function groupsOf(all: readonly Medication[]) {
+  const standing = (one: Medication): boolean => one.isProhibited && isStanding(one.status);
+  const planned = (one: Medication): boolean => !standing(one) && one.isPlanned && !OVER.includes(one.status);
+  const over = (one: Medication): boolean => !one.current && !standing(one) && !planned(one);
+  return [
+    { name: "prohibited", medications: all.filter(standing) },
+    { name: "current", medications: all.filter((one) => one.current) },
+    { name: "planned", medications: all.filter(planned) },
+    { name: "stopped", medications: all.filter(over) },
+  ] as const;
+}
+
+const OVER: readonly Medication["status"][] = ["cancelled", "completed", "entered-in-error", "stopped", "not-taken"];
 
 function Group(props: { title: string; medications: readonly Medication[]; item: string }) {
   if (props.medications.length === 0) return null;
@@ -64,14 +70,21 @@ export function MedicationRow({ medication, open = false, brief = false }: Medic
   const doses = medication.doses.map((dose) => dose.text).filter((text) => text !== "");
   const asNeeded = medication.doses.some((dose) => dose.asNeeded);
   return (
-    <Row page="medications" tone={open ? "ok" : "plain"}>
+    <Row page="medications" tone={medication.isProhibited ? "danger" : open ? "ok" : "plain"}>
       <div className={styles.rowMain}>
         <Name term={medication.name} struck={medication.status === "entered-in-error"} />
-        <p className={styles.dose}>{doses.length === 0 ? t("record.medications.notTold") : doses.join("; ")}</p>
+        {(!medication.isProhibited || doses.length > 0) && (
+          <p className={styles.dose}>{doses.length === 0 ? t("record.medications.notTold") : doses.join("; ")}</p>
+        )}
         {medication.note !== "" && <p className={styles.note}>{medication.note}</p>}
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
+          {medication.isProhibited && <Tag tone="danger">{t("record.medications.doNotGive")}</Tag>}
+          {brief && medication.source === "statement" && <Tag>{t("record.medications.byAccount")}</Tag>}
+          {medication.isPlanned && medication.status === "active" && (
+            <Tag tone="warn">{t("record.medications.notOrdered")}</Tag>
+          )}
           {asNeeded && <Tag>{t("record.medications.asNeeded")}</Tag>}
           {medication.status !== "active" && (
             <Tag tone={medication.status === "on-hold" || medication.status === "unknown" ? "warn" : "plain"}>

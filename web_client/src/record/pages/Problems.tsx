@@ -42,7 +42,7 @@ function ProblemGroup({ title, problems, item }: { title: string; problems: read
   return (
     <Section title={title} count={problems.length}>
       <ul className={styles.rows}>
-        {newestFirst(problems, (problem) => problem.onset).map((problem) => (
+        {newestFirst(problems, (problem) => problem.onset ?? problem.recorded).map((problem) => (
           <ProblemRow key={problem.id} problem={problem} open={problem.id === item} />
         ))}
       </ul>
@@ -54,6 +54,22 @@ function ProblemGroup({ title, problems, item }: { title: string; problems: read
 function severityWord(severity: Term, t: TFunction): string {
   const grade = SEVERITY.find((one) => one === severity.en.toLowerCase());
   return grade === undefined ? full(severity) : t(`record.allergies.${grade}`);
+}
+
+/** When it began, as far as the record says; when it was written down is something else and is called so. */
+function Begun({ problem: { onset, onsetText, recorded } }: { problem: Problem }) {
+  const { t } = useTranslation();
+  if (onset === null && onsetText !== "") {
+    return (
+      <span className={styles.when}>
+        {t("record.problems.onset")} {onsetText}
+      </span>
+    );
+  }
+  if (onset === null && recorded !== null) {
+    return <span className={styles.when}>{t("record.recorded", { date: recorded.text.slice(0, 10) })}</span>;
+  }
+  return <When at={onset} label={t("record.problems.onset")} />;
 }
 
 export function ProblemRow({ problem, open = false }: { problem: Problem; open?: boolean }) {
@@ -74,7 +90,7 @@ export function ProblemRow({ problem, open = false }: { problem: Problem; open?:
           {problem.code !== "" && <span className={styles.code}>{problem.code}</span>}
         </span>
         <span className={styles.whenPair}>
-          <When at={problem.onset} label={t("record.problems.onset")} />
+          <Begun problem={problem} />
           {problem.ended !== null && <When at={problem.ended} label={t("record.problems.ended")} />}
         </span>
       </div>

@@ -7,7 +7,22 @@ import { type Place, readPlace } from "../place";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
 import { AttachmentView, StoredTrace } from "./AttachmentView";
-import { BackToList, Empty, full, key, Name, Notice, PageTitle, Ready, Row, Section, Sought, Tag, When } from "./parts";
+import {
+  BackToList,
+  Empty,
+  full,
+  key,
+  Name,
+  Notice,
+  PageTitle,
+  Ready,
+  Row,
+  Section,
+  Sought,
+  Tag,
+  When,
+  Withdrawn,
+} from "./parts";
 
 export function ReportsPage({ item }: { item: string }) {
   const { t } = useTranslation();
@@ -38,8 +53,8 @@ export function ReportRow({ report }: { report: Report }) {
   return (
     <Row page="reports" item={report.id} testId={`report-${report.id}`}>
       <div className={styles.rowMain}>
-        <Name term={report.title} struck={report.status === "entered-in-error"} />
-        {report.conclusion !== "" && <p className={styles.clamp}>{report.conclusion}</p>}
+        <Name term={report.title} struck={report.isWithdrawn} />
+        {report.conclusion !== "" && !report.isWithdrawn && <p className={styles.clamp}>{report.conclusion}</p>}
       </div>
       <div className={styles.rowSide}>
         <span className={styles.tags}>
@@ -89,9 +104,9 @@ function OneReport({ report, place }: { report: Report | undefined; place: Place
   return (
     <>
       <BackToList page="reports" />
-      <header className={styles.pageHead}>
+      <header className={styles.pageHead} data-edition={report.edition}>
         <h2 className={styles.pageTitle}>
-          <Name term={report.title} struck={report.status === "entered-in-error"} />
+          <Name term={report.title} struck={report.isWithdrawn} />
         </h2>
         <p className={styles.byline}>
           <StatusTag report={report} />
@@ -103,6 +118,7 @@ function OneReport({ report, place }: { report: Report | undefined; place: Place
           )}
         </p>
       </header>
+      {report.isWithdrawn && <Withdrawn />}
       {report.conclusion !== "" && (
         <Section title={t("record.reports.conclusion")}>
           <p className={styles.conclusion}>{report.conclusion}</p>

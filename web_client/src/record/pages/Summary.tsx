@@ -1,16 +1,15 @@
 /** The first page: what a consulting doctor must know before anything else. */
 import { useTranslation } from "react-i18next";
 import { newestFirst } from "../fhir";
-import type { Encounter } from "../fhirClinical";
+import { type Encounter, isStanding } from "../fhirClinical";
 import { groupResults, isOutOfRange } from "../fhirLabs";
 import styles from "../RecordPane.module.css";
 import { type Loaded, usePane } from "../recordData";
-import type { Page } from "../types";
-import { AllergyRow, byRisk } from "./Allergies";
-import { FlagMark, Result } from "./Labs";
+import { AllergyRow, byRisk, contradictory } from "./Allergies";
+import { FlagMark, Result, StatusOf } from "./Labs";
 import { MedicationRow } from "./Medications";
 import { ProblemRow } from "./Problems";
-import { Empty, full, Name, PageTitle, Ready, Row, Section, When } from "./parts";
+import { Empty, full, More, Name, PageTitle, Ready, Row, Section, When } from "./parts";
 import { ReportRow } from "./Reports";
 import { LatestVitals } from "./Vitals";
 
@@ -54,19 +53,6 @@ export function SummaryPage() {
   );
 }
 
-function More({ page, total, shown }: { page: Page; total: number; shown: number }) {
-  const { t } = useTranslation();
-  const { go, wall } = usePane();
-  if (total <= shown) return null;
-  const text = t("record.summary.more", { count: total });
-  if (wall) return <p className={styles.more}>{text}</p>;
-  return (
-    <button type="button" className={styles.more} onClick={() => go(page)}>
-      {text}
-    </button>
-  );
-}
-
 function AllergyList() {
   const { t } = useTranslation();
   const { data } = usePane();
@@ -77,11 +63,12 @@ function AllergyList() {
         if (current.length === 0) {
           return <Empty text={t("record.allergies.empty")} body={t("record.allergies.emptyBody")} />;
         }
+        const contradicts = contradictory(current);
         // Never cut: an allergy out of sight is an allergy that gets prescribed.
         return (
           <ul className={styles.rows}>
             {current.map((one) => (
-              <AllergyRow key={one.id} allergy={one} />
+              <AllergyRow key={one.id} allergy={one} contradicts={contradicts} />
             ))}
           </ul>
         );
@@ -98,7 +85,7 @@ function ProblemList() {
       {(all) => {
         const current = newestFirst(
           all.filter((one) => one.current),
-          (one) => one.onset,
+          (one) => one.onset ?? one.recorded,
         );
         if (current.length === 0) return <Empty text={t("record.problems.empty")} />;
         return (
@@ -121,16 +108,20 @@ function MedicationList() {
   const { data } = usePane();
   return (
     <Ready of={data.medications}>
-      {(all) => {
+      {(ordered) => {
+        const all = [...ordered, ...(data.statements.state === "ready" ? data.statements.entries.items : [])];
         const current = newestFirst(
           all.filter((one) => one.current),
           (one) => one.since,
         );
-        if (current.length === 0) return <Empty text={t("record.medications.empty")} />;
+        const prohibited = all.filter((one) => one.isProhibited && isStanding(one.status));
+        if (current.length === 0 && prohibited.length === 0) {
+          return data.statements.state === "ready" && <Empty text={t("record.medications.noneCurrent")} />;
+        }
         return (
           <>
             <ul className={styles.rows}>
-              {current.slice(0, MANY).map((one) => (
+              {[...prohibited, ...current.slice(0, MANY)].map((one) => (
                 <MedicationRow key={one.id} medication={one} brief />
               ))}
             </ul>
@@ -142,6 +133,12 @@ function MedicationList() {
   );
 }
 
+/** Results that nobody rated are not said to be normal. */
+function Unrated({ count }: { count: number }) {
+  const { t } = useTranslation();
+  return count === 0 ? null : <p className={styles.footnote}>{t("record.summary.unrated", { count })}</p>;
+}
+
 function OutOfRange() {
   const { t } = useTranslation();
   const { data } = usePane();
@@ -149,26 +146,42 @@ function OutOfRange() {
     <Ready of={data.labs}>
       {(values) => {
         if (values.length === 0) return <Empty text={t("record.labs.empty")} />;
-        const out = groupResults(values).filter(({ latest }) => latest !== null && isOutOfRange(latest.flag));
-        if (out.length === 0) return <Empty text={t("record.summary.labsNormal")} />;
+        const series = groupResults(values);
+        const out = series.filter(({ latest }) => latest !== null && isOutOfRange(latest.flag));
+        const unrated = series.filter(({ latest }) => latest?.flag === "none").length;
+        if (out.length === 0) {
+          return (
+            <>
+              <Empty text={t("record.summary.labsNormal")} />
+              <Unrated count={unrated} />
+            </>
+          );
+        }
         return (
-          <ul className={styles.rows}>
-            {out.map((series) => (
-              <Row key={series.code} page="labs" item={series.code}>
-                <div className={styles.rowMain}>
-                  <Name term={series.name} />
-                </div>
-                <div className={styles.rowResult}>
-                  {series.latest !== null && (
-                    <>
-                      <Result value={series.latest} /> <FlagMark flag={series.latest.flag} />
-                      <When at={series.latest.at} />
-                    </>
-                  )}
-                </div>
-              </Row>
-            ))}
-          </ul>
+          <>
+            <ul className={styles.rows}>
+              {out.map((series) => (
+                <Row key={series.code} page="labs" item={series.code}>
+                  <div className={styles.rowMain}>
+                    <Name term={series.name} />
+                  </div>
+                  <div className={styles.rowResult}>
+                    {series.latest !== null && (
+                      <>
+                        <Result value={series.latest} /> <FlagMark of={series.latest} />{" "}
+                        <StatusOf value={series.latest} />
+                        <When at={series.latest.at} />
+                      </>
+                    )}
+                  </div>
+                </Row>
+              ))}
+            </ul>
+            {out.some(({ latest }) => latest?.isRatedHere) && (
+              <p className={styles.footnote}>{t("record.labs.ratedHere")}</p>
+            )}
+            <Unrated count={unrated} />
+          </>
         );
       }}
     </Ready>
@@ -181,11 +194,12 @@ function ReportList() {
   return (
     <Ready of={data.reports} newestOnly>
       {(all) => {
-        if (all.length === 0) return <Empty text={t("record.reports.empty")} />;
+        const valid = all.filter((one) => !one.isWithdrawn);
+        if (valid.length === 0) return <Empty text={t("record.reports.empty")} />;
         return (
           <>
             <ul className={styles.rows}>
-              {newestFirst(all, (one) => one.issued)
+              {newestFirst(valid, (one) => one.issued)
                 .slice(0, FEW)
                 .map((one) => (
                   <ReportRow key={one.id} report={one} />
@@ -205,11 +219,12 @@ function EncounterList() {
   return (
     <Ready of={data.encounters} newestOnly>
       {(all) => {
-        if (all.length === 0) return <Empty text={t("record.summary.noEncounters")} />;
+        const valid = all.filter((one) => !one.isVoid);
+        if (valid.length === 0) return <Empty text={t("record.summary.noEncounters")} />;
         return (
           <>
             <ul className={styles.rows}>
-              {newestFirst(all, (one) => one.start)
+              {newestFirst(valid, (one) => one.start)
                 .slice(0, FEW)
                 .map((one) => (
                   <EncounterRow key={one.id} encounter={one} />

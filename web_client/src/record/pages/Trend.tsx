@@ -10,6 +10,7 @@ import { useComputedColorScheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import UPlot from "uplot";
+import { minuteText } from "../fhir";
 import type { LabSeries, Range } from "../fhirLabs";
 import styles from "../RecordPane.module.css";
 import { full } from "./parts";
@@ -99,7 +100,7 @@ function optionsFor(
     padding: [em * 0.8, em * 1.2, 0, 0],
     scales: { x: { time: true }, y: { range: (_, low, high) => paddedRange(low, high, range) } },
     axes: [
-      { ...axis, size: em * 2.2, space: em * 6, values: (_, ticks) => ticks.map(dayText) },
+      { ...axis, size: em * 2.2, space: em * 7, values: (_, ticks) => tickTexts(ticks) },
       { ...axis, size: em * 4.2, space: em * 2.4 },
     ],
     series: [{}, line, ...(second === undefined ? [] : [{ ...line, dash: [em * 0.5, em * 0.35] }])],
@@ -107,7 +108,12 @@ function optionsFor(
   };
 }
 
-const dayText = (seconds: number): string => new Date(seconds * 1000).toLocaleDateString("sv").slice(2);
+/** Days, in full; the time of day too where several marks are of one day. */
+export function tickTexts(ticks: readonly number[]): string[] {
+  const days = ticks.map((seconds) => new Date(seconds * 1000).toLocaleDateString("sv"));
+  if (new Set(days).size === days.length) return days;
+  return ticks.map((seconds) => minuteText(seconds * 1000).slice(5));
+}
 
 /** Room for the values and for the nearer edge of the range, with a tenth to spare. */
 export function paddedRange(low: number | null, high: number | null, range: Range | null): [number, number] {

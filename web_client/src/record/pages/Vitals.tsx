@@ -1,14 +1,14 @@
 /** Vital signs: the latest of each with its own time, and one of them over time. */
 import { HeartOff } from "lucide-react";
 import { useTranslation } from "react-i18next";
-import type { LabValue } from "../fhirLabs";
+import { graver, isOutOfRange, type LabValue } from "../fhirLabs";
 import { type VitalCard, vitalCards, vitalRows } from "../fhirVitals";
 import { entryOf } from "../place";
 import styles from "../RecordPane.module.css";
 import { usePane } from "../recordData";
-import { Drawn, FlagMark } from "./Labs";
+import { Drawn, FlagMark, StatusOf } from "./Labs";
 import own from "./pages.module.css";
-import { BackToList, Empty, Name, Notice, PageTitle, Ready, Section, Sought, When } from "./parts";
+import { BackToList, Empty, full, More, Name, Notice, PageTitle, Ready, Section, Sought, When } from "./parts";
 import { Sparkline } from "./Sparkline";
 
 export function VitalsPage({ item }: { item: string }) {
@@ -51,7 +51,7 @@ function SignValue({ card }: { card: VitalCard }) {
     <p className={own.signValue}>
       <strong data-testid={`vital-value-${card.code}`}>{latest.text}</strong>{" "}
       <span className={styles.unit}>{latest.unit}</span>
-      {latest.value.flag !== "none" && latest.value.flag !== "N" && <FlagMark flag={latest.value.flag} />}
+      {isOutOfRange(latest.rated.flag) && <FlagMark of={latest.rated} />} <StatusOf value={latest.value} />
     </p>
   );
 }
@@ -137,6 +137,9 @@ function Values({ card }: { card: VitalCard }) {
           <tr key={value.id} data-flag={value.void ? "none" : value.flag}>
             <th scope="row">
               <When at={value.at} />
+              {card.series.length === 1 && full(value.name) !== full(card.name) && (
+                <p className={styles.note}>{full(value.name)}</p>
+              )}
               {value.note !== "" && <p className={styles.note}>{value.note}</p>}
             </th>
             <td className={styles.numeric}>
@@ -145,7 +148,11 @@ function Values({ card }: { card: VitalCard }) {
                 <span className={styles.unit}>{value.unit}</span>
               </span>
             </td>
-            <td>{value.void ? t("record.labs.void") : <FlagMark flag={value.flag} />}</td>
+            <td>
+              <span className={styles.flagCell}>
+                {!value.void && <FlagMark of={graver(value, second)} />} <StatusOf value={value} />
+              </span>
+            </td>
           </tr>
         ))}
       </tbody>
@@ -170,30 +177,38 @@ export function LatestVitals() {
         const cards = vitalCards(values);
         if (cards.length === 0) return <Empty text={t("record.vitals.empty")} />;
         return (
-          <table className={styles.table}>
-            <tbody>
-              {cards.slice(0, MANY).map((card) => (
-                <tr key={card.code}>
-                  <th scope="row">
-                    {wall ? (
-                      <SignName card={card} />
-                    ) : (
-                      <button type="button" className={styles.testButton} onClick={() => go("vitals", card.code)}>
+          <>
+            <table className={styles.table}>
+              <tbody>
+                {cards.slice(0, MANY).map((card) => (
+                  <tr key={card.code}>
+                    <th scope="row">
+                      {wall ? (
                         <SignName card={card} />
-                      </button>
-                    )}
-                  </th>
-                  <td className={styles.numeric}>
-                    <strong>{card.latest?.text ?? "-"}</strong>{" "}
-                    <span className={styles.unit}>{card.latest?.unit ?? ""}</span>
-                  </td>
-                  <td>
-                    <When at={card.latest?.value.at ?? null} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+                      ) : (
+                        <button type="button" className={styles.testButton} onClick={() => go("vitals", card.code)}>
+                          <SignName card={card} />
+                        </button>
+                      )}
+                    </th>
+                    <td className={styles.numeric}>
+                      <strong>{card.latest?.text ?? "-"}</strong>{" "}
+                      <span className={styles.unit}>{card.latest?.unit ?? ""}</span>
+                    </td>
+                    <td>
+                      {card.latest !== null && isOutOfRange(card.latest.rated.flag) && (
+                        <FlagMark of={card.latest.rated} />
+                      )}
+                    </td>
+                    <td>
+                      <When at={card.latest?.value.at ?? null} />
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+            <More page="vitals" total={cards.length} shown={MANY} />
+          </>
         );
       }}
     </Ready>

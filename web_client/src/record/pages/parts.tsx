@@ -153,6 +153,17 @@ export function Unreadable({ count }: { count: number }) {
   );
 }
 
+/** Over what was cancelled or entered in error: it can be read, and must not be relied on. */
+export function Withdrawn() {
+  const { t } = useTranslation();
+  return (
+    <p className={styles.withdrawn} role="alert" data-testid="record-withdrawn">
+      <TriangleAlert aria-hidden="true" className={styles.inlineIcon} />
+      {t("record.withdrawn")}
+    </p>
+  );
+}
+
 export function Lines() {
   const { t } = useTranslation();
   return (
@@ -253,6 +264,20 @@ export function Row(props: { page: Page; item?: string; tone?: Tone; children: R
       </button>
     );
   return <li className={styles.rowBox}>{body}</li>;
+}
+
+/** The way to the whole page from an extract of it. */
+export function More({ page, total, shown }: { page: Page; total: number; shown: number }) {
+  const { t } = useTranslation();
+  const { go, wall } = usePane();
+  if (total <= shown) return null;
+  const text = t("record.summary.more", { count: total });
+  if (wall) return <p className={styles.more}>{text}</p>;
+  return (
+    <button type="button" className={styles.more} onClick={() => go(page)}>
+      {text}
+    </button>
+  );
 }
 
 export function BackToList({ page }: { page: Page }) {
