@@ -8,6 +8,7 @@ told, since they are so whatever is stored.
 """
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -23,8 +24,7 @@ from server.api.fhir_answers import (
     searchset,
     version_headers,
 )
-from server.api.fhir_shared import address_of, count_of, cursor_of, may, next_url, on_record, type_of
-from server.api.request import services
+from server.api.fhir_shared import address_of, asking, count_of, cursor_of, next_url, on_record, search_place, type_of
 from server.api.smart import allow_origin, base_of
 from server.record.aio.everything import everything
 from server.record.aio.search import Page, search, visible
@@ -35,7 +35,7 @@ from server.record.core.cursor import Position
 from server.record.core.dates import DateInvalid, parse_date
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
 from server.record.core.params import TYPES
-from server.record.core.query import Query, parse_query
+from server.record.core.query import Query, parse_query, types_beside
 from server.record.core.resource import local_reference
 from server.smart.aio.bearer import AccessToken
 from server.storage.chain import canonical_json
@@ -76,13 +76,12 @@ async def preflight(request: web.Request) -> web.StreamResponse:
 async def read(request: web.Request) -> web.StreamResponse:
     """One resource, its present version."""
     kind, id_ = address_of(request)
-    token, reach = await may(request, ("r", kind))
-    async with services(request).database.read() as session:
+    async with asking(request, ("r", kind)) as (caller, session):
         found = await read_resource(session, kind, id_)
     row = found[0] if found is not None else None
-    seen = row if row is not None and reach.covers(row.patient_id, row.owner) else None
+    seen = row if row is not None and caller.reach.covers(row.patient_id, row.owner) else None
     shown = [seen.patient_id] if seen is not None else []
-    await on_record(request, token, "fhir_read", kind, shown, 0 if seen is None else 1, resource=id_)
+    await on_record(request, caller.token, "fhir_read", kind, shown, 0 if seen is None else 1, resource=id_)
     if seen is None:
         raise FhirRefusal(FhirCode.NOT_FOUND)
     if seen.deleted:
@@ -95,16 +94,15 @@ async def read(request: web.Request) -> web.StreamResponse:
 async def vread(request: web.Request) -> web.StreamResponse:
     """One resource, one version."""
     kind, id_ = address_of(request)
-    token, reach = await may(request, ("r", kind))
     text = request.match_info["version"]
     stored = None
-    async with services(request).database.read() as session:
+    async with asking(request, ("r", kind)) as (caller, session):
         present = await read_resource(session, kind, id_)
-        if present is not None and reach.covers(present[0].patient_id, present[0].owner):
+        if present is not None and caller.reach.covers(present[0].patient_id, present[0].owner):
             number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
             stored = await one_version(session, kind, id_, number)
     shown = [stored.patient_id] if stored is not None else []
-    await on_record(request, token, "fhir_read", kind, shown, len(shown), resource=id_, version=text[:10])
+    await on_record(request, caller.token, "fhir_read", kind, shown, len(shown), resource=id_, version=text[:10])
     if stored is None:
         raise FhirRefusal(FhirCode.NOT_FOUND)
     if not stored.json:
@@ -115,30 +113,49 @@ async def vread(request: web.Request) -> web.StreamResponse:
 @routes.get("/fhir/{type}/{id}/_history")
 @fhir_route
 async def history(request: web.Request) -> web.StreamResponse:
-    """Every version of a resource, newest first, in pages."""
+    """Every version of a resource, newest first, in pages; with ``_since`` those that were written from then on."""
     kind, id_ = address_of(request)
-    token, reach = await may(request, ("r", kind))
-    asked = cursor_of(request, token) or {}
-    count = int(asked.get("count") or count_of(request.query.get("_count"), 50))
-    async with services(request).database.read() as session:
+    async with asking(request, ("r", kind)) as (caller, session):
+        asked = cursor_of(request, caller.token) or _history_asked(request)
+        count, before = asked["count"], asked.get("before")
         present = await read_resource(session, kind, id_)
-        covered = present is not None and reach.covers(present[0].patient_id, present[0].owner)
-        found = await versions_of(session, kind, id_, before=asked.get("before"), limit=count + 1) if covered else []
+        covered = present is not None and caller.reach.covers(present[0].patient_id, present[0].owner)
+        found = (
+            await versions_of(session, kind, id_, before=before, since_ms=asked["since"], limit=count + 1)
+            if covered
+            else []
+        )
     shown = [one.patient_id for one in found[:1]]
-    await on_record(request, token, "fhir_history", kind, shown, min(len(found), count), resource=id_)
-    if not found:
+    await on_record(request, caller.token, "fhir_history", kind, shown, min(len(found), count), resource=id_)
+    if not covered:
         raise FhirRefusal(FhirCode.NOT_FOUND)
+    token = caller.token
     base = base_of(request)
     url = f"{base}/{kind}/{id_}/_history"
     links = [("self", url)]
     if len(found) > count:
-        links.append(("next", next_url(request, token, url, {"before": found[count - 1].version, "count": count})))
+        links.append(("next", next_url(request, token, url, {**asked, "before": found[count - 1].version})))
     return searchset((history_entry(base, one) for one in found[:count]), links, kind="history")
+
+
+def _history_asked(request: web.Request) -> dict[str, Any]:
+    if set(request.query) - {"_count", "_since", "_format"}:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "_count and _since")
+    return {"count": count_of(request.query.get("_count"), 50), "since": _since(request)}
+
+
+def _since(request: web.Request) -> int | None:
+    """Milliseconds of ``_since``."""
+    text = request.query.get("_since")
+    try:
+        return None if text is None else -(-parse_date(text.replace(" ", "+")).low_us // 1_000)
+    except DateInvalid:
+        raise FhirRefusal(FhirCode.QUERY, "", [Place("http._since")]) from None
 
 
 def _one(request: web.Request, stored: Stored) -> web.StreamResponse:
     headers = version_headers(stored)
-    if request.headers.get("If-None-Match") == headers["ETag"]:
+    if headers["ETag"] in (one.strip() for one in request.headers.get("If-None-Match", "").split(",")):
         return web.Response(status=304, headers=headers)
     return resource_answer(stored.json, headers=headers)
 
@@ -162,34 +179,27 @@ async def search_by_form(request: web.Request) -> web.StreamResponse:
 
 
 async def _search(request: web.Request, kind: str, pairs: list[tuple[str, str]]) -> web.StreamResponse:
-    token, reach = await may(request, ("s", kind))
     after, lenient = None, "handling=lenient" in request.headers.get("Prefer", "").replace(" ", "")
-    asked = cursor_of(request, token)
-    if asked is not None:
-        if asked.get("type") != kind or len(pairs) != 1:
-            raise FhirRefusal(FhirCode.QUERY, "a cursor stands alone, at its own address")
-        pairs = [(str(name), str(value)) for name, value in asked["pairs"]]
-        after, lenient = Position(asked["at"], asked["res"]), asked["lenient"]
-    query = parse_query(kind, pairs, lenient=lenient)
-    await _may_include(token, query)
-    async with services(request).database.read() as session:
-        page = await search(session, kind, query, reach=reach, after=after)
-    shown = [row.patient_id for row in (*page.rows, *page.included)]
+    async with asking(request, ("s", kind)) as (caller, session):
+        asked = cursor_of(request, caller.token)
+        if asked is not None:
+            if asked.get("type") != kind or len(pairs) != 1:
+                raise FhirRefusal(FhirCode.QUERY, "a cursor stands alone, at its own address")
+            pairs = [(str(name), str(value)) for name, value in asked["pairs"]]
+            after, lenient = Position(asked["at"], asked["res"]), asked["lenient"]
+        query = parse_query(kind, pairs, lenient=lenient, base=base_of(request))
+        for beside in types_beside(query):
+            caller.need("s", beside)
+        page = await search(session, kind, query, reach=caller.reach, after=after)
+    included = [row for row in page.included if caller.covers("r", row.type)]
+    shown = [row.patient_id for row in (*page.rows, *included)]
     names = sorted({name.partition(":")[0][:40] for name, _ in query.pairs} - set(_unknown(query)))
-    await on_record(request, token, "fhir_search", kind, shown, len(page.rows), parameters=names)
-    return _page(request, token, query, page, lenient=lenient)
+    await on_record(request, caller.token, "fhir_search", kind, shown, len(page.rows), parameters=names)
+    return _page(request, caller.token, query, replace(page, included=included), lenient=lenient)
 
 
 def _unknown(query: Query) -> list[str]:
     return [name.removeprefix("http.") for name in query.ignored]
-
-
-async def _may_include(token: AccessToken, query: Query) -> None:
-    """What is sent along must be covered by the scopes too."""
-    for include in query.revincludes:
-        source = include.partition(":")[0]
-        if token.scopes.level_for(source, "s") is None:
-            raise FhirRefusal(FhirCode.FORBIDDEN, "the scopes of the token do not cover an include")
 
 
 def _page(request: web.Request, token: AccessToken, query: Query, page: Page, *, lenient: bool) -> web.StreamResponse:
@@ -198,13 +208,9 @@ def _page(request: web.Request, token: AccessToken, query: Query, page: Page, *,
     # The query itself is not repeated: it may hold an identifier (G8).
     links = [("self", url)]
     if page.following is not None:
-        place = {"type": query.type, "pairs": query.pairs, "lenient": lenient,
-                 "at": page.following.at, "res": page.following.res}  # fmt: skip
-        links.append(("next", next_url(request, token, url, place)))
+        links.append(("next", next_url(request, token, url, search_place(query, page.following, lenient=lenient))))
     entries = [entry_text(base, row, "match") for row in page.rows]
-    entries += [
-        entry_text(base, row, "include") for row in page.included if token.scopes.level_for(row.type, "r") is not None
-    ]
+    entries += [entry_text(base, row, "include") for row in page.included]
     notes = [f"{name} was left out" for name in query.ignored]
     notes += ["not everything that was to be included is here"] if page.cut else []
     if notes:
@@ -217,12 +223,12 @@ def _page(request: web.Request, token: AccessToken, query: Query, page: Page, *,
 async def patient_everything(request: web.Request) -> web.StreamResponse:
     """A patient's whole record in pages, with what of the directory it refers to."""
     id_ = request.match_info["id"]
-    token, reach = await may(request, ("r", "Patient"))
-    asked = cursor_of(request, token) or _everything_asked(request)
-    async with services(request).database.read() as session:
+    async with asking(request, ("r", "Patient")) as (caller, session):
+        reach, token = caller.reach, caller.token
+        asked = cursor_of(request, token) or _everything_asked(request)
         present = await read_resource(session, "Patient", id_)
         covered = present is not None and not present[0].deleted and reach.covers(id_, present[0].owner)
-        types = [kind for kind in asked["types"] or sorted(TYPES) if token.scopes.level_for(kind, "r") is not None]
+        types = [kind for kind in asked["types"] or sorted(TYPES) if caller.covers("r", kind)]
         after = (asked["after"][0], asked["after"][1]) if asked["after"] else None
         rows, following = (
             await everything(session, id_, types=types, since_ms=asked["since"], after=after, count=asked["count"])
@@ -234,7 +240,7 @@ async def patient_everything(request: web.Request) -> web.StreamResponse:
         beside = [
             row
             for row in await visible(session, wanted, reach)
-            if row.patient_id is None and token.scopes.level_for(row.type, "r") is not None
+            if row.patient_id is None and caller.covers("r", row.type)
         ]
     shown = [id_] if covered else []
     await on_record(request, token, "fhir_everything", "Patient", shown, len(rows), resource=id_[:64])
@@ -256,13 +262,8 @@ def _everything_asked(request: web.Request) -> dict[str, Any]:
     types = [kind for kind in request.query.get("_type", "").split(",") if kind]
     if not set(types) <= set(TYPES):
         raise FhirRefusal(FhirCode.UNSUPPORTED, "a type is not kept here", [Place("http._type")])
-    since = request.query.get("_since")
-    try:
-        since_ms = None if since is None else parse_date(since.replace(" ", "+")).low_us // 1_000
-    except DateInvalid:
-        raise FhirRefusal(FhirCode.QUERY, "", [Place("http._since")]) from None
     count = count_of(request.query.get("_count"), _EVERYTHING_COUNT)
-    return {"types": types, "since": since_ms, "count": count, "after": None}
+    return {"types": types, "since": _since(request), "count": count, "after": None}
 
 
 def _directory_references(text: str) -> set[tuple[str, str]]:

@@ -13,7 +13,7 @@ from server.api.errors import ApiCode, ApiError
 from server.api.smart import allow_origin
 from server.metrics import HTTP_REFUSALS
 from server.record.aio.store import Stored, row_text
-from server.record.core.layout import etag
+from server.record.core.layout import etag, parse_json
 from server.record.core.outcome import FhirCode, FhirRefusal
 from server.storage.chain import canonical_json
 from server.storage.fhir_tables import FhirResource
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 JSON_TYPE = "application/fhir+json"
 BODY_TYPES = frozenset({JSON_TYPE, "application/json", "application/json+fhir"})
+_JSON_NAMES = BODY_TYPES | {"", "json", "text/json", "application/*", "*/*"}
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A Bundle of 2,000 entries, or a scanned document."""
 MAX_FORM_BYTES = 64 * 1024
@@ -36,6 +37,7 @@ def fhir_route(handler: Handler) -> Handler:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
+            _check_format(request)
             response = await handler(request)
         except FhirRefusal as refusal:
             response = refused(refusal)
@@ -55,6 +57,20 @@ def fhir_route(handler: Handler) -> Handler:
     return answer
 
 
+def _check_format(request: web.Request) -> None:
+    """JSON is what there is; ``_format`` comes before ``Accept`` (R4 section 3.1.0.1.10).
+
+    Raises:
+        FhirRefusal: ``format``.
+    """
+    wanted = request.query.get("_format")
+    if wanted is None:
+        wanted = request.headers.get("Accept", "*/*")
+    kinds = {one.partition(";")[0].strip().lower().replace(" ", "+") for one in wanted.split(",")}
+    if not kinds & _JSON_NAMES:
+        raise FhirRefusal(FhirCode.FORMAT)
+
+
 def refused(refusal: FhirRefusal) -> web.Response:
     """A refusal as an answer."""
     HTTP_REFUSALS.labels(f"fhir_{refusal.code.value}").inc()
@@ -64,6 +80,10 @@ def refused(refusal: FhirRefusal) -> web.Response:
         response.headers["WWW-Authenticate"] = 'Bearer realm="fhir"'
     if refusal.code is FhirCode.FORBIDDEN:
         response.headers["WWW-Authenticate"] = 'Bearer realm="fhir", error="insufficient_scope"'
+    if refusal.code is FhirCode.METHOD:
+        response.headers["Allow"] = "GET, HEAD, POST, PUT, DELETE"
+    if refusal.code is FhirCode.BUSY:
+        response.headers["Retry-After"] = "1"
     return response
 
 
@@ -92,7 +112,7 @@ async def read_json(request: web.Request) -> Any:
     if request.content_type not in BODY_TYPES:
         raise FhirRefusal(FhirCode.NOT_JSON, f"the body is {JSON_TYPE}")
     try:
-        return json.loads(await _limited(request, MAX_BODY_BYTES))
+        return parse_json((await _limited(request, MAX_BODY_BYTES)).decode())
     except (ValueError, RecursionError):
         raise FhirRefusal(FhirCode.NOT_JSON) from None
 

@@ -1,29 +1,31 @@
 """What the FHIR routes share: who asks and how far they reach, addresses, cursors, and the row of the audit chain."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from os import urandom
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.api.record import CURSOR_KEY
 from server.api.request import services
 from server.api.smart import base_of
 from server.metrics import RECORD_READS
-from server.record.core.cursor import NONCE_BYTES, seal, unseal
+from server.record.core.cursor import NONCE_BYTES, Position, seal, unseal
 from server.record.core.outcome import FhirCode, FhirRefusal, Place
 from server.record.core.params import TYPES
-from server.record.core.query import MAX_COUNT
-from server.record.core.reach import Reach
+from server.record.core.query import MAX_COUNT, Query
 from server.record.core.resource import is_id
-from server.smart.aio.access import Recorder, reach_of, read_entry
+from server.smart.aio.access import Caller, Recorder, caller_of, read_entry
 from server.smart.aio.bearer import AccessToken, bearer_in
 
 RECORDER: web.AppKey[Recorder] = web.AppKey("fhir_recorder", Recorder)
 
 
-async def may(request: web.Request, *steps: tuple[str, str]) -> tuple[AccessToken, Reach]:
-    """Who asks, and what they reach for these ``(action, type)``.
+@contextlib.asynccontextmanager
+async def asking(request: web.Request, *steps: tuple[str, str]) -> AsyncIterator[tuple[Caller, AsyncSession]]:
+    """Who asks for these ``(action, type)``, and the transaction in which that was found and the answer is read.
 
     Raises:
         ApiError: ``not_signed_in``.
@@ -31,7 +33,18 @@ async def may(request: web.Request, *steps: tuple[str, str]) -> tuple[AccessToke
     """
     async with services(request).database.read() as session:
         token = await bearer_in(session, request)
-        return token, await reach_of(session, token, steps)
+        yield await caller_of(session, token, steps), session
+
+
+async def may(request: web.Request, *steps: tuple[str, str]) -> Caller:
+    """The same for who reads nothing with it.
+
+    Raises:
+        ApiError: likewise.
+        FhirRefusal: likewise.
+    """
+    async with asking(request, *steps) as (caller, _):
+        return caller
 
 
 def type_of(request: web.Request) -> str:
@@ -89,6 +102,11 @@ def next_url(request: web.Request, token: AccessToken, url: str, content: dict[s
     """Address of the next page, which only this caller can use."""
     bound = f"{token.actor}\n{token.client}\n{url.removeprefix(base_of(request).removesuffix('/fhir'))}"
     return f"{url}?_cursor={seal(request.app[CURSOR_KEY], urandom(NONCE_BYTES), bound, content)}"
+
+
+def search_place(query: Query, at: Position, *, lenient: bool = False) -> dict[str, Any]:
+    """What the cursor of a search's next page holds."""
+    return {"type": query.type, "pairs": query.pairs, "lenient": lenient, "at": at.at, "res": at.res}
 
 
 async def on_record(

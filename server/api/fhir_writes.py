@@ -13,13 +13,13 @@ from server.api.fhir_answers import (
     resource_answer,
     version_headers,
 )
-from server.api.fhir_shared import address_of, may, on_record, type_of
+from server.api.fhir_shared import address_of, may, next_url, on_record, search_place, type_of
 from server.api.request import services
 from server.api.smart import base_of
+from server.metrics import RECORD_READS
+from server.record.aio.carrying import Result, Writer
 from server.record.aio.writes import (
     Prepared,
-    Result,
-    Writer,
     answer_entry,
     append_written,
     prepare,
@@ -30,11 +30,13 @@ from server.record.aio.writes import (
     run_transaction,
 )
 from server.record.core.bundle import Step, read_condition, read_etag
+from server.record.core.cursor import Position
+from server.record.core.layout import text_of
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
-from server.record.core.reach import Reach
-from server.smart.aio.access import reach_of
+from server.record.core.query import Query
+from server.smart.aio.access import Caller, caller_of, read_entry
 from server.smart.aio.bearer import AccessToken, bearer
-from server.storage.chain import canonical_json
+from server.storage import audit
 
 routes = web.RouteTableDef()
 
@@ -89,14 +91,14 @@ async def delete(request: web.Request) -> web.StreamResponse:
 async def conditional_delete(request: web.Request) -> web.StreamResponse:
     """The same of the one resource that fits."""
     condition = read_condition(request.query_string)
-    return await _write(request, Step(place=0, method="DELETE", type=type_of(request), condition=condition))
+    step = Step(place=0, method="DELETE", type=type_of(request), condition=condition, if_match=_if_match(request))
+    return await _write(request, step)
 
 
 async def _write(request: web.Request, step: Step) -> web.StreamResponse:
-    action = {"POST": "c", "PUT": "u", "DELETE": "d"}[step.method]
-    token, reach = await may(request, (action, step.type))
+    caller = await may(request, *_actions(step))
     await prepare_one(step)
-    writer = _writer(request, token, reach)
+    writer = _writer(request, caller)
     try:
         async with services(request).database.write() as session:
             result = await run_one(session, step, writer)
@@ -104,10 +106,10 @@ async def _write(request: web.Request, step: Step) -> web.StreamResponse:
     except IntegrityError:
         # On PostgreSQL two may create one id at once: one of them was too late.
         raise FhirRefusal(FhirCode.STALE) from None
-    return _written(request, result)
+    return _written(request, result, caller)
 
 
-def _written(request: web.Request, result: Result) -> web.StreamResponse:
+def _written(request: web.Request, result: Result, caller: Caller) -> web.StreamResponse:
     stored = result.stored
     if stored is None or result.step.method == "DELETE":
         return web.Response(status=204, headers={} if stored is None else version_headers(stored))
@@ -115,11 +117,12 @@ def _written(request: web.Request, result: Result) -> web.StreamResponse:
     if result.step.method == "POST" or result.status == 201:
         headers["Location"] = f"{base_of(request)}/{stored.type}/{stored.id}/_history/{stored.version}"
     prefer = request.headers.get("Prefer", "")
-    if "return=minimal" in prefer:
+    # What was there already is somebody else's words: shown to who may read.
+    if "return=minimal" in prefer or not (stored.changed or caller.covers("r", stored.type)):
         return web.Response(status=result.status, headers=headers)
     if "return=OperationOutcome" in prefer:
         told = outcome([information("done")])
-        return resource_answer(canonical_json(told), status=result.status, headers=headers)
+        return resource_answer(text_of(told), status=result.status, headers=headers)
     return resource_answer(stored.json, status=result.status, headers=headers)
 
 
@@ -130,51 +133,52 @@ async def bundle(request: web.Request) -> web.StreamResponse:
     """A transaction (all or nothing) or a batch (each for itself)."""
     token = await bearer(request)
     prepared = await prepare(await read_json(request))
-    steps = [_action(step) for step in prepared.steps]
-    async with services(request).database.read() as session:
-        reach = await reach_of(session, token, steps)
-    writer = _writer(request, token, reach)
-    try:
-        results = (
-            await _transaction(request, prepared, writer)
-            if prepared.transaction
-            else await _batch(request, prepared, writer)
-        )
-    except IntegrityError:
-        raise FhirRefusal(FhirCode.STALE) from None
-    seen = [result for result in results if isinstance(result, Result) and result.step.method == "GET"]
-    for result in seen:
-        count = len((result.body or {}).get("entry", [1]))
-        await on_record(request, token, "fhir_read", result.step.type, result.patients, count)
+    run = _transaction if prepared.transaction else _batch
+    results = await run(request, prepared, token)
     kind = "transaction-response" if prepared.transaction else "batch-response"
     entries = [refused_entry(one) if isinstance(one, FhirRefusal) else answer_entry(one) for one in results]
-    return resource_answer(canonical_json(response(kind, entries)))
+    return resource_answer(text_of(response(kind, entries)))
 
 
-def _action(step: Step) -> tuple[str, str]:
+def _actions(step: Step) -> list[tuple[str, str]]:
+    """What a step does; finding out whether something fits is a search."""
     if step.method == "GET":
-        return ("r" if step.id is not None else "s", step.type)
-    return ({"POST": "c", "PUT": "u", "DELETE": "d"}[step.method], step.type)
+        return [("r" if step.id is not None else "s", step.type)]
+    action = ({"POST": "c", "PUT": "u", "DELETE": "d"}[step.method], step.type)
+    return [action] if step.condition is None else [action, ("s", step.type)]
 
 
-async def _transaction(request: web.Request, prepared: Prepared, writer: Writer) -> Sequence[Result | FhirRefusal]:
-    async with services(request).database.write() as session:
-        return await run_transaction(session, prepared, writer)
+async def _transaction(request: web.Request, prepared: Prepared, token: AccessToken) -> Sequence[Result | FhirRefusal]:
+    actions = {action for step in prepared.steps for action in _actions(step)}
+    try:
+        async with services(request).database.write() as session:
+            caller = await caller_of(session, token, sorted(actions))
+            return await run_transaction(session, prepared, _writer(request, caller))
+    except IntegrityError:
+        raise FhirRefusal(FhirCode.STALE) from None
 
 
-async def _batch(request: web.Request, prepared: Prepared, writer: Writer) -> Sequence[Result | FhirRefusal]:
+async def _batch(request: web.Request, prepared: Prepared, token: AccessToken) -> Sequence[Result | FhirRefusal]:
     done: dict[int, Result | FhirRefusal] = dict(prepared.refused)
     for step in prepared.steps:
-        if step.place in done:
-            continue
-        try:
-            async with services(request).database.write() as session:
-                result = await run_one(session, step, writer)
-                await append_written(session, [result], writer)
-                done[step.place] = result
-        except FhirRefusal as refusal:
-            done[step.place] = refusal
+        if step.place not in done:
+            done[step.place] = await _alone(request, step, token)
     return [done[place] for place in sorted(done)]
+
+
+async def _alone(request: web.Request, step: Step, token: AccessToken) -> Result | FhirRefusal:
+    try:
+        async with services(request).database.write() as session:
+            writer = _writer(request, await caller_of(session, token, _actions(step)))
+            result = await run_one(session, step, writer)
+            await append_written(session, [result], writer)
+            return result
+    except IntegrityError:
+        return FhirRefusal(FhirCode.STALE)
+    except FhirRefusal as refusal:
+        if step.method == "GET":
+            await on_record(request, token, "fhir_read", step.type, [], 0, **_named(step))
+        return refusal
 
 
 async def _body(request: web.Request, kind: str) -> dict[str, Any]:
@@ -190,19 +194,51 @@ def _if_match(request: web.Request) -> int | None:
     return read_etag(request.headers.get("If-Match"))
 
 
-def _writer(request: web.Request, token: AccessToken, reach: Reach) -> Writer:
-    parts = services(request)
+class _Door:
+    """A writer from outside (`carrying.Outside`)."""
 
-    def permission(action: str, kind: str) -> None:
-        if token.scopes.level_for(kind, action) is None:
-            raise FhirRefusal(FhirCode.FORBIDDEN, "the scopes of the token do not cover this")
+    def __init__(self, request: web.Request, caller: Caller) -> None:
+        self._request = request
+        self._caller = caller
+        self.base = base_of(request)
 
-    owner = reach.owner or ""
-    return Writer(actor=token.actor, at_ms=parts.now_ms(), owner=owner, reach=reach, permission=permission)
+    def need(self, action: str, kind: str) -> None:
+        self._caller.need(action, kind)
+
+    def covers(self, action: str, kind: str) -> bool:
+        return self._caller.covers(action, kind)
+
+    def next_page(self, query: Query, at: Position) -> str:
+        url = f"{self.base}/{query.type}"
+        return next_url(self._request, self._caller.token, url, search_place(query, at))
+
+    def reading(self, result: Result) -> audit.Entry:
+        step, now_ms = result.step, services(self._request).now_ms()
+        RECORD_READS.labels(step.type).inc()
+        what = "fhir_search" if step.method == "GET" and step.id is None else "fhir_read"
+        seen = result.seen or ()
+        more = _named(step)
+        return read_entry(self._caller.token, what, now_ms, patients=seen, type=step.type, count=len(seen), **more)
+
+
+def _named(step: Step) -> dict[str, str]:
+    return {} if step.id is None else {"resource": step.id}
+
+
+def _writer(request: web.Request, caller: Caller) -> Writer:
+    reach, parts = caller.reach, services(request)
+    return Writer(
+        actor=caller.token.actor,
+        at_ms=parts.now_ms(),
+        owner=reach.owner or "",
+        reach=reach,
+        outside=_Door(request, caller),
+    )
 
 
 @routes.route("*", "/fhir/{rest:.*}")
 @fhir_route
 async def nothing_else(request: web.Request) -> web.StreamResponse:
-    """Every other address."""
-    return refused(FhirRefusal(FhirCode.NOT_FOUND))
+    """Every other address, and every other method."""
+    offered = request.method in ("GET", "HEAD", "POST", "PUT", "DELETE")
+    return refused(FhirRefusal(FhirCode.NOT_FOUND if offered else FhirCode.METHOD))

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.record.aio.store import read_resource, write_resource
 from server.record.core.bundle import rewritten
+from server.record.core.layout import parse_json
 from server.record.core.outcome import FhirCode, FhirRefusal
 from server.record.core.resource import file_checked
 from server.storage import audit
@@ -47,7 +48,7 @@ async def merge_patient(session: AsyncSession, *, survivor: str, merged: str, ac
     )
     moved = 0
     for row in (await session.scalars(query.order_by(FhirResource.type, FhirResource.id))).all():
-        filed = file_checked(rewritten(json.loads(row.json), names))
+        filed = file_checked(rewritten(parse_json(row.json), names))
         await write_resource(session, filed, patient=survivor, at_ms=at_ms, moving=True)
         moved += 1
     changed = [
@@ -79,7 +80,7 @@ async def _patient(session: AsyncSession, id_: str) -> dict[str, Any]:
     found = await read_resource(session, "Patient", id_)
     if found is None or found[0].deleted:
         raise FhirRefusal(FhirCode.NOT_FOUND)
-    content: dict[str, Any] = json.loads(found[0].json)
+    content: dict[str, Any] = parse_json(found[0].json)
     return content
 
 

@@ -4,7 +4,6 @@ In one transaction, so that nobody ever searches half an index. A hub of a
 million resources waits minutes for it, once for each such change.
 """
 
-import json
 from typing import Any
 
 import structlog
@@ -12,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.record.core.index import INDEX_VERSION, IndexRows, index_rows, index_values, primary_partition
-from server.record.core.layout import kept_text
+from server.record.core.layout import kept_text, parse_json
 from server.record.core.params import TYPES
 from server.record.core.resource import first_code, is_test, patient_of
 from server.storage.database import Database
@@ -59,7 +58,7 @@ def _page(after: int) -> Any:
 async def _one(session: AsyncSession, row: Any) -> None:
     if row.deleted or row.type not in TYPES:
         return
-    content = json.loads(row.json)
+    content = parse_json(row.json)
     values = index_values(content)
     patient = patient_of(row.type, content)
     if row.type == "Provenance" and patient is None:
@@ -83,7 +82,7 @@ async def _old_layouts(session: AsyncSession) -> None:
     )
     for kind, id_, version, text in (await session.execute(query)).all():
         where = (FhirVersion.type == kind, FhirVersion.id == id_, FhirVersion.version == version)
-        await session.execute(update(FhirVersion).where(*where).values(json=kept_text(json.loads(text))))
+        await session.execute(update(FhirVersion).where(*where).values(json=kept_text(parse_json(text))))
 
 
 def by_table(rows: IndexRows) -> list[tuple[Any, list[Any]]]:

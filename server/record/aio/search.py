@@ -1,46 +1,44 @@
-"""Searches as SQL: one range of one index, and probes for the rest.
+"""Searches: a page of what fits (the statement is `plan.py`), what is to come with it, and chains.
 
-A query is led by one row of `FhirToken`: the code it names, or else the row that
-every resource of the type has. Its key, its partition and its date order make
-one range of the primary key, read from where the last page ended: a page costs
-the same in a store of ten thousand and of a million. Other criteria are looked
-up for each row on the way, by primary key too.
+Chains and ``_has`` are searches of their own, asked first and in the same reach:
+what they find becomes a criterion of the search that named them.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, exists, func, or_, select, true
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import aliased
-from sqlalchemy.sql.functions import FunctionElement
 
+from server.record.aio.plan import Plan
 from server.record.aio.store import row_text
 from server.record.core.cursor import Position
-from server.record.core.dates import UNDATED_US, DateRange
 from server.record.core.index import (
-    fold,
-    hash64,
-    param_key,
+    DIRECTORY_PARTITION,
     patient_partition,
     references_by,
     token_key,
     type_key,
 )
 from server.record.core.outcome import FhirCode, FhirRefusal
-from server.record.core.params import DATE, STRING, TOKEN, TYPES
-from server.record.core.query import Criterion, DateValue, Query, TextValue, TokenValue, parse_query
+from server.record.core.params import TOKEN, TYPES
+from server.record.core.query import (
+    Criterion,
+    Link,
+    Query,
+    TokenValue,
+    parse_query,
+)
 from server.record.core.reach import Reach, in_compartment
 from server.record.core.resource import local_reference
-from server.storage.fhir_tables import FhirDate, FhirResource, FhirString, FhirToken
+from server.storage.fhir_tables import FhirResource, FhirToken
 
 MAX_INCLUDED = 1_000
+MAX_LINKED = 500
+"""Resources at the other end of a chain: more are a question of their own."""
 _IN_A_QUERY = 400
-_TEXT_END = b"\xff"
-"""Sorts after every UTF-8 text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +79,8 @@ async def search(
         FhirRefusal: the query cannot be read.
     """
     query = parameters if isinstance(parameters, Query) else parse_query(kind, parameters)
-    plan = _Plan(query, reach)
+    query = await _without_links(session, query, reach)
+    plan = Plan(query, reach)
     if plan.empty:
         return Page(rows=[], included=[], following=None, total=0 if query.total or query.count_only else None)
     total = (await session.execute(plan.counting())).scalar_one() if query.total or query.count_only else None
@@ -95,251 +94,6 @@ async def search(
     return Page(rows=rows, included=included, following=following, total=total, cut=cut)
 
 
-class _Plan:
-    """The statement of a query."""
-
-    def __init__(self, query: Query, reach: Reach) -> None:
-        self._query = query
-        self._reach = reach
-        self._parts = reach.partitions(query.type, query.patients)
-        self._wide = reach.owner is not None and query.patients is None
-        self._lead, self._others = _lead(query, wide=self._wide)
-        self._row = aliased(FhirResource, name="r")
-        self._token = aliased(FhirToken, name="t")
-        # Sorted by update, and found by id, there is no use for the order of the dates.
-        self._at = (
-            self._row.written_at_ms if query.by_update else self._row.low_us if self._from_row else self._token.low_us
-        )
-
-    @property
-    def _from_row(self) -> bool:
-        """Found by id, or a hospital asks for what is new: led by the resources' own table."""
-        news = self._query.by_update or any(one.name == "_lastUpdated" for one in self._query.criteria)
-        return self._query.ids is not None or (self._lead is None and self._wide and news)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing can be found, whatever is stored."""
-        return not self._parts or self._query.ids == frozenset()
-
-    def counting(self) -> Select[Any]:
-        """How many fit."""
-        number = self._row.res if self._needs_row else self._token.res
-        return self._where(select(func.count(number.distinct())))
-
-    def page(self, after: Position | None) -> Select[Any]:
-        """One more row than a page holds, with its place."""
-        query = self._query
-        number = self._row.res if self._from_row or query.by_update else self._token.res
-        columns: Any = select(self._at.label("at"), number.label("number"))
-        inner = self._where(columns).group_by(self._at, number)
-        if after is not None:
-            inner = inner.where(_beyond(self._at, number, after, descending=query.descending))
-        order = (self._at.desc(), number.desc()) if query.descending else (self._at, number)
-        page = inner.order_by(*order).limit(query.count + 1).subquery("page")
-        place = (page.c.at, page.c.number)
-        outer = select(page.c.at, page.c.number, FhirResource).join(FhirResource, FhirResource.res == page.c.number)
-        return outer.order_by(*(column.desc() for column in place) if query.descending else place)
-
-    @property
-    def _needs_row(self) -> bool:
-        probes = any(one.kind != STRING and not (one.kind == DATE and one.clinical) for one in self._others)
-        owned = self._reach.owner is not None and self._query.patients is not None
-        return self._from_row or self._query.by_update or probes or owned
-
-    def _where(self, statement: Select[Any]) -> Select[Any]:
-        row, token, query = self._row, self._token, self._query
-        if self._from_row:
-            statement = statement.select_from(row).where(row.type == query.type, row.deleted.is_(False), self._home())
-            if query.ids is not None:
-                statement = statement.where(row.id.in_(sorted(query.ids)))
-        else:
-            statement = statement.select_from(token).where(*self._led())
-            if self._needs_row:
-                statement = statement.join(row, row.res == token.res)
-        if self._reach.owner is not None and self._needs_row:
-            statement = statement.where(row.owner == self._reach.owner)
-        return statement.where(*(self._condition(one) for one in self._others))
-
-    def _home(self) -> ColumnElement[bool]:
-        """The same partitions for a row that is found by its id."""
-        if self._reach.owner is not None:
-            return self._row.patient_id.in_(sorted(self._query.patients)) if self._query.patients else true()
-        return self._row.part.in_(self._parts)
-
-    def _led(self) -> list[ColumnElement[bool]]:
-        token, lead = self._token, self._lead
-        keys = [type_key(self._query.type)] if lead is None else _keys(self._query.type, lead)
-        parts = self._parts
-        conditions = [
-            token.key == keys[0] if len(keys) == 1 else token.key.in_(keys),
-            token.part == parts[0] if len(parts) == 1 else token.part.in_(parts),
-        ]
-        return conditions + ([_systems(self._query.type, lead, token)] if lead is not None else [])
-
-    def _condition(self, criterion: Criterion) -> ColumnElement[bool]:
-        found = {TOKEN: self._has_token, DATE: self._has_date, STRING: self._has_text}[criterion.kind](criterion)
-        return ~found if criterion.negated else found
-
-    def _has_token(self, criterion: Criterion) -> ColumnElement[bool]:
-        probe, row = aliased(FhirToken), self._row
-        return exists().where(
-            probe.key.in_(_keys(self._query.type, criterion)),
-            probe.part == row.part,
-            probe.low_us == row.low_us,
-            probe.res == row.res,
-            _systems(self._query.type, criterion, probe),
-        )
-
-    def _has_date(self, criterion: Criterion) -> ColumnElement[bool]:
-        values = [value for value in criterion.values if isinstance(value, DateValue)]
-        if criterion.name == "_lastUpdated":
-            return or_(*(_updates(value, self._row.written_at_ms) for value in values))
-        if criterion.clinical:
-            low, high = self._clinical()
-            return or_(*(_dates(value, low, high) for value in values))
-        probe, row = aliased(FhirDate), self._row
-        return exists().where(
-            probe.key == param_key(self._query.type, criterion.name),
-            probe.part == row.part,
-            probe.res == row.res,
-            or_(*(_dates(value, probe.low_us, probe.high_us) for value in values)),
-        )
-
-    def _clinical(self) -> tuple[Any, Any]:
-        if not self._from_row:
-            return self._token.low_us, self._token.high_us
-        probe, row = aliased(FhirToken), self._row
-        high = select(func.max(probe.high_us)).where(
-            probe.key == type_key(self._query.type),
-            probe.part == row.part,
-            probe.low_us == row.low_us,
-            probe.res == row.res,
-        )
-        return row.low_us, high.scalar_subquery()
-
-    def _has_text(self, criterion: Criterion) -> ColumnElement[bool]:
-        probe = aliased(FhirString)
-        texts = [_text(probe, value) for value in criterion.values if isinstance(value, TextValue)]
-        number = self._row.res if self._from_row else self._token.res
-        # The texts' own partition: a wide search reads the texts that are filed under the hospital.
-        parts = [self._row.part] if self._from_row else self._parts
-        return number.in_(
-            select(probe.res).where(
-                probe.key == param_key(self._query.type, criterion.name), probe.part.in_(parts), or_(*texts)
-            )
-        )
-
-
-def _lead(query: Query, *, wide: bool) -> tuple[Criterion | None, list[Criterion]]:
-    """The criterion that leads, and the others; None: the type alone."""
-    params = TYPES[query.type].params
-    able = [
-        one
-        for one in query.criteria
-        if one.kind == TOKEN and not one.negated and (not wide or (one.name in params and params[one.name].wide))
-    ]
-    if query.ids is not None or not able:
-        return None, list(query.criteria)
-    lead = min(able, key=lambda one: (_SELECTIVE.get(one.name, 1 if params.get(one.name) else 9), len(one.values)))
-    return lead, [one for one in query.criteria if one is not lead]
-
-
-_SELECTIVE = {"identifier": 0, "status": 5, "category": 4, "intent": 5, "active": 5, "gender": 5}
-"""What to be led by, least first: what few resources share."""
-
-
-def _keys(kind: str, criterion: Criterion) -> list[int]:
-    codes = {value.code for value in criterion.values if isinstance(value, TokenValue)}
-    return sorted(token_key(kind, criterion.name, code) for code in codes)
-
-
-def _systems(kind: str, criterion: Criterion, token: Any) -> ColumnElement[bool]:
-    """Each code in its system; nothing to check where no value names one."""
-    values = [value for value in criterion.values if isinstance(value, TokenValue)]
-    if all(value.system is None for value in values):
-        return true()
-    return or_(
-        *(
-            and_(token.key == token_key(kind, criterion.name, value.code), *_system(token, value.system))
-            for value in values
-        )
-    )
-
-
-def _system(token: Any, system: str | None) -> list[ColumnElement[bool]]:
-    return [] if system is None else [token.system == hash64("system", system)]
-
-
-def _dates(value: DateValue, low: Any, high: Any) -> ColumnElement[bool]:
-    """`dates.COMPARE` in SQL; bounds of ``low`` are added where they follow, because the index is sorted by it."""
-    asked: DateRange = value.range
-    inside = and_(low >= asked.low_us, low <= asked.high_us, high <= asked.high_us)
-    conditions: dict[str, ColumnElement[bool]] = {
-        "eq": inside,
-        "ne": or_(low < asked.low_us, high > asked.high_us),
-        "gt": high > asked.high_us,
-        "lt": low < asked.low_us,
-        "ge": or_(high > asked.high_us, inside),
-        "le": and_(low <= asked.high_us, or_(low < asked.low_us, inside)),
-        "sa": low > asked.high_us,
-        "eb": and_(low < asked.low_us, high < asked.low_us),
-    }
-    return and_(low > UNDATED_US, conditions[value.prefix])
-
-
-def _updates(value: DateValue, at_ms: Any) -> ColumnElement[bool]:
-    """The same for a time in milliseconds, each of which lasts a thousand microseconds: bounds of the column alone."""
-    low, high = value.range.low_us, value.range.high_us
-    first, last = -(-low // 1_000), (high - 999) // 1_000  # that lie in the range whole
-    conditions: dict[str, ColumnElement[bool]] = {
-        "eq": and_(at_ms >= first, at_ms <= last),
-        "ne": or_(at_ms < first, at_ms > last),
-        "gt": at_ms > last,
-        "lt": at_ms < first,
-        "ge": at_ms >= min(first, last + 1),
-        "le": at_ms <= max(first - 1, last),
-        "sa": at_ms > high // 1_000,
-        "eb": at_ms < -(-(low - 999) // 1_000),
-    }
-    return conditions[value.prefix]
-
-
-def _text(probe: Any, value: TextValue) -> ColumnElement[bool]:
-    folded = fold(value.text)
-    begins = and_(probe.text >= folded, probe.text < folded + _TEXT_END)
-    if value.mode == "exact":
-        return and_(begins, probe.exact == hash64("exact", value.text))
-    if value.mode == "contains":
-        return _Position(probe.text, folded) > 0
-    return begins
-
-
-class _Position(FunctionElement[int]):
-    """Where the second argument begins in the first (bytes); 0 for nowhere."""
-
-    type = Integer()
-    inherit_cache = True
-
-
-@compiles(_Position)
-def _instr(element: Any, compiler: Any, **more: Any) -> str:
-    return f"instr({compiler.process(element.clauses, **more)})"
-
-
-@compiles(_Position, "postgresql")
-def _position_in(element: Any, compiler: Any, **more: Any) -> str:
-    whole, part = (compiler.process(clause, **more) for clause in element.clauses)
-    return f"position({part} in {whole})"
-
-
-def _beyond(at: Any, number: Any, after: Position, *, descending: bool) -> ColumnElement[bool]:
-    # The first bound alone tells the database where in the index to begin.
-    if descending:
-        return and_(at <= after.at, or_(at < after.at, number < after.res))
-    return and_(at >= after.at, or_(at > after.at, number > after.res))
-
-
 # ------------------------------------------------------------------ includes
 
 
@@ -347,16 +101,20 @@ async def _included(
     session: AsyncSession, query: Query, rows: Sequence[FhirResource], reach: Reach
 ) -> tuple[list[FhirResource], bool]:
     found: dict[int, FhirResource] = {}
-    for include in query.includes:
+    contents = [(row, json.loads(row.json)) for row in rows] if query.includes else []
+    for include, target in query.includes:
         param = TYPES[query.type].params[include.partition(":")[2]]
-        wanted = {
-            local
-            for row in rows
-            for to in references_by(json.loads(row.json), param)
-            if (local := local_reference(to)) is not None
-        }
-        for row in await visible(session, wanted, reach):
-            found.setdefault(row.res, row)
+        wanted: dict[tuple[str, str], set[str | None]] = {}
+        for row, content in contents:
+            for to in references_by(content, param):
+                local = local_reference(to)
+                if local is not None and target in ("", local[0]):
+                    wanted.setdefault(local, set()).add(row.patient_id)
+        for row in await visible(session, wanted.keys(), reach):
+            # A reference that was written before its target came may lead to another patient's. Only the links
+            # between Patients are meant to.
+            if row.patient_id is None or query.type == "Patient" or wanted[(row.type, row.id)] & {row.patient_id, None}:
+                found.setdefault(row.res, row)
     for include in query.revincludes:
         for row in await _pointing(session, include, rows, reach):
             found.setdefault(row.res, row)
@@ -365,7 +123,7 @@ async def _included(
     return list(found.values())[:MAX_INCLUDED], len(found) > MAX_INCLUDED
 
 
-async def visible(session: AsyncSession, wanted: set[tuple[str, str]], reach: Reach) -> list[FhirResource]:
+async def visible(session: AsyncSession, wanted: AbstractSet[tuple[str, str]], reach: Reach) -> list[FhirResource]:
     """Present resources by type and id, those that may be seen."""
     by_type: dict[str, list[str]] = {}
     for kind, id_ in sorted(wanted):
@@ -389,9 +147,7 @@ async def _pointing(
     source, _, name = include.partition(":")
     if not rows:
         return []
-    parts = sorted({row.part for row in rows if row.patient_id is not None})
-    if not parts and reach.patients is not None and in_compartment(source):
-        parts = sorted(map(patient_partition, reach.patients))  # a page of the directory is pointed at from records
+    parts = _parts_pointing(source, rows, reach)
     if TYPES[source].params[name].compartment:
         keys = [type_key(source)]
     else:
@@ -411,16 +167,79 @@ async def _pointing(
     return [row for row in found if not row.deleted and reach.covers(row.patient_id, row.owner)]
 
 
-async def matching_ids(
-    session: AsyncSession, kind: str, parameters: Sequence[tuple[str, str]], *, reach: Reach
-) -> list[str]:
-    """Ids of what fits, for conditional writes; two are enough to know that there are several.
+def _parts_pointing(source: str, rows: Sequence[FhirResource], reach: Reach) -> list[int]:
+    """Where to look for what refers to a page."""
+    if not in_compartment(source):
+        return [DIRECTORY_PARTITION]
+    parts = sorted({row.part for row in rows if row.patient_id is not None})
+    if parts:
+        return parts
+    if reach.patients is None:
+        # References are not filed under the hospital: nothing found would look like nothing there.
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "records that refer to the directory, without naming a patient")
+    return sorted(map(patient_partition, reach.patients))
 
-    Raises:
-        FhirRefusal: the condition cannot be read, or names nothing.
+
+# ------------------------------------------------------------------ chains
+
+
+async def _without_links(session: AsyncSession, query: Query, reach: Reach) -> Query:
+    """The same query with what is at the other end of its links looked up, in the same reach."""
+    for link in query.links:
+        inner = await _without_links(session, link.query, reach)
+        found = (
+            await _pointed_at(session, query.type, link.name, inner, reach)
+            if link.reverse
+            else await _ids(session, inner, reach)
+        )
+        query = _narrowed(query, link, found)
+    return replace(query, links=())
+
+
+async def _ids(session: AsyncSession, query: Query, reach: Reach) -> frozenset[str]:
+    page = await search(session, query.type, replace(query, count=MAX_LINKED), reach=reach)
+    if page.following is not None:
+        raise FhirRefusal(FhirCode.TOO_MANY, f"the chain leads to more than {MAX_LINKED}")
+    return frozenset(row.id for row in page.rows)
+
+
+async def _pointed_at(session: AsyncSession, kind: str, name: str, query: Query, reach: Reach) -> frozenset[str]:
+    """Ids of ``kind`` that the resources which fit refer to."""
+    param = TYPES[query.type].params[name]
+    if param.compartment:
+        plan = Plan(query, reach)
+        if plan.empty:
+            return frozenset()
+        whose = (await session.scalars(plan.patients(MAX_LINKED + 1))).all()
+        if len(whose) > MAX_LINKED:
+            raise FhirRefusal(FhirCode.TOO_MANY, f"the chain leads to more than {MAX_LINKED}")
+        return frozenset(one for one in whose if one is not None)
+    page = await search(session, query.type, replace(query, count=MAX_LINKED), reach=reach)
+    if page.following is not None:
+        raise FhirRefusal(FhirCode.TOO_MANY, f"the chain begins at more than {MAX_LINKED}")
+    found = (local_reference(to) for row in page.rows for to in references_by(json.loads(row.json), param))
+    return frozenset(local[1] for local in found if local is not None and local[0] == kind)
+
+
+def _narrowed(query: Query, link: Link, found: frozenset[str]) -> Query:
+    if link.reverse:
+        ids = found if query.ids is None else query.ids & found
+        query = replace(query, ids=ids)
+    elif not TYPES[query.type].params[link.name].compartment:
+        values = tuple(TokenValue(f"{link.query.type}/{id_}", "") for id_ in sorted(found))
+        return replace(query, criteria=(*query.criteria, Criterion(link.name, TOKEN, values)))
+    if not link.reverse or query.type == "Patient":
+        query = replace(query, patients=found if query.patients is None else query.patients & found)
+    return query
+
+
+async def matching_ids(
+    session: AsyncSession, query: Query, *, reach: Reach, without: AbstractSet[str] = frozenset()
+) -> list[str]:
+    """Ids of what fits a condition, for conditional writes; two are enough to know that there are several.
+
+    Args:
+        without: ids that are on their way out.
     """
-    query = parse_query(kind, parameters)
-    if not query.criteria and query.ids is None and query.patients is None:
-        raise FhirRefusal(FhirCode.QUERY, "a condition names what it is about")
-    page = await search(session, kind, query, reach=reach)
-    return [row.id for row in page.rows][:2]
+    page = await search(session, query.type, replace(query, count=2 + len(without)), reach=reach)
+    return [row.id for row in page.rows if row.id not in without][:2]

@@ -7,6 +7,7 @@ so that a caller decides what belongs into one transaction. Finding by search is
 
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from server.record.core.index import (
 )
 from server.record.core.layout import sent_text
 from server.record.core.outcome import FhirCode, FhirRefusal
+from server.record.core.reach import Reach
 from server.record.core.resource import FiledResource, ResourceInvalid, file_resource
 from server.storage import audit
 from server.storage.fhir_tables import FhirResource, FhirToken, FhirVersion
@@ -102,25 +104,27 @@ async def write_resource(
     if_match: int | None = None,
     owner: str = "",
     moving: bool = False,
+    fresh: bool = False,
 ) -> Stored:
     """The same for a checked resource, without its audit row, which the caller owes.
 
     Args:
         patient: from `resolve_patient`.
+        fresh: its id was just made by chance, so nobody has it.
         moving: it may come from another patient (`merge.py` only).
 
     Raises:
         server.record.core.resource.ResourceInvalid: it was another patient's.
         VersionConflict: it is at another version than ``if_match``.
     """
-    present = await _present(session, filed.type, filed.id, lock=True)
+    present = None if fresh else await _present(session, filed.type, filed.id, lock=True)
     if if_match is not None and (present is None or present.version != if_match):
         raise VersionConflict
-    if present is not None and not present.deleted:
-        if present.patient_id != patient and not moving:
-            raise ResourceInvalid("a resource does not move to another patient", code=FhirCode.WRONG_PATIENT)
-        if present.json == filed.json:
-            return stored_of(present, created=False, changed=False)
+    # A deleted one neither: its history would be shown as another patient's.
+    if present is not None and present.patient_id != patient and not moving:
+        raise ResourceInvalid("a resource does not move to another patient", code=FhirCode.WRONG_PATIENT)
+    if present is not None and not present.deleted and present.json == filed.json:
+        return stored_of(present, created=False, changed=False)
     values = index_values(filed.content)
     # Taken now: an UPDATE also changes the object in hand.
     version = 1 if present is None else present.version + 1
@@ -139,10 +143,10 @@ async def write_resource(
         "written_at_ms": at_ms,
     }
     if present is None:
-        fresh = FhirResource(type=filed.type, id=filed.id, owner=owner, **row)
-        session.add(fresh)
+        new = FhirResource(type=filed.type, id=filed.id, owner=owner, **row)
+        session.add(new)
         await session.flush()
-        res, at_home = fresh.res, owner
+        res, at_home = new.res, owner
     else:
         await session.execute(update(FhirResource).where(FhirResource.res == present.res).values(**row))
         res, at_home = present.res, present.owner
@@ -184,10 +188,10 @@ async def erase_resource(
     if present is None or present.deleted:
         return None
     if kind == "Patient":
-        others = select(func.count()).where(
+        others = select(FhirResource.res).where(
             FhirResource.patient_id == id_, FhirResource.res != present.res, FhirResource.deleted.is_(False)
         )
-        if await session.scalar(others):
+        if await session.scalar(others.limit(1)) is not None:
             raise FhirRefusal(FhirCode.IN_USE, "the patient has a record")
     await _retire(session, present)
     version = present.version + 1
@@ -212,7 +216,10 @@ async def erase_resource(
 
 
 async def resolve_patient(
-    session: AsyncSession, filed: FiledResource, coming: Mapping[tuple[str, str], str | None] | None = None
+    session: AsyncSession,
+    filed: FiledResource,
+    coming: Mapping[tuple[str, str], str | None] | None = None,
+    reach: Reach | None = None,
 ) -> str | None:
     """The patient of a resource, once nothing it refers to is another's.
 
@@ -220,6 +227,7 @@ async def resolve_patient(
 
     Args:
         coming: patients of what is written in the same transaction, by type and id.
+        reach: what the writer may see: a refusal must not tell that there is more.
 
     Raises:
         server.record.core.resource.ResourceInvalid: it belongs to another patient than what it refers to.
@@ -231,10 +239,12 @@ async def resolve_patient(
     wanted = [one for one in filed.references if one[0] != "Patient" and one not in coming]
     for start in range(0, len(wanted), _IDS_A_QUERY):
         some = wanted[start : start + _IDS_A_QUERY]
-        query = select(FhirResource.patient_id).where(
+        query = select(FhirResource.patient_id, FhirResource.owner).where(
             tuple_(FhirResource.type, FhirResource.id).in_(some), FhirResource.patient_id.is_not(None)
         )
-        patients.update(found for found in await session.scalars(query) if found is not None)
+        for patient, owner in (await session.execute(query)).all():
+            if patient is not None and (reach is None or reach.covers(patient, owner)):
+                patients.add(patient)
     if filed.patient_id is None and filed.type == "Provenance":
         if len(patients) != 1:
             raise ResourceInvalid("Provenance belongs to one patient", code=FhirCode.WRONG_PATIENT)
@@ -285,17 +295,26 @@ def row_text(row: FhirResource | FhirVersion) -> str:
 
 
 async def versions_of(
-    session: AsyncSession, kind: str, id_: str, *, before: int | None = None, limit: int = 100
+    session: AsyncSession,
+    kind: str,
+    id_: str,
+    *,
+    before: int | None = None,
+    since_ms: int | None = None,
+    limit: int = 100,
 ) -> list[Stored]:
-    """Versions of one resource, newest first, those older than ``before``."""
+    """Versions of one resource, newest first, those numbered below ``before`` and written at ``since_ms`` or later."""
     present = await _present(session, kind, id_)
     if present is None:
         return []
     query = select(FhirVersion).where(FhirVersion.type == kind, FhirVersion.id == id_)
     if before is not None:
         query = query.where(FhirVersion.version < before)
+    if since_ms is not None:
+        query = query.where(FhirVersion.written_at_ms >= since_ms)
     older = (await session.scalars(query.order_by(FhirVersion.version.desc()).limit(limit))).all()
-    rows: list[FhirResource | FhirVersion] = [*([present] if before is None else []), *older]
+    newest = before is None and (since_ms is None or present.written_at_ms >= since_ms)
+    rows: list[FhirResource | FhirVersion] = [*([present] if newest else []), *older]
     return [stored_of(row, created=row.version == 1, changed=True) for row in rows[:limit]]
 
 
@@ -401,4 +420,15 @@ async def consult_banners(session: AsyncSession, consult: str) -> list[PatientBa
 
 async def _present(session: AsyncSession, kind: str, id_: str, *, lock: bool = False) -> FhirResource | None:
     query = select(FhirResource).where(FhirResource.type == kind, FhirResource.id == id_)
-    return await session.scalar(query.with_for_update() if lock else query)
+    if lock:
+        # A row that the session has seen before is read anew: somebody may have written while we waited for the lock.
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return await session.scalar(query)
+
+
+async def lock_rows(session: AsyncSession, wanted: AbstractSet[tuple[str, str]]) -> None:
+    """Lock rows in one order, whoever asks: two transactions then cannot wait for each other in a circle."""
+    if session.get_bind().dialect.name != "postgresql":
+        return  # SQLite has one writer
+    for one in sorted(wanted):
+        await _present(session, *one, lock=True)

@@ -46,8 +46,23 @@ class Step:
     resource: dict[str, Any] | None = None
 
 
-def plan(bundle: Any) -> tuple[bool, list[Step]]:
-    """Whether it is all or nothing, and its steps in their order.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a Bundle asks for.
+
+    Args:
+        transaction: all or nothing; else each entry for itself.
+        steps: in the order they are carried out.
+        refused: entries that cannot be, by their number; only of a batch.
+    """
+
+    transaction: bool
+    steps: list[Step]
+    refused: dict[int, FhirRefusal]
+
+
+def plan(bundle: Any) -> Plan:
+    """Read a Bundle.
 
     Raises:
         FhirRefusal: with the entry it is about; nothing else, whatever the Bundle holds.
@@ -61,14 +76,16 @@ def plan(bundle: Any) -> tuple[bool, list[Step]]:
         raise FhirRefusal(FhirCode.BUNDLE, "", [Place("Bundle.entry")])
     if len(entries) > MAX_ENTRIES:
         raise FhirRefusal(FhirCode.TOO_MANY, f"at most {MAX_ENTRIES} entries")
-    steps = []
+    transaction, steps, refused = bundle["type"] == "transaction", [], {}
     for place, entry in enumerate(entries):
         try:
             steps.append(step_of(place, entry))
         except FhirRefusal as refusal:
-            raise refusal.within(f"Bundle.entry[{place}]") from None
+            refused[place] = refusal.within(f"Bundle.entry[{place}]")
+            if transaction:
+                raise refused[place] from None
     _refuse_twins(steps)
-    return bundle["type"] == "transaction", sorted(steps, key=lambda step: (_ORDER[step.method], step.place))
+    return Plan(transaction, sorted(steps, key=lambda step: (_ORDER[step.method], step.place)), refused)
 
 
 def _refuse_twins(steps: Sequence[Step]) -> None:
@@ -94,12 +111,15 @@ def step_of(place: int, entry: Any) -> Step:
     method, url = request.get("method"), request.get("url")
     if method not in _ORDER or not isinstance(url, str):
         raise FhirRefusal(FhirCode.UNSUPPORTED, "GET, POST, PUT or DELETE", [Place("request.method")])
-    kind, id_, condition = _address(url)
+    kind, id_, asked = _address(url)
+    condition = None if asked is None else _search_of(asked) if method == "GET" else read_condition(asked)
     if_none_exist = request.get("ifNoneExist")
     if method == "POST":
         if id_ is not None or condition is not None:
             raise FhirRefusal(FhirCode.BUNDLE, "a creation is sent to its type", [Place("request.url")])
-        condition = read_condition(if_none_exist) if isinstance(if_none_exist, str) else None
+        if not isinstance(if_none_exist, str | None):
+            raise FhirRefusal(FhirCode.BUNDLE, "", [Place("request.ifNoneExist")])
+        condition = None if if_none_exist is None else read_condition(if_none_exist)
     elif method != "GET" and id_ is None and condition is None:
         raise FhirRefusal(FhirCode.BUNDLE, "which resource", [Place("request.url")])
     resource = entry.get("resource")
@@ -125,8 +145,11 @@ def _check_resource(resource: Any, kind: str, id_: str | None) -> None:
         raise FhirRefusal(FhirCode.WRONG_ID, "", [Place("resource.id")])
 
 
-def _address(url: str) -> tuple[str, str | None, Pairs | None]:
-    parts = urlsplit(url.removeprefix("/"))
+def _address(url: str) -> tuple[str, str | None, str | None]:
+    try:
+        parts = urlsplit(url.removeprefix("/"))
+    except ValueError:
+        raise FhirRefusal(FhirCode.BUNDLE, "not an address", [Place("request.url")]) from None
     pieces = [unquote(piece) for piece in parts.path.split("/") if piece]
     if parts.scheme or parts.netloc or not 1 <= len(pieces) <= 2:
         raise FhirRefusal(FhirCode.BUNDLE, "the address is Type, Type/id or Type?condition", [Place("request.url")])
@@ -134,23 +157,29 @@ def _address(url: str) -> tuple[str, str | None, Pairs | None]:
         raise FhirRefusal(FhirCode.UNKNOWN_TYPE, "", [Place("request.url")])
     if len(pieces) == 2 and not is_id(pieces[1]):
         raise FhirRefusal(FhirCode.BUNDLE, "not an id", [Place("request.url")])
-    condition = read_condition(parts.query) if parts.query else None
-    if condition is not None and len(pieces) == 2:
+    if parts.query and len(pieces) == 2:
         raise FhirRefusal(FhirCode.BUNDLE, "an id and a condition", [Place("request.url")])
-    return pieces[0], pieces[1] if len(pieces) == 2 else None, condition
+    return pieces[0], pieces[1] if len(pieces) == 2 else None, parts.query or None
+
+
+def _search_of(text: str) -> Pairs:
+    try:
+        return tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+    except ValueError:
+        raise FhirRefusal(FhirCode.QUERY, "", [Place("request.url")]) from None
 
 
 def read_condition(text: str) -> Pairs:
     """Query of a condition.
 
     Raises:
-        FhirRefusal: it names nothing.
+        FhirRefusal: it names nothing, or has an empty parameter: leaving that out would make it fit others.
     """
     try:
-        pairs = tuple(parse_qsl(text.lstrip("?"), max_num_fields=50))
+        pairs = tuple(parse_qsl(text.lstrip("?"), keep_blank_values=True, max_num_fields=50))
     except ValueError:
         pairs = ()
-    if not pairs:
+    if not pairs or not all(name and value for name, value in pairs):
         raise FhirRefusal(FhirCode.QUERY, "a condition names what it is about")
     return pairs
 
@@ -209,7 +238,11 @@ def rewritten(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def conditional(reference: str) -> tuple[str, Pairs] | None:
-    """``(type, condition)`` of a conditional reference (``Practitioner?identifier=...``); None for any other."""
+    """``(type, condition)`` of a conditional reference (``Practitioner?identifier=...``); None for any other.
+
+    Raises:
+        FhirRefusal: it names nothing.
+    """
     kind, mark, text = reference.partition("?")
     if not mark or kind not in TYPES:
         return None

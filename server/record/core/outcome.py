@@ -36,6 +36,9 @@ class FhirCode(StrEnum):
     LOGIN = "login"
     TOO_LARGE = "too_large"
     TOO_MANY = "too_many"
+    METHOD = "method"
+    FORMAT = "format"
+    BUSY = "busy"
     INTERNAL = "internal"
 
 
@@ -64,6 +67,9 @@ _ANSWERS: dict[FhirCode, tuple[int, str, str, str]] = {
     FhirCode.LOGIN: (401, "login", "An access token is needed.", "需要访问令牌。"),
     FhirCode.TOO_LARGE: (413, "too-long", "The request is too large.", "请求内容过大。"),
     FhirCode.TOO_MANY: (400, "too-costly", "The request asks for too much at once.", "一次请求的内容过多。"),
+    FhirCode.METHOD: (405, "not-supported", "This interaction is not offered here.", "不支持该操作。"),
+    FhirCode.FORMAT: (406, "not-supported", "The format is JSON.", "仅支持 JSON 格式。"),
+    FhirCode.BUSY: (503, "throttled", "Too much at once; try again.", "当前请求过多，请稍后重试。"),
     FhirCode.INTERNAL: (500, "exception", "Something went wrong here.", "服务器内部错误。"),
 }
 

@@ -3,6 +3,9 @@
 Strict by default: a parameter that we do not know is refused, because a filter
 that is silently left out shows a doctor more than she asked for, and looks like
 an answer. ``Prefer: handling=lenient`` leaves it out, and the answer says so.
+
+Chains (``patient.identifier``) and ``_has`` hold a query of their own, about the
+resources at the other end; `search.py` answers it first.
 """
 
 import re
@@ -18,6 +21,8 @@ from server.record.core.resource import is_id
 
 DEFAULT_COUNT, MAX_COUNT = 50, 1_000
 MAX_PAIRS, MAX_VALUES, MAX_VALUE_CHARS = 40, 100, 1_000
+MAX_STEPS = 3
+"""Of one chain."""
 _MODIFIERS = {TOKEN: {"", "not"}, DATE: {""}, STRING: {"", "exact", "contains"}}
 _SPLIT = re.compile(r"(?<!\\)((?:\\\\)*),")
 _SAFE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_:-]{0,63}", re.ASCII)
@@ -60,12 +65,28 @@ class Criterion:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A condition on what a resource refers to, or (``reverse``) on what refers to it.
+
+    Args:
+        name: the reference, a parameter of the type that refers.
+        query: what must fit at the other end.
+    """
+
+    name: str
+    query: "Query"
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A search of one type; all criteria must fit.
 
     Args:
+        links: chains and ``_has``.
         patients: the patients that the query names; None when it names none.
         ids: the ids that the query names.
+        includes: ``Type:parameter``, and the one type of target that is wanted (empty: any).
         by_update: sorted by when it was written, else by the clinical date.
         ignored: parameters that were left out.
         pairs: what was read, for the cursor.
@@ -73,6 +94,7 @@ class Query:
 
     type: str
     criteria: tuple[Criterion, ...] = ()
+    links: tuple[Link, ...] = ()
     patients: frozenset[str] | None = None
     ids: frozenset[str] | None = None
     by_update: bool = False
@@ -80,18 +102,19 @@ class Query:
     count: int = DEFAULT_COUNT
     total: bool = False
     count_only: bool = False
-    includes: tuple[str, ...] = ()
+    includes: tuple[tuple[str, str], ...] = ()
     revincludes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = field(default=())
 
 
-def parse_query(kind: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False) -> Query:
+def parse_query(kind: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False, base: str = "") -> Query:
     """Read a search.
 
     Args:
         pairs: names and values in their order, percent-decoded.
         lenient: leave out unknown parameters instead of refusing the query.
+        base: our own address: a reference that begins with it is one into this store.
 
     Raises:
         FhirRefusal: ``query``, ``unsupported`` or ``too_many``; nothing else, whatever the text.
@@ -105,7 +128,7 @@ def parse_query(kind: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = 
         if value == "":
             continue  # R4 section 3.1.1.1.1: an empty parameter is no parameter
         try:
-            found = _one(query, name, value)
+            found = _one(query, name, value, base)
         except FhirRefusal as refusal:
             raise refusal.within(_shown(name)) if not refusal.places else refusal from None
         if found is not None:
@@ -123,14 +146,40 @@ def _shown(name: str) -> str:
     return f"http.{name}" if _SAFE_NAME.fullmatch(name) else "http.query"
 
 
-def _one(query: Query, name: str, value: str) -> Query | None:
+def parse_condition(kind: str, pairs: Sequence[tuple[str, str]]) -> Query:
+    """Read the condition of a conditional write or reference: what it is about, and nothing else.
+
+    Raises:
+        FhirRefusal: likewise; and for what shapes an answer (``_count=0`` finds nothing, whatever is stored).
+    """
+    if any(name.partition(":")[0] in _CONTROLS for name, _ in pairs):
+        raise FhirRefusal(FhirCode.QUERY, "a condition says what to find, not how to show it")
+    query = parse_query(kind, pairs)
+    if not query.criteria and not query.links and query.ids is None and query.patients is None:
+        raise FhirRefusal(FhirCode.QUERY, "a condition names what it is about")
+    return query
+
+
+def types_beside(query: Query) -> set[str]:
+    """Types that a search reads beside its own: at the ends of its chains, and what it includes by reverse."""
+    beside = {include.partition(":")[0] for include in query.revincludes}
+    for link in query.links:
+        beside |= {link.query.type} | types_beside(link.query)
+    return beside
+
+
+def _one(query: Query, name: str, value: str, own: str) -> Query | None:
     """The query with one more parameter; None when there is no such parameter."""
     if name in _CONTROLS:
         return _CONTROLS[name](query, value)
+    if name.startswith("_has:") or "." in name:
+        return _linked(query, name, value, own)
     base, _, modifier = name.partition(":")
     param = TYPES[query.type].params.get(base)
     if param is None and base not in COMMON:
         return None
+    if own and param is not None and param.kind == REFERENCE:
+        value = ",".join(one.removeprefix(f"{own}/") for one in value.split(","))
     if base == "_id":
         _plain(modifier)
         ids = frozenset(one for one in _values(value) if is_id(one))
@@ -143,6 +192,38 @@ def _one(query: Query, name: str, value: str) -> Query | None:
     return replace(query, criteria=(*query.criteria, criterion))
 
 
+def _linked(query: Query, name: str, value: str, own: str) -> Query | None:
+    """With a chain (R4 section 3.1.1.4.11) or a ``_has`` (3.1.1.4.12)."""
+    if name.count(".") + name.count("_has:") > MAX_STEPS:
+        raise FhirRefusal(FhirCode.TOO_MANY, "the chain is too long")
+    if name.startswith("_has:"):
+        source, _, rest = name.removeprefix("_has:").partition(":")
+        via, _, asked = rest.partition(":")
+        if not asked or f"{source}:{via}" not in INCLUDES or not _can_point(f"{source}:{via}", query.type):
+            return None
+        link = Link(via, _at_the_end(source, asked, value, own), reverse=True)
+    else:
+        head, _, asked = name.partition(".")
+        via, _, target = head.partition(":")
+        param = TYPES[query.type].params.get(via)
+        if param is None or param.kind != REFERENCE:
+            return None
+        if not target and len(param.targets) != 1:
+            raise FhirRefusal(FhirCode.QUERY, "the chain must name a type: parameter:Type.name")
+        target = target or param.targets[0]
+        if target not in TYPES or (param.targets and target not in param.targets):
+            raise FhirRefusal(FhirCode.UNSUPPORTED, "the parameter does not refer to that type")
+        link = Link(via, _at_the_end(target, asked, value, own))
+    return replace(query, links=(*query.links, link))
+
+
+def _at_the_end(kind: str, name: str, value: str, own: str) -> Query:
+    found = None if name.partition(":")[0] in _CONTROLS else _one(Query(kind), name, value, own)
+    if found is None:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "the parameter at the end of the chain is not offered")
+    return found
+
+
 def _narrow(query: Query, patients: frozenset[str]) -> Query:
     return replace(query, patients=patients if query.patients is None else query.patients & patients)
 
@@ -153,6 +234,8 @@ def _values(text: str) -> list[str]:
         raise FhirRefusal(FhirCode.QUERY, "a control character")
     marked = _SPLIT.sub("\\1\0", text)
     values = [one for one in marked.split("\0") if one]
+    if not values:
+        raise FhirRefusal(FhirCode.QUERY, "nothing to compare with")
     if len(values) > MAX_VALUES or any(len(one) > MAX_VALUE_CHARS for one in values):
         raise FhirRefusal(FhirCode.TOO_MANY, "a parameter has a limit")
     return values
@@ -267,13 +350,26 @@ def _summary(query: Query, value: str) -> Query:
 
 
 def _include(query: Query, value: str) -> Query:
-    if value not in INCLUDES or not value.startswith(f"{query.type}:"):
+    value, _, target = _include_parts(value)
+    if value not in INCLUDES or not value.startswith(f"{query.type}:") or not _may_lead(value, target):
         raise FhirRefusal(FhirCode.UNSUPPORTED, "this include is not offered")
-    return replace(query, includes=(*query.includes, value))
+    return replace(query, includes=(*query.includes, (value, target)))
+
+
+def _include_parts(value: str) -> tuple[str, str, str]:
+    """``Type:parameter`` and the type of the target that may follow (R4 section 3.1.1.4.14)."""
+    source, _, rest = value.partition(":")
+    name, mark, target = rest.partition(":")
+    return f"{source}:{name}", mark, target
+
+
+def _may_lead(include: str, target: str) -> bool:
+    return not target or (target in TYPES and _can_point(include, target))
 
 
 def _revinclude(query: Query, value: str) -> Query:
-    if value not in INCLUDES or not _can_point(value, query.type):
+    value, _, target = _include_parts(value)
+    if value not in INCLUDES or not _can_point(value, query.type) or target not in ("", query.type):
         raise FhirRefusal(FhirCode.UNSUPPORTED, "this include is not offered")
     return replace(query, revincludes=(*query.revincludes, value))
 
@@ -315,7 +411,9 @@ class Subject:
 
 
 def matches(query: Query, one: Subject) -> bool:
-    """Whether a resource answers to a query: what the index must agree with."""
+    """Whether a resource answers to a query: what the index must agree with. What lies behind links it cannot see."""
+    if query.links:
+        return False
     if query.ids is not None and one.id not in query.ids:
         return False
     if query.patients is not None and one.patient not in query.patients:

@@ -42,6 +42,8 @@ _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "app
 MAX_PLACES = 20
 """Problems that one refusal names."""
 MAX_JSON_BYTES = 8 * 1024 * 1024
+MAX_DEPTH = 100
+"""Lists and objects within each other; deeper content would reach the end of the stack of whoever walks it."""
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 _LOCAL = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?", re.ASCII)
 
@@ -144,8 +146,6 @@ def _checked(kind: str, raw: dict[str, Any]) -> None:
         raise ResourceInvalid(f"{kind} holds half a character") from None
     except ValueError:
         raise ResourceInvalid(f"{kind} holds a number that JSON does not have") from None
-    except RecursionError:
-        raise ResourceInvalid(f"{kind} is nested too deeply") from None
 
 
 def is_id(text: str) -> bool:
@@ -183,15 +183,18 @@ def _model(kind: str) -> type[BaseModel]:
     return found
 
 
-def _refuse_null(kind: str, value: Any) -> None:
+def _refuse_null(kind: str, value: Any, depth: int = 0) -> None:
     """FHIR JSON has no null properties (section 2.6.2.1); the models would take one for a required element."""
+    if depth > MAX_DEPTH:
+        raise ResourceInvalid(f"{kind} is nested too deeply")
     if isinstance(value, dict):
         if any(item is None for item in value.values()):
             raise ResourceInvalid(f"{kind} has a property that is null")
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            _refuse_null(kind, item)
+            if isinstance(item, (dict, list)):
+                _refuse_null(kind, item, depth + 1)
 
 
 def _places(kind: str, problem: ValidationError) -> tuple[Place, ...]:

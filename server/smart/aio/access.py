@@ -6,6 +6,7 @@ back, close the record at once.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.record.core.outcome import FhirCode, FhirRefusal
 from server.record.core.reach import Reach
 from server.smart.aio.bearer import AccessToken
+from server.smart.core.scopes import LEVELS
 from server.storage import audit
 from server.storage.database import Database
 from server.storage.models import ConsultMember, ConsultPatient, ConsultState
@@ -40,20 +42,49 @@ async def patients_of_person(session: AsyncSession, person: str, consult: str | 
     return frozenset(await session.scalars(query))
 
 
-async def reach_of(session: AsyncSession, token: AccessToken, steps: Sequence[tuple[str, str]]) -> Reach:
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and how far one request of theirs reaches.
+
+    A token may have scopes of two levels (``user/Patient.r patient/Observation.r``). A request has one: what is
+    touched on the way, by an include, a chain or a condition, must be covered at the level that the request
+    reaches at, or the narrow scope would be answered with the wide one's patients.
+    """
+
+    token: AccessToken
+    reach: Reach
+    level: str
+
+    def covers(self, action: str, kind: str) -> bool:
+        """Whether the scopes cover an action on a type as far as this request reaches."""
+        return self.token.scopes.allows_from(self.level, kind, action)
+
+    def need(self, action: str, kind: str) -> None:
+        """Refuse what they do not cover.
+
+        Raises:
+            FhirRefusal: ``forbidden``.
+        """
+        if not self.covers(action, kind):
+            raise FhirRefusal(FhirCode.FORBIDDEN, "the scopes of the token do not cover this")
+
+
+async def caller_of(session: AsyncSession, token: AccessToken, steps: Sequence[tuple[str, str]]) -> Caller:
     """What a token reaches for these ``(action, type)``: at the widest level that covers them all.
 
     Raises:
         FhirRefusal: ``forbidden``: its scopes are too small, whatever is stored.
     """
     level = next(
-        (one for one in ("system", "user", "patient") if all(token.scopes.allows(one, t, a) for a, t in steps)), None
+        (one for one in reversed(LEVELS) if all(token.scopes.allows_from(one, kind, action) for action, kind in steps)),
+        None,
     )
     if level == "system" and token.hospital is not None:
-        return Reach.of_hospital(token.hospital)
+        return Caller(token, Reach.of_hospital(token.hospital), level)
     if level in ("user", "patient") and token.subject is not None:
         patients = await patients_of_person(session, token.subject, token.consult)
-        return Reach.of_patients(patients if level == "user" else patients & {token.patient or ""})
+        mine = patients if level == "user" else patients & {token.patient or ""}
+        return Caller(token, Reach.of_patients(mine), level)
     raise FhirRefusal(FhirCode.FORBIDDEN, "the scopes of the token do not cover this")
 
 
@@ -72,11 +103,11 @@ class Recorder:
         """Return when the entries are committed.
 
         Raises:
-            FhirRefusal: ``too_many``: the database does not keep up.
+            FhirRefusal: ``busy``: the database does not keep up.
             SQLAlchemyError: they could not be written; nothing may be shown.
         """
         if len(self._waiting) >= MAX_WAITING:
-            raise FhirRefusal(FhirCode.TOO_MANY, "too many readers at once")
+            raise FhirRefusal(FhirCode.BUSY, "too many readers at once")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((entries, done))
         if self._task is None or self._task.done():

@@ -82,6 +82,10 @@ class Scopes:
         """The widest level at which the action is covered, None when it is not at all."""
         return next((level for level in reversed(LEVELS) if self.allows(level, type, action)), None)
 
+    def allows_from(self, level: str, type: str, action: str) -> bool:
+        """Whether the action is covered at this level or a wider one: what a request that reaches so far may touch."""
+        return any(self.allows(one, type, action) for one in LEVELS[LEVELS.index(level) :])
+
     def allows_event(self, event: str, action: str) -> bool:
         """Whether an event of FHIRcast may be received (``read``) or sent (``write``); names fold case. [H23]"""
         return any(scope.event in ("*", event.lower()) and scope.action in ("*", action) for scope in self.fhircast)
