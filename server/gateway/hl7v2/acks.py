@@ -87,6 +87,10 @@ def _plain(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9_.]{1,20}", text) else ""
 
 
+def _one_line(raw: str) -> str:
+    return "".join(sign for sign in raw if sign.isprintable())
+
+
 def replies(to: ReplyTo, problem: Hl7Refused | None, *, now: datetime, ids: Iterator[str]) -> list[bytes]:
     """The acknowledgements of one message, in order; none where the sender wants none.
 
@@ -109,12 +113,14 @@ def replies(to: ReplyTo, problem: Hl7Refused | None, *, now: datetime, ids: Iter
 
 def _ack(to: ReplyTo, code: Ack, problem: Hl7Refused | None, now: datetime, control_id: str) -> bytes:
     d, header = to.delimiters, to.header
-    event = header.event if header is not None else ""
+    # Unescaped, what the sender wrote could hold delimiters: only plain words go back.
+    event = _plain(header.event) if header is not None else ""
     kind = d.component.join(["ACK", event, "ACK"]) if event else "ACK"
-    version = header.version if header is not None and header.version else "2.5"
-    msh = ["MSH", d.msh2, *to.receiver, *to.sender, format_dtm(now), "", kind, control_id]
-    msh += [(header.processing_id if header else "") or "P", version, "", "", "", "", "", to.charset]
-    lines = [msh, ["MSA", code.value, header.control_id if header else ""]]
+    version = (_plain(header.version) if header is not None else "") or "2.5"
+    names = [_one_line(part) for part in (*to.receiver, *to.sender)]
+    msh = ["MSH", d.msh2, *names, format_dtm(now), "", kind, control_id]
+    msh += [(_plain(header.processing_id) if header else "") or "P", version, "", "", "", "", "", to.charset]
+    lines = [msh, ["MSA", code.value, _one_line(header.control_id) if header else ""]]
     if problem is not None:
         lines[1].append(problem.code.value)
         lines.append(_err(problem, d, version))

@@ -2,7 +2,8 @@
 
 In GBK, GB 18030 and Big5 the second byte of a character may be ``|``, ``^``, ``\\`` or ``~``: text is decoded before it
 is split, and the MSH-18 that chose the charset is read again after decoding. Text that is not in its charset is
-refused: a replaced character in a name or a drug is worse than a message that the sender is told about.
+refused: a replaced character in a name or a drug is worse than a message that the sender is told about. So is UTF-8
+that calls itself something else: every charset of one byte, and often GBK, would read other words out of it.
 """
 
 import codecs
@@ -27,6 +28,8 @@ CODECS: Final[dict[str, str]] = {
 }  # fmt: skip
 """HL7 table 0211 and what Chinese systems write for it. UTF-16 and UTF-32 cannot be framed by MLLP."""
 _BOM: Final = codecs.BOM_UTF8
+_C1: Final = re.compile(rb"[\x80-\x9f]")
+_WINDOWS: Final = {"iso8859-1": "cp1252", "iso8859-15": "cp1252"}
 
 
 def codec_of(name: str) -> str | None:
@@ -52,8 +55,8 @@ def decode(data: bytes, default: str, seen: Counter[str]) -> tuple[str, str]:
     named = codec_of(_msh18(header) or default)
     tried = [named, codec_of(default)] + ([] if header.isascii() else [_SHIFTING, "big5hkscs"])
     for codec in dict.fromkeys(one for one in tried if one is not None):
-        text = _decoded(data, codec)
-        if text is None:
+        text = _decoded(data, codec, seen)
+        if text is None or _is_utf8_after_all(data, codec):
             continue
         name = _msh18(_first_line(text))
         if codec_of(name or default) == codec:
@@ -64,11 +67,34 @@ def decode(data: bytes, default: str, seen: Counter[str]) -> tuple[str, str]:
     raise Hl7Refused(Hl7Code.CHARSET, "MSH-18")
 
 
-def _decoded(data: bytes, codec: str) -> str | None:
+def _decoded(data: bytes, codec: str, seen: Counter[str]) -> str | None:
+    if codec.startswith("iso8859") and _C1.search(data):
+        # Control characters of 8859 that nobody sends: what Windows writes there are dashes and quotation marks.
+        # Left out, "5–10 mg" would be 510 mg.
+        if codec not in _WINDOWS:
+            return None
+        codec = _WINDOWS[codec]
+        seen["windows_1252"] += 1
     try:
         return data.decode(codec)
     except UnicodeDecodeError:
         return None
+
+
+def _is_utf8_after_all(data: bytes, codec: str) -> bool:
+    """Whether text that another charset could also be read in was written in UTF-8: it would come out as other words.
+
+    Two bytes that are one character of UTF-8 may be a Chinese character of GBK as well; three in a row that all fit are
+    not chance.
+    """
+    if codec in ("utf-8", "ascii"):
+        return False
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    least = "\x80" if codec.startswith("iso8859") else "\u0800"
+    return any(sign >= least for sign in text)
 
 
 def _first_line(text: str) -> str:

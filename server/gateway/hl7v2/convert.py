@@ -28,11 +28,11 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "ORM": frozenset({"O01"}),
     "OML": frozenset({"O21"}),
     "MDM": frozenset({"T02", "T04", "T08", "T10"}),
-    "SIU": frozenset({"S12", "S13", "S14", "S15"}),
+    "SIU": frozenset({"S12", "S13", "S14", "S15", "S26"}),
     "REF": frozenset({"I12"}),
-    "RDE": frozenset({"O11"}),
+    "RDE": frozenset({"O11", "O01"}),
 }
-"""Messages that are taken; the policy's whitelist names them as ``ADT^A01``."""
+"""Messages that are taken; the policy's whitelist names them as ``ADT^A01``. RDE O01 is O11 before 2.4."""
 PROCESSING: Final = frozenset({"P", "D", "T"})
 
 
@@ -113,6 +113,8 @@ def check_header(header: Header, seen: Counter[str]) -> None:
     """
     if not header.control_id:
         raise Hl7Refused(Hl7Code.REQUIRED_FIELD, "MSH-10")
+    if not header.control_id.isprintable():
+        raise Hl7Refused(Hl7Code.VALUE, "MSH-10")
     if header.type not in EVENTS:
         raise Hl7Refused(Hl7Code.MESSAGE_TYPE, "MSH-9.1")
     if header.event not in EVENTS[header.type]:

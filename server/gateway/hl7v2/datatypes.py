@@ -19,6 +19,7 @@ from server.gateway.hl7v2.times import Dtm, parse_dtm
 _OID: Final = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*)){1,}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _NUMBER: Final = re.compile(r"([<>]=?)?\s*([+-]?(?:\d{1,15}(?:\.\d{0,12})?|\.\d{1,12}))", re.ASCII)
+_POWER: Final = re.compile(r"(?:\d+(?:\.\d+)?)?[*xX×]?10\^\d{1,2}(?:/.*)?", re.DOTALL)
 _CODE: Final = re.compile(r"[^\s]+( [^\s]+)*")
 MAX_TEXT: Final = 100_000
 """Characters of one text; a longer one is a document and comes as ED."""
@@ -114,7 +115,7 @@ def identifier(cx: Composite, ctx: Context, *, default: str = "") -> Json | None
         default: system of a record number that says nothing about who gave it. Not of another kind of number, nor of
             one whose authority stands in the wrong component: that would make it somebody's record number.
     """
-    value, kind = text(cx.c(1)), cx.c(5).strip()
+    value, kind = text(cx.st(1)), cx.c(5).strip()
     if value is None:
         return None
     system = uri_of(cx.whole(4), ctx, kind)
@@ -134,7 +135,7 @@ def identifier(cx: Composite, ctx: Context, *, default: str = "") -> Json | None
 
 def entity(ei: Composite, kind: str, ctx: Context) -> Json | None:
     """EI (order number, document number) -> Identifier with a v2-0203 type (PLAC, FILL, VN...)."""
-    value = text(ei.c(1))
+    value = text(ei.st(1))
     if value is None:
         return None
     coding = {"system": tables.IDENTIFIER_TYPES, "code": kind}
@@ -211,20 +212,20 @@ def concept(cwe: Composite, ctx: Context, default_system: str | None = None) -> 
     """CE, CWE, CNE (and IS, ID with a default system) -> CodeableConcept."""
     codings = []
     for at in (1, 4):
-        code, display = cwe.c(at).strip(), text(cwe.c(at + 1))
+        code, display = cwe.st(at).strip(), text(cwe.st(at + 1))
         if code and _is_code(code):
             system = coding_system(cwe.c(at + 2), ctx) or (default_system if at == 1 and not cwe.c(at + 2) else None)
             if system is None and cwe.c(at + 2).strip():
                 ctx.seen["coding_system_unknown"] += 1
             codings.append(only(system=system, code=code, display=display))
-    words = text(cwe.c(9)) or text(cwe.c(2)) or text(cwe.c(5)) or (text(cwe.c(1)) if not codings else None)
+    words = text(cwe.st(9)) or text(cwe.st(2)) or text(cwe.st(5)) or (text(cwe.st(1)) if not codings else None)
     return some(only(coding=codings, text=words))
 
 
 def practitioner(xcn: Composite, ctx: Context) -> Json | None:
     """XCN -> a reference by identifier and name: the hub knows its doctors itself and does not take them from here."""
     name = human_name(xcn.part(2, 7), ctx)
-    value = text(xcn.c(1))
+    value = text(xcn.st(1))
     who = only(system=uri_of(xcn.whole(9), ctx, xcn.c(13).strip()), value=value) if value else None
     display = name["text"] if name else None
     if who is None and display is None:
@@ -234,7 +235,7 @@ def practitioner(xcn: Composite, ctx: Context) -> Json | None:
 
 def organization(xon: Composite, ctx: Context) -> Json | None:
     """XON -> a reference by name and number."""
-    name, number = text(xon.c(1)), text(xon.c(10)) or text(xon.c(3))
+    name, number = text(xon.st(1)), text(xon.c(10)) or text(xon.c(3))
     who = only(system=uri_of(xon.whole(6), ctx, xon.c(7).strip()), value=number) if number else None
     return only(type="Organization", identifier=who, display=name) if name or who else None
 
@@ -248,9 +249,11 @@ def place(pl: Composite, ctx: Context) -> Json | None:
 
 def units(cwe: Composite, ctx: Context) -> Json:
     """OBX-6 -> unit, and system and code where they are UCUM."""
-    code, words = cwe.c(1).strip(), text(cwe.c(2))
+    code, words = cwe.st(1).strip(), text(cwe.st(2))
     if not code and words is None:
         return {}
+    if _POWER.fullmatch(f"{code}^{words}"):  # 10^9/L written plainly: its caret is no separator
+        return {"unit": f"{code}^{words}"}
     if coding_system(cwe.c(3), ctx) == tables.CODE_SYSTEMS["UCUM"] and _is_code(code):
         return only(unit=words or code, system=tables.CODE_SYSTEMS["UCUM"], code=code)
     return only(unit=words or code)

@@ -122,8 +122,11 @@ class Deframer:
     def _take_message(self, found: list[Framed | Cut]) -> bool:
         end, again = self._buffer.find(FS, self._searched), self._buffer.find(VT, self._searched)
         if again >= 0 and (end < 0 or again < end):
-            if not self._skipping:
-                found.append(self._cut(bytes(self._buffer[: min(again, _HEAD_BYTES)]), Flaw.NO_FS))
+            head = bytes(self._buffer[: min(again, _HEAD_BYTES)])
+            if not self._skipping and head.strip(_BETWEEN):
+                found.append(self._cut(head, Flaw.NO_FS))
+            elif not self._skipping:
+                self.flaws[Flaw.NO_FS] += 1  # VT twice: nothing was begun that somebody could be told about
             del self._buffer[: again + 1]
             self._skipping, self._searched = False, 0
             return True

@@ -69,6 +69,13 @@ class Composite:
         subs = parts[component - 1].split(self._message.delimiters.subcomponent)
         return self._message.text(subs[subcomponent - 1]) if len(subs) >= subcomponent else ""
 
+    def st(self, component: int) -> str:
+        """Text of a component of type ST, which has no subcomponents: an ampersand in it is the sender's own.
+
+        Many senders do not escape it; read as a separator it would cut "amoxicillin & clavulanate" after the first.
+        """
+        return self._message.text(self.raw_part(component))
+
     def raw_part(self, component: int) -> str:
         """A component as it was sent."""
         parts = self.raw.split(self._message.delimiters.component)
@@ -192,8 +199,8 @@ class Message:
             return single[code]
         if code in ("H", "N"):
             return ""
-        if code[:1] == "." and _LAYOUT.fullmatch(code[1:]):
-            return "\n" if code[1:3] in ("br", "ce", "sp") else " "
+        if code[:1] == "." and _LAYOUT.fullmatch(code[1:].lower()):
+            return "\n" if code[1:3].lower() in ("br", "ce", "sp") else " "
         if code[:1] == "X":
             return self._hex(code[1:])
         return None

@@ -167,10 +167,8 @@ def _add_report(order: Order, transaction: Transaction, fallback: str) -> str:
 def _status_of_results(results: list[Result]) -> str:
     """OBR-25 is empty: the least advanced of its results decides, and nothing is called final that nobody did."""
     found = {tables.RESULT_STATUS.get(result.obx.v(11).upper(), "unknown") for result in results}
-    for status in ("unknown", "registered", "preliminary", "corrected", "final"):
-        if status in found:
-            return status
-    return "unknown"
+    ranks = ("unknown", "registered", "preliminary", "corrected", "amended", "final", "cancelled", "entered-in-error")
+    return next((status for status in ranks if status in found), "unknown")
 
 
 def _effective(obr: Segment, ctx: Context) -> Json:

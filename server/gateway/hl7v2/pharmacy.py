@@ -4,6 +4,7 @@ What the hospital prescribed, filed as it was said. Nothing here prescribes: an 
 doctor and reviewed (C7, C11).
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from server.gateway.hl7v2 import datatypes as dt
@@ -29,7 +30,7 @@ ROUTE: Final = (
     Row("RXR-4", "method", dt.concept),
 )
 """RXE-2 (drug), RXE-3 to 5 (dose), RXE-7 (instructions), RXE-10 to 12 (supply), RXE-9 (substitution), RXE-23/24 (rate)
-and TQ1-3/7/8 (timing) are code below; where there is no RXE the same of RXO."""
+and TQ1-3/7 to 11 or the older RXE-1 and ORC-7 (timing) are code below; where there is no RXE the same of RXO."""
 
 
 def add_prescriptions(message: Message, transaction: Transaction) -> None:
@@ -79,60 +80,109 @@ def _drug(group: OrderGroup, ctx: Context) -> Json | None:
 
 
 def _dosage(group: OrderGroup, ctx: Context) -> list[Json]:
+    """One instruction for each timing; what is no number stays as words, so that no part of a dose is lost."""
     rxe, rxo = group.first("RXE"), group.first("RXO")
-    instructions = _instructions(rxe, 7, ctx) or _instructions(rxo, 7, ctx)
-    low, high, unit = _dose(rxe, 3) if rxe is not None else _dose(rxo, 2)
-    dose: Json = {}
-    if low is not None and high is not None and high > low:
-        dose = {"doseRange": {"low": {"value": low} | unit, "high": {"value": high} | unit}}
-    elif low is not None:
-        dose = {"doseQuantity": {"value": low} | unit}
+    segment, first = (rxe, 3) if rxe is not None else (rxo, 2)
+    dose, said = _dose(segment, first, ctx)
     if rxe is not None and (rate := dt.number(rxe.v(23))) is not None:
         dose["rateQuantity"] = {"value": rate} | dt.units(rxe.first(24), ctx)
-    found = mapped(ROUTE, group.first("RXR"), ctx) | only(
-        text=instructions,
-        timing=_timing(group.first("TQ1"), ctx),
-        asNeededBoolean=True if _as_needed(group.first("TQ1")) else None,
-        doseAndRate=[dose] if dose else None,
-    )
-    return [found] if found else []
+    elif rxe is not None and rxe.v(23):
+        said.append(" ".join(part for part in (rxe.v(23), rxe.v(24, 2) or rxe.v(24)) if part))
+    instructions = _instructions(rxe, 7, ctx) or _instructions(rxo, 7, ctx)
+    timings = _timings(group)
+    found = []
+    for number, timing in enumerate(timings or [_Timing()], 1):
+        found.append(
+            mapped(ROUTE, group.first("RXR"), ctx)
+            | only(
+                sequence=number if len(timings) > 1 else None,
+                text="\n".join(part for part in (instructions, *said, *timing.words) if part),
+                timing=timing.element(ctx),
+                asNeededBoolean=True if timing.as_needed else None,
+                doseAndRate=[dose] if dose else None,
+            )
+        )
+    return [one for one in found if one]
 
 
 def _instructions(segment: Segment | None, number: int, ctx: Context) -> str | None:
     if segment is None:
         return None
-    said = [
-        concept["text"] for value in segment.all(number) if (concept := dt.concept(value, ctx)) and "text" in concept
-    ]
-    return "\n".join(said) or None
+    said = [concept for value in segment.all(number) if (concept := dt.concept(value, ctx)) is not None]
+    return "\n".join(str(one.get("text") or one["coding"][0]["code"]) for one in said) or None
 
 
-def _dose(segment: Segment | None, first: int) -> tuple[float | None, float | None, Json]:
-    """Least and greatest amount of one dose (RXE-3/4/5, RXO-2/3/4)."""
+def _dose(segment: Segment | None, first: int, ctx: Context) -> tuple[Json, list[str]]:
+    """Least and greatest amount of one dose (RXE-3/4/5, RXO-2/3/4), as numbers or else as words."""
     if segment is None:
-        return None, None, {}
-    unit = segment.first(first + 2)
-    word = dt.text(unit.c(2)) or dt.text(unit.c(1))
-    return dt.number(segment.v(first)), dt.number(segment.v(first + 1)), only(unit=word)
+        return {}, []
+    field = segment.first(first + 2)
+    word = dt.text(field.st(2)) or dt.text(field.st(1))
+    unit = only(unit=word)
+    low, high = dt.number(segment.v(first)), dt.number(segment.v(first + 1))
+    most = segment.v(first + 1)
+    if low is not None and (not most or (high is not None and high == low)):
+        return {"doseQuantity": {"value": low} | unit}, []
+    if low is not None and high is not None and high > low:
+        return {"doseRange": {"low": {"value": low} | unit, "high": {"value": high} | unit}}, []
+    said = " - ".join(part for part in (segment.v(first), most) if part)
+    if said:
+        ctx.seen["dose_not_a_number"] += 1
+    return {}, [" ".join(part for part in (said, word) if part)] if said else []
 
 
-def _as_needed(tq1: Segment | None) -> bool:
-    return tq1 is not None and "PRN" in {tq1.v(9).upper(), *(value.c(1).strip().upper() for value in tq1.all(3))}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Timing:
+    """When it is given, as the hospital writes it (BID, Q6H, ...); no schedule is computed from a local code."""
 
+    patterns: tuple[str, ...] = ()
+    start: str = ""
+    end: str = ""
+    priority: str = ""
+    words: tuple[str, ...] = ()
 
-def _timing(tq1: Segment | None, ctx: Context) -> Json | None:
-    """TQ1-3 as the hospital writes it (BID, Q6H, ...) and the bounds; no schedule is computed from a local code."""
-    if tq1 is None:
-        return None
-    patterns = [text for value in tq1.all(3) if (text := dt.text(value.c(1)))]
-    bounds = dt.period(tq1.v(7), tq1.v(8), ctx)
-    return (
-        only(
-            code={"text": ", ".join(patterns)} if patterns else None,
-            repeat={"boundsPeriod": bounds} if bounds else None,
+    @property
+    def as_needed(self) -> bool:
+        """Said by the pattern (0335) or as a priority (0485)."""
+        return any(one.upper().startswith("PRN") for one in (*self.patterns, self.priority))
+
+    def element(self, ctx: Context) -> Json | None:
+        """As Timing."""
+        bounds = dt.period(self.start, self.end, ctx)
+        return (
+            only(
+                code={"text": ", ".join(self.patterns)} if self.patterns else None,
+                repeat={"boundsPeriod": bounds} if bounds else None,
+            )
+            or None
         )
-        or None
-    )
+
+
+def _timings(group: OrderGroup) -> list[_Timing]:
+    """TQ1; before 2.5 the type TQ in RXE-1 or ORC-7."""
+    found = [
+        _Timing(
+            patterns=tuple(text for value in tq1.all(3) if (text := dt.text(value.c(1)))),
+            start=tq1.v(7),
+            end=tq1.v(8),
+            priority=tq1.v(9),
+            words=tuple(text for number in (10, 11) if (text := dt.text(tq1.one(number).text()))),
+        )
+        for tq1 in group.segments
+        if tq1.name == "TQ1"
+    ]
+    rxe = group.first("RXE")
+    old = [
+        value for segment, number in ((rxe, 1), (group.orc, 7)) if segment is not None for value in segment.all(number)
+    ]
+    for tq in old if not found else ():
+        pattern, words_ = dt.text(tq.c(2)), tuple(text for number in (7, 8) if (text := dt.text(tq.st(number))))
+        made = _Timing(
+            patterns=(pattern,) if pattern else (), start=tq.c(4), end=tq.c(5), priority=tq.c(6).strip(), words=words_
+        )
+        if made != _Timing() and made not in found:
+            found.append(made)
+    return found
 
 
 def _supply(rxe: Segment | None, ctx: Context) -> Json | None:

@@ -1,4 +1,5 @@
-"""SIU S12 (new), S13 (rescheduled), S14 (changed), S15 (cancelled): SCH, AIS, AIP, AIL -> Appointment. (guide: SIU_S12)
+"""SIU S12 (new), S13 (rescheduled), S14 (changed), S15 (cancelled), S26 (did not come): SCH, AIS, AIP, AIL ->
+Appointment. (guide: SIU_S12)
 
 FHIR has no appointment with a start and no end (rule app-2): where a message gives neither an end nor a length, the
 profile's ``slot_minutes`` does, or the message is refused.
@@ -25,7 +26,8 @@ APPOINTMENT: Final = (
 SERVICE: Final = (Row("AIS-3", "serviceType", dt.concept, many=True),)
 """SCH-25 and the event (status), SCH-6 (why cancelled), SCH-9/10/11 and AIS-4/7 (time) are code below."""
 
-EVENT_STATUS: Final = {"S12": "booked", "S13": "booked", "S14": "booked", "S15": "cancelled"}
+EVENT_STATUS: Final = {"S12": "booked", "S13": "booked", "S14": "booked", "S15": "cancelled", "S26": "noshow"}
+_DECIDES: Final = frozenset({"S15", "S26"})
 RESOURCES: Final = {"AIP": 3, "AIL": 3, "AIG": 3}
 _MINUTES: Final = {"": 1.0, "M": 1.0, "MIN": 1.0, "H": 60.0, "HR": 60.0, "S": 1 / 60, "SEC": 1 / 60, "D": 1440.0}
 
@@ -43,10 +45,10 @@ def add_appointment(message: Message, event: str, transaction: Transaction) -> N
     if not number:
         raise Hl7Refused(Hl7Code.REQUIRED_FIELD, "SCH-1")
     status = EVENT_STATUS[event]
-    if event != "S15":
+    if event not in _DECIDES:
         status = tables.APPOINTMENT_STATUS.get(sch.v(25).upper(), status)
     times = _times(message, sch, ctx)
-    if not times and status != "cancelled":
+    if not times and status not in ("cancelled", "noshow"):
         raise Hl7Refused(Hl7Code.REQUIRED_FIELD, "SCH-11")
     appointment = mapped(APPOINTMENT, sch, ctx) | mapped(SERVICE, message.first("AIS"), ctx)
     patient = {"actor": transaction.subject, "status": "accepted"}

@@ -70,9 +70,9 @@ PRIORITY: Final = {
 
 DOC_STATUS: Final = {
     "AU": "final", "LA": "final", "DI": "preliminary", "DO": "preliminary", "IN": "preliminary", "IP": "preliminary",
-    "PA": "preliminary",
+    "PA": "preliminary", "CA": "entered-in-error",
 }  # fmt: skip
-"""0271 (TXA-17) -> DocumentReference.docStatus."""
+"""CA is of 0273, but is written here too. 0271 (TXA-17) -> DocumentReference.docStatus."""
 DOC_AVAILABILITY: Final = {"AV": "current", "CA": "entered-in-error", "OB": "superseded", "UN": "current"}
 """0273 (TXA-19) -> DocumentReference.status."""
 CONFIDENTIALITY: Final = {"V": "V", "R": "R", "U": "N", "1": "N", "2": "R", "3": "V"}

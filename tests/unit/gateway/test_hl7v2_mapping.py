@@ -2,11 +2,14 @@
 
 import base64
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
-from server.gateway.hl7v2.signals import Ended, ended_by, merge_of
+from server.gateway.hl7v2.signals import NULLED, Ended, ended_by, merge_of
+from server.record.core.bundle import read_condition
+from server.record.core.query import TokenValue, parse_query
 from tests.hl7v2_kit import MRN, OLD, PID, PROFILE, PV1, converted, message, only, request, resources
 from tests.shared_data import shared
 
@@ -59,10 +62,16 @@ def test_adt_a04_registers_and_a08_follows_the_discharge_date() -> None:
     assert only(converted(message("ADT^A08", PV1 + "|20260314170000")), "Encounter")["status"] == "finished"
 
 
-def test_adt_a08_null_deletes_and_empty_is_not_kept_either() -> None:
-    """Snapshot mode: ``""`` never becomes a value."""
-    made = converted(message("ADT^A08", pid=PID.replace("19780302", '""').replace("|1|||Xinhua", '|""|||Xinhua')))
-    assert not {"birthDate", "gender"} & set(only(made, "Patient"))
+def test_adt_a08_names_what_it_deletes_and_says_nothing_of_what_is_empty() -> None:
+    """Two quotes never become a value; the hub is told by a tag what is deleted."""
+    pid = PID.replace("19780302", "").replace("|1|||Xinhua", '|""|||Xinhua').replace("||zh|M|", '||""|M|')
+    patient = only(converted(message("ADT^A08", pid=pid)), "Patient")
+    assert not {"birthDate", "gender", "communication"} & set(patient)
+    assert patient["meta"]["tag"] == [{"system": NULLED, "code": "communication"}, {"system": NULLED, "code": "gender"}]
+    visit = PV1.replace("|20260314090000", '|""|""')
+    tags = only(converted(message("ADT^A08", visit)), "Encounter")["meta"]["tag"]
+    assert [tag["code"] for tag in tags] == ["period.start", "period.end"]
+    assert "tag" not in only(converted(message("ORU^R01", *ORU[:2], pid=pid)), "Patient")["meta"]
 
 
 def test_adt_a40_names_survivor_and_retired_by_identifier() -> None:
@@ -71,6 +80,10 @@ def test_adt_a40_names_survivor_and_retired_by_identifier() -> None:
     merge = merge_of(made.kind, made.bundle)
     assert merge is not None
     assert merge.retired == ((OLD, "77"),)
+    several = converted(message("ADT^A40", "MRG|77^^^OLDHIS^MR~330402197803020011^^^NOBODY~10042^^^HIS^MR~8^^^HIS"))
+    merge = merge_of(several.kind, several.bundle)
+    assert merge is not None
+    assert merge.retired == ((OLD, "77"), (MRN, "8")), "what the survivor has too names no other record"
     assert merge.survivor[0] == (MRN, "10042")
     assert [entry["resource"]["resourceType"] for entry in made.bundle["entry"]] == ["Patient"]
 
@@ -233,7 +246,8 @@ AIS = "AIS|1||CARD^Cardiology^L|20260320140000"
 
 
 @pytest.mark.parametrize(
-    ("event", "status"), [("S12", "booked"), ("S13", "booked"), ("S14", "booked"), ("S15", "cancelled")]
+    ("event", "status"),
+    [("S12", "booked"), ("S13", "booked"), ("S14", "booked"), ("S15", "cancelled"), ("S26", "noshow")],
 )
 def test_siu_appointments(event: str, status: str) -> None:
     made = converted(message(f"SIU^{event}", SCH, AIS, "AIP|1||D7^Li^Wei", "AIL|1||R2^^^H1"))
@@ -296,6 +310,91 @@ def test_rde_o11_prescription() -> None:
     stopped = converted(message("RDE^O11", "ORC|DC|RX5^HIS", "RXE||1191^Aspirin^RXNORM"))
     assert only(stopped, "MedicationRequest")["status"] == "stopped"
     assert only(stopped, "MedicationRequest")["id"] == drug["id"]
+
+
+def dosages(*segments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = only(converted(message("RDE^O11", "ORC|NW|RX5^HIS", *segments)), "MedicationRequest")[
+        "dosageInstruction"
+    ]
+    return found
+
+
+def test_no_part_of_a_dose_is_lost_in_silence() -> None:
+    """Words for a dose, an instruction without a code's name, a timing of before 2.5, two timings."""
+    (words,) = dosages("RXE||1^X^L|1-2|x|tab^tablet||Take with water")
+    assert words == {"text": "Take with water\n1-2 - x tablet"}
+    (backwards,) = dosages("RXE||1^X^L|10|5|mg")
+    assert (backwards["text"], "doseAndRate" in backwards) == ("10 - 5 mg", False), "which is meant is not guessed"
+    (old,) = dosages("RXE|1^Q6H&0600,1200^^20260314^20260315^PRN|1^X^L|5||mg")
+    assert old["timing"]["code"] == {"text": "Q6H"}
+    assert old["timing"]["repeat"]["boundsPeriod"] == {"start": "2026-03-14", "end": "2026-03-15"}
+    assert old["asNeededBoolean"] is True
+    first, second = dosages("TQ1|1||BID", "TQ1|2||QHS||||||||after food", "RXE||1^X^L|5||mg")
+    assert [one["timing"]["code"]["text"] for one in (first, second)] == ["BID", "QHS"]
+    assert [one["sequence"] for one in (first, second)] == [1, 2]
+    assert second["text"] == "after food"
+    assert converted(message("RDE^O01", "ORC|NW|RX5^HIS", "RXE||1^X^L|5||mg")).kind == "RDE^O01"
+
+
+@pytest.mark.parametrize(
+    ("unit", "meant"),
+    [
+        ("10^9/L", "10^9/L"),
+        ("x10^12/L", "x10^12/L"),
+        ("*10^3", "*10^3"),
+        ("mmol/L^millimole", "millimole"),
+        ("10", "10"),
+    ],
+)
+def test_a_power_of_ten_in_a_unit_is_not_cut_at_its_caret(unit: str, meant: str) -> None:
+    made = converted(message("ORU^R01", "OBR|1||F1|X^Y^L", f"OBX|1|NM|A^B^L||5|{unit}|||||F"))
+    assert only(made, "Observation")["valueQuantity"]["unit"] == meant
+
+
+def test_an_ampersand_that_was_not_escaped_cuts_nothing() -> None:
+    """Components of type ST have no subcomponents: a name or a number is not its first half."""
+    made = converted(message("RDE^O11", "ORC|NW|RX5^HIS", "RXE||7&1^amoxicillin & clavulanate^L|5||mg"))
+    drug = only(made, "MedicationRequest")["medicationCodeableConcept"]
+    assert (drug["text"], drug["coding"][0]["code"]) == ("amoxicillin & clavulanate", "7&1")
+    assert converted(message("ADT^A08", pid=PID.replace("10042^", "100&42^"))).patient[0] == (MRN, "100&42")
+
+
+def test_results_of_several_patients_in_one_message_are_nobodys() -> None:
+    """ORU R01 may repeat the patient; filed under the first, the second's results would be the first's."""
+    result = ("OBR|1||F1|X^Y^L", "OBX|1|NM|A^B^L||1||||||F")
+    with pytest.raises(Hl7Refused) as refused:
+        converted(message("ORU^R01", *result, PID.replace("10042", "10043"), *result))
+    assert (refused.value.code, refused.value.place) == (Hl7Code.SEGMENT, "PID")
+
+
+def test_a_comma_in_a_number_asks_for_one_patient() -> None:
+    """In a FHIR search a comma means "or": ``10042,77`` must not find patient 77."""
+    made = converted(message("ADT^A08", pid=PID.replace("10042^", "10042,77^")))
+    (_, asked) = request(made, "Patient")["url"].split("?")
+    ((_name, value),) = read_condition(asked)
+    (criterion,) = parse_query("Patient", [("identifier", value)]).criteria
+    assert criterion.values == (TokenValue("10042,77", MRN),)
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [("F", "final"), ("FP", "preliminary"), ("AF", "amended"), ("FX", "final"), ("X", "cancelled"),
+     ("WD", "entered-in-error"), ("F?", "unknown")],
+)  # fmt: skip
+def test_a_report_without_a_state_is_as_far_as_its_results(states: str, status: str) -> None:
+    results = [f"OBX|{n}|NM|A{n}^B^L||1||||||{state}" for n, state in enumerate(states)]
+    assert only(converted(message("ORU^R01", "OBR|1||F1|X^Y^L", *results)), "DiagnosticReport")["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("availability", "completion", "status", "doc_status"),
+    [("AV", "LA", "current", "final"), ("AV", "AU", "current", "final"), ("CA", "LA", "entered-in-error", "final"),
+     ("OB", "DO", "superseded", "preliminary"), ("", "CA", "current", "entered-in-error")],
+)  # fmt: skip
+def test_states_of_a_document(availability: str, completion: str, status: str, doc_status: str) -> None:
+    txa = TXA.replace("|LA|R|AV", f"|{completion}|R|{availability}")
+    document = only(converted(message("MDM^T02", txa, "OBX|1|TX|T^T^L||x||||||F")), "DocumentReference")
+    assert (document["status"], document["docStatus"]) == (status, doc_status)
 
 
 def test_patients_are_found_by_a_known_authority_only() -> None:

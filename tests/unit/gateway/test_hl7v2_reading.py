@@ -80,6 +80,22 @@ def test_text_that_is_not_in_its_character_set_is_refused_not_repaired(charset: 
     assert refusal(data).code is Hl7Code.CHARSET
 
 
+@pytest.mark.parametrize("charset", ["8859/1", "8859/15", "GBK", "GB 18030-2000", "BIG-5"])
+def test_utf8_that_calls_itself_something_else_is_refused(charset: str) -> None:
+    """Read as declared, a name would be other words, and nobody would be told."""
+    data = message("ADT^A08", charset=charset, pid=PID.replace("王^小明", "王^明"))
+    assert refusal(data).code is Hl7Code.CHARSET
+
+
+def test_what_windows_writes_as_8859_is_read_as_it_is_meant() -> None:
+    data = message("ADT^A08", charset="8859/1", pid=PID.replace("王^小明", "Müller^5–10")).decode().encode("cp1252")
+    made = converted(data)
+    name = only(made, "Patient")["name"][0]
+    assert (name["family"], name["given"]) == ("Müller", ["5–10"])
+    assert made.seen["windows_1252"] == 1
+    assert refusal(data.replace(b"8859/1", b"8859/2")).code is Hl7Code.CHARSET
+
+
 def test_escape_sequences() -> None:
     pid = PID.replace("王^小明", r"A\F\B\S\C\T\D\R\E\E\F\X4142\G\H\H\N\I^C:\temp")
     made = converted(message("ADT^A08", pid=pid))
@@ -218,6 +234,8 @@ def test_framing_without_cr_and_without_fs() -> None:
     assert deframer.flaws[Flaw.NO_CR] == 1
     found = deframer.feed(b"\x0bhalf\x0bwhole\x1c\r")
     assert found == [Cut(b"half", Flaw.NO_FS), Framed(b"whole")], "half a message is never used"
+    assert bodies(deframer.feed(b"\x0b" * 5000 + frame(b"next"))) == [b"next"]
+    assert deframer.flaws[Flaw.NO_FS] == 5001
     deframer.feed(b"\x0bcut off")
     assert deframer.end() == [Cut(b"cut off", Flaw.NO_FS)]
 
@@ -285,6 +303,14 @@ def test_a_nak_finds_the_control_id_in_what_cannot_be_parsed() -> None:
     for junk in (b"", b"MSH|", b"\xff\xfe\x00", b"MSH|^~\\&" + b"|" * 5000, header.replace(b"M-9", b"M\x009")):
         (nak,) = replies(reply_to_bytes(junk), Hl7Refused(Hl7Code.NOT_HL7), now=NOW, ids=iter(["G1"]))
         assert answer_of(read(nak)) is not None
+
+
+def test_an_answer_repeats_no_delimiters_and_no_lines_of_its_sender() -> None:
+    data = message("ADT^A08").replace(b"ADT^A08^ADT_A08", rb"ADT^A\F\08\X0D\MSA")
+    data = data.replace(b"|2.5.1|", rb"|2.5\X0D\MSA\F\AA|").replace(b"|HIS|", b"|HIS\nMSA|")
+    ((msh, msa),) = acks(data, None)
+    assert (msh[4], msh[8], msh[11], msa) == ("HISMSA", "ACK", "2.5", ["MSA", "AA", "C1"])
+    assert refusal(message("ADT^A08", control="A\nB")).place == "MSH-10"
 
 
 def test_a_foreign_parser_reads_our_answers() -> None:
