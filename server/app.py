@@ -168,6 +168,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
         await gateway.start()
         services.live.start(gateway)
         fhircast.start()
+        await lock.start()
         yield
         await fhircast.stop()
         await services.live.stop()
@@ -212,6 +213,7 @@ def lock_of(services: Services, end_bindings: EndBindings | None = None) -> Lock
         services.now_ms,
         server_clock_us(),
         end_bindings,
+        settings.redis_url,
     )
 
 

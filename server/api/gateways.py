@@ -4,6 +4,7 @@ An administrator of the hub manages the gateways of every hospital, one of a par
 with its code as bearer: that is the only secret it has by then.
 """
 
+import contextlib
 from typing import Annotated
 
 from aiohttp import web
@@ -11,11 +12,21 @@ from pydantic import Field
 
 from server.api.errors import ApiCode, ApiError
 from server.api.guard import bearer
-from server.api.request import MAX_SECRET_CHARS, Body, permitted_person, read_body, services, throttle
+from server.api.request import (
+    MAX_SECRET_CHARS,
+    Body,
+    address_of,
+    permitted_person,
+    read_body,
+    services,
+    throttle,
+)
 from server.enrol.aio.codes import CodeInvalid
 from server.enrol.core.codes import ENROL, ENROL_ALL, NEW_CODE
+from server.identity.aio.throttle import TooManyAttempts
 from server.identity.core.policy import Action
 from server.identity.core.principal import PersonPrincipal
+from server.identity.core.rules import Throttle
 from server.lock.aio.desk import LockDesk
 from server.lock.aio.gateways import KIND, MOST_LISTED, ProofInvalid
 from server.lock.aio.parts import LockParts
@@ -28,6 +39,9 @@ LOCK: web.AppKey[LockParts] = web.AppKey("lock", LockParts)
 LISTED = 100
 SEEN_MS = 30_000
 """A connection is noted every ten seconds; three missed and it is none."""
+
+HANDSHAKE = Throttle(name="lock_handshake", attempts=60, window_s=60)
+"""Failed ones; a gateway that proves its key is not counted."""
 
 routes = web.RouteTableDef()
 
@@ -49,8 +63,18 @@ class Enrolment(Body):
 
 @routes.get(PATH)
 async def connect(request: web.Request) -> web.StreamResponse:
-    """The lock's WebSocket; everything about it is LOCK_PROTOCOL.md."""
-    return await request.app[LOCK].desk.serve(request)
+    """The lock's WebSocket; everything about it is LOCK_PROTOCOL.md. What fails is counted for its address. [LK7]"""
+    attempts, address = services(request).attempts, address_of(request)
+    try:
+        await attempts.check(HANDSHAKE, address)
+    except TooManyAttempts as many:
+        raise ApiError(ApiCode.TOO_MANY_ATTEMPTS, retry_after_s=many.retry_after_s) from None
+
+    async def failed() -> None:
+        with contextlib.suppress(TooManyAttempts):
+            await attempts.take(HANDSHAKE, address)
+
+    return await request.app[LOCK].desk.serve(request, address, failed)
 
 
 @routes.post("/api/enrol")
@@ -112,7 +136,7 @@ async def revoke(request: web.Request) -> web.Response:
     parts, gateway = request.app[LOCK], request.match_info["gateway"]
     if not await parts.gateways.revoke(person, gateway, own):
         raise ApiError(ApiCode.NOT_FOUND)
-    parts.desk.revoked(gateway)
+    await parts.desk.revoked(gateway)
     return web.Response(status=204)
 
 

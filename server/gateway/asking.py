@@ -9,11 +9,12 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
 
+from server.gateway.adapters.bugs import where
 from server.gateway.core.crossing import LockRefused
 from server.gateway.core.policy import Policy
 from server.gateway.core.responder import QueryCode, QueryFailed, RecordAnswer, RecordQuery, Responder
@@ -21,7 +22,7 @@ from server.gateway.journal import Journal
 from server.gateway.sealing import SealingKeys
 from server.lock.aio.pipe import Pipe, PipeClosed
 from server.lock.core.answers import answer_frames, refusal_frame
-from server.lock.core.wire import Ask
+from server.lock.core.wire import MAX_TEXT, Ask
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ class Asking:
                 # What is not on record is not answered.
                 raise QueryFailed(QueryCode.UNAVAILABLE, "the journal cannot be written") from None
             for frame in answer_frames(ask.id, body[0], count=body[1], next_page=answer.next_page):
-                pipe.say(frame)
+                await pipe.answer(frame)
             count, size = body[1], len(body[0])
         except QueryFailed as failed:
             code = failed.code.value
@@ -101,8 +102,8 @@ class Asking:
             raise
         except PipeClosed:
             code = QueryCode.CANCELLED.value
-        except Exception:  # a responder's own mistake must not end the line, nor keep the doctor waiting
-            log.exception("question broke")
+        except Exception as problem:  # a responder's own mistake must not end the line, nor keep the doctor waiting
+            log.error("question broke", problem=type(problem).__name__, where=where(problem))
             code = QueryCode.UNAVAILABLE.value
             pipe.say(refusal_frame(ask.id, code))
         finally:
@@ -132,10 +133,14 @@ class Asking:
         self._recent.append(now)
 
     def _body(self, ask: Ask, answer: RecordAnswer) -> tuple[bytes, int]:
-        """What may cross of the answer, as FHIR JSON, and how many resources."""
+        """What may cross of the answer, as FHIR JSON, and how many resources: nothing that was not asked for. [LK21]"""
         policy = self._policy()
         questions = policy.file.questions
-        kept = [one for resource in answer.resources if (one := policy.answer(resource)) is not None]
+        asked = [one for one in answer.resources if _is_asked(ask, one)]
+        kept = [one for resource in asked if (one := policy.answer(resource)) is not None]
+        most = min(ask.max_count, questions.max_count if questions else 0)
+        if len(kept) > most or len(answer.next_page) > MAX_TEXT or not answer.next_page.isprintable():
+            raise QueryFailed(QueryCode.TOO_LARGE, "more than was asked for")
         if ask.resource_id:
             if not kept:
                 raise QueryFailed(QueryCode.NOT_FOUND)
@@ -168,3 +173,10 @@ class Asking:
             await self._journal.note_answer(row, code=code, count=count, size=size, took_us=took_us)
         except LockRefused as refused:
             log.error("end of a question not written down", code_=refused.code.value)
+
+
+def _is_asked(ask: Ask, resource: Mapping[str, object]) -> bool:
+    """A responder answers for a server that may send more than it was asked for."""
+    if resource.get("resourceType") != ask.type:
+        return False
+    return not ask.resource_id or resource.get("id") == ask.resource_id

@@ -122,6 +122,8 @@ class JournalPart(_Part):
     warn_share: Annotated[float, Field(gt=0, lt=1)] = DEFAULTS.warn_share
     parked_bytes: Annotated[int, Field(ge=0)] = DEFAULTS.parked_bytes
     keep_rows: Annotated[int, Field(ge=1_000)] = DEFAULTS.keep_rows
+    inward_count: Annotated[int, Field(ge=1)] = DEFAULTS.inward_count
+    inward_bytes: Annotated[int, Field(ge=1_000_000)] = DEFAULTS.inward_bytes
 
     @property
     def limits(self) -> JournalLimits:

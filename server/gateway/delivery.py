@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from server.gateway.adapters.bugs import where
 from server.gateway.core.crossing import DeliveryFailed, Inlet, LockRefused
 from server.gateway.core.policy import Policy
 from server.gateway.journal import Journal, Stored
@@ -18,7 +19,9 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LOOK_S = 5.0
-NO_INLET = "no_inlet"
+TRIES = 10
+"""Of a message at which an inlet's own code breaks; then it is refused, or those behind it would wait for ever."""
+NO_INLET, INLET_BROKE = "no_inlet", "inlet_broke"
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -32,6 +35,7 @@ class Delivery:
         taken = [kind for inlet in inlets for kind in inlet.kinds]
         assert len(taken) == len(set(taken)), "no two inlets share a kind"
         self._taken = frozenset(taken)
+        self._broke: dict[int, int] = {}
         self._hints = [asyncio.Event() for _ in range(len(inlets) + 1)]
 
     async def run(self) -> None:
@@ -89,7 +93,19 @@ class Delivery:
                 raise _Later from None
             await self._journal.note_refusal("in", "hub", crossing.kind, "delivery_failed", failed.reason)
             return failed.reason[:64] or "delivery_failed"
+        except Exception as problem:  # an inlet's own mistake must not end the gateway
+            return await self._broken(inlet, stored, problem)
+        self._broke.pop(stored.id, None)
         return ""
+
+    async def _broken(self, inlet: Inlet, stored: Stored, problem: Exception) -> str:
+        tries = self._broke[stored.id] = self._broke.get(stored.id, 0) + 1
+        log.error("inlet broke", inlet=inlet.name, tries=tries, problem=type(problem).__name__, where=where(problem))
+        if tries < TRIES:
+            raise _Later from None
+        del self._broke[stored.id]
+        await self._journal.note_refusal("in", "hub", stored.crossing.kind, INLET_BROKE, where(problem))
+        return INLET_BROKE
 
     async def _strays(self, hint: asyncio.Event) -> None:
         while True:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from yarl import URL
 
 from server.enrol.core.codes import read_enrolment_code
 from server.exits import Exit, StartError
@@ -146,6 +147,17 @@ async def enrol(
     return load_identity(folder)
 
 
+def only_to(origin: str) -> aiohttp.ClientMiddlewareType:
+    """A client that goes nowhere else: a redirect would leave the hub's certificate, even TLS, behind."""
+
+    async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if request.url.origin() != URL(origin).origin():
+            raise aiohttp.ClientConnectionError("the hub sends its callers elsewhere")
+        return await handler(request)
+
+    return middleware
+
+
 def reason_of(problem: BaseException) -> str:
     """What went wrong, in the words of whoever noticed it."""
     return str(problem) or type(problem).__name__
@@ -158,13 +170,14 @@ async def _post(
     try:
         async with (
             asyncio.timeout(ENROL_S),
-            aiohttp.ClientSession() as http,
+            aiohttp.ClientSession(middlewares=(only_to(origin),)) as http,
             http.post(
                 f"{origin}/api/enrol",
                 json=body,
                 headers={"Authorization": f"Bearer {code}"},
                 ssl=context if context is not None else True,
                 proxy=proxy,
+                allow_redirects=False,
             ) as response,
         ):
             answer = await response.json(content_type=None)

@@ -25,7 +25,7 @@ class Inside:
         """
         names = [adapter.name for adapter in self.adapters]
         for name in names:
-            if names.count(name) > 1 or name == OUTCOME_SOURCE or not 0 < len(name) <= 64:
+            if names.count(name) > 1 or name == OUTCOME_SOURCE or not 0 < len(name) <= 64 or not name.isprintable():
                 raise StartError(Exit.SETTINGS, f"The adapter name {name!r} is taken or cannot be used.")
         kinds = [kind for inlet in self.inlets for kind in inlet.kinds]
         for kind in kinds:

@@ -32,7 +32,12 @@ CREATE TRIGGER IF NOT EXISTS outward_changed AFTER UPDATE OF state, sealed ON ou
 CREATE TRIGGER IF NOT EXISTS outward_removed AFTER DELETE ON outward BEGIN {_LESS} END;
 CREATE TABLE IF NOT EXISTS inward ({_ROW}, delivered_us INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS inward_key ON inward (key_mac);
-CREATE INDEX IF NOT EXISTS inward_pending ON inward (kind, id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS inward_waiting ON inward (kind, id, size) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS outward_sealed ON outward (key_id) WHERE sealed IS NOT NULL;
+CREATE INDEX IF NOT EXISTS inward_sealed ON inward (key_id) WHERE sealed IS NOT NULL;
+CREATE TABLE IF NOT EXISTS operation (id INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL,
+  action TEXT NOT NULL, crossing INTEGER NOT NULL, direction TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL,
+  who TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS refusal (id INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL,
   direction TEXT NOT NULL, source TEXT NOT NULL, kind TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS question (id INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL,
@@ -51,6 +56,8 @@ class Meta(StrEnum):
     MARK = "mark"
     INWARD_UP_TO = "inward_up_to"
     INWARD_MARK = "inward_mark"
+    KEYS = "keys"
+    """A fingerprint by which the journal knows its keys again."""
 
 
 def meta(db: sqlite3.Connection, name: Meta) -> Any:
@@ -68,6 +75,15 @@ def total(db: sqlite3.Connection, kind: str) -> tuple[int, int]:
     """Count and bytes of ``waiting``, ``parked`` or ``past`` outward rows."""
     row = db.execute("SELECT n, size FROM totals WHERE class = ?", (kind,)).fetchone()
     return row["n"], row["size"]
+
+
+def sealed_with(db: sqlite3.Connection) -> dict[str, int]:
+    """How many rows each key is still needed for."""
+    query = (
+        "SELECT key_id, count(*) AS n FROM (SELECT key_id FROM outward WHERE sealed IS NOT NULL "
+        "UNION ALL SELECT key_id FROM inward WHERE sealed IS NOT NULL) GROUP BY key_id"
+    )
+    return {row["key_id"]: row["n"] for row in db.execute(query)}
 
 
 def bound_to(table: str, id_: int, source: str, kind: str) -> bytes:

@@ -21,9 +21,9 @@ import aiohttp
 import structlog
 
 from server.gateway.asking import Asking
-from server.gateway.core.crossing import LockRefused
+from server.gateway.core.crossing import LockRefused, RefusalCode
 from server.gateway.core.policy import Policy
-from server.gateway.identity import Identity, reason_of
+from server.gateway.identity import Identity, only_to, reason_of
 from server.gateway.journal import Journal, Stored
 from server.gateway.sentences import SLOW, code_of, sentence
 from server.lock.aio.pipe import Pipe, PipeClosed
@@ -61,8 +61,13 @@ SILENT_S = 20.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S, SLOW_PAUSE_S = 0.5, 30.0, 60.0
 STEADY_S = 30.0
 """A connection that lasted this long was a good one: the next pause starts small again."""
+FULL_S = 1.0
 READ_BYTES = 4 * 1024 * 1024
 KEEP_QUEUE = 64
+KEEP_BYTES = 16 * 1024 * 1024
+"""Of what the hub sends, what may wait for this disk, or one crossing however large: the hub's window says the same."""
+LOOK_S = 5.0
+"""How often the journal is looked at without a hint: another process may have put something (`commands.resend`)."""
 DRAIN_LOOK_S = 0.05
 SOFTWARE = f"consilium {version('consilium')}"
 
@@ -178,7 +183,7 @@ class Link:
         tls = self._identity.tls()
         try:
             async with (
-                aiohttp.ClientSession() as http,
+                aiohttp.ClientSession(middlewares=(only_to(self._identity.origin),)) as http,
                 asyncio.timeout(None) as deadline,
             ):
                 deadline.reschedule(asyncio.get_running_loop().time() + DIAL_S)
@@ -301,6 +306,7 @@ class _Connection:
         self._settled_hint = asyncio.Event()
         self._sent: dict[int, int] = {}
         self._arrived: asyncio.Queue[Arrived | Gap] = asyncio.Queue(KEEP_QUEUE + 1)
+        self._arrived_bytes = 0
 
     async def run(self) -> None:
         """Until it ends.
@@ -351,8 +357,10 @@ class _Connection:
                 raise WireError(f"{type(frame).__name__} now")
 
     def _arrive(self, arrived: Arrived | Gap) -> None:
-        if self._arrived.full():
+        size = arrived.frame.size if isinstance(arrived, Arrived) else 0
+        if self._arrived.full() or (self._arrived_bytes and self._arrived_bytes + size > KEEP_BYTES):
             raise WireError("beyond the window")
+        self._arrived_bytes += size
         self._arrived.put_nowait(arrived)
 
     async def _send(self) -> None:
@@ -360,7 +368,9 @@ class _Connection:
             self._journal.put_event.clear()
             found = await self._journal.read(self._sender.next, max_bytes=READ_BYTES)
             if not found:
-                await self._journal.put_event.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._journal.put_event.wait()
                 continue
             for one in found:
                 await self._send_one(one)
@@ -402,11 +412,25 @@ class _Connection:
         while True:
             arrived = await self._arrived.get()
             received_us = arrived.received_us if isinstance(arrived, Arrived) else self._now_us()
-            await self._journal.keep_inward(arrived)
+            await self._keep_one(arrived)
+            self._arrived_bytes -= arrived.frame.size if isinstance(arrived, Arrived) else 0
             first, last = (arrived.first, arrived.last) if isinstance(arrived, Gap) else (arrived.frame.sequence,) * 2
             item = ("inside", "", received_us, self._now_us())
-            for sequence in range(first, last + 1):
-                self._pipe.say(Ack(first=sequence, items=(item,)))
+            self._pipe.say(Ack(first=first, items=(item,) * (last - first + 1)))
+
+    async def _keep_one(self, arrived: Arrived | Gap) -> None:
+        """Keep it, or wait until systems here have taken something: unacknowledged, the hub's window closes."""
+        told = False
+        while True:
+            try:
+                return await self._journal.keep_inward(arrived)
+            except LockRefused as refused:
+                if refused.code is not RefusalCode.FULL:
+                    raise
+                if not told:
+                    log.warning("no room for what the hub sends", reason=refused.reason)
+                told = True
+                await asyncio.sleep(FULL_S)
 
     async def _ping(self) -> None:
         while True:

@@ -21,6 +21,7 @@ def policy_lines(policy: Policy) -> list[str]:
         lines.append(f"  {kind}: {', '.join(fields.allow) or 'only its id'}")
         lines.extend(f"    {path} becomes {value!r}" for path, value in fields.replace.items())
         lines.extend(f"    {path} becomes a pseudonym" for path in fields.hash)
+        lines.extend(f"    of its identifiers only those of {system}" for system in fields.identifier_systems)
     lines.append("")
     asked = file.questions
     if asked is None:

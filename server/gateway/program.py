@@ -19,6 +19,7 @@ import structlog
 
 from server.clock import server_clock_us
 from server.exits import Exit, StartError
+from server.gateway.adapters.bugs import where
 from server.gateway.asking import Asking
 from server.gateway.config import Folder, GatewayConfig, journal_keys, load_config, load_policy
 from server.gateway.core.crossing import Adapter, LockRefused
@@ -136,8 +137,8 @@ class Gateway:
             try:
                 await adapter.run(outlet)
                 log.error("adapter ended by itself", adapter=adapter.name)
-            except Exception:  # whatever an adapter's libraries raise, it is told once each time and tried again
-                log.exception("adapter broke", adapter=adapter.name)
+            except Exception as problem:  # whatever an adapter's libraries raise, it is told each time and tried again
+                log.error("adapter broke", adapter=adapter.name, problem=type(problem).__name__, where=where(problem))
             if time.monotonic() - began > ADAPTER_LONGEST_S:
                 pause_s = ADAPTER_PAUSE_S
             await self.timing.sleep(pause_s)

@@ -26,7 +26,8 @@ BATCH = 64
 QUEUE = 10_000
 BUSY_S = 5.0
 T = TypeVar("T")
-_Job = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], asyncio.AbstractEventLoop, bool]
+After = Callable[[Any], None]
+_Job = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], asyncio.AbstractEventLoop, After | None, bool]
 
 
 class ScribeBusy(Exception):
@@ -48,13 +49,22 @@ class Scribe:
             begin(self._connection)
         except sqlite3.Error as problem:
             raise StartError(Exit.DATABASE, f"The journal {path} cannot be used: {problem}.") from None
+        except StartError:
+            self._connection.close()
+            raise
         self._is_full = True
         self._jobs: queue.Queue[_Job | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Callable[[sqlite3.Connection], T], *, lazy: bool = False) -> T:
+    async def run(
+        self, job: Callable[[sqlite3.Connection], T], *, lazy: bool = False, after: Callable[[T], None] | None = None
+    ) -> T:
         """The result of ``job``, after its commit.
+
+        Args:
+            after: called in the event loop with what was committed, also when whoever waited for it is gone: a
+                cancelled call takes nothing back, so nobody else may miss what it did.
 
         ``job`` may run twice (see above), so it changes nothing but the database. A `LockRefused` it raises before it
         has written anything: that alone does not undo what others wrote.
@@ -66,7 +76,7 @@ class Scribe:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         try:
-            self._jobs.put_nowait((job, future, loop, lazy))
+            self._jobs.put_nowait((job, future, loop, after, lazy))
         except queue.Full:
             raise ScribeBusy from None
         return await future
@@ -142,9 +152,11 @@ class Scribe:
 
 
 def _settle(job: _Job, result: Any, problem: Exception | None) -> None:
-    _job, future, loop, _lazy = job
+    _job, future, loop, after, _lazy = job
 
     def settle() -> None:
+        if problem is None and after is not None:
+            after(result)
         if future.done():
             return
         if problem is not None:

@@ -131,12 +131,27 @@ def write_private(path: Path, content: bytes, *, exclusive: bool = False) -> Non
             draft.unlink()
         else:
             draft.rename(path)
+        # Without this a power cut may take the name back, and what was sealed meanwhile with it.
+        sync_folder(path.parent)
     except FileExistsError:
         draft.unlink(missing_ok=True)
         raise
     except OSError as problem:
         draft.unlink(missing_ok=True)
         raise StartError(Exit.DATA_DIR, f"{path} cannot be written: {problem.strerror}.") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable.
+
+    Raises:
+        OSError: the disk cannot.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _text_of(keys: SealingKeys) -> str:

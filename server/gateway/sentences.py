@@ -78,4 +78,6 @@ def code_of(problem: BaseException) -> str:
         return "name"
     if isinstance(problem, aiohttp.ClientSSLError):
         return "certificate"
+    if isinstance(problem, aiohttp.WSServerHandshakeError) and problem.status in (429, 503):
+        return "busy"
     return "down"

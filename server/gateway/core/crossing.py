@@ -166,7 +166,9 @@ def check_crossing(crossing: Crossing) -> None:
         raise LockRefused(RefusalCode.MALFORMED, "kind")
     if not 0 < len(crossing.key) <= MAX_KEY_CHARS or not crossing.key.isprintable():
         raise LockRefused(RefusalCode.MALFORMED, "key")
-    if not 0 < len(crossing.media_type) <= MAX_KIND_CHARS or not crossing.media_type.isascii():
+    if not 0 < len(crossing.media_type) <= MAX_KIND_CHARS or not (
+        crossing.media_type.isascii() and crossing.media_type.isprintable()
+    ):
         raise LockRefused(RefusalCode.MALFORMED, "media type")
     if len(crossing.patient) > MAX_PATIENT_IDENTIFIERS or not all(map(_pair, crossing.patient)):
         raise LockRefused(RefusalCode.MALFORMED, "patient identifiers")

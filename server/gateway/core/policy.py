@@ -55,7 +55,8 @@ class OutRule(_Part):
     about: tuple[Word, ...] = ()
     """Names of metadata that may cross with a body that is not FHIR. Such a body crosses whole or not at all."""
     identifier_systems: tuple[str, ...] = ()
-    """Of the patient's identifiers in the envelope, the systems that may cross; empty: all."""
+    """Of the patient's identifiers in the envelope, the systems that may cross; empty: all. Of those in the body
+    `Fields.identifier_systems` decides."""
 
 
 class InRule(_Part):
@@ -71,6 +72,7 @@ class Fields(_Part):
     allow: tuple[Path, ...] = ()
     hash: tuple[Path, ...] = ()
     replace: dict[Path, str] = Field(default_factory=dict)
+    identifier_systems: tuple[str, ...] = ()
 
     @field_validator("allow", "hash", "replace")
     @classmethod
@@ -129,7 +131,10 @@ class Policy:
     def __init__(self, file: PolicyFile, secret: bytes, fingerprint: str) -> None:
         self.file, self.fingerprint = file, fingerprint
         rules = {
-            kind: FieldRule(allow=one.allow, replace=one.replace, hash=one.hash) for kind, one in file.fields.items()
+            kind: FieldRule(
+                allow=one.allow, replace=one.replace, hash=one.hash, identifier_systems=one.identifier_systems
+            )
+            for kind, one in file.fields.items()
         }
         self._filter = FieldFilter(rules, secret)
 
@@ -198,19 +203,24 @@ class Policy:
         )
 
     def answer(self, resource: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What of one answered resource may cross."""
+        """What of one answered resource may cross.
+
+        Raises:
+            fields.FieldsInvalid: nested too deeply.
+        """
         return self._filter.resource(resource)
 
     def _body(self, body: bytes, types: frozenset[str] | None) -> tuple[bytes, tuple[str, ...]]:
         try:
             bundle, left_out = self._filter.bundle(json.loads(body), types)
+            # Also here: NaN, Infinity and half a surrogate pair can be read as JSON and not be written.
+            text = json.dumps(bundle, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         except (ValueError, RecursionError) as problem:
             if isinstance(problem, FieldsInvalid):
                 code = RefusalCode.NOT_ALLOWED if "may cross" in str(problem) else RefusalCode.MALFORMED
                 raise LockRefused(code, str(problem)) from None
             raise LockRefused(RefusalCode.MALFORMED, "the body is not JSON") from None
-        text = json.dumps(bundle, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode(), left_out
+        return text, left_out
 
 
 def parse_policy(text: str, secret: bytes) -> Policy:

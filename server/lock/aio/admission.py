@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.lock.aio.outbox import outbox_fits
+from server.lock.aio.outbox import outbox_fits, outbox_inside
 from server.lock.aio.pipe import Pipe
 from server.lock.core.proof import gateway_statement, hub_statement, verified
 from server.lock.core.wire import GENESIS, VERSION, Challenge, Hello, Proof, WireError, encode
@@ -119,6 +119,7 @@ class Admission:
                 raise NotLetIn("journal_behind")
             fits = await outbox_fits(session, hello.gateway, proved.proof.up_to, proved.proof.mark)
             inward = proved.proof.up_to if fits else 0
+            await outbox_inside(session, hello.gateway, inward)
             row.connection += 1
             row.connected_at_ms = row.seen_at_ms = now_ms
             row.software, row.policy = hello.software, hello.policy

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select, update
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.gateway.adapters.bugs import where
 from server.gateway.core.crossing import Crossing
 from server.lock.core.link import Arrived
-from server.lock.core.wire import Gap, crossing_of
+from server.lock.core.wire import MAX_ITEMS, Gap, crossing_of
 from server.metrics import LOCK_CROSSINGS
 from server.storage import audit
 from server.storage.database import Database
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 TRIES = 3
 """Of a crossing at which our own code breaks; then it is set aside (the gateway keeps its content)."""
+PATIENCE = 10
+"""Times TRIES is how often the database may break at one crossing while it takes others."""
 
 APPLIED, REPEATED, REFUSED, LOST = "applied", "repeated", "refused", "lost"
 Verdict = tuple[str, str, int, int]
@@ -106,16 +109,24 @@ class Inbox:
         attempt = (origin.gateway, origin.stream, origin.sequence)
         crossing = crossing_of(arrived.frame, arrived.body)
         try:
-            if self._before is not None:
+            if self._before is not None and await self._will_apply(origin, arrived):
                 await self._before(crossing, origin)
-            verdict = await self._transact(origin, arrived, crossing, self._failures.get(attempt, 0) >= TRIES)
-        except (Fenced, OperationalError, InterfaceError, OSError):
+            given_up = self._failures.get(attempt, 0) >= TRIES * PATIENCE
+            verdict = await self._transact(origin, arrived, crossing, given_up)
+        except (Fenced, OSError, InterfaceError):
             raise
-        except Exception:
-            # Our own mistake: the line must not stand still for it, nor may the crossing be lost. It comes again,
-            # and after TRIES times it is set aside.
-            self._failures[attempt] = self._failures.get(attempt, 0) + 1
-            log.exception("crossing could not be applied", gateway=origin.gateway, sequence=origin.sequence)
+        except Exception as problem:
+            # Our own mistake: the line must not stand still for it, nor may the crossing be lost. It comes again, and
+            # after TRIES times it is set aside. What the database calls operational may also be this crossing's own
+            # (too many parameters); it counts for less, and only while the database takes other things.
+            if isinstance(problem, OperationalError) and not await self._database_writes():
+                raise
+            cost = 1 if isinstance(problem, OperationalError) else PATIENCE
+            self._failures[attempt] = self._failures.get(attempt, 0) + cost
+            log.error(
+                "crossing could not be applied", gateway=origin.gateway, sequence=origin.sequence,
+                problem=type(problem).__name__, where=where(problem),
+            )  # fmt: skip
             raise
         self._failures.pop(attempt, None)
         LOCK_CROSSINGS.labels("out", verdict[0]).inc()
@@ -146,19 +157,44 @@ class Inbox:
         LOCK_CROSSINGS.labels("out", LOST).inc(gap.last - gap.first + 1)
         return [(LOST, gap.code, now_us, now_us)] * (gap.last - gap.first + 1)
 
-    async def verdicts(self, gateway: str, stream: str, after: int) -> list[tuple[int, int, Verdict]]:
-        """What became of the numbers beyond ``after``: (first, last, verdict), in order. [LK13]"""
+    async def verdicts(self, gateway: str, stream: str, after: int, most: int) -> list[Verdict]:
+        """What became of the numbers beyond ``after``, one for each, in order, some ``most`` at a time. [LK13]"""
         query = (
             select(LockCrossing)
-            .where(LockCrossing.gateway_id == gateway, LockCrossing.stream == stream, LockCrossing.last > after)
+            .where(LockCrossing.gateway_id == gateway, LockCrossing.stream == stream)
+            # A row may stand for a run of at most MAX_ITEMS numbers: bounded below, the index finds the first.
+            .where(LockCrossing.sequence > after - MAX_ITEMS, LockCrossing.last > after)
             .order_by(LockCrossing.sequence)
+            .limit(most)
         )
         async with self._database.read() as session:
             rows = (await session.scalars(query)).all()
-        return [
-            (max(row.sequence, after + 1), row.last, (row.verdict, row.code, row.hub_received_us, row.hub_committed_us))
-            for row in rows
-        ]
+        told: list[Verdict] = []
+        for row in rows:
+            verdict = (row.verdict, row.code, row.hub_received_us, row.hub_committed_us)
+            told += [verdict] * (row.last - max(row.sequence - 1, after))
+        return told
+
+    async def _will_apply(self, origin: From, arrived: Arrived) -> bool:
+        """Whether this connection may still commit, and the crossing is new: what comes before it has effects.
+
+        Raises:
+            Fenced: it may not.
+        """
+        async with self._database.read() as session:
+            row = await session.get(GatewayRow, origin.gateway)
+            if row is None or row.revoked_at_ms is not None or row.connection != origin.connection:
+                raise Fenced
+            hashed = key_hash(origin.gateway, arrived.frame.source, arrived.frame.key)
+            return not await self._is_known(session, origin.gateway, hashed)
+
+    async def _database_writes(self) -> bool:
+        try:
+            async with self._database.write() as session:
+                await session.execute(update(GatewayRow).where(GatewayRow.id == "").values(connection=0))
+        except SQLAlchemyError:
+            return False
+        return True
 
     async def _transact(self, origin: From, arrived: Arrived, crossing: Crossing, give_up: bool) -> Verdict:
         frame = arrived.frame

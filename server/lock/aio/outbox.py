@@ -10,16 +10,21 @@ import json
 from dataclasses import dataclass
 
 import msgpack
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
-from server.gateway.core.crossing import Crossing, check_crossing
+from server.gateway.core.crossing import Crossing, LockRefused, RefusalCode, check_crossing
 from server.lock.core.proof import next_mark
 from server.lock.core.wire import GENESIS
 from server.storage import audit
 from server.storage.lock_tables import GatewayRow, LockOutbox
 
 SOURCE = "hub"
+
+
+MOST_WAITING, MOST_BYTES = 10_000, 1024**3
+"""Of one hospital, until its gateway has it; then whoever makes messages for it is told that it is full."""
 
 
 class NoGateway(Exception):
@@ -45,7 +50,7 @@ async def enqueue(
 
     Raises:
         NoGateway: unknown or revoked.
-        server.gateway.core.crossing.LockRefused: it cannot cross at all.
+        server.gateway.core.crossing.LockRefused: it cannot cross at all, or ``full``: too much waits already.
     """
     check_crossing(crossing)
     row = await session.scalar(
@@ -58,6 +63,7 @@ async def enqueue(
     )
     if known is not None:
         return Queued(gateway=gateway, sequence=known)
+    await _check_room(session, row, len(crossing.body))
     sequence = row.outbox_last + 1
     digest = hashlib.sha256(crossing.body).digest()
     mark = next_mark(row.outbox_mark, sequence, SOURCE, crossing.key, digest)
@@ -77,6 +83,26 @@ async def enqueue(
     return Queued(gateway=gateway, sequence=sequence)
 
 
+async def _check_room(session: AsyncSession, row: GatewayRow, size: int) -> None:
+    query = select(func.count(), func.coalesce(func.sum(LockOutbox.size_bytes), 0)).where(
+        LockOutbox.gateway_id == row.id, LockOutbox.sequence > row.outbox_acked, LockOutbox.state == "waiting"
+    )
+    count, waiting_bytes = (await session.execute(query)).one()
+    if count >= MOST_WAITING or waiting_bytes + size > MOST_BYTES:
+        raise LockRefused(RefusalCode.FULL, f"{count} messages with {waiting_bytes} bytes wait for the hospital")
+
+
+async def outbox_inside(session: AsyncSession, gateway: str, up_to: int) -> None:
+    """The gateway has everything up to here."""
+    inside = update(LockOutbox).where(
+        LockOutbox.gateway_id == gateway, LockOutbox.sequence <= up_to, LockOutbox.state == "waiting"
+    )
+    await session.execute(inside.values(state="inside"))
+    await session.execute(
+        update(GatewayRow).where(GatewayRow.id == gateway, GatewayRow.outbox_acked < up_to).values(outbox_acked=up_to)
+    )
+
+
 async def outbox_fits(session: AsyncSession, gateway: str, up_to: int, mark: bytes) -> bool:
     """Whether a gateway's word on the hub's numbers is true of this database. [LK9]"""
     if up_to == 0:
@@ -88,9 +114,10 @@ async def outbox_fits(session: AsyncSession, gateway: str, up_to: int, mark: byt
 
 
 async def next_out(session: AsyncSession, gateway: str, first: int, count: int) -> list[LockOutbox]:
-    """Rows from ``first`` on, in order."""
+    """Rows from ``first`` on, in order, without their bodies: these are read one by one."""
     query = (
         select(LockOutbox)
+        .options(defer(LockOutbox.body, raiseload=True))
         .where(LockOutbox.gateway_id == gateway, LockOutbox.sequence >= first)
         .order_by(LockOutbox.sequence)
         .limit(count)
@@ -107,6 +134,8 @@ async def outcome(session: AsyncSession, gateway: str, body: bytes) -> None:
     try:
         value = msgpack.unpackb(body)
         key, code, at_us = str(value["key"]), str(value["code"])[:64], int(value["at_us"])
+        if not 0 <= at_us < 2**63:
+            raise ValueError
     except Exception:  # the decoder documents no closed list of what it raises on hostile bytes
         raise MalformedOutcome from None
     done = await session.execute(

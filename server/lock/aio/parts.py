@@ -21,6 +21,7 @@ from server.lock.aio.desk import LockDesk
 from server.lock.aio.gateways import Gateways
 from server.lock.aio.inbox import Inbox
 from server.lock.aio.leaving import EndBindings, Leaving
+from server.lock.aio.nodes import LockNodes
 from server.lock.core.proof import public_bytes
 from server.lock.core.wire import Pairs
 from server.storage.database import Database
@@ -52,10 +53,16 @@ class LockParts:
     """
 
     def __init__(
-        self, desk: LockDesk, gateways: Gateways, codes: EnrolmentCodes, hub_key: bytes, database: Database
+        self,
+        desk: LockDesk,
+        gateways: Gateways,
+        codes: EnrolmentCodes,
+        hub_key: bytes,
+        database: Database,
+        nodes: LockNodes | None,
     ) -> None:
         self.desk, self.gateways, self.codes, self.hub_key = desk, gateways, codes, hub_key
-        self._database = database
+        self._database, self._nodes = database, nodes
         self._questions: list[dict[str, Any]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._targets: OrderedDict[tuple[str, int], tuple[float, Target]] = OrderedDict()
@@ -103,9 +110,16 @@ class LockParts:
         except SQLAlchemyError:
             log.exception("outcome of questions not written down", count=len(rows))
 
+    async def start(self) -> None:
+        """Begin to hear the hub's other processes, where there are some."""
+        if self._nodes is not None:
+            await self._nodes.start(self.desk)
+
     async def stop(self) -> None:
         """End connections, finish what is to be written down; idempotent."""
         await self.desk.stop()
+        if self._nodes is not None:
+            await self._nodes.stop()
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
@@ -120,14 +134,17 @@ def build_lock(
     now_ms: NowMs,
     now_us: Callable[[], int],
     end_bindings: EndBindings | None = None,
+    redis_url: str = "",
 ) -> LockParts:
     """The lock of one hub process.
 
     Args:
+        redis_url: by which the processes of one hub find each other; empty where this is the only one.
         end_bindings: what a transfer or discharge ends (W21); None where nothing can be bound.
     """
     codes = EnrolmentCodes(database, now_ms)
     before = Leaving(database, end_bindings) if end_bindings is not None else None
     inbox = Inbox(database, Applying(apply_bundle, data_dir / FOLDER), now_us, before)
-    desk = LockDesk(database, Admission(database, key, origins, now_us), inbox, now_us)
-    return LockParts(desk, Gateways(database, codes, now_ms), codes, public_bytes(key), database)
+    nodes = LockNodes(redis_url, key.private_bytes_raw(), now_ms) if redis_url else None
+    desk = LockDesk(database, Admission(database, key, origins, now_us), inbox, now_us, nodes)
+    return LockParts(desk, Gateways(database, codes, now_ms), codes, public_bytes(key), database, nodes)

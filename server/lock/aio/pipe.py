@@ -1,8 +1,9 @@
-"""One WebSocket as both ends of the lock use it: frames in, and out in two lanes.
+"""One WebSocket as both ends of the lock use it: frames in, and out in three lanes.
 
-What somebody waits for (questions, answers, acknowledgements, pings) overtakes crossings, frame by frame: a body
-is cut into parts, so a doctor's question waits for one part at most. One task writes; a peer that reads
-nothing for ``SEND_S`` is gone.
+Small frames that somebody waits for (questions, acknowledgements, pings) overtake everything; answers and crossings
+take turns, frame by frame: a body is cut into parts, so a doctor's question waits for one part at most. Of both only
+one frame waits here, so what is not sent yet can still be called back (`Cancel`), and a slow line fills no memory.
+One task writes; a peer that reads nothing for ``SEND_S`` is gone.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from server.lock.core.wire import Bye, Frame, WireError, decode, encode
 
 SEND_S = 30.0
 URGENT = 4_096
-"""Frames of the urgent lane that may wait; answers of all questions together are bounded before they come here."""
+"""Small frames that may wait."""
 
 
 class PipeClosed(Exception):
@@ -33,16 +34,23 @@ class Socket(Protocol):
     async def close(self) -> bool: ...
 
 
+class _Lane:
+    """One frame that waits, and those who wait for its place."""
+
+    def __init__(self) -> None:
+        self.frame: bytes | None = None
+        self.room = asyncio.Event()
+
+
 class Pipe:
     """Frames over one socket."""
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._urgent: deque[bytes] = deque()
-        self._bulk: deque[bytes] = deque()
+        self._answers, self._bulk = _Lane(), _Lane()
+        self._turn = self._answers
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
 
     def say(self, frame: Frame) -> None:
         """Send before any crossing that waits; never blocks.
@@ -56,12 +64,30 @@ class Pipe:
         self._wake.set()
 
     async def carry(self, frame: Frame) -> None:
-        """Send after what is urgent; waits until the frame before it is out."""
-        while self._bulk:
-            self._room.clear()
-            await self._room.wait()
-        self._bulk.append(encode(frame))
+        """Send a part of a crossing; waits until the one before it is out."""
+        await self._queue(self._bulk, frame)
+
+    async def answer(self, frame: Frame) -> None:
+        """Send a part of an answer; waits until the one before it is out. Cancelled, it is not sent."""
+        await self._queue(self._answers, frame)
+
+    async def _queue(self, lane: _Lane, frame: Frame) -> None:
+        while lane.frame is not None:
+            lane.room.clear()
+            await lane.room.wait()
+        lane.frame = encode(frame)
         self._wake.set()
+
+    def _next(self) -> bytes | None:
+        if self._urgent:
+            return self._urgent.popleft()
+        other = self._bulk if self._turn is self._answers else self._answers
+        lane = self._turn if self._turn.frame is not None else other
+        data, lane.frame = lane.frame, None
+        if data is not None:
+            self._turn = self._bulk if lane is self._answers else self._answers
+            lane.room.set()
+        return data
 
     async def write(self) -> None:
         """The writing task.
@@ -70,19 +96,16 @@ class Pipe:
             PipeClosed: the connection broke.
         """
         while True:
-            lane = self._urgent or self._bulk
-            if not lane:
+            data = self._next()
+            if data is None:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            data = lane.popleft()
             try:
                 async with asyncio.timeout(SEND_S):
                     await self._socket.send_bytes(data)
             except (OSError, TimeoutError, RuntimeError) as problem:
                 raise PipeClosed(type(problem).__name__) from None
-            if not self._bulk:
-                self._room.set()
 
     async def read(self) -> tuple[Frame, bytes]:
         """The next frame and its bytes.

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.gateway.core.responder import QueryCode, QueryFailed
 from server.lock.aio.inbox import Fenced, From, Inbox, Verdict
-from server.lock.aio.outbox import next_out
+from server.lock.aio.outbox import next_out, outbox_inside
 from server.lock.aio.pipe import Pipe, PipeClosed
 from server.lock.core.answers import Answers, WholeAnswer
 from server.lock.core.clock import ClockOffset
@@ -41,6 +41,8 @@ from server.lock.core.wire import (
     Ping,
     Pong,
     WireError,
+    decode,
+    encode,
 )
 from server.storage.database import Database
 from server.storage.lock_tables import GatewayRow, LockOutbox
@@ -75,6 +77,7 @@ class LockSession:
 
     Args:
         origin: as it was admitted; ``sequence`` and ``source`` are not used.
+        settled: what the gateway knows to be settled; what lies beyond is told again first. [LK13]
     """
 
     def __init__(
@@ -87,8 +90,9 @@ class LockSession:
         inbox: Inbox,
         database: Database,
         now_us: Callable[[], int],
+        settled: int,
     ) -> None:
-        self.origin, self.instance = origin, instance
+        self.origin, self.instance, self._known = origin, instance, settled
         self.outbox_hint = asyncio.Event()
         self.ended = asyncio.Event()
         self._pipe, self._receiver, self._sender = pipe, receiver, sender
@@ -134,13 +138,15 @@ class LockSession:
         Cancelling the call tells the gateway, which then stops asking inside. [LK22]
 
         Raises:
-            QueryFailed: with the gateway's code, or ``busy``, ``timed_out``, ``unavailable``.
+            QueryFailed: with the gateway's code, or ``busy``, ``timed_out``, ``unavailable``, ``malformed``.
         """
+        if self.ended.is_set():
+            raise QueryFailed(QueryCode.UNAVAILABLE)
         if len(self._waiting) >= QUESTIONS:
             raise QueryFailed(QueryCode.BUSY)
         self._last_question += 1
         id_ = self._last_question
-        numbered = dataclasses.replace(question, id=id_)
+        numbered = _checked(dataclasses.replace(question, id=id_))
         future: asyncio.Future[WholeAnswer] = asyncio.get_running_loop().create_future()
         self._waiting[id_] = future
         self._answers.asked(id_, question.max_bytes)
@@ -234,6 +240,9 @@ class LockSession:
             future.set_result(answer)
 
     async def _commit(self) -> None:
+        while told := await self._inbox.verdicts(self.origin.gateway, self.origin.stream, self._known, MAX_ITEMS):
+            self.acknowledge(self._known + 1, told)
+            self._known += len(told)
         while True:
             arrived = await self._arrived.get()
             if isinstance(arrived, Gap):
@@ -266,23 +275,25 @@ class LockSession:
         while not self._sender.may_send(row.size_bytes):
             self._window_moved.clear()
             await self._window_moved.wait()
-        if row.body is None:
+        key = (LockOutbox.gateway_id == row.gateway_id, LockOutbox.sequence == row.sequence)
+        async with self._database.read() as session:
+            body = await session.scalar(select(LockOutbox.body).where(*key))
+        if body is None:
             self._sender.sent(row.sequence, 0)
             await self._pipe.carry(Gap(first=row.sequence, last=row.sequence, code="settled", mark=row.mark))
             return
         at_us = self._now_us()
         async with self._database.write() as session:
-            key = (LockOutbox.gateway_id == row.gateway_id, LockOutbox.sequence == row.sequence)
             await session.execute(update(LockOutbox).where(*key).values(sent_us=at_us))
         self._sender.sent(row.sequence, row.size_bytes)
         head = Cross(
             sequence=row.sequence, source=row.source, kind=row.kind, key=row.key,
             patient=_pairs(row.patient), about=_pairs(row.about), media_type=row.media_type, made_us=row.made_us,
             received_us=row.queued_us, journaled_us=row.queued_us, sent_us=at_us, size=row.size_bytes,
-            digest=hashlib.sha256(row.body).digest(), mark=row.mark, body=row.body[:PART_BYTES],
+            digest=hashlib.sha256(body).digest(), mark=row.mark, body=body[:PART_BYTES],
         )  # fmt: skip
         await self._pipe.carry(head)
-        for part in parts_of(row.sequence, row.body):
+        for part in parts_of(row.sequence, body):
             await self._pipe.carry(part)
 
     def _acknowledged(self, frame: Ack) -> None:
@@ -292,7 +303,7 @@ class LockSession:
         self._settled_hint.set()
 
     async def _note(self) -> None:
-        """Write down what the gateway has; what is lost of it on a cut is acknowledged again by ``up_to``."""
+        """Write down what the gateway has; what is lost of it on a cut, the next handshake says (`outbox_inside`)."""
         while True:
             await self._settled_hint.wait()
             self._settled_hint.clear()
@@ -308,11 +319,7 @@ class LockSession:
                         )
                         .values(state="inside", gateway_committed_us=one.committed_us)
                     )
-                await session.execute(
-                    update(GatewayRow)
-                    .where(GatewayRow.id == self.origin.gateway, GatewayRow.outbox_acked < settled[-1].sequence)
-                    .values(outbox_acked=settled[-1].sequence)
-                )
+                await outbox_inside(session, self.origin.gateway, settled[-1].sequence)
 
     async def _ping(self) -> None:
         while True:
@@ -357,6 +364,19 @@ def _why(tasks: list[asyncio.Task[None]]) -> Ended:
         case _:
             log.error("lock session broke", exc_info=problem)
             return Ended("unavailable")
+
+
+def _checked(question: Ask) -> Ask:
+    """A question that the other end can read: one that it cannot would end the line for everybody.
+
+    Raises:
+        QueryFailed: ``malformed``.
+    """
+    try:
+        decode(encode(question))
+    except WireError:
+        raise QueryFailed(QueryCode.MALFORMED, "question") from None
+    return question
 
 
 def _of(origin: From, frame: Cross) -> From:

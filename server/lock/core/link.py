@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from server.gateway.core.crossing import MAX_BODY_BYTES
 from server.lock.core.proof import next_mark
-from server.lock.core.wire import PART_BYTES, Cross, Gap, Part, WireError
+from server.lock.core.wire import MAX_ITEMS, PART_BYTES, Cross, Gap, Part, WireError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,6 +159,8 @@ class Receiver:
     def _gap(self, frame: Gap) -> Gap:
         if self._begun is not None or frame.first != self._up_to + 1 or frame.last < frame.first:
             raise WireError("Gap.first")
+        if frame.last - frame.first >= MAX_ITEMS:
+            raise WireError("Gap.last")
         self._up_to, self._mark = frame.last, frame.mark
         return frame
 

@@ -25,16 +25,20 @@ from server.gateway.core.crossing import (
 VERSION = 1
 PATH = "/ws/lock"
 PART_BYTES = 64 * 1024
-FRAME_BYTES = 128 * 1024
-"""Bound of one WebSocket message. [LK3]"""
+FRAME_BYTES = 160 * 1024
+"""Bound of one WebSocket message: a part, and the longest envelope there can be, each letter in four bytes. [LK3]"""
 MAX_PARAMS = 16
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_TEXT = 2_000
 MARK_BYTES = 32
 GENESIS = bytes(MARK_BYTES)
 OUTCOME_KIND = "LOCK outcome"
+OPERATOR_KIND = "LOCK operator"
 OUTCOME_SOURCE = "lock"
-"""The gateway's own source: what became of what the hub sent. No adapter may have this name. [LK18]"""
+"""The gateway's own source: what became of what the hub sent [LK18], and what the hospital's operator did with a
+crossing by hand [LK23]. No adapter may have this name."""
+OPERATOR_REASONS = ("wrong_patient", "duplicate", "obsolete", "corrected", "test", "mended", "other")
+"""Why an operator sent again or gave up: words of a list, since what somebody types may name a patient (G8)."""
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -138,7 +142,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gap:
-    """Numbers whose content cannot be sent any more, said out loud. ``mark`` is that of ``last``. [LK14]"""
+    """Numbers whose content cannot be sent any more, said out loud. ``mark`` is that of ``last``. [LK14]
+
+    At most ``MAX_ITEMS`` numbers: each of them is acknowledged.
+    """
 
     first: int
     last: int

@@ -139,6 +139,7 @@ class Hub:
         app = build_web(self.services, None)
         self.lock = app[LOCK] = lock_of(self.services)
         app.on_shutdown.append(self._goodbye)
+        await self.lock.start()
         self.server = TestServer(app, host="127.0.0.1", port=self.port)
         await self.server.start_server(ssl=self.tls)
 

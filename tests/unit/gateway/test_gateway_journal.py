@@ -10,6 +10,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from server.exits import StartError
@@ -213,7 +214,7 @@ async def test_inward_once_and_its_outcome_once(opened: Open) -> None:
     assert await journal.next_inward(["MDM^T02"]) is None
     (outcome,) = await read(journal)
     assert isinstance(outcome, Stored)
-    assert (outcome.source, outcome.crossing.key) == ("lock", "in-1")
+    assert (outcome.source, msgpack.unpackb(outcome.crossing.body)["key"]) == ("lock", "in-1")
     await journal.reset_inward()
     await journal.keep_inward(inward(1))
     assert await journal.next_inward(["MDM^T02"]) is None

@@ -110,6 +110,100 @@ def test_references_to_what_stays_inside_stay_too() -> None:
     assert admitted.crossing.patient == (("urn:mrn", "1"),)
 
 
+WAYS_AROUND = """
+version = 1
+[[out]]
+kind = "ORU^R01"
+[fields.Patient]
+allow = ["identifier", "birthDate"]
+identifier_systems = ["urn:mrn"]
+[fields.Observation]
+allow = ["status", "subject", "performer", "contained", "code", "focus.display"]
+hash = ["code.text"]
+[fields.Medication]
+allow = ["status"]
+[questions]
+types = ["Observation"]
+roles = ["doctor"]
+organisations = ["hub"]
+"""
+
+
+def test_nothing_slips_past_a_rule_inside_what_is_allowed() -> None:
+    """Contained resources, primitives' extensions, what a reference repeats of a person, numbers of other systems."""
+    policy = parse_policy(WAYS_AROUND, b"s" * 32)
+    person = {
+        "resourceType": "Patient", "id": "p", "birthDate": "1960-05-01", "name": [{"text": "W"}],
+        "identifier": [{"system": "urn:mrn", "value": "1"}, {"system": "urn:id", "value": "SECRET"}],
+    }  # fmt: skip
+    observation = {
+        "resourceType": "Observation", "id": "o", "status": "final",
+        "subject": {"reference": "urn:uuid:0", "display": "W", "identifier": {"system": "urn:id", "value": "SECRET"}},
+        "performer": [
+            {"reference": "Practitioner/9", "display": "Dr. X"}, {"type": "RelatedPerson", "display": "W's son"},
+            {"reference": "http://inside/fhir/Patient/p/_history/2", "display": "W"},
+        ],
+        "contained": [
+            {"resourceType": "Patient", "id": "c", "name": [{"text": "W"}], "birthDate": "1960-05-01"},
+            {"resourceType": "Medication", "id": "m", "status": "active", "code": {"text": "W's own"}},
+            {"resourceType": "Provenance", "id": "x", "agent": [{"who": {"display": "W"}}]},
+        ],
+        "code": {"coding": [{"code": "1", "display": "K"}], "text": "W", "_text": {"extension": [{"valueString": "W"}]}},
+        "focus": [{"reference": "Patient/p", "display": "named by a path"}],
+    }  # fmt: skip
+    expected = {
+        "resourceType": "Observation", "id": "o", "status": "final", "subject": {"reference": "urn:uuid:0"},
+        "performer": [
+            {"reference": "Practitioner/9", "display": "Dr. X"}, {"type": "RelatedPerson"},
+            {"reference": "http://inside/fhir/Patient/p/_history/2"},
+        ],
+        "contained": [
+            {"resourceType": "Patient", "id": "c", "birthDate": "1960-05-01"},
+            {"resourceType": "Medication", "id": "m", "status": "active"},
+        ],
+        "focus": [{"display": "named by a path"}],
+    }  # fmt: skip
+    admitted = policy.outward("lis", crossing("ORU^R01", bundle(person, observation))).crossing
+    who, kept = (entry["resource"] for entry in json.loads(admitted.body)["entry"])
+    assert who["identifier"] == [{"system": "urn:mrn", "value": "1"}]
+    assert "name" not in who
+    code = kept.pop("code")
+    assert (code.keys(), code["coding"]) == ({"coding", "text"}, [{"code": "1", "display": "K"}])
+    assert kept == expected
+    answered = policy.answer({**observation, "subject": {"display": "W", "identifier": {"system": "urn:id"}}})
+    assert answered is not None
+    assert "W" not in json.dumps([answered[name] for name in ("performer", "contained") if name in answered])
+    assert "subject" not in answered or answered["subject"] == {}
+    mine = policy.answer({**observation, "subject": {"identifier": {"system": "urn:mrn", "value": "1"}}})
+    assert mine is not None
+    assert mine["subject"] == {"identifier": {"system": "urn:mrn", "value": "1"}}
+
+
+@pytest.mark.parametrize("request_", [
+    {"method": "PUT", "url": "Patient?identifier=urn:id|SECRET"},
+    {"method": "POST", "url": "Patient", "ifNoneExist": "active=true&identifier=urn%3Aid%7CSECRET"},
+])  # fmt: skip
+def test_nobody_is_found_by_a_number_that_may_not_cross(request_: dict[str, str]) -> None:
+    entry = {"resource": {"resourceType": "Patient"}, "request": request_}
+    body = json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+    policy = parse_policy(WAYS_AROUND, b"s" * 32)
+    with pytest.raises(LockRefused) as told:
+        policy.outward("lis", crossing("ORU^R01", body.encode()))
+    assert told.value.code is RefusalCode.NOT_ALLOWED
+    assert "SECRET" not in str(told.value)
+    policy.outward("lis", crossing("ORU^R01", body.replace("urn:id", "urn:mrn").replace("%3Aid", ":mrn").encode()))
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"'])
+def test_what_can_be_read_and_not_written_is_malformed(value: str) -> None:
+    """Python reads more as JSON than it can write: the source hears a refusal, not silence."""
+    entry = f'{{"resource":{{"resourceType":"Observation","status":{value}}}}}'
+    body = f'{{"resourceType":"Bundle","type":"transaction","entry":[{entry}]}}'
+    with pytest.raises(LockRefused) as told:
+        POLICY.outward("lis", crossing("ORU^R01", body.encode()))
+    assert told.value.code is RefusalCode.MALFORMED
+
+
 @pytest.mark.parametrize(
     ("source", "kind", "body", "media_type", "code"),
     [
