@@ -93,9 +93,16 @@ class Network:
         """Drop what the browser sends to the hub's media address by one protocol."""
         run_in(self.browser, "nft", f"add rule inet wall out ip daddr {HUB_ADDRESS} meta l4proto {protocol} drop")
 
+    def lose(self, protocol: str, percent: int) -> None:
+        """Drop a share of what one protocol carries between browser and hub, both ways."""
+        fate = f"meta l4proto {protocol} numgen random mod 100 < {percent} drop"
+        run_in(self.browser, "nft", f"add rule inet wall out ip daddr {HUB_ADDRESS} {fate}")
+        run_in(self.browser, "nft", f"add rule inet wall in ip saddr {HUB_ADDRESS} {fate}")
+
     def unblock(self) -> None:
         """Let everything pass."""
-        run_in(self.browser, "nft", "flush chain inet wall out")
+        for chain in ("out", "in"):
+            run_in(self.browser, "nft", f"flush chain inet wall {chain}")
 
     def narrow(self, rate_kbit: int) -> None:
         """Let no more than this through to the browser; a fifth of a second may wait."""
@@ -158,7 +165,8 @@ def network() -> Iterator[Network]:
             run_in(hub, "ip", "address", "add", f"10.88.{number}.1/24", "dev", far)
             run_in(hub, "ip", "link", "set", far, "up")
         run_in(browser, "nft", "add table inet wall")
-        run_in(browser, "nft", "add chain inet wall out { type filter hook output priority 0; }")
+        for chain, hook in (("out", "output"), ("in", "input")):
+            run_in(browser, "nft", f"add chain inet wall {chain} {{ type filter hook {hook} priority 0; }}")
         made = Network(hub, browser)
         made.plug(1)
         yield made
@@ -275,6 +283,24 @@ def test_a_blocked_port_is_named_and_consults_work_by_the_detour(network: Networ
         open_running_consult(anna)
         expect_moving_video(page)
         expect(page.locator("[data-testid=quality][data-via=tcp]").first).to_be_visible(timeout=SLOW_MS)
+    finally:
+        network.unblock()
+
+
+@pytest.mark.long
+def test_a_path_that_loses_a_third_of_its_packets_is_left_for_one_that_loses_none(
+    network: Network, anna: Visitor
+) -> None:
+    """UDP that goes on losing is given up in mid-consult; picture and trace go on over TCP without anybody's doing."""
+    open_running_consult(anna)
+    expect_moving_video(anna.page)
+    via = anna.page.locator("[data-testid=quality]").first
+    expect(via).to_have_attribute("data-via", "udp", timeout=SLOW_MS)
+    network.lose("udp", 35)
+    try:
+        expect(via).to_have_attribute("data-via", "tcp", timeout=3 * SLOW_MS)
+        expect_moving_video(anna.page)
+        expect_live_ecg(anna.page)
     finally:
         network.unblock()
 

@@ -63,11 +63,11 @@ const times = (count: number, lost: number): number[] => Array<number>(count).fi
 describe("when UDP is given up", () => {
   it.each([
     ["a clean line", times(100, 0), false],
-    ["a quarter lost, 19 times", times(19, 0.25), false],
-    ["a quarter lost, 20 times", times(20, 0.25), true],
+    ["a quarter lost, 9 times", times(9, 0.25), false],
+    ["a quarter lost, 10 times", times(10, 0.25), true],
     ["just below a quarter, for ever", times(100, 0.249), false],
-    ["20 bad ones among 32", [...times(12, 0), ...times(20, 0.4)], true],
-    ["20 bad ones, but not among the last 32", [...times(20, 0.9), ...times(13, 0)], false],
+    ["10 bad ones among 16", [...times(6, 0), ...times(10, 0.4)], true],
+    ["10 bad ones, but not among the last 16", [...times(10, 0.9), ...times(7, 0)], false],
     ["every second one bad", Array.from({ length: 64 }, (_, i) => (i % 2 === 0 ? 1 : 0)), false],
   ])("%s", (_, losses, bad) => {
     expect(isPersistentlyBad(fold(losses))).toBe(bad);
@@ -81,6 +81,6 @@ describe("when UDP is given up", () => {
     ["turn-tls", ["any", "relay"], false],
     [null, ["any", "tcp"], false],
   ] as const)("on %s with %o", (via, available, leaves) => {
-    expect(shouldLeave(via, fold(times(32, 0.5)), available)).toBe(leaves);
+    expect(shouldLeave(via, fold(times(16, 0.5)), available)).toBe(leaves);
   });
 });

@@ -4,7 +4,7 @@
  * At first everything at once: the browser tries UDP, TCP and TURN side by side and takes what works. That finds a way
  * wherever UDP is blocked. It does not help where UDP passes but is thinned out by a device on the way, or where a pair
  * is chosen that then fails. So a path that failed although the server could be reached, or that lost a quarter of its
- * packets for most of a minute, is built anew without UDP: plain TCP to the relay first, TURN over TCP or TLS after
+ * packets for twenty seconds, is built anew without UDP: plain TCP to the relay first, TURN over TCP or TLS after
  * that, and in the end everything again. What worked is kept for as long as the page lives.
  *
  * Pure: who measures and rebuilds is `session.ts`.
@@ -74,8 +74,8 @@ function overTcp(servers: readonly IceServer[]): readonly IceServer[] {
 /** Whether each of the last reports was bad, newest last. */
 export type LossReports = readonly boolean[];
 
-export const REPORTS = 32;
-export const BAD_REPORTS = 20;
+export const REPORTS = 16;
+export const BAD_REPORTS = 10;
 export const BAD_SHARE = 0.25;
 
 /** Fold one report of the share of packets lost, 0 to 1. */
@@ -83,7 +83,7 @@ export function onLoss(reports: LossReports, lost: number): LossReports {
   return [...reports, lost >= BAD_SHARE].slice(-REPORTS);
 }
 
-/** A line that is bad for most of a minute does not get better by waiting; one bad burst does. */
+/** Reports come every two seconds. A line that is bad for twenty does not get better by waiting; one bad burst does. */
 export function isPersistentlyBad(reports: LossReports): boolean {
   return reports.filter((bad) => bad).length >= BAD_REPORTS;
 }
