@@ -17,7 +17,7 @@ from sqlalchemy import select
 from server.api.errors import ApiCode, ApiError
 from server.api.gateways import LOCK
 from server.api.request import member, permitted, services, throttle
-from server.gateway.core.crossing import MAX_PATIENT_IDENTIFIERS
+from server.gateway.core.crossing import MAX_KEY_CHARS, MAX_PATIENT_IDENTIFIERS
 from server.gateway.core.responder import QueryCode, QueryFailed
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, Principal
@@ -90,7 +90,7 @@ async def _answer(request: web.Request, resource_id: str) -> web.Response:
         type=request.match_info["type"],
         resource_id=resource_id,
         params=_params(request),
-        page=request.query.get("page", "")[:MAX_TEXT],
+        page=_page(request),
         role=asker.principal.access.value,
         organisation=asker.principal.hospital_id or "-",
         purpose=PURPOSE,
@@ -98,8 +98,9 @@ async def _answer(request: web.Request, resource_id: str) -> web.Response:
         max_bytes=MAX_BYTES,
         max_count=MAX_COUNT,
     )
+    began = time.monotonic()
     answer = await _ask(request, asker, gateway, question)
-    await _still(request, asker)
+    await _still(request, asker, caller_too=time.monotonic() - began > LOOK_S)
     headers = {
         "X-Context-Version": str(asker.context.version),
         "X-Hospital-Resources": str(answer.count),
@@ -147,7 +148,7 @@ async def _until_over(request: web.Request, asker: _Asker, gateway: str, questio
     asking = asyncio.create_task(request.app[LOCK].desk.ask(gateway, question))
     try:
         while not (await asyncio.wait({asking}, timeout=LOOK_S))[0]:
-            await _still(request, asker)
+            await _still(request, asker, caller_too=True)
         return asking.result()
     finally:
         asking.cancel()
@@ -170,13 +171,18 @@ async def _asker(request: web.Request) -> _Asker:
     return _Asker(principal=principal, found=found, context=context)
 
 
-async def _still(request: web.Request, asker: _Asker) -> None:
+async def _still(request: web.Request, asker: _Asker, *, caller_too: bool) -> None:
     """Whether the caller's consult still runs and still shows this patient.
 
+    Args:
+        caller_too: also whether the caller is still signed in and of the consult.
+
     Raises:
-        ApiError: ``consult_ended`` or ``context_changed``.
+        ApiError: ``consult_ended``, ``context_changed``, ``not_signed_in`` or ``not_found``.
     """
     _shown(await services(request).store.load(asker.found.consult), asker.context.version)
+    if caller_too:
+        await member(request, await permitted(request, Action.READ_RECORD, active=False))
 
 
 def _shown(consult: Consult | None, version: int) -> Context:
@@ -221,9 +227,21 @@ async def _target(request: web.Request, asker: _Asker) -> Target:
     identifiers = tuple(
         (str(one["system"]), str(one["value"]))
         for one in (raw or {}).get("identifier", [])
-        if isinstance(one, dict) and one.get("system") and one.get("value")
+        if isinstance(one, dict) and _is_word(one.get("system")) and _is_word(one.get("value"))
     )
     return Target(gateways=tuple(gateways), patient=identifiers[:MAX_PATIENT_IDENTIFIERS])
+
+
+def _is_word(value: object) -> bool:
+    """What the wire carries; an identifier that is none is not asked for, instead of ending the hospital's line."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_KEY_CHARS and value.isprintable()
+
+
+def _page(request: web.Request) -> str:
+    page = request.query.get("page", "")
+    if len(page) > MAX_TEXT or not page.isprintable():
+        raise ApiError(ApiCode.MALFORMED, "page")
+    return page
 
 
 def _params(request: web.Request) -> Pairs:

@@ -3,7 +3,7 @@
 FHIR transactions go to the store as they are, owned by the gateway's hospital, in the inbox's own transaction. A
 file (DICOM, PDF, WFDB) is written under its hash and synced before the row that names it is committed: a
 crash between the two leaves a file nobody names, never a name without a file. Outcomes of what the hub sent
-end the outbox row they belong to.
+end the outbox row they belong to; what the hospital's operator did by hand becomes a row of the audit chain. [LK23]
 """
 
 import asyncio
@@ -15,20 +15,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgpack
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.gateway.core.crossing import FHIR_JSON, Crossing
 from server.gateway.hl7v2.signals import MERGE, merge_of
+from server.gateway.sealing import sync_folder
 from server.lock.aio.inbox import CrossingRefused, From
 from server.lock.aio.outbox import MalformedOutcome, outcome
 from server.lock.aio.standing import patients_named, settled
-from server.lock.core.wire import OUTCOME_KIND, OUTCOME_SOURCE
+from server.lock.core.standing import is_other_person
+from server.lock.core.wire import OPERATOR_KIND, OPERATOR_REASONS, OUTCOME_KIND, OUTCOME_SOURCE
 from server.record.aio.merge import merge_patient, survivor_of
+from server.record.aio.store import read_resource
 from server.record.core.outcome import FhirRefusal
 from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid
+from server.storage import audit
 from server.storage.lock_tables import LockFile
 
+ACTIONS = {word: word for word in ("resend", "discard")}
+DIRECTIONS = {word: word for word in ("outward", "inward")}
 FILE_TYPES = frozenset(
     {
         "application/dicom",
@@ -70,7 +77,9 @@ class Applying:
         Raises:
             CrossingRefused: ``unsupported``, ``malformed``, ``invalid`` or a code of the record.
         """
-        if origin.source == OUTCOME_SOURCE or crossing.kind == OUTCOME_KIND:
+        if origin.source == OUTCOME_SOURCE and crossing.kind == OPERATOR_KIND:
+            await _operation(session, crossing, origin, at_ms)
+        elif origin.source == OUTCOME_SOURCE or crossing.kind in (OUTCOME_KIND, OPERATOR_KIND):
             await self._outcome(session, crossing, origin)
         elif crossing.media_type == FHIR_JSON:
             await self._bundle(session, crossing, origin, at_ms)
@@ -146,9 +155,18 @@ async def _merge(session: AsyncSession, crossing: Crossing, bundle: Any, origin:
 
 
 async def _whose(session: AsyncSession, crossing: Crossing, origin: From) -> str | None:
-    """The one stored patient of this hospital whom all known identifiers name; None when they name none, or several."""
+    """The one stored patient of this hospital whom all known identifiers name; None when they name none or
+    several, or when the object calls its patient by another name and birth date."""
     found = await _survivors(session, crossing.patient, Reach.of_hospital(origin.hospital), set())
-    return found.pop() if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    (patient,) = found
+    about, row = dict(crossing.about), await read_resource(session, "Patient", patient)
+    said = {
+        "birthDate": about.get("birth_date", ""),
+        "name": [{"text": name} for name in about.get("patient_name", "").split("=") if name],
+    }
+    return None if row is None or is_other_person(json.loads(row[0].json), said) else patient
 
 
 async def _survivors(
@@ -159,21 +177,34 @@ async def _survivors(
     return {await survivor_of(session, one) for one in ids - but}
 
 
-def _keep(path: Path, body: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists():
-        return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with draft.open("xb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+async def _operation(session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> None:
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        told = msgpack.unpackb(crossing.body)
+        body = {
+            "gateway": origin.gateway, "action": ACTIONS[told["action"]], "direction": DIRECTIONS[told["direction"]],
+            "stream": str(told["stream"])[:64], "sequence": int(told["sequence"]),
+            "reason": OPERATOR_REASONS[OPERATOR_REASONS.index(told["reason"])],
+        }  # fmt: skip
+    except Exception:  # the decoder documents no closed list of what it raises on hostile bytes
+        raise CrossingRefused("malformed", "operator") from None
+    await audit.append(session, [audit.Entry(kind="lock_operator", at_ms=at_ms, actor=origin.actor, body=body)])
+
+
+def _keep(path: Path, body: bytes) -> None:
+    """Write a file whole, its name and its folder's name durable, whatever an earlier try left behind."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        for old in path.parent.glob(f".{path.name}.*"):
+            old.unlink(missing_ok=True)  # of a process that was killed: the same crossing came again
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    sync_folder(path.parent)
+    sync_folder(path.parent.parent)
 
 
 def _places(refusal: FhirRefusal) -> str:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from server.gateway.core.crossing import (
+    MAX_ABOUT,
+    MAX_KEY_CHARS,
+    MAX_KIND_CHARS,
+    MAX_PATIENT_IDENTIFIERS,
+    Crossing,
+    LockRefused,
+    check_crossing,
+)
 from server.lock.core.answers import Answers, answer_frames
 from server.lock.core.clock import ClockOffset
 from server.lock.core.link import Arrived, Receiver, Sender, parts_of
@@ -17,6 +26,7 @@ from server.lock.core.proof import next_mark
 from server.lock.core.wire import (
     FRAME_BYTES,
     GENESIS,
+    MAX_ITEMS,
     PART_BYTES,
     Ack,
     Answer,
@@ -278,6 +288,36 @@ def test_a_hole_a_repeat_or_a_foreign_part_ends_the_connection() -> None:
     sender.sent(1, 1)
     with pytest.raises(WireError):
         sender.take(2, [("applied", "", 0, 0)])
+
+
+def test_a_gap_is_no_wider_than_what_is_acknowledged_at_once() -> None:
+    """[LK14] Each number of a gap is acknowledged: a frame of sixty bytes may not ask for 2**60 of them."""
+    gap = Gap(first=1, last=2**60, code="corrupt", mark=bytes(32))
+    with pytest.raises(WireError, match=r"Gap\.last"):
+        Receiver(up_to=0, mark=GENESIS).take(gap, 0)
+    assert Receiver(up_to=0, mark=GENESIS).take(replace(gap, last=MAX_ITEMS), 0)
+
+
+def test_the_largest_crossing_there_is_fits_a_frame() -> None:
+    """[LK3] What `check_crossing` takes, the wire carries: else one message would end the line for ever."""
+    rare = "\U0002070e"
+    crossing = Crossing(
+        kind="K" * MAX_KIND_CHARS, key=rare * MAX_KEY_CHARS,
+        patient=((rare * MAX_KEY_CHARS,) * 2,) * MAX_PATIENT_IDENTIFIERS,
+        about=((rare * MAX_KEY_CHARS,) * 2,) * MAX_ABOUT, media_type="m" * MAX_KIND_CHARS, body=bytes(PART_BYTES),
+        made_us=2**63 - 1,
+    )  # fmt: skip
+    check_crossing(crossing)
+    most = 2**63 - 1
+    frame = Cross(
+        sequence=most, source=rare * 64, kind=crossing.kind, key=crossing.key, patient=crossing.patient,
+        about=crossing.about, media_type=crossing.media_type, made_us=most, received_us=most, journaled_us=most,
+        sent_us=most, size=len(crossing.body), digest=bytes(32), mark=bytes(32), body=crossing.body,
+    )  # fmt: skip
+    assert decode(encode(frame)) == frame
+    for media_type in ("text/plain\n", "text/\x00plain"):
+        with pytest.raises(LockRefused):
+            check_crossing(replace(crossing, media_type=media_type))
 
 
 @given(st.lists(st.integers(0, 3 * PART_BYTES), min_size=1, max_size=3), st.randoms())

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
+import os
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
 import pytest
 
 from server.exits import StartError
-from server.gateway.core.crossing import Crossing, LockRefused, Receipt, RefusalCode
+from server.gateway.core.crossing import MAX_KEY_CHARS, Crossing, LockRefused, Receipt, RefusalCode
 from server.gateway.journal import Journal, JournalLimits, Stored
 from server.gateway.sealing import load_keys, rotate
+from server.lock.aio.applying import _keep
 from server.lock.core.link import Arrived, Settled
 from server.lock.core.proof import next_mark
-from server.lock.core.wire import GENESIS, Cross, Gap
+from server.lock.core.wire import GENESIS, OPERATOR_KIND, Cross, Gap
 
 Open = Callable[..., Journal]
 
@@ -242,3 +247,135 @@ async def test_a_file_that_is_no_journal_is_one_sentence(opened: Open, tmp_path:
     (tmp_path / "journal.db").write_bytes(b"not a database" * 100)
     with pytest.raises(StartError, match="cannot be used"):
         opened()
+
+
+async def test_what_was_put_is_sent_although_nobody_waits_for_the_answer(opened: Open) -> None:
+    """An interface that hangs up during its put: the crossing is kept, so the sender has to hear of it."""
+    journal, held = opened(), threading.Event()
+    waiting = asyncio.create_task(journal._scribe.run(lambda _db: held.wait(20)))
+    putting = asyncio.create_task(put(journal, 1))
+    await asyncio.sleep(0)
+    putting.cancel()
+    await asyncio.gather(putting, return_exceptions=True)
+    held.set()
+    await asyncio.wait_for(journal.put_event.wait(), 20)
+    await waiting
+    assert (await journal.level()).waiting == 1
+
+
+async def test_a_journal_whose_keys_are_gone_is_not_given_up(opened: Open, tmp_path: Path) -> None:
+    """Started with new keys, everything that waits would become a gap."""
+    journal = opened()
+    await put(journal, 1)
+    await journal.close()
+    kept = (tmp_path / "journal.keys").read_bytes()
+    (tmp_path / "journal.keys").unlink()
+    with pytest.raises(StartError, match=r"Bring its journal\.keys back"):
+        opened()
+    (tmp_path / "journal.keys").write_bytes(kept)
+    name = rotate(tmp_path / "journal.keys")
+    parts = json.loads((tmp_path / "journal.keys").read_text())
+    parts["keys"] = [one for one in parts["keys"] if one["id"] == name]
+    whole = (tmp_path / "journal.keys").read_bytes()
+    (tmp_path / "journal.keys").write_text(json.dumps(parts))
+    with pytest.raises(StartError, match="sealed with keys that are not here"):
+        opened()
+    (tmp_path / "journal.keys").write_bytes(whole)
+    assert isinstance((await read(opened()))[0], Stored)
+
+
+async def test_names_are_durable_before_anything_depends_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must not take the journal's keys back, nor the name of a file that the hub has acknowledged."""
+    synced: list[int] = []
+
+    def fsync(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    load_keys(tmp_path / "journal.keys")
+    assert synced[-1] == tmp_path.stat().st_ino
+    left = tmp_path / "lock" / "ab" / ".abc.dead"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a file of a process that was killed")
+    path = tmp_path / "lock" / "ab" / "abc"
+    for _again in range(2):
+        synced.clear()
+        _keep(path, b"DICM")
+        assert synced[-2:] == [path.parent.stat().st_ino, path.parent.parent.stat().st_ino]
+    assert [one.name for one in path.parent.iterdir()] == ["abc"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_what_the_hub_sends_has_a_bound_here(opened: Open) -> None:
+    """[LK11] A hub may not fill the hospital's disk: it is not acknowledged, so it waits there."""
+    journal = opened(inward_count=2)
+    for number in (1, 2):
+        await journal.keep_inward(inward(number))
+    with pytest.raises(LockRefused) as told:
+        await journal.keep_inward(inward(3))
+    assert told.value.code is RefusalCode.FULL
+    assert (await journal.level()).inward_up_to == 2
+    await journal.keep_inward(inward(2))
+    stored = await journal.next_inward(["MDM^T02"])
+    assert stored is not None
+    await journal.delivered(stored)
+    await journal.keep_inward(inward(3))
+
+
+async def test_an_outcome_can_always_cross(opened: Open) -> None:
+    """[LK18] However long the hub's key is, and when the hub asks again: else the line would end at it for ever."""
+    journal = opened()
+    longest = "k" * MAX_KEY_CHARS
+    long = inward(1)
+    long = replace(long, frame=replace(long.frame, key=longest))
+    await journal.keep_inward(long)
+    stored = await journal.next_inward(["MDM^T02"])
+    assert stored is not None
+    await journal.delivered(stored)
+    await journal.reset_inward()
+    await journal.keep_inward(long)
+    for outcome in await read(journal):
+        assert isinstance(outcome, Stored)
+        assert len(outcome.crossing.key) <= MAX_KEY_CHARS
+        assert msgpack.unpackb(outcome.crossing.body)["key"] == longest
+    assert len(await read(journal)) == 2
+
+
+async def test_an_operator_sends_again_or_gives_up_and_both_sides_know(opened: Open) -> None:
+    """[LK23] A refused crossing gets the next number; one that waits becomes a gap; nothing else may be touched."""
+    journal = opened()
+    receipts = await put(journal, 1, 2, 3)
+    ids = [one.sequence for one in receipts]
+    await journal.settle(settled(1, 1, "refused", "invalid"), 9, {})
+    assert await journal.resend(ids[0], "mended", "wang")
+    assert not await journal.resend(ids[0], "mended", "wang"), "once"
+    assert not await journal.resend(ids[1], "mended", "wang"), "it waits"
+    assert await journal.discard(ids[1], "wrong_patient", "wang")
+    assert not await journal.discard(ids[1], "wrong_patient", "wang")
+    found = await read(journal)
+    gaps = [(one.first, one.code) for one in found if isinstance(one, Gap)]
+    assert gaps == [(1, "invalid"), (2, "discarded")]
+    sent = {one.sequence: one for one in found if isinstance(one, Stored)}
+    assert (sent[4].crossing, sent[4].source) == (crossing(1), "lis")
+    assert sent[4].mark == next_mark(sent[3].mark, 4, "lis", "k1", sent[4].digest)
+    told = [msgpack.unpackb(one.crossing.body) for one in sent.values() if one.crossing.kind == OPERATOR_KIND]
+    assert [(one["action"], one["sequence"], one["reason"]) for one in told] == [
+        ("resend", 1, "mended"), ("discard", 2, "wrong_patient"),
+    ]  # fmt: skip
+    assert not await journal.discard(sent[5].id, "test", "wang"), "what is told to the hub is not the operator's"
+    assert (await put(journal, 1))[0].repeated, "a repeat of the source is known by the new number"
+    await journal.settle([*settled(2, 2), *settled(4, 4)], 9, {})
+    with contextlib.closing(sqlite3.connect(f"file:{journal._scribe._path}?mode=ro", uri=True)) as db:
+        states = dict(db.execute("SELECT seq, state FROM outward WHERE seq < 5").fetchall())
+        logged = db.execute("SELECT action, who FROM operation ORDER BY id").fetchall()
+    assert states == {1: "resent", 2: "acknowledged", 3: "pending", 4: "acknowledged"}, "2 was on its way all the same"
+    assert logged == [("resend", "wang"), ("discard", "wang")]
+    await journal.keep_inward(inward(1))
+    stored = await journal.next_inward(["MDM^T02"])
+    assert stored is not None
+    assert await journal.discard(stored.id, "obsolete", "wang")
+    assert await journal.next_inward(["MDM^T02"]) is None
+    outcomes = [one for one in await read(journal, 7) if isinstance(one, Stored)]
+    assert msgpack.unpackb(outcomes[0].crossing.body)["code"] == "discarded"

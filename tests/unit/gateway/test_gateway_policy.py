@@ -148,7 +148,9 @@ def test_nothing_slips_past_a_rule_inside_what_is_allowed() -> None:
             {"resourceType": "Medication", "id": "m", "status": "active", "code": {"text": "W's own"}},
             {"resourceType": "Provenance", "id": "x", "agent": [{"who": {"display": "W"}}]},
         ],
-        "code": {"coding": [{"code": "1", "display": "K"}], "text": "W", "_text": {"extension": [{"valueString": "W"}]}},
+        "code": {
+            "coding": [{"code": "1", "display": "K"}], "text": "W", "_text": {"extension": [{"valueString": "W"}]},
+        },
         "focus": [{"reference": "Patient/p", "display": "named by a path"}],
     }  # fmt: skip
     expected = {
