@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
@@ -229,6 +230,23 @@ async def test_includes_stay_within_reach(database: Database) -> None:
         page = await search(session, "Patient", [("_revinclude", "Observation:subject")], reach=ALL)
         assert [row.id for row in page.included] == ["o0"]
         assert await counts_of(session, "p0") == {"Patient": 1, "Encounter": 1, "Observation": 1}
+        only = [("_include", "Observation:performer:Organization"), ("_include", "Observation:performer:Practitioner")]
+        page = await search(session, "Observation", only, reach=ALL)
+        assert [row.id for row in page.included] == ["h1"]
+        assert (await search(session, "Observation", only[1:], reach=ALL)).included == []
+    # Written before what it refers to, which then turned out to be another patient's.
+    await put(database, observation("o1", "p0", encounter={"reference": "Encounter/e9"}), patient("p1", "李", "Li X"))
+    await put(database, encounter("e9", "p1"))
+    await put(
+        database, {"resourceType": "PractitionerRole", "id": "r1", "organization": {"reference": "Organization/h1"}}
+    )
+    async with database.read() as session:
+        page = await search(session, "Observation", [("_id", "o1"), *asked], reach=ALL)
+        assert [row.id for row in page.included] == ["p0"], "not the other patient's encounter"
+        back = [("_revinclude", "PractitionerRole:organization")]
+        for reach in (ALL, Reach.of_hospital("")):
+            page = await search(session, "Organization", back, reach=reach)
+            assert [row.id for row in page.included] == ["r1"]
 
 
 async def test_identifiers_find_one_patient_or_nobody(database: Database) -> None:
@@ -311,6 +329,11 @@ HOSTILE = (
     (entry("PUT", "Observation/other", observation("o5", "p0")), "wrong_id"),
     (entry("POST", "Unheard", {"resourceType": "Unheard"}), "unknown_type"),
     (entry("DELETE", "Observation?patient=p0"), "many_match"),
+    (entry("POST", "Observation", without_id(observation("x", "p0")), ifNoneExist="code=9&_count=0"), "query"),
+    (entry("POST", "Observation", without_id(observation("x", "p0")), ifNoneExist="code=&status=final"), "query"),
+    (entry("POST", "Observation", without_id(observation("x", "p0")), ifNoneExist=7), "bundle"),  # type: ignore[arg-type]
+    (entry("DELETE", "http://["), "bundle"),
+    (entry("PUT", "Encounter?identifier=urn:v|1", encounter("e1", "p1")), "wrong_id"),
 )
 
 
@@ -332,6 +355,101 @@ async def state(database: Database) -> tuple[Any, ...]:
         rows = (await session.execute(select(FhirResource.type, FhirResource.id, FhirResource.version))).all()
         tokens = await session.scalar(select(func.count()).select_from(FhirToken))
     return sorted(map(tuple, rows)), tokens, (await audit.head(database))[0]
+
+
+async def test_the_order_of_entries_does_not_matter(database: Database) -> None:
+    """R4 section 3.1.0.11.2: deletions first; conditions and references see what the Bundle itself makes and takes."""
+    number = {"identifier": [{"system": "urn:v", "value": "7"}]}
+    await put(database, patient("p0"), observation("o0", "p0", **number), organization("h0", "Old"), owner="north")
+    fresh = without_id(observation("x", "p0", performer=[{"reference": "Organization?name=New"}], **number))
+    once = entry("POST", "Observation", fresh, "urn:uuid:o", ifNoneExist="identifier=urn:v|7")
+    answers = await applied(database, transaction(
+        once,
+        entry("POST", "Encounter", without_id(encounter("x", "p0")), ifNoneExist="patient=p0"),
+        entry("POST", "Encounter", without_id(encounter("x", "p0")), ifNoneExist="patient=p0"),
+        entry("POST", "Organization", without_id(organization("x", "New Lab"))),
+        entry("DELETE", "Observation/o0"),
+    ))  # fmt: skip
+    assert [one["status"][:3] for one in answers] == ["201", "201", "200", "201", "204"]
+    assert answers[1]["location"] == answers[2]["location"], "two entries, one encounter"
+    made = answers[0]["location"].split("/")[1]
+    assert await found(database, "Observation", ("identifier", "urn:v|7"), reach=NORTH) == [made]
+    assert await found(database, "Observation", ("performer:Organization.name", "new"), reach=NORTH) == [made]
+    twice = entry("PUT", "Observation?identifier=urn:v|7", {**fresh, "performer": []})
+    with pytest.raises(FhirRefusal) as refused:
+        await applied(database, transaction(twice, {**twice, "fullUrl": "urn:uuid:2"}))
+    assert refused.value.code is FhirCode.BUNDLE
+    gone = [entry("DELETE", "Patient/p0"), *(entry("DELETE", f"{kind}/{one}") for kind, one in (
+        ("Observation", made), ("Encounter", answers[1]["location"].split("/")[1])))]  # fmt: skip
+    assert [one["status"][:3] for one in await applied(database, transaction(*gone))] == ["204"] * 3
+
+
+async def test_what_comes_under_the_number_of_a_merged_patient_is_the_survivors(database: Database) -> None:
+    await put(database, patient("p0"), patient("p1", "李", "Li X"), owner="north")
+    async with database.write() as session:
+        await merge_patient(session, survivor="p0", merged="p1", actor="client:gw", at_ms=7_000)
+    old = entry("PUT", "Patient?identifier=urn:mrn|p1-1", without_id(patient("p1", "李", "Li X")), "urn:uuid:p")
+    answers = await applied(
+        database, transaction(old, entry("POST", "Observation", of(observation("x", "x"), "urn:uuid:p")))
+    )
+    assert answers[0]["location"].startswith("Patient/p0/")
+    assert len(await found(database, "Observation", ("patient", "p0"), reach=NORTH)) == 1
+    assert await found(database, "Patient", ("identifier", "p1-1"), ("active", "false"), reach=NORTH) == ["p1"]
+
+
+async def test_two_that_write_one_resource_are_one_after_the_other(database: Database) -> None:
+    """What the second waited for is what it goes on from; with If-Match it is refused."""
+    await put(database, patient("p0"), observation("o0", "p0"), owner="north")
+
+    async def change(number: int, **more: str) -> list[dict[str, Any]]:
+        changed = observation("o0", "p0", valueQuantity={"value": number, "unit": "mmol/L"})
+        return await applied(database, transaction(entry("PUT", "Observation/o0", changed, **more)))
+
+    done = await asyncio.gather(*(change(number) for number in range(10, 18)))
+    assert sorted(one["etag"] for (one,) in done) == sorted(f'W/"{version}"' for version in range(2, 10))
+    seen = await asyncio.gather(*(change(number, ifMatch='W/"9"') for number in range(4)), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in seen) == ["FhirRefusal"] * 3 + ["list"]
+    once = [entry("POST", "Encounter", without_id(encounter("x", "p0")), ifNoneExist="patient=p0")]
+    await asyncio.gather(*(applied(database, transaction(*once)) for _ in range(6)))
+    assert len(await found(database, "Encounter", reach=NORTH)) == 1
+
+
+async def test_an_id_does_not_come_back_as_another_patients(database: Database) -> None:
+    """Its history would be shown as the new one's."""
+    await put(database, patient("p0"), patient("p1", "李", "Li X"), observation("o0", "p0"))
+    async with database.write() as session:
+        await delete_resource(session, "Observation", "o0", actor="x", at_ms=2_000)
+    with pytest.raises(ResourceInvalid) as refused:
+        await put(database, observation("o0", "p1"))
+    assert refused.value.code is FhirCode.WRONG_PATIENT
+
+
+async def test_chains_are_the_two_searches_that_they_stand_for(database: Database) -> None:
+    """And reach no further: what the caller may not see does not decide what she finds."""
+    await put(database, patient("p0"), patient("p1", "李秀英", "Li Xiuying"), organization("h0", "North Lab"))
+    await put(database, encounter("e0", "p0", status="finished"), encounter("e1", "p1", status="in-progress"))
+    await put(database, observation("o0", "p0", encounter={"reference": "Encounter/e0"}),
+              observation("o1", "p1", status="amended", encounter={"reference": "Encounter/e1"}))  # fmt: skip
+    cases: list[tuple[str, str, str, list[str]]] = [
+        ("Observation", "patient.identifier", "urn:mrn|p1-1", ["o1"]),
+        ("Observation", "subject:Patient.name", "zhang", ["o0"]),
+        ("Observation", "patient.name", "nobody", []),
+        ("Observation", "encounter.status", "in-progress", ["o1"]),
+        ("Observation", "encounter.patient.name", "li", ["o1"]),
+        ("Patient", "_has:Observation:patient:status", "amended", ["p1"]),
+        ("Patient", "_has:Observation:patient:code", "2823-3", ["p1", "p0"]),
+        ("Patient", "_has:Encounter:patient:_has:Observation:encounter:status", "final", ["p0"]),
+        ("Encounter", "_has:Observation:encounter:status:not", "final", ["e1"]),
+    ]
+    for kind, name, value, expected in cases:
+        assert await found(database, kind, (name, value)) == expected, name
+        mine = Reach.of_patients(["p0"])
+        assert await found(database, kind, (name, value), reach=mine) == [one for one in expected if one[1] == "0"]
+    for wrong in ("patient.colour", "code.name", "performer.name", "patient._count", "_has:Observation:code:status",
+                  "_has:Patient:patient:name", "_has:Observation:patient", "encounter:Patient.name",
+                  "encounter.patient.general-practitioner:Practitioner.name._id"):  # fmt: skip
+        with pytest.raises(FhirRefusal):
+            parse_query("Observation", [(wrong, "x")])
 
 
 async def test_entries_of_two_patients_are_not_tied_together(database: Database) -> None:

@@ -92,7 +92,7 @@ async def test_reading_writing_and_versions(hub: Hub, app: App) -> None:
     path, location = f"/Observation/{made['id']}", app.headers["Location"]
     assert (app.headers["ETag"], made["meta"]["versionId"]) == ('W/"1"', "1")
     assert await app.get(location) == (200, made)
-    assert (await app.get(path, If_None_Match='W/"1"'))[0] == 304
+    assert (await app.get(path, If_None_Match='W/"7", W/"1"'))[0] == 304
     changed = {**made, "status": "final"}
     assert refusal(await app.fhir("PUT", path, changed, If_Match='W/"2"')) == (412, "stale")
     assert refusal(await app.fhir("PUT", path, changed, If_Match="mine")) == (412, "stale")
@@ -111,6 +111,13 @@ async def test_reading_writing_and_versions(hub: Hub, app: App) -> None:
     assert [one["request"]["method"] for one in story["entry"]] == ["DELETE", "PUT", "PUT"]
     status, story = await app.get(next(one["url"] for one in story["link"] if one["relation"] == "next"))
     assert [one["response"]["etag"] for one in story["entry"]] == ['W/"1"']
+    assert (await app.get(f"{path}/_history?_since=2000&_count=9"))[1]["entry"][3]["request"]["method"] == "POST"
+    assert "entry" not in (await app.get(f"{path}/_history?_since=2999"))[1]
+    assert refusal(await app.get(f"{path}/_history?_at=2000")) == (400, "unsupported")
+    for asked in ({"Accept": "application/fhir+xml"}, {"Accept": "text/turtle;q=0.9"}):
+        assert refusal(await app.get("/Observation/k0", **asked)) == (406, "format")
+    assert refusal(await app.get("/Observation/k0?_format=xml", Accept="*/*")) == (406, "format")
+    assert (await app.get("/Observation/k0?_format=json", Accept="text/html"))[0] == 200
     condition = "code=http://loinc.org|2823-3&date=2025-02-01"
     status, there = await app.fhir("POST", "/Observation", new, If_None_Exist=condition)
     assert (status, there["id"]) == (200, "k2")
@@ -118,6 +125,34 @@ async def test_reading_writing_and_versions(hub: Hub, app: App) -> None:
     assert (status, (await app.get("/Observation/k2"))[1]["status"]) == (200, "amended")
     assert refusal(await app.fhir("PUT", "/Observation?code=2823-3", without_id(there))) == (412, "many_match")
     assert refusal(await app.fhir("PUT", "/Observation", there)) == (400, "query")
+    assert refusal(await app.fhir("PUT", "/Observation?code=none-such", there)) == (404, "not_found"), "no id of theirs"
+    for vague in ("code=&status=final", "code=2823-3&_count=0", "code="):
+        assert refusal(await app.fhir("POST", "/Observation", new, If_None_Exist=vague)) == (400, "query")
+    assert refusal(await app.fhir("DELETE", f"/Observation?{condition}", If_Match='W/"1"')) == (412, "stale")
+
+
+async def test_a_decimal_is_kept_as_it_was_written(hub: Hub, app: App) -> None:
+    """R4 section 2.24.0.1: 7.40 is another statement than 7.4, and so another version."""
+    body = json.dumps(without_id(observation("x", "pt1")))
+    headers = {"Authorization": f"Bearer {app.token}", "Content-Type": "application/fhir+json"}
+
+    async def send(method: str, path: str, value: str, id_: str = "") -> tuple[int, str]:
+        text = body.replace("4.1", value).replace('"status"', f'"id": "{id_}", "status"' if id_ else '"status"')
+        async with app.http.request(method, f"{app.origin}/fhir{path}", data=text, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    status, text = await send("POST", "/Observation", "7.40")
+    assert (status, '"value":7.40' in text) == (201, True)
+    id_ = json.loads(text)["id"]
+    for value, version in (("7.40", 1), ("7.4", 2), ("1.00e-3", 3), ("0.1000000000000000055511151231257827", 4)):
+        text = (await send("PUT", f"/Observation/{id_}", value, id_))[1]
+        assert (json.loads(text)["meta"]["versionId"], f'"value":{value}' in text) == (str(version), True)
+    assert (await send("POST", "/Observation", "1e999"))[0] == 422
+    deep = {"url": "urn:x", "valueString": "x"}
+    for _ in range(150):
+        deep = {"url": "urn:x", "extension": [deep]}  # type: ignore[dict-item]
+    nested = {**without_id(observation("x", "pt1")), "extension": [deep]}
+    assert refusal(await app.fhir("POST", "/Observation", nested)) == (422, "invalid")
 
 
 async def test_what_is_not_valid_is_told_by_its_place_and_never_quoted(hub: Hub, app: App) -> None:
@@ -180,6 +215,9 @@ async def test_search_pages_and_its_parameters_stay_out_of_addresses(hub: Hub, a
     _, lenient = await app.get("/Observation?colour=red&_count=1", Prefer="handling=lenient")
     assert lenient["entry"][-1]["search"]["mode"] == "outcome"
     assert (await app.get("/Observation?_summary=count&patient=pt1"))[1]["total"] == 4
+    assert (await app.get(f"/Observation?_summary=count&patient={app.origin}/fhir/Patient/pt1"))[1]["total"] == 4
+    for empty in ("date=,", "code=,", "patient=,", "_id=,", "name=,"):
+        assert refusal(await app.get(f"/Observation?{empty}"))[0] == 400, "nothing asked is not everything"
     assert refusal(await app.get("/Observation?date=2025-13")) == (400, "query")
 
 
@@ -204,6 +242,20 @@ async def test_a_person_reaches_the_patients_of_her_consults_while_they_last(hub
         ("POST", "/Observation", without_id(observation("x", "none"))),
     ):
         assert refusal(await app.fhir(method, path, body)) == (404, "not_found"), (method, path)
+    for known in (hidden, "none"):
+        told = {"resourceType": "Provenance", "recorded": "2025-01-01T00:00:00Z", "agent": [{"who": {"display": "x"}}],
+                "target": [{"reference": f"Patient/{known}"}]}  # fmt: skip
+        assert refusal(await app.fhir("POST", "/Provenance", told)) == (404, "not_found")
+    for known in (seen, "none"):
+        told["target"] = [{"reference": f"Observation/{known}"}]
+        assert refusal(await app.fhir("POST", "/Provenance", told)) == (422, "wrong_patient")
+        linked = {**without_id(observation("x", "pt1")), "hasMember": [{"reference": f"Observation/{known}"}]}
+        assert (await app.fhir("POST", "/Observation", linked))[0] == 201, "nor is it told by what may be referred to"
+    assert await app.ids(f"/Patient?_has:Observation:patient:_id={seen}") == []
+    for chain in ("Patient", "Patient:x"):
+        assert await app.ids(f"/Observation?{chain.partition(':')[0].lower()}.name=Wang") == []
+    own = {**without_id(observation("x", "pt1")), "derivedFrom": [{"reference": "Observation/other"}]}
+    assert refusal(await app.fhir("POST", "/Observation", own)) == (422, "wrong_patient")
     moved = {**(await app.get("/Observation/k0"))[1], "subject": {"reference": "Patient/pt2"}}
     assert refusal(await app.fhir("PUT", "/Observation/k0", moved)) == (422, "wrong_patient")
     assert refusal(await app.fhir("POST", "/Patient", without_id(patient("x")))) == (403, "forbidden")
@@ -240,6 +292,53 @@ async def test_scopes_that_are_too_small_are_told_and_patient_scopes_are_for_one
     assert refusal(await app.get("/Observation")) == (401, "login")
     app.token = "x" * 500
     assert refusal(await app.get("/Observation")) == (401, "login")
+
+
+async def test_one_request_has_one_level_of_scopes(hub: Hub, app: App) -> None:
+    """What is covered for "the patient" only is not shown of the others, by whatever way it would come along."""
+    for whose in ("pt1", "pt2"):
+        assert (await app.fhir("POST", "/Encounter", without_id(encounter("x", whose))))[0] == 201
+    mixed = "launch/patient user/Patient.rs user/Observation.rs patient/Encounter.rs"
+    await app.allowed(await hub.doctor(), hub, scope=mixed)
+    assert sorted(await app.ids("/Patient")) == ["pt1", "pt2"]
+    for path in ("/Patient?_revinclude=Encounter:patient", "/Patient?_has:Encounter:patient:status=finished",
+                 "/Observation?encounter.status=finished"):  # fmt: skip
+        assert refusal(await app.get(path)) == (403, "forbidden"), path
+    for whose, kinds in (("pt1", {"Patient", "Observation"}), ("pt2", {"Patient", "Observation"})):
+        _, page = await app.get(f"/Patient/{whose}/$everything")
+        assert {one["resource"]["resourceType"] for one in page["entry"]} == kinds
+    assert len(await app.ids("/Encounter")) == 1
+    _, page = await app.get("/Encounter?patient.name=%E5%BC%A0&_include=Encounter:patient")
+    assert [one["resource"]["resourceType"] for one in page["entry"]] == ["Encounter", "Patient"], "a wider one covers"
+    asked = [("GET", "Encounter"), ("GET", "Patient?_revinclude=Encounter:patient"), ("GET", "Patient/pt2")]
+    whole = {"resourceType": "Bundle", "type": "batch", "entry": [
+        {"request": {"method": method, "url": url}} for method, url in asked]}  # fmt: skip
+    _, done = await app.fhir("POST", "", whole)
+    assert [one["response"]["status"][:3] for one in done["entry"]] == ["200", "403", "200"]
+    assert len(done["entry"][0]["resource"]["entry"]) == 1
+
+
+async def test_a_condition_is_a_search_and_what_it_finds_a_reading(hub: Hub, app: App) -> None:
+    """[G5] Who may only create learns nothing of what is there."""
+    new, fits = without_id(observation("x", "pt1")), "code=http://loinc.org|2823-3&date=2025-02-01"
+    assert (await app.fhir("POST", "/Observation", new, If_None_Exist=fits))[0] == 200
+    async with hub.services.database.read() as session:
+        last = await session.scalar(select(EventRow).order_by(EventRow.seq.desc()).limit(1))
+    assert last is not None
+    assert (last.kind, json.loads(last.body)["patients"]) == ("fhir_read", ["pt1"])
+    doctor = await hub.doctor()
+    await app.allowed(doctor, hub, scope="user/Observation.cs")
+    assert await app.fhir("POST", "/Observation", new, If_None_Exist=fits) == (200, None)
+    await app.allowed(doctor, hub, scope="user/Observation.cud")
+    for method in ("POST", "PUT", "DELETE"):
+        path = "/Observation" if method == "POST" else f"/Observation?{fits}"
+        headers = {"If_None_Exist": fits} if method == "POST" else {}
+        body = None if method == "DELETE" else new
+        assert refusal(await app.fhir(method, path, body, **headers)) == (403, "forbidden")
+    guess = {**new, "performer": [{"reference": "Organization?name=x"}]}
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"request": {"method": "POST", "url": "Observation"}, "resource": guess}]}  # fmt: skip
+    assert refusal(await app.fhir("POST", "", bundle)) == (403, "forbidden")
 
 
 async def test_hospitals_reach_what_came_from_them(hub: Hub, app: App) -> None:
@@ -307,6 +406,18 @@ async def test_bundles_are_all_or_nothing_and_batches_each_for_itself(hub: Hub, 
     ]})  # fmt: skip
     assert [one["response"]["status"][:3] for one in done["entry"]] == ["201", "404", "200", "200", "422"]
     assert done["entry"][2]["resource"]["id"] == "pt1"
+    status, done = await app.fhir("POST", "", {**broken, "type": "batch", "entry": [
+        entry("GET", "Observation?_count=2&_include=Observation:patient"), entry("PATCH", "Observation/k0"),
+        entry("GET", "Unheard/x"), {}, entry("GET", "Observation/none"),
+    ]})  # fmt: skip
+    assert [one["response"]["status"][:3] for one in done["entry"]] == ["200", "400", "404", "400", "404"]
+    page = done["entry"][0]["resource"]
+    assert [one["search"]["mode"] for one in page["entry"]] == ["match", "match", "include"]
+    assert page["entry"][0]["fullUrl"].startswith(f"{hub.origin}/fhir/Observation/")
+    assert len(await app.ids(page["link"][0]["url"])) == 2, "a page that is not the last says so"
+    async with hub.services.database.read() as session:
+        tried = select(EventRow.body).where(EventRow.kind == "fhir_read").order_by(EventRow.seq.desc()).limit(1)
+        assert json.loads(await session.scalar(tried) or "")["resource"] == "none"
     assert len(await app.ids("/Observation")) == len(before) + 1
     gateway = await as_gateway(app, hub, scope="system/Observation.c")
     assert refusal(await gateway.fhir("POST", "", {**whole, "entry": [entry("DELETE", "Patient/pt1")]}))[0] == 403
