@@ -2,7 +2,7 @@
 
 from collections import Counter as Words
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 TAKEN = Counter(
     "consilium_gateway_taken_total", "Messages and files the adapters put into the journal.", ["adapter", "kind"]
@@ -15,6 +15,11 @@ TOLERATED = Counter(
     ["adapter", "word"],
 )
 SENT = Counter("consilium_gateway_sent_total", "Messages to the hospital by its answer.", ["adapter", "result"])
+HELD_UP = Gauge(
+    "consilium_gateway_held_up_deliveries",
+    "Deliveries of the message that an interface to the hospital cannot get rid of; 0 when it flows.",
+    ["adapter"],
+)
 CONNECTIONS = Counter(
     "consilium_gateway_connections_total",
     "Connections of the hospital's systems by what became of them.",

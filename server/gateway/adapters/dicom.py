@@ -88,6 +88,9 @@ class DicomListen:
     put_s: float = 60
 
 
+_Series = tuple[str, str, str, str]
+
+
 class _Room:
     """Bytes that all associations hold together."""
 
@@ -144,8 +147,8 @@ class DicomStore:
         self._networks = tuple(ipaddress.ip_network(peer, strict=False) for peer in listen.peers)
         self._room = _Room(listen.max_buffered_bytes)
         self._intakes: dict[int, _Intake] = {}
-        self._series: OrderedDict[str, OrderedDict[str, Received]] = OrderedDict()
-        self._untold: dict[int, set[str]] = {}
+        self._series: OrderedDict[_Series, OrderedDict[str, Received]] = OrderedDict()
+        self._untold: dict[int, set[_Series]] = {}
         self._lock = threading.Lock()
 
     async def run(self, outlet: Outlet) -> None:
@@ -264,22 +267,28 @@ class DicomStore:
 
     def _is_new_series(self, one: Received, association: int) -> bool:
         with self._lock:
-            known = self._series.pop(one.series, None)
+            series = _series_of(one)
+            known = self._series.pop(series, None)
             is_new = known is None
             known = OrderedDict() if known is None else known
             if len(known) < MAX_INSTANCES:
                 known[one.instance] = _without_pixels(one)
-            self._series[one.series] = known
+            self._series[series] = known
             if len(self._series) > MAX_SERIES:
                 self._series.popitem(last=False)
             if not is_new:
-                self._untold.setdefault(association, set()).add(one.series)
+                self._untold.setdefault(association, set()).add(series)
             return is_new
 
     def _refused(self, problem: Unusable) -> Dataset:
         counts.REFUSED.labels(self.name, problem.reason).inc()
         log.warning("object refused", adapter=self.name, status=f"{problem.status:04X}", reason=problem.reason)
         return _status(problem.status, problem.reason)
+
+
+def _series_of(one: Received) -> "_Series":
+    """A series belongs to one patient; a UID that a device gave to two is two series here."""
+    return (*one.patient, one.study, one.series)
 
 
 def _without_pixels(one: Received) -> Received:

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import pydicom
@@ -49,7 +49,8 @@ KINDS: Final[dict[str, str]] = {
 """SOP classes that are taken."""
 _TAGS: Final = [
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID",
-    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "Modality", "StudyDate", "StudyTime", "ContentDate",
+    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientName", "PatientBirthDate",
+    "Modality", "StudyDate", "StudyTime", "ContentDate",
     "ContentTime", "AcquisitionDateTime", "AccessionNumber", "StudyDescription", "SeriesDescription", "DocumentTitle",
     "TimezoneOffsetFromUTC", "Manufacturer", "ManufacturerModelName", "InstanceNumber", "NumberOfFrames",
 ]  # fmt: skip
@@ -92,6 +93,9 @@ class Received:
     series: str
     patient: tuple[str, str]
     """(system, value)."""
+    names: tuple[str, ...]
+    """As the device has them, one for each script; with the birth date the hub compares them with its patient's."""
+    birth_date: str
     modality: str
     taken: datetime | None
     made_us: int
@@ -108,6 +112,7 @@ class Received:
             "modality": self.modality, "accession": self.accession, "title": self.title,
             "taken": "" if self.taken is None else self.taken.isoformat(),
             "simulated": "yes" if self.simulated else "",
+            "patient_name": "=".join(self.names)[:200], "birth_date": self.birth_date,
         }  # fmt: skip
         return Crossing(
             kind=self.kind,
@@ -150,6 +155,8 @@ def receive(data: bytes, *, instance: str, sop_class: str, issuers: Mapping[str,
         study=said["StudyInstanceUID"],
         series=said["SeriesInstanceUID"],
         patient=patient,
+        names=_names(said["PatientName"]),
+        birth_date=_birth_date(said["PatientBirthDate"]),
         modality=said["Modality"][:16],
         taken=taken,
         made_us=max(0, (unix_us(taken) or 0)) if taken is not None else 0,
@@ -179,12 +186,30 @@ def _text(value: Any) -> str:
     return "".join(sign for sign in str(value if value is not None else "") if sign.isprintable()).strip()[:200]
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """PN: alphabetic=ideographic=phonetic, of which the first two; Chinese names without blanks."""
+    found = []
+    for group in text.split("=")[:2]:
+        parts = [part.strip() for part in group.split("^")[:3] if part.strip()]
+        found.append((" " if group.isascii() else "").join(parts))
+    return tuple(name for name in found if name)
+
+
+def _birth_date(text: str) -> str:
+    if len(text) != 8 or not (text.isascii() and text.isdigit()):
+        return ""
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:])).isoformat()
+    except ValueError:
+        return ""
+
+
 def _is_uid(text: str) -> bool:
     return 0 < len(text) <= 64 and uid.UID(text).is_valid
 
 
 def _patient(found: Any, said: dict[str, str], issuers: Mapping[str, str]) -> tuple[str, str]:
-    if not said["PatientID"]:
+    if not said["PatientID"] or not isinstance(found.get("PatientID"), str):  # two of them are nobody's
         raise Unusable(CANNOT_UNDERSTAND, "no_patient_id")
     qualifiers = found.get("IssuerOfPatientIDQualifiersSequence") or [{}]
     universal = _text(qualifiers[0].get("UniversalEntityID"))
@@ -287,7 +312,13 @@ def _transaction(one: Received, profile: Profile) -> tuple[Transaction, str]:
     test = profile.is_test((one.patient,))
     transaction = Transaction(ctx, source=f"urn:oid:{one.instance}", test=test)
     system, value = one.patient
-    patient = {"resourceType": "Patient", "identifier": [{"system": system, "value": value}], "active": True}
+    patient = only(
+        resourceType="Patient",
+        identifier=[{"system": system, "value": value}],
+        active=True,
+        name=[{"text": name} for name in one.names],
+        birthDate=one.birth_date,
+    )
     transaction.patient = transaction.found_by(patient, one.patient, whole=False)
     return transaction, value
 

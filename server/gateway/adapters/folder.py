@@ -10,6 +10,7 @@ A subfolder is one record of several files (WFDB): it is taken as a ZIP of them.
 """
 
 import asyncio
+import errno
 import io
 import os
 import shutil
@@ -81,6 +82,8 @@ class FolderWatch:
         """Times the folder was looked through to the end."""
         self._watched, self._profile, self._now_s = watched, profile, now_s
         self._seen: dict[str, tuple[_Mark, float]] = {}
+        self._stuck: dict[str, _Mark] = {}
+        """What could not be moved after it was handled."""
 
     async def run(self, outlet: Outlet) -> None:
         """See `Adapter`.
@@ -114,9 +117,10 @@ class FolderWatch:
                 known = self._seen.get(entry.name)
                 if known is None or known[0] != mark:
                     self._seen[entry.name] = (mark, now)
-                elif now - known[1] >= self._watched.stable_s:
+                elif now - known[1] >= self._watched.stable_s and self._stuck.get(entry.name) != mark:
                     found.append((mark.changed_ns, entry.name))
         self._seen = {name: one for name, one in self._seen.items() if name in present}
+        self._stuck = {name: mark for name, mark in self._stuck.items() if name in present}
         return [name for _changed, name in sorted(found)]
 
     async def _take(self, name: str, outlet: Outlet) -> bool:
@@ -145,11 +149,29 @@ class FolderWatch:
             problem = FileRefused("internal", "The gateway failed on it.", "网关处理该文件时出错。")
         else:
             counts.tolerated(self.name, seen)
-            await asyncio.to_thread(self._done, name)
+            await self._put_away(name, None)
             return True
         log.warning("file refused", adapter=self.name, reason=problem.code, place=problem.place)
-        await asyncio.to_thread(self._fail, name, problem)
+        await self._put_away(name, problem)
         return True
+
+    async def _put_away(self, name: str, problem: FileRefused | None) -> None:
+        """To ``done`` or ``failed``.
+
+        One that cannot be moved is left alone until it changes, and holds up no other; its name, which may be a
+        patient's, is in no log (G8).
+        """
+        try:
+            if problem is None:
+                await asyncio.to_thread(self._done, name)
+            else:
+                await asyncio.to_thread(self._fail, name, problem)
+        except OSError as error:
+            counts.REFUSED.labels(self.name, "not_moved").inc()
+            log.error("file could not be moved", adapter=self.name, reason=error.strerror)
+            known = self._seen.get(name)
+            if known is not None:
+                self._stuck[name] = known[0]
 
     def _read(self, name: str) -> bytes | None:
         """Its bytes, None when it is gone or was changed meanwhile."""
@@ -162,7 +184,7 @@ class FolderWatch:
             elif stat.S_ISREG(mode):
                 if before.size > self._watched.max_bytes:
                     raise _TOO_LARGE
-                data = path.read_bytes()
+                data = _bytes_of(path, self._watched.max_bytes)
             else:  # a link may lead out of the folder, a device never ends
                 raise _NO_FILE
             return data if _mark(path) == before else None
@@ -178,7 +200,8 @@ class FolderWatch:
                 size += file.stat().st_size
                 if size > self._watched.max_bytes:
                     raise _TOO_LARGE
-                archive.writestr(zipfile.ZipInfo(file.name, _EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
+                data = _bytes_of(file, self._watched.max_bytes)
+                archive.writestr(zipfile.ZipInfo(file.name, _EPOCH), data, zipfile.ZIP_DEFLATED)
         return out.getvalue()
 
     def _done(self, name: str) -> None:
@@ -204,6 +227,27 @@ def _mark(path: Path) -> _Mark:
         return _Mark(own.st_size, own.st_mtime_ns)
     inside = [one.lstat() for one in list(path.iterdir())[:MAX_RECORD_FILES]]
     return _Mark(sum(one.st_size for one in inside), max([own.st_mtime_ns, *(one.st_mtime_ns for one in inside)]))
+
+
+def _bytes_of(path: Path, limit: int) -> bytes:
+    """A plain file's bytes. Opened so that a link put in its place meanwhile is not followed, nor a pipe waited for.
+
+    Raises:
+        FileRefused: it is neither plain nor small enough by now.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise _NO_FILE from None
+        raise
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _NO_FILE
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise _TOO_LARGE
+    return data
 
 
 def _move(path: Path, folder: Path) -> str:

@@ -4,6 +4,11 @@ AA (or CA) is durable at the other side. AR and CR are final. AE and CE may pass
 tried again a bounded number of times, since what waits behind them waits too. Everything else, silence included, is a
 lost connection: the same bytes go again under the same control id, by which the receiver can tell a repeat.
 
+A message that keeps its interface busy is named: after `HELD_UP_AFTER` deliveries without an end the log has its
+control id once, and ``consilium_gateway_held_up_deliveries`` counts on. A system that takes every message but this
+one and never answers it cannot be told from one that is out of order: whether to give it up is the integrator's word
+(`MllpTarget.silent_attempts`).
+
 An ACK for another control id is an old one that came too late; it is counted and passed over.
 """
 
@@ -14,18 +19,21 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
+
 from server.gateway.adapters import counts
 from server.gateway.adapters.keepalive import keep_alive
 from server.gateway.core.crossing import FHIR_JSON, Crossing, DeliveryFailed
-from server.gateway.hl7v2.acks import Ack, Answer, answer_of
-from server.gateway.hl7v2.errors import Hl7Refused
+from server.gateway.hl7v2.acks import Ack, Answer, answer_in
 from server.gateway.hl7v2.framing import Deframer, Framed, frame
-from server.gateway.hl7v2.message import parse
 from server.gateway.hl7v2.outgoing import CannotBuild, Destination, build, control_id
+
+log = structlog.get_logger(__name__)
 
 READ_BYTES: Final = 64 * 1024
 MAX_ANSWER_BYTES: Final = 256 * 1024
 MAX_STRAY_ANSWERS: Final = 100
+HELD_UP_AFTER: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,10 +49,23 @@ class MllpTarget:
     answer_s: float = 60
     ae_attempts: int = 10
     """Deliveries of one message that may end in AE before it is refused for good."""
+    silent_attempts: int = 0
+    """Deliveries of one message that went out whole and were not answered before it is refused for good; 0: it is
+    tried for ever."""
 
 
 class _Lost(Exception):
     """The connection is of no more use."""
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """With one message: how often it was tried, and how that ended."""
+
+    key: str = ""
+    deliveries: int = 0
+    refused: int = 0
+    silent: int = 0
 
 
 class MllpSender:
@@ -58,22 +79,48 @@ class MllpSender:
         self._lock = asyncio.Lock()
         self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._deframer = Deframer(MAX_ANSWER_BYTES)
-        self._refused: tuple[str, int] = ("", 0)
+        self._trouble = _Trouble()
 
     async def deliver(self, crossing: Crossing) -> None:
         """See `Inlet`."""
         body = await asyncio.to_thread(self._message, crossing)
+        if self._trouble.key != crossing.key:
+            self._trouble = _Trouble(key=crossing.key)
+        try:
+            await self._deliver(body, control_id(crossing.key))
+        except DeliveryFailed as failed:
+            if failed.retry:
+                self._name(failed, control_id(crossing.key))
+            else:
+                self._settled()
+            raise
+        self._settled()
+
+    async def _deliver(self, body: bytes, wanted: str) -> None:
+        trouble = self._trouble
+        trouble.deliveries += 1
         async with self._lock:
-            answer = await self._exchange(body, control_id(crossing.key))
+            answer = await self._exchange(body, wanted)
         counts.SENT.labels(self.name, answer.code.value).inc()
         if answer.code in (Ack.AA, Ack.CA):
             return
         if answer.code in (Ack.AR, Ack.CR):
             raise DeliveryFailed(retry=False, reason="hospital_rejects")
-        key, times = self._refused
-        times = times + 1 if key == crossing.key else 1
-        self._refused = (crossing.key, times)
-        raise DeliveryFailed(retry=times < self._target.ae_attempts, reason="hospital_error")
+        trouble.refused += 1
+        raise DeliveryFailed(retry=trouble.refused < self._target.ae_attempts, reason="hospital_error")
+
+    def _name(self, failed: DeliveryFailed, wanted: str) -> None:
+        counts.HELD_UP.labels(self.name).set(self._trouble.deliveries)
+        if self._trouble.deliveries == HELD_UP_AFTER:
+            log.error(
+                "a message holds up this interface", inlet=self.name, control_id=wanted, reason=failed.reason,
+                deliveries=self._trouble.deliveries,
+            )  # fmt: skip
+
+    def _settled(self) -> None:
+        if self._trouble.deliveries > 1:
+            counts.HELD_UP.labels(self.name).set(0)
+        self._trouble = _Trouble()
 
     async def close(self) -> None:
         """Hang up."""
@@ -98,11 +145,13 @@ class MllpSender:
 
     async def _exchange(self, body: bytes, wanted: str) -> Answer:
         """Send until an answer came, over a new connection where the old one turns out to be dead."""
+        sent = False
         for attempt in (1, 2):
             reused = self._stream is not None
             try:
                 return await self._once(body, wanted)
             except (_Lost, OSError, TimeoutError):
+                sent = self._stream is not None
                 await self.close()
                 if not reused or attempt == 2:
                     break
@@ -110,7 +159,11 @@ class MllpSender:
                 await self.close()  # an answer that is still to come must not be read as the next message's
                 raise
         counts.SENT.labels(self.name, "lost").inc()
-        raise DeliveryFailed(retry=True, reason="hospital_unreachable")
+        if not sent:
+            raise DeliveryFailed(retry=True, reason="hospital_unreachable")
+        self._trouble.silent += 1
+        allowed = self._target.silent_attempts
+        raise DeliveryFailed(retry=not allowed or self._trouble.silent < allowed, reason="hospital_silent")
 
     async def _once(self, body: bytes, wanted: str) -> Answer:
         target = self._target
@@ -136,15 +189,10 @@ class MllpSender:
             raise _Lost
         found = []
         for framed in self._deframer.feed(data):
-            answer = self._answer(framed.body) if isinstance(framed, Framed) else None
+            charset = self._target.destination.charset
+            answer = answer_in(framed.body, default_charset=charset) if isinstance(framed, Framed) else None
             if answer is None:
                 counts.TOLERATED.labels(self.name, "unreadable_answer").inc()
             else:
                 found.append(answer)
         return found
-
-    def _answer(self, body: bytes) -> Answer | None:
-        try:
-            return answer_of(parse(body, default_charset=self._target.destination.charset))
-        except Hl7Refused:
-            return None

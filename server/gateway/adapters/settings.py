@@ -180,6 +180,7 @@ class MllpInletTable(_Table):
     connect_s: Seconds = 10
     answer_s: Seconds = 60
     ae_attempts: Annotated[int, Field(ge=1, le=1_000)] = 10
+    silent_attempts: Annotated[int, Field(ge=0, le=10_000)] = 0
     tls_ca: Path | None = None
     """Given: TLS, and only this authority is trusted."""
 
@@ -196,7 +197,9 @@ class MllpInletTable(_Table):
         said |= {"sending_facility", "processing_id"}
         destination = Destination(**self.model_dump(include=said))
         tls = _client_tls(folder, self.tls_ca, None, None) if self.tls_ca is not None else None
-        rest = self.model_dump(include={"name", "host", "port", "connect_s", "answer_s", "ae_attempts"})
+        rest = self.model_dump(
+            include={"name", "host", "port", "connect_s", "answer_s", "ae_attempts", "silent_attempts"}
+        )
         return MllpSender(MllpTarget(**rest, destination=destination, tls=tls))
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from server.gateway.hl7v2.charset import codec_of
 from server.gateway.hl7v2.convert import Header, header_of
 from server.gateway.hl7v2.errors import Hl7Refused
-from server.gateway.hl7v2.message import STANDARD, Delimiters, Message
+from server.gateway.hl7v2.message import STANDARD, Delimiters, Message, parse
 from server.gateway.hl7v2.times import format_dtm
 
 _HEADER_BYTES: Final = 4096
@@ -150,6 +150,25 @@ class Answer:
     """MSA-2: the message it is about."""
     text: str
     """MSA-3 or ERR-3, for the operator."""
+
+
+def answer_in(data: bytes, *, default_charset: str) -> Answer | None:
+    """What an acknowledgement says, None where it is none.
+
+    Its words may be in another charset than it declares; that the message was taken is said in ASCII and counts.
+    """
+    try:
+        return answer_of(parse(data, default_charset=default_charset))
+    except Hl7Refused:
+        lines = [line for line in re.split(r"[\r\n]+", data.decode("ascii", "replace")) if line]
+    if not lines or not lines[0].startswith("MSH") or len(lines[0]) < 4:
+        return None
+    separator = lines[0][3]
+    msa = next(([*line.split(separator), "", ""] for line in lines if line.startswith(f"MSA{separator}")), None)
+    code = msa[1].strip().upper() if msa is not None else ""
+    if msa is None or code not in set(Ack):
+        return None
+    return Answer(code=Ack(code), control_id=msa[2].strip(), text="")
 
 
 def answer_of(message: Message) -> Answer | None:

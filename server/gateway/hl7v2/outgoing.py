@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from server.gateway.hl7v2.charset import codec_of
@@ -28,7 +29,6 @@ _RESULT_STATUS: Final = {
     "entered-in-error": "W",
 }  # fmt: skip
 _TIME: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d))?)?)?")
-_DOC_STATUS: Final = {"final": "LA", "amended": "LA", "preliminary": "DO", "entered-in-error": "CA"}
 Json = Mapping[str, Any]
 
 _ESCAPES: Final = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
@@ -147,7 +147,7 @@ def build(
     try:
         if kind == "ORU^R01":
             _pid(writer, resources, patient, to)
-            _oru(writer, resources)
+            _oru(writer, resources, to.version)
         elif kind == "MDM^T02":
             moment = datetime.fromtimestamp(made_us / 1e6, UTC).strftime("%Y%m%d%H%M%S%z")
             writer.segment("EVN", {1: "T02", 2: moment})
@@ -212,7 +212,7 @@ def _number_of(resource: Json) -> str:
     return next((str(one["value"]) for one in identifiers if one and one.get("value")), str(resource["id"]))
 
 
-def _oru(writer: Writer, resources: list[Any]) -> None:
+def _oru(writer: Writer, resources: list[Any], version: str) -> None:
     report = next((one for one in resources if one.get("resourceType") == "DiagnosticReport"), None)
     if report is None:
         raise CannotBuild("DiagnosticReport")
@@ -237,8 +237,7 @@ def _oru(writer: Writer, resources: list[Any]) -> None:
     at = 0
     for one in resources:
         if one.get("resourceType") == "Observation":
-            at += 1
-            _obx(writer, at, one)
+            at = _obx(writer, at, one, version)
     if report.get("conclusion"):
         at += 1
         name = Raw("CONCLUSION^Conclusion^L")
@@ -248,27 +247,66 @@ def _oru(writer: Writer, resources: list[Any]) -> None:
         _document(writer, at, form, resources, status)
 
 
-def _obx(writer: Writer, at: int, observation: Json) -> None:
-    status = _RESULT_STATUS.get(observation["status"], "P")
-    fields: dict[int, str | Raw | None] = {
-        1: str(at), 3: _cwe(observation["code"]), 11: status, 14: dtm(observation.get("effectiveDateTime", ""))
-    }  # fmt: skip
-    quantity = observation.get("valueQuantity")
-    if quantity and not quantity.get("comparator"):
+def _obx(writer: Writer, at: int, observation: Json, version: str, sub_id: str = "") -> int:
+    """One result, or one line for each of its components under a common sub-id.
+
+    Returns:
+        The number of the last line.
+    """
+    parts = observation.get("component", [])
+    shared = {name: observation[name] for name in ("status", "effectiveDateTime") if name in observation}
+    has_value = any(name.startswith("value") for name in observation)
+    if has_value or not parts:
+        at += 1
+        status = _RESULT_STATUS.get(observation["status"], "P")
+        fields: dict[int, str | Raw | None] = {
+            1: str(at), 3: _cwe(observation["code"]), 4: sub_id, 11: status,
+            14: dtm(observation.get("effectiveDateTime", "")),
+        }  # fmt: skip
+        if "dataAbsentReason" not in observation or has_value:
+            fields |= _value(observation, version)
+        flags = [flag["coding"][0]["code"] for flag in observation.get("interpretation", []) if flag.get("coding")]
+        ranges = [one["text"] for one in observation.get("referenceRange", []) if one.get("text")]
+        fields |= {7: ranges[0] if ranges else None, 8: Raw("~".join(map(escaped, flags)))}
+        writer.segment("OBX", fields)
+    group = sub_id or str(at + 1)
+    for part in parts:
+        at = _obx(writer, at, {**shared, **part}, version, group)
+    return at
+
+
+def _value(observation: Json, version: str) -> dict[int, "str | Raw | None"]:
+    """OBX-2, 5 and 6.
+
+    Raises:
+        CannotBuild: left out in silence it would be a result without its value.
+    """
+    if quantity := observation.get("valueQuantity"):
         unit = joined(quantity.get("code", ""), quantity.get("unit", ""), "UCUM") if "code" in quantity else None
-        fields |= {2: "NM", 5: str(quantity["value"]), 6: unit or quantity.get("unit")}
-    elif quantity:
-        fields |= {2: "SN", 5: joined(quantity["comparator"], str(quantity["value"])), 6: quantity.get("unit")}
-    elif "valueCodeableConcept" in observation:
-        fields |= {2: "CWE", 5: _cwe(observation["valueCodeableConcept"])}
-    elif "valueString" in observation:
-        fields |= {2: "FT", 5: observation["valueString"]}
-    elif "dataAbsentReason" not in observation:  # left out in silence it would be a result without its value
-        raise CannotBuild("Observation.value")
-    flags = [flag["coding"][0]["code"] for flag in observation.get("interpretation", []) if flag.get("coding")]
-    ranges = [one["text"] for one in observation.get("referenceRange", []) if one.get("text")]
-    fields |= {7: ranges[0] if ranges else None, 8: Raw("~".join(map(escaped, flags)))}
-    writer.segment("OBX", fields)
+        value = _plain(quantity["value"])
+        if quantity.get("comparator"):
+            return {2: "SN", 5: joined(quantity["comparator"], value), 6: unit or quantity.get("unit")}
+        return {2: "NM", 5: value, 6: unit or quantity.get("unit")}
+    if "valueInteger" in observation:
+        return {2: "NM", 5: _plain(observation["valueInteger"])}
+    if "valueCodeableConcept" in observation:
+        return {2: "CWE", 5: _cwe(observation["valueCodeableConcept"])}
+    if "valueBoolean" in observation:
+        return {2: "CWE", 5: Raw("Y^Yes^HL70136" if observation["valueBoolean"] else "N^No^HL70136")}
+    if "valueString" in observation:
+        return {2: "FT", 5: observation["valueString"]}
+    if when := dtm(observation.get("valueDateTime", "")):
+        return {2: "DTM" if version >= "2.6" else "TS", 5: when}
+    for name, sign, ends in (("valueRange", "-", ("low", "high")), ("valueRatio", ":", ("numerator", "denominator"))):
+        if name in observation:
+            first, second = (observation[name][end] for end in ends)
+            return {2: "SN", 5: joined("", _plain(first["value"]), sign, _plain(second["value"])), 6: first.get("unit")}
+    raise CannotBuild("Observation.value")
+
+
+def _plain(number: float | int) -> str:
+    """A number without an exponent, which NM does not have."""
+    return format(Decimal(str(number)), "f")
 
 
 def _mdm(writer: Writer, resources: list[Any]) -> None:
@@ -286,12 +324,19 @@ def _mdm(writer: Writer, resources: list[Any]) -> None:
             6: dtm(document.get("date", "")),
             9: Raw("~".join(joined("", author) for author in authors)),
             12: _number_of(document),
-            17: _DOC_STATUS.get(document.get("docStatus", "final"), "LA"),
+            17: _completion(document),
             19: "AV",
         },
     )
     for at, content in enumerate(document["content"], 1):
         _document(writer, at, content["attachment"], resources, "F")
+
+
+def _completion(document: Json) -> str:
+    """TXA-17 (0271). That a document is authenticated is said of none that nobody calls final."""
+    if document.get("docStatus") in ("final", "amended"):
+        return "LA" if document.get("authenticator") else "AU"
+    return {"entered-in-error": "CA", "preliminary": "IN"}.get(document.get("docStatus", ""), "DO")
 
 
 def _document(writer: Writer, at: int, attachment: Json, resources: list[Any], status: str) -> None:
@@ -305,11 +350,11 @@ def _document(writer: Writer, at: int, attachment: Json, resources: list[Any], s
         raise CannotBuild("an attachment is nothing that is sent")
     name = Raw(joined("DOC", attachment.get("title", "Document"), "L"))
     if kind.startswith("text/"):
-        writer.segment("OBX", {1: str(at), 2: "FT", 3: name, 5: content.decode(), 11: status})
+        writer.segment("OBX", {1: str(at), 2: "FT", 3: name, 4: str(at), 5: content.decode(), 11: status})
         return
     family, _, subtype = kind.partition("/")
     value = Raw(f"^{family}^{subtype}^Base64^{base64.b64encode(content).decode()}")
-    writer.segment("OBX", {1: str(at), 2: "ED", 3: name, 5: value, 11: status})
+    writer.segment("OBX", {1: str(at), 2: "ED", 3: name, 4: str(at), 5: value, 11: status})
 
 
 def _binary(url: str, resources: list[Any]) -> str:

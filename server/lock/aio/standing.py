@@ -4,6 +4,7 @@ In the inbox's transaction, before `server.record` carries the Bundle out:
 
 - a hospital goes on sending the number of a patient who was merged (A40): what comes under it is the surviving
   patient's, and the retired registration is neither brought back nor written over the survivor's;
+- a result whose patient has the number of one person and name and birth date of another is refused;
 - where a resource is there already, `server.lock.core.standing` says what of the message may replace it.
 """
 
@@ -15,7 +16,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.lock.core.standing import TYPES, plain, standing
+from server.lock.aio.inbox import CrossingRefused
+from server.lock.core.standing import TYPES, is_other_person, plain, standing
 from server.record.aio.merge import survivor_of
 from server.record.aio.search import search
 from server.record.aio.store import read_resource
@@ -33,6 +35,7 @@ async def settled(session: AsyncSession, bundle: Any, *, kind: str, owner: str) 
         owner: the gateway's hospital.
 
     Raises:
+        CrossingRefused: ``other_person``.
         server.record.core.outcome.FhirRefusal: it is no Bundle that could be applied.
     """
     entries = bundle.get("entry") if isinstance(bundle, dict) else None
@@ -49,6 +52,8 @@ async def settled(session: AsyncSession, bundle: Any, *, kind: str, owner: str) 
     }
     kept, gone = [], set[str]()
     for step, entry, one in zip(steps, entries, found, strict=True):
+        if step.type == "Patient" and step.method == "POST" and one.id is not None:
+            await _refuse_other_person(session, step, one.id)
         if one.left_out:
             continue
         stored = await _entry(session, step, entry, one.id, names, kind)
@@ -87,6 +92,17 @@ async def _found(session: AsyncSession, step: Step, reach: Reach) -> _Found:
     (survivor,) = survivors
     is_retired = survivor not in ids
     return _Found(survivor, frozenset(ids) - survivors, is_retired or (len(ids) > 1 and step.method == "POST"))
+
+
+async def _refuse_other_person(session: AsyncSession, step: Step, patient: str) -> None:
+    """A registration may change who somebody is; a result or an ECG may not be somebody else's.
+
+    Raises:
+        CrossingRefused: ``other_person``.
+    """
+    row = await read_resource(session, "Patient", patient)
+    if row is not None and not row[0].deleted and is_other_person(json.loads(row[0].json), step.resource or {}):
+        raise CrossingRefused("other_person", "birth date and name are not those of the patient with this number")
 
 
 async def patients_named(session: AsyncSession, system: str, value: str, reach: Reach) -> list[str]:

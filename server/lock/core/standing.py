@@ -23,8 +23,8 @@ from server.gateway.hl7v2.signals import NULLED
 Json = dict[str, Any]
 
 TYPES: Final = frozenset(
-    {"Patient", "Encounter", "ServiceRequest", "MedicationRequest", "Appointment", "Task", "Observation",
-     "DiagnosticReport", "DocumentReference"}
+    {"Patient", "Encounter", "ImagingStudy", "ServiceRequest", "MedicationRequest", "Appointment", "Task",
+     "Observation", "DiagnosticReport", "DocumentReference"}
 )  # fmt: skip
 """Types for which what is there matters."""
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -38,6 +38,9 @@ _STANDS: Final = frozenset({"final", "amended", "corrected", "appended", "cancel
 _STATUS: Final = {"Observation": "status", "DiagnosticReport": "status", "DocumentReference": "docStatus"}
 _REOPENS: Final = frozenset({"ADT^A01", "ADT^A04", "ADT^A13"})
 _UNKNOWN_CLASS: Final = "U"
+_FULL_DATE: Final = 10
+MAX_INSTANCES: Final = 2_000
+"""Of one series; more are not listed one by one."""
 
 
 def standing(present: Json, coming: Json, kind: str) -> Json | None:
@@ -49,6 +52,8 @@ def standing(present: Json, coming: Json, kind: str) -> Json | None:
     type_ = coming["resourceType"]
     if type_ in _STATUS and _goes_back(present, coming, _STATUS[type_]):
         return None
+    if type_ == "ImagingStudy":
+        return _study(present, plain(coming))
     is_whole = kind.startswith("FHIR ") or type_ in ("Observation", "DocumentReference")
     if type_ not in TYPES or (is_whole and type_ != "Patient"):
         return plain(coming)
@@ -61,6 +66,46 @@ def standing(present: Json, coming: Json, kind: str) -> Json | None:
     elif type_ == "Encounter":
         _visit(found, present, kept, coming, kind)
     return found
+
+
+def is_other_person(known: Json, said: Json) -> bool:
+    """Whether a message with a patient's number is about somebody else: birth date and name both differ.
+
+    One of them alone is a correction or a spelling. Names are compared in the script that both have; W22 asks the same
+    of a device at the bedside.
+    """
+    dates = known.get("birthDate", ""), said.get("birthDate", "")
+    if not all(len(one) == _FULL_DATE for one in dates) or dates[0] == dates[1]:
+        return False
+    ours, theirs = _names(known), _names(said)
+    scripts = ours.keys() & theirs.keys()
+    return bool(scripts) and all(not ours[script] & theirs[script] for script in scripts)
+
+
+def _names(patient: Json) -> dict[bool, set[str]]:
+    """By whether they are ASCII: the letters of each name, whatever their order and case."""
+    found: dict[bool, set[str]] = {}
+    for name in patient.get("name", []):
+        parts = [name.get("family", ""), *name.get("given", [])]
+        text = name.get("text") or " ".join(part for part in parts if part)
+        if text:
+            folded = "".join(sorted(sign for sign in text.casefold() if sign.isalnum()))
+            found.setdefault(text.isascii(), set()).add(folded)
+    return found
+
+
+def _study(present: Json, coming: Json) -> Json:
+    """Images of a series come over hours and over restarts of the gateway: what was listed stays listed."""
+    before = {one.get("uid"): one for one in present.get("series", [])}
+    series = []
+    for one in coming.get("series", []):
+        old = before.pop(one.get("uid"), {})
+        known = {each.get("uid"): each for each in [*old.get("instance", []), *one.get("instance", [])]}
+        listed = list(known.values())[:MAX_INSTANCES]
+        series.append(one | ({"instance": listed, "numberOfInstances": len(listed)} if listed else {}))
+    series += before.values()
+    total = sum(one.get("numberOfInstances", 0) for one in series)
+    return coming | {"series": series, "numberOfSeries": len(series), "numberOfInstances": total} if series else coming
 
 
 def plain(resource: Json) -> Json:

@@ -162,18 +162,54 @@ async def test_a_pdf_becomes_a_document_and_a_series_one_study() -> None:
     assert whole["started"] == "2026-03-14T15:09:26+08:00"
 
 
+async def test_one_series_uid_on_two_patients_is_two_studies() -> None:
+    """A device that repeats its UIDs must not list one patient's images under another's name."""
+    shelf = Shelf()
+    mine, other = (slice_of(n) for n in (1, 2))
+    other.PatientID = "10043"
+    async with serving(shelf) as store:
+        assert await sent(store, mine, other, slice_of(3)) == [0, 0, 0]
+        async with asyncio.timeout(DEADLINE_S):
+            while len(resources(shelf, "ImagingStudy")) < 3:
+                await asyncio.sleep(0.01)
+    listed: dict[str, set[int]] = {}
+    for one in shelf.kept:
+        if one.kind == "FHIR ImagingStudy":
+            (study,) = (
+                e["resource"] for e in json.loads(one.body)["entry"] if e["resource"]["resourceType"] != "Patient"
+            )
+            listed.setdefault(one.patient[0][1], set()).update(i["number"] for i in study["series"][0]["instance"])
+    assert listed == {"10042": {1, 3}, "10043": {2}}
+
+
+async def test_an_object_says_who_it_is_for_the_hub_to_compare() -> None:
+    """[W22] The number alone may be mistyped at the cart: name and birth date go with it where the policy lets them."""
+    shelf = Shelf()
+    async with serving(shelf) as store:
+        named = ecg(PatientName="Wang^Xiaoming=王^小明", PatientBirthDate="19780302", SpecificCharacterSet="ISO_IR 192")
+        assert await sent(store, named) == [0]
+    (patient,) = resources(shelf, "Patient")
+    assert ([one["text"] for one in patient["name"]], patient["birthDate"]) == (
+        ["Wang Xiaoming", "王小明"],
+        "1978-03-02",
+    )
+    about = dict(shelf.kept[0].about)
+    assert (about["patient_name"], about["birth_date"]) == ("Wang Xiaoming=王小明", "1978-03-02")
+
+
 async def test_what_cannot_be_read_is_answered_c000_and_not_kept() -> None:
     """Each its own instance; a good one behind them is taken."""
     shelf = Shelf()
     wrong = [
         ecg(PatientID="", SOPInstanceUID="2.25.91"),
+        ecg(PatientID="10042\\10043", SOPInstanceUID="2.25.94"),
         ecg(IssuerOfPatientID="SOMEBODY", SOPInstanceUID="2.25.92"),
         ecg(WaveformSequence=[], SOPInstanceUID="2.25.93"),
         made(uid.EncapsulatedPDFStorage, EncapsulatedDocument=b"<html>  "),
         made(uid.CTImageStorage, StudyInstanceUID="2.25.x"),
     ]
     async with serving(shelf) as store:
-        assert await sent(store, *wrong, slice_of(1)) == [0xC000] * 5 + [0]
+        assert await sent(store, *wrong, slice_of(1)) == [0xC000] * 6 + [0]
     assert [one.kind for one in shelf.kept] == ["DICOM image", "FHIR ImagingStudy"]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import io
 import os
 import re
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 from edfio import Edf, EdfSignal
 from edfio import Patient as EdfPatient
 from pydicom.data import get_testdata_file
 
-from server.gateway.adapters.files import FileRules
+from server.gateway.adapters import folder
+from server.gateway.adapters.files import FileRefused, FileRules
 from server.gateway.adapters.folder import FolderWatch, WatchedFolder
 from server.gateway.core.crossing import LockRefused, RefusalCode
 from tests.hl7v2_kit import MRN, PROFILE, RESULT, Shelf, message
@@ -30,9 +33,9 @@ PDF = b"%PDF-1.7 a report"
 
 
 @contextlib.asynccontextmanager
-async def watching(folder: Path, shelf: Shelf, now_s: Callable[[], float] | None = None) -> AsyncIterator[FolderWatch]:
+async def watching(path: Path, shelf: Shelf, now_s: Callable[[], float] | None = None) -> AsyncIterator[FolderWatch]:
     stable_s = 0.0 if now_s is None else 2.0
-    watched = WatchedFolder(name="drop", path=folder, rules=RULES, stable_s=stable_s, look_s=0.01)
+    watched = WatchedFolder(name="drop", path=path, rules=RULES, stable_s=stable_s, look_s=0.01)
     watch = FolderWatch(watched, PROFILE, now_s=now_s or time.monotonic)
     task = asyncio.create_task(watch.run(shelf))
     try:
@@ -48,12 +51,12 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(one.name for one in folder.iterdir()) if folder.exists() else []
+def names(path: Path) -> list[str]:
+    return sorted(one.name for one in path.iterdir()) if path.exists() else []
 
 
-def waiting(folder: Path) -> list[str]:
-    return [name for name in names(folder) if name not in ("done", "failed")]
+def waiting(path: Path) -> list[str]:
+    return [name for name in names(path) if name not in ("done", "failed")]
 
 
 def edf(patient: str) -> bytes:
@@ -157,6 +160,45 @@ async def test_a_full_journal_leaves_files_in_place_and_a_crash_before_the_move_
     (tmp_path / "two.hl7").write_bytes(message("ADT^A08", control="C9"))
     async with watching(tmp_path, shelf):
         await until(lambda: names(tmp_path / "failed") == ["two.hl7", "two.hl7.reason.txt"])
+
+
+async def test_a_file_that_cannot_be_moved_holds_up_no_other_and_its_name_is_in_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """[G8] File names are patients' names often enough."""
+    shelf, move = Shelf(), folder._move
+
+    def refuse(path: Path, target: Path) -> str:
+        if "Wang" in path.name:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        return move(path, target)
+
+    monkeypatch.setattr(folder, "_move", refuse)
+    (tmp_path / "1_Wang.hl7").write_bytes(message("ADT^A08"))
+    (tmp_path / "2_Wang.pdf").write_bytes(b"noise")
+    os.utime(tmp_path / "1_Wang.hl7", (1, 1))
+    async with watching(tmp_path, shelf) as watch:
+        (tmp_path / "3.hl7").write_bytes(message("ADT^A08", control="C3"))
+        await until(lambda: names(tmp_path / "done") == ["3.hl7"])
+        seen = watch.rounds
+        await until(lambda: watch.rounds > seen + 3)
+        assert len(shelf.kept) == 2, "what was kept is kept once"
+        assert waiting(tmp_path) == ["1_Wang.hl7", "2_Wang.pdf"]
+    told = capsys.readouterr().out
+    assert "Wang" not in told
+    assert told.count("file could not be moved") == 2
+
+
+def test_a_link_that_takes_a_files_place_is_not_followed(tmp_path: Path) -> None:
+    """Between the look and the reading; else whoever writes the folder could read the gateway's own files."""
+    (tmp_path / "secret").write_bytes(PDF)
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(FileRefused):
+            folder._bytes_of(tmp_path / name, 1_000)
+    with pytest.raises(FileRefused):
+        folder._bytes_of(tmp_path / "secret", 3)
 
 
 async def test_a_subfolder_is_one_record(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import hl7
 import pytest
 from hl7.mllp import open_hl7_connection, start_hl7_server
 
+from server.gateway.adapters.counts import HELD_UP
 from server.gateway.adapters.keepalive import keep_alive
 from server.gateway.adapters.mllp_client import MllpSender, MllpTarget
 from server.gateway.adapters.mllp_server import MllpListen, MllpServer
@@ -331,13 +332,52 @@ async def test_a_dropped_connection_repeats_the_same_message_under_the_same_cont
     assert seen == [control_id("a"), control_id("b"), control_id("b")]
 
 
+async def test_an_answer_in_another_charset_than_it_says_is_an_answer() -> None:
+    """The words of an ACK may be in the hospital's own charset; unread, the message would be sent for ever."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found = Deframer(10**6)
+        while data := await reader.read(65536):
+            for _ in found.feed(data):
+                words = "已收到".encode("gb18030")
+                head = b"MSH|^~\\&|HIS|H1|CONSILIUM||20260314||ACK|1|P|2.4\rMSA|AA|"
+                writer.write(frame(head + control_id("a").encode() + b"|" + words + b"\r"))
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server, asyncio.timeout(DEADLINE_S):
+        inlet = sender(server.sockets[0].getsockname()[1])
+        await inlet.deliver(opinion("a"))
+        await inlet.close()
+
+
+async def test_a_message_that_holds_up_its_interface_is_named_and_may_be_given_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Hung up on whenever it comes: the others wait behind it. Who it is is said; giving it up is configured."""
+    held = HELD_UP.labels("to-his")
+    async with hospital([[None]] * 6) as (port, seen):
+        inlet = sender(port, silent_attempts=6)
+        for number in range(1, 7):
+            with pytest.raises(DeliveryFailed) as failed:
+                await inlet.deliver(opinion("poison"))
+            assert (failed.value.reason, failed.value.retry) == ("hospital_silent", number < 6)
+            assert held._value.get() == (number if number < 6 else 0)
+        await inlet.deliver(opinion("next"))
+        await inlet.close()
+    assert seen == [control_id("poison")] * 6 + [control_id("next")]
+    told = capsys.readouterr().out
+    assert told.count(control_id("poison")) == 1
+    assert "poison" not in told
+
+
 async def test_a_hospital_that_is_not_there_or_silent_is_tried_again_later() -> None:
     async with hospital([]) as (port, _):
         pass
     inlet = sender(port, connect_s=5)
     with pytest.raises(DeliveryFailed) as failed:
         await inlet.deliver(opinion("a"))
-    assert failed.value.retry
+    assert (failed.value.retry, failed.value.reason) == (True, "hospital_unreachable")
     async with hospital([[]]) as (port, seen):
         inlet = sender(port, answer_s=0.3)
         with pytest.raises(DeliveryFailed) as failed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from server.gateway.core.crossing import Crossing
 from server.lock.aio.applying import Applying
@@ -21,7 +22,7 @@ from server.record.aio.writes import apply_bundle
 from server.record.core.reach import Reach
 from server.storage import audit, schema
 from server.storage.database import Database
-from server.storage.lock_tables import GatewayRow
+from server.storage.lock_tables import GatewayRow, LockFile
 from server.storage.models import Hospital
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import PatientId
@@ -254,6 +255,19 @@ async def test_another_hospital_cannot_write_into_this_record(database: Database
     assert len(resources(converted(message("ORU^R01", *RESULT)), "Observation")) == len(await hub.rows("Observation"))
 
 
+async def enrolled(database: Database) -> None:
+    """The gateway's own row."""
+    async with database.write() as session:
+        session.add(Hospital(id="h-wuzhen", name="乌镇", hub=False))
+        await session.flush()
+        session.add(
+            GatewayRow(
+                id="g1", hospital_id="h-wuzhen", name="g", public_key=bytes(32), enrolled_at_ms=1, connection=1,
+                stream="s", mark=bytes(32), outbox_mark=bytes(32),
+            )
+        )  # fmt: skip
+
+
 class Ward:
     """What ends bindings; can be unable to."""
 
@@ -275,15 +289,7 @@ async def test_a_transfer_and_a_discharge_end_bindings_before_they_count_as_take
     hub, ward = Hub(database, tmp_path), Ward()
     await hub.hl7(message("ADT^A01", PV1))
     patient = await hub.who(MRN, "10042")
-    async with database.write() as session:
-        session.add(Hospital(id="h-wuzhen", name="乌镇", hub=False))
-        await session.flush()
-        session.add(
-            GatewayRow(
-                id="g1", hospital_id="h-wuzhen", name="g", public_key=bytes(32), enrolled_at_ms=1, connection=1,
-                stream="s", mark=bytes(32), outbox_mark=bytes(32),
-            )
-        )  # fmt: skip
+    await enrolled(database)
     inbox = Inbox(database, Applying(apply_bundle, tmp_path), lambda: 9_000_000, Leaving(database, ward.end_bindings))
     for sequence, event in enumerate(("A08", "A02", "A03"), 1):
         crossing = converted(message(f"ADT^{event}", PV1, control=event)).crossing()
@@ -307,3 +313,25 @@ def arrived(crossing: Crossing, sequence: int) -> Arrived:
         size=len(crossing.body), digest=bytes(32), mark=bytes(32), body=crossing.body,
     )  # fmt: skip
     return Arrived(frame=frame, body=crossing.body, received_us=8_000_000)
+
+
+async def test_the_number_of_one_and_the_name_and_birth_date_of_another_is_nobodys_result(
+    database: Database, tmp_path: Path
+) -> None:
+    """[W22] A number mistyped at the cart or in the laboratory; a corrected date or spelling alone is none."""
+    hub = Hub(database, tmp_path)
+    await hub.hl7(message("ADT^A04", PV1))
+    other = PID.replace("王^小明", "李^娜").replace("Wang^Xiaoming", "Li^Na").replace("19780302", "19550101")
+    with pytest.raises(CrossingRefused, match="other_person"):
+        await hub.hl7(message("ORU^R01", *RESULT, pid=other))
+    await enrolled(database)
+    ecg = Crossing(
+        kind="DICOM ECG", key="1", patient=((MRN, "10042"),), media_type="application/dicom", body=b"x", made_us=0
+    )
+    for number, about in enumerate(((), (("birth_date", "1955-01-01"), ("patient_name", "Li Na=李娜")))):
+        await hub.take(dataclasses.replace(ecg, about=about), origin=dataclasses.replace(ORIGIN, sequence=number))
+    async with database.read() as session:
+        files = (await session.scalars(select(LockFile).order_by(LockFile.sequence))).all()
+        assert [one.patient_id for one in files] == [await hub.who(MRN, "10042"), None]
+    await hub.hl7(message("ORU^R01", *RESULT, pid=PID.replace("19780302", "19780203")))
+    assert await hub.rows("Observation")

@@ -88,8 +88,51 @@ def test_a_document_becomes_an_mdm_with_text_from_a_binary() -> None:
     txa, obx = found.first("TXA"), found.first("OBX")
     assert txa is not None
     assert obx is not None
-    assert [txa.v(2, 2), txa.v(12), txa.v(17), txa.v(19)] == ["会诊意见", "DOC-1", "LA", "AV"]
+    assert [txa.v(2, 2), txa.v(12), txa.v(17), txa.v(19)] == ["会诊意见", "DOC-1", "AU", "AV"]
     assert obx.first(5).text() == "第一行\n第二行"
+
+
+VALUES = (
+    ({"valueInteger": 7}, "NM", "7"), ({"valueQuantity": {"value": 0.00001}}, "NM", "0.00001"),
+    ({"valueBoolean": True}, "CWE", "Y^Yes^HL70136"), ({"valueDateTime": "2026-03-14"}, "TS", "20260314"),
+    ({"valueRange": {"low": {"value": 1, "unit": "mm"}, "high": {"value": 2}}}, "SN", "^1^-^2"),
+    ({"valueRatio": {"numerator": {"value": 1}, "denominator": {"value": 160}}}, "SN", "^1^:^160"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "kind", "written"), VALUES)
+def test_values_of_every_kind_reach_the_hospital(value: dict[str, Any], kind: str, written: str) -> None:
+    plain = {name: one for name, one in OBSERVATION.items() if name != "valueQuantity"}
+    (result, *_) = read(built("ORU^R01", REPORT, plain | value)).named("OBX")
+    assert (result.v(2), result.raw(5)) == (kind, written)
+
+
+def test_components_go_as_lines_of_one_sub_id_and_pages_keep_theirs() -> None:
+    pressure = {
+        "resourceType": "Observation", "id": "bp", "status": "final", "code": {"text": "Blood pressure"},
+        "component": [{"code": {"text": "systolic"}, "valueQuantity": {"value": 121, "unit": "mmHg"}},
+                      {"code": {"text": "diastolic"}, "valueQuantity": {"value": 79, "unit": "mmHg"}}],
+    }  # fmt: skip
+    two = REPORT | {"presentedForm": [{"data": PDF, "title": "Opinion"}, {"data": PDF, "title": "Opinion"}]}
+    lines = list(read(built("ORU^R01", two, pressure, OBSERVATION)).named("OBX"))
+    assert [line.v(1) for line in lines] == [str(n) for n in range(1, len(lines) + 1)]
+    assert [(line.v(3, 2), line.v(4), line.v(5), line.v(11)) for line in lines[:2]] == [
+        ("systolic", "1", "121", "F"), ("diastolic", "1", "79", "F")
+    ]  # fmt: skip
+    keys = [(line.raw(3), line.raw(4)) for line in lines]
+    assert len(keys) == len(set(keys)), "two pages under one code would be one"
+
+
+@pytest.mark.parametrize(
+    ("said", "completion"),
+    [({}, "DO"), ({"docStatus": "final"}, "AU"), ({"docStatus": "final", "authenticator": {"display": "D"}}, "LA"),
+     ({"docStatus": "preliminary"}, "IN"), ({"docStatus": "entered-in-error"}, "CA")],
+)  # fmt: skip
+def test_nothing_is_called_authenticated_that_nobody_called_final(said: dict[str, Any], completion: str) -> None:
+    document = {"resourceType": "DocumentReference", "id": "d", "content": [{"attachment": {"data": PDF}}], **said}
+    txa = read(built("MDM^T02", document)).first("TXA")
+    assert txa is not None
+    assert txa.v(17) == completion
 
 
 def test_a_foreign_parser_reads_the_same_message() -> None:
