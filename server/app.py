@@ -129,6 +129,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     fhircast = app[FHIRCAST_SERVICE] = FhircastService(
         services.database, services.store, bus, service, services.now_ms, alone
     )
+    service.use_followers(fhircast.is_followed)
     office = app[OFFICE] = Office(desk, blobs, software(), institution="Consilium")
     snapshots = app[SNAPSHOTS] = Snapshots(desk, office.prints)
     service.use_archive(snapshots)

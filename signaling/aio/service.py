@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from signaling.aio.media_calls import MediaCalls
 from signaling.aio.viewing import Viewing
 from signaling.core import binding, ecg, occurrences, sharing
 from signaling.core.admission import Admission
-from signaling.core.anchor import facts_of
+from signaling.core.anchor import facts_of, opened_by_turning
 from signaling.core.attempts import Attempts
 from signaling.core.bucket import TokenBucket
 from signaling.core.case import AnchorFacts, Case, NoteFacts
@@ -83,6 +83,7 @@ from signaling.core.messages import (
     TakeEcgSnapshot,
     TransportGone,
     TransportOptions,
+    TurnPage,
     ViewConsumer,
 )
 from signaling.core.model import Connection, Consult, PatientBanner, Role, UnboundReason, Value
@@ -159,9 +160,9 @@ _GUESSED_TOO_OFTEN = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command of an outside program, made for the state that it meets."""
+    """One command of an outside program, made for the state that it meets; None: nothing is left to do."""
 
-    make: Callable[[Consult], AnyCommand]
+    make: Callable[[Consult], AnyCommand | None]
     known: Known
 
 
@@ -217,6 +218,7 @@ class ConsultService:
         self._stops_at_ms: int | None = None
         self._quiet = asyncio.Event()
         self._archive: WaveformArchive | None = None
+        self._are_followed: Callable[[ConsultId], Awaitable[bool]] = _by_nobody
         self._guesses = Attempts()
         self._viewing = Viewing(now_ms)
         self._surnames: dict[PatientId, frozenset[str]] = {}
@@ -229,6 +231,10 @@ class ConsultService:
     def use_archive(self, archive: WaveformArchive) -> None:
         """Keep strips here; without, they are refused as ``archive_unavailable``. [EC5]"""
         self._archive = archive
+
+    def use_followers(self, are_followed: Callable[[ConsultId], Awaitable[bool]]) -> None:
+        """Who knows whether outside programs follow a consult; without, none do. [AN7]"""
+        self._are_followed = are_followed
 
     def use_view_log(self, log: ViewLog) -> None:
         """Keep here who saw what; without, it is not kept. [VW1]"""
@@ -432,7 +438,7 @@ class ConsultService:
     async def _plain(self, audience: Audience, actor: Admission, command: AnyCommand) -> Done:
         known = Known(
             patient=await self._patient(actor.consult, command),
-            anchor=await self._anchor(audience.state, command),
+            anchor=await self._anchor(audience.state, actor, command),
             note=await self._note(audience.state, actor, command),
         )
         await self._change(
@@ -458,7 +464,8 @@ class ConsultService:
         def decide(state: Consult) -> list[AnyEvent]:
             events: list[AnyEvent] = []
             for step in steps:
-                made = handle(state, actor, step.make(state), self._now_ms(), step.known)
+                command = step.make(state)
+                made = [] if command is None else handle(state, actor, command, self._now_ms(), step.known)
                 state = reduce(apply, made, state)
                 events += made
             return events
@@ -479,12 +486,21 @@ class ConsultService:
             raise Refusal(ErrorCode.NOT_FOUND)
         return audience
 
-    async def _anchor(self, state: Consult, command: AnyCommand) -> AnchorFacts | None:
-        """[AN1]"""
-        if not isinstance(command, OpenAnchor) or state.context is None:
+    async def _anchor(self, state: Consult, actor: Admission, command: AnyCommand) -> AnchorFacts | None:
+        """[AN1] [AN7]"""
+        match command:
+            case OpenAnchor():
+                named = command.resource_type, command.id
+            case TurnPage() if (opens := opened_by_turning(state, actor.role, command.view)) is not None:
+                if not await self._are_followed(state.id):
+                    return None
+                named = opens
+            case _:
+                return None
+        if state.context is None:
             return None
         async with asyncio.timeout(self._settings.store_timeout_s):
-            found = await self._store.resource(state.id, state.context.patient.id, command.resource_type, command.id)
+            found = await self._store.resource(state.id, state.context.patient.id, *named)
         return None if found is None else facts_of(found)
 
     async def _note(self, state: Consult, actor: Admission, command: AnyCommand) -> NoteFacts | None:
@@ -986,6 +1002,10 @@ class ConsultService:
         audience = self._audiences.get(consult)
         if audience is not None:
             audience.whisper(participant, news)
+
+
+async def _by_nobody(_: ConsultId) -> bool:
+    return False
 
 
 def _has_people(audience: Audience) -> bool:

@@ -5,13 +5,18 @@ anchor raises the context version like a change of patient, so that every screen
 the same patient: no device is unbound and nothing is wiped from the trace's marks (``fold.py``, ``_carried``).
 
 Closing an anchor makes nothing else current, whatever was open before it (H27).
+
+A page of the record that shows one report or study and the anchor of that kind go together while programs follow:
+whoever leads opens and closes by turning pages, and what a program opens is turned to. [AN7] [AN8]
 """
 
-from typing import Any
+from functools import reduce
+from typing import Any, Final
 
 from signaling.core.case import AnchorFacts, Case, require_context
 from signaling.core.content import check_bundle
 from signaling.core.errors import ErrorCode, Refusal
+from signaling.core.fold import apply
 from signaling.core.messages import (
     AnchorClosed,
     AnchorOpened,
@@ -21,12 +26,29 @@ from signaling.core.messages import (
     ContentShared,
     ContextResumed,
     OpenAnchor,
+    PageTurned,
     SelectContent,
     ShareContent,
 )
-from signaling.core.model import Anchor, AnchorType, ContextType, JsonObject, SharedContent
+from signaling.core.model import (
+    Anchor,
+    AnchorType,
+    Consult,
+    ContextType,
+    JsonObject,
+    Page,
+    Role,
+    SharedContent,
+    View,
+)
+from signaling.core.policy import allows
 
 MAX_LABEL_CHARS = 200
+
+PAGES: Final = {AnchorType.DIAGNOSTIC_REPORT: Page.REPORTS, AnchorType.IMAGING_STUDY: Page.IMAGING}
+"""Pages whose entries are what an anchor can be. An encounter has no page of its own."""
+
+_ON_PAGE: Final = {page: kind for kind, page in PAGES.items()}
 
 
 def facts_of(resource: JsonObject, *, foreign: bool = False) -> AnchorFacts:
@@ -50,10 +72,12 @@ def open_anchor(case: Case, command: OpenAnchor) -> list[AnyEvent]:
     if facts is None or (facts.resource_type, facts.id) != (command.resource_type, command.id):
         raise Refusal(ErrorCode.NOT_FOUND, "not a resource of the open patient")
     before = case.state.anchors.get(command.resource_type.value)
+    shown = View(page=PAGES[facts.resource_type], item=facts.id) if facts.resource_type in PAGES else None
     if before is not None and (before.id, before.resource) == (facts.id, facts.resource):
-        return resumed(case, facts.resource_type.value)
+        return _turned_to(case, resumed(case, facts.resource_type.value), shown if facts.resource is None else None)
     anchor = Anchor(**facts.model_dump(), opened_at_ms=case.now_ms, opened_by=case.me)
-    return [AnchorOpened(**case.next(), version=context.version + 1, anchor=anchor, request=case.known.request)]
+    opened = AnchorOpened(**case.next(), version=context.version + 1, anchor=anchor, request=case.known.request)
+    return _turned_to(case, [opened], shown if facts.resource is None else None)
 
 
 def close_anchor(case: Case, command: CloseAnchor) -> list[AnyEvent]:
@@ -62,16 +86,84 @@ def close_anchor(case: Case, command: CloseAnchor) -> list[AnyEvent]:
     anchor = case.state.anchors.get(command.resource_type.value)
     if anchor is None:
         return []
-    return [
-        AnchorClosed(
-            **case.next(),
-            version=context.version + 1,
-            resource_type=anchor.resource_type,
-            id=anchor.id,
-            by=case.me,
-            request=case.known.request,
-        )
-    ]
+    closed = AnchorClosed(
+        **case.next(),
+        version=context.version + 1,
+        resource_type=anchor.resource_type,
+        id=anchor.id,
+        by=case.me,
+        request=case.known.request,
+    )
+    was_shown = named_by(case.state.view) == (anchor.resource_type, anchor.id)
+    return _turned_to(case, [closed], View(page=case.state.view.page) if was_shown else None)
+
+
+# ---------------------------------------------------------------- pages
+
+
+def named_by(view: View) -> tuple[AnchorType, str] | None:
+    """The report or study that a page shows, whatever place in it."""
+    kind, id_ = _ON_PAGE.get(view.page), view.item.partition(";")[0]
+    return None if kind is None or not id_ else (kind, id_)
+
+
+def opened_by_turning(state: Consult, role: Role, view: View) -> tuple[AnchorType, str] | None:
+    """What turning to a page would open beside the patient: to be looked up and given as `Known.anchor`. [AN7]"""
+    named = named_by(view)
+    if named is None or named == named_by(state.view) or state.context is None:
+        return None
+    kind, id_ = named
+    command = OpenAnchor(context_version=state.context.version, resource_type=kind, id=id_)
+    before = state.anchors.get(kind.value)
+    is_open = before is not None and before.id == id_ and state.current == kind.value
+    return None if is_open or not allows(role, command) or _keeps_content(state, kind) else named
+
+
+def page_turned(case: Case, turned: PageTurned) -> list[AnyEvent]:
+    """The lead leaves one report or study and opens another, for the programs beside us. [AN7]"""
+    left, shown = named_by(case.state.view), named_by(turned.view)
+    events: list[AnyEvent] = [turned]
+    if left == shown:
+        return events
+    facts = case.known.anchor
+    opens = facts is not None and shown == (facts.resource_type, facts.id) and not _keeps_content(case.state, shown[0])
+    if left is not None and not (opens and shown is not None and shown[0] is left[0]):
+        events += _left(_after(case, events), *left)
+    if opens and shown is not None:
+        after = _after(case, events)
+        assert after.state.context is not None
+        version = after.state.context.version
+        events += open_anchor(after, OpenAnchor(context_version=version, resource_type=shown[0], id=shown[1]))
+    return events
+
+
+def _left(case: Case, kind: AnchorType, id_: str) -> list[AnyEvent]:
+    """What was shared under a report stays until somebody closes it; turning a page destroys nothing."""
+    anchor, context = case.state.anchors.get(kind.value), case.state.context
+    command = CloseAnchor(context_version=context.version if context is not None else 1, resource_type=kind)
+    if anchor is None or anchor.id != id_ or _keeps_content(case.state, kind) or not allows(case.actor.role, command):
+        return []
+    return close_anchor(case, command)
+
+
+def _keeps_content(state: Consult, kind: AnchorType) -> bool:
+    return kind is AnchorType.DIAGNOSTIC_REPORT and state.content is not None and bool(state.content.resources)
+
+
+def _turned_to(case: Case, events: list[AnyEvent], view: View | None) -> list[AnyEvent]:
+    """What a program opens or closes everyone sees, unless somebody else leads. [AN8] [LE1]"""
+    if not events or case.known.request is None or view is None or case.state.lead not in (None, case.me):
+        return events
+    if named_by(case.state.view) == named_by(view) and case.state.view.page == view.page:
+        return events
+    return [*events, PageTurned(**_after(case, events).next(), by=case.me, view=view)]
+
+
+def _after(case: Case, events: list[AnyEvent]) -> Case:
+    return Case(reduce(apply, events, case.state), case.actor, case.known, case.now_ms)
+
+
+# ---------------------------------------------------------------- resumed, content
 
 
 def resumed(case: Case, current: ContextType) -> list[AnyEvent]:

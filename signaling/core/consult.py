@@ -255,7 +255,7 @@ def _turn_page(case: Case, command: TurnPage) -> list[AnyEvent]:
     require_lead(case.state, case.me, command.context_version)
     if command.view == case.state.view:
         return []
-    return [PageTurned(**case.next(), by=case.me, view=command.view)]
+    return anchor.page_turned(case, PageTurned(**case.next(), by=case.me, view=command.view))
 
 
 def _take_lead(case: Case, _: TakeLead) -> list[AnyEvent]:

@@ -22,7 +22,7 @@ MAX_CONTENT_BYTES = 65_536
 """Of everything that is shared at a time: it is part of the consult's snapshot."""
 
 _REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
-_SUBJECTS = ("subject", "patient")
+_SUBJECTS = ("subject", "patient", "beneficiary", "for")
 
 
 def fold_content(resources: Mapping[str, JsonObject], bundle: JsonObject) -> dict[str, JsonObject]:
@@ -87,12 +87,17 @@ def names_other_patient(resource: JsonObject, patient: str) -> bool:
         return resource.get("id") != patient
     for name in _SUBJECTS:
         subject = resource.get(name)
-        reference = subject.get("reference") if isinstance(subject, dict) else None
-        if reference is not None and not str(reference).endswith(f"Patient/{patient}"):
+        if subject is None:
+            continue
+        # Another server's Patient of the same id is another patient, and so may be one that is named by a number only.
+        if not isinstance(subject, dict) or subject.get("reference") != f"Patient/{patient}":
             return True
-        if subject is not None and not isinstance(subject, dict):
-            return True
-    return False
+    return any(names_other_patient(one, patient) for one in _contained(resource))
+
+
+def _contained(resource: JsonObject) -> list[JsonObject]:
+    inside = resource.get("contained")
+    return [one for one in inside if isinstance(one, dict)] if isinstance(inside, list) else []
 
 
 def _entry(entry: Any, patient: str) -> tuple[str, JsonObject]:

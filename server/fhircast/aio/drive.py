@@ -5,15 +5,24 @@ the role table and the rules of the consult. What is particular to FHIRcast is w
 too late (H21), and that an event may say more than one command: `Encounter-open` of another patient opens both.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from server.fhircast.aio.lookup import alike
 from server.fhircast.aio.service import FhircastService
 from server.fhircast.aio.watch import Topic
 from server.fhircast.core import names
-from server.fhircast.core.match import claimed_anchor, claimed_patient, find_patient, foreign_anchor
+from server.fhircast.core.match import (
+    check_subject,
+    claimed_anchor,
+    claimed_patient,
+    find_anchor,
+    find_patient,
+    foreign_anchor,
+)
 from server.fhircast.core.notices import blamed_event, derived_id, refused_request
 from server.fhircast.core.refusals import HubRefusal, malformed, stale, unknown_resource
 from server.fhircast.core.requests import EventRequest
@@ -33,6 +42,8 @@ from signaling.core.model import AnchorType, Consult, JsonObject, PatientBanner,
 
 MAX_SAID_BYTES = 8_192
 """Of what programs tell each other: it stays in the log."""
+TAKE_S = 15.0
+"""For one event of a program, its turn included; what is not done by then may be done all the same."""
 OURSELVES = "Consilium"
 
 _STATUS = {
@@ -63,25 +74,28 @@ class Driver:
         topic = await service.topic_for(token, request.topic)
         if not token.scopes.allows_event(request.name, "write"):
             raise HubRefusal(403, "not_allowed", "The token's scopes do not cover this event.")
-        try:
-            if await self._is_repeated(topic, request):
-                service.run(service.hub.tell_again(topic.name, request.id, service.now_ms()))
-                return
-            await self._carry_out(token, topic, request)
-        except Refusal as refusal:
-            raise HubRefusal(_STATUS.get(refusal.code, 409), refusal.code.value, refusal.en) from None
-        await service.catch_up(topic)
+        async with asyncio.timeout(TAKE_S), topic.driving:
+            try:
+                await service.catch_up(topic)
+                if await self._is_repeated(topic, request):
+                    service.run(service.hub.tell_again(topic.name, request.id, service.now_ms()))
+                    return
+                await self._carry_out(token, topic, request)
+            except Refusal as refusal:
+                raise HubRefusal(_STATUS.get(refusal.code, 409), refusal.code.value, refusal.en) from None
+            await service.catch_up(topic)
 
     async def _is_repeated(self, topic: Topic, request: EventRequest) -> bool:
-        """The event that is open, or that was told last, sent once more after a SyncError. (H22)
+        """The event that is open, sent once more after a SyncError (H22), or one whose answer was lost on the way.
 
         Raises:
             HubRefusal: 409, the id was another event's: to say yes to it would be to follow nobody.
         """
         opens = topic.state.opens.items()
         used = {f"{kind}-open" for kind, one in opens if one.request is not None and one.request.id == request.id}
-        newest = [one.newest for one in self._service.hub.of(topic.name) if one.newest is not None]
-        used |= {notice.name for notice in newest if notice.id == request.id}
+        done = topic.asked.get(request.id)
+        if done is not None and not (done.endswith("-open") and done == request.name):
+            used.add(done)
         if not used:
             return False
         if used != {request.name} or not await self._means_what_is_open(topic, request):
@@ -96,7 +110,9 @@ class Driver:
         if state.context is None or state.context.patient.id != patient["id"]:
             return False
         anchor = state.anchors.get(kind)
-        return kind == "Patient" or (anchor is not None and anchor.id == claimed_anchor(request, kind)["id"])
+        if kind == "Patient" or anchor is None:
+            return kind == "Patient"
+        return anchor.id == await self._named(topic, PatientId(patient["id"]), request, kind)
 
     async def _carry_out(self, token: AccessToken, topic: Topic, request: EventRequest) -> None:
         kind, _, verb = request.name.partition("-")
@@ -144,32 +160,47 @@ class Driver:
         open_patient = m.OpenContext(patient=identity)
         if kind == "Patient":
             return [_step(request, lambda _: open_patient, Known(patient=banner, request=asked))]
-        resource = claimed_anchor(request, kind)
-        facts = await self._facts(topic, identity, kind, resource, claim)
-        first = Request(
-            id=derived_id(topic.name, request.id, "Patient-open"), program=asked.program, event="Patient-open"
-        )
-
-        def open_anchor(state: Consult) -> m.AnyCommand:
-            return m.OpenAnchor(context_version=state.context_version, resource_type=AnchorType(kind), id=facts.id)
-
-        steps = [Step(open_anchor, Known(anchor=facts, request=asked))]
+        anchors = await self._anchors(topic, identity, request, claim, kind)
+        steps = [
+            Step(_opening(facts, only_if_new=facts is not anchors[-1]), Known(anchor=facts, request=by))
+            for facts in anchors
+            for by in [asked if facts is anchors[-1] else _part_of(topic, request, asked, facts.resource_type.value)]
+        ]
         state = topic.state
         if state.context is None or state.context.patient.id != identity:
-            return [_step(request, lambda _: open_patient, Known(patient=banner, request=first)), *steps]
-        return [_step(request, lambda now: _still(now, identity, open_anchor), steps[0].known)]
+            first = Known(patient=banner, request=_part_of(topic, request, asked, "Patient"))
+            return [_step(request, lambda _: open_patient, first), *steps]
+        return [_step(request, lambda now: _still(now, identity, lambda _: None), Known()), *steps]
+
+    async def _anchors(
+        self, topic: Topic, patient: PatientId, request: EventRequest, claim: JsonObject, kind: str
+    ) -> list[AnchorFacts]:
+        """What the event opens, what it is about before itself: a report may bring its study and encounter."""
+        anchors: list[AnchorFacts] = []
+        about: dict[str, str] = {}
+        for one in (*names.COMPANIONS.get(kind, ()), AnchorType(kind)):
+            of = one.value
+            if of != kind and request.resource(names.KEYS[of]) is None:
+                continue
+            resource = claimed_anchor(request, of)
+            check_subject(resource, claim, patient)
+            stored = await self._stored(topic, patient, of, resource)
+            facts = foreign_anchor(resource, patient, about) if stored is None else facts_of(stored)
+            about[of] = facts.id
+            anchors.append(facts)
+        return anchors
 
     async def _close(self, topic: Topic, request: EventRequest, known: Known, kind: str) -> Sequence[Step]:
         """Only what is open, named rightly, is closed. (H27)"""
         patient = await self._patient(topic, claimed_patient(request))
         identity = PatientId(patient["id"])
-        resource = None if kind == "Patient" else claimed_anchor(request, kind)
+        named = None if kind == "Patient" else await self._named(topic, identity, request, kind)
 
-        def close(state: Consult) -> m.AnyCommand:
-            if resource is None:
+        def close(state: Consult) -> m.AnyCommand | None:
+            if named is None:
                 return _still(state, identity, lambda _: m.CloseContext())
             anchor = state.anchors.get(kind)
-            if anchor is None or anchor.id != resource["id"]:
+            if anchor is None or anchor.id != named:
                 raise Refusal(ErrorCode.CONTEXT_CHANGED)
             closing = m.CloseAnchor(context_version=state.context_version, resource_type=AnchorType(kind))
             return _still(state, identity, lambda _: closing)
@@ -194,12 +225,17 @@ class Driver:
             raise unknown_resource()
         return banner
 
-    async def _facts(
-        self, topic: Topic, patient: PatientId, kind: str, resource: JsonObject, claim: JsonObject
-    ) -> AnchorFacts:
-        """Ours when the record has it, else as the program describes it. [AN1]"""
-        stored = await self._service.store.resource(topic.state.id, patient, AnchorType(kind), resource["id"])
-        return facts_of(stored) if stored is not None else foreign_anchor(resource, claim, patient)
+    async def _named(self, topic: Topic, patient: PatientId, request: EventRequest, kind: str) -> str:
+        """Our id of the resource that an event is about."""
+        resource = claimed_anchor(request, kind)
+        stored = await self._stored(topic, patient, kind, resource)
+        return str(resource["id"] if stored is None else stored["id"])
+
+    async def _stored(self, topic: Topic, patient: PatientId, kind: str, resource: JsonObject) -> JsonObject | None:
+        """Ours when the record has it, by id or by identifiers. [AN1]"""
+        async with self._service.database.read() as session:
+            candidates = await alike(session, topic.state.id, kind, resource)
+        return find_anchor(resource, patient, candidates)
 
     # ------------------------------------------------------------ what changes nothing
 
@@ -254,10 +290,26 @@ class Driver:
         return (await self._service.program(token, topic)).name
 
 
-def _step(request: EventRequest, make: Callable[[Consult], m.AnyCommand], known: Known) -> Step:
+def _opening(facts: AnchorFacts, *, only_if_new: bool) -> Callable[[Consult], m.AnyCommand | None]:
+    def open_anchor(state: Consult) -> m.AnyCommand | None:
+        before = state.anchors.get(facts.resource_type.value)
+        if only_if_new and before is not None and before.id == facts.id:
+            return None
+        return m.OpenAnchor(context_version=state.context_version, resource_type=facts.resource_type, id=facts.id)
+
+    return open_anchor
+
+
+def _part_of(topic: Topic, request: EventRequest, asked: Request, kind: str) -> Request:
+    """What is opened with what was asked for has an id of its own. (H12)"""
+    event = f"{kind}-open"
+    return Request(id=derived_id(topic.name, request.id, event), program=asked.program, event=event)
+
+
+def _step(request: EventRequest, make: Callable[[Consult], m.AnyCommand | None], known: Known) -> Step:
     """Refused when, at the moment of the commit, something newer has set the context. (H21)"""
 
-    def checked(state: Consult) -> m.AnyCommand:
+    def checked(state: Consult) -> m.AnyCommand | None:
         if request.latest_ms < state.context_changed_at_ms:
             raise stale()
         return make(state)
@@ -265,7 +317,7 @@ def _step(request: EventRequest, make: Callable[[Consult], m.AnyCommand], known:
     return Step(checked, known)
 
 
-def _still(state: Consult, patient: PatientId, make: Callable[[Consult], m.AnyCommand]) -> m.AnyCommand:
+def _still(state: Consult, patient: PatientId, make: Callable[[Consult], m.AnyCommand | None]) -> m.AnyCommand | None:
     if state.context is None or state.context.patient.id != patient:
         raise Refusal(ErrorCode.CONTEXT_CHANGED)
     return make(state)

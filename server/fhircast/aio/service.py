@@ -151,6 +151,8 @@ class FhircastService:
         self.kept = KeptSubscriptions(database, now_ms)
         self._tokens: dict[str, str] = {}
         """By subscription: hash of the token it was made with, to ask whether it is still good."""
+        self._over_here: set[str] = set()
+        """Endpoints that are no more, and whose rows are still to be removed: nobody takes those over. (H8)"""
         self._unsaved: set[str] = set()
         """Subscriptions that are to be written down."""
         self._accused: set[str] = set()
@@ -191,6 +193,11 @@ class FhircastService:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = []
         self._topics.clear()
+
+    async def is_followed(self, consult: ConsultId) -> bool:
+        """Whether any program has a socket, at whatever process."""
+        async with asyncio.timeout(self._settings.store_s):
+            return bool(await self.kept.connected(consult))
 
     # ------------------------------------------------------------ who asks
 
@@ -301,8 +308,8 @@ class FhircastService:
     async def _known(self, endpoint: str) -> Subscription | None:
         """The subscription of an endpoint, taken over from another process, or the one before this, if need be. (H6)"""
         found = self.hub.find(endpoint)
-        row = await self.kept.find(endpoint) if found is None else None
-        if row is None:
+        row = await self.kept.find(endpoint) if found is None and endpoint not in self._over_here else None
+        if row is None or endpoint in self._over_here:
             return found
         async with self.database.read() as session:
             token = await find_hashed(session, row.token_hash, self.now_ms())
@@ -329,8 +336,9 @@ class FhircastService:
         """
         topic = await self.topic_for(token, request.topic)
         await self._known(endpoint)
-        _, actions = self.hub.unsubscribe(topic.name, endpoint, await self.program(token, topic))
+        ended, actions = self.hub.unsubscribe(topic.name, endpoint, await self.program(token, topic))
         self.run(actions)
+        await self.kept.drop(ended.id)
 
     async def context(self, token: AccessToken, name: str) -> JsonObject:
         """What is open now, as far as the token may know; a read on record. (H26)"""
@@ -444,11 +452,16 @@ class FhircastService:
                     self._tokens.pop(subscription.id, None)
                     self._accused.discard(subscription.id)
                     self._record("fhircast_ended", subscription, {"why": why})
-                    self._note(partial(self.kept.drop, subscription.id))
+                    self._over_here.add(subscription.endpoint)
+                    self._note(partial(self._remove, subscription))
                 case Changed(subscription):
                     if subscription.id not in self._unsaved:
                         self._unsaved.add(subscription.id)
                         self._note(partial(self._save, subscription))
+
+    async def _remove(self, subscription: Subscription) -> None:
+        await self.kept.drop(subscription.id)
+        self._over_here.discard(subscription.endpoint)
 
     async def _save(self, subscription: Subscription) -> None:
         """As it is now, whatever it was when this was asked for."""

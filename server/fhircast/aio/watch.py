@@ -11,10 +11,14 @@ from server.record.aio.store import find_one
 from server.storage.database import Database
 from signaling.core.fold import apply
 from signaling.core.messages import AnyEvent
-from signaling.core.model import Consult, JsonObject
+from signaling.core.model import Consult, JsonObject, Request
 
 CATCH_UP_EVENTS = 200
 """Who missed more is told what is open now."""
+
+
+MAX_ASKED = 512
+"""Requests of which it is remembered that they were carried out; who repeats one does so within seconds."""
 
 
 class Topic:
@@ -29,6 +33,10 @@ class Topic:
         self.is_loaded = False
         """``resources`` are there; until then no notice may be made."""
         self.hinted = False
+        self.driving = asyncio.Lock()
+        """Held by the program whose event is carried out: a request that is sent twice finds the first one done."""
+        self.asked: dict[str, str] = {}
+        """Ids of requests that were carried out, and of what, newest last."""
 
     async def load_resources(self, database: Database, state: Consult) -> None:
         """What notices about this state may hold. Gone ones stay, for the notice that closes them."""
@@ -49,6 +57,9 @@ class Topic:
         if after.context_version != self.state.context_version or after.opens != self.state.opens:
             await self.load_resources(database, after)
         notices = notices_of(self.name, self.state, event, after, self.resources)
+        request = getattr(event, "request", None)
+        if isinstance(request, Request):
+            self._remember(request)
         self.state = after
         self._forget(needed(after))
         return notices
@@ -56,6 +67,12 @@ class Topic:
     def jump(self, state: Consult) -> None:
         """Too much was missed to tell it one by one."""
         self.state = state
+
+    def _remember(self, request: Request) -> None:
+        self.asked.pop(request.id, None)
+        self.asked[request.id] = request.event
+        while len(self.asked) > MAX_ASKED:
+            del self.asked[next(iter(self.asked))]
 
     def _forget(self, wanted: Iterable[str]) -> None:
         keep = set(wanted)

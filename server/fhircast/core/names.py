@@ -3,7 +3,7 @@
 import re
 from typing import Final, get_args
 
-from signaling.core.model import ContextType
+from signaling.core.model import AnchorType, ContextType
 
 ANCHORS: Final[tuple[str, ...]] = get_args(ContextType)
 SYNC_ERROR: Final = "SyncError"
@@ -29,6 +29,12 @@ USER: Final = "User"
 
 KEYS: Final = {"Patient": "patient", "Encounter": "encounter", "ImagingStudy": "study", "DiagnosticReport": "report"}
 """Under which key an event's context holds a resource of the type; of history, a study's is not its type's name."""
+
+COMPANIONS: Final[dict[str, tuple[AnchorType, ...]]] = {
+    "DiagnosticReport": (AnchorType.ENCOUNTER, AnchorType.IMAGING_STUDY),
+    "ImagingStudy": (AnchorType.ENCOUNTER,),
+}
+"""What an opening may say that it is about, and so opens as well: a program may hear of nothing else."""
 
 _BY_FOLDED: Final = {name.lower(): name for name in SUPPORTED}
 _OWN = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9_]+)+")

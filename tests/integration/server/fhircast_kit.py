@@ -167,7 +167,8 @@ class Listener:
             message = await self.ws.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             return json.loads(message.data)
-        return self.ws.close_code
+        # The code that was sent; the library's own becomes 1006 when our answer to it meets a closed connection.
+        return message.data if message.type is aiohttp.WSMsgType.CLOSE else self.ws.close_code
 
     async def answer(self, id_: str, status: Any = 200) -> None:
         await self.ws.send_json({"id": id_, "status": status})

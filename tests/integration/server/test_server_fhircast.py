@@ -220,6 +220,7 @@ async def test_driving_the_context(cast: Cast) -> None:
     assert await cast.state() == state
     # Going home closes the patient.
     assert (await program.post(cast.topic, "home-open", [], id="a4"))[0] == 202
+    assert keys(await mine.event("ImagingStudy-close")) == ["study", "patient"]
     assert (await mine.event("Patient-close"))["event"]["context"][0]["resource"]["id"] == "pt2"
     assert (await mine.event("Home-open"))["id"] == "a4"
     assert (await cast.state()).context is None

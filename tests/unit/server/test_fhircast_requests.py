@@ -9,7 +9,14 @@ import pytest
 
 from server.api.fhircast import socket_url
 from server.fhircast.core import names
-from server.fhircast.core.match import claimed_anchor, claimed_patient, find_patient, foreign_anchor
+from server.fhircast.core.match import (
+    check_subject,
+    claimed_anchor,
+    claimed_patient,
+    find_anchor,
+    find_patient,
+    foreign_anchor,
+)
 from server.fhircast.core.refusals import HubRefusal
 from server.fhircast.core.requests import (
     Answer,
@@ -276,6 +283,7 @@ def test_the_patient_is_found_by_identifiers(claim: Any) -> None:
         ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": "1"}], "birthDate": "1948-03-10"}, 409),
         ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": "1"}], "gender": "male"}, 409),
         ({"id": "pt1", "identifier": [{"system": "urn:mrn", "value": str(n)} for n in (1, 2)]}, 409),
+        ({"id": "pt9", "identifier": [{"value": "2"}, {"system": "urn:mrn", "value": "9"}]}, 409),
     ],
 )
 def test_somebody_else_is_refused(claim: Any, status: int) -> None:
@@ -294,13 +302,67 @@ def test_a_foreign_resource_becomes_our_patients() -> None:
         "subject": {"reference": "Patient/x"},
         "text": "<div/>",
     }
-    facts = foreign_anchor(study, {"id": "x"}, "pt1")
+    facts = foreign_anchor(study, "pt1", {"Encounter": "e7"})
     assert facts.resource is not None
     assert (facts.label, facts.resource["subject"]) == ("CT", {"reference": "Patient/pt1"})
+    assert facts.resource["encounter"] == {"reference": "Encounter/e7"}
     assert "text" not in facts.resource
+    report = {"resourceType": "DiagnosticReport", "id": "r1", "imagingStudy": [{"reference": "ImagingStudy/theirs"}]}
+    described = foreign_anchor(report, "pt1", {"ImagingStudy": "s1"}).resource
+    assert described is not None
+    assert described["imagingStudy"] == [{"reference": "ImagingStudy/s1"}]
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"subject": {"reference": "Patient/y"}},
+        {"subject": {"reference": "https://elsewhere.example/Patient/x"}},
+        {"subject": {"identifier": {"system": "urn:mrn", "value": "9"}}},
+        {"subject": "Patient/x"},
+        {"patient": {"reference": "Patient/x"}, "subject": {"reference": "Patient/y"}},
+    ],
+)
+def test_a_resource_of_somebody_else(subject: Any) -> None:
+    """[AN1] (W19) Whatever way it says whose it is."""
+    claim = {"id": "x", "identifier": [{"system": "urn:mrn", "value": "1"}]}
     with pytest.raises(HubRefusal) as refused:
-        foreign_anchor({**study, "subject": {"reference": "Patient/y"}}, {"id": "x"}, "pt1")
-    assert refused.value.code == "wrong_patient"
+        check_subject({"resourceType": "ImagingStudy", "id": "s1", **subject}, claim, "pt1")
+    assert (refused.value.status, refused.value.code) == (409, "wrong_patient")
+    check_subject({"subject": {"reference": "Patient/x", "identifier": claim["identifier"][0]}}, claim, "pt1")
+    check_subject({"patient": {"reference": "Patient/pt1"}}, claim, "pt1")
+
+
+def uid(value: str) -> Any:
+    return {"identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{value}"}]}
+
+
+STUDY = {"resourceType": "ImagingStudy", "id": "s1", **uid("1.2.3")}
+
+
+def test_a_study_is_found_by_its_uid() -> None:
+    """[AN1] (H24) Our id or another system's; an id that another system gave to something else is a coincidence."""
+    assert find_anchor({"id": "theirs", **uid("1.2.3")}, "pt1", [("pt1", STUDY)]) == STUDY
+    assert find_anchor({"id": "s1"}, "pt1", [("pt1", STUDY)]) == STUDY
+    assert find_anchor({"id": "s1", **uid("9.9")}, "pt2", [("pt1", STUDY)]) is None
+    assert find_anchor({"id": "s9"}, "pt1", []) is None
+
+
+@pytest.mark.parametrize(
+    ("resource", "patient", "code"),
+    [
+        ({"id": "s1"}, "pt2", "wrong_patient"),
+        ({"id": "theirs", **uid("1.2.3")}, "pt2", "wrong_patient"),
+        ({"id": "s1", **uid("9.9")}, "pt1", "identifiers_wrong"),
+        ({"id": "s2", **uid("1.2.3")}, "pt1", "identifiers_wrong"),
+    ],
+)
+def test_a_study_of_somebody_else_is_refused(resource: Any, patient: str, code: str) -> None:
+    """[AN1] (H24) (W19)"""
+    candidates = [("pt1", STUDY), ("pt1", {"resourceType": "ImagingStudy", "id": "s2"})]
+    with pytest.raises(HubRefusal) as refused:
+        find_anchor(resource, patient, [one for one in candidates if one[1]["id"] != "s2" or resource["id"] == "s2"])
+    assert (refused.value.status, refused.value.code) == (409, code)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 
 from signaling.core import messages as m
 from signaling.core import programs
-from signaling.core.anchor import facts_of
+from signaling.core.anchor import facts_of, opened_by_turning
 from signaling.core.case import Known
 from signaling.core.consult import apply, handle
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import ParticipantId
-from signaling.core.model import AnchorType, Consult, Role
+from signaling.core.model import AnchorType, Consult, Page, Role, View
 from tests.signaling_kit import PATIENTS, admission, bind_device, consult, produce_data, waveform
 from tests.signaling_world import bundle, put, request, trouble
 
@@ -238,3 +238,94 @@ def test_a_program_speaks_for_somebody_who_is_here(opened: Consult) -> None:
     with pytest.raises(Refusal) as refusal:
         programs.said(opened, ParticipantId("gone"), request(1), (), 5)
     assert refusal.value.code is ErrorCode.NOT_JOINED
+
+
+# ---------------------------------------------------------------- pages
+
+
+def turn(state: Consult, page: str, item: str = "", **known: Any) -> Consult:
+    """The lead turns a page; the resource that it shows is looked up when a program follows."""
+    view = View(page=Page(page), item=item)
+    named = opened_by_turning(state, Role.DOCTOR, view)
+    if named is not None:
+        resource = {"resourceType": named[0].value, "id": named[1]}
+        known.setdefault("anchor", facts_of(resource))
+    return ask(state, m.TurnPage(context_version=state.context_version, view=view), **known)
+
+
+@pytest.fixture
+def leading(opened: Consult) -> Consult:
+    return ask(opened, m.TakeLead())
+
+
+def anchors(state: Consult) -> dict[str, str]:
+    return {kind: one.id for kind, one in state.anchors.items()}
+
+
+def test_turning_to_a_study_opens_it_and_leaving_closes_it(leading: Consult) -> None:
+    """[AN7] In one commit with the page; places within it change nothing."""
+    state = turn(leading, "imaging", "s1")
+    assert (anchors(state), state.current, state.view.item) == ({"ImagingStudy": "s1"}, "ImagingStudy", "s1")
+    assert state.context_version == 2
+    leafed = turn(state, "imaging", "s1;p=3")
+    assert (leafed.anchors, leafed.context_version, leafed.view.item) == (state.anchors, 2, "s1;p=3")
+    next_one = turn(leafed, "imaging", "s2")
+    assert (anchors(next_one), next_one.context_version) == ({"ImagingStudy": "s2"}, 3)
+    report = turn(next_one, "reports", "r1")
+    assert (anchors(report), report.current) == ({"DiagnosticReport": "r1"}, "DiagnosticReport")
+    left = turn(report, "labs")
+    assert (left.anchors, left.current, left.view.page) == ({}, None, "labs")
+
+
+def test_pages_that_nobody_follows_open_nothing(leading: Consult) -> None:
+    """[AN7] No version is raised for programs that are not there; what is not in the record is no anchor either."""
+    state = turn(leading, "imaging", "s1", anchor=None)
+    assert (state.anchors, state.context_version, state.view.item) == ({}, 1, "s1")
+    assert turn(state, "labs").context_version == 1
+    other = facts_of({"resourceType": "ImagingStudy", "id": "s9"})
+    assert turn(leading, "imaging", "s1", anchor=other).anchors == {}
+
+
+def test_what_a_role_may_not_open_it_does_not_open_by_turning(leading: Consult) -> None:
+    """[AN7] [AN1]"""
+    view = View(page=Page.REPORTS, item="r1")
+    assert opened_by_turning(leading, Role.DOCTOR, view) == (REPORT, "r1")
+    assert opened_by_turning(leading, Role.GUEST, view) is None
+    assert opened_by_turning(leading, Role.DOCTOR, View(page=Page.LABS, item="r1")) is None
+
+
+def test_turning_a_page_destroys_nothing_that_is_shared(leading: Consult) -> None:
+    """[AN7] (H25) Content under a report stays until somebody closes the report."""
+    state = turn(leading, "reports", "r1")
+    state = ask(state, m.ShareContent(report="r1", version="2", bundle=bundle(put("k1"))))
+    for elsewhere in (turn(state, "labs"), turn(state, "reports", "r2")):
+        assert (elsewhere.content, anchors(elsewhere)) == (state.content, {"DiagnosticReport": "r1"})
+    study = turn(state, "imaging", "s1")
+    assert anchors(study) == {"DiagnosticReport": "r1", "ImagingStudy": "s1"}
+    assert study.content == state.content
+
+
+def test_an_anchor_of_a_program_is_not_closed_by_other_pages(leading: Consult) -> None:
+    """[AN7] Only the page that showed it is left."""
+    foreign = facts_of({"resourceType": "ImagingStudy", "id": "s7"}, foreign=True)
+    state = ask(leading, anchor(STUDY, "s7"), anchor=foreign, request=request(1))
+    assert state.view == leading.view  # nothing of it is in the record
+    assert anchors(turn(turn(state, "labs"), "vitals")) == {"ImagingStudy": "s7"}
+
+
+def test_what_a_program_opens_is_turned_to(opened: Consult) -> None:
+    """[AN8] [LE1] For all, unless somebody else leads; closed, the list is shown."""
+    state = ask(opened, anchor(STUDY, "s1"), request=request(1))
+    assert state.view == View(page=Page.IMAGING, item="s1")
+    again = ask(state, anchor(STUDY, "s1", 2), request=request(2))
+    assert again.view == state.view
+    closed = ask(state, m.CloseAnchor(context_version=2, resource_type=STUDY), request=request(3))
+    assert closed.view == View(page=Page.IMAGING)
+    encounter = ask(opened, anchor(AnchorType.ENCOUNTER, "e1"), request=request(4))
+    assert encounter.view == opened.view
+    other = admission("other")
+    led = ask(ask(opened, m.Join(), other), m.TakeLead(), other)
+    unmoved = ask(led, anchor(STUDY, "s1"), request=request(5))
+    assert (anchors(unmoved), unmoved.view) == ({"ImagingStudy": "s1"}, led.view)
+    mine = ask(ask(opened, m.TakeLead()), anchor(REPORT, "r1"), request=request(6))
+    assert mine.view == View(page=Page.REPORTS, item="r1")
