@@ -40,6 +40,7 @@ from server.smart.aio.clients import (
     find_client,
     known_origins,
     register,
+    replace_keys,
     revoke_client,
 )
 from server.smart.aio.grants import Choice, Grants, without_patient
@@ -59,6 +60,7 @@ CAPABILITIES = [
     "client-public",
     "client-confidential-asymmetric",
     "sso-openid-connect",
+    "context-banner",
     "context-ehr-patient",
     "context-standalone-patient",
     "permission-offline",
@@ -108,6 +110,7 @@ async def configuration(request: web.Request) -> web.Response:
         "token_endpoint_auth_signing_alg_values_supported": ["RS384", "ES384"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "subject_types_supported": ["public"],
+        "authorization_response_iss_parameter_supported": True,
         "scopes_supported": [
             "openid", "fhirUser", "launch", "launch/patient", "online_access", "offline_access",
             "patient/*.cruds", "user/*.cruds", "system/*.cruds", "fhircast/*.*",
@@ -397,6 +400,28 @@ async def list_clients(request: web.Request) -> web.Response:
         for row in rows
     ]
     return _json({"clients": told})
+
+
+class NewKeys(Body):
+    """A client's public keys from now on; old and new ones side by side while it changes over."""
+
+    jwks: dict[str, Any]
+
+
+@routes.put("/api/smart/clients/{id}/keys")
+async def change_keys(request: web.Request) -> web.Response:
+    """Replace a client's keys: what is signed with one that is not among them is worth nothing at once."""
+    principal = await permitted(request, Action.MANAGE_CLIENTS)
+    body = await read_body(request, NewKeys)
+    try:
+        async with services(request).database.write() as session:
+            at_ms = services(request).now_ms()
+            done = await replace_keys(session, request.match_info["id"], body.jwks, actor=principal.actor, at_ms=at_ms)
+    except ClientInvalid as problem:
+        raise ApiError(ApiCode.MALFORMED, str(problem)) from None
+    if not done:
+        raise ApiError(ApiCode.NOT_FOUND)
+    return web.Response(status=204)
 
 
 @routes.delete("/api/smart/clients/{id}")

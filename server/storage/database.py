@@ -7,6 +7,9 @@ process they queue on a lock instead of polling the file.
 
 On PostgreSQL ``write`` is an ordinary READ COMMITTED transaction; what must be
 serial takes a row lock (the chain head, the consult's state).
+
+An error of either names the statement, never its parameters, which are what
+people said: errors get into logs (G8).
 """
 
 import asyncio
@@ -83,7 +86,7 @@ class Database:
 
 
 def _sqlite_engine(url: URL) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0)
+    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, hide_parameters=True)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
@@ -107,4 +110,6 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
 
 def _postgresql_engine(url: URL) -> AsyncEngine:
     # pre_ping: a restarted database costs one round trip, not one failed request per pooled connection.
-    return create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
+    return create_async_engine(
+        url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True, hide_parameters=True
+    )

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from server_postgres import database_url, postgres_folder, postgres_url  # noqa: F401 - fixtures
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from server.record.aio.merge import merge_patient
 from server.record.aio.reindex import reindex
@@ -35,7 +36,7 @@ from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid
 from server.storage import audit, schema
 from server.storage.database import Database
-from server.storage.fhir_tables import FhirResource, FhirStore, FhirString, FhirToken
+from server.storage.fhir_tables import FhirResource, FhirStore, FhirString, FhirToken, FhirVersion
 from tests.fhir_kit import QUERIES, encounter, observation, organization, patient, record, some_query, without_id
 
 SEED = 5
@@ -412,6 +413,16 @@ async def test_two_that_write_one_resource_are_one_after_the_other(database: Dat
     once = [entry("POST", "Encounter", without_id(encounter("x", "p0")), ifNoneExist="patient=p0")]
     await asyncio.gather(*(applied(database, transaction(*once)) for _ in range(6)))
     assert len(await found(database, "Encounter", reach=NORTH)) == 1
+
+
+async def test_an_error_of_the_database_quotes_no_content(database: Database) -> None:
+    """[G8] It goes into the log as it is."""
+    row = {"type": "Patient", "id": "p0", "version": 1, "patient_id": "p0", "json": "张桂兰", "written_at_ms": 1}
+    with pytest.raises(IntegrityError) as problem:
+        async with database.write() as session:
+            await session.execute(insert(FhirVersion), [row, row])
+    assert "fhir_version" in str(problem.value)
+    assert "张桂兰" not in str(problem.value)
 
 
 async def test_an_id_does_not_come_back_as_another_patients(database: Database) -> None:

@@ -106,6 +106,26 @@ async def revoke_client(session: AsyncSession, id_: str, *, actor: str, at_ms: i
     return True
 
 
+async def replace_keys(session: AsyncSession, id_: str, jwks: Mapping[str, Any], *, actor: str, at_ms: int) -> bool:
+    """Give a client other public keys. Whether there was one that works and has keys.
+
+    Raises:
+        ClientInvalid: nothing was changed.
+    """
+    try:
+        keys = read_jwks(dict(jwks))
+    except ValueError as problem:
+        raise ClientInvalid(str(problem)) from None
+    client = await session.get(SmartClient, id_)
+    if client is None or not client.active or not client.jwks:
+        return False
+    client.jwks = keys
+    await session.flush()
+    body = {"client": id_, "keys": [key["kid"] for key in json.loads(keys)["keys"]]}
+    await audit.append(session, [audit.Entry(kind="smart_client_keys", at_ms=at_ms, actor=actor, body=body)])
+    return True
+
+
 async def find_client(session: AsyncSession, id_: str) -> SmartClient | None:
     """A client that may be used."""
     client = await session.get(SmartClient, id_) if len(id_) <= 64 else None

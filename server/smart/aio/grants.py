@@ -176,6 +176,8 @@ class Grants:
         """
         assertion = form.get("client_assertion")
         named = form.get("client_id", "") if assertion is None else named_client(assertion)
+        if form.get("client_id", named) != named:
+            raise OAuthError(OAuthCode.INVALID_CLIENT, "two clients")  # RFC 7521 section 4.2
         async with self._database.read() as session:
             client = await find_client(session, named)
         if client is None:
@@ -256,11 +258,20 @@ class Grants:
             return grant, False
         if grant.revoked or now_ms >= min(row.expires_at_ms, grant.expires_at_ms):
             raise OAuthError(OAuthCode.INVALID_GRANT, "over")
+        await self._check_consult(session, grant)
         if grant.credential is not None:
             signed_out = await session.scalar(select(WebSession.revoked).where(WebSession.id_hash == grant.credential))
             if signed_out is not False:
                 raise OAuthError(OAuthCode.INVALID_GRANT, "signed out")
         return grant, True
+
+    async def _check_consult(self, session: AsyncSession, grant: SmartGrant) -> None:
+        if grant.consult_id is not None:
+            status = await session.scalar(
+                select(ConsultState.status).where(ConsultState.consult_id == grant.consult_id)
+            )
+            if status != ConsultStatus.OPEN.value:
+                raise OAuthError(OAuthCode.INVALID_GRANT, "the consult has ended")
 
     async def _end(self, session: AsyncSession, grant: SmartGrant, why: str) -> None:
         await session.execute(update(SmartGrant).where(SmartGrant.id == grant.id).values(revoked=True))

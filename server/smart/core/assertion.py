@@ -8,7 +8,7 @@ client, made for this very endpoint, five minutes old at most, and used once
 import base64
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -74,8 +74,12 @@ def check_assertion(assertion: str, jwks: str, *, client: str, audience: frozens
         raise OAuthError(OAuthCode.INVALID_CLIENT, "another client")
     if not audiences & audience:
         raise OAuthError(OAuthCode.INVALID_CLIENT, "for somebody else")
-    if not isinstance(exp, (int, float)) or isinstance(exp, bool) or not now_s < exp <= now_s + MAX_LIFE_S + SKEW_S:
+    if not _number(exp) or not now_s < exp <= now_s + MAX_LIFE_S + SKEW_S:
         raise OAuthError(OAuthCode.INVALID_CLIENT, "expired, or valid for too long")
+    if any(
+        name in claims and not (_number(claims[name]) and claims[name] <= now_s + SKEW_S) for name in ("nbf", "iat")
+    ):
+        raise OAuthError(OAuthCode.INVALID_CLIENT, "not valid yet")
     if not isinstance(jti, str) or not 8 <= len(jti) <= 200:
         raise OAuthError(OAuthCode.INVALID_CLIENT, "no jti")
     return Assertion(client, jti, int(exp) + 1)
@@ -83,6 +87,10 @@ def check_assertion(assertion: str, jwks: str, *, client: str, audience: frozens
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_jwks(value: Any) -> str:

@@ -9,6 +9,7 @@ from server.smart.core.pkce import is_challenge
 from server.smart.core.scopes import Scopes
 
 MAX_URI_CHARS = 500
+MAX_STATE_CHARS, MAX_NONCE_CHARS = 1_000, 200
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -44,7 +45,8 @@ class RedirectError(OAuthError):
 
     def __init__(self, code: OAuthCode, redirect_uri: str, state: str, issuer: str) -> None:
         super().__init__(code)
-        self.location = answer_location(redirect_uri, {"error": code.value, "state": state, "iss": issuer})
+        told = {"error": code.value, "state": state[:MAX_STATE_CHARS], "iss": issuer}
+        self.location = answer_location(redirect_uri, told)
 
 
 def read_asked(query: Mapping[str, str], app: App | None, *, issuer: str) -> Asked:
@@ -54,7 +56,7 @@ def read_asked(query: Mapping[str, str], app: App | None, *, issuer: str) -> Ask
         OAuthError: it cannot be sent back, because nobody knows where to.
         RedirectError: it is declined, and the app told.
     """
-    redirect_uri, state = query.get("redirect_uri", ""), query.get("state", "")[:500]
+    redirect_uri, state = query.get("redirect_uri", ""), query.get("state", "")
     if app is None or redirect_uri not in app.redirect_uris:
         raise OAuthError(OAuthCode.INVALID_REQUEST, "client or redirect_uri")
 
@@ -63,6 +65,8 @@ def read_asked(query: Mapping[str, str], app: App | None, *, issuer: str) -> Ask
 
     if query.get("response_type") != "code":
         raise refuse(OAuthCode.UNSUPPORTED_RESPONSE_TYPE)
+    if max(len(state) - MAX_STATE_CHARS, len(query.get("nonce", "")) - MAX_NONCE_CHARS) > 0:
+        raise refuse(OAuthCode.INVALID_REQUEST)  # cut off, they would not be recognised by who sent them
     if not state or query.get("code_challenge_method") != "S256" or not is_challenge(query.get("code_challenge", "")):
         raise refuse(OAuthCode.INVALID_REQUEST)
     if query.get("aud", "").rstrip("/") != issuer:
@@ -76,7 +80,7 @@ def read_asked(query: Mapping[str, str], app: App | None, *, issuer: str) -> Ask
         state=state,
         scopes=scopes,
         challenge=query["code_challenge"],
-        nonce=query.get("nonce", "")[:200],
+        nonce=query.get("nonce", ""),
         launch=query.get("launch", "")[:200],
     )
 

@@ -18,7 +18,7 @@ from server.smart.core.pkce import challenge_of
 from signaling.core.fold import apply
 from signaling.core.ids import ConsultId, PatientId
 from signaling.core.messages import ContextOpened
-from signaling.core.model import Context
+from signaling.core.model import ConsultStatus, Context
 
 REDIRECT = "http://localhost:9999/callback"
 JSON = "application/fhir+json"
@@ -45,6 +45,14 @@ async def open_patient(hub: Hub, patient: str = "pt1", consult: str = "c1") -> N
     )
     event = ContextOpened(revision=state.revision + 1, at_ms=hub.clock(), context=context)
     await store.commit(state, apply(state, event), [event], None)
+
+
+async def end(hub: Hub, consult: str) -> None:
+    """The consult is over."""
+    state = await hub.services.store.load(ConsultId(consult))
+    assert state is not None
+    over = state.model_copy(update={"status": ConsultStatus.ENDED, "revision": state.revision + 1})
+    await hub.services.store.commit(state, over, [], None)
 
 
 async def register_clients(hub: Hub) -> None:

@@ -11,14 +11,12 @@ import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from server_hub import Hub
-from smart_kit import REDIRECT, App, open_patient, refusal, register_clients
+from smart_kit import REDIRECT, App, end, open_patient, refusal, register_clients
 from sqlalchemy import select
 
 from server.record.core.outcome import FhirRefusal
 from server.record.core.query import parse_query
 from server.storage.models import EventRow
-from signaling.core.ids import ConsultId
-from signaling.core.model import ConsultStatus
 from tests.fhir_kit import encounter, observation, patient, without_id
 from tests.shared_data import shared
 
@@ -268,13 +266,6 @@ async def test_a_person_reaches_the_patients_of_her_consults_while_they_last(hub
     assert refusal(await other.get("/Patient/pt2")) == (404, "not_found")
     await end(hub, "c1")
     assert refusal(await app.get("/Patient/pt1")) == (401, "login"), "the launch context has ended"
-
-
-async def end(hub: Hub, consult: str) -> None:
-    state = await hub.services.store.load(ConsultId(consult))
-    assert state is not None
-    over = state.model_copy(update={"status": ConsultStatus.ENDED, "revision": state.revision + 1})
-    await hub.services.store.commit(state, over, [], None)
 
 
 async def test_scopes_that_are_too_small_are_told_and_patient_scopes_are_for_one(hub: Hub, app: App) -> None:

@@ -15,6 +15,7 @@ from smart_kit import (
     App,
     assertion,
     decide,
+    end,
     gateway_key,
     open_patient,
     query,
@@ -41,6 +42,7 @@ async def test_an_app_gets_what_the_person_allows_for_the_open_patient(hub: Hub,
         found = await answer.json()
     assert found["token_endpoint"] == f"{hub.origin}/smart/token"
     assert found["code_challenge_methods_supported"] == ["S256"]
+    assert found["authorization_response_iss_parameter_supported"] is True
     async with doctor.http.get("/smart/authorize", params=query(hub)) as answer:
         page = await answer.text()
         assert answer.status == 200
@@ -110,6 +112,8 @@ async def test_a_request_that_is_not_right_is_not_sent_back_or_says_so(hub: Hub,
         ({"code_challenge_method": "plain"}, "invalid_request"),
         ({"code_challenge": "x"}, "invalid_request"),
         ({"state": ""}, "invalid_request"),
+        ({"state": "s" * 1_001}, "invalid_request"),
+        ({"nonce": "n" * 201}, "invalid_request"),
         ({"aud": "https://elsewhere/fhir"}, "invalid_request"),
         ({"scope": "system/*.rs patient/Observation.sr"}, "invalid_scope"),
         ({"decision": "deny"}, "access_denied"),
@@ -166,11 +170,21 @@ async def test_what_ended_the_right_ends_the_token(hub: Hub, app: App) -> None:
     refresh = {"grant_type": "refresh_token", "client_id": "app", "refresh_token": tokens["refresh_token"]}
     assert (await app.form("/smart/token", **refresh))[1]["error"] == "invalid_grant"
     doctor, admin = await hub.doctor(), await hub.doctor("a1@hub")
+    code = (await decide(doctor, query(hub, client="offline", scope="offline_access launch/patient patient/*.rs")))[
+        "code"
+    ]
+    refresh = {
+        **refresh,
+        "client_id": "offline",
+        "refresh_token": (await app.redeem(code, "offline"))[1]["refresh_token"],
+    }
     await app.allowed(doctor, hub)
     assert (await doctor.send("DELETE", "/api/smart/clients/app"))[0] == 403
     assert (await admin.send("DELETE", "/api/smart/clients/app"))[0] == 204
     assert (await app.get("/Patient/pt1"))[0] == 401
     assert (await admin.send("DELETE", "/api/smart/clients/app"))[0] == 404
+    await end(hub, "c1")
+    assert (await app.form("/smart/token", **refresh))[1]["error"] == "invalid_grant", "its consult is over"
 
 
 async def test_a_gateway_proves_itself_by_its_key(hub: Hub, app: App) -> None:
@@ -196,6 +210,10 @@ async def test_a_gateway_proves_itself_by_its_key(hub: Hub, app: App) -> None:
         assertion(hub, exp=now_s - 1),
         assertion(hub, exp=now_s + 4_000),
         assertion(hub, jti=""),
+        assertion(hub, nbf=now_s + 120),
+        assertion(hub, iat=now_s + 3_600),
+        assertion(hub, nbf="now"),
+        {**assertion(hub), "client_id": "gw-hub"},
     ]
     for fields in hostile:
         status, answer = await app.form("/smart/token", **fields, scope="system/*.rs")
@@ -208,6 +226,30 @@ async def test_a_gateway_proves_itself_by_its_key(hub: Hub, app: App) -> None:
     others = (await app.form("/smart/introspect", **assertion(hub, "gw-hub"), token=tokens["access_token"]))[1]
     assert others == {"active": False}
     assert (await app.form("/smart/introspect", client_id="app", token="x"))[0] == 401
+    await rotated(hub, app)
+
+
+async def rotated(hub: Hub, app: App) -> None:
+    """Both keys while the gateway changes over, then the new one alone."""
+    admin, doctor = await hub.doctor("a1@hub"), await hub.doctor()
+    fresh = ECKey.generate_key("P-384", parameters={"kid": "gw-2"})
+    old, new = gateway_key().as_dict(private=False), fresh.as_dict(private=False)
+
+    async def change(*keys: dict[str, object], client: str = "gw") -> int:
+        body = {"jwks": {"keys": list(keys)}}
+        return (await admin.send("PUT", f"/api/smart/clients/{client}/keys", body))[0]
+
+    async def asks(key: ECKey, kid: str) -> int:
+        claims = jwt.decode(assertion(hub)["client_assertion"], gateway_key(), algorithms=["ES384"]).claims
+        signed = jwt.encode({"alg": "ES384", "kid": kid}, claims, key, algorithms=["ES384"])
+        fields = {**assertion(hub), "client_assertion": signed}
+        return (await app.form("/smart/token", **fields, scope="system/*.rs"))[0]
+
+    assert (await doctor.send("PUT", "/api/smart/clients/gw/keys", {"jwks": {"keys": [new]}}))[0] == 403
+    assert [await change(old, new), await asks(gateway_key(), "gw-1"), await asks(fresh, "gw-2")] == [204, 200, 200]
+    assert [await change(new), await asks(gateway_key(), "gw-1"), await asks(fresh, "gw-2")] == [204, 401, 200]
+    assert await change(fresh.as_dict(private=True)) == 400, "a private key is not for us"
+    assert [await change(), await change(new, client="none"), await change(new, client="app")] == [400, 404, 404]
 
 
 async def test_only_an_administrator_registers_and_not_everything_can_be(hub: Hub, app: App) -> None:
