@@ -1,30 +1,19 @@
-"""The ``consilium`` command: arguments -> settings -> run -> exit code (`exits.py`)."""
+"""The ``consilium`` command: arguments -> settings -> run -> exit code (`exits.py`).
 
-import asyncio
-import datetime
-import os
+Names, arguments and help only. What a command does is imported when it is called (`commands.py` and others), so that
+help comes at once.
+"""
+
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography import x509
 from cyclopts import App
 
-from server.app import ANCHORS, database_errors, prepare_data_dir, require_schema
-from server.clock import server_clock
-from server.enrol.aio.codes import EnrolmentCodes
-from server.exits import Exit, StartError
-from server.gateway.commands import gateway_app
-from server.lifecycle import run
-from server.log import configure_log
-from server.settings import Settings, load_settings
-from server.storage import audit, schema
-from server.storage.audit import AnchorFile
-from server.storage.database import Database
-from server.storage.models import Hospital
-from server.tls import expires_at, make_authority
-from server.trust import fingerprint
-from server.turn import CONFIG_FILE, coturn_command, coturn_configuration, write_configuration
+from server.exits import StartError
+
+INTERRUPTED = 130
+"""What shells report of a program that Ctrl-C ended."""
 
 app = App(name="consilium", help="Real-time teleconsultation server.")
 audit_app = App(name="audit", help="The audit trail.")
@@ -33,7 +22,11 @@ turn_app = App(name="turn", help="coturn, for participants whose firewall lets n
 app.command(audit_app)
 app.command(db_app)
 app.command(turn_app)
-app.command(gateway_app)
+app.command(
+    "server.gateway.commands:gateway_app",
+    name="gateway",
+    help="The hospital's side of the lock: dials out, lets nothing in.",
+)
 
 
 @app.command
@@ -45,7 +38,10 @@ def serve(*, host: str | None = None, port: int | None = None, data_dir: Path | 
         port: TCP port of the web server.
         data_dir: folder of database, keys and anchors.
     """
-    return _guarded(lambda: _serve(load_settings(host=host, port=port, data_dir=data_dir)))
+    from server import commands
+    from server.settings import load_settings
+
+    return _guarded(lambda: commands.serve(load_settings(host=host, port=port, data_dir=data_dir)))
 
 
 @app.command
@@ -56,7 +52,6 @@ def demo(*, port: int | None = None, data_dir: Path | None = None) -> int:
         port: TCP port of the web server; another one is taken, and told, when it is in use.
         data_dir: folder in which the demo keeps everything.
     """
-    # Only the demo needs codecs, pictures and pydicom.
     from server.demo.run import demo as run_demo
 
     return _guarded(lambda: run_demo(port=port, data_dir=data_dir))
@@ -114,21 +109,10 @@ def audit_verify(*, data_dir: Path | None = None) -> int:
     Args:
         data_dir: folder of database and anchors.
     """
-    return _guarded(lambda: asyncio.run(_audit_verify(load_settings(data_dir=data_dir))))
+    from server import commands
+    from server.settings import load_settings
 
-
-async def _audit_verify(settings: Settings) -> int:
-    database = Database(settings.database)
-    try:
-        await require_schema(database)
-        verdict = await audit.verify(database, AnchorFile(settings.data_dir / ANCHORS).read())
-    finally:
-        await database.close()
-    if verdict.broken is not None:
-        print(f"BROKEN at row {verdict.broken.seq}: {verdict.broken.problem}. {verdict.rows} rows before it are whole.")
-        return Exit.AUDIT_BROKEN
-    print(f"{verdict.rows} rows whole, {verdict.anchors} anchors agree. Head {verdict.rows} {verdict.head.hex()}")
-    return Exit.OK
+    return _guarded(lambda: commands.audit_verify(load_settings(data_dir=data_dir)))
 
 
 @db_app.command(name="upgrade")
@@ -138,19 +122,10 @@ def db_upgrade(*, data_dir: Path | None = None) -> int:
     Args:
         data_dir: folder of the database, if it is a file.
     """
-    return _guarded(lambda: asyncio.run(_db_upgrade(load_settings(data_dir=data_dir))))
+    from server import commands
+    from server.settings import load_settings
 
-
-async def _db_upgrade(settings: Settings) -> int:
-    prepare_data_dir(settings.data_dir)
-    database = Database(settings.database)
-    try:
-        with database_errors():
-            copy = await schema.upgrade(database)
-    finally:
-        await database.close()
-    print(f"The database is at schema {schema.newest()}." + (f" The former file is {copy}." if copy else ""))
-    return Exit.OK
+    return _guarded(lambda: commands.db_upgrade(load_settings(data_dir=data_dir)))
 
 
 @app.command
@@ -161,17 +136,10 @@ def ca(*hosts: str, data_dir: Path | None = None) -> int:
         hosts: names and addresses by which browsers will call the server, e.g. hub.lan 192.168.1.20
         data_dir: folder in which `serve` finds the certificate by itself.
     """
-    return _guarded(lambda: _ca(load_settings(data_dir=data_dir), hosts))
+    from server import commands
+    from server.settings import load_settings
 
-
-def _ca(settings: Settings, hosts: tuple[str, ...]) -> int:
-    prepare_data_dir(settings.data_dir)
-    files = make_authority(settings.data_dir / "tls", hosts, datetime.datetime.now(datetime.UTC))
-    cert = x509.load_pem_x509_certificate(files.ca_cert.read_bytes())
-    print(f"Authority    {files.ca_cert}\n  SHA-256    {fingerprint(cert)}")
-    print(f"Certificate  {files.cert}, good until {expires_at(files.cert):%Y-%m-%d}, for {', '.join(hosts)}")
-    print("Machines must trust the authority: set CONSILIUM_TRUST_PORT and open http://<host>:<port>/trust on each.")
-    return Exit.OK
+    return _guarded(lambda: commands.ca(load_settings(data_dir=data_dir), hosts))
 
 
 @app.command(name="enrol-code")
@@ -183,23 +151,10 @@ def enrol_code(hospital: str, *, name: str, data_dir: Path | None = None) -> int
         name: what the gateway will be called in lists.
         data_dir: folder of the database, if it is a file.
     """
-    return _guarded(lambda: asyncio.run(_enrol_code(load_settings(data_dir=data_dir), hospital, name)))
+    from server import commands
+    from server.settings import load_settings
 
-
-async def _enrol_code(settings: Settings, hospital: str, name: str) -> int:
-    database = Database(settings.database)
-    try:
-        await require_schema(database)
-        async with database.read() as session:
-            found = await session.get(Hospital, hospital)
-        if found is None:
-            raise StartError(Exit.SETTINGS, f"There is no hospital {hospital!r} in this database.")
-        made = await EnrolmentCodes(database, server_clock()).make(None, kind="gateway", hospital=hospital, name=name)
-    finally:
-        await database.close()
-    print(f"{made.code}\n\nGood for one use within 15 minutes, at the hospital's gateway 15 分钟内一次有效:")
-    print(f"  consilium gateway enrol --hub {settings.main_origin} --code {made.code}")
-    return Exit.OK
+    return _guarded(lambda: commands.enrol_code(load_settings(data_dir=data_dir), hospital, name))
 
 
 @turn_app.command(name="config")
@@ -220,16 +175,10 @@ def turn_config(
         listen: address coturn listens on, all unless given; repeatable.
         data_dir: as for serve.
     """
-    return _guarded(lambda: _turn_config(load_settings(data_dir=data_dir), output, peer or [], listen or []))
+    from server import commands
+    from server.settings import load_settings
 
-
-def _turn_config(settings: Settings, output: Path | None, peers: list[str], listen: list[str]) -> int:
-    path = _write_turn(settings, output, peers, listen)
-    print(
-        f"Written: {path} (it holds a secret). coturn runs with it by `consilium turn run`, or as a service of its own:"
-    )
-    print(f"  turnserver -c {path.absolute()}")
-    return Exit.OK
+    return _guarded(lambda: commands.turn_config(load_settings(data_dir=data_dir), output, peer or [], listen or []))
 
 
 @turn_app.command(name="run")
@@ -241,19 +190,10 @@ def turn_run(*, peer: list[str] | None = None, listen: list[str] | None = None, 
         listen: as for config.
         data_dir: as for serve.
     """
-    return _guarded(lambda: _turn_run(load_settings(data_dir=data_dir), peer or [], listen or []))
+    from server import commands
+    from server.settings import load_settings
 
-
-def _turn_run(settings: Settings, peers: list[str], listen: list[str]) -> int:
-    command = coturn_command(_write_turn(settings, None, peers, listen))
-    os.execv(command[0], command)  # noqa: S606 - found on PATH; coturn becomes what the service manager watches
-
-
-def _write_turn(settings: Settings, output: Path | None, peers: list[str], listen: list[str]) -> Path:
-    prepare_data_dir(settings.data_dir)
-    path = output or settings.data_dir / CONFIG_FILE
-    write_configuration(path, coturn_configuration(settings, peers=peers, listen=listen))
-    return path
+    return _guarded(lambda: commands.turn_run(load_settings(data_dir=data_dir), peer or [], listen or []))
 
 
 @app.command
@@ -265,29 +205,10 @@ def doctor(*, host: str | None = None, port: int | None = None, data_dir: Path |
         port: as for serve.
         data_dir: as for serve.
     """
-    return _guarded(lambda: _doctor(load_settings(host=host, port=port, data_dir=data_dir)))
+    from server import commands
+    from server.settings import load_settings
 
-
-def _doctor(settings: Settings) -> int:
-    # The checks import the whole server; `--help` need not.
-    from server.doctor import examine
-    from server.network import openings
-
-    findings = asyncio.run(examine(settings))
-    for finding in findings:
-        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<13} {finding.text}")
-        if finding.advice:
-            print(f"      {'':<13} {finding.advice}")
-    print("\nFirewalls must let through:")
-    for sentence in openings(settings):
-        print(f"  {sentence}")
-    return Exit.OK if all(finding.ok for finding in findings) else Exit.CHECK_FAILED
-
-
-def _serve(settings: Settings) -> int:
-    configure_log(json=settings.log_json)
-    asyncio.run(run(settings))
-    return Exit.OK
+    return _guarded(lambda: commands.doctor(load_settings(host=host, port=port, data_dir=data_dir)))
 
 
 def _guarded(action: Callable[[], int]) -> int:
@@ -301,7 +222,11 @@ def _guarded(action: Callable[[], int]) -> int:
 
 def main() -> None:
     """Entry point."""
-    sys.exit(app())
+    try:
+        sys.exit(app())
+    except KeyboardInterrupt:
+        # While something was still being imported; what runs handles Ctrl-C itself.
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
