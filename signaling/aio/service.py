@@ -55,6 +55,7 @@ from signaling.core.messages import (
     Done,
     FreezePage,
     HeartRate,
+    Ink,
     Join,
     Joined,
     LineQuality,
@@ -143,14 +144,16 @@ _TRACE_BUDGET: dict[type, tuple[float, int]] = {
     ShowHighlight: (5.0, 20),
     FreezePage: (1.0, 10),
     PutNote: (0.5, 5),
+    Ink: (10.0, 40),
     MarkNoteInError: (0.5, 5),
     ShowView: (2.0, 20),
     SkipIdentityCheck: (0.2, 5),
     ReportWrongPatient: (0.2, 5),
 }
-"""So many a second, so many at once, of each participant: each is an entry of the log that stays.
+"""So many a second, so many at once, of each participant: each is an entry of the log that stays, or, of ink, a page
+of numbers for everyone.
 
-[EC3] [EC5] [AN5] [SH5] [VW2]"""
+[EC3] [EC5] [AN5] [SH5] [SH7] [VW2]"""
 
 _GUESSED_TOO_OFTEN = (
     "Too many wrong identifiers. Check the wristband and try again in a minute.",
@@ -300,7 +303,8 @@ class ConsultService:
         audience = self._audience_of(peer)
         if isinstance(command, Sync):
             return await self._sync(audience, peer.admission, command)
-        if isinstance(command, Scroll | Point | PointEcg):
+        if isinstance(command, Scroll | Point | PointEcg | Ink):
+            self._spend(audience, peer.admission, command)
             handle(audience.state, peer.admission, command, self._now_ms())
             audience.signal(signal_of(peer.admission, command), skip=peer)
             return Done()

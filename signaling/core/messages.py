@@ -82,6 +82,10 @@ PROTOCOL_VERSION = 1
 
 Pixels = Annotated[int, Field(ge=0, le=16_384)]
 Minutes = Annotated[int, Field(ge=1, le=1440)]
+StrokeNumber = Annotated[int, Field(ge=0, le=63)]
+StrokeCount = Annotated[int, Field(ge=0, le=64)]
+InkPoints = Annotated[tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...], Field(max_length=512)]
+"""As of a note's stroke; empty when there is none any more."""
 Confirmed = Annotated[str, Field(min_length=1, max_length=200)]
 
 # ---------------------------------------------------------------- commands
@@ -358,6 +362,18 @@ class PutNote(Command):
     text: ShortText = ""
 
 
+class Ink(Command):
+    """One stroke as it is under the pen now, for the others to see; passed on as a signal. [SH7]"""
+
+    type: Literal["ink"] = "ink"
+    freeze: Id
+    context_version: ContextVersion
+    stroke: StrokeNumber
+    of: StrokeCount
+    """Strokes that there are; later ones were taken back."""
+    points: InkPoints
+
+
 class MarkNoteInError(Command):
     """A note was a mistake: it stays in the record and says so. [SH6] (C23)"""
 
@@ -596,6 +612,7 @@ AnyCommand = Annotated[
     | FreezePage
     | ReleasePage
     | PutNote
+    | Ink
     | MarkNoteInError
     | ShowView
     | TickIdentity
@@ -1177,6 +1194,18 @@ class Pointed(Signal):
     visible: bool
 
 
+class Inked(Signal):
+    """A stroke of whoever draws on the frozen page, whole as it is now. [SH7]"""
+
+    type: Literal["inked"] = "inked"
+    by: ParticipantId
+    freeze: Id
+    context_version: ContextVersion
+    stroke: StrokeNumber
+    of: StrokeCount
+    points: InkPoints
+
+
 class EcgPointed(Signal):
     """Show somebody's pointer on the trace, while this context is open. [EC4]"""
 
@@ -1257,6 +1286,7 @@ AnySignal = Annotated[
     | Scrolled
     | Pointed
     | EcgPointed
+    | Inked
     | HeartRate
     | ActiveSpeaker
     | ConsumerLayers

@@ -27,7 +27,9 @@ _SHARE = frozenset({"share_content", "select_content"})
 _BIND = frozenset({"bind_device", "unbind_device"})
 _TRACE = frozenset({"freeze_ecg", "release_ecg", "put_ecg_mark", "remove_ecg_mark", "point_ecg", "take_ecg_snapshot"})
 _VIEW = frozenset({"report_ecg_state"})
-_MARK = frozenset({"highlight", "clear_highlight", "freeze_page", "release_page", "put_note", "mark_note_in_error"})
+_MARK = frozenset(
+    {"highlight", "clear_highlight", "freeze_page", "release_page", "put_note", "mark_note_in_error", "ink"}
+)
 _IDENTITY = frozenset({"tick_identity", "skip_identity_check", "report_wrong_patient"})
 _LEAD = frozenset({"take_lead", "hand_lead", "turn_page", "scroll", "point"})
 

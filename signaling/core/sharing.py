@@ -19,6 +19,7 @@ from signaling.core.messages import (
     FreezePage,
     HighlightCleared,
     Highlighted,
+    Ink,
     MarkNoteInError,
     NoteMarkedInError,
     NotePut,
@@ -113,6 +114,17 @@ def put_note(case: Case, command: PutNote) -> list[AnyEvent]:
     return [NotePut(**case.next(), note=note)]
 
 
+def ink(case: Case, command: Ink) -> list[AnyEvent]:
+    """Checked, passed on, not kept: only the author of the frozen page draws, and only on it. [SH7]"""
+    require_context(case.state, command.context_version)
+    frozen = case.state.page_freeze
+    if frozen is None or frozen.id != command.freeze or frozen.by != case.me:
+        raise Refusal(ErrorCode.PAGE_CHANGED, "that page is not frozen")
+    if command.stroke >= max(command.of, 1) or (command.points and not _is_on_page(command.points, frozen.shape)):
+        raise Refusal(ErrorCode.MALFORMED, "a stroke that leaves the page")
+    return []
+
+
 def mark_in_error(case: Case, command: MarkNoteInError) -> list[AnyEvent]:
     """Its author, or a doctor. Marked once, it stays marked. [SH6] (C23)"""
     context = require_context(case.state, command.context_version)
@@ -156,7 +168,10 @@ def _check_strokes(command: PutNote, shape: PageShape) -> None:
     """Whole points, all of them on the page. [SH5]"""
     if sum(map(len, command.strokes)) > 2 * MAX_POINTS:
         raise Refusal(ErrorCode.CONTENT_TOO_LARGE, "too many points")
+    if not all(_is_on_page(stroke, shape) for stroke in command.strokes):
+        raise Refusal(ErrorCode.MALFORMED, "a stroke that leaves the page")
+
+
+def _is_on_page(stroke: tuple[int, ...], shape: PageShape) -> bool:
     bottom = PAGE_WIDTH * shape.height // shape.width + 1
-    for stroke in command.strokes:
-        if len(stroke) % 2 or max(stroke[::2]) > PAGE_WIDTH or max(stroke[1::2]) > bottom:
-            raise Refusal(ErrorCode.MALFORMED, "a stroke that leaves the page")
+    return len(stroke) % 2 == 0 and max(stroke[::2]) <= PAGE_WIDTH and max(stroke[1::2]) <= bottom

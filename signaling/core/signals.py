@@ -1,4 +1,4 @@
-"""Pointer, scroll, loudness and line: worth nothing a second later, never stored. [LE4]
+"""Pointer, scroll, ink, loudness and line: worth nothing a second later, never stored. [LE4] [SH7]
 
 A signal carries the context version and the page it was made on, so that a
 late one is never drawn over another patient (H21). ``key_of`` says which
@@ -11,6 +11,8 @@ from signaling.core.messages import (
     ConsumerLayers,
     EcgPointed,
     HeartRate,
+    Ink,
+    Inked,
     LineQuality,
     Point,
     PointEcg,
@@ -21,7 +23,7 @@ from signaling.core.messages import (
 )
 
 
-def signal_of(actor: Admission, command: Scroll | Point | PointEcg) -> AnySignal:
+def signal_of(actor: Admission, command: Scroll | Point | PointEcg | Ink) -> AnySignal:
     """What the others get to see; the caller has asked `handle` first."""
     match command:
         case Scroll():
@@ -39,6 +41,8 @@ def signal_of(actor: Admission, command: Scroll | Point | PointEcg) -> AnySignal
             )
         case PointEcg():
             return EcgPointed(by=actor.participant, **command.model_dump(exclude={"type"}))
+        case Ink():
+            return Inked(by=actor.participant, **command.model_dump(exclude={"type"}))
 
 
 def key_of(signal: AnySignal) -> str:
@@ -52,6 +56,9 @@ def key_of(signal: AnySignal) -> str:
             return f"{signal.type}:{signal.transport}"
         case EcgPointed():
             return f"{signal.type}:{signal.by}"
+        case Inked():
+            # Each carries its stroke whole: what waits is at most one of each stroke of the page's one author.
+            return f"{signal.type}:{signal.stroke}"
         case HeartRate():
             return f"{signal.type}:{signal.stream_id}"
         case _:

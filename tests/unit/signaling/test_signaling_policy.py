@@ -66,6 +66,7 @@ EXPECTED: dict[str, str] = {
     "freeze_page": "doctor nurse guest",
     "release_page": "doctor nurse guest",
     "put_note": "doctor nurse guest",
+    "ink": "doctor nurse guest",
     "mark_note_in_error": "doctor nurse guest",
     "show_view": "doctor nurse guest screen",
     "tick_identity": "doctor nurse guest",

@@ -18,6 +18,7 @@ from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.model import Area, Consult, IdentityPart, Page, Role, UnboundReason, View
 from signaling.core.ports import ViewShown
 from signaling.core.sharing import note_id
+from signaling.core.signals import key_of, signal_of
 from signaling.core.surnames import keys_of, namesakes
 from tests.signaling_kit import PATIENTS, admission, bind_device, consult, until
 from tests.signaling_world import SHAPE
@@ -115,6 +116,7 @@ def test_marks_go_with_the_page_and_the_patient(opened: Consult, change: m.AnyCo
         freeze(version=2),
         note(version=2),
         m.MarkNoteInError(note="note-1", context_version=2, reason="wrong side"),
+        m.Ink(freeze="z1", context_version=2, stroke=0, of=1, points=STROKE),
         m.ShowView(context_version=2, view=LABS),
         m.TickIdentity(context_version=2, heard=(IdentityPart.NAME, IdentityPart.BIRTH_DATE)),
         m.SkipIdentityCheck(context_version=2, reason="arrest"),
@@ -178,6 +180,26 @@ def test_strokes_are_on_the_page_and_bounded(
         assert ask(state, NURSE, command)
     else:
         assert refused(state, NURSE, command) is code
+
+
+def test_ink_is_of_the_freezes_author_on_the_page_and_leaves_nothing(opened: Consult) -> None:
+    """[SH7] Passed on whole, by stroke; of two undelivered ones of a stroke the newer counts."""
+
+    def ink(stroke: int = 0, of: int = 1, points: tuple[int, ...] = STROKE, frozen: str = "z1") -> m.Ink:
+        return m.Ink(freeze=frozen, context_version=1, stroke=stroke, of=of, points=points)
+
+    state = do(opened, NURSE, freeze())
+    assert ask(state, NURSE, ink()) == []
+    assert ask(state, NURSE, ink(of=0, points=())) == []
+    for wrong in ((1, 2, 3), (10_001, 2), (1, 20_002)):
+        assert refused(state, NURSE, ink(points=wrong)) is ErrorCode.MALFORMED
+    assert refused(state, NURSE, ink(stroke=1)) is ErrorCode.MALFORMED
+    assert refused(state, NURSE, ink(frozen="z2")) is ErrorCode.PAGE_CHANGED
+    assert refused(state, DOC, ink()) is ErrorCode.PAGE_CHANGED
+    assert refused(do(state, DOC, m.ReleasePage()), NURSE, ink()) is ErrorCode.PAGE_CHANGED
+    first, second = (signal_of(NURSE, ink(stroke, 2)) for stroke in (0, 1))
+    assert first == m.Inked(by=NURSE.participant, freeze="z1", context_version=1, stroke=0, of=2, points=STROKE)
+    assert len({key_of(first), key_of(second), key_of(signal_of(NURSE, ink(0, 2, (1, 1, 2, 2))))}) == 2
 
 
 def test_a_note_needs_its_frozen_page(opened: Consult) -> None:

@@ -6,7 +6,7 @@ import { localized } from "../i18n";
 import { RefusalError } from "../net/refusal";
 import type { AnyCommand, Consult, RefusalBody } from "../protocol";
 import { RecordPane } from "../record/RecordPane";
-import { type ShareLink, ShareLinkValue } from "../share";
+import { inkOf, type ShareLink, ShareLinkValue } from "../share";
 import type { ConsultClient } from "./consultClient";
 import { openingOf } from "./contextGate";
 import { ErrorStrip } from "./ErrorStrip";
@@ -65,6 +65,7 @@ function useLink(client: ConsultClient, consult: Consult, me: string): [ShareLin
   const canMark = MARKING_ROLES.has(consult.participants[me]?.role ?? "");
   const asking = useMemo(
     () => ({
+      ink: inkOf(client.store),
       tell: (command: AnyCommand) => client.socket.command(command),
       ask: async (command: AnyCommand): Promise<boolean> => {
         try {

@@ -92,6 +92,7 @@ export type AnyCommand =
   | FreezePage
   | ReleasePage
   | PutNote
+  | Ink
   | MarkNoteInError
   | ShowView
   | TickIdentity
@@ -174,6 +175,7 @@ export type AnySignal =
   | Scrolled
   | Pointed
   | EcgPointed
+  | Inked
   | HeartRate
   | ActiveSpeaker
   | ConsumerLayers
@@ -1492,6 +1494,17 @@ export interface PutNote {
   text?: string;
 }
 /**
+ * One stroke as it is under the pen now, for the others to see; passed on as a signal. [SH7]
+ */
+export interface Ink {
+  type: "ink";
+  freeze: string;
+  context_version: number;
+  stroke: number;
+  of: number;
+  points: number[];
+}
+/**
  * A note was a mistake: it stays in the record and says so. [SH6] (C23)
  */
 export interface MarkNoteInError {
@@ -1717,6 +1730,18 @@ export interface EcgPointed {
   visible: boolean;
 }
 /**
+ * A stroke of whoever draws on the frozen page, whole as it is now. [SH7]
+ */
+export interface Inked {
+  type: "inked";
+  by: string;
+  freeze: string;
+  context_version: number;
+  stroke: number;
+  of: number;
+  points: number[];
+}
+/**
  * What the server computed from a live trace, about once a second; a computed value, never the monitor's. [EC7]
  */
 export interface HeartRate {
@@ -1800,6 +1825,7 @@ export interface CommandResults {
   freeze_page: Done;
   release_page: Done;
   put_note: Done;
+  ink: Done;
   mark_note_in_error: Done;
   show_view: Done;
   tick_identity: Done;

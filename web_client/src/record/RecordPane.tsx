@@ -104,16 +104,18 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner; opening: 
     <PaneContextValue.Provider value={pane}>
       <SharingProvider context={context} version={contextVersion} view={shown} shared={shared}>
         <PageTabs page={shown.page} wall={wall} onSelect={(page) => go(page)} />
-        {!wall && (
-          <FollowBar
-            leading={canLead}
-            alone={!shared}
-            leadName={props.leadName ?? null}
-            onAlone={() => browseAlone(view)}
-            onReturn={() => onFollowingChange?.(true)}
-          />
-        )}
-        <ShareBar />
+        <div className={styles.bars} data-mode={canLead ? "leading" : shared ? "following" : "alone"}>
+          {!wall && (
+            <FollowBar
+              leading={canLead}
+              alone={!shared}
+              leadName={props.leadName ?? null}
+              onAlone={() => browseAlone(view)}
+              onReturn={() => onFollowingChange?.(true)}
+            />
+          )}
+          <ShareBar />
+        </div>
         <Viewport
           key={`${shown.page} ${entryOf(shown.item)}`}
           view={shown}

@@ -9,9 +9,10 @@ import { useTranslation } from "react-i18next";
 import { afterPaint } from "../desk/contextGate";
 import type { Area, Highlight, PageShape } from "../protocol";
 import { sameView } from "../record/follow";
+import { useInk, useInkOut } from "./ink";
 import { fits, placeOn, SHEET_FONT_PX, shapeOf, UNITS } from "./shape";
 import styles from "./share.module.css";
-import { freezeOf, nameOf, type Sharing, type Stroke, useSharing } from "./sharing";
+import { freezeOf, nameOf, type ShareLink, type Sharing, type Stroke, useSharing } from "./sharing";
 
 const MAX_SCALE = 2;
 const MAX_STROKES = 64;
@@ -41,6 +42,8 @@ export function useSheetStyle(box: RefObject<HTMLElement | null>): React.CSSProp
     margin: 0,
     fontSize: SHEET_FONT_PX,
     containerType: "inline-size",
+    // Nothing of the layout may come from this screen's height.
+    ["--picture-room" as string]: "36em",
     zoom: Math.min(MAX_SCALE, room / width),
   };
 }
@@ -71,7 +74,8 @@ function Layer({ page, sharing }: { page: RefObject<HTMLDivElement | null>; shar
       {opened !== null && isFitting && (
         <img src={opened.picture} alt="" className={styles.drawing} data-testid="note-over-page" />
       )}
-      {isPen && <Pen page={page} sharing={sharing} down={down} />}
+      {freeze !== null && freeze.by !== link.me && isFitting && <OthersInk {...{ link, freeze: freeze.id, down }} />}
+      {isPen && <Pen page={page} sharing={sharing} down={down} freeze={freeze.id} />}
       {mode === "highlight" && <Marker page={page} sharing={sharing} here={here} />}
     </div>
   );
@@ -230,8 +234,29 @@ function entryAt(event: PointerEvent<HTMLDivElement>): Element | null {
   return null;
 }
 
-function Pen({ page, sharing, down }: { page: RefObject<HTMLDivElement | null>; sharing: Sharing; down: number }) {
-  const { strokes, setStrokes } = sharing;
+/** The pen of whoever draws on this page, as it goes; only where the page lies as it does there. [SH7] */
+function OthersInk({ link, freeze, down }: { link: ShareLink; freeze: string; down: number }) {
+  const strokes = useInk(link.ink, freeze);
+  return (
+    <svg className={styles.ink} viewBox={`0 0 ${UNITS} ${down}`} preserveAspectRatio="none" data-testid="others-ink">
+      <title>{nameOf(link.consult, link.consult.page_freeze?.by ?? "")}</title>
+      {strokes.map((stroke, index) => (
+        <path key={index} d={pathOf(stroke)} />
+      ))}
+    </svg>
+  );
+}
+
+interface PenProps {
+  page: RefObject<HTMLDivElement | null>;
+  sharing: Sharing;
+  down: number;
+  freeze: string;
+}
+
+function Pen({ page, sharing, down, freeze }: PenProps) {
+  const { strokes, setStrokes, link, version } = sharing;
+  useInkOut(link, version, freeze, strokes);
   const drawing = useRef(false);
   const add = (event: PointerEvent, isFirst: boolean): void => {
     if (page.current === null) return;

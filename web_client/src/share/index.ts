@@ -3,4 +3,4 @@ export { NotesOfPage } from "./NotesOfPage";
 export { ShareBar } from "./ShareBar";
 export { ShareLayer, useSheetStyle } from "./ShareLayer";
 export { SharingProvider } from "./SharingProvider";
-export { type ShareLink, ShareLinkValue } from "./sharing";
+export { inkOf, type ShareLink, ShareLinkValue } from "./sharing";

@@ -2,11 +2,12 @@
 import { act, cleanup, fireEvent, render, screen, waitFor } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { setLanguage } from "../i18n";
-import { type AnyCommand, type Consult, NO_TRACE, type Participant, SUMMARY, type View } from "../protocol";
+import { type AnyCommand, type Consult, type Inked, NO_TRACE, type Participant, SUMMARY, type View } from "../protocol";
 import { PatientBanner } from "../record/PatientBanner";
-import { afterSignal, createConsultStore } from "../store/consultStore";
+import { afterEvent, afterSignal, createConsultStore } from "../store/consultStore";
 import { AppProviders } from "../theme";
 import { IdentityBar } from "./IdentityBar";
+import { NOTHING_TOLD, nextInk } from "./ink";
 import { type Note, readNote } from "./notes";
 import { drawn, pathOf } from "./ShareLayer";
 import { SharingProvider } from "./SharingProvider";
@@ -205,6 +206,7 @@ describe("what is marked", () => {
       canMark: true,
       isConnected: false,
       notesSeen: 0,
+      ink: null,
       ask: () => Promise.resolve(true),
       tell: () => Promise.resolve(),
     };
@@ -238,6 +240,65 @@ describe("what is marked", () => {
     expect(seen.filter((one) => one.startsWith("d1;p=2") && !one.endsWith("undefined 0 none"))).toEqual([]);
     expect(stale.at(-1)).toBe("d1 undefined 0 none");
     vi.unstubAllGlobals();
+  });
+});
+
+describe("[SH7] ink", () => {
+  const freeze = {
+    id: "z",
+    context_version: 3,
+    view: SUMMARY,
+    by: "bo",
+    at_ms: 1,
+  } as unknown as Consult["page_freeze"];
+  const inked = (rest: object) =>
+    ({
+      type: "inked",
+      by: "bo",
+      freeze: "z",
+      context_version: 3,
+      stroke: 0,
+      of: 1,
+      points: [0, 0, 1, 1],
+      ...rest,
+    }) as Inked;
+  const state = { ...createConsultStore().getState(), consult: { ...consult(null), page_freeze: freeze } };
+
+  it("(W24) is kept stroke by stroke for the freeze that stands, and goes with it", () => {
+    const one = { ...state, ...afterSignal(state, inked({})) };
+    const two = { ...one, ...afterSignal(one, inked({ stroke: 1, of: 2, points: [5, 5, 6, 6] })) };
+    expect(Object.values(two.ink?.strokes ?? {})).toEqual([
+      [0, 0, 1, 1],
+      [5, 5, 6, 6],
+    ]);
+    expect(Object.keys(afterSignal(two, inked({ stroke: 0, of: 1 })).ink?.strokes ?? {})).toEqual(["0"]);
+    for (const foreign of [{ freeze: "y" }, { context_version: 2 }, { by: "anna" }]) {
+      expect(afterSignal(one, inked({ ...foreign, points: [9, 9, 9, 9] })).ink).toEqual(one.ink);
+    }
+    const gone = { type: "page_released", revision: 2, at_ms: 1, request: null, by: "bo" } as const;
+    expect(afterEvent(one, gone).ink).toBeNull();
+  });
+
+  it("says the stroke that changed, then what was taken back, then old ones again, and nothing when there is none", () => {
+    const first = nextInk(NOTHING_TOLD, [[0, 0, 1, 1]]);
+    expect(first.stroke).toBe(0);
+    const second = nextInk(first.told, [
+      [0, 0, 1, 1],
+      [2, 2, 3, 3],
+    ]);
+    expect(second.stroke).toBe(1);
+    const undone = nextInk(second.told, [[0, 0, 1, 1]]);
+    expect(undone.stroke).toBe(0);
+    const said: (number | null)[] = [];
+    let told = undone.told;
+    for (let tick = 0; tick < 12; tick += 1) {
+      const next = nextInk(told, [[0, 0, 1, 1]]);
+      said.push(next.stroke);
+      told = next.told;
+    }
+    expect(said.filter((stroke) => stroke === 0)).toHaveLength(2);
+    expect(nextInk(NOTHING_TOLD, []).stroke).toBeNull();
+    expect(nextInk({ lengths: [4], next: 0, idle: 0 }, []).stroke).toBe(0);
   });
 });
 

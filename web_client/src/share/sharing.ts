@@ -2,7 +2,13 @@
 import { createContext, useContext } from "react";
 import type { AnyCommand, Consult, PageShape, View } from "../protocol";
 import { sameView } from "../record/follow";
+import type { ConsultStore, Inking } from "../store/consultStore";
 import type { Note } from "./notes";
+
+export interface InkSource {
+  readonly subscribe: (onChange: () => void) => () => void;
+  readonly get: () => Inking | null;
+}
 
 /** Given by whoever shows a record pane of a running consult; absent elsewhere, and then nothing is marked. */
 export interface ShareLink {
@@ -14,6 +20,8 @@ export interface ShareLink {
   readonly isConnected: boolean;
   /** Counts notes that were put or marked, so that the list is asked for again. */
   readonly notesSeen: number;
+  /** What another draws now; told apart from the rest, since it changes many times a second. [SH7] */
+  readonly ink: InkSource | null;
   /** Resolves whether the server did it; what it declined is shown to the person. */
   readonly ask: (command: AnyCommand) => Promise<boolean>;
   /** Rejects when it was declined or not answered; nobody is told. */
@@ -22,6 +30,11 @@ export interface ShareLink {
 
 export const ShareLinkValue = createContext<ShareLink | null>(null);
 export const useShareLink = (): ShareLink | null => useContext(ShareLinkValue);
+
+export const inkOf = (store: ConsultStore): InkSource => ({
+  subscribe: store.subscribe,
+  get: () => store.getState().ink,
+});
 
 export type Stroke = readonly number[];
 export type Mode = "none" | "highlight" | "draw";

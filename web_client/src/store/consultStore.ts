@@ -18,6 +18,7 @@ import type {
   DeviceUnbound,
   EcgPointed,
   HeartRate,
+  Inked,
   Joined,
   JsonObject,
   Participant,
@@ -25,6 +26,11 @@ import type {
   Scrolled,
 } from "../protocol";
 import { applyEvent } from "./apply";
+
+export interface Inking {
+  readonly freeze: string;
+  readonly strokes: Readonly<Record<number, readonly number[]>>;
+}
 
 export interface ConsultState {
   status: ConnectionStatus;
@@ -45,6 +51,8 @@ export interface ConsultState {
   ecgPointers: Readonly<Record<string, EcgPointed>>;
   /** Strips that were asked for and could not be stored: the refusal's code, by id. [EC5] */
   failedSnapshots: Readonly<Record<string, string>>;
+  /** What somebody draws now on the frozen page, by stroke; of that freeze only. [SH7] */
+  ink: Inking | null;
   /** How the last binding of a device in this context ended, while it is not bound anew. [BI3] */
   bindingEnds: Readonly<Record<string, DeviceUnbound>>;
   /** What the server computed last, by stream; it carries its own time. [EC7] */
@@ -71,6 +79,7 @@ const NOTHING_KNOWN: ConsultState = {
   scroll: null,
   ecgPointers: {},
   failedSnapshots: {},
+  ink: null,
   bindingEnds: {},
   heartRates: {},
   activeSpeaker: null,
@@ -114,6 +123,7 @@ export function afterJoin(state: ConsultState, joined: Joined, resumed: boolean)
     pointer: null,
     scroll: null,
     ecgPointers: {},
+    ink: null,
     bindingEnds: {},
     heartRates: {},
     activeSpeaker: null,
@@ -154,6 +164,8 @@ export function afterSignal(state: ConsultState, signal: AnySignal): Partial<Con
     }
     case "ecg_pointed":
       return { ecgPointers: pointersAfter(state, signal) };
+    case "inked":
+      return { ink: inkAfter(state, signal) };
     case "heart_rate":
       return isOpen(state.consult, signal.context_version)
         ? { heartRates: { ...state.heartRates, [signal.stream_id]: signal } }
@@ -176,7 +188,19 @@ function withConsult(state: ConsultState, consult: Consult): Partial<ConsultStat
     pointer: belongs(consult, pointer) ? pointer : null,
     scroll: belongs(consult, scroll) ? scroll : null,
     activeSpeaker: activeSpeaker !== null && activeSpeaker in consult.producers ? activeSpeaker : null,
+    ...(state.ink !== null && state.ink.freeze !== consult.page_freeze?.id && { ink: null }),
   };
+}
+
+/** One stroke, whole; strokes beyond the count were taken back. Ink of another page, patient or hand is none (W24). */
+function inkAfter({ consult, ink }: ConsultState, signal: Inked): Inking | null {
+  const freeze = consult?.page_freeze;
+  const isOfFreeze = freeze != null && freeze.id === signal.freeze && freeze.by === signal.by;
+  if (!isOfFreeze || !isOpen(consult, signal.context_version)) return ink;
+  const before = ink?.freeze === signal.freeze ? ink.strokes : {};
+  const strokes = { ...before, [signal.stroke]: signal.points };
+  const kept = Object.entries(strokes).filter(([stroke, points]) => Number(stroke) < signal.of && points.length >= 4);
+  return { freeze: signal.freeze, strokes: Object.fromEntries(kept) };
 }
 
 /** A change of patient ends every binding and is its own reason: nothing of the former one is kept (W24). */

@@ -5,13 +5,14 @@ import type { ConsultClient } from "../desk/consultClient";
 import { openingOf } from "../desk/contextGate";
 import type { AnyCommand, Consult } from "../protocol";
 import { RecordPane } from "../record/RecordPane";
-import { ShareLinkValue } from "../share";
+import { inkOf, ShareLinkValue } from "../share";
 
 export default function RecordView({ client, consult, me }: { client: ConsultClient; consult: Consult; me: string }) {
   const scroll = useStore(client.store, (state) => state.scroll);
   const pointer = useStore(client.store, (state) => state.pointer);
   const notesSeen = useStore(client.store, (state) => state.notesSeen);
   const isConnected = useStore(client.store, (state) => state.status.phase === "connected");
+  const ink = useMemo(() => inkOf(client.store), [client]);
   const link = useMemo(
     () => ({
       consult,
@@ -19,10 +20,11 @@ export default function RecordView({ client, consult, me }: { client: ConsultCli
       canMark: false,
       isConnected,
       notesSeen,
+      ink,
       ask: () => Promise.resolve(false),
       tell: (command: AnyCommand) => client.socket.command(command),
     }),
-    [client, consult, me, isConnected, notesSeen],
+    [client, consult, me, isConnected, notesSeen, ink],
   );
   return (
     <ShareLinkValue.Provider value={link}>

@@ -166,6 +166,11 @@ function Sheet(props: { document: PDFDocumentProxy; number: number; label: strin
         role="img"
         aria-label={text === "" && state === "drawn" ? t("record.pdf.noText", { label }) : label}
       />
+      {state === "drawing" && (
+        <div className={own.drawing}>
+          <Lines />
+        </div>
+      )}
       <div className="visually-hidden" data-testid="pdf-text">
         {text}
       </div>
