@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 gateway_app = App(name="gateway", help="The hospital's side of the lock: dials out, lets nothing in.")
 DEFAULT_FOLDER = Path("gateway")
+Reason = Literal["wrong_patient", "duplicate", "obsolete", "corrected", "test", "mended", "other"]
+"""`server.lock.core.wire.OPERATOR_REASONS`."""
 CODE_VARIABLE = "CONSILIUM_ENROLMENT_CODE"
 
 
@@ -90,13 +92,15 @@ def status(*, data_dir: Path = DEFAULT_FOLDER) -> int:
     """
 
     def go() -> int:
-        from server.gateway.config import Folder
+        from server.gateway.config import Folder, journal_keys
         from server.gateway.identity import load_identity
-        from server.gateway.listing import is_connected, status_lines
+        from server.gateway.listing import is_connected, key_line, status_lines
 
         folder = Folder(data_dir)
         for line in status_lines(folder, load_identity(folder)):
             print(line)
+        if folder.journal.exists():
+            print(key_line(folder, journal_keys(folder)))
         return Exit.OK if is_connected(folder) else Exit.CHECK_FAILED
 
     return _guarded(go)
@@ -121,6 +125,49 @@ def crossings(*, limit: int = 50, as_json: bool = False, data_dir: Path = DEFAUL
         return Exit.OK
 
     return _guarded(go)
+
+
+@gateway_app.command
+def queue(*, data_dir: Path = DEFAULT_FOLDER) -> int:
+    """What waits and what was refused, with the number that `resend` and `discard` take; oldest first.
+
+    Args:
+        data_dir: folder of this gateway.
+    """
+
+    def go() -> int:
+        from server.gateway.config import Folder
+        from server.gateway.listing import queue_lines
+
+        for line in queue_lines(Folder(data_dir)):
+            print(line)
+        return Exit.OK
+
+    return _guarded(go)
+
+
+@gateway_app.command
+def resend(crossing: int, *, reason: Reason, data_dir: Path = DEFAULT_FOLDER) -> int:
+    """Send again what the hub refused or never got, after whatever was wrong was mended. Logged here and at the hub.
+
+    Args:
+        crossing: its number in `queue` or `crossings`.
+        reason: why.
+        data_dir: folder of this gateway.
+    """
+    return _by_hand("resend", crossing, reason, data_dir)
+
+
+@gateway_app.command
+def discard(crossing: int, *, reason: Reason, data_dir: Path = DEFAULT_FOLDER) -> int:
+    """Give up a crossing that waits or was refused, and its content, for good. Logged here and at the hub.
+
+    Args:
+        crossing: its number in `queue` or `crossings`.
+        reason: why.
+        data_dir: folder of this gateway.
+    """
+    return _by_hand("discard", crossing, reason, data_dir)
 
 
 @gateway_app.command(name="check-policy")
@@ -154,10 +201,28 @@ def rotate_key(*, data_dir: Path = DEFAULT_FOLDER) -> int:
     """
 
     def go() -> int:
-        from server.gateway.config import Folder
+        from server.gateway.config import KEYS_VARIABLE, Folder
         from server.gateway.sealing import rotate
 
+        if os.environ.get(KEYS_VARIABLE):
+            raise StartError(Exit.SETTINGS, f"The keys come from {KEYS_VARIABLE}: add the new one where that is set.")
         print(f"Key {rotate(Folder(data_dir).keys)} added. Restart the gateway to use it.")
+        return Exit.OK
+
+    return _guarded(go)
+
+
+def _by_hand(action: str, crossing: int, reason: str, data_dir: Path) -> int:
+    """The journal is one file with one writer at a time, so this may run beside the gateway."""
+
+    def go() -> int:
+        from server.gateway.config import Folder
+        from server.gateway.operating import operate
+
+        said = asyncio.run(operate(Folder(data_dir), action, crossing, reason, getpass.getuser()))
+        if said is not None:
+            raise StartError(Exit.CHECK_FAILED, said)
+        print(f"Crossing {crossing}: {action}, {reason}. The hub is told.")
         return Exit.OK
 
     return _guarded(go)

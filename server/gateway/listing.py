@@ -11,8 +11,11 @@ from typing import Any
 from server.exits import Exit, StartError
 from server.gateway.config import Folder
 from server.gateway.identity import Identity
+from server.gateway.journal_schema import sealed_with, total
+from server.gateway.sealing import SealingKeys
 from server.gateway.sentences import sentence
 
+QUEUE_LISTED = 200
 OLD_US = 15_000_000
 """A status older than this is that of a program that no longer runs, or hangs."""
 
@@ -32,6 +35,15 @@ def reading(folder: Folder) -> Iterator[sqlite3.Connection]:
             yield db
     except sqlite3.Error as problem:
         raise StartError(Exit.DATABASE, f"{folder.journal} cannot be read: {problem}.") from None
+
+
+def key_line(folder: Folder, keys: SealingKeys) -> str:
+    """Which of the journal's keys are still needed: one that is not may be taken out of the file."""
+    with reading(folder) as db:
+        needed = sealed_with(db)
+    old = [f"{name} for {needed[name]} rows" if needed.get(name) else f"{name} not any more" for name in keys.by_id]
+    old.remove(next(one for one in old if one.startswith(keys.newest)))
+    return f"Keys     {keys.newest} seals" + (f"; needed: {', '.join(old)}" if old else "")
 
 
 def status_lines(folder: Folder, identity: Identity) -> list[str]:
@@ -89,8 +101,33 @@ def crossing_rows(folder: Folder, limit: int) -> list[dict[str, Any]]:
             "size, took_us, role, organisation, at_us AS received_us FROM question ORDER BY id DESC LIMIT ?",
             (limit,),
         ).fetchall()
-    rows = [dict(row) for row in (*outward, *inward, *refused, *asked)]
+        by_hand = db.execute(
+            "SELECT 'operator' AS direction, direction AS source, kind, action AS state, reason AS code, crossing, "
+            "who, at_us AS received_us FROM operation ORDER BY id DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
+    rows = [dict(row) for row in (*outward, *inward, *refused, *asked, *by_hand)]
     return sorted(rows, key=lambda row: row["received_us"], reverse=True)[:limit]
+
+
+def queue_lines(folder: Folder) -> list[str]:
+    """What waits or was refused, oldest first, then how much of each there is."""
+    with reading(folder) as db:
+        rows = db.execute(
+            "SELECT 'out' AS direction, id, source, kind, size, state, code, received_us FROM outward "
+            "WHERE state IN ('pending', 'refused', 'lost') AND sealed IS NOT NULL "
+            "UNION ALL SELECT 'in', id, source, kind, size, state, code, received_us FROM inward "
+            "WHERE state = 'pending' ORDER BY id LIMIT ?",
+            (QUEUE_LISTED,),
+        ).fetchall()
+        waiting, parked = total(db, "waiting"), total(db, "parked")
+    lines = [f"{row['id']:>8}  {crossing_line(dict(row))}" for row in rows]
+    if len(rows) == QUEUE_LISTED:
+        lines.append(f"... the oldest {QUEUE_LISTED}")
+    lines.append(
+        f"{waiting[0]} wait for the hub ({waiting[1]} bytes), {parked[0]} refused and kept ({parked[1]} bytes)"
+    )
+    return lines
 
 
 def crossing_line(row: dict[str, Any]) -> str:
@@ -99,7 +136,11 @@ def crossing_line(row: dict[str, Any]) -> str:
     what = f"{at}Z {row['direction']:<8} {row['source']:<14} {row['kind']:<18}"
     if row["direction"] == "question":
         return f"{what} {row['code'] or 'answered'}, {row['count'] or 0} resources, {row['took_us'] or 0} us"
+    if row["direction"] == "operator":
+        return f"{what} {row['state']} of {row['crossing']}, {row['code']}, by {row['who']}"
     said = row["state"] + (f" ({row['code']})" if row["code"] else "")
+    if "id" in row:
+        said = f"#{row['id']} {said}"
     if "reason" in row:
         return f"{what} {said} {row['reason']}"
     return f"{what} {said:<14} {row['size']} bytes{_lock_time(row)}"

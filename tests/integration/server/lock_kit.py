@@ -262,6 +262,7 @@ async def add_known_patient(hub: Hub, id_: str = "pt1") -> None:
         "identifier": [
             {"system": MRN, "type": {"text": "MRN"}, "value": "0001"},
             {"system": "urn:other", "type": {"text": "ID"}, "value": "X2"},
+            {"system": MRN, "type": {"text": "MRN"}, "value": "0001\n0002"},
         ],
     }
     async with hub.services.database.write() as session:

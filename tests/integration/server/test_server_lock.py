@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -15,14 +16,26 @@ import aiohttp
 import pytest
 from lock_kit import Hub, Inbound, ecg, fill_hub, new_gateway_folder, result, running, start_hub, until, wall_us
 from server_hub import quiet_port
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
+from server.exits import Exit
+from server.gateway.commands import discard, queue, resend
 from server.gateway.config import Folder
-from server.gateway.core.crossing import LockRefused, RefusalCode
+from server.gateway.core.crossing import Crossing, LockRefused, RefusalCode
+from server.gateway.identity import load_identity
 from server.gateway.inside import Inside
 from server.gateway.link import Timing
-from server.gateway.listing import crossing_rows
+from server.gateway.listing import crossing_line, crossing_rows, queue_lines
+from server.gateway.sentences import code_of
+from server.identity.core.rules import Throttle
+from server.lock.aio.admission import Admission, Admitted, Proved
+from server.lock.aio.inbox import PATIENCE, TRIES, Fenced, From, Inbox
 from server.lock.aio.pipe import Pipe
-from server.lock.core.wire import PATH, Bye, Challenge, Frame, Hello, Proof, decode
+from server.lock.core.link import Arrived
+from server.lock.core.proof import next_mark
+from server.lock.core.wire import GENESIS, PATH, Bye, Challenge, Cross, Frame, Hello, Proof, decode
+from server.storage.lock_tables import GatewayRow
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +299,131 @@ async def test_what_the_hub_sends_is_delivered_in_order_and_its_outcome_comes_ba
         (4, "delivered", "", None),
     ]  # fmt: skip
     assert next(row for row in crossing_rows(folder, 50) if row.get("reason"))["code"] == "no_inlet"
+    assert await hub.audit_is_whole()
+
+
+async def test_strangers_keep_no_gateway_out(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[LK7] A machine that opens connections and says nothing, and one that says nonsense, each from its address."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    async with contextlib.AsyncExitStack() as open_:
+        silent = await open_.enter_async_context(aiohttp.ClientSession(connector=_from("127.0.0.2")))
+        sockets = [await open_.enter_async_context(silent.ws_connect(hub.origin + PATH)) for _ in range(17)]
+        assert decode(await sockets[-1].receive_bytes()) == Bye(code="busy", reason="")
+        async with running(folder) as one:
+            await one.connected()
+        monkeypatch.setattr("server.api.gateways.HANDSHAKE", Throttle(name="lock_handshake", attempts=2, window_s=60))
+        babbler = await open_.enter_async_context(aiohttp.ClientSession(connector=_from("127.0.0.3")))
+        for _ in range(2):
+            async with babbler.ws_connect(hub.origin + PATH) as socket:
+                await socket.send_bytes(b"\xc1")
+                assert decode(await socket.receive_bytes()) == Bye(code="protocol", reason="not msgpack")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as told:
+            await babbler.ws_connect(hub.origin + PATH)
+        assert (told.value.status, code_of(told.value)) == (429, "busy")
+        async with running(folder) as one:
+            await one.connected()
+
+
+def _from(address: str) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(local_addr=(address, 0))
+
+
+async def test_revoked_while_it_is_let_in(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[LK19] Between the commit that lets it in and its first task: cut at once, not when somebody looks next."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    admit, said, kept = Admission.admit, list[str](), Pipe.leave
+
+    async def revoking(self: Admission, proved: Proved) -> Admitted:
+        admitted = await admit(self, proved)
+        async with hub.admin() as admin:
+            assert (await admin.send("DELETE", f"/api/gateways/{proved.hello.gateway}"))[0] == 204
+        return admitted
+
+    async def leaving(self: Pipe, code: str = "", reason: str = "") -> None:
+        said.append(code)
+        await kept(self, code, reason)
+
+    monkeypatch.setattr(Admission, "admit", revoking)
+    monkeypatch.setattr(Pipe, "leave", leaving)
+    async with running(folder) as one:
+        await one.until(lambda: "revoked" in said)
+    assert said[0] == "revoked"
+
+
+async def test_what_the_database_breaks_at_again_and_again_is_set_aside(hub: Hub, tmp_path: Path) -> None:
+    """[LK12] One crossing that it never takes must not stop the line; what comes before it happens once."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    assert hub.services is not None
+    gateway, database = load_identity(folder).gateway, hub.services.database
+    before: list[str] = []
+
+    async def ending(crossing: Crossing, _origin: From) -> None:
+        before.append(crossing.key)
+
+    async def apply(_session: object, crossing: Crossing, _origin: From, _at_ms: int) -> None:
+        if crossing.key == "bad":
+            raise OperationalError("too many SQL variables", {}, Exception())
+
+    async with database.write() as session:
+        await session.execute(update(GatewayRow).values(stream="s", connection=3))
+    inbox, mark = Inbox(database, apply, wall_us, ending), GENESIS
+    told = []
+    for sequence, key in enumerate(("good", "good", "bad"), 1):
+        digest = hashlib.sha256(b"x").digest()
+        mark = next_mark(mark, sequence, "lis", key, digest)
+        frame = Cross(
+            sequence=sequence, source="lis", kind="ORU^R01", key=key, patient=(), about=(), media_type="text/plain",
+            made_us=0, received_us=0, journaled_us=0, sent_us=0, size=1, digest=digest, mark=mark, body=b"x",
+        )  # fmt: skip
+        origin = From(
+            gateway=gateway, hospital="north", stream="s", connection=3, sequence=sequence, source="lis"
+        )  # fmt: skip
+        arrived = Arrived(frame=frame, body=b"x", received_us=0)
+        for _try in range(TRIES * PATIENCE + 1):
+            try:
+                told.append((await inbox.commit(origin, arrived))[:2])
+                break
+            except OperationalError:
+                pass
+        if key == "good":
+            with pytest.raises(Fenced):
+                await inbox.commit(replace(origin, connection=2), arrived)
+    assert told == [("applied", ""), ("repeated", ""), ("refused", "internal")]
+    assert before.count("good") == 1, "not for a repeat, and not for a connection that is fenced off"
+
+
+async def test_an_operator_sends_again_and_the_hub_has_it_on_record(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """[LK23] `consilium gateway queue|resend|discard` beside the running gateway."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    unreadable = {"valueQuantity": {"value": "four"}}
+    async with running(folder) as one:
+        for number in (1, 2):
+            await one.gateway.outlet("lis").put(result(number, extra=unreadable))
+        await one.drained()
+        queued = await asyncio.to_thread(queue_lines, folder)
+        ids = [int(line.split()[0]) for line in queued[:2]]
+        assert queued[-1].startswith("0 wait for the hub (0 bytes), 2 refused and kept")
+        by_hand = ((resend, ids[0], Exit.OK), (discard, ids[1], Exit.OK), (discard, ids[1], Exit.CHECK_FAILED))
+        for command, crossing, expected in by_hand:
+            told = await asyncio.to_thread(command, crossing, reason="mended", data_dir=folder.path)
+            assert told == expected
+        assert await asyncio.to_thread(queue, data_dir=folder.path) == Exit.OK
+        one.gateway.journal.put_event.set()  # it would look by itself within some seconds
+        await until(lambda: hub.rows("SELECT 1 FROM lock_crossing WHERE sequence = 5"))
+        await one.drained()
+    assert [row[1:] for row in await hub.crossed()] == [
+        ("ORU^R01", "refused", "invalid"), ("ORU^R01", "refused", "invalid"), ("ORU^R01", "refused", "invalid"),
+        ("LOCK operator", "applied", ""), ("LOCK operator", "applied", ""),
+    ]  # fmt: skip
+    events = await hub.events("lock_operator")
+    assert [(event["action"], event["sequence"], event["reason"]) for event in events] == [
+        ("resend", 1, "mended"), ("discard", 2, "mended"),
+    ]  # fmt: skip
+    by_hand_log = [crossing_line(row) for row in crossing_rows(folder, 50) if row["direction"] == "operator"]
+    assert len(by_hand_log) == 2
+    assert f"discard of {ids[1]}, mended, by " in "".join(by_hand_log)
     assert await hub.audit_is_whole()
 
 

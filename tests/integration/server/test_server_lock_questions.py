@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -32,6 +33,7 @@ from server.gateway.identity import enrol, load_identity
 from server.gateway.inside import Inside
 from server.gateway.listing import crossing_rows, status_lines
 from server.lock.core.proof import enrolment_statement, public_bytes
+from server.lock.core.wire import Ask
 from server.storage.lock_tables import EnrolmentCode
 
 OBSERVATION = {
@@ -43,6 +45,12 @@ OBSERVATION = {
     "valueQuantity": {"value": 4.1},
     "note": [{"text": "not for outside"}],
 }
+
+
+UNREADABLE = Ask(
+    id=0, consult="", patient=((MRN, "0001"),), type="Observation", resource_id="", params=(), page="\n", role="doctor",
+    organisation="hub", purpose="consult", timeout_ms=1_000, max_bytes=1_000, max_count=10,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,9 @@ async def hub(filled: Path, tmp_path: Path) -> AsyncIterator[Hub]:
 async def test_a_consults_participant_asks_her_patients_hospital(hub: Hub, tmp_path: Path) -> None:
     """[LK20] [LK21] [LK22] Exactly the open patient, by the hospital's policy, for as long as the consult runs."""
     folder = await new_gateway_folder(hub, tmp_path / "g")
-    inside = Answerer(resources=({**OBSERVATION}, {"resourceType": "Provenance", "id": "x"}))
+    # What the hospital's server sends beside what it was asked for stays inside, also where its type has a rule.
+    beside = ({"resourceType": "Provenance", "id": "x"}, {"resourceType": "Patient", "id": "y", "gender": "female"})
+    inside = Answerer(resources=({**OBSERVATION}, *beside, {**OBSERVATION, "id": "k1"}))
     doctor, nurse, stranger = await hub.doctor(), await hub.doctor("n1@hub"), await hub.doctor("d2@hub")
     version = await hub.open_patient()
     path = "/api/consults/c1/lock/Observation"
@@ -69,7 +79,7 @@ async def test_a_consults_participant_asks_her_patients_hospital(hub: Hub, tmp_p
     async with running(folder, Inside(responder=inside)) as one:
         await one.connected()
         status, bundle = await doctor.get(f"{path}?version={version}&code=2823-3&_count=20")
-        assert (status, len(bundle["entry"])) == (200, 1)
+        assert (status, [entry["resource"]["id"] for entry in bundle["entry"]]) == (200, ["k1", "k1"])
         assert "note" not in bundle["entry"][0]["resource"]
         assert bundle["entry"][0]["resource"]["valueQuantity"] == {"value": 4.1}
         asked = inside.asked[0]
@@ -89,6 +99,15 @@ async def test_a_consults_participant_asks_her_patients_hospital(hub: Hub, tmp_p
             status, answer = await doctor.get(f"{query}version={version}")
             assert (status, answer["error"]["code"]) == (403, "hospital_refused"), query
         assert len(inside.asked) == 2, "the policy decides before anything is asked inside"
+        status, answer = await doctor.get(f"{path}/other?version={version}")
+        assert (status, answer["error"]["code"]) == (404, "not_found"), "another resource than the one asked for"
+        status, answer = await doctor.get(f"{path}?version={version}&page=%0A")
+        assert (status, answer["error"]["code"]) == (400, "malformed")
+        assert hub.lock is not None
+        with pytest.raises(QueryFailed) as told:
+            await hub.lock.desk.ask(one.gateway.identity.gateway, replace(UNREADABLE, consult="c1"))
+        assert told.value.code is QueryCode.MALFORMED
+        assert one.gateway.link.state.attempts == 1, "no question ends the hospital's line"
 
         inside.gate = asyncio.Event()
         inside.began.clear()
@@ -104,19 +123,19 @@ async def test_a_consults_participant_asks_her_patients_hospital(hub: Hub, tmp_p
 
             async def settled() -> bool:
                 _status, log = await admin.get(f"/api/gateways/{gateway}/questions")
-                return len(log["questions"]) == 9
+                return len(log["questions"]) == 10
 
             await until(settled)
             _status, log = await admin.get(f"/api/gateways/{gateway}/questions")
             assert (await doctor.get(f"/api/gateways/{gateway}/questions"))[0] == 403
     assert any("Connected." in line for line in listed)
     codes = [row["code"] for row in log["questions"]]
-    assert (codes.count(""), codes.count("not_allowed"), codes.count("cancelled")) == (2, 6, 1)
+    assert [codes.count(code) for code in ("", "not_allowed", "not_found", "cancelled")] == [2, 6, 1, 1]
     audited = await hub.events("lock_read")
-    assert len(audited) == 9
+    assert len(audited) == 10
     assert {event["type"] for event in audited} == {"Observation", "Condition"}
     inside_log = [row for row in crossing_rows(folder, 50) if row["direction"] == "question"]
-    assert sorted(row["code"] for row in inside_log) == ["", "", "cancelled", *["not_allowed"] * 6]
+    assert sorted(row["code"] for row in inside_log) == ["", "", "cancelled", *["not_allowed"] * 6, "not_found"]
     assert {row["source"] for row in inside_log} == {"c1"}
     assert "0001" not in json.dumps(inside_log) + json.dumps(log) + json.dumps(audited)
     for browser in (doctor, nurse, stranger):
