@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import ipaddress
 import os
@@ -101,7 +102,7 @@ class Generator:
                 case "stop":
                     return
                 case "cut":
-                    asyncio.get_running_loop().create_task(self._cut(order["numbers"], order["for_s"]))  # noqa: RUF006
+                    asyncio.get_running_loop().create_task(self._cut(order["numbers"], order["for_s"]))
                 case "clock":
                     await self._link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
 
@@ -115,7 +116,7 @@ class Generator:
             task = self._tasks[plan.number] = asyncio.create_task(session.run())
             leave_s = began_s + plan.until_s
             loop.call_at(leave_s, task.cancel)
-            task.add_done_callback(lambda done, number=plan.number: self._ended(number, done))
+            task.add_done_callback(functools.partial(self._ended, plan.number))
 
     def _ended(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
@@ -164,9 +165,7 @@ class Generator:
                 if wants.watches_ecg and (session.wave.had_s or session.view.waves):
                     waves_wanted += 1
                     waves += now_s - session.wave.had_s < FRESH_S
-            self._curve.append(
-                [time.time(), len(self._sessions), joined, pictures, wanted, waves, waves_wanted]
-            )
+            self._curve.append([time.time(), len(self._sessions), joined, pictures, wanted, waves, waves_wanted])
 
     async def _report(self) -> None:
         while True:

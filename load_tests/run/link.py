@@ -100,9 +100,7 @@ class Link:
                 await self._writer.wait_closed()
 
 
-async def greet(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes, *, coordinator: bool
-) -> Link:
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes, *, coordinator: bool) -> Link:
     """Make a link of a connection; that the other end has the same key shows with its first message.
 
     Raises:

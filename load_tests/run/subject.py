@@ -93,7 +93,7 @@ class OwnServer:
             environment["CONSILIUM_MEDIA_WORKERS"] = str(self._workers)
         log = self._folder / "server.log"
         with log.open("ab") as sink:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 - a fork, before anything is measured
                 [sys.executable, "-m", "server", "serve", "--port", str(self._port), "--data-dir",
                  str(self._folder / "data")],
                 stdout=sink, stderr=subprocess.STDOUT, env=environment, start_new_session=True,

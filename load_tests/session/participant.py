@@ -130,10 +130,8 @@ class Participant:
             await signalling.open(token, self._on_event, self._on_signal)
             self._ledger.add("join_socket_ms", (time.monotonic() - began) * 1000)
             began = time.monotonic()
-            joined = await signalling.ask({"type": "join"})
+            joined = await signalling.ask({"type": "join"}, self._enter)
             self._ledger.add("join_enter_ms", (time.monotonic() - began) * 1000)
-            self.view.you = joined["you"]
-            self.view.take_snapshot(joined["snapshot"])
             self._event("joined", (time.monotonic() - self._began_s) * 1000)
             if self._lost_s:
                 self._ledger.count("rejoins")
@@ -150,6 +148,11 @@ class Participant:
         self._ledger.count("sockets_lost")
         self._event("socket lost", 0)
         raise Lost(signalling.goodbye or "socket")
+
+    def _enter(self, joined: Mapping[str, Any]) -> None:
+        """The answer to the join, before the events that follow it. [CO2]"""
+        self.view.you = joined["you"]
+        self.view.take_snapshot(joined["snapshot"])
 
     async def _live(self, signalling: Signalling, capabilities: Mapping[str, Any]) -> None:
         """Media and work, until the socket is lost."""
@@ -180,7 +183,7 @@ class Participant:
             self._note(problem)
         except TargetNotAllowed as problem:
             self._ledger.error(f"media address {problem} is not allowed")
-        except Exception as problem:  # noqa: BLE001 - counted by name; one session's bug must not end the run
+        except Exception as problem:  # counted by name: one session's bug must not end the run
             self._ledger.error(f"bug: {type(problem).__name__}: {problem}"[:160])
 
     # ------------------------------------------------------------- media

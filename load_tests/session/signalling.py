@@ -57,7 +57,7 @@ class Signalling:
         self._on_signal: OnEvent = lambda _signal: None
         self._ws: aiohttp.ClientWebSocketResponse | None = None
         self._next_id = 0
-        self._waiting: dict[int, tuple[float, asyncio.Future[Any]]] = {}
+        self._waiting: dict[int, tuple[float, asyncio.Future[Any], OnEvent | None]] = {}
         self._welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._outbox: asyncio.Queue[tuple[float, bytes | str]] = asyncio.Queue(MOST_WAITING)
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,8 +84,11 @@ class Signalling:
         self._last_beat_s = time.monotonic()
         self._tasks.append(asyncio.create_task(self._watch()))
 
-    async def ask(self, command: Mapping[str, Any]) -> Any:
+    async def ask(self, command: Mapping[str, Any], at_once: OnEvent | None = None) -> Any:
         """Send a command; its result.
+
+        Args:
+            at_once: given the result before anything that came after it is looked at.
 
         Raises:
             Refused: with the server's code.
@@ -97,7 +100,7 @@ class Signalling:
         number = self._next_id
         self._next_id += 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = (time.monotonic(), answer)
+        self._waiting[number] = (time.monotonic(), answer, at_once)
         self._ledger.count("commands")
         try:
             self._send(msgpack.packb({"type": _EVENT, "nsp": "/", "data": ["command", command], "id": number}))
@@ -164,10 +167,7 @@ class Signalling:
     def _packet(self, packet: Any) -> None:
         kind, data = packet.get("type"), packet.get("data")
         if kind == _ACK:
-            began, answer = self._waiting.get(packet.get("id"), (0.0, None))
-            if answer is not None and not answer.done():
-                self._ledger.add("ack_ms", (time.monotonic() - began) * 1000)
-                answer.set_result(data[0])
+            self._acknowledged(packet.get("id"), data[0])
         elif kind == _EVENT and data[0] == "event":
             self._ledger.count("events_in")
             self._on_event(data[1])
@@ -182,6 +182,16 @@ class Signalling:
                 self._welcome.set_exception(Refused(code))
         elif kind == _DISCONNECT:
             self._fail("disconnected")
+
+    def _acknowledged(self, number: object, ack: Any) -> None:
+        waiting = self._waiting.get(number) if isinstance(number, int) else None
+        if waiting is None or waiting[1].done():
+            return
+        began_s, answer, at_once = waiting
+        self._ledger.add("ack_ms", (time.monotonic() - began_s) * 1000)
+        if at_once is not None and ack.get("ok"):
+            at_once(ack["result"])
+        answer.set_result(ack)
 
     def _signal(self, signal: Mapping[str, Any]) -> None:
         self._ledger.count("signals_in")
@@ -204,7 +214,7 @@ class Signalling:
         if not self._welcome.done():
             self._welcome.set_exception(Lost(reason))
             self._welcome.exception()  # nobody may be waiting any more
-        for _, answer in self._waiting.values():
+        for _, answer, _at_once in self._waiting.values():
             if not answer.done():
                 answer.set_exception(Lost(reason))
                 answer.exception()

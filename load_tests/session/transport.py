@@ -127,9 +127,7 @@ class SessionPeer(LoadPeer):
         """One message on a negotiated stream; False when too much waits, or the association is gone."""
         if self._association is None:
             return False
-        sent = self._association.send(
-            stream, _BINARY, message, ordered=reliable, max_resends=None if reliable else 0
-        )
+        sent = self._association.send(stream, _BINARY, message, ordered=reliable, max_resends=None if reliable else 0)
         self._flush()
         return sent
 

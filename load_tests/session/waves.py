@@ -1,9 +1,9 @@
 """Waveforms of a session: a device that sends twelve leads at 500 Hz, a viewer that checks that nothing is missing.
 
 The device plays a real record, encoded once for the process; each frame gets its own time, number and check sum when
-it leaves, so its cost to the server is a device's, at a hundredth of the cost to the generator. It keeps 30 s for repairs
-[WF18]. The viewer takes frames as the web client does: it counts what is missing, asks for it over ``ctl`` and counts
-what never came. It does not draw, so ages are of arrival.
+it leaves, so its cost to the server is a device's, at a hundredth of the cost to the generator. It keeps 30 s for
+repairs [WF18]. The viewer takes frames as the web client does: it counts what is missing, asks for it over ``ctl``
+and counts what never came. It does not draw, so ages are of arrival.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ class Viewer:
         for stream_id, line in self._lines.items():
             if not line.missing:
                 continue
-            self._give_up(line, [seq for seq, (missed_s, _, _) in line.missing.items() if now_s - missed_s > GIVEN_UP_S])
+            self._give_up(
+                line, [seq for seq, (missed_s, _, _) in line.missing.items() if now_s - missed_s > GIVEN_UP_S]
+            )
             due = [seq for seq, (_, at_s, tries) in line.missing.items() if at_s <= now_s and tries < NACK_TRIES]
             for seq in due:
                 asked = line.missing[seq]

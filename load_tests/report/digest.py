@@ -1,0 +1,175 @@
+"""From what was measured to the summary: derived figures, verdicts, and where it ran."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from load_tests.report.histogram import Histogram
+from load_tests.report.summary import Machine, Summary, describe, judge
+from load_tests.report.validity import GeneratorState, busiest, reasons
+from load_tests.run.conduct import Record
+from load_tests.run.crew import Hand
+from load_tests.soak import slope_per_hour
+
+STEADY_S = 60.0
+"""A memory slope over less is noise."""
+
+
+def summarise(record: Record, *, same_host: bool) -> Summary:
+    """The whole run in figures."""
+    scenario, totals = record.scenario, record.totals
+    generators = tuple(_generator(hand) for hand in record.hands)
+    derived = derive(record)
+    because = reasons(generators)
+    started = datetime.datetime.fromtimestamp(record.started_s, datetime.UTC)
+    commit, dirty = source()
+    text = scenario.model_dump_json()
+    return Summary(
+        id=f"{started:%Y%m%dT%H%M%SZ}-{scenario.name}-{commit[:8] or 'nogit'}",
+        scenario=scenario.name, scenario_hash=hashlib.sha256(text.encode()).hexdigest()[:16], seed=scenario.seed,
+        started=started.isoformat(timespec="seconds"), planned_s=scenario.duration_s,
+        lasted_s=round(record.length_s, 2), measured_s=round(measured_s(record), 2), interrupted=record.interrupted,
+        broken=record.broken, valid=not because, invalid_because=tuple(because), commit=commit, dirty=dirty,
+        same_host=same_host, own_server=record.own_server, machine=machine(), sessions=len(record.planned),
+        consults=scenario.consults.count, generators=generators,
+        distributions={name: describe(name, one) for name, one in sorted(totals.distributions.items())},
+        counts=dict(sorted(totals.counts.items())), derived=derived, errors=dict(totals.errors.most_common()),
+        faults=tuple((round(at_s, 2), kind) for at_s, kind in record.faults),
+        bounds=tuple(judge(bound, totals, derived) for bound in scenario.bound), notes=tuple(notes(record, same_host)),
+    )  # fmt: skip
+
+
+def notes(record: Record, same_host: bool) -> list[str]:
+    """What a reader must know to read the figures."""
+    found = ["Sessions are simulated: media are pre-encoded and not decoded, pages are not drawn."]
+    if same_host:
+        found.append("Generators and server shared a machine and its cores.")
+    lines = sorted({one.line for one in record.scenario.population} - {"lan"})
+    if lines:
+        found.append(
+            f"Lines {', '.join(lines)} are emulated in the generators; signalling has their delay, not their loss."
+        )
+    if record.totals.events_left_out:
+        found.append(f"{record.totals.events_left_out} events are left out of events.csv.gz.")
+    worst = max((hand.clock_error_s for hand in record.hands), default=0.0)
+    if not same_host:
+        found.append(f"Clocks of the machines are known to {worst * 1000:.1f} ms; one-way times are no better.")
+    return found
+
+
+def measured_s(record: Record) -> float:
+    """Seconds that speeds were measured in."""
+    return max(0.001, record.length_s - record.scenario.measure_from_s)
+
+
+def derive(record: Record) -> dict[str, float | None]:
+    """Figures that are one number; None where what they are of was not there."""
+    counts, seconds = record.totals.counts, measured_s(record)
+    samples = [one for one in record.server if record.measured(one["t"]) and one["t"] <= record.length_s]
+    worker = mean([one["worker_cpu"] for one in samples if "worker_cpu" in one])
+    server = mean([one["server_cpu"] + one.get("worker_cpu", 0.0) for one in samples if "server_cpu" in one])
+    sent = mean([one["packets_out"] for one in samples if "packets_out" in one])
+    generators = sum(mean(hand.cpu) or 0.0 for hand in record.hands)
+    per_core = sent / worker if sent and worker else None
+    tried = counts["joins_tried"] + counts["commands"] + counts["pages_read"]
+    return {
+        "joins_share": share(counts["joins_done"], counts["joins_tried"]),
+        "tracks_share": share(counts["tracks_received"], counts["tracks_expected"]),
+        "loss_share": share(counts["rtp_lost"], counts["rtp_lost"] + counts["rtp_in"]),
+        "error_share": share(counts["errors"], tried),
+        "ecg_missing_share": share(counts["ecg_missing"], counts["ecg_missing"] + counts["ecg_in"]),
+        "packets_in_per_s": round(counts["rtp_in"] / seconds, 1),
+        "packets_out_per_s": round(counts["rtp_out"] / seconds, 1),
+        "server_cores": rounded(server),
+        "us_per_packet": rounded(1e6 / per_core if per_core else None),
+        "packets_per_core": rounded(per_core),
+        "memory_slope_mb_per_h": rounded(memory_slope(samples)),
+        "sessions_per_generator_core": rounded(_usual_sessions(record) / generators if generators else None),
+        "ghosts": None if record.ghosts is None else float(record.ghosts),
+    }  # fmt: skip
+
+
+def memory_slope(samples: Sequence[dict[str, float]]) -> float | None:
+    """Growth of all the server's processes, over the later half; None when that is too short to say."""
+    points = [
+        (one["t"], one["server_rss_mb"] + one.get("worker_rss_mb", 0.0)) for one in samples if "server_rss_mb" in one
+    ]
+    later = points[len(points) // 2 :]
+    if len(later) < 2 or later[-1][0] - later[0][0] < STEADY_S:
+        return None
+    return slope_per_hour(later)
+
+
+def _usual_sessions(record: Record) -> float:
+    """Mean over the whole run."""
+    by_second: dict[int, float] = {}
+    for look in record.curve:
+        by_second[int(look[0])] = by_second.get(int(look[0]), 0.0) + look[1] / 4
+    return mean(list(by_second.values())) or 0.0
+
+
+def _generator(hand: Hand) -> GeneratorState:
+    late = hand.counts.distributions.get("generator_late_ms", Histogram()).percentile(99)
+    counts = hand.counts.counts
+    return GeneratorState(
+        name=hand.name, sessions=len(hand.numbers), cpu_share=round(busiest(hand.cpu), 3),
+        late_p99_ms=None if late is None else round(late, 2), rss_mb=round(hand.rss_mb, 1), sent=counts["rtp_out"],
+        own_loss=counts["send_failed"] + counts["own_drops"], clock_error_ms=round(hand.clock_error_s * 1000, 3),
+        lost=hand.lost,
+    )  # fmt: skip
+
+
+def machine() -> Machine:
+    """This one."""
+    text = _read("/proc/cpuinfo")
+    model = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    limits = [
+        f"{name}={text}" for name in ("cpu.max", "memory.max") if (text := _read(f"/sys/fs/cgroup/{name}").strip())
+    ]
+    return Machine(
+        cpu=model or platform.machine(), cores=len(os.sched_getaffinity(0)), memory_gb=round(memory, 1),
+        kernel=platform.release(), python=platform.python_version(),
+        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or "unknown",
+        load_before=round(os.getloadavg()[1], 2), container=" ".join(limits),
+    )  # fmt: skip
+
+
+def source() -> tuple[str, bool]:
+    """Commit of this source tree and whether anything in it is changed; empty outside a repository."""
+    folder = Path(__file__).parent
+    answers, git = [], shutil.which("git") or "git"
+    for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run([git, *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+            answers.append(done.stdout.strip())
+    return (answers[0], bool(answers[1])) if len(answers) == 2 else ("", False)
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(errors="replace")
+    return ""
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Arithmetic mean; None of nothing."""
+    return sum(values) / len(values) if values else None
+
+
+def share(part: float, whole: float) -> float | None:
+    """None of nothing."""
+    return round(part / whole, 6) if whole else None
+
+
+def rounded(value: float | None) -> float | None:
+    """To three places."""
+    return None if value is None else round(value, 3)

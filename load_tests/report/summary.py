@@ -1,0 +1,175 @@
+"""The summary of a run: every figure with what is missing, the bounds, the verdict. Its JSON schema is part of it.
+
+``summary.schema.json`` beside this module is made from these classes; a test holds them together. Programs that
+compare runs read nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from load_tests.plan.scenario import Bound, Scenario, unknown
+from load_tests.report.figures import COUNTS, DISTRIBUTIONS
+from load_tests.report.histogram import Histogram
+from load_tests.report.ledger import Ledger
+from load_tests.report.validity import GeneratorState
+
+VERSION: Final = 1
+SCHEMA: Final = Path(__file__).parent / "summary.schema.json"
+DERIVED: Final[dict[str, str]] = {
+    "joins_share": "joins that got everything, of those tried",
+    "tracks_share": "tracks received, of those expected",
+    "loss_share": "RTP packets that never came, of those that should have",
+    "error_share": "errors, of joins, commands and pages",
+    "ecg_missing_share": "waveform frames never had, of those that should have been",
+    "packets_in_per_s": "RTP packets that the server sent, a second",
+    "packets_out_per_s": "RTP packets that the server received, a second",
+    "server_cores": "CPU of all the server's processes, mean",
+    "us_per_packet": "CPU of the media workers over the packets they sent",
+    "packets_per_core": "packets that a core of media worker sends in a second",
+    "memory_slope_mb_per_h": "growth of the server's resident memory, least squares over the later half",
+    "sessions_per_generator_core": "sessions over the CPU that they cost the generators",
+    "ghosts": "participants that a consult still had when everybody had left",
+}
+"""Figures that are one number."""
+
+
+class Strict(BaseModel):
+    """Base of everything in a summary."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Distribution(Strict):
+    """Percentiles of a full histogram, nearest rank; None where that rank is one of the missing."""
+
+    about: str
+    count: int
+    missing: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+    mean: float | None
+
+
+class Verdict(Strict):
+    """One bound, judged."""
+
+    figure: str
+    percentile: str
+    at_most: float | None
+    at_least: float | None
+    value: float | None
+    """None: nothing was counted, or the rank is missing."""
+    held: bool
+
+
+class Machine(Strict):
+    """Where it ran."""
+
+    cpu: str
+    cores: int
+    memory_gb: float
+    kernel: str
+    python: str
+    governor: str
+    load_before: float
+    container: str
+    """Limits of the control group, as the kernel has them."""
+
+
+class Summary(Strict):
+    """The whole."""
+
+    version: Literal[1] = VERSION
+    id: str
+    scenario: str
+    scenario_hash: str
+    seed: int
+    started: str
+    """UTC, ISO 8601."""
+    planned_s: float
+    lasted_s: float
+    measured_s: float
+    interrupted: bool
+    broken: str
+    """Why it could not go on; empty when it could."""
+    valid: bool
+    invalid_because: tuple[str, ...]
+    commit: str
+    dirty: bool
+    same_host: bool
+    """Generators and server shared a machine, so they shared its cores."""
+    own_server: bool
+    machine: Machine
+    sessions: int
+    consults: int
+    generators: tuple[GeneratorState, ...]
+    distributions: dict[str, Distribution]
+    counts: dict[str, int]
+    derived: dict[str, float | None]
+    errors: dict[str, int]
+    faults: tuple[tuple[float, str], ...]
+    bounds: tuple[Verdict, ...]
+    notes: tuple[str, ...] = Field(default=())
+
+
+def schema_text() -> str:
+    """The JSON schema, as it is kept."""
+    return json.dumps(Summary.model_json_schema(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def describe(name: str, histogram: Histogram) -> Distribution:
+    """A histogram in the words of the summary."""
+
+    def rounded(value: float | None) -> float | None:
+        return None if value is None else round(value, 3)
+
+    return Distribution(
+        about=DISTRIBUTIONS[name].about, count=histogram.count, missing=histogram.missing,
+        p50=rounded(histogram.percentile(50)), p95=rounded(histogram.percentile(95)),
+        p99=rounded(histogram.percentile(99)), max=rounded(histogram.highest) if histogram.count else None,
+        mean=rounded(histogram.mean),
+    )  # fmt: skip
+
+
+def check_bounds(scenario: Scenario) -> str:
+    """The first bound that names a figure there is not, as a sentence; empty when all are known."""
+    for bound in scenario.bound:
+        known: Mapping[str, Any] = {**COUNTS, **DERIVED} if bound.percentile == "value" else DISTRIBUTIONS
+        if bound.figure not in known:
+            return unknown("figure", bound.figure, known)
+    return ""
+
+
+def judge(bound: Bound, totals: Ledger, derived: Mapping[str, float | None]) -> Verdict:
+    """Whether a bound held. What was not measured did not hold."""
+    value: float | None
+    if bound.percentile == "value":
+        value = derived[bound.figure] if bound.figure in derived else float(totals.counts[bound.figure])
+    else:
+        histogram = totals.distributions.get(bound.figure, Histogram())
+        percent = {"50": 50.0, "95": 95.0, "99": 99.0, "max": 100.0}[bound.percentile]
+        value = histogram.percentile(percent)
+    held = value is not None and (
+        value <= bound.at_most if bound.at_most is not None else value >= (bound.at_least or 0.0)
+    )
+    return Verdict(
+        figure=bound.figure, percentile=bound.percentile, at_most=bound.at_most, at_least=bound.at_least,
+        value=None if value is None else round(value, 4), held=held,
+    )  # fmt: skip
+
+
+def write_schema() -> None:
+    """Bring the kept schema up to date; for whoever changes a class above."""
+    SCHEMA.write_text(schema_text(), "utf-8")
+
+
+if __name__ == "__main__":
+    write_schema()

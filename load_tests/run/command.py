@@ -1,0 +1,178 @@
+"""``python -m load_tests SCENARIO``: from the command line to a folder with the report, and an exit code (`Exit`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cyclopts import App
+
+from load_tests.plan.reading import Exit, RunError, names, read_scenario
+from load_tests.plan.scenario import Scenario
+from load_tests.report import files, page
+from load_tests.report.digest import summarise
+from load_tests.report.summary import Summary, check_bounds
+from load_tests.run.conduct import Conductor, Record
+from load_tests.run.subject import Choice
+
+app = App(name="load_tests", help="Load a Consilium server with simulated sessions, and say what it did.")
+RESULTS = Path("results")
+LEAST_FREE_BYTES = 50 << 20
+
+
+@app.default
+def run(
+    scenario: str,
+    *,
+    processes: int | None = None,
+    agents: str = "",
+    against: str = "",
+    world: Path | None = None,
+    metrics: str = "",
+    workers: int | None = None,
+    results: Path = RESULTS,
+    set: list[str] | None = None,
+    quiet: bool = False,
+) -> int:
+    """Run a scenario and write its report.
+
+    Args:
+        scenario: name of one that comes with the program (`python -m load_tests scenarios`), or a file ending in .toml.
+        processes: generators on this machine; one for each core but one unless given.
+        agents: HOST:PORT,... of generators on other machines (`python -m load_tests.run.agent`) instead.
+        against: origin of a server that runs already; a server of its own is started on loopback unless given.
+        world: accounts of that server, as `load_tests.run.world_process` made them.
+        metrics: address of that server's /metrics, to see its side.
+        workers: media workers of the server that is started.
+        results: folder that gets a folder for this run.
+        set: FIELD=VALUE, a field of the scenario that is different this time, e.g. consults.count=4; repeatable.
+        quiet: no progress.
+    """
+    try:
+        chosen = read_scenario(scenario, dict(_assignment(one) for one in set or []))
+        if problem := check_bounds(chosen):
+            raise RunError(Exit.ARGUMENTS, f"{chosen.name}: bound: {problem}")
+        _check_room(results)
+        choice = Choice(against, world, metrics, workers)
+        remote = [one.strip() for one in agents.split(",") if one.strip()]
+        count = processes or max(1, len(os.sched_getaffinity(0)) - 1)
+        record = asyncio.run(_conduct(chosen, choice, count, remote, quiet=quiet))
+    except RunError as problem:
+        print(f"load_tests: {problem}", file=sys.stderr)
+        return problem.exit_code
+    summary = summarise(record, same_host=not remote and _is_here(against))
+    return finish(record, summary, results)
+
+
+@app.command(name="scenarios")
+def scenarios() -> int:
+    """The scenarios that come with the program."""
+    for name in names():
+        print(f"{name:<18} {read_scenario(name).about}")
+    return Exit.OK
+
+
+def finish(record: Record, summary: Summary, results: Path) -> int:
+    """Write the report and say what came out."""
+    code = verdict(summary)
+    try:
+        folder = files.write(results, record, summary)
+    except OSError as problem:
+        kept = Path(tempfile.mkdtemp(prefix="consilium-load-")) / "summary.json"
+        with contextlib.suppress(OSError):
+            kept.write_text(summary.model_dump_json(indent=1), "utf-8")
+        print(f"load_tests: The report cannot be written: {problem}. The summary is in {kept}.", file=sys.stderr)
+        return Exit.STORAGE
+    print(f"{summary.scenario}: {page.headline(summary)}")
+    for sentence in (*summary.invalid_because, *([summary.broken] if summary.broken else [])):
+        print(f"  {sentence}")
+    for one in summary.bounds:
+        print(f"  {'held    ' if one.held else 'NOT HELD'}  {page.limit(one)}: {page.shown(one.value)}")
+    print(page.results_row(summary))
+    print(f"report: {folder / 'report.html'}")
+    return code
+
+
+def verdict(summary: Summary) -> int:
+    """The exit code of a run that was measured."""
+    if any(one.lost for one in summary.generators):
+        return Exit.GENERATOR
+    if summary.broken:
+        return Exit.SERVER
+    if summary.interrupted:
+        return Exit.INTERRUPTED
+    if not summary.valid:
+        return Exit.INVALID
+    return Exit.OK if all(one.held for one in summary.bounds) else Exit.BOUND
+
+
+async def _conduct(scenario: Scenario, choice: Choice, processes: int, agents: list[str], *, quiet: bool) -> Record:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, stop.set)
+    told = _nothing if quiet else _tell
+    working = asyncio.create_task(Conductor(scenario, told, stop).run(choice, processes, agents, _bind(choice.against)))
+    return await working
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _nothing(_text: str) -> None:
+    """Say nothing."""
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RunError(Exit.ARGUMENTS, f"--set {text!r} is not FIELD=VALUE.")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
+
+
+def _check_room(results: Path) -> None:
+    """The results can be written, before anything is measured.
+
+    Raises:
+        RunError: no room, or no right.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(results).free
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as problem:
+        raise RunError(Exit.STORAGE, f"{results} cannot be written: {problem.strerror}.") from None
+    if free < LEAST_FREE_BYTES:
+        raise RunError(Exit.STORAGE, f"{results} has {free >> 20} MB left, a report needs {LEAST_FREE_BYTES >> 20}.")
+
+
+def _is_here(origin: str) -> bool:
+    host = urlsplit(origin).hostname or "localhost"
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _bind(against: str) -> str:
+    """Where generators' sockets are bound: loopback, unless the server is elsewhere."""
+    return "127.0.0.1" if _is_here(against) else "0.0.0.0"  # noqa: S104 - they send first and authenticate by ICE
+
+
+def main() -> int:
+    """Entry point."""
+    result = app()
+    return int(result or 0)
