@@ -120,6 +120,7 @@ class Hub:
     server: TestServer | None = None
     lock: LockParts | None = None
     tls: ssl.SSLContext | None = None
+    redis_url: str = ""
 
     @property
     def origin(self) -> str:
@@ -129,7 +130,7 @@ class Hub:
         files = {} if self.tls is None else {
             "tls_cert_file": self.data_dir / "tls" / "server.crt", "tls_key_file": self.data_dir / "tls" / "server.key"
         }  # fmt: skip
-        settings = load_settings({}, port=self.port, data_dir=self.data_dir, **files)
+        settings = load_settings({}, port=self.port, data_dir=self.data_dir, redis_url=self.redis_url, **files)
         prepare_data_dir(settings.data_dir)
         with pytest.MonkeyPatch.context() as patch:
             # argon2id with little work: tests start many hubs.
