@@ -196,6 +196,9 @@ class FhircastService:
 
     async def is_followed(self, consult: ConsultId) -> bool:
         """Whether any program has a socket, at whatever process."""
+        here = (topic.name for topic in self._topics.values() if topic.state.id == consult)
+        if any(one.connected for name in here for one in self.hub.of(name)):
+            return True
         async with asyncio.timeout(self._settings.store_s):
             return bool(await self.kept.connected(consult))
 

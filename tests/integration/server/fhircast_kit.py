@@ -63,6 +63,16 @@ REPORT = {
 }
 
 
+STUDY = {
+    "resourceType": "ImagingStudy",
+    "id": "ct1",
+    "status": "available",
+    "description": "CT Thorax",
+    "identifier": [{"system": "urn:dicom:uid", "value": "urn:oid:1.2.826.7"}],
+    "subject": {"reference": "Patient/pt1"},
+}
+
+
 class Here:
     """Somebody's page, as far as the consult is concerned."""
 
@@ -207,11 +217,11 @@ class Cast:
         return self.programs[-1]
 
     @contextlib.asynccontextmanager
-    async def another_node(self) -> AsyncIterator[str]:
+    async def another_node(self, settings: FhircastSettings = QUICK) -> AsyncIterator[str]:
         """The origin of a second node on the same database, which hears no hints of the first."""
         app = build_web(self.services, None)
         services = self.services
-        hub = FhircastService(services.database, services.store, MemoryBus(), self.consults, services.now_ms, QUICK)
+        hub = FhircastService(services.database, services.store, MemoryBus(), self.consults, services.now_ms, settings)
         app[FHIRCAST_SERVICE] = hub
         server = TestServer(app, host="127.0.0.1")
         await server.start_server()
@@ -319,6 +329,7 @@ async def _prepared() -> Path:
         await fill(services.database)
         async with services.database.write() as session:
             await put_fhir_resource(session, REPORT, at_ms=1)
+            await put_fhir_resource(session, STUDY, at_ms=1)
         await services.database.close()
     return Path(_PREPARED[0].name) / "data"
 

@@ -7,6 +7,7 @@ server and one story, because a server with its database costs more than what is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -30,6 +31,9 @@ from fhircast_kit import (
     reference,
     running_cast,
 )
+from fhircast_kit import (
+    STUDY as OURS,
+)
 from sqlalchemy import update
 
 from server.fhircast.core.hub import HubSettings
@@ -39,7 +43,7 @@ from server.storage.models import ConsultMember
 from server.storage.smart_tables import SmartGrant
 from signaling.core import messages as m
 from signaling.core.ids import PatientId
-from signaling.core.model import Role
+from signaling.core.model import Page, Role, View
 
 PT1 = PatientId("pt1")
 PATIENT_MS = 600_000
@@ -218,10 +222,42 @@ async def test_driving_the_context(cast: Cast) -> None:
         status, reason = await program.post(cast.topic, "Patient-open", [context], id="late", **more)
         assert (status, reason.split(":")[0]) == expected
     assert await cast.state() == state
+    # (H24) A study that we have is found by its UID, whatever its id is elsewhere; never under another patient. [AN8]
+    ct = {**OURS, "id": "theirs-ct", "subject": {"reference": "Patient/theirs-7"}}
+    status, reason = await program.post(cast.topic, "ImagingStudy-open", [entry("study", ct), entry("patient", OTHER)])
+    assert (status, reason.split(":")[0]) == (409, "wrong_patient")
+    stolen = {**ct, "identifier": [], "id": "ct1"}
+    status, reason = await program.post(
+        cast.topic, "ImagingStudy-open", [entry("study", stolen), entry("patient", OTHER)]
+    )
+    assert (status, reason.split(":")[0]) == (409, "wrong_patient")
+    assert await cast.state() == state
+    # (H12) A report brings its study: a program that hears of studies only hears of it. Sent twice at once, done once.
+    viewer = await (await cast.program(client="viewer")).follow(cast.topic, "ImagingStudy-open,ImagingStudy-close")
+    assert (await viewer.event("ImagingStudy-open"))["id"] == "a3"
+    draft = {"resourceType": "DiagnosticReport", "id": "d1", "imagingStudy": [{"reference": "ImagingStudy/theirs-ct"}]}
+    brought = [
+        entry("report", draft),
+        entry("study", {**ct, "subject": {"reference": "Patient/pt1"}}),
+        entry("patient", PATIENT),
+    ]
+    twice = (program.post(cast.topic, "DiagnosticReport-open", brought, id="a5") for _ in range(2))
+    assert [status for status, _ in await asyncio.gather(*twice)] == [202, 202]
+    for expected in ("ImagingStudy-close", "Patient-open", "ImagingStudy-open", "DiagnosticReport-open"):
+        heard = await mine.event(expected)
+    assert (heard["id"], keys(heard)) == ("a5", ["report", "study", "patient"])
+    assert [one["resource"]["id"] for one in heard["event"]["context"]] == ["d1", "ct1", "pt1"]
+    assert keys(await viewer.event("ImagingStudy-close")) == ["study", "patient"]
+    assert (await viewer.event("ImagingStudy-open"))["event"]["context"][0]["resource"]["id"] == "ct1"
+    state = await cast.state()
+    assert {kind: one.id for kind, one in state.anchors.items()} == {"ImagingStudy": "ct1", "DiagnosticReport": "d1"}
+    assert (state.current, state.view.page, state.view.item) == ("DiagnosticReport", "imaging", "ct1")
+    assert (await program.post(cast.topic, "ImagingStudy-close", brought[1:], id="a6"))[0] == 202
+    assert (await mine.event("ImagingStudy-close"))["id"] == "a6"
     # Going home closes the patient.
     assert (await program.post(cast.topic, "home-open", [], id="a4"))[0] == 202
-    assert keys(await mine.event("ImagingStudy-close")) == ["study", "patient"]
-    assert (await mine.event("Patient-close"))["event"]["context"][0]["resource"]["id"] == "pt2"
+    assert keys(await mine.event("DiagnosticReport-close")) == ["report", "patient"]
+    assert (await mine.event("Patient-close"))["event"]["context"][0]["resource"]["id"] == "pt1"
     assert (await mine.event("Home-open"))["id"] == "a4"
     assert (await cast.state()).context is None
 
@@ -350,6 +386,10 @@ async def test_content_is_shared(cast: Cast) -> None:
     assert (shared["id"], shared["event"]["context.priorVersionId"]) == ("c2", version)
     assert shared["event"]["context.versionId"] != version
     assert shared["event"]["context"][2]["resource"]["id"] == "b7"
+    # Sent again because the answer was lost, it is done already; its id for anything else is refused.
+    assert (await share(update_of(put), version, "c2"))[0] == 202
+    assert (await program.post(cast.topic, "DiagnosticReport-select", update_of(), id="c2"))[0] == 409
+    assert len(await cast.log("content_shared")) == 1
     # Whole or not at all; on the version that was seen; not too large; nobody else's.
     latest = shared["event"]["context.versionId"]
     theirs = {
@@ -453,6 +493,80 @@ async def test_two_nodes_tell_the_same(cast: Cast) -> None:
         await here.event("SyncError", status=None)
         [named] = (await cast.until(lambda state: state.programs)).programs.values()
         assert named.name == "there program"
+        # (H6) A program that comes to the other node with its endpoint is followed there, and let go of here.
+        endpoint = path_of(program.endpoint).rpartition("/")[2]
+        moved = await (await cast.program(origin=origin)).socket(program.endpoint)
+        assert (await moved.next())["hub.mode"] == "subscribe"
+        assert await moved.event("Patient-open") == event
+        assert await here.next() == 1001
+        assert cast.hub.hub.find(endpoint) is None
+        assert set((await cast.state()).programs) == {named.id}
+
+
+async def test_pages_and_programs_go_together(cast: Cast) -> None:
+    """[AN7] [AN8] What the lead turns to is opened for a program that follows, and closed when it is left."""
+    cast.consults.use_followers(cast.hub.is_followed)
+    doctor = await cast.here("d1", Role.DOCTOR)
+    await cast.consults.execute(doctor, m.OpenContext(patient=PT1))
+    await cast.consults.execute(doctor, m.TakeLead())
+
+    async def turn(page: str, item: str = "") -> None:
+        version = (await cast.state()).context_version
+        view = View(page=Page(page), item=item)
+        await cast.consults.execute(doctor, m.TurnPage(context_version=version, view=view))
+
+    await turn("imaging", "ct1")
+    assert (await cast.state()).context_version == 1  # nobody outside follows
+    await turn("summary")
+    pacs = await (await cast.program()).follow(cast.topic, "ImagingStudy-open,ImagingStudy-close,DiagnosticReport-open")
+    await turn("imaging", "ct1")
+    opened = await pacs.event("ImagingStudy-open")
+    assert [one["resource"]["id"] for one in opened["event"]["context"]] == ["ct1", "pt1"]
+    await turn("imaging", "ct1;p=2")
+    await turn("imaging", "of-nobody")
+    assert (await pacs.event("ImagingStudy-close"))["event"]["context"][0]["resource"]["id"] == "ct1"
+    await turn("reports", "r1")
+    assert (await pacs.event("DiagnosticReport-open"))["event"]["context"][0]["resource"]["id"] == "r1"
+    await turn("labs")
+    state = await cast.state()
+    assert (state.anchors, state.view.page, state.programs) == ({}, "labs", {})
+
+
+async def test_a_server_that_restarts(cast: Cast) -> None:
+    """[PR3] [PR4] (H6) (H8) (H19) (W19) Nobody is denied; who comes back goes on, who does not is named."""
+    doctor = await cast.here("d1", Role.DOCTOR)
+    program, away = await cast.program(), await cast.program(client="away")
+    mine, theirs = await program.follow(cast.topic), await away.follow(cast.topic, **{"subscriber.name": "Away PACS"})
+    await cast.consults.execute(doctor, m.OpenContext(patient=PT1))
+    await cast.consults.execute(doctor, m.OpenAnchor(context_version=1, resource_type="DiagnosticReport", id="r1"))
+    for listener in (mine, theirs):
+        await listener.event("Patient-open")
+        await listener.event("DiagnosticReport-open")
+    await cast.hub.stop()
+    assert await mine.next() == 1001
+    assert await theirs.next() == 1001
+    await cast.consults.execute(doctor, m.OpenContext(patient=PatientId("pt2")))
+    async with cast.another_node(replace(quick(), back_s=0.0)) as origin:
+        again = await cast.program(origin=origin)
+        back = await again.socket(program.endpoint)
+        assert (await back.next())["hub.mode"] == "subscribe"
+        # What it was told is open and is not any more, then what is open.
+        closed = await back.event("DiagnosticReport-close")
+        assert closed["event"]["context"][-1]["resource"]["id"] == "pt1"
+        assert (await back.event("Patient-open"))["event"]["context"][0]["resource"]["id"] == "pt2"
+        state = await cast.until(lambda state: [one.name for one in state.programs.values()] == ["Away PACS"])
+        [named] = state.programs.values()
+        assert named.reason == "lost"
+        # It starts anew and follows: settled. (H8) What was unsubscribed is over at every node.
+        anew = await (await cast.program(client="away", origin=origin)).follow(
+            cast.topic, "Patient-open", **{"subscriber.name": "Away PACS"}
+        )
+        await anew.event("Patient-open")
+        await cast.until(lambda state: not state.programs)
+        await back.event("SyncError", status=None)
+        assert (await again.unsubscribe(cast.topic, program.endpoint))[0] == 202
+        assert (await back.next())["hub.mode"] == "denied"
+        assert (await (await again.socket(program.endpoint)).next())["hub.mode"] == "denied"
 
 
 async def test_sockets_are_bounded_and_kept_alive(tmp_path: Path) -> None:
@@ -470,6 +584,19 @@ async def test_sockets_are_bounded_and_kept_alive(tmp_path: Path) -> None:
         for _ in range(30):
             await rude.ws.send_str("rubbish")
         assert (await rude.next())["hub.reason"] == "malformed"
+        # So is whoever sends what is no answer, too much of it, or pings without end.
+        for hostile, reason in (("bytes", None), ("large", None), ("pings", "too many messages")):
+            enemy = await (await cast.program(client=hostile)).follow(cast.topic, "Patient-open")
+            if hostile == "bytes":
+                await enemy.ws.send_bytes(b"{}")
+            elif hostile == "large":
+                await enemy.ws.send_str("x" * 20_000)
+            else:
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(600):
+                        await enemy.ws.ping()
+            last = await enemy.next()
+            assert isinstance(last, int) if reason is None else last["hub.reason"] == reason
         # A second socket at an endpoint takes the first one's place.
         other = await cast.program(client="twice")
         first = await other.follow(cast.topic, "Patient-open")
