@@ -50,11 +50,11 @@ def belongs_to(resource: Any, kind: str, patient_id: str, identifiers: tuple[tup
         return False
     if kind == "Patient":
         return resource.get("id") == patient_id
-    found = list(_owners(resource, kind))
+    found = list(owners_of(resource, kind))
     return bool(found) and all(_is(one, patient_id, identifiers, base) for one in found)
 
 
-def _owners(resource: dict[str, Any], kind: str) -> Iterator[Any]:
+def owners_of(resource: dict[str, Any], kind: str) -> Iterator[Any]:
     """References to patients that say whose it is; an appointment of two patients is nobody's alone."""
     if kind == "Appointment":
         for participant in resource.get("participant") or ():

@@ -16,11 +16,9 @@ import os
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
@@ -39,16 +37,19 @@ from server.gateway.adapters.fhir_answers import (
     matches,
     next_link,
 )
+from server.gateway.adapters.fhir_http import Authorize, FhirHttp, Form, HttpProblem, bearer_of
 from server.gateway.core.responder import QueryCode, QueryFailed, RecordAnswer, RecordQuery
+from server.gateway.hl7v2.bundle import token_part
 
 log = structlog.get_logger(__name__)
 
-ACCEPT: Final = "application/fhir+json"
 MAX_PAGE_CHARS: Final = 2_000
 PAGE_S: Final = 600
 REMEMBERED: Final = 1_000
 MAX_BINARY_PAGES: Final = 5
-READ_BYTES: Final = 64 * 1024
+_CODES: Final = {
+    404: QueryCode.NOT_FOUND, 410: QueryCode.NOT_FOUND, 400: QueryCode.MALFORMED, 422: QueryCode.MALFORMED,
+}  # fmt: skip
 _ID_BYTES: Final = 4 * 1024 * 1024
 _NONCE_BYTES: Final = 12
 
@@ -62,6 +63,8 @@ class FhirServer:
     """``https://fhir.hospital.local/r4``"""
     token: Callable[[], str] | None = None
     """Bearer token, asked for each question, so that a renewed one is taken."""
+    authorize: Authorize | None = None
+    """Any other way to say who we are."""
     tls: ssl.SSLContext | None = None
     answer_s: float = 15
     connections: int = 8
@@ -79,7 +82,8 @@ class FhirResponder:
     def __init__(self, server: FhirServer, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._server, self._now_s = server, now_s
         self._base = server.base.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
+        authorize = server.authorize or (bearer_of(server.token) if server.token is not None else None)
+        self._http = FhirHttp(self._base, authorize=authorize, tls=server.tls, connections=server.connections)
         self._known: OrderedDict[tuple[tuple[str, str], ...], tuple[str, float]] = OrderedDict()
         self._pages = AESGCM(AESGCM.generate_key(256))
 
@@ -101,9 +105,7 @@ class FhirResponder:
 
     async def close(self) -> None:
         """Hang up."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._http.close()
 
     def _check(self, query: RecordQuery) -> None:
         is_read = query.resource_id is not None or query.type == "Patient"
@@ -127,7 +129,7 @@ class FhirResponder:
             return known[0]
         found: set[str] = set()
         for system, value in query.patient:
-            form = [("identifier", f"{system}|{value}"), ("_count", "10")]
+            form = [("identifier", f"{token_part(system)}|{token_part(value)}"), ("_count", "10")]
             bundle = await self._json("POST", f"{self._base}/Patient/_search", _ID_BYTES, form=form)
             people = [one for one in matches(bundle) if has_identifier(one, ((system, value),))]
             found |= {str(one.get("id")) for one in people}
@@ -224,39 +226,15 @@ class FhirResponder:
 
     # ---------------------------------------------------------------- HTTP
 
-    async def _json(self, method: str, url: str, limit: int, *, form: list[tuple[str, str]] | None = None) -> Any:
+    async def _json(self, method: str, url: str, limit: int, *, form: Form | None = None) -> Any:
         """The body as JSON.
 
         Raises:
             QueryFailed: by status, or larger than the limit, or no JSON.
         """
-        async with self._asked(method, url, form) as response:
-            if response.status in (404, 410):
-                raise QueryFailed(QueryCode.NOT_FOUND)
-            if response.status in (400, 422):
-                raise QueryFailed(QueryCode.MALFORMED, f"status {response.status}")
-            if response.status != 200:
-                raise QueryFailed(QueryCode.UNAVAILABLE, f"status {response.status}")
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(READ_BYTES):
-                body += chunk
-                if len(body) > limit:
-                    raise QueryFailed(QueryCode.TOO_LARGE, "bytes")
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            raise QueryFailed(QueryCode.UNAVAILABLE, "not JSON") from None
-
-    @asynccontextmanager
-    async def _asked(
-        self, method: str, url: str, form: list[tuple[str, str]] | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._server.connections, ssl=self._server.tls or True)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
-        headers = {"Accept": ACCEPT, "Cache-Control": "no-cache"}
-        if self._server.token is not None:
-            headers["Authorization"] = f"Bearer {self._server.token()}"
-        assert urlsplit(url).netloc == urlsplit(self._base).netloc, "the token goes nowhere else"
-        async with self._session.request(method, url, data=form, headers=headers, allow_redirects=False) as response:
-            yield response
+            return await self._http.json(method, url, limit, form=form)
+        except HttpProblem as problem:
+            if problem.reason == "too_large":
+                raise QueryFailed(QueryCode.TOO_LARGE, "bytes") from None
+            raise QueryFailed(_CODES.get(problem.status, QueryCode.UNAVAILABLE), problem.reason) from None

@@ -6,14 +6,17 @@
 import ipaddress
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from server.gateway.adapters.fhir_answers import SEARCHABLE
 from server.gateway.adapters.fhir_client import FhirResponder, FhirServer
+from server.gateway.adapters.fhir_http import Authorize, OAuth, basic_of, bearer_of, oauth_of
+from server.gateway.adapters.fhir_poll import FhirPoll, FhirSource
 from server.gateway.adapters.files import FileRules
 from server.gateway.adapters.folder import FolderWatch, WatchedFolder
 from server.gateway.adapters.mllp_client import MllpSender, MllpTarget
@@ -23,6 +26,7 @@ from server.gateway.core.responder import Responder
 from server.gateway.hl7v2.charset import codec_of
 from server.gateway.hl7v2.outgoing import Destination
 from server.gateway.hl7v2.profile import Profile, ProfileInvalid
+from server.gateway.hl7v2.times import instant_us
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -203,46 +207,152 @@ class MllpInletTable(_Table):
         return MllpSender(MllpTarget(**rest, destination=destination, tls=tls))
 
 
-class FhirTable(_Table):
-    """``[responder] type = "fhir"``"""
+class OAuthTable(_Table):
+    """``oauth = { ... }`` of a FHIR server: client credentials."""
 
-    type: Literal["fhir"]
-    name: Name = "fhir"
+    token_url: str
+    client_id: Text
+    secret_file: Path
+    scope: str = ""
+
+    @field_validator("token_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return _checked_address(value)
+
+
+class _FhirServerTable(_Table):
+    """A FHIR server of the hospital, and who we are there."""
+
     base: str
     token_file: Path | None = None
-    """Bearer token, read for each question; may be replaced while the gateway runs."""
+    """Bearer token. This file and the other secrets are read when they are needed; each may be replaced meanwhile."""
+    basic_file: Path | None = None
+    """``user:password``"""
+    oauth: OAuthTable | None = None
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    answer_s: Seconds = 15
-    connections: Annotated[int, Field(ge=1, le=100)] = 8
-    remember_s: Annotated[float, Field(ge=0, le=600)] = 30
 
     @field_validator("base")
     @classmethod
     def _address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise ValueError("the server's base address, like https://fhir.hospital.local/r4")
+        return _checked_address(value)
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if sum(one is not None for one in (self.token_file, self.basic_file, self.oauth)) > 1:
+            raise ValueError("one of token_file, basic_file and oauth")
+        return self
+
+    def tls(self, folder: Path) -> ssl.SSLContext | None:
+        """None where the address is plain."""
+        if not self.base.startswith("https"):
+            return None
+        return _client_tls(folder, self.tls_ca, self.tls_cert, self.tls_key)
+
+    def authorize(self, folder: Path) -> Authorize | None:
+        """How it is said who we are."""
+        if self.token_file is not None:
+            return bearer_of(_secret(folder / self.token_file))
+        if self.basic_file is not None:
+            return basic_of(_secret(folder / self.basic_file))
+        if self.oauth is None:
+            return None
+        one = self.oauth
+        tls = _client_tls(folder, self.tls_ca, None, None) if one.token_url.startswith("https") else None
+        secret = _secret(folder / one.secret_file)
+        return oauth_of(
+            OAuth(token_url=one.token_url, client_id=one.client_id, secret=secret, scope=one.scope, tls=tls)
+        )
+
+
+class FhirPollTable(_FhirServerTable):
+    """``[[adapter]] type = "fhir"``"""
+
+    type: Literal["fhir"]
+    name: Name
+    types: Annotated[tuple[Text, ...], Field(min_length=1)]
+    identifier_systems: Annotated[tuple[System, ...], Field(min_length=1)]
+    since: str = ""
+    every_s: Annotated[float, Field(ge=1, le=86_400)] = 30
+    overlap_s: Annotated[float, Field(ge=0, le=7 * 86_400)] = 120
+    page_count: Annotated[int, Field(ge=1, le=1_000)] = 100
+    answer_s: Seconds = 60
+
+    @field_validator("types")
+    @classmethod
+    def _of_the_record(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        strange = set(value) - SEARCHABLE - {"Patient"}
+        if strange:
+            raise ValueError(f"{min(strange)} is not read: it is not of a patient's record")
         return value
+
+    @field_validator("since")
+    @classmethod
+    def _instant(cls, value: str) -> str:
+        if value and not instant_us(value):
+            raise ValueError("a FHIR instant, like 2026-01-01T00:00:00+08:00")
+        return value
+
+    def build(self, profile: Profile, folder: Path) -> Adapter:
+        """The adapter."""
+        rest = {
+            "name",
+            "base",
+            "types",
+            "identifier_systems",
+            "since",
+            "every_s",
+            "overlap_s",
+            "page_count",
+            "answer_s",
+        }
+        source = FhirSource(
+            **self.model_dump(include=rest), place=folder / f"fhir-{self.name}.place",
+            authorize=self.authorize(folder), tls=self.tls(folder),
+        )  # fmt: skip
+        return FhirPoll(source, profile)
+
+
+class FhirTable(_FhirServerTable):
+    """``[responder] type = "fhir"``"""
+
+    type: Literal["fhir"]
+    name: Name = "fhir"
+    answer_s: Seconds = 15
+    connections: Annotated[int, Field(ge=1, le=100)] = 8
+    remember_s: Annotated[float, Field(ge=0, le=600)] = 30
 
     def build(self, folder: Path) -> Responder:
         """The responder."""
-        tls = _client_tls(folder, self.tls_ca, self.tls_cert, self.tls_key) if self.base.startswith("https") else None
-        token = None
-        if self.token_file is not None:
-            file = folder / self.token_file
-            file.read_text("ascii")  # told at the start rather than at the first question
-
-            def token() -> str:
-                return file.read_text("ascii").strip()
-
         rest = self.model_dump(include={"name", "base", "answer_s", "connections", "remember_s"})
-        return FhirResponder(FhirServer(**rest, token=token, tls=tls))
+        return FhirResponder(FhirServer(**rest, authorize=self.authorize(folder), tls=self.tls(folder)))
 
 
-AdapterTable = Annotated[MllpTable | DicomTable | FolderTable, Field(discriminator="type")]
-_ADAPTERS: TypeAdapter[MllpTable | DicomTable | FolderTable] = TypeAdapter(AdapterTable)
+def _checked_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        raise ValueError("a server's address, like https://fhir.hospital.local/r4")
+    return value
+
+
+def _secret(file: Path) -> Callable[[], str]:
+    """Reads a file each time.
+
+    Raises:
+        OSError: it cannot be read: told at the start rather than at the first question.
+    """
+
+    def read() -> str:
+        return file.read_text("utf-8").strip()
+
+    read()
+    return read
+
+
+AdapterTable = Annotated[MllpTable | DicomTable | FolderTable | FhirPollTable, Field(discriminator="type")]
+_ADAPTERS: TypeAdapter[MllpTable | DicomTable | FolderTable | FhirPollTable] = TypeAdapter(AdapterTable)
 
 
 def build_profile(table: Mapping[str, Any]) -> Profile:

@@ -60,7 +60,7 @@ class Transaction:
         """
         system, value = identifier
         kind = resource["resourceType"]
-        query = f"identifier={quote(_token(system), safe=':/')}|{quote(_token(value), safe='')}"
+        query = f"identifier={quote(token_part(system), safe=':/')}|{quote(token_part(value), safe='')}"
         if whole:
             request = {"method": "PUT", "url": f"{kind}?{query}"}
         else:
@@ -117,7 +117,7 @@ class Transaction:
         return {"resourceType": resource["resourceType"], **id_, "meta": meta} | resource
 
 
-def _token(text: str) -> str:
+def token_part(text: str) -> str:
     """A part of a search token. Unescaped, a comma in a patient's number would ask for somebody else as well (R4
     section 3.1.1.4.0.2)."""
     return re.sub(r"([\\,|$])", r"\\\1", text)

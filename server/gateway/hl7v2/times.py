@@ -108,3 +108,20 @@ def offset_zone(text: str) -> tzinfo:
 def format_dtm(moment: datetime) -> str:
     """A moment as DTM with seconds and offset."""
     return moment.strftime("%Y%m%d%H%M%S%z")
+
+
+def instant_us(text: object) -> int:
+    """A FHIR instant as microseconds since 1970; 0 where it is none."""
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+        if found is None or found.tzinfo is None:
+            return 0
+        since = found - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return 0
+    return max(0, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+
+
+def us_instant(at_us: int) -> str:
+    """Microseconds since 1970 as a FHIR instant."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)).isoformat()

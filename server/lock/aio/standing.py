@@ -9,13 +9,13 @@ In the inbox's transaction, before `server.record` carries the Bundle out:
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.gateway.hl7v2.bundle import token_part
 from server.lock.aio.inbox import CrossingRefused
 from server.lock.core.standing import TYPES, is_other_person, plain, standing
 from server.record.aio.merge import survivor_of
@@ -107,8 +107,8 @@ async def _refuse_other_person(session: AsyncSession, step: Step, patient: str) 
 
 async def patients_named(session: AsyncSession, system: str, value: str, reach: Reach) -> list[str]:
     """Every stored patient with an identifier; records that were merged into one another may share it."""
-    token = "|".join(re.sub(r"([\\,|$])", r"\\\1", part) for part in (system, value))
-    return [row.id for row in (await search(session, "Patient", [("identifier", token)], reach=reach)).rows]
+    token = ("identifier", f"{token_part(system)}|{token_part(value)}")
+    return [row.id for row in (await search(session, "Patient", [token], reach=reach)).rows]
 
 
 async def _entry(

@@ -36,6 +36,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 """Elements of which FHIR allows one form at a time."""
 _STANDS: Final = frozenset({"final", "amended", "corrected", "appended", "cancelled", "entered-in-error"})
 _STATUS: Final = {"Observation": "status", "DiagnosticReport": "status", "DocumentReference": "docStatus"}
+_WITHDRAWN: Final = "entered-in-error"
 _REOPENS: Final = frozenset({"ADT^A01", "ADT^A04", "ADT^A13"})
 _UNKNOWN_CLASS: Final = "U"
 _FULL_DATE: Final = 10
@@ -51,6 +52,8 @@ def standing(present: Json, coming: Json, kind: str) -> Json | None:
     """
     type_ = coming["resourceType"]
     if type_ in _STATUS and _goes_back(present, coming, _STATUS[type_]):
+        return None
+    if not kind.startswith("FHIR ") and _is_repeat_of_withdrawn(present, coming):
         return None
     if type_ == "ImagingStudy":
         return _study(present, plain(coming))
@@ -190,9 +193,17 @@ def _goes_back(present: Json, coming: Json, name: str) -> bool:
     if now not in _STANDS:
         return True
     before, after = _moment(present.get("issued")), _moment(coming.get("issued"))
-    if before is not None and after is not None and after < before:
-        return True
-    return was == "entered-in-error" != now and _content(present) == _content(coming)
+    return before is not None and after is not None and after < before
+
+
+def _is_repeat_of_withdrawn(present: Json, coming: Json) -> bool:
+    """HL7 v2 has no versions: what was withdrawn (W, D) comes back only as something else than it was."""
+    name = _STATUS.get(coming["resourceType"])
+    return (
+        name is not None
+        and present.get(name) == _WITHDRAWN != coming.get(name)
+        and _content(present) == _content(coming)
+    )
 
 
 def _content(resource: Json) -> Json:
