@@ -99,7 +99,18 @@ def demo(
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, "demo", "--data-dir", str(data_dir), "--port", str(port), *extra],
+            [
+                sys.executable,
+                "-m",
+                module,
+                "demo",
+                "--data-dir",
+                str(data_dir),
+                "--port",
+                str(port),
+                "--no-hospital",
+                *extra,
+            ],
             stdout=sink,
             stderr=subprocess.STDOUT,
             env=os.environ

@@ -91,6 +91,9 @@ class Scenario(Part):
     duration_s: Annotated[float, Field(gt=0, le=LONGEST_S)]
     measure_from_s: Seconds = 0
     """What happens before is warming up: counted nowhere but in the join figures."""
+    sign_in: bool = True
+    """People type their passwords; False: they come signed in. A password costs the server tens of milliseconds of a
+    core on purpose, which hides whatever else a scenario is about when many come at once."""
     record_resources: Annotated[int, Field(ge=0, le=200_000)] = 120
     """Results in each patient's record."""
     lines: dict[str, Line] = {}

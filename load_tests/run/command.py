@@ -25,7 +25,7 @@ from load_tests.report.summary import Summary, check_bounds
 from load_tests.run.conduct import Conductor, Record
 from load_tests.run.subject import Choice
 
-app = App(name="load_tests", help="Load a Consilium server with simulated sessions, and say what it did.")
+app = App(name="load", help="Load a Consilium server with simulated sessions, and say what it did.")
 RESULTS = Path("results")
 LEAST_FREE_BYTES = 50 << 20
 

@@ -19,13 +19,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from load_tests.session.world import ConsultNeeds, ConsultSecrets, World, WorldNeeds
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from load_tests.session.world import ConsultSecrets, World, WorldNeeds
 from server.app import check_schema, prepare_data_dir
 from server.clock import server_clock
 from server.identity.aio.passwords import Passwords
 from server.identity.aio.walls import Walls
+from server.identity.core.secret import encode_secret, hash_secret
 from server.settings import load_settings
 from server.storage.database import Database
+from server.storage.models import WebSession
 from server.storage.seeding import (
     add_consult,
     add_device_account,
@@ -41,6 +45,7 @@ HUB, PARTNER = "load-hub", "load-partner"
 PATIENTS = 16
 """Records are shared by consults beyond this many: what a page costs depends on one record, not on their number."""
 AT_ONCE = 200
+LENGTH_MS = 12 * 3_600_000
 TEST = {"tag": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]}
 LABS = (("2823-3", "Potassium", "mmol/L", 4.1), ("2951-2", "Sodium", "mmol/L", 139.0),
         ("2160-0", "Creatinine", "umol/L", 84.0), ("718-7", "Hemoglobin", "g/L", 131.0))  # fmt: skip
@@ -98,9 +103,7 @@ async def fill(database: Database, needs: WorldNeeds) -> World:
     for number in range(min(PATIENTS, needs.consults)):
         await _record(database, number, needs.record_resources)
     walls = Walls(database, server_clock())
-    made = [
-        await _consult(database, walls, passwords, password, number, needs.each) for number in range(needs.consults)
-    ]
+    made = [await _consult(database, walls, passwords, password, number, needs) for number in range(needs.consults)]
     return World(password=password, consults=tuple(made))
 
 
@@ -114,9 +117,10 @@ async def _record(database: Database, number: int, resources: int) -> None:
 
 
 async def _consult(
-    database: Database, walls: Walls, passwords: Passwords, password: str, number: int, needs: ConsultNeeds
+    database: Database, walls: Walls, passwords: Passwords, password: str, number: int, all_needs: WorldNeeds
 ) -> ConsultSecrets:
-    name, of = f"load-{number}", number % PATIENTS
+    name, of, needs = f"load-{number}", number % PATIENTS, all_needs.each
+    cookies: dict[str, str] = {}
     people: dict[str, Role] = {}
     devices: dict[str, Role] = {}
     told: dict[str, list[str]] = {"doctors": [], "partner_doctors": [], "rooms": [], "devices": []}
@@ -133,6 +137,8 @@ async def _consult(
                     session, passwords, id=person, hospital=hospital, name=f"医生{number}.{index}",
                     name_latin=f"Doctor {number}.{index}", role="doctor", login=person, password=password,
                 )  # fmt: skip
+                if all_needs.signed_in:
+                    cookies[person] = _signed_in(session, person)
                 people[person] = Role.DOCTOR
                 told[kind].append(person)
         for kind, role, count in (("rooms", Role.ROOM, needs.rooms), ("devices", Role.DEVICE, needs.devices)):
@@ -152,8 +158,21 @@ async def _consult(
     screens = [(await walls.pair_without_code(f"{name}-station", one))[0] for one in (1, 2, 3) if needs.walls]
     return ConsultSecrets(
         id=name, patient=f"load-patient-{of}", identifiers=identifiers(of), screens=tuple(screens),
+        cookies=cookies,
         **{kind: tuple(secrets_of) for kind, secrets_of in told.items()},
     )  # fmt: skip
+
+
+def _signed_in(session: AsyncSession, person: str) -> str:
+    """A session as `Sessions` opens one; its cookie."""
+    cookie, now_ms = encode_secret(secrets.token_bytes(32)), server_clock()()
+    session.add(
+        WebSession(
+            id_hash=hash_secret(cookie), person_id=person, created_at_ms=now_ms, last_seen_ms=now_ms,
+            expires_at_ms=now_ms + LENGTH_MS,
+        )
+    )  # fmt: skip
+    return cookie
 
 
 async def _main(data_dir: Path, needs: WorldNeeds) -> None:

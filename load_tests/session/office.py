@@ -63,7 +63,7 @@ class Office:
                 self._headers["X-Wall-Slot"] = str(slot)
                 self._headers["Cookie"] = f"{SESSION_COOKIE}-wall-{slot}={consult.screens[slot - 1]}"
         self.signed_in = True
-        if behaviour.who in ("doctor", "guest"):
+        if behaviour.who in ("doctor", "guest") and not (behaviour.who == "doctor" and self._consult.cookies):
             self._ledger.add("join_sign_in_ms", (time.monotonic() - began) * 1000)
 
     async def token(self) -> str:
@@ -101,6 +101,9 @@ class Office:
         self._next = ""
 
     async def _password(self, login: str, password: str) -> None:
+        if (cookie := self._consult.cookies.get(login)) is not None:
+            self._headers["Cookie"] = f"{SESSION_COOKIE}={cookie}"
+            return
         await self._ask("POST", "/api/session", {"login": login, "password": password}, keep_cookie=True)
 
     async def _link(self, host: str, password: str) -> None:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict
 
 from load_tests.plan.scenario import Scenario
@@ -33,6 +31,8 @@ class WorldNeeds(BaseModel):
 
     consults: int
     each: ConsultNeeds
+    signed_in: bool
+    """Everybody has a session already."""
     record_resources: int
 
 
@@ -52,6 +52,8 @@ class ConsultSecrets(BaseModel):
     devices: tuple[str, ...]
     screens: tuple[str, ...]
     """Cookies of screens 1, 2 and 3."""
+    cookies: dict[str, str] = {}
+    """Of people's sessions, by login; empty where they sign in with the password."""
 
 
 class World(BaseModel):
@@ -72,7 +74,12 @@ def needs_of(scenario: Scenario) -> WorldNeeds:
         doctors=max(1, most.get("doctors", 0)), partner_doctors=most.get("partner_doctors", 0),
         rooms=most.get("rooms", 0), devices=most.get("devices", 0), walls=1 if "screens" in most else 0,
     )  # fmt: skip
-    return WorldNeeds(consults=scenario.consults.count, each=each, record_resources=scenario.record_resources)
+    return WorldNeeds(
+        consults=scenario.consults.count,
+        each=each,
+        signed_in=not scenario.sign_in,
+        record_resources=scenario.record_resources,
+    )
 
 
 def _account(one: Planned) -> str:
@@ -96,15 +103,8 @@ def lacking(world: World, needs: WorldNeeds) -> str:
         least = min(len(getattr(one, name)) for one in world.consults[: needs.consults])
         if least < wanted:
             return f"a consult has {least} {name.replace('_', ' ')}, the scenario needs {wanted}"
+    if needs.signed_in and any(set(one.doctors) - set(one.cookies) for one in world.consults[: needs.consults]):
+        return "its doctors are not signed in, which the scenario needs"
     if needs.each.walls and any(not one.screens for one in world.consults[: needs.consults]):
         return "a consult has no paired screens"
     return ""
-
-
-def claims(value: Any) -> World:
-    """A world from JSON.
-
-    Raises:
-        pydantic.ValidationError: something else.
-    """
-    return World.model_validate(value)
