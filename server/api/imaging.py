@@ -7,7 +7,9 @@ there and cannot be drawn: a reader has to know that there is one.
 """
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,17 +35,25 @@ _WAIT_S: Final = 10.0
 
 @routes.get("/api/consults/{consult}/record/ImagingStudy/{study}/{instance:[0-9.]{1,64}}")
 async def picture(request: web.Request) -> web.Response:
-    """One frame as PNG (``frame`` from 0, ``window`` by name); ``X-Picture`` says what it shows, as JSON."""
+    """One frame as PNG (``frame`` from 0, ``window`` by name); ``X-Picture`` says what it shows, as JSON.
+
+    A file that names another patient, or is another instance than the study says, is refused (W19, W22).
+    """
     principal, found, context = await open_context(request)
     study, instance = request.match_info["study"], request.match_info["instance"]
     frame, window = _frame(request), request.query.get("window", "")
     if window not in ("", FULL, *WINDOWS):
         raise ApiError(ApiCode.MALFORMED, "window")
-    data = await _bytes(request, context.patient.id, study, instance)
-    await note_read(request, principal, found, context, "ImagingStudy/instance", 0 if data is None else 1)
-    if data is None:
-        raise ApiError(ApiCode.NOT_FOUND)
-    drawn = await _drawn(request.app[AT_ONCE], data, frame, window)
+    # A place first: what waits for one is a request, not half a gigabyte of pixels.
+    async with _place(request.app[AT_ONCE]):
+        data = await _bytes(request, context.patient.id, study, instance)
+        await note_read(request, principal, found, context, "ImagingStudy/instance", 0 if data is None else 1)
+        if data is None:
+            raise ApiError(ApiCode.NOT_FOUND)
+        drawn = await _drawn(data, frame, window)
+    if drawn.instance not in ("", instance):
+        raise ApiError(ApiCode.PICTURE_UNREADABLE, "another instance")
+    await _require_same_patient(request, context.patient.id, drawn.patient_ids)
     headers = {
         "Content-Type": "image/png",
         "Content-Disposition": "inline",
@@ -78,11 +88,12 @@ async def _filed(request: web.Request, patient: str, instance: str) -> bytes | N
     return await asyncio.to_thread(read_file, services(request).settings.data_dir / FOLDER, digest)
 
 
-async def _drawn(places: asyncio.Semaphore, data: bytes, frame: int, window: str) -> Picture:
-    """Drawn in a thread of its own.
+@contextlib.asynccontextmanager
+async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
+    """One of the few that draw at once.
 
     Raises:
-        ApiError: ``picture_unreadable``, ``not_found`` or ``too_busy``.
+        ApiError: ``too_busy``.
     """
     try:
         async with asyncio.timeout(_WAIT_S):
@@ -90,12 +101,35 @@ async def _drawn(places: asyncio.Semaphore, data: bytes, frame: int, window: str
     except TimeoutError:
         raise ApiError(ApiCode.TOO_BUSY, "pictures", retry_after_s=2) from None
     try:
+        yield
+    finally:
+        places.release()
+
+
+async def _drawn(data: bytes, frame: int, window: str) -> Picture:
+    """Drawn in a thread of its own.
+
+    Raises:
+        ApiError: ``picture_unreadable`` or ``not_found``.
+    """
+    try:
         return await asyncio.to_thread(draw, data, frame, window)
     except Undrawable as problem:
         code = ApiCode.NOT_FOUND if str(problem) == "no_such_frame" else ApiCode.PICTURE_UNREADABLE
         raise ApiError(code, str(problem)) from None
-    finally:
-        places.release()
+
+
+async def _require_same_patient(request: web.Request, patient: str, named: Sequence[str]) -> None:
+    """A file may name nobody; whom it names must be the open patient, by any of the identifiers (W22).
+
+    Raises:
+        ApiError: ``patient_differs``.
+    """
+    async with services(request).database.read() as session:
+        person = await find_one(session, patient, "Patient", patient)
+    known = {str(one.get("value", "")).strip().casefold() for one in (person or {}).get("identifier", [])}
+    if named and not known & {one.strip().casefold() for one in named}:
+        raise ApiError(ApiCode.PATIENT_DIFFERS)
 
 
 @routes.get("/api/consults/{consult}/record/DocumentReference/{document}/ecg")
@@ -103,23 +137,19 @@ async def trace(request: web.Request) -> web.Response:
     """The waveform of a DICOM ECG that a document names, as frames (``u32 length | frame``); ``X-Stream`` describes it.
 
     It is read in a process of its own, like an upload, and nothing of it is kept. A file that names another patient,
-    or a simulated one of a real patient, is refused (W9, W21).
+    or a simulated one of a real patient, is refused (W9, W22).
     """
     principal, found, context = await open_context(request)
     patient = context.patient.id
     async with services(request).database.read() as session:
         document = await find_one(session, patient, "DocumentReference", request.match_info["document"])
-        person = await find_one(session, patient, "Patient", patient)
     instance = dicom_instance(document or {})
     data = None if instance is None else await _filed(request, patient, instance)
     await note_read(request, principal, found, context, "DocumentReference/ecg", 0 if data is None else 1)
     if data is None:
         raise ApiError(ApiCode.NOT_FOUND)
     told, frames = await _trace(request, data)
-    known = {str(one.get("value", "")).casefold() for one in (person or {}).get("identifier", [])}
-    named = {str(one).casefold() for one in told["patient_ids"]}
-    if named and not named & known:
-        raise ApiError(ApiCode.PATIENT_DIFFERS)
+    await _require_same_patient(request, patient, [str(one) for one in told["patient_ids"]])
     if told["simulated"] and not context.patient.test:
         raise ApiError(ApiCode.PATIENT_DIFFERS, "simulated")
     strip = told["strips"][0]

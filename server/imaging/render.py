@@ -34,6 +34,9 @@ WINDOWS: Final[dict[str, tuple[float, float]]] = {
     "brain": (40.0, 80.0),
 }
 """Centre and width in Hounsfield units: they mean something for CT only."""
+_DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+_META_BYTES: Final = 4_096
+"""Where a file says its transfer syntax (PS3.10 7.1)."""
 OWN, FULL = "", "full"
 """As the file says; from the darkest to the brightest."""
 
@@ -70,6 +73,10 @@ class Picture:
     smaller: bool
     lossy: bool
     laterality: str
+    instance: str = ""
+    """SOP instance UID of the file, empty when it has none."""
+    patient_ids: tuple[str, ...] = ()
+    """Whom the file names."""
 
     def describe(self) -> dict[str, Any]:
         """For a page."""
@@ -113,10 +120,19 @@ def draw(data: bytes, frame: int, window: str = OWN) -> Picture:
 
 
 def _read(data: bytes) -> Dataset:
+    if _DEFLATED in data[:_META_BYTES]:
+        # All of it would be inflated before anything of it is known: a small file may be any size then.
+        raise Undrawable("compression")
     try:
         return pydicom.dcmread(io.BytesIO(data))
     except Exception:
         raise Undrawable("unreadable") from None
+
+
+def _patient_ids(found: Dataset) -> tuple[str, ...]:
+    others = [one.get("PatientID") for one in found.get("OtherPatientIDsSequence") or ()]
+    named = [found.get("PatientID"), *others]
+    return tuple(text for one in named if (text := str(one or "").strip()))
 
 
 def _size(found: Dataset) -> tuple[int, int, int]:
@@ -160,6 +176,7 @@ def _picture(found: Dataset, pixels: Any, size: tuple[int, int, int], window: st
         centre=centre, width=width, windows=windows, spacing_mm=spacing, at_detector=at_detector, smaller=smaller,
         lossy=str(found.get("LossyImageCompression") or "") == "01",
         laterality=str(found.get("ImageLaterality") or found.get("Laterality") or "")[:2],
+        instance=str(found.get("SOPInstanceUID") or ""), patient_ids=_patient_ids(found),
     )  # fmt: skip
 
 

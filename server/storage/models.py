@@ -241,7 +241,10 @@ class EventRow(Base):
     prev_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
 
-    __table_args__ = (Index("ux_event_consult_revision", "consult_id", "revision", unique=True),)
+    __table_args__ = (
+        Index("ux_event_consult_revision", "consult_id", "revision", unique=True),
+        Index("ix_event_consult_kind", "consult_id", "kind", "seq"),
+    )
 
 
 class ChainHead(Base):

@@ -4,12 +4,13 @@ A showing has a row when it begins and one when it ends, or one for both. Where 
 first; then it lasted until the next thing the log says of that participant at the latest.
 """
 
+import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.storage.consult_store import VIEW_SHOWN
@@ -44,16 +45,25 @@ class Seen:
     hospital: str = ""
 
 
-async def who_saw(session: AsyncSession, patient: str, from_ms: int, to_ms: int) -> list[Seen]:
-    """Everyone whose page showed a part of the patient's record in ``[from_ms, to_ms)``, earliest first."""
+def log_of(patient: str) -> Select[tuple[str | None, str, int, str]]:
+    """What the log says of who looked, in the patient's consults; `ix_event_consult_kind` leads there."""
     consults = select(ConsultPatient.consult_id).where(ConsultPatient.patient_id == patient)
-    query = (
+    return (
         select(EventRow.consult_id, EventRow.kind, EventRow.at_ms, EventRow.body)
         .where(EventRow.consult_id.in_(consults), EventRow.kind.in_((VIEW_SHOWN, "participant_joined", *_ENDS)))
         .order_by(EventRow.seq)
     )
-    rows = (await session.execute(query)).all()
-    log = [(row.consult_id or "", row.kind, row.at_ms, json.loads(row.body)) for row in rows]
+
+
+async def who_saw(session: AsyncSession, patient: str, from_ms: int, to_ms: int) -> list[Seen]:
+    """Everyone whose page showed a part of the patient's record in ``[from_ms, to_ms)``, earliest first."""
+    rows = [tuple(row) for row in (await session.execute(log_of(patient))).all()]
+    # A year of a long consult is seconds of work: nobody's media wait for it.
+    return await asyncio.to_thread(_between, rows, patient, from_ms, to_ms)
+
+
+def _between(rows: list[tuple[Any, ...]], patient: str, from_ms: int, to_ms: int) -> list[Seen]:
+    log = [(consult or "", kind, at_ms, json.loads(body)) for consult, kind, at_ms, body in rows]
     seen = [one for one in showings(log, patient) if one.from_ms < to_ms and (one.at_most_ms or to_ms) > from_ms]
     people = _people(log)
     return sorted((_named(one, people) for one in seen), key=lambda one: (one.from_ms, one.id))

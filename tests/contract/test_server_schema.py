@@ -13,6 +13,18 @@ from sqlalchemy.exc import DBAPIError
 
 from server.storage import audit, schema
 from server.storage.database import Database
+from server.storage.seeding import add_consult, add_hospital, add_room, put_fhir_resource
+from server.storage.views import log_of, who_saw
+
+PATIENT = {
+    "resourceType": "Patient",
+    "id": "p1",
+    "meta": {"tag": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]},
+    "name": [{"text": "P"}],
+    "gender": "female",
+    "birthDate": "1964-03-14",
+    "identifier": [{"type": {"text": label}, "value": label} for label in ("MRN", "ID")],
+}
 
 
 @pytest.fixture
@@ -52,6 +64,44 @@ async def test_the_models_say_what_the_migrations_make(database: Database) -> No
     async with database.write() as session:
         await session.execute(text("ALTER TABLE room ADD COLUMN colour VARCHAR(8)"))
     assert len(await schema.drift(database)) == 1
+
+
+async def test_who_looked_is_found_in_a_long_log(database: Database) -> None:
+    """[VW3] (G5) A hundred thousand entries of other consults are not read for one patient's question."""
+    async with database.write() as session:
+        await add_hospital(session, id="hub", name="Hub", hub=True)
+        await add_room(session, id="r", hospital="hub", name="R")
+        await put_fhir_resource(session, PATIENT, at_ms=1)
+        await add_consult(
+            session, id="c1", title="", room="r", station=None, partner="hub", starts_at_ms=1, people={}, devices={},
+            patients=["p1"],
+        )  # fmt: skip
+        await session.execute(
+            text(
+                "INSERT INTO event (seq, consult_id, revision, kind, at_ms, actor, body, prev_hash, hash) "
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
+                "SELECT 1000 + i, 'other' || (i % 500), NULL, "
+                "CASE i % 3 WHEN 0 THEN 'view_shown' ELSE 'record_read' END, i, 'x', '{}', (SELECT hash FROM chain_head), (SELECT hash FROM chain_head) FROM n"
+            )
+        )
+        shown = [
+            audit.Entry(
+                kind="view_shown", at_ms=2 * n, actor="doc", consult_id="c1",
+                body={"id": f"v{n}", "participant": "doc", "patient": "p1", "context_version": 1, "from_ms": 2 * n,
+                      "to_ms": 2 * n + 1, "view": {"page": "labs", "item": ""}},
+            )
+            for n in range(300)
+        ]  # fmt: skip
+        await audit.append(session, shown)
+    async with database.write() as session:
+        await session.execute(text("ANALYZE"))
+    async with database.read() as session:
+        seen = await who_saw(session, "p1", 100, 200)
+        statement = log_of("p1").compile(database.engine.sync_engine, compile_kwargs={"literal_binds": True})
+        how = "EXPLAIN QUERY PLAN" if database.engine.dialect.name == "sqlite" else "EXPLAIN"
+        plan = " ".join(str(tuple(row)) for row in await session.execute(text(f"{how} {statement}")))
+    assert [one.from_ms for one in seen] == list(range(100, 200, 2))
+    assert "ix_event_consult_kind" in plan, plan
 
 
 async def test_a_failed_migration_leaves_nothing_behind(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,19 @@ async def test_a_picture_is_drawn_for_the_open_patient_only(hub: Hub) -> None:
         (f"/api/consults/c1/record/ImagingStudy/study-pt1/1.2.3.4?version={version}", 404),
     ):
         assert (await browser.get(wrong))[0] == status, wrong
+
+    # [W22] A file that says itself that it is somebody else's, and one that is another picture than its id says.
+    foreign = scans.ct_slice(await banner(hub, "pt2"), "other", 0, TAKEN)
+    await put(hub, study("pt1", scans.uid("other", 0)), binary("pt1", scans.uid("other", 0), foreign))
+    status, answer = await browser.get(
+        f"/api/consults/c1/record/ImagingStudy/study-pt1/{scans.uid('other', 0)}?version={version}"
+    )
+    assert (status, code(answer)) == (409, "patient_differs")
+    await put(hub, study("pt1", "1.2.5"), binary("pt1", "1.2.5", data))
+    status, answer = await browser.get(f"/api/consults/c1/record/ImagingStudy/study-pt1/1.2.5?version={version}")
+    assert (status, code(answer)) == (422, "picture_unreadable")
+    await put(hub, study("pt1", instance))
+
     later = await open_patient(hub, "pt2")
     assert (await browser.get(f"{path}?version={version}"))[0] == 409
     for other in ("study-pt1", "study-pt2"):  # the second names the instance, but its bytes are not that patient's

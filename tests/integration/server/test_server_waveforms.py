@@ -7,6 +7,7 @@ One server with a real worker; a device and a viewer are real peers (ICE, DTLS, 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -33,7 +34,9 @@ from media.core.waveform import FrameWriter, StreamFormat, WaveformFrame, parse_
 from server.api.services import SERVICES
 from server.api.waveforms import OFFICE, SNAPSHOTS
 from server.app import MEDIA, check_schema, prepare_data_dir
+from server.imaging.find import binary_id
 from server.lifecycle import serving
+from server.record.aio.store import put_resource
 from server.settings import load_settings
 from server.storage.database import Database
 from server.storage.models import ConsultMember, EventRow, VitalSignRow, WaveformArchiveRow
@@ -615,3 +618,58 @@ async def test_the_end_of_a_consult_seals_its_streams_in_the_audit_chain(server:
     asked = [(await doctor.get("/api/consults/c1/waveforms/71.vitals.json?patient=pt1"))[0] for _ in range(31)]
     assert asked[-1] == 429, "exports cost minutes of a core"
     assert asked[0] == 200
+
+
+async def test_the_stored_ecg_of_a_record_is_served_and_another_patients_is_not(server: Server) -> None:
+    """[W19] [W22] (G5) The file must be the open patient's by its own word too; nothing of another one leaves."""
+    app, doctor = server.app, await server.browser()
+    state = await app[SERVICES].store.load(CONSULT)
+    assert state.context is not None
+    patient, version = state.context.patient, state.context.version
+    source = pydicom.dcmread(str(pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)))
+
+    def file(named: str, instance: str) -> bytes:
+        source.PatientID, source.SOPInstanceUID = named, instance
+        source.file_meta.MediaStorageSOPInstanceUID = instance
+        out = io.BytesIO()
+        source.save_as(out)
+        return out.getvalue()
+
+    def resources(name: str, instance: str, data: bytes, whose: str = patient.id) -> list[dict[str, Any]]:
+        subject = {"reference": f"Patient/{whose}"}
+        attachment = {"contentType": "application/dicom", "url": f"urn:oid:{instance}"}
+        return [
+            {"resourceType": "DocumentReference", "id": name, "status": "current", "subject": subject,
+             "content": [{"attachment": attachment}]},
+            {"resourceType": "Binary", "id": binary_id(instance), "contentType": "application/dicom",
+             "securityContext": subject, "data": base64.b64encode(data).decode()},
+        ]  # fmt: skip
+
+    own = resources("ecg-own", "1.2.3.71", file(patient.identifiers[1].value, "1.2.3.71"))
+    named_other = resources("ecg-other", "1.2.3.72", file("somebody else", "1.2.3.72"))
+    broken = resources("ecg-broken", "1.2.3.73", b"x" * 128 + b"DICMxxxx")
+    empty = resources("ecg-gone", "1.2.3.74", b"")[:1]
+    foreign = resources("ecg-pt2", "1.2.3.75", file(patient.identifiers[1].value, "1.2.3.75"), "pt2")
+    async with app[SERVICES].database.write() as session:
+        for resource in (*own, *named_other, *broken, *empty, *foreign):
+            await put_resource(session, resource, actor="test", at_ms=1)
+
+    def path(name: str, of: int = version) -> str:
+        return f"/api/consults/c1/record/DocumentReference/{name}/ecg?version={of}"
+
+    body, headers = await server.raw(doctor, path("ecg-own"))
+    told = json.loads(headers["X-Stream"])
+    assert (headers["X-Context-Version"], told["patient"]) == (str(version), patient.id)
+    assert len(told["leads"]) == source.WaveformSequence[0].NumberOfWaveformChannels
+    assert sum(frame.n for frame in records(body)) == source.WaveformSequence[0].NumberOfWaveformSamples
+    for name, of, status, why in (
+        ("ecg-other", version, 409, "patient_differs"),
+        ("ecg-own", version + 1, 409, "context_changed"),
+        ("ecg-broken", version, 422, "file_unreadable"),
+        ("ecg-gone", version, 404, "not_found"),
+        ("ecg-pt2", version, 404, "not_found"),
+        ("no-such", version, 404, "not_found"),
+    ):
+        answer, _ = await server.raw(doctor, path(name, of), status)
+        assert json.loads(answer)["error"]["code"] == why, name
+        assert len(answer) < 1_000

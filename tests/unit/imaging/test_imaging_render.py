@@ -4,12 +4,13 @@ import io
 from typing import Any
 
 import numpy
+import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 from server.imaging.find import binary_id, lists_instance
 from server.imaging.render import MAX_SIDE, WINDOWS, Undrawable, draw
@@ -123,3 +124,23 @@ def test_an_instance_is_shown_only_by_a_study_that_names_it() -> None:
     assert not lists_instance(study, "1.2")
     assert not lists_instance({}, "1.2.3")
     assert len(binary_id("9" * 64)) <= 64
+
+
+def test_a_deflated_file_is_not_inflated() -> None:
+    """What is a kilobyte on the wire may be a gigabyte in memory, before anything of it is known."""
+    made = pydicom.dcmread(io.BytesIO(dicom(numpy.zeros((1, 512, 512), "i2"))))
+    made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    out = io.BytesIO()
+    made.save_as(out, enforce_file_format=True)
+    assert len(out.getvalue()) < 4_096
+    with pytest.raises(Undrawable, match="compression"):
+        draw(out.getvalue(), 0)
+
+
+def test_a_picture_says_which_instance_it_is_and_whom_the_file_names() -> None:
+    other = Dataset()
+    other.PatientID = "B 2"
+    drawn = draw(dicom(RAMP, PatientID="A1 ", OtherPatientIDsSequence=[other]), 0)
+    assert drawn.patient_ids == ("A1", "B 2")
+    assert drawn.instance
+    assert not {"instance", "patient_ids"} & drawn.describe().keys()
