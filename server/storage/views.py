@@ -45,7 +45,7 @@ class Seen:
     hospital: str = ""
 
 
-def log_of(patient: str) -> Select[tuple[str | None, str, int, str]]:
+def log_of(patient: str) -> Select[str | None, str, int, str]:
     """What the log says of who looked, in the patient's consults; `ix_event_consult_kind` leads there."""
     consults = select(ConsultPatient.consult_id).where(ConsultPatient.patient_id == patient)
     return (

@@ -81,7 +81,8 @@ async def test_who_looked_is_found_in_a_long_log(database: Database) -> None:
                 "INSERT INTO event (seq, consult_id, revision, kind, at_ms, actor, body, prev_hash, hash) "
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
                 "SELECT 1000 + i, 'other' || (i % 500), NULL, "
-                "CASE i % 3 WHEN 0 THEN 'view_shown' ELSE 'record_read' END, i, 'x', '{}', (SELECT hash FROM chain_head), (SELECT hash FROM chain_head) FROM n"
+                "CASE i % 3 WHEN 0 THEN 'view_shown' ELSE 'record_read' END, i, 'x', '{}', "
+                "(SELECT hash FROM chain_head), (SELECT hash FROM chain_head) FROM n"
             )
         )
         shown = [
