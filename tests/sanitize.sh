@@ -17,4 +17,4 @@ ls media/native/_fanout*.so >/dev/null || { cat build.log; exit 1; }
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONMALLOC=malloc CONSILIUM_FORWARD=c "$python" -m pytest -q -p no:cacheprovider --capture=no "$@" \
     tests/property/test_media_account_laws.py tests/property/test_media_fanout_laws.py \
-    tests/property/test_media_intake_laws.py
+    tests/property/test_media_intake_laws.py tests/property/test_media_check_laws.py

@@ -14,6 +14,7 @@ Both packages are pinned exactly; ``tests/contract/test_aiortc_pin.py`` holds th
 
 import asyncio
 import contextlib
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,17 @@ def srtp_unprotect_address() -> int:
 def srtp_unprotect_rtcp_address() -> int:
     """The same of ``srtp_unprotect_rtcp``."""
     return int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_unprotect_rtcp")))
+
+
+def hmac_addresses() -> tuple[int, int] | None:
+    """Where OpenSSL's ``HMAC`` is and what ``EVP_sha1`` gives, of the OpenSSL in this process; None: not to be had."""
+    try:
+        library = ctypes.CDLL(_binding.__file__)
+        sha1 = library.EVP_sha1
+        sha1.restype = ctypes.c_void_p
+        return ctypes.cast(library.HMAC, ctypes.c_void_p).value or 0, sha1()
+    except (OSError, AttributeError):
+        return None
 
 
 def srtp_handle(context: Any) -> int:

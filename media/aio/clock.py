@@ -4,6 +4,7 @@ The wall clock is read once; from then on the monotonic clock counts. Waveform v
 reports rely on it, so a step of the system time must not reach them.
 """
 
+import os
 import time
 from collections.abc import Callable
 
@@ -22,3 +23,12 @@ def start_clock(anchor_ns: int | None = None) -> Clock:
         anchor_ns = clock_anchor_ns()
     monotonic_ns = time.monotonic_ns
     return lambda: (monotonic_ns() + anchor_ns) // 1000
+
+
+_PHASE_S = os.getpid() % 97 / 97
+"""So that the workers of a machine do not all wake up at once."""
+
+
+def on_grid(now_s: float, step_s: float) -> float:
+    """When the next step begins: periodic work that keeps to steps shares its wake-ups."""
+    return ((now_s - _PHASE_S) // step_s + 1) * step_s + _PHASE_S

@@ -10,6 +10,8 @@ takes the ordinary way; so do datagrams of strangers, STUN and DTLS.
 [IN1] Nothing else runs before what was sent is booked: not asyncio, not feedback (it may stop a viewer).
 [IN2] A stream is armed with what the ordinary way would do next, and only where that depends on nothing but the packet.
 [IN3] Who comes or goes in a lane makes the C function stop before the next packet (``Lane.still``).
+[IN4] A connectivity check is answered ahead only where the last one from there said the same, was authentic and changed
+nothing but the time it came; whatever may change what a check means ends that.
 """
 
 import math
@@ -19,17 +21,23 @@ from struct import Struct
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
-from media.aio.aiortc_port import srtp_handle, srtp_unprotect_address, srtp_unprotect_rtcp_address
+from media.aio.aiortc_port import (
+    hmac_addresses,
+    srtp_handle,
+    srtp_unprotect_address,
+    srtp_unprotect_rtcp_address,
+)
 from media.aio.clock import Clock
 from media.aio.counters import Counters
 from media.aio.fanout import FanOut, Table
 from media.aio.objects import Consumer, InboundStream, Producer
 from media.aio.objects import InLeg as LegView
+from media.aio.stun import SteadyCheck
 from media.aio.tcp import StreamAddress
 from media.aio.transport import Transport
 from media.aio.udp import UdpPort
 from media.core.codecs import Codec
-from media.core.congestion.account import DELTA_BYTES, ROWS, Account
+from media.core.congestion.account import DELTA_BYTES, RIPE_US, ROWS, Account
 from media.core.congestion.delay import BASE_SPAN_US, GROUP_US, JUMP_US
 from media.core.congestion.estimator import LineEstimator
 from media.core.congestion.pacer import FREE_BURST_BYTES
@@ -40,10 +48,11 @@ from media.core.router import EVERY_TEMPORAL, ExtensionPlan, Lane
 from media.core.serial import MASK_16
 from media.core.twcc import TICK_US, TICKS_PER_REFERENCE
 
-SETTLE_US: Final = 60_000
-"""How long packets that have left may wait to be booked while there is nothing else to do."""
+SETTLE_US: Final = 110_000
+"""How long packets that have left may wait to be booked, and reports to be heard, while there is nothing else to do:
+as a rule the relay's own tick comes before. Each time Python is called costs more than what it then does."""
 HEAR_US: Final = 20_000
-"""The same for feedback to be read."""
+"""The same for feedback that is not calm."""
 CLOCK_STEP_NS: Final = 1_000_000
 _ENTRY: Final = Struct("=iiiiqqIIiihhHHHBBBB2x")
 _SENT, _UNSENT, _FEEDBACK, _ACCOUNT = 1, 2, 3, 4
@@ -52,6 +61,7 @@ _SHARED: Final = {
     "IN_ROWS": ROWS,
     "IN_DELTA_BYTES": DELTA_BYTES,
     "IN_GROUP_US": GROUP_US,
+    "IN_RIPE_US": RIPE_US,
     "IN_CALM_US": CALM_US,
     "IN_JUMP_US": JUMP_US,
     "IN_BASE_SPAN_US": BASE_SPAN_US,
@@ -183,6 +193,20 @@ class InLeg:
         self._kept[stream.ssrc] = stream.row, armed
         return stream.row
 
+    def take_checks(self) -> list[tuple[Address, int]]:
+        """From where checks were answered since this was asked last, and when, microseconds."""
+        taken = []
+        for address, row in self.addresses.items():
+            if row.checked_us:
+                taken.append((address, row.checked_us))
+                row.checked_us = 0
+        return taken
+
+    def hear_checks(self) -> None:
+        """What checks mean may be another now: the next is not answered without asking."""
+        for row in self.addresses.values():
+            row.check_bytes = 0
+
     def disarm(self) -> None:
         """Packets come another way now: the next of each stream is not the one that was expected."""
         for row, _ in self._kept.values():
@@ -217,6 +241,9 @@ class Intake:
         state.fan = fan.state
         state.unprotect_rtp = self._ffi.cast("in_unprotect", srtp_unprotect_address())
         state.unprotect_rtcp = self._ffi.cast("in_unprotect", srtp_unprotect_rtcp_address())
+        found = hmac_addresses()
+        if found is not None:
+            state.hmac, state.sha1 = self._ffi.cast("in_hmac", found[0]), self._ffi.cast("void *", found[1])
         self._arena: Any = self._ffi.from_buffer("unsigned char *", udp.buffer.data)
         state.arena, state.arena_bytes = self._arena, len(udp.buffer.data)
         state.free_burst_bytes = FREE_BURST_BYTES
@@ -259,6 +286,19 @@ class Intake:
             self._lib.in_forget(self._state, entry)
             if not leg.addresses:
                 self._legs.pop(leg.cdata.id, None)
+
+    def answer(self, address: Address, transport: Transport, steady: SteadyCheck) -> None:
+        """[IN4] Checks from there that differ from this one in nothing but their transaction are answered so."""
+        leg = transport.leg.intake
+        row = None if leg is None else leg.addresses.get(address)
+        if row is None or self._state.hmac == self._ffi.NULL:
+            return
+        fields = (row.check, steady.check), (row.answer, steady.template), (row.key, steady.password)
+        if any(len(value) > len(field) for field, value in fields):
+            return
+        for field, value in fields:
+            self._ffi.memmove(field, value, len(value))
+        row.check_bytes, row.answer_bytes, row.key_bytes = [len(value) for _, value in fields]
 
     def arm(self, producer: Producer, lane: "Lane[Consumer]") -> None:
         """[IN2] A lane was sent its burst by the ordinary way: the next packet in order may be sent ahead.
@@ -388,6 +428,9 @@ class Intake:
         if state.calm:
             values["transport_cc_received"] += state.calm
             state.calm = 0
+        if state.checks:
+            values["stun_checks"] += state.checks
+            state.checks = 0
         return bool(count)
 
     def _book_sent(self, entries: list[tuple[int, ...]], may_be_plain: bool) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
+from media.aio.clock import on_grid
 from media.core.control import Load
 
 LOOK_S = 0.2
@@ -54,7 +55,7 @@ class LoadMeter:
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
-        self._due = loop.time() + LOOK_S
+        self._due = on_grid(loop.time(), LOOK_S)
         self._timer = loop.call_at(self._due, self._look)
 
     def _look(self) -> None:

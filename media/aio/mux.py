@@ -13,12 +13,15 @@ from typing import Protocol
 from media.aio import stun
 from media.aio.aiortc_port import NativeBuffer
 from media.aio.counters import Counters
+from media.aio.stun import SteadyCheck
 from media.aio.tcp import StreamAddress
 from media.aio.transport import Transport
 from media.aio.udp import UdpPort
 from media.core.framing import MAX_FRAME_BYTES as MAX_DATAGRAM_BYTES
-from media.core.ice import Address
+from media.core.ice import Address, CheckOutcome
 from media.core.strangers import StrangerLimit, claimed_ufrag
+
+_NOTHING_NEW = CheckOutcome()
 
 
 class MediaSink(Protocol):
@@ -37,6 +40,9 @@ class AddressWatch(Protocol):
     def forget(self, address: Address, transport: Transport) -> None:
         """It is no longer; it may be told of addresses it has not been told of before."""
 
+    def answer(self, address: Address, transport: Transport, steady: SteadyCheck) -> None:
+        """The same check again, whatever its transaction, may be answered so."""
+
 
 class Mux:
     """Address and ufrag tables of one worker."""
@@ -45,6 +51,8 @@ class Mux:
         self._counters = counters
         self._by_ufrag: dict[str, Transport] = {}
         self._by_address: dict[Address, Transport] = {}
+        self._steady: dict[Address, tuple[SteadyCheck, Transport]] = {}
+        """What is answered without a closer look, of addresses in use."""
         self._strangers = StrangerLimit()
         self._udp: UdpPort | None = None
         self._media: MediaSink | None = None
@@ -62,7 +70,9 @@ class Mux:
     def retire(self, ufrags: list[str]) -> None:
         """These credentials are no longer valid."""
         for ufrag in ufrags:
-            self._by_ufrag.pop(ufrag, None)
+            transport = self._by_ufrag.pop(ufrag, None)
+            if transport is not None:
+                self._hear_checks(transport)
 
     def remove(self, transport: Transport) -> None:
         """Forget a Transport; idempotent."""
@@ -117,8 +127,35 @@ class Mux:
     def _forget(self, address: Address) -> None:
         """The address is nobody's."""
         transport = self._by_address.pop(address)
+        self._steady.pop(address, None)
         if self.watch is not None:
             self.watch.forget(address, transport)
+
+    def _keep_answering(self, check: bytes, address: Address, transport: Transport, password: str) -> None:
+        """[IN4] This check has changed nothing; neither will it in its next transaction, which takes a shorter way."""
+        steady = None if isinstance(address, StreamAddress) else stun.steady_check(check, address, password)
+        if steady is not None:
+            self._steady[address] = steady, transport
+            if self.watch is not None:
+                self.watch.answer(address, transport, steady)
+
+    def _hear_checks(self, transport: Transport) -> None:
+        """What checks of this Transport mean may be another now."""
+        for address in transport.ice.addresses:
+            self._steady.pop(address, None)
+        if transport.leg.intake is not None:
+            transport.leg.intake.hear_checks()
+
+    def _repeated(self, datagram: bytes, address: Address, now_us: int) -> bool:
+        """The check that this address repeats all the time; it was answered."""
+        known = self._steady.get(address)
+        answer = None if known is None else known[0].answer(datagram)
+        if known is None or answer is None:
+            return False
+        self._counters.values["stun_checks"] += 1
+        known[1].ice.checked_again(address, now_us // 1000)
+        self.send(answer, address)
+        return True
 
     def _authentic(self, datagram: bytes, ufrag: str, transport: Transport) -> stun.BindingRequest | None:
         """The check, when it was made with the Transport's password."""
@@ -134,6 +171,8 @@ class Mux:
         return request
 
     def _stun(self, datagram: bytes, address: Address, now_us: int) -> None:
+        if self._repeated(datagram, address, now_us):
+            return
         claimed = claimed_ufrag(datagram)
         if claimed is None:
             self._counters.add("stun_malformed")
@@ -156,6 +195,7 @@ class Mux:
         other = self._by_address.get(address)
         if other is not transport:
             if other is not None:
+                other.take_checks()
                 if other.ice.holds(address, now_us // 1000):
                     self._counters.add("stun_address_held")  # a forged source must not cut off another participant
                     return
@@ -170,6 +210,10 @@ class Mux:
         self.send(stun.build_success(request, address, password), address)
         outcome = transport.checked(request.ufrag, address, request.use_candidate, now_us // 1000)
         self.retire(outcome.retired_ufrags)
+        if outcome.moved:
+            self._hear_checks(transport)
+        elif outcome == _NOTHING_NEW and address == transport.ice.selected:
+            self._keep_answering(datagram, address, transport, password)
         if outcome.evicted is not None and self._by_address.get(outcome.evicted) is transport:
             self._forget(outcome.evicted)
             if isinstance(outcome.evicted, StreamAddress):

@@ -69,6 +69,12 @@ class InLeg(Protocol):
     def use(self, context: Any) -> None:
         """Decrypt with this context, or with none."""
 
+    def take_checks(self) -> list[tuple[Address, int]]:
+        """From where checks were answered since this was asked last, and when, microseconds."""
+
+    def hear_checks(self) -> None:
+        """The next check is not answered without asking."""
+
     def arm(self, stream: "InboundStream", armed: Any) -> Any:
         """The row of a stream that feeds this lane."""
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from media.aio import ports
 from media.aio.aiortc_port import Certificate
-from media.aio.clock import Clock
+from media.aio.clock import Clock, on_grid
 from media.aio.counters import Counters
 from media.aio.data import CTL, ECG, VITALS, DataConsumer, DataPlane, DataProducer, VitalsGate
 from media.aio.fanout import ForwardPath, load
@@ -545,8 +545,9 @@ class Relay:
 
     def _schedule(self) -> None:
         self._calm = not (self._feedback.busy or any(router.data.backlogged for router in self._routers.values()))
-        delay_s = CALM_TICK_S if self._calm else TICK_S
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+        loop = asyncio.get_running_loop()
+        due = on_grid(loop.time(), CALM_TICK_S) if self._calm else loop.time() + TICK_S
+        self._timer = loop.call_at(due, self._on_timer)
 
     def _hurry(self) -> None:
         """Something became due soon."""

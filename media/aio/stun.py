@@ -4,8 +4,11 @@ Parsing is aioice's; it was not written for hostile input, so whatever it raises
 ``BadStun``. Nothing here learns anything: a request is believed only after ``authenticate``.
 """
 
+import hmac
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from struct import Struct
+from zlib import crc32
 
 from aioice import stun
 
@@ -13,6 +16,13 @@ from media.core.ice import Address
 
 MAX_STUN_BYTES = 548
 """RFC 8489 section 6.1: what fits any path; a check is about 100 bytes."""
+
+
+_TAIL_BYTES = 32
+"""MESSAGE-INTEGRITY and FINGERPRINT, which end a check (RFC 8489 sections 14.5 and 14.7)."""
+_INTEGRITY_HEAD, _FINGERPRINT_HEAD = bytes.fromhex("00080014"), bytes.fromhex("80280004")
+_FINGERPRINT_XOR = 0x5354554E
+_LENGTH = Struct("!H")
 
 
 class BadStun(Exception):
@@ -54,10 +64,66 @@ def authenticate(request: BindingRequest, password: str) -> bool:
 
 def build_success(request: BindingRequest, address: Address, password: str) -> bytes:
     """The answer: the client's address as we see it, signed."""
+    return _success(request.message.transaction_id, address, password)
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyCheck:
+    """A check that a peer repeats all the time, and what it is answered: only the transaction differs (RFC 7675).
+
+    ``media/native/intake.c`` does the same where it was built.
+    """
+
+    check: bytes
+    template: bytes
+    """The answer to transaction 0."""
+    password: bytes
+
+    def answer(self, datagram: bytes) -> bytes | None:
+        """The answer to this very check in another transaction; None: it is another, or not authentic."""
+        check = self.check
+        if (
+            len(datagram) != len(check)
+            or datagram[:8] != check[:8]
+            or datagram[20:-28] != check[20:-28]
+            or datagram[-8:-4] != check[-8:-4]
+            or int.from_bytes(datagram[-4:], "big") != crc32(datagram[:-8]) ^ _FINGERPRINT_XOR
+            or not hmac.compare_digest(self._integrity(datagram), datagram[-28:-8])
+        ):
+            return None
+        answer = bytearray(self.template)
+        answer[8:20] = datagram[8:20]
+        if answer[25] == 2:  # XOR-MAPPED-ADDRESS comes first; an IPv6 address is mixed with the transaction
+            answer[32:44] = bytes(a ^ b for a, b in zip(answer[32:44], datagram[8:20], strict=True))
+        answer[-28:-8] = self._integrity(answer)
+        answer[-4:] = (crc32(answer[:-8]) ^ _FINGERPRINT_XOR).to_bytes(4, "big")
+        return bytes(answer)
+
+    def _integrity(self, message: bytes | bytearray) -> bytes:
+        """Its length field counts MESSAGE-INTEGRITY, and FINGERPRINT not."""
+        signed = bytearray(message[:-_TAIL_BYTES])
+        _LENGTH.pack_into(signed, 2, len(message) - 28)
+        return hmac.digest(self.password, signed, "sha1")
+
+
+def steady_check(check: bytes, address: Address, password: str) -> SteadyCheck | None:
+    """What answers an authentic check when it is repeated; None where it is not sealed as usual."""
+    template = _success(bytes(12), address, password)
+    if not (_is_sealed(check) and _is_sealed(template)):
+        return None
+    return SteadyCheck(check, template, password.encode())
+
+
+def _is_sealed(message: bytes) -> bool:
+    tail = message[-_TAIL_BYTES:]
+    return len(message) >= 20 + _TAIL_BYTES and tail[:4] == _INTEGRITY_HEAD and tail[-8:-4] == _FINGERPRINT_HEAD
+
+
+def _success(transaction: bytes, address: Address, password: str) -> bytes:
     response = stun.Message(
         stun.Method.BINDING,
         stun.Class.RESPONSE,
-        request.message.transaction_id,
+        transaction,
         {"XOR-MAPPED-ADDRESS": (_plain(address[0]), address[1])},
     )
     response.add_message_integrity(password.encode())

@@ -175,7 +175,14 @@ class Transport:
 
     def judge(self, now_ms: int) -> Consent:
         """Consent as of now."""
+        self.take_checks()
         return self.ice.judge(now_ms)
+
+    def take_checks(self) -> None:
+        """Checks that were answered without coming here (``intake``) count as any: before somebody asks."""
+        if self.leg.intake is not None:
+            for address, checked_us in self.leg.intake.take_checks():
+                self.ice.checked_again(address, checked_us // 1000)
 
     async def close(self) -> None:
         """Stop everything that runs; idempotent."""

@@ -116,6 +116,13 @@ class IceLite:
             outcome.moved = True
         return outcome
 
+    def checked_again(self, address: Address, now_ms: int) -> None:
+        """Checks went on coming that say what the last one from there said: they only keep consent."""
+        seen_ms = self._last_seen_ms.get(address)
+        if seen_ms is not None:
+            self._last_seen_ms[address] = max(seen_ms, now_ms)
+            self._last_check_ms = max(self._last_check_ms or now_ms, now_ms)
+
     def holds(self, address: Address, now_ms: int) -> bool:
         """The peer was heard from this address so recently that nobody else may take it."""
         seen_ms = self._last_seen_ms.get(address)

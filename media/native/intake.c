@@ -6,7 +6,7 @@
  * books it with the code that would have sent it, before it does anything else. A gap, a duplicate, padding, another
  * payload type, a viewer who waits or is held, a burst that its lines must be asked about: all that is handed back.
  * Feedback that can wait a few milliseconds is logged too, so that much of it is read at once; what says nothing new
- * is taken into the account of its line.
+ * is taken into the account of its line. A connectivity check that says what the last one said is answered.
  *
  * Nothing is allocated; what the tables point to is the caller's. One file, so that the compiler sees the whole way. */
 #include <sys/epoll.h>
@@ -31,6 +31,8 @@
 #define IN_SDES 202
 #define IN_FEEDBACK_PACKET 205
 #define IN_TRANSPORT_CC 15
+#define IN_INTEGRITY_BYTES 20
+#define IN_CHECK_TAIL 32 /* MESSAGE-INTEGRITY and FINGERPRINT */
 
 static uint32_t get16(const unsigned char *at)
 {
@@ -81,13 +83,13 @@ static uint32_t bucket_of(const unsigned char *key)
     return (hash ^ hash >> 15) % IN_BUCKETS;
 }
 
-static in_leg *leg_of(const in_state *state)
+static in_address *address_of(const in_state *state)
 {
     unsigned char key[28];
     name_key(key, state->name);
     for (in_address *at = state->buckets[bucket_of(key)]; at; at = at->next)
         if (memcmp(at->name, key, sizeof key) == 0)
-            return at->leg;
+            return at;
     return NULL;
 }
 
@@ -132,6 +134,68 @@ int in_name(const in_state *state, char *host, int room, int *port, uint32_t *fl
     inet_ntop(AF_INET, &four.sin_addr, host, (socklen_t)room);
     *port = ntohs(four.sin_port);
     return 4;
+}
+
+/* ---------------------------------------------------------------- checks (RFC 8489, RFC 7675) */
+
+/* CRC-32 as FINGERPRINT has it (section 14.7). */
+static uint32_t fingerprint(const unsigned char *data, int bytes)
+{
+    uint32_t crc = 0xFFFFFFFF;
+    for (int i = 0; i < bytes; i++) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (0xEDB88320 & (0 - (crc & 1)));
+    }
+    return ~crc ^ 0x5354554E;
+}
+
+/* MESSAGE-INTEGRITY of a message that ends with it and FINGERPRINT; its length field counts the first of them only. */
+static int integrity(const in_state *state, const in_address *from, unsigned char *message, int bytes,
+                     unsigned char *digest)
+{
+    unsigned int digest_bytes = 0;
+    int made;
+    put16(message + 2, (uint32_t)bytes - 28);
+    made = state->hmac(state->sha1, from->key, from->key_bytes, message, (size_t)bytes - IN_CHECK_TAIL, digest,
+                       &digest_bytes) != NULL;
+    put16(message + 2, (uint32_t)bytes - 20);
+    return made && digest_bytes == IN_INTEGRITY_BYTES;
+}
+
+/* Answer a check that differs from the last one in nothing but its transaction; 0: it is for the caller. */
+static int answer_check(in_state *state, in_address *from, const unsigned char *data, int bytes, int send_fd)
+{
+    unsigned char message[sizeof from->check], digest[64], differs = 0;
+    struct iovec part = {message, (size_t)from->answer_bytes};
+    struct msghdr out = {.msg_name = state->name, .msg_namelen = (socklen_t)state->name_bytes, .msg_iov = &part,
+                         .msg_iovlen = 1};
+    int answer_bytes = from->answer_bytes;
+    if (!from->check_bytes || bytes != from->check_bytes || !state->hmac || send_fd < 0 ||
+        memcmp(data, from->check, 8) != 0 || memcmp(data + 20, from->check + 20, (size_t)bytes - 48) != 0 ||
+        memcmp(data + bytes - 8, from->check + bytes - 8, 4) != 0 ||
+        get32(data + bytes - 4) != fingerprint(data, bytes - 8))
+        return 0;
+    memcpy(message, data, (size_t)bytes);
+    if (!integrity(state, from, message, bytes, digest))
+        return 0;
+    for (int i = 0; i < IN_INTEGRITY_BYTES; i++)
+        differs |= digest[i] ^ data[bytes - 28 + i];
+    if (differs)
+        return 0;
+    memcpy(message, from->answer, (size_t)answer_bytes);
+    memcpy(message + 8, data + 8, 12);
+    if (message[25] == 2) /* XOR-MAPPED-ADDRESS comes first; an IPv6 address is mixed with the transaction */
+        for (int i = 0; i < 12; i++)
+            message[32 + i] ^= data[8 + i];
+    if (!integrity(state, from, message, answer_bytes, message + answer_bytes - 28))
+        return 0;
+    put32(message + answer_bytes - 4, fingerprint(message, answer_bytes - 8));
+    if (sendmsg(send_fd, &out, MSG_DONTWAIT) < 0)
+        return 0;
+    from->checked_us = state->now_us;
+    state->checks++;
+    return 1;
 }
 
 /* ---------------------------------------------------------------- sending on */
@@ -565,10 +629,16 @@ static int take_calm(in_leg *leg, const unsigned char *data, int bytes, int64_t 
     return 1;
 }
 
+/* It will be full, or too old, before the caller has come by of its own accord. */
+static int is_ripe(const in_account *account, int64_t now_us)
+{
+    return account->count >= account->room - 2 || now_us >= account->until_us - IN_RIPE_US;
+}
+
 static void note(in_state *state, const in_leg *leg, int at, int end, int kind)
 {
     in_entry *entry = state->log + state->logged;
-    int64_t due_us = state->now_us + (kind == IN_SENT ? state->settle_us : state->hear_us);
+    int64_t due_us = state->now_us + (kind == IN_FEEDBACK ? state->hear_us : state->settle_us);
     if (!state->logged || due_us < state->due_us)
         state->due_us = due_us;
     state->logged++;
@@ -586,7 +656,8 @@ static int take(in_state *state, int send_fd)
     int bytes = left < state->segment ? left : state->segment;
     int kind = IN_DATAGRAM, code;
     unsigned char *data = state->arena + at;
-    in_leg *leg = leg_of(state);
+    in_address *from = address_of(state);
+    in_leg *leg = from ? from->leg : NULL;
     state->offset += bytes;
     state->leg = leg ? leg->id : -1;
     if (leg && leg->srtp && bytes >= IN_MIN_SRTP && bytes <= IN_MAX_DATAGRAM && data[0] >= 128 && data[0] < 192) {
@@ -602,8 +673,10 @@ static int take(in_state *state, int send_fd)
         if (is_rtcp && is_feedback(data, bytes)) {
             if (take_calm(leg, data, bytes, state->now_us)) {
                 state->calm++;
-                if (!leg->account->open)
+                if (!leg->account->ripe && is_ripe(leg->account, state->now_us)) {
+                    leg->account->ripe = 1;
                     note(state, leg, at, at + bytes, IN_ACCOUNT);
+                }
                 return 0;
             }
             leg->speaker = get32(data + 4);
@@ -611,7 +684,7 @@ static int take(in_state *state, int send_fd)
             return 0;
         }
         if (is_rtcp && is_report(data, bytes)) {
-            note(state, leg, at, at + bytes, IN_FEEDBACK);
+            note(state, leg, at, at + bytes, IN_REPORT);
             return 0;
         }
         if (!is_rtcp && take_media(state, leg, at, at + bytes)) {
@@ -619,6 +692,8 @@ static int take(in_state *state, int send_fd)
             return 0;
         }
         kind = is_rtcp ? IN_RTCP : IN_RTP;
+    } else if (from && bytes && data[0] == 0 && answer_check(state, from, data, bytes, send_fd)) {
+        return 0;
     }
     state->at = at;
     state->stop = at + bytes;

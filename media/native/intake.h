@@ -1,4 +1,6 @@
 typedef int (*in_unprotect)(void *context, void *packet, int *bytes);
+typedef unsigned char *(*in_hmac)(const void *digest, const void *key, int key_bytes, const unsigned char *data,
+                                  size_t bytes, unsigned char *out, unsigned int *out_bytes);
 
 typedef struct {
     fan_viewer **viewers;
@@ -44,6 +46,7 @@ typedef struct {
     int64_t open;             /* calm feedback is taken in here (media.core.congestion.account) */
     int64_t room;
     int64_t until_us;         /* what comes later is the last */
+    int64_t ripe;             /* the caller was told that it should settle soon */
     int64_t count;
     int64_t delta_bytes;
     int64_t told_to;          /* where the line stands */
@@ -54,7 +57,7 @@ typedef struct {
     int64_t current_us;
     int64_t previous_us;
     int64_t since_us;
-    in_calm rows[8];
+    in_calm rows[16];
 } in_account;
 
 typedef struct {
@@ -77,6 +80,13 @@ typedef struct in_address {
     in_leg *leg;
     uint32_t bucket;
     unsigned char name[28];   /* family, port, host and scope of a sockaddr, the rest zero */
+    int64_t checked_us;       /* when a check was last answered here; the caller takes it */
+    int32_t check_bytes;      /* a check that says this again is answered here; 0: none is */
+    int32_t answer_bytes;
+    int32_t key_bytes;
+    unsigned char check[256];
+    unsigned char answer[128]; /* its transaction and address as for transaction 0 */
+    unsigned char key[64];
 } in_address;
 
 typedef struct {
@@ -115,10 +125,12 @@ typedef struct {
     fan_state *fan;
     in_unprotect unprotect_rtp;
     in_unprotect unprotect_rtcp;
+    in_hmac hmac;             /* NULL: no check is answered here */
+    void *sha1;
     unsigned char *arena;
     int32_t arena_bytes;
     int32_t free_burst_bytes; /* above it the caller asks each viewer's line */
-    int64_t settle_us;        /* how long packets in the log may wait, and feedback */
+    int64_t settle_us;        /* how long what is in the log may wait, and feedback that is not calm */
     int64_t hear_us;
     int64_t due_us;           /* when the log wants to be booked */
     int64_t clock_ns;         /* the server's clock less CLOCK_MONOTONIC */
@@ -159,6 +171,7 @@ typedef struct {
     int64_t replayed;         /* refused by libsrtp; these grow until the caller takes them */
     int64_t refused;
     int64_t calm;             /* feedback that was taken in */
+    int64_t checks;           /* answered */
 } in_state;
 
 #define IN_IDLE 0        /* the time is over, or something else is ready */
@@ -172,12 +185,14 @@ typedef struct {
 
 #define IN_SENT 1
 #define IN_UNSENT 2
-#define IN_FEEDBACK 3    /* or receiver reports */
-#define IN_ACCOUNT 4     /* the account of that leg is full */
+#define IN_FEEDBACK 3
+#define IN_ACCOUNT 4     /* the account of that leg will soon be full */
+#define IN_REPORT 5      /* receiver reports */
 
-#define IN_ROWS 8        /* as in media.core.congestion, where these are told */
+#define IN_ROWS 16       /* as in media.core.congestion, where these are told */
 #define IN_DELTA_BYTES 2048
 #define IN_GROUP_US 30000
+#define IN_RIPE_US 200000
 #define IN_CALM_US 8000
 #define IN_JUMP_US 3000000
 #define IN_BASE_SPAN_US 20000000

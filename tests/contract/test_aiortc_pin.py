@@ -3,6 +3,8 @@
 Both are pinned exactly. When a pin is raised this suite says what moved before a call does.
 """
 
+import ctypes
+import hmac
 import inspect
 import re
 from importlib.metadata import version
@@ -28,6 +30,19 @@ def test_versions_are_the_ones_that_were_read() -> None:
 )
 def test_libsrtp_is_reachable(name: str) -> None:
     assert hasattr(_binding.lib, name)
+
+
+def test_openssls_hmac_is_reachable() -> None:
+    """As C calls it: ``media.native.intake`` signs connectivity checks with it."""
+    found = aiortc_port.hmac_addresses()
+    assert found is not None
+    kind = ctypes.CFUNCTYPE(
+        ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t,
+        ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint),
+    )  # fmt: skip
+    out, length = ctypes.create_string_buffer(64), ctypes.c_uint()
+    assert kind(found[0])(found[1], b"key", 3, b"message", 7, out, ctypes.byref(length))
+    assert out.raw[: length.value] == hmac.digest(b"key", b"message", "sha1")
 
 
 def test_the_statuses_of_a_replay() -> None:

@@ -14,15 +14,17 @@ from array import array
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-ROWS: Final = 8
+ROWS: Final = 16
 """Kept at the most: what depends on them (the rate that arrives, the round trip) is not older than that."""
 DELTA_BYTES: Final = 2048
 """Of all rows together."""
-LENT_US: Final = 500_000
+LENT_US: Final = 1_000_000
 """What comes later is the last: then somebody looks whether more arrives than was allotted."""
+RIPE_US: Final = 200_000
+"""So long before that, and two rows before the last, whoever takes it in asks for it to be settled."""
 NOT_KNOWN: Final = 1 << 62
-_OPEN, _ROOM, _UNTIL, _COUNT, _BYTES, _STANDING = range(6)
-_FIRST_ROW: Final = 13
+_OPEN, _ROOM, _UNTIL, _RIPE, _COUNT, _BYTES, _STANDING = range(7)
+_FIRST_ROW: Final = 14
 
 
 class Standing(NamedTuple):
@@ -82,7 +84,8 @@ class Account:
         """
         fields = self.fields
         fields[_STANDING:_FIRST_ROW] = array("q", standing)
-        fields[_ROOM], fields[_UNTIL], fields[_COUNT], fields[_BYTES] = min(room, ROWS), now_us + LENT_US, 0, 0
+        fields[_ROOM], fields[_UNTIL], fields[_RIPE] = min(room, ROWS), now_us + LENT_US, 0
+        fields[_COUNT] = fields[_BYTES] = 0
         fields[_OPEN] = 1
         self.lent = True
 
