@@ -19,6 +19,7 @@ from server.api import (
     gateways,
     imaging,
     lock,
+    lock_admin,
     nettest,
     record,
     session,
@@ -44,6 +45,9 @@ PAGES = {
     "/login": "index.html",
     "/test": "index.html",
     "/casepack/{consult}": "index.html",
+    "/admin/gateways": "index.html",
+    "/admin/gateways/{gateway}": "index.html",
+    "/admin/programs": "index.html",
     "/consult/{consult}": "consult.html",
     "/wall": "wall.html",
 }
@@ -85,6 +89,7 @@ def build_web(services: Services, root: Path | None) -> web.Application:
         nettest,
         gateways,
         lock,
+        lock_admin,
         fhircast,
     ):
         app.add_routes(module.routes)

@@ -15,6 +15,7 @@ import { SignInPage } from "./SignInPage";
 
 const TestPage = lazy(() => import("../nettest/TestPage"));
 const CasePackPage = lazy(() => import("../casepack/CasePackPage"));
+const AdminPage = lazy(() => import("../admin/AdminPage"));
 const StationPage = lazy(() => import("../station/StationPage"));
 
 export function App({ guestToken }: { guestToken: string }) {
@@ -40,6 +41,7 @@ export function App({ guestToken }: { guestToken: string }) {
             <ForPerson page={(person) => <CasePackPage consultId={decodeURIComponent(consult)} person={person} />} />
           )}
         </Route>
+        <Route path="/admin/*">{() => <ForPerson page={() => <AdminPage />} />}</Route>
         <Route path="/station">{() => <ForPerson page={() => <StationPage />} />}</Route>
         <Route>
           <NotFound />

@@ -1,6 +1,6 @@
 /** The frame of every signed-in page: where you are, who you are, the way out. */
 import { Button, Menu } from "@mantine/core";
-import { CalendarClock, LogOut, MonitorCog, UserRound } from "lucide-react";
+import { CalendarClock, LogOut, MonitorCog, ShieldCheck, UserRound } from "lucide-react";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
@@ -15,6 +15,11 @@ const PLACES = [
   { path: "/", label: "home.nav.consults", icon: CalendarClock },
   { path: "/station", label: "home.nav.stations", icon: MonitorCog },
 ] as const;
+/** For administrators, besides. */
+const ADMIN = { path: "/admin/gateways", label: "home.nav.admin", icon: ShieldCheck } as const;
+
+const isAt = (path: string, place: string): boolean =>
+  path === place || (place === ADMIN.path && path.startsWith("/admin/"));
 
 export function Shell({ person, children }: { person: Person; children: ReactNode }) {
   const { t } = useTranslation();
@@ -29,8 +34,8 @@ export function Shell({ person, children }: { person: Person; children: ReactNod
           <Wordmark />
         </Link>
         <nav className={styles.nav} aria-label={t("home.nav.label")}>
-          {PLACES.map(({ path: to, label, icon: Icon }) => (
-            <Link key={to} href={to} className={styles.place} aria-current={path === to ? "page" : undefined}>
+          {(person.role === "admin" ? [...PLACES, ADMIN] : PLACES).map(({ path: to, label, icon: Icon }) => (
+            <Link key={to} href={to} className={styles.place} aria-current={isAt(path, to) ? "page" : undefined}>
               <Icon size={19} aria-hidden="true" />
               {t(label)}
             </Link>

@@ -8,6 +8,8 @@
  */
 import { createInstance } from "i18next";
 import { initReactI18next } from "react-i18next";
+import adminEn from "./parts/admin.en";
+import adminZh from "./parts/admin.zh";
 import bindingEn from "./parts/binding.en";
 import bindingZh from "./parts/binding.zh";
 import casepackEn from "./parts/casepack.en";
@@ -46,6 +48,7 @@ export const en = {
   share: shareEn,
   nettest: nettestEn,
   wall: wallEn,
+  admin: adminEn,
 };
 
 export const zh = {
@@ -61,6 +64,7 @@ export const zh = {
   share: shareZh,
   nettest: nettestZh,
   wall: wallZh,
+  admin: adminZh,
 };
 
 export type Language = "zh-CN" | "en";

@@ -18,7 +18,7 @@ export default {
     panelBody: "The partner hospital's room, the patient's record and the live ECG: the same patient, on every screen.",
   },
   role: { doctor: "Doctor", nurse: "Nurse", admin: "Administrator" },
-  nav: { label: "Main", consults: "My consults", stations: "Stations" },
+  nav: { label: "Main", consults: "My consults", stations: "Stations", admin: "Administration" },
   account: { menu: "Account: {{name}}", signOut: "Sign out", guest: "Guest" },
   consults: {
     title: "My consults",

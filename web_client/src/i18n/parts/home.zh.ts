@@ -21,7 +21,7 @@ const zh: SameKeys<typeof en> = {
     panelBody: "合作医院的现场、患者的病历、实时心电图：每块屏幕都是同一位患者。",
   },
   role: { doctor: "医生", nurse: "护士", admin: "管理员" },
-  nav: { label: "主导航", consults: "我的会诊", stations: "会诊站点" },
+  nav: { label: "主导航", consults: "我的会诊", stations: "会诊站点", admin: "管理" },
   account: { menu: "账号：{{name}}", signOut: "退出登录", guest: "来宾" },
   consults: {
     title: "我的会诊",
