@@ -16,6 +16,8 @@ from server.gateway.hl7v2.framing import Cut, Deframer, Flaw, Framed, frame
 from server.gateway.hl7v2.message import parse
 from server.gateway.hl7v2.outgoing import escaped
 from server.gateway.hl7v2.times import parse_dtm
+from server.record.core.bundle import read_condition
+from server.record.core.query import TokenValue, parse_query
 from tests.hl7v2_kit import MRN, NOW, PID, PROFILE, SEEDS, check, converted, message, only
 
 body = st.binary(min_size=1, max_size=60).filter(lambda data: b"\x0b" not in data and b"\x1c" not in data)
@@ -117,6 +119,29 @@ def outcome(data: bytes) -> Converted | Hl7Refused:
         return refused
 
 
+def asked_for(made: Converted) -> set[tuple[str, str]]:
+    """Whom the bundle's Patient condition finds, read as the hub reads it."""
+    (entry,) = [one for one in made.bundle["entry"] if one["resource"]["resourceType"] == "Patient"]
+    asked = entry["request"].get("ifNoneExist") or entry["request"]["url"].partition("?")[2]
+    (criterion,) = parse_query("Patient", read_condition(asked)).criteria
+    return {(one.system or "", one.code) for one in criterion.values if isinstance(one, TokenValue)}
+
+
+numbers = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=12)
+
+
+@settings(max_examples=60)
+@given(numbers, numbers, st.sampled_from([seed for seed in SEEDS if b"A40" not in seed]))
+def test_two_numbers_are_two_patients_and_share_nothing(one: str, other: str, seed: bytes) -> None:
+    """No number, whatever its signs, finds, names or overwrites what belongs to another."""
+    assume(one != other and not {one, other} & {'""'})
+    first, second = (converted(seed.replace(b"|10042^", f"|{escaped(number)}^".encode())) for number in (one, other))
+    assert (asked_for(first), asked_for(second)) == ({(MRN, one)}, {(MRN, other)})
+    assert first.patient[0] != second.patient[0]
+    ids = [{e["resource"]["id"] for e in made.bundle["entry"] if "id" in e["resource"]} for made in (first, second)]
+    assert not ids[0] & ids[1]
+
+
 def _cut(data: bytes, at: int, size: int) -> bytes:
     return data[:at] + data[at + size :]
 
@@ -150,6 +175,10 @@ def test_whatever_the_bytes_a_typed_refusal_or_a_valid_bundle(
         assert re.fullmatch(r"([A-Z0-9]{3}(-\d+(\.\d+)?)?)?", found.place), "a place, never a value (G8)"
     else:
         check(found)
+        again = outcome(data)
+        assert isinstance(again, Converted)
+        assert again.crossing() == found.crossing(), "the same bytes are the same crossing"
+        assert asked_for(found) == {found.patient[0]}
     for answer in replies(reply_to_bytes(data), Hl7Refused(Hl7Code.NOT_HL7), now=NOW, ids=iter(["G1"])):
         frame(answer)
 
