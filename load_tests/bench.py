@@ -24,6 +24,7 @@ from load_tests import (
     lock_bench,
     peers_bench,
     record_million,
+    record_open,
     recovery_bench,
     relay_bench,
     step_bench,
@@ -46,6 +47,7 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
     "lock": (lambda _: lock_bench.run(), "what a read through the lock costs beside a direct one"),
     "browser": (lambda _: browser_bench.run(), "what people wait for, in real Chromium"),
     "record": (lambda _: record_million.run(), "the record at 10 k, 100 k and a million resources; takes long"),
+    "record_open": (lambda _: record_open.run(), "a patient of 10,000 resources beside one of 100, in real Chromium"),
     "recovery": (lambda _: recovery_bench.run(), "picture and waveform after the death of a media worker"),
 }
 

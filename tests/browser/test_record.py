@@ -47,7 +47,10 @@ def scrolled_to(page: Page) -> float:
 
 
 def mark_together(anna: Visitor, bo: Visitor) -> None:
-    """[SH1] [SH3] [SH4] [SH6] A highlight meets its entry on both screens; a note is drawn, kept, shown and marked."""
+    """A highlight meets its entry on both screens; a note is seen while it is drawn, kept, shown and marked.
+
+    [SH1] [SH3] [SH4] [SH6] [SH7]
+    """
     entry = anna.page.locator("[data-testid^=lab-]").first
     anna.page.get_by_test_id("btn-highlight").click()
     entry.click(force=True)
@@ -71,11 +74,17 @@ def mark_together(anna: Visitor, bo: Visitor) -> None:
     bo.page.mouse.move(paper["x"] + paper["width"] * 0.2, paper["y"] + paper["height"] * 0.3)
     bo.page.mouse.down()
     bo.page.mouse.move(paper["x"] + paper["width"] * 0.6, paper["y"] + paper["height"] * 0.5, steps=6)
+    # The pen is still down, and the stroke is where it was drawn on the other screen.
+    ink = anna.page.locator("[data-testid=others-ink] path")
+    expect(ink).to_have_count(1)
+    drawn = bo.page.locator("[data-testid=pen] path").get_attribute("d")
+    wait_until(anna.page, lambda: ink.get_attribute("d") == drawn, "the whole stroke is on the other screen")
     bo.page.mouse.up()
     bo.page.get_by_test_id("note-text").fill("Repeat tomorrow")
     bo.page.get_by_test_id("btn-note-save").click()
     for someone in (anna, bo):
         expect(someone.page.get_by_test_id("page-frozen")).to_have_count(0)
+        expect(someone.page.get_by_test_id("others-ink")).to_have_count(0)
         expect(someone.page.get_by_test_id("notes")).to_contain_text("Repeat tomorrow")
         expect(someone.page.get_by_test_id("notes")).to_contain_text("Dr Bo")
     anna.page.get_by_test_id("note-show").click()
@@ -85,6 +94,47 @@ def mark_together(anna: Visitor, bo: Visitor) -> None:
     anna.page.get_by_test_id("note-mistake-reason").fill("wrong row")
     anna.page.get_by_test_id("note-mistake-reason").press("Enter")
     expect(bo.page.locator("[data-testid=notes] [data-in-error=true]")).to_contain_text("wrong row")
+
+
+WATCH_SWITCH = """() => {
+  const page = () => document.querySelector('[data-testid=record-page]');
+  const rows = () => [...(page()?.querySelectorAll('li') ?? [])].map((row) => row.textContent);
+  const former = new Set(rows());
+  window.__switch = {former: former.size, states: []};
+  const look = () => {
+    const banner = document.querySelector('[data-testid=patient-banner]')?.dataset.patient ?? '';
+    const old = rows().some((row) => former.has(row));
+    const state = `${banner}|${old}`;
+    if (window.__switch.states.at(-1) !== state) window.__switch.states.push(state);
+  };
+  look();
+  const all = {subtree: true, childList: true, attributes: true, characterData: true};
+  new MutationObserver(look).observe(document.body, all);
+  const frame = () => { look(); requestAnimationFrame(frame); };
+  frame();
+}"""
+
+
+def switch_patient(doctor: Visitor, follower: Visitor) -> None:
+    """[W19] [W24] In no commit and no frame of either screen is anything of the former patient under another banner."""
+    former = shown_patient(doctor.page)
+    screens = (doctor.page, follower.page)
+    for page in screens:
+        expect(page.locator("[data-testid=record-page] li").first).to_be_visible()
+        page.evaluate(WATCH_SWITCH)
+    doctor.page.get_by_test_id("btn-open-patient").click()
+    choices = doctor.page.locator(f"[data-testid^=patient-choice-]:not([data-testid=patient-choice-{former}])")
+    choices.first.click()
+    doctor.page.get_by_test_id("patient-confirm").click()
+    for page in screens:
+        wait_until(page, lambda page=page: shown_patient(page) not in (former, ""), "the next patient is open")  # type: ignore[misc]
+        seen = page.evaluate("window.__switch")
+        assert seen["former"] > 0
+        states = [tuple(state.split("|")) for state in seen["states"]]
+        assert states[0] == (former, "true")
+        assert ("", "false") in states, f"nothing stood between two patients: {states}"
+        assert {state for state in states if state[0] not in (former, "")} == {(shown_patient(page), "false")}
+        assert ("", "true") not in states, f"content without an identity: {states}"
 
 
 def test_followers_see_what_the_lead_sees(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
@@ -140,6 +190,7 @@ def test_followers_see_what_the_lead_sees(hub: Demo, open_visitor: Callable[...,
     expect(anna.page.get_by_test_id("btn-lead")).to_have_attribute("data-leading", "false")
     bo.page.get_by_test_id("record-tab-allergies").click()
     expect_page(anna.page, "allergies")
+    switch_patient(anna, bo)
 
 
 def test_a_document_and_a_trend_can_be_read(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:

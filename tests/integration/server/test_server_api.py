@@ -428,7 +428,7 @@ async def test_the_record_is_that_of_the_open_patient(hub: Hub) -> None:
 
 
 async def test_a_long_record_is_opened_by_counts_and_pages(hub: Hub) -> None:
-    """[W19] A page belongs to the context version it was asked in, like the first one."""
+    """[W19] [AN2] A page belongs to the opening it was asked in, whose version may rise beside the same patient."""
     browser, version = await hub.doctor(), await open_patient(hub)
     status, answer = await browser.get(f"/api/consults/c1/record?version={version}")
     assert (status, answer["counts"]) == (200, {"Patient": 1, "Observation": 4, "Binary": 1})
@@ -442,6 +442,10 @@ async def test_a_long_record_is_opened_by_counts_and_pages(hub: Hub) -> None:
     assert (await browser.get(f"{path}&since=2000-01-01&_count=9"))[1]["total"] == 0
     for wrong in ("_count=x", "since=yesterday", "_cursor=AAAA"):
         assert (await browser.get(f"{path}&{wrong}"))[0] == 400
+    risen = await open_patient(hub)
+    assert (await browser.get(following))[0] == 409
+    status, again = await browser.get(following.replace(f"version={version}", f"version={risen}"))
+    assert [one["resource"]["id"] for one in again["entry"]] == ["k0"]
     later = await open_patient(hub, "pt2")
     assert (await browser.get(following))[0] == 409
     assert (await browser.get(following.replace(f"version={version}", f"version={later}")))[0] == 400

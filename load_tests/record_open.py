@@ -1,0 +1,166 @@
+"""From the click that opens a patient to the painted record, in real Chromium: ten thousand resources beside a hundred.
+
+A running demo gets two more patients, filled by the store's own code with checks and index rows. A doctor opens
+them by turns; the page itself notes when the click came, when the new identity was painted and when the first page
+stood with nothing left to load. All of it shares the machine with the media of the demo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+from load_tests.chromium import visitor, wait_until
+from load_tests.demo_process import Demo, demo
+from load_tests.figures import Scalar, emit, percentile
+from load_tests.steps import first_doctor, open_running_consult, sign_in
+from server.record.aio.store import put_resource
+from server.settings import load_settings
+from server.storage.database import Database
+from server.storage.models import ConsultPatient
+
+SIZES = (100, 10_000)
+ROUNDS = 8
+_BATCH = 500
+_TEST = {"tag": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}]}
+
+WATCH = """(wanted) => {
+  const seen = window.__opened = {};
+  const banner = () => document.querySelector(`[data-testid=patient-banner][data-patient="${wanted}"]`);
+  const isWhole = () => {
+    const page = document.querySelector('[data-testid=record-page]');
+    return banner() !== null && page?.querySelector('li, tr') && !page.querySelector('[data-testid=record-loading]');
+  };
+  document.addEventListener('click', (event) => {
+    if (event.target.closest('[data-testid=patient-confirm]') === null || seen.click !== undefined) return;
+    seen.click = performance.now();
+    const look = () => {
+      // What is true in one frame's callback has been painted when the next one comes.
+      const now = performance.now();
+      if (seen.hasBanner && seen.banner === undefined) seen.banner = now;
+      if (seen.hasPage && seen.page === undefined) seen.page = now;
+      seen.hasBanner ||= banner() !== null;
+      seen.hasPage ||= isWhole();
+      if (seen.page === undefined) requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+  }, true);
+}"""
+
+
+def patient_id(size: int) -> str:
+    """Of the patient with so many resources."""
+    return f"open-{size}"
+
+
+def resources(size: int) -> Iterator[dict[str, Any]]:
+    """A patient and what a long illness leaves: mostly results, all of them checkable FHIR."""
+    chance, patient = random.Random(size), patient_id(size)
+    subject = {"reference": f"Patient/{patient}"}
+    yield {
+        "resourceType": "Patient", "id": patient, "meta": _TEST, "gender": "male", "birthDate": "1950-01-01",
+        "name": [{"text": f"测试 {size}"}],
+        "identifier": [{"type": {"text": label}, "value": f"{label}-{size}"} for label in ("MRN", "ID")],
+    }  # fmt: skip
+    for number in range(1, size):
+        kind, day = chance.random(), f"20{chance.randrange(15, 26)}-{chance.randrange(1, 13):02}-{number % 28 + 1:02}"
+        common = {"id": f"{patient}-{number}", "meta": _TEST, "subject": subject}
+        if number % 100 == 1:
+            yield {
+                **common,
+                "resourceType": "Condition",
+                "code": {"text": f"诊断 Problem {number}"},
+                "onsetDateTime": day,
+            }
+        elif number % 100 == 2:
+            yield {
+                **common, "resourceType": "MedicationRequest", "status": "stopped", "intent": "order",
+                "authoredOn": day, "medicationCodeableConcept": {"text": f"药品 Medicine {number}"},
+            }  # fmt: skip
+        elif kind < 0.05:
+            yield {
+                **common, "resourceType": "DiagnosticReport", "status": "final", "effectiveDateTime": day,
+                "code": {"text": "报告 Report"}, "conclusion": "未见明显异常。 No abnormality." * 8,
+            }  # fmt: skip
+        else:
+            code = str(chance.randrange(80))
+            category = "vital-signs" if kind < 0.15 else "laboratory"
+            coding = [{"system": "http://loinc.org", "code": f"100{code}-1"}]
+            yield {
+                **common, "resourceType": "Observation", "status": "final", "category": [{"coding": [{"code": category}]}],
+                "effectiveDateTime": f"{day}T08:00:00+08:00", "code": {"text": f"项目 Test {code}", "coding": coding},
+                "valueQuantity": {"value": round(chance.uniform(1, 9), 2), "unit": "mmol/L"},
+                "referenceRange": [{"low": {"value": 2}, "high": {"value": 8}}],
+            }  # fmt: skip
+
+
+async def fill(data_dir: Path, consult: str) -> None:
+    """Both patients into the demo's store and its consult."""
+    settings = load_settings({}, data_dir=data_dir)
+    database = Database(settings.database)
+    try:
+        for position, size in enumerate(SIZES, start=90):
+            waiting = list(resources(size))
+            for start in range(0, size, _BATCH):
+                async with database.write() as session:
+                    for resource in waiting[start : start + _BATCH]:
+                        await put_resource(session, resource, actor="bench", at_ms=1)
+            async with database.write() as session:
+                session.add(ConsultPatient(consult_id=consult, patient_id=patient_id(size), position=position))
+    finally:
+        await database.close()
+
+
+def opened(page: Page, size: int) -> tuple[float, float]:
+    """Milliseconds from the click to the painted identity, and to the first page that stands."""
+    patient = patient_id(size)
+    page.get_by_test_id("btn-open-patient").click()
+    page.get_by_test_id(f"patient-choice-{patient}").click()
+    page.evaluate(WATCH, patient)
+    page.get_by_test_id("patient-confirm").click()
+    wait_until(page, lambda: bool(page.evaluate("window.__opened.page !== undefined")), f"{patient} is open", 120_000)
+    seen: dict[str, float] = page.evaluate("window.__opened")
+    return seen["banner"] - seen["click"], seen["page"] - seen["click"]
+
+
+def run(rounds: int = ROUNDS) -> None:
+    """Open both by turns."""
+    with tempfile.TemporaryDirectory(prefix="record-open-") as folder, demo(Path(folder) / "data") as hub:
+        measure(hub, Path(folder) / "profile", rounds)
+
+
+def measure(hub: Demo, profile: Path, rounds: int) -> None:
+    """The figures of a running demo."""
+    with sync_playwright() as playwright, visitor(playwright, "doctor", profile, hub.url, camera=False) as doctor:
+        sign_in(doctor, first_doctor(hub))
+        consult = open_running_consult(doctor)
+        # Playwright's own loop runs in this thread.
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(asyncio.run, fill(hub.data_dir, consult)).result()
+        taken: dict[int, list[tuple[float, float]]] = {size: [] for size in SIZES}
+        for _ in range(rounds + 1):
+            for size in SIZES:
+                taken[size].append(opened(doctor.page, size))
+    middle = {}
+    for size, times in taken.items():
+        params: dict[str, Scalar] = {"patient_resources": size, "rounds": rounds, "browser": True}
+        # The first of each loads code and warms caches, once a day.
+        banners, pages = zip(*times[1:], strict=True)
+        middle[size] = percentile(list(pages), 50)
+        emit("record_click_to_banner_ms_p50", percentile(list(banners), 50), "ms", params)
+        emit("record_click_to_page_ms_p50", middle[size], "ms", params)
+        emit("record_click_to_page_ms_max", max(pages), "ms", params)
+    emit(
+        "record_click_to_page_ratio", middle[SIZES[1]] / middle[SIZES[0]], "1", {"resources": f"{SIZES[1]}/{SIZES[0]}"}
+    )
+
+
+if __name__ == "__main__":
+    run()
