@@ -484,6 +484,10 @@ class Relay:
         """Copy a Router's waveforms and vital signs to the application."""
         _get(self._routers, router, "router").data.tap(Path(path), bytes.fromhex(key), self._turns)
 
+    def is_idle(self) -> bool:
+        """Nobody is connected, nor has begun to."""
+        return not self._transports
+
     def stats(self) -> dict[str, int]:
         """Counters by name, and what is open now."""
         counters = dict(self.counters.values)

@@ -12,7 +12,6 @@ per packet.
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from typing import get_args
 from media.aio.clock import start_clock
 from media.aio.control_server import ControlServer
 from media.aio.fanout import VARIABLE, ForwardPath, ForwardUnavailable, asked_path
+from media.aio.garbage import GarbageKeeper
 from media.aio.load import LoadMeter
 from media.aio.log import configure_log
 from media.aio.loop import MediaLoop
@@ -113,9 +113,15 @@ async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer
     except ForwardUnavailable as problem:
         log.error("cannot forward as asked", extra={"reason": str(problem)})
         return EXIT_FORWARD
-    meter = LoadMeter(relay.stats, server.notify)
-    gc.collect()
-    gc.freeze()  # imports and tables stay: the collector need not walk them while packets wait
+    keeper = GarbageKeeper(clock, relay.counters, relay.is_idle)
+    keeper.start()  # imports and tables stay: the collector need not walk them while packets wait
+    try:
+        return await _relay(arguments, server, reader, relay)
+    finally:
+        keeper.stop()
+
+
+async def _relay(arguments: WorkerArguments, server: ControlServer, reader: asyncio.StreamReader, relay: Relay) -> int:
     port = await _told_port(reader) if arguments.standby else arguments.port
     if port is None:
         return EXIT_OK
@@ -124,6 +130,7 @@ async def _work(arguments: WorkerArguments, reader: asyncio.StreamReader, writer
     except OSError as error:
         log.error("no media port", extra={"port": port, "reason": error.strerror})
         return EXIT_PORT
+    meter = LoadMeter(relay.stats, server.notify)
     try:
         if arguments.pipe is not None:
             relay.pipes.open(arguments.pipe)
