@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from load_tests.report.histogram import Histogram
+from load_tests.report.plots import STEADY_S
 from load_tests.report.summary import Machine, Summary, describe, judge
 from load_tests.report.validity import GeneratorState, busiest, reasons
 from load_tests.run.conduct import Record
 from load_tests.run.crew import Hand
 from load_tests.soak import slope_per_hour
-
-STEADY_S = 60.0
-"""A memory slope over less is noise."""
 
 
 def summarise(record: Record, *, same_host: bool) -> Summary:

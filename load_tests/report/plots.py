@@ -15,7 +15,12 @@ STAGES: Final = ("sign_in", "token", "socket", "enter", "transport", "ice", "dtl
 HEAT_ROWS: Final = 24
 KNEE: Final = 1.5
 """The knee is where the cost of a packet has grown to so many times what it was in the cheapest fifth."""
+WIDER: Final = 1.2
+KNEE_SAMPLES: Final = 3
+"""A knee is no single sample, and none of a load that hardly changes."""
 RASTER_ROWS: Final = 60
+STEADY_S: Final = 60.0
+"""A memory slope over less is noise."""
 
 
 def all_plots(record: Record, earlier: Sequence[dict[str, Any]]) -> dict[str, Plot]:
@@ -99,8 +104,8 @@ def knee(samples: Sequence[Point]) -> float | None:
     cheap = costs[: max(1, len(costs) // 5)]
     base = sum(one for one, _ in cheap) / len(cheap)
     edge = max(packets for _, packets in cheap)
-    above = sorted((packets, one) for one, packets in costs if packets > edge)
-    for position, (packets, one) in enumerate(above):
+    above = sorted((packets, one) for one, packets in costs if packets > WIDER * edge)
+    for position, (packets, one) in enumerate(above[: -KNEE_SAMPLES + 1]):
         rest = [later for _, later in above[position:]]
         if one > KNEE * base and sum(rest) / len(rest) > KNEE * base:
             return packets
@@ -218,7 +223,8 @@ def memory(record: Record) -> Plot:
     for points, colour, name in ((server, "c1", "server"), (workers, "c2", "media workers")):
         plot.line(points, colour, name)
         later = points[len(points) // 2 :]
-        if len(later) > 2:
+        quiet = not record.faults or record.faults[-1][0] < later[0][0] if later else False
+        if quiet and later[-1][0] - later[0][0] >= STEADY_S:
             slope = slope_per_hour(later)
             mean_t = sum(at for at, _ in later) / len(later)
             mean_v = sum(value for _, value in later) / len(later)

@@ -70,6 +70,7 @@ def run(
     except RunError as problem:
         print(f"load_tests: {problem}", file=sys.stderr)
         return problem.exit_code
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not cost the report
     summary = summarise(record, same_host=not remote and _is_here(against))
     return finish(record, summary, results)
 

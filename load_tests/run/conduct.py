@@ -11,15 +11,16 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from load_tests.plan.scenario import Fault, Scenario
 from load_tests.plan.timetable import Planned, timetable
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
 from load_tests.run.crew import Hand, crew, order_of, share_out
+from load_tests.run.inspect import ghosts
 from load_tests.run.link import LinkLost
 from load_tests.run.subject import Choice, OwnServer, RunningServer, subject
 from load_tests.session.world import needs_of
@@ -29,6 +30,7 @@ LEAD_S: Final = 1.0
 SAMPLE_S: Final = 1.0
 DONE_S: Final = 25.0
 MOST_CURVE = 100_000
+PROGRESS_LINES: Final = 60
 KEPT_EACH_SECOND: Final = ("forward_ms", "ecg_age_ms", "event_ms", "ack_ms", "generator_late_ms")
 SILENT_S: Final = 10.0
 """A generator that has not reported for so long is lost."""
@@ -72,6 +74,7 @@ class Record:
         return at_s >= self.scenario.measure_from_s
 
 
+A, B = TypeVar("A"), TypeVar("B")
 Tell = Callable[[str], None]
 
 
@@ -94,7 +97,11 @@ class Conductor:
         record, scenario = self.record, self.record.scenario
         self._tell(f"{scenario.name}: {scenario.about}")
         self._tell(f"preparing a server and {len(agents) or processes} generators for {len(record.planned)} sessions")
-        async with subject(choice, needs_of(scenario)) as server, crew(processes, agents) as hands:
+        async with contextlib.AsyncExitStack() as stack:
+            server, hands = await _together(
+                stack.enter_async_context(subject(choice, needs_of(scenario))),
+                stack.enter_async_context(crew(processes, agents)),
+            )
             self._server, record.hands, record.own_server = server, hands, server.own
             share_out([one.number for one in record.planned], hands)
             record.started_s = time.time() + LEAD_S
@@ -110,6 +117,8 @@ class Conductor:
             finally:
                 record.ended_s = max(record.started_s, time.time())
                 await self._end()
+            if not record.broken:
+                record.ghosts = await ghosts(server.origin, server.world, scenario.consults.count)
         self._count_turns()
         return record
 
@@ -242,7 +251,7 @@ class Conductor:
 
     async def _progress(self) -> None:
         while True:
-            await asyncio.sleep(max(1.0, min(10.0, self.record.scenario.duration_s / 20)))
+            await asyncio.sleep(max(1.0, min(10.0, self.record.scenario.duration_s / PROGRESS_LINES)))
             self._tell(self._line())
 
     def _line(self) -> str:
@@ -252,13 +261,25 @@ class Conductor:
         totals, server = record.totals, record.server[-1] if record.server else {}
         last = max(record.counts, default=0)
         packets = record.counts.get(last - 1, {}).get("rtp_in", 0)
-        parts = [f"{time.time() - record.started_s:6.1f} s", f"{joined}/{sessions} joined", f"{packets} packets/s in"]
+        parts = [
+            f"{time.time() - record.started_s:6.1f} s", f"{joined}/{sessions} joined",
+            f"{totals.counts['joins_done']} complete", f"{packets} packets/s in",
+        ]  # fmt: skip
         if "server_cpu" in server:
             parts.append(f"server {server['server_cpu'] + server.get('worker_cpu', 0):.2f} cores")
         parts.append(f"generators {sum(hand.cpu[-1] for hand in record.hands if hand.cpu):.2f} cores")
         if totals.counts["errors"]:
             parts.append(f"{totals.counts['errors']} errors")
         return ", ".join(parts)
+
+
+async def _together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both results; both have ended before the problem of one is raised, so nothing is left half begun."""
+    found = await asyncio.gather(first, second, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return found  # type: ignore[return-value]  # neither is an exception
 
 
 def _nothing() -> dict[str, Any]:

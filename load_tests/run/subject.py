@@ -15,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import aiohttp
 from pydantic import ValidationError
@@ -39,20 +39,6 @@ METRICS: Final = {
     "consilium_media_worker_packets_per_second": "packets",
     "consilium_media_worker_deaths_total": "worker_deaths",
 }
-
-
-class Subject(Protocol):
-    """What is measured."""
-
-    origin: str
-    world: World
-    own: bool
-
-    async def sample(self) -> dict[str, float]:
-        """How it is now; empty where nothing can be seen."""
-
-    async def close(self) -> None:
-        """End what the run started; idempotent."""
 
 
 class OwnServer:
@@ -274,7 +260,7 @@ class Choice:
 
 
 @contextlib.asynccontextmanager
-async def subject(choice: Choice, needs: WorldNeeds) -> Any:
+async def subject(choice: Choice, needs: WorldNeeds) -> AsyncIterator[OwnServer | RunningServer]:
     """The server, ready, for the length of the block.
 
     Raises:

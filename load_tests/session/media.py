@@ -42,6 +42,7 @@ class Media:
     def __init__(
         self, plan: Planned, signalling: Signalling, view: ConsultView, path: Path, poller: Poller, ledger: Ledger,
         *, bind: str, allowed: Collection[str], changed: Callable[[], None],
+        gap: waves.OnGap,
     ) -> None:  # fmt: skip
         self.plan, self.behaviour, self.signalling, self.view = plan, plan.behaviour, signalling, view
         self.epoch = view.media_epoch
@@ -52,7 +53,7 @@ class Media:
         self.expected: set[str] = set()
         """Producers and waveforms that this session has asked for."""
         self._path, self._poller, self._ledger = path, poller, ledger
-        self._bind, self._allowed, self._changed = bind, allowed, changed
+        self._bind, self._allowed, self._changed, self._gap = bind, allowed, changed, gap
         self._peers: dict[str, SessionPeer] = {}
         self._transports: dict[str, str] = {}
         self._labels: dict[int, str] = {}
@@ -213,7 +214,7 @@ class Media:
             return peer.send_message(CTL_STREAM, message, reliable=True)
 
         if self.behaviour.watches_ecg:
-            self.viewer = waves.Viewer(self._ledger, ask, self._changed)
+            self.viewer = waves.Viewer(self._ledger, ask, self._changed, self._gap)
             self._poller.every(FEEDBACK_S, self.viewer.chase, peer)
         if "recv" in self._peers:
             await self._consume_data("ctl", "ctl")

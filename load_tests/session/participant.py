@@ -37,6 +37,7 @@ REBUILD_PAUSE_S: Final = 0.2
 OUTAGE_S: Final = 0.5
 """A picture or waveform that was there and does not come for so long is gone."""
 WATCH_S: Final = 0.1
+LEAVE_S: Final = 3.0
 PAGES: Final = ("summary", "labs", "medications", "vitals", "reports")
 
 
@@ -139,6 +140,11 @@ class Participant:
             self.joined = True
             self._changed.set()
             await self._live(signalling, joined["router_rtp_capabilities"])
+        except asyncio.CancelledError:  # its time is over: it leaves as a person does [CO7]
+            with contextlib.suppress(*EXPECTED):
+                async with asyncio.timeout(LEAVE_S):
+                    await signalling.ask({"type": "leave"})
+            raise
         finally:
             if self.joined:
                 self._lost_s = time.monotonic()
@@ -223,6 +229,7 @@ class Participant:
         media = Media(
             self.plan, signalling, self.view, self.path, setting.poller, self._ledger,
             bind=setting.bind, allowed=setting.allowed, changed=self._something_came,
+            gap=lambda frames: self._event("ecg gap", frames),
         )  # fmt: skip
         self.media = media
         try:
@@ -430,22 +437,17 @@ class Participant:
             outage.gone = True
 
     async def _end(self) -> None:
-        """Leave, and count what is missing."""
+        """Count what is missing, and release the media."""
         if "join_ms" not in self._timed:
             self._ledger.miss("join_ms")
         for outage in (self.picture, self.wave):
             if outage.gone and self.view.producers:
                 self._ledger.miss(outage.figure)
-        if self._signalling is not None and not self._signalling.lost.is_set():
-            with contextlib.suppress(*EXPECTED):
-                async with asyncio.timeout(2):
-                    await self._signalling.ask({"type": "leave"})
         await self._drop_media()
-        if self._signalling is not None:
-            await self._signalling.close()
 
     def _note(self, problem: Exception) -> None:
-        kind = f"{type(problem).__name__} {problem}".strip()[:80]
+        ours = isinstance(problem, Refused | Lost | HttpRefused | PeerFailed)
+        kind = f"{type(problem).__name__} {problem}".strip()[:80] if ours else type(problem).__name__
         self._ledger.error(kind)
         self._event(kind, 0)
 

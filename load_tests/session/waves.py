@@ -36,6 +36,10 @@ MOST_HOLE: Final = 600
 _SEEN: Final = 1024
 
 
+OnGap = Callable[[int], None]
+"""Told how many frames of a stream will never come."""
+
+
 @functools.cache
 def _frames() -> tuple[bytes, ...]:
     return tuple(encode_all(record_500(), redundant=False))
@@ -117,10 +121,10 @@ class _Line:
 class Viewer:
     """All streams that a session watches."""
 
-    def __init__(self, ledger: Ledger, ask: Callable[[bytes], object], changed: Callable[[], None]) -> None:
+    def __init__(self, ledger: Ledger, ask: Callable[[bytes], object], changed: Callable[[], None], gap: OnGap) -> None:
         self.last_s = 0.0
         """When the newest frame came."""
-        self._ledger, self._ask, self._changed = ledger, ask, changed
+        self._ledger, self._ask, self._changed, self._gap = ledger, ask, changed, gap
         self._lines: dict[int, _Line] = {}
 
     def message(self, message: bytes) -> None:
@@ -202,6 +206,7 @@ class Viewer:
             del line.missing[seq]
         if numbers:
             self._ledger.count("ecg_missing", len(numbers))
+            self._gap(len(numbers))
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,0 +1,51 @@
+"""After a run: who is still in the consults that everybody has left? Each such participant is a ghost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+import aiohttp
+
+from load_tests.plan.behaviour import Behaviour
+from load_tests.plan.line import Line
+from load_tests.report.ledger import Ledger
+from load_tests.session.office import Office
+from load_tests.session.participant import EXPECTED
+from load_tests.session.path import Path
+from load_tests.session.signalling import Signalling
+from load_tests.session.world import World
+
+AT_ONCE: Final = 8
+MOST_CONSULTS: Final = 64
+EACH_S: Final = 20.0
+
+
+async def ghosts(origin: str, world: World, consults: int) -> int | None:
+    """Participants besides the one who looks, over the first consults; None when one could not be looked at."""
+    ledger, room = Ledger(), asyncio.Semaphore(AT_ONCE)
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+
+        async def one(number: int) -> int | None:
+            async with room:
+                with contextlib.suppress(*EXPECTED):
+                    async with asyncio.timeout(EACH_S):
+                        return await _others(http, origin, world, number, ledger)
+                return None
+
+        found = await asyncio.gather(*(one(number) for number in range(min(consults, MOST_CONSULTS))))
+    return None if None in found else sum(others or 0 for others in found)
+
+
+async def _others(http: aiohttp.ClientSession, origin: str, world: World, number: int, ledger: Ledger) -> int:
+    office = Office(http, origin, world.consults[number], ledger)
+    await office.sign_in(Behaviour(who="doctor"), 0, world.password)
+    signalling = Signalling(http, origin, Path(Line(), "inspect", ledger), ledger)
+    try:
+        await signalling.open(await office.token(), lambda _event: None, lambda _signal: None)
+        joined = await signalling.ask({"type": "join"})
+        await signalling.ask({"type": "leave"})
+        return len(joined["snapshot"]["participants"]) - 1
+    finally:
+        await signalling.close()
