@@ -24,6 +24,7 @@ import structlog
 from server.gateway.adapters import counts
 from server.gateway.adapters.bugs import where
 from server.gateway.adapters.keepalive import keep_alive
+from server.gateway.adapters.waveform_spool import WaveformRoutes, WaveformSpool, is_waveform
 from server.gateway.core.crossing import LockRefused, Outlet, RefusalCode
 from server.gateway.hl7v2.acks import ReplyTo, replies, reply_to, reply_to_bytes
 from server.gateway.hl7v2.convert import Converted, convert
@@ -68,6 +69,8 @@ class MllpListen:
     """Interfaces stay connected over a quiet night; a dead peer is found by TCP keep-alive."""
     answer_s: float = 30
     put_s: float = 30
+    waveforms: WaveformRoutes | None = None
+    """Where results with samples go instead of the record; None: they are taken as results without their samples."""
 
 
 @dataclass(slots=True)
@@ -95,12 +98,19 @@ class MllpServer:
         self.listening = asyncio.Event()
         self._listen, self._profile, self._now = listen, profile, now
         self._networks = tuple(ipaddress.ip_network(peer, strict=False) for peer in listen.peers)
+        self._spool = None if listen.waveforms is None else WaveformSpool(listen.waveforms)
         self._sessions: set[asyncio.Task[None]] = set()
         self._is_full = False
         self._ids = _control_ids()
 
     async def run(self, outlet: Outlet) -> None:
-        """See `Adapter`."""
+        """See `Adapter`.
+
+        Raises:
+            OSError: the address or a folder for waveforms cannot be used.
+        """
+        if self._spool is not None:
+            await asyncio.to_thread(self._spool.prepare)
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.create_task(self._session(reader, writer, outlet), name=f"{self.name}-session")
@@ -113,7 +123,7 @@ class MllpServer:
         self.port = server.sockets[0].getsockname()[1]
         self.listening.set()
         try:
-            await asyncio.Event().wait()
+            await (asyncio.Event().wait() if self._spool is None else self._spool.keep())
         finally:
             self.listening.clear()
             server.close()
@@ -188,7 +198,11 @@ class MllpServer:
             to = reply_to_bytes(found.body)
             message = await self._parsed(found.body)
             to = reply_to(message)
-            await self._put(await self._converted(message, len(found.body)), outlet)
+            if self._spool is not None and is_waveform(message):
+                await self._spool.take(message, found.body)
+                counts.TAKEN.labels(self.name, "live waveform").inc()
+            else:
+                await self._put(await self._converted(message, len(found.body)), outlet)
         except Hl7Refused as refused:
             problem = refused
         except Exception as bug:

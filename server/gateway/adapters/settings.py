@@ -21,6 +21,7 @@ from server.gateway.adapters.files import FileRules
 from server.gateway.adapters.folder import FolderWatch, WatchedFolder
 from server.gateway.adapters.mllp_client import MllpSender, MllpTarget
 from server.gateway.adapters.mllp_server import MllpListen, MllpServer
+from server.gateway.adapters.waveform_spool import RoutedBy, WaveformRoutes, is_in_memory
 from server.gateway.core.crossing import Adapter, Inlet
 from server.gateway.core.responder import Responder
 from server.gateway.hl7v2.charset import codec_of
@@ -87,6 +88,21 @@ class ProfileTable(_Table):
         return Profile(**{**self.model_dump(), "test_patients": frozenset(self.test_patients)})
 
 
+class WaveformTable(_Table):
+    """``waveforms = { ... }`` of an MLLP adapter."""
+
+    folder: Path
+    by: RoutedBy
+    streams: Annotated[dict[Text, Name], Field(min_length=1)]
+
+    @field_validator("folder")
+    @classmethod
+    def _in_memory(cls, value: Path) -> Path:
+        if not value.is_absolute() or not is_in_memory(value, Path("/proc/self/mounts").read_text("utf-8")):
+            raise ValueError("a folder in memory (tmpfs), such as /run/consilium: live signals are on no disk in clear")
+        return value
+
+
 class MllpTable(_Listens):
     """``[[adapter]] type = "mllp"``"""
 
@@ -99,12 +115,14 @@ class MllpTable(_Listens):
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     """Senders must bring a certificate of this authority."""
+    waveforms: WaveformTable | None = None
 
     def build(self, profile: Profile, folder: Path) -> Adapter:
         """The adapter."""
         tls = _server_tls(folder, self.tls_cert, self.tls_key, self.tls_client_ca)
-        listen = self.model_dump(exclude={"type", "tls_cert", "tls_key", "tls_client_ca"})
-        return MllpServer(MllpListen(**listen, tls=tls), profile)
+        listen = self.model_dump(exclude={"type", "tls_cert", "tls_key", "tls_client_ca", "waveforms"})
+        routes = None if self.waveforms is None else WaveformRoutes(**self.waveforms.model_dump())
+        return MllpServer(MllpListen(**listen, tls=tls, waveforms=routes), profile)
 
 
 class DicomTable(_Listens):

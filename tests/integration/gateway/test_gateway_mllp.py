@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +15,18 @@ import hl7
 import pytest
 from hl7.mllp import open_hl7_connection, start_hl7_server
 
+from media.sources import Block, PatientReport
+from media.sources.oru import OruFolder
+from server.gateway.adapters import waveform_spool
 from server.gateway.adapters.counts import HELD_UP
 from server.gateway.adapters.keepalive import keep_alive
 from server.gateway.adapters.mllp_client import MllpSender, MllpTarget
 from server.gateway.adapters.mllp_server import MllpListen, MllpServer
-from server.gateway.adapters.settings import build_adapter
+from server.gateway.adapters.settings import SettingsInvalid, build_adapter
+from server.gateway.adapters.waveform_spool import is_in_memory
 from server.gateway.core.crossing import FHIR_JSON, Crossing, DeliveryFailed, LockRefused, RefusalCode
 from server.gateway.hl7v2.framing import Deframer, Framed, frame
+from server.gateway.hl7v2.message import parse
 from server.gateway.hl7v2.outgoing import Destination, control_id
 from server.tls import make_authority
 from tests.hl7v2_kit import MRN, NOW, PROFILE, PV1, SEEDS, Shelf, message
@@ -237,6 +243,82 @@ async def test_tls_as_gateway_toml_says(tmp_path: Path) -> None:
                 line.close()
             assert answer == ("AA C1" if taken else "")
     assert len(shelf.kept) == 1
+
+
+# ---------------------------------------------------------------- live waveforms
+
+PIECE = (
+    "OBR|1|||wave|||20260314150900+0800|20260314150902+0800",
+    f"OBX|1|NA|131330^^MDC|1.1.1.1|{'^'.join(str(n % 400) for n in range(1000))}|262419^MDC_DIM_MICRO_VOLT^MDC|||||R",
+)  # fmt: skip
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    place = Path("/dev/shm")
+    if not is_in_memory(place, Path("/proc/self/mounts").read_text()):
+        pytest.skip("needs /dev/shm as a file system in memory")
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        yield Path(folder)
+
+
+async def test_live_waveforms_reach_the_bedside_program_of_their_bed_and_not_the_record(in_memory: Path) -> None:
+    """[W20] [W22] What the bedside program reads says whose it is; a bed that is not named has no stream."""
+    table: dict[str, Any] = {"type": "mllp", "name": "icu", "host": "127.0.0.1", "port": 1}
+    table["waveforms"] = {"folder": str(in_memory), "by": "PV1-3", "streams": {"ICU^1^A": "bed-1"}}
+    built = build_adapter(table, PROFILE, in_memory)
+    assert isinstance(built, MllpServer)
+    shelf, bed = Shelf(), "PV1|1|I|ICU^1^A"
+    async with serving(shelf, replace(built._listen, port=0)) as server:
+        source = OruFolder(in_memory / "bed-1", errors=lambda name, _error: pytest.fail(name), first_s=DEADLINE_S)
+        (in_memory / "bed-1" / "0.hl7").write_bytes(b"of before")
+        opening = asyncio.ensure_future(source.open())
+        while not source._seen:  # from now on it is news
+            await asyncio.sleep(0.01)
+        monitor = await Raw.connect(server)
+        assert await monitor.ask(frame(message("ORU^R01", bed, *PIECE))) == "AA C1"
+        assert await monitor.ask(frame(message("ORU^R01", "PV1|1|I|ICU^2^A", *PIECE, control="C2"))) == "AR C2"
+        assert await monitor.ask(frame(message("ORU^R01", bed, *PIECE, control="C3", processing="T"))) == "AR C3"
+        numerics = ("OBR|1||F1|X^Y^L", "OBX|1|NM|8867-4^HR^LN||71|/min|||||F")
+        assert await monitor.ask(frame(message("ORU^R01", bed, *numerics, control="C4"))) == "AA C4"
+        monitor.close()
+        (form,) = await opening
+        assert (form.leads, form.sample_rate_mhz) == (("II",), 500_000)
+        reported, samples = "", 0
+        async for _, item in source.items():
+            if isinstance(item, PatientReport):
+                reported = item.id
+            elif isinstance(item, Block):
+                samples += item.samples.shape[1]
+            if samples == 1000:
+                break
+        await source.close()
+    assert reported == "10042"
+    assert [one.kind for one in shelf.kept] == ["ORU^R01"], "numbers cross, samples do not"
+    with pytest.raises(SettingsInvalid, match="in memory"):
+        build_adapter(table | {"waveforms": table["waveforms"] | {"folder": "/etc"}}, PROFILE, in_memory)
+
+
+async def test_live_pieces_are_bounded_and_gone_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waveform_spool, "MAX_PIECES", 3)
+    now, left = [0.0], tmp_path / "m"
+    left.mkdir()
+    (left / "old.hl7").write_bytes(b"of the run before")
+    routes = waveform_spool.WaveformRoutes(folder=tmp_path, by="MSH-3", streams={"HIS": "m"})
+    spool = waveform_spool.WaveformSpool(routes, now_s=lambda: now[0])
+    spool.prepare()
+    data = message("ORU^R01", *PIECE)
+    for number in range(5):
+        now[0] = number
+        await spool.take(parse(data, default_charset=PROFILE.charset), data)
+        assert len(list(left.iterdir())) == min(number + 1, 3)
+    now[0] = 100
+    await spool.take(parse(data, default_charset=PROFILE.charset), data)
+    (last,) = left.iterdir()
+    assert (last.read_bytes(), last.stat().st_mode & 0o077) == (data, 0)
+    now[0] = 200
+    spool.expire()
+    assert not list(left.iterdir())
 
 
 # ---------------------------------------------------------------- to the hospital
