@@ -27,6 +27,11 @@ app.command(
     name="gateway",
     help="The hospital's side of the lock: dials out, lets nothing in.",
 )
+app.command(
+    "load_tests.run.command:app",
+    name="load",
+    help="Load a server with simulated sessions and report what it did; see load_tests/README.md.",
+)
 
 
 @app.command
@@ -45,16 +50,17 @@ def serve(*, host: str | None = None, port: int | None = None, data_dir: Path | 
 
 
 @app.command
-def demo(*, port: int | None = None, data_dir: Path | None = None) -> int:
-    """Run a sample hub on this machine: patients, a simulated room and a simulated bedside monitor.
+def demo(*, port: int | None = None, data_dir: Path | None = None, hospital: bool = True) -> int:
+    """Run a sample hub on this machine: patients, a simulated room, a simulated bedside monitor, a partner's gateway.
 
     Args:
         port: TCP port of the web server; another one is taken, and told, when it is in use.
         data_dir: folder in which the demo keeps everything.
+        hospital: --no-hospital leaves the simulated partner hospital and its gateway away.
     """
     from server.demo.run import demo as run_demo
 
-    return _guarded(lambda: run_demo(port=port, data_dir=data_dir))
+    return _guarded(lambda: run_demo(port=port, data_dir=data_dir, hospital=hospital))
 
 
 @app.command

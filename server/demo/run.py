@@ -16,14 +16,19 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aiohttp import web
+
+from server.api.gateways import LOCK
 from server.app import open_database, port_range
 from server.bedside.client import Assignment
 from server.clock import server_clock
 from server.demo import media
-from server.demo.seed import PASSWORD, PEOPLE, Seeded, seed
+from server.demo.hospital_place import FOLDER, needs_code
+from server.demo.seed import PARTNER, PASSWORD, PEOPLE, Seeded, seed
 from server.demo.simulators import simulator
 from server.exits import Exit, StartError
 from server.lifecycle import free_port, serving, stop_signals
+from server.lock.aio.gateways import KIND
 from server.log import configure_log
 from server.settings import Settings, load_settings
 
@@ -38,12 +43,13 @@ class _Stopped(Exception):
     """Ctrl-C while the demo was still being prepared."""
 
 
-def demo(*, port: int | None = None, data_dir: Path | None = None) -> int:
+def demo(*, port: int | None = None, data_dir: Path | None = None, hospital: bool = True) -> int:
     """Run the demo until Ctrl-C.
 
     Args:
         port: TCP port of the web server; another one is taken, and told, when it is in use.
         data_dir: where the demo keeps everything; removed, it starts afresh.
+        hospital: whether the simulated partner hospital runs beside it.
 
     Raises:
         StartError: something stands in its way that only a person can remove.
@@ -51,7 +57,7 @@ def demo(*, port: int | None = None, data_dir: Path | None = None) -> int:
     settings = _settings(port, data_dir)
     configure_log(json=settings.log_json, level=logging.WARNING)
     with contextlib.suppress(_Stopped):
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, hospital=hospital))
     return Exit.OK
 
 
@@ -116,7 +122,7 @@ def _own_address() -> str | None:
     return None if address.startswith(("127.", "0.")) else address
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, *, hospital: bool) -> None:
     with stop_signals() as stop:
         say(f"1/4  Data folder and database in {settings.data_dir}")
         database = await _or_stop(open_database(settings), stop)
@@ -129,9 +135,11 @@ async def _run(settings: Settings) -> None:
         await _prepare_media(media_dir, stop)
         say("4/4  Server, simulated room and simulated monitor")
         settings = _with_free_ports(settings)
-        async with serving(settings, seeded.info) as _app, contextlib.AsyncExitStack() as children:
+        async with serving(settings, seeded.info) as app, contextlib.AsyncExitStack() as children:
             await _start_simulators(children, settings, seeded, media_dir)
-            _tell(settings)
+            if hospital:
+                await _start_hospital(children, settings, seeded, app)
+            _tell(settings, hospital=hospital)
             await stop.wait()
             say()
             say("Stopping ...")
@@ -166,11 +174,22 @@ async def _start_simulators(
         await children.enter_async_context(simulator(module, assignment, _complain))
 
 
+async def _start_hospital(
+    children: contextlib.AsyncExitStack, settings: Settings, seeded: Seeded, app: web.Application
+) -> None:
+    origin, folder, code = f"http://{HOST}:{settings.port}", settings.data_dir / FOLDER, ""
+    if needs_code(folder, origin):
+        made = await app[LOCK].codes.make(None, kind=KIND, hospital=PARTNER, name="示例协作医院网关 Sample gateway")
+        code = made.code
+    assignment = Assignment(origin=origin, consult=seeded.consult, secret=code, media_dir=str(folder))
+    await children.enter_async_context(simulator("server.demo.hospital", assignment, _complain))
+
+
 def _complain(text: str) -> None:
     print(f"consilium demo: {text}", file=sys.stderr, flush=True)
 
 
-def _tell(settings: Settings) -> None:
+def _tell(settings: Settings, *, hospital: bool) -> None:
     """What to open, and as whom."""
     origin = settings.main_origin
     say()
@@ -181,6 +200,9 @@ def _tell(settings: Settings) -> None:
     say(f"        {origin}/wall?screen=2&demo=1   video   视频")
     say(f"        {origin}/wall?screen=3&demo=1   ECG     心电")
     say(f"Media   UDP and TCP port {port_range(settings)} on {', '.join(settings.media_addresses)}")
+    if hospital:
+        say(f"Gateway of the sample partner hospital in {settings.data_dir / FOLDER}: results arrive once a minute.")
+        say(f"          consilium gateway crossings --data-dir {settings.data_dir / FOLDER}")
     say("        Patients are samples, the room and the ECG are simulated. 示例患者，模拟信号。")
     say("Stop    Ctrl-C (twice to force)")
 

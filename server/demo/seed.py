@@ -38,6 +38,8 @@ PASSWORD = "consilium-demo"  # noqa: S105 - printed at start and shown on the si
 HUB, PARTNER, SECOND_PARTNER = "demo-hub", "demo-partner", "demo-partner-2"
 ROOM_DEVICE, MONITOR_DEVICE = "demo-room-camera", "demo-bedside-monitor"
 STATION = "demo-station-1"
+OWNERS = {"chest-pain": PARTNER, "heart-failure": SECOND_PARTNER, "atrial-fibrillation": PARTNER}
+"""Whose records they are: what a hospital's gateway sends of a patient is filed with these."""
 PATIENTS = ("demo-shen", "demo-gu", "demo-yan")
 
 
@@ -124,7 +126,7 @@ async def _records(database: Database, now_ms: NowMs) -> None:
             if await banner_in(session, patient) is not None:
                 continue
             for resource in patients.bundle(name, patients.today()):
-                await put_fhir_resource(session, resource, at_ms=now_ms())
+                await put_fhir_resource(session, resource, at_ms=now_ms(), owner=OWNERS[name])
 
 
 async def _devices(database: Database) -> tuple[str, str]:

@@ -55,9 +55,14 @@ class Journal:
         """Likewise for what waits to be delivered inside."""
         self.refusals = 0
 
-    async def start(self) -> Level:
-        """Count what is there; before anything else."""
-        level = await self._run(level_of)
+    async def start(self, gateway: str = "") -> Level:
+        """Count what is there; before anything else.
+
+        Args:
+            gateway: who this journal's machine is now. Enrolled again it is another gateway, whose hub has heard none
+                of the former one's numbers: what waits is numbered anew.
+        """
+        level = await self._run(lambda db: self._rows.begin_as(db, gateway))
         self._waiting, self._bytes, self._parked_bytes = level.waiting, level.waiting_bytes, level.parked_bytes
         return level
 

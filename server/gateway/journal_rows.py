@@ -78,6 +78,17 @@ class Rows:
     def __init__(self, keys: SealingKeys, limits: JournalLimits, now_us: Callable[[], int]) -> None:
         self._keys, self._limits, self._now_us = keys, limits, now_us
 
+    def begin_as(self, db: sqlite3.Connection, gateway: str) -> Level:
+        """See `Journal.start`."""
+        former = meta(db, Meta.GATEWAY)
+        if former is not None and gateway != former:
+            self.renew(db)
+            set_meta(db, Meta.INWARD_UP_TO, 0)
+            set_meta(db, Meta.INWARD_MARK, GENESIS)
+        if gateway:
+            set_meta(db, Meta.GATEWAY, gateway)
+        return level_of(db)
+
     def put(self, db: sqlite3.Connection, source: str, crossing: Crossing, received_us: int) -> tuple[Receipt, int]:
         key_mac = self._keys.fingerprint(crossing.key.encode())
         content = (crossing.kind, crossing.media_type, crossing.patient, crossing.about, crossing.body)

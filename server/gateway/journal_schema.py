@@ -56,6 +56,8 @@ class Meta(StrEnum):
     MARK = "mark"
     INWARD_UP_TO = "inward_up_to"
     INWARD_MARK = "inward_mark"
+    GATEWAY = "gateway"
+    """As whom the machine is enrolled."""
     KEYS = "keys"
     """A fingerprint by which the journal knows its keys again."""
 

@@ -104,7 +104,7 @@ class Gateway:
             StartError: the journal cannot be used.
         """
         try:
-            level = await self.journal.start()
+            level = await self.journal.start(self.identity.gateway)
         except LockRefused as refused:
             raise StartError(Exit.DATABASE, f"{self.folder.journal} cannot be used: {refused.reason}.") from None
         log.info("gateway runs", gateway=self.identity.gateway, hub=self.identity.origin, waiting=level.waiting)

@@ -96,13 +96,18 @@ async def add_device_account(
     )
 
 
-async def put_fhir_resource(session: AsyncSession, resource: Mapping[str, Any], *, at_ms: int) -> None:
+async def put_fhir_resource(
+    session: AsyncSession, resource: Mapping[str, Any], *, at_ms: int, owner: str = ""
+) -> None:
     """One FHIR R4 resource as parsed from JSON; unchanged content makes no new version.
+
+    Args:
+        owner: hospital it comes from.
 
     Raises:
         server.record.core.resource.ResourceInvalid: it does not parse; nothing was stored.
     """
-    await put_resource(session, dict(resource), actor=audit.SERVER, at_ms=at_ms)
+    await put_resource(session, dict(resource), actor=audit.SERVER, at_ms=at_ms, owner=owner)
 
 
 async def add_consult(

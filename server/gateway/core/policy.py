@@ -31,6 +31,7 @@ Path = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 FORBIDDEN_PARAMS = frozenset({"patient", "subject", "identifier", "_filter", "_query", "_type", "_format", "_elements"})
 """Of a question: who it is about is said by the consult alone, and what of it may cross by the field rules."""
+COUNT = "_count"
 FORBIDDEN_PREFIXES = ("_include", "_revinclude", "_has", "_contained", "_list")
 
 
@@ -174,7 +175,8 @@ class Policy:
         """The question as it may be asked: bounded, and about the hospital's own identifiers only.
 
         Raises:
-            QueryFailed: ``not_allowed``; which part of the policy says so is in the reason, for the hospital's log.
+            QueryFailed: ``not_allowed``; which part of the policy says so is in the reason, for the hospital's log;
+                ``malformed`` for a ``_count`` that is no number.
         """
         asked = self.file.questions
         if asked is None:
@@ -198,8 +200,9 @@ class Policy:
         return replace(
             query,
             patient=patient,
+            params=tuple(pair for pair in query.params if pair[0] != COUNT),
             max_bytes=min(query.max_bytes, asked.max_bytes),
-            max_count=min(query.max_count, asked.max_count),
+            max_count=min(query.max_count, asked.max_count, *_counts(query)),
         )
 
     def answer(self, resource: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -247,6 +250,14 @@ def parse_policy(text: str, secret: bytes) -> Policy:
 
 def _matches(rule: OutRule, source: str, crossing: Crossing) -> bool:
     return fnmatchcase(crossing.kind, rule.kind) and (not rule.sources or source in rule.sources)
+
+
+def _counts(query: RecordQuery) -> list[int]:
+    """What is asked for by ``_count``: a bound like the others, and as such the responder's to keep."""
+    values = [value for name, value in query.params if name == COUNT]
+    if not all(value.isascii() and value.isdigit() and 0 < len(value) < 10 and int(value) for value in values):
+        raise QueryFailed(QueryCode.MALFORMED, COUNT)
+    return [int(value) for value in values]
 
 
 def _is_forbidden(name: str) -> bool:

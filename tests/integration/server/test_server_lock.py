@@ -23,7 +23,7 @@ from server.exits import Exit
 from server.gateway.commands import discard, queue, resend
 from server.gateway.config import Folder
 from server.gateway.core.crossing import Crossing, LockRefused, RefusalCode
-from server.gateway.identity import load_identity
+from server.gateway.identity import enrol, load_identity
 from server.gateway.inside import Inside
 from server.gateway.link import Timing
 from server.gateway.listing import crossing_line, crossing_rows, queue_lines
@@ -168,6 +168,25 @@ async def test_a_journal_restored_from_a_backup_repeats_nothing(hub: Hub, tmp_pa
     assert verdicts == ["applied", "applied", "applied", "repeated", "repeated", "applied"]
     versions = await hub.rows("SELECT id, version FROM fhir_resource WHERE id LIKE 'lab-%' ORDER BY id")
     assert versions == [(f"lab-{number}", 1) for number in range(1, 5)]
+
+
+async def test_enrolled_again_it_loses_nothing_and_claims_no_loss(hub: Hub, tmp_path: Path) -> None:
+    """[LK1] [LK9] The new gateway's hub has heard none of the old one's numbers: only what waits crosses."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    async with running(folder) as one:
+        await one.gateway.outlet("lis").put(result(1))
+        await one.drained()
+    await hub.stop()
+    async with running(folder) as one:
+        await one.gateway.outlet("lis").put(result(2))
+    await hub.start()
+    former = load_identity(folder).gateway
+    again = await enrol(folder, hub=hub.origin, code=await hub.code(), again=True)
+    assert again.gateway != former
+    async with running(folder) as one:
+        await one.drained()
+        assert (await one.gateway.outlet("lis").put(result(1, value=4.1))).repeated
+    assert await hub.crossed() == [(1, "ORU^R01", "applied", ""), (1, "ORU^R01", "applied", "")]
 
 
 async def test_a_disk_that_fails_under_the_line_ends_neither_program_nor_data(hub: Hub, tmp_path: Path) -> None:

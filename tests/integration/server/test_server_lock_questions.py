@@ -83,7 +83,7 @@ async def test_a_consults_participant_asks_her_patients_hospital(hub: Hub, tmp_p
         assert "note" not in bundle["entry"][0]["resource"]
         assert bundle["entry"][0]["resource"]["valueQuantity"] == {"value": 4.1}
         asked = inside.asked[0]
-        assert (asked.patient, asked.params) == (((MRN, "0001"),), (("code", "2823-3"), ("_count", "20")))
+        assert (asked.patient, asked.params, asked.max_count) == (((MRN, "0001"),), (("code", "2823-3"),), 20)
         status, one_resource = await doctor.get(f"{path}/k1?version={version}")
         assert (status, one_resource["id"], inside.asked[1].resource_id) == (200, "k1", "k1")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from server.gateway.core.crossing import Crossing, LockRefused, RefusalCode
 from server.gateway.core.fields import FieldFilter, FieldRule
 from server.gateway.core.policy import Policy, PolicyInvalid, parse_policy
-from server.gateway.core.responder import QueryFailed, RecordQuery
+from server.gateway.core.responder import QueryCode, QueryFailed, RecordQuery
 from server.gateway.policy_text import policy_lines
 
 TEXT = """
@@ -249,6 +249,13 @@ def test_the_hospital_decides_who_may_ask_what() -> None:
     """[LK20] Every part of the question is decided, and bounded by the hospital."""
     allowed = ask(params=(("code", "1"), ("date", "ge2026")))
     assert (allowed.max_count, allowed.max_bytes) == (10, 4 * 1024 * 1024)
+    few = ask(params=(("_count", "3"), ("code", "1")))
+    assert (few.max_count, few.params) == (3, (("code", "1"),)), "a bound, which no server is trusted to keep"
+    assert ask(params=(("_count", "900"),)).max_count == 10
+    for count in ("0", "-1", "x", "1" * 30):
+        with pytest.raises(QueryFailed) as told:
+            ask(params=(("_count", count),))
+        assert told.value.code is QueryCode.MALFORMED
     for change, why in (
         ({"type": "Condition"}, "type"),
         ({"role": "nurse"}, "role"),
