@@ -1,4 +1,4 @@
-"""ADT A01 A02 A03 A04 A08 A40: who is where. (guide: message maps ADT_A01, ADT_A03, ADT_A39)
+"""ADT A01-A04 A08 A11-A13 A28 A31 A40: who is where. (guide: message maps ADT_A01, ADT_A03, ADT_A39)
 
 | event | Patient | Encounter.status | also |
 | --- | --- | --- | --- |
@@ -7,6 +7,9 @@
 | A03 discharge | only ensured | finished | DG1; ends device bindings (W21) |
 | A04 register | whole | arrived | AL1, DG1 |
 | A08 update | whole | by PV1-45 | AL1, DG1 |
+| A11, A12 cancel admit, transfer | only ensured | cancelled; in-progress | end device bindings (W21) |
+| A13 cancel discharge | only ensured | in-progress, without an end | |
+| A28, A31 add, update person | whole | - | AL1 |
 | A40 merge | ensured, ``link`` replaces every number of MRG-1 | - | the hub merges (`signals.merge_of`) |
 
 "Whole": the message may change what the hub has. An empty field leaves it, ``""`` deletes it (`signals.NULLED`).
@@ -23,11 +26,15 @@ from server.gateway.hl7v2.message import Message
 from server.gateway.hl7v2.patient import MAX_IDENTIFIERS, add_encounter
 from server.gateway.hl7v2.rows import Row, listed, local_concept, mapped, words
 
-WHOLE: Final = frozenset({"A01", "A04", "A08"})
+WHOLE: Final = frozenset({"A01", "A04", "A08", "A28", "A31"})
 """Events that say everything about the patient."""
 ENCOUNTER_STATUS: Final[dict[str, str | None]] = {
-    "A01": "in-progress", "A02": "in-progress", "A03": "finished", "A04": "arrived", "A08": "",
+    "A01": "in-progress", "A02": "in-progress", "A03": "finished", "A04": "arrived", "A08": "", "A11": "cancelled",
+    "A12": "in-progress", "A13": "in-progress",
 }  # fmt: skip
+_PERSON: Final = frozenset({"A28", "A31"})
+_PLACE: Final = frozenset({"A02", "A11", "A12", "A13"})
+"""Events that are about the visit alone, whatever else they repeat."""
 
 ALLERGY: Final = (
     Row("AL1-3", "code", dt.concept),
@@ -52,12 +59,15 @@ def add_adt(message: Message, event: str, transaction: Transaction) -> None:
     """Everything of an ADT message beside the patient."""
     if event == "A40":
         return
+    if event in _PERSON:
+        add_allergies(message, transaction)
+        return
     status = ENCOUNTER_STATUS[event]
     pv1 = message.first("PV1")
     if status == "" and pv1 is not None:
         status = "finished" if pv1.v(45) else "in-progress"
-    add_encounter(message, transaction, status=status)
-    if event == "A02":
+    add_encounter(message, transaction, status=status, nulls=("period.end",) if event == "A13" else ())
+    if event in _PLACE:
         return
     add_allergies(message, transaction)
     add_conditions(message, transaction)

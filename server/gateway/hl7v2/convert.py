@@ -23,7 +23,7 @@ from server.gateway.hl7v2.signals import MERGE
 from server.gateway.hl7v2.times import parse_dtm
 
 EVENTS: Final[dict[str, frozenset[str]]] = {
-    "ADT": frozenset({"A01", "A02", "A03", "A04", "A08", "A40"}),
+    "ADT": frozenset({"A01", "A02", "A03", "A04", "A08", "A11", "A12", "A13", "A28", "A31", "A40"}),
     "ORU": frozenset({"R01"}),
     "ORM": frozenset({"O01"}),
     "OML": frozenset({"O21"}),

@@ -164,11 +164,14 @@ def visit_number(pv1: Segment | None, ctx: Context) -> tuple[str, str] | None:
     return system, value
 
 
-def add_encounter(message: Message, transaction: Transaction, *, status: str | None) -> None:
+def add_encounter(
+    message: Message, transaction: Transaction, *, status: str | None, nulls: tuple[str, ...] = ()
+) -> None:
     """Encounter of PV1, if it has a visit number: without one no two messages could mean the same visit.
 
     Args:
         status: what the event makes of it; None: the message only mentions it.
+        nulls: elements that the event itself deletes.
     """
     pv1, ctx = message.first("PV1"), transaction.ctx
     number = visit_number(pv1, ctx)
@@ -197,7 +200,7 @@ def add_encounter(message: Message, transaction: Transaction, *, status: str | N
     encounter["class"] = class_
     encounter |= mapped(ENCOUNTER, pv1, ctx)
     transaction.encounter = transaction.found_by(
-        encounter, number, whole=status is not None, nulls=_nulled_visit(pv1) if status is not None else ()
+        encounter, number, whole=status is not None, nulls=(*nulls, *_nulled_visit(pv1)) if status is not None else ()
     )
 
 

@@ -21,6 +21,13 @@ class Ended(StrEnum):
     TRANSFERRED = "transferred"
 
 
+_ENDS: Final = {
+    "ADT^A02": Ended.TRANSFERRED, "ADT^A12": Ended.TRANSFERRED, "ADT^A03": Ended.DISCHARGED,
+    "ADT^A11": Ended.DISCHARGED,
+}  # fmt: skip
+"""A transfer that is taken back moves the patient as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Merge:
     """Two records of one person; the retired one's data belongs to the survivor from now on."""
@@ -33,7 +40,7 @@ class Merge:
 
 def ended_by(kind: str) -> Ended | None:
     """Whether a crossing of this kind ends the patient's device bindings."""
-    return {"ADT^A02": Ended.TRANSFERRED, "ADT^A03": Ended.DISCHARGED}.get(kind)
+    return _ENDS.get(kind)
 
 
 def merge_of(kind: str, bundle: dict[str, Any]) -> Merge | None:

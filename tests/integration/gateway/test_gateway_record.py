@@ -190,6 +190,11 @@ async def test_an_adt_leaves_what_it_does_not_say_and_deletes_what_it_says(datab
         "an update does not reopen a finished visit"
     )
     assert visit["participant"][0]["individual"]["display"] == "Wei Li"
+    await hub.hl7(message("ADT^A13", PV1, pid=thin))
+    (row,) = await hub.rows("Encounter")
+    assert (json.loads(row.json)["status"], json.loads(row.json)["period"]) == (
+        "in-progress", {"start": "2026-03-14T09:00:00+08:00"}
+    )  # fmt: skip
 
 
 def stated(status: str, value: str, report: str) -> list[str]:

@@ -56,6 +56,21 @@ def test_adt_a02_moves_and_a03_discharges_and_both_end_bindings() -> None:
     assert request(moved, "Patient")["method"] == "POST", "a transfer does not rewrite the registration"
 
 
+def test_what_was_cancelled_is_taken_back_and_persons_come_without_a_visit() -> None:
+    """[W21] A11 and A12 move the patient as well: bindings end."""
+    admitted, transferred, discharged = (converted(message(f"ADT^{event}", PV1)) for event in ("A11", "A12", "A13"))
+    assert [only(made, "Encounter")["status"] for made in (admitted, transferred, discharged)] == [
+        "cancelled", "in-progress", "in-progress"
+    ]  # fmt: skip
+    assert only(discharged, "Encounter")["meta"]["tag"] == [{"system": NULLED, "code": "period.end"}]
+    ended = [ended_by(made.kind) for made in (admitted, transferred, discharged)]
+    assert ended == [Ended.DISCHARGED, Ended.TRANSFERRED, None]
+    for event in ("A28", "A31"):
+        made = converted(message(f"ADT^{event}", PV1, "AL1|1|DA|7980^Penicillin^RXNORM"))
+        assert request(made, "Patient")["method"] == "PUT"
+        assert [e["resource"]["resourceType"] for e in made.bundle["entry"]] == ["Patient", "AllergyIntolerance"]
+
+
 def test_adt_a04_registers_and_a08_follows_the_discharge_date() -> None:
     assert only(converted(message("ADT^A04", PV1)), "Encounter")["status"] == "arrived"
     assert only(converted(message("ADT^A08", PV1)), "Encounter")["status"] == "in-progress"
