@@ -15,6 +15,7 @@ people said: errors get into logs (G8).
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from server.storage.sqlite import connect
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another process (the CLI beside the server) before it fails."""
@@ -86,7 +89,9 @@ class Database:
 
 
 def _sqlite_engine(url: URL) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, hide_parameters=True)
+    arguments, options = url.get_dialect()().create_connect_args(url)
+    ours = partial(connect, *arguments, **options)
+    engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, hide_parameters=True, async_creator=ours)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from server_postgres import database_url, postgres_folder, postgres_url  # noqa: F401 - fixtures
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from server.record.aio.merge import merge_patient
+from server.record.aio.plan import FLAT, Plan
 from server.record.aio.reindex import reindex
 from server.record.aio.search import Page, search
 from server.record.aio.store import (
@@ -37,12 +38,13 @@ from server.record.core.resource import ResourceInvalid
 from server.storage import audit, schema
 from server.storage.database import Database
 from server.storage.fhir_tables import FhirResource, FhirStore, FhirString, FhirToken, FhirVersion
-from tests.fhir_kit import QUERIES, encounter, observation, organization, patient, record, some_query, without_id
+from tests.fhir_kit import CODES, QUERIES, encounter, observation, organization, patient, record, some_query, without_id
 
 SEED = 5
 PATIENTS = ("p0", "p1", "p2")
 ALL = Reach.of_patients(PATIENTS)
 NORTH = Reach.of_hospital("north")
+WIDE = ("code", "identifier")
 
 
 @pytest.fixture
@@ -149,15 +151,50 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
             values = index_values(one)
             subject = Subject(one["id"], whose, at_ms, values)
             if one["resourceType"] == kind and matches(query, subject):
-                expected.append((at_ms if query.by_update else values.clinical.low_us, res, one["id"]))
-        expected.sort(reverse=query.descending)
+                expected.append((at_ms, values.clinical.low_us, res, one["id"]))
         reach = chance.choice([ALL, NORTH])  # all of it came from one hospital: two ways to the same resources
+        # A hospital that asks for what is new, and for no order, has it in the order of the news.
+        led = any(one.kind == "token" and not one.negated and one.name in WIDE for one in query.criteria)
+        asks_for_news = not query.ordered and not led and any(one.name == "_lastUpdated" for one in query.criteria)
+        news = query.by_update or (reach is NORTH and query.patients is None and asks_for_news)
+        expected.sort(key=lambda one: (one[0] if news else one[1], one[2]), reverse=query.descending)
         pages = [page async for page in every_page(database, kind, pairs, reach)]
-        assert [row.id for page in pages for row in page.rows] == [id_ for _, _, id_ in expected], (kind, pairs)
+        assert [row.id for page in pages for row in page.rows] == [one[3] for one in expected], (kind, pairs)
         assert all(len(page.rows) == query.count for page in pages[:-1])
         async with database.read() as session:
             counted = await search(session, kind, [*pairs, ("_summary", "count")], reach=reach)
         assert counted.total == len(expected)
+    for pairs, reach in NO_SCAN:
+        assert await scans(database, "Observation", pairs, reach) == [], (pairs, reach)
+
+
+NO_SCAN: tuple[tuple[list[tuple[str, str]], Reach], ...] = (
+    ([("patient", "p0"), ("date", "ge2024")], ALL),
+    ([("code", CODES[0]), ("status", "final")], ALL),
+    ([("_sort", "-_lastUpdated")], ALL),
+    ([("category", "laboratory"), ("_sort", "-_lastUpdated")], ALL),
+    ([("code", CODES[0]), ("date", "lt2025")], NORTH),
+    ([("_lastUpdated", "gt1970-01-01")], NORTH),
+    ([("_id", "o1")], ALL),
+    ([("_summary", "count"), ("patient", "p1")], ALL),
+)
+
+
+async def scans(database: Database, kind: str, pairs: list[tuple[str, str]], reach: Reach) -> list[str]:
+    """Where the database would read a table of the record from end to end: what grows with other people's records."""
+    query = parse_query(kind, pairs)
+    plan = Plan(query, reach)
+    statement = plan.counting() if query.count_only else plan.page(None)
+    async with database.read() as session:
+        shown = statement.compile(
+            dialect=session.get_bind().dialect, compile_kwargs={"literal_binds": True, "render_postcompile": True}
+        )
+        if not database.is_sqlite:
+            await session.execute(text(FLAT))
+        explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+        lines = (await session.execute(text(f"{explain} {str(shown).replace(':', chr(92) + ':')}"))).all()
+    told = [str(line[-1]) for line in lines]
+    return [line for line in told if "Seq Scan" in line or "Hash Join" in line or line in ("SCAN r", "SCAN t")]
 
 
 async def every_page(

@@ -19,11 +19,16 @@ from server.record.core.dates import UNDATED_US, DateRange
 from server.record.core.index import fold, hash64, param_key, token_key, type_key
 from server.record.core.params import DATE, STRING, TOKEN, TYPES
 from server.record.core.query import Criterion, DateValue, Query, TextValue, TokenValue
-from server.record.core.reach import Reach
+from server.record.core.reach import Reach, in_compartment
 from server.storage.fhir_tables import FhirDate, FhirResource, FhirString, FhirToken
 
 _TEXT_END = b"\xff"
 """Sorts after every UTF-8 text."""
+
+
+FLAT = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
+"""For PostgreSQL, in front of a search: where it takes many rows to be wanted it would rather read the whole store
+once than probe the index, and the answer would take longer with every resource of somebody else's."""
 
 
 class Plan:
@@ -37,16 +42,16 @@ class Plan:
         self._lead, self._others = _lead(query, wide=self._wide)
         self._row = aliased(FhirResource, name="r")
         self._token = aliased(FhirToken, name="t")
+        asks_for_news = self._wide and self._lead is None and any(one.name == "_lastUpdated" for one in query.criteria)
+        # A hospital's news come in the order they are kept in, where no other was asked for.
+        self._by_update = query.by_update or (asks_for_news and not query.ordered)
         # Sorted by update, and found by id, there is no use for the order of the dates.
-        self._at = (
-            self._row.written_at_ms if query.by_update else self._row.low_us if self._from_row else self._token.low_us
+        self._from_row = query.ids is not None or (
+            self._lead is None and (asks_for_news or (self._by_update and in_compartment(query.type)))
         )
-
-    @property
-    def _from_row(self) -> bool:
-        """Found by id, or a hospital asks for what is new: led by the resources' own table."""
-        news = self._query.by_update or any(one.name == "_lastUpdated" for one in self._query.criteria)
-        return self._query.ids is not None or (self._lead is None and self._wide and news)
+        self._at = (
+            self._row.written_at_ms if self._by_update else self._row.low_us if self._from_row else self._token.low_us
+        )
 
     @property
     def empty(self) -> bool:
@@ -64,14 +69,21 @@ class Plan:
     def counting(self) -> Select[Any]:
         """How many fit."""
         number = self._row.res if self._needs_row else self._token.res
-        return self._where(select(func.count(number.distinct())))
+        return self._where(select(func.count(number if self._once else number.distinct())))
+
+    @property
+    def _once(self) -> bool:
+        """Whether a resource is met once: it has one row for its type, but one for each of its codes."""
+        return self._lead is None
 
     def page(self, after: Position | None) -> Select[Any]:
         """One more row than a page holds, with its place."""
         query = self._query
-        number = self._row.res if self._from_row or query.by_update else self._token.res
+        number = self._row.res if self._from_row or self._by_update else self._token.res
         columns: Any = select(self._at.label("at"), number.label("number"))
-        inner = self._where(columns).group_by(self._at, number)
+        inner = self._where(columns)
+        if not self._once:
+            inner = inner.group_by(self._at, number)
         if after is not None:
             inner = inner.where(_beyond(self._at, number, after, descending=query.descending))
         order = (self._at.desc(), number.desc()) if query.descending else (self._at, number)
@@ -84,7 +96,7 @@ class Plan:
     def _needs_row(self) -> bool:
         probes = any(one.kind != STRING and not (one.kind == DATE and one.clinical) for one in self._others)
         owned = self._reach.owner is not None and self._query.patients is not None
-        return self._from_row or self._query.by_update or probes or owned
+        return self._from_row or self._by_update or probes or owned
 
     def _where(self, statement: Select[Any]) -> Select[Any]:
         row, token, query = self._row, self._token, self._query
@@ -101,10 +113,12 @@ class Plan:
         return statement.where(*(self._condition(one) for one in self._others))
 
     def _home(self) -> ColumnElement[bool]:
-        """The same partitions for a row that is found by its id."""
+        """The same partitions for a row that is not found by a token."""
         if self._reach.owner is not None:
             return self._row.patient_id.in_(sorted(self._query.patients)) if self._query.patients else true()
-        return self._row.part.in_(self._parts)
+        if self._query.ids is not None:
+            return self._row.part.in_(self._parts)
+        return self._row.patient_id.in_(self._reach.whose(self._query.patients))
 
     def _led(self) -> list[ColumnElement[bool]]:
         token, lead = self._token, self._lead

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.record.aio.plan import Plan
+from server.record.aio.plan import FLAT, Plan
 from server.record.aio.store import row_text
 from server.record.core.cursor import Position
 from server.record.core.index import (
@@ -81,6 +81,8 @@ async def search(
     query = parameters if isinstance(parameters, Query) else parse_query(kind, parameters)
     query = await _without_links(session, query, reach)
     plan = Plan(query, reach)
+    if not plan.empty and session.get_bind().dialect.name == "postgresql":
+        await session.execute(text(FLAT))
     if plan.empty:
         return Page(rows=[], included=[], following=None, total=0 if query.total or query.count_only else None)
     total = (await session.execute(plan.counting())).scalar_one() if query.total or query.count_only else None

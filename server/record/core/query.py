@@ -88,6 +88,7 @@ class Query:
         ids: the ids that the query names.
         includes: ``Type:parameter``, and the one type of target that is wanted (empty: any).
         by_update: sorted by when it was written, else by the clinical date.
+        ordered: the order was asked for.
         ignored: parameters that were left out.
         pairs: what was read, for the cursor.
     """
@@ -98,6 +99,7 @@ class Query:
     patients: frozenset[str] | None = None
     ids: frozenset[str] | None = None
     by_update: bool = False
+    ordered: bool = False
     descending: bool = True
     count: int = DEFAULT_COUNT
     total: bool = False
@@ -322,9 +324,9 @@ _READERS = {TOKEN: _token, DATE: _date, STRING: _string, REFERENCE: _reference}
 def _sort(query: Query, value: str) -> Query:
     descending, name = value.startswith("-"), value.removeprefix("-")
     if name == "_lastUpdated":
-        return replace(query, by_update=True, descending=descending)
+        return replace(query, by_update=True, ordered=True, descending=descending)
     if name == clinical_date(query.type):
-        return replace(query, by_update=False, descending=descending)
+        return replace(query, by_update=False, ordered=True, descending=descending)
     raise FhirRefusal(FhirCode.UNSUPPORTED, "sorted is by the type's own date or by _lastUpdated")
 
 

@@ -58,6 +58,11 @@ class Reach:
             return [owner_partition(self.owner)]
         return sorted(map(patient_partition, patients))
 
+    def whose(self, asked: frozenset[str] | None) -> list[str]:
+        """A person's patients that a search of theirs reads, by id."""
+        assert self.patients is not None, "a hospital has no list"
+        return sorted(self.patients if asked is None else self.patients & asked)
+
     def _all_of_directory(self) -> int:
         return DIRECTORY_PARTITION if self.owner is None else owner_partition(self.owner)
 
