@@ -30,7 +30,7 @@ LEAD_S: Final = 1.0
 SAMPLE_S: Final = 1.0
 DONE_S: Final = 25.0
 MOST_CURVE = 100_000
-PROGRESS_LINES: Final = 60
+PROGRESS_LINES: Final = 120
 KEPT_EACH_SECOND: Final = ("forward_ms", "ecg_age_ms", "event_ms", "ack_ms", "generator_late_ms")
 SILENT_S: Final = 10.0
 """A generator that has not reported for so long is lost."""
@@ -74,7 +74,8 @@ class Record:
         return at_s >= self.scenario.measure_from_s
 
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 Tell = Callable[[str], None]
 
 
@@ -275,11 +276,12 @@ class Conductor:
 
 async def _together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
     """Both results; both have ended before the problem of one is raised, so nothing is left half begun."""
-    found = await asyncio.gather(first, second, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return found  # type: ignore[return-value]  # neither is an exception
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other
 
 
 def _nothing() -> dict[str, Any]:
