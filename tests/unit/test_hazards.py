@@ -10,14 +10,14 @@ from signaling.core import messages
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| W(\d+) \|(.*)\|\s*$", re.MULTILINE)
 NAMED = re.compile(r"`([^`]+)`")
-ELSEWHERE = {18, 19, 21, 23, 25}
-"""Rules of the shared record."""
+OF_THE_RECORD = {18, 19, 21, 23, 25}
+"""Rules of the shared record, on its own list."""
 
 
-def rows() -> dict[int, list[str]]:
-    """Rule -> the cells of its row: hazard, cause, control, test."""
-    text = (ROOT / "media" / "HAZARDS.md").read_text(encoding="utf-8")
-    return {int(rule): [cell.strip() for cell in rest.split(" | ")] for rule, rest in ROW.findall(text)}
+def rows(file: str, row: re.Pattern[str] = ROW) -> list[tuple[str, list[str]]]:
+    """Rule and the cells of each row: hazard, cause, control, test."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return [(rule, [cell.strip() for cell in rest.split(" | ")]) for rule, rest in row.findall(text)]
 
 
 def exists(name: str) -> bool:
@@ -35,15 +35,18 @@ def exists(name: str) -> bool:
 
 def test_every_rule_has_a_row_and_every_test_named_exists() -> None:
     """[W40]"""
-    table = rows()
-    assert set(table) == set(range(1, 46)) - ELSEWHERE
-    for rule, cells in table.items():
-        assert len(cells) == 4, f"W{rule} has hazard, cause, control and test"
-        assert all(cells), f"W{rule} has an empty cell"
+    media, record = rows("media/HAZARDS.md"), rows("server/record/HAZARDS.md")
+    assert {int(rule) for rule, _ in record} == OF_THE_RECORD
+    assert {int(rule) for rule, _ in media} == set(range(1, 46)) - OF_THE_RECORD
+    reading = rows("server/record/HAZARDS.md", re.compile(r"^\| R(\d+) \|(.*)\|\s*$", re.MULTILINE))
+    assert reading
+    for rule, cells in (*media, *record, *reading):
+        assert len(cells) == 4, f"{rule} has hazard, cause, control and test"
+        assert all(cells), f"{rule} has an empty cell"
         named = NAMED.findall(cells[3])
-        assert named, f"W{rule} has no test"
+        assert named, f"{rule} has no test"
         missing = [name for name in named if not exists(name)]
-        assert not missing, f"W{rule} names tests that do not exist: {missing}"
+        assert not missing, f"{rule} names tests that do not exist: {missing}"
 
 
 def test_no_command_reaches_an_alarm() -> None:

@@ -12,26 +12,31 @@ interface SyncBannerProps {
   consult: Consult;
   /** Somebody looked at a program that is named here; absent where nobody may say so. */
   onDismiss?: ((program: string) => void) | undefined;
+  size?: "desk" | "wall";
 }
 
-export function SyncBanner({ consult, onDismiss }: SyncBannerProps) {
+export function SyncBanner({ consult, onDismiss, size = "desk" }: SyncBannerProps) {
   return (
     <>
-      <ScreensBehind consult={consult} />
+      <ScreensBehind consult={consult} size={size} />
       {Object.values(consult.programs)
         .sort((a, b) => a.at_ms - b.at_ms)
         .map((program) => (
-          <ProgramBehind key={program.id} program={program} onDismiss={onDismiss} />
+          <ProgramBehind key={program.id} program={program} onDismiss={onDismiss} size={size} />
         ))}
     </>
   );
 }
 
 /** An outside program refused the open context, did not answer, or was cut off (H17-H19). */
-function ProgramBehind({ program, onDismiss }: { program: ProgramTrouble; onDismiss: SyncBannerProps["onDismiss"] }) {
+function ProgramBehind({
+  program,
+  onDismiss,
+  size,
+}: Pick<SyncBannerProps, "onDismiss" | "size"> & { program: ProgramTrouble }) {
   const { t } = useTranslation();
   return (
-    <div className={styles.strip} data-tone="danger" data-testid="program-not-in-sync" role="alert">
+    <div className={styles.strip} data-tone="danger" data-size={size} data-testid="program-not-in-sync" role="alert">
       <Unplug className={styles.icon} aria-hidden="true" />
       <strong>{t("desk.sync.program", { name: program.name })}</strong>
       <span>{t(`desk.sync.reason.${program.reason}`)}</span>
@@ -44,7 +49,7 @@ function ProgramBehind({ program, onDismiss }: { program: ProgramTrouble; onDism
   );
 }
 
-function ScreensBehind({ consult }: { consult: Consult }) {
+function ScreensBehind({ consult, size }: Pick<SyncBannerProps, "consult" | "size">) {
   const { t } = useTranslation();
   const nowMs = useNow();
   const [since, setSince] = useState<BehindSince>(() => new Map());
@@ -55,7 +60,7 @@ function ScreensBehind({ consult }: { consult: Consult }) {
   const numbers = untrusted(since, Object.values(consult.participants), nowMs);
   if (numbers.length === 0) return null;
   return (
-    <div className={styles.strip} data-tone="danger" data-testid="not-in-sync" role="alert">
+    <div className={styles.strip} data-tone="danger" data-size={size} data-testid="not-in-sync" role="alert">
       <Unplug className={styles.icon} aria-hidden="true" />
       <strong>
         {numbers.length === 1

@@ -15,6 +15,7 @@ import { useHttp } from "../common/http";
 import { confirmContext } from "../desk/confirmContext";
 import { type ConsultClient, openClient } from "../desk/consultClient";
 import { openingOf, useContextGate } from "../desk/contextGate";
+import { SyncBanner } from "../desk/SyncBanner";
 import type { Wishes } from "../media/plan";
 import type { Consult } from "../protocol";
 import { PatientBanner } from "../record/PatientBanner";
@@ -84,6 +85,7 @@ function OpenWall({ client, screen }: { client: ConsultClient; screen: WallScree
               <p className={styles.hidden}>{t("wall.consult.switching")}</p>
             )}
           </header>
+          <SyncBanner consult={consult} size="wall" />
           {state === "live" && <IdentityBar consult={consult} me={you ?? ""} size="wall" />}
           <main className={styles.view}>
             {state === "live" && (
