@@ -202,7 +202,7 @@ class Lines:
             found.quality_due_us = now_us + QUALITY_US
             self._book(line)
             if watching:
-                self._tell(transport, found)
+                self._tell(transport, found, now_us)
         next_us = found.quality_due_us
         if found.heard and watching:
             next_us = min(next_us, line.tick_us(now_us))
@@ -268,9 +268,10 @@ class Lines:
             found.media_octets, found.measured_us = octets, now_us
         return found.reserved_bps + WAVEFORM_BPS * transport.waveforms
 
-    def _tell(self, transport: Transport, found: Line) -> None:
+    def _tell(self, transport: Transport, found: Line, now_us: int) -> None:
         estimator = found.line.estimator
-        estimator.settle()
+        if found.line.settle(now_us):
+            self._decide(found, now_us)
         heard = estimator.round_trip_us if found.heard else None
         self._notify(
             control.LineQuality(

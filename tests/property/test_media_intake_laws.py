@@ -742,3 +742,32 @@ def test_a_bug_in_sending_on_does_not_deafen_the_socket(sockets: list[socket.soc
     numbers = [datagram[2:4] for datagram in received[2][0]]
     assert len(numbers) == len(set(numbers)) == 8
     assert len(state["tcp"][0]) == 4
+
+
+def test_a_calm_line_goes_on_being_heard_without_python_when_signalling_was_told_of_it(
+    sockets: list[socket.socket],
+) -> None:
+    """What was lent is taken back for each look at a line; whoever looks has to lend it again."""
+    load_or_skip()
+
+    async def play() -> list[bool]:
+        world = World("c", sockets)
+        relay, transport = world.relay, world.relay._transports["v1"]
+        estimator = relay._lines._lines["v1"].line.estimator
+        assert estimator.account is not None
+        lent = []
+        for step in range(80):
+            world.now_us += 64_000  # the reference time's step: nothing is ever delayed
+            first = estimator.sent.take([1000] * 10, world.now_us)
+            fci = struct.pack("!HHIH", first, 10, (1000 + step) << 8 | step, 1 << 13 | 10) + bytes(10)
+            relay._lines.feedback(transport, fci + bytes(-len(fci) & 3), world.now_us)
+            relay._tick(world.now_us)
+            lent.append(estimator.account.lent)
+        assert world.notes  # it was told of
+        relay._udp.close()
+        await relay.close()
+        return lent
+
+    with asyncio.Runner(loop_factory=MediaLoop) as runner:
+        lent = runner.run(play())
+    assert all(lent[lent.index(True) :])
