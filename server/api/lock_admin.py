@@ -29,7 +29,7 @@ async def overview(request: web.Request) -> web.Response:
     parts, now_ms = request.app[LOCK], services(request).now_ms()
     rows, codes = await parts.gateways.listed(own), await parts.codes.waiting(own)
     async with services(request).database.read() as session:
-        query = select(Hospital).order_by(Hospital.hub.desc(), Hospital.name)
+        query = select(Hospital).order_by(Hospital.hub, Hospital.name)
         hospitals = (await session.scalars(query if own is None else query.where(Hospital.id == own))).all()
         names = {one.id: one.name for one in hospitals}
         gateways = [
