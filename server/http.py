@@ -29,7 +29,6 @@ from server.api import (
     whip,
 )
 from server.api.errors import ApiCode, ApiError
-from server.api.fhir_shared import RECORDER
 from server.api.guard import BODY_LIMIT_BYTES, add_headers, guard
 from server.api.services import SERVICES, Services
 from server.identity.aio.tokens import token_key
@@ -106,7 +105,7 @@ def add_fhir(app: web.Application, services: Services) -> None:
     """The FHIR interface and the authorization server."""
     folder = services.settings.data_dir
     app[smart.GRANTS] = Grants(services.database, services.now_ms, functools.cache(lambda: identity_key(folder)))
-    recorder = app[RECORDER] = Recorder(services.database)
+    recorder = app[record.RECORDER] = Recorder(services.database)
     app[record.CURSOR_KEY] = cursor_key(token_key(folder))
     for module in (smart, fhir, fhir_writes):
         app.add_routes(module.routes)

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.api.record import CURSOR_KEY
+from server.api.record import CURSOR_KEY, RECORDER
 from server.api.request import services
 from server.api.smart import base_of
 from server.metrics import RECORD_READS
@@ -17,10 +17,8 @@ from server.record.core.outcome import FhirCode, FhirRefusal, Place
 from server.record.core.params import TYPES
 from server.record.core.query import MAX_COUNT, Query
 from server.record.core.resource import is_id
-from server.smart.aio.access import Caller, Recorder, caller_of, read_entry
+from server.smart.aio.access import Caller, caller_of, read_entry
 from server.smart.aio.bearer import AccessToken, bearer_in
-
-RECORDER: web.AppKey[Recorder] = web.AppKey("fhir_recorder", Recorder)
 
 
 @contextlib.asynccontextmanager

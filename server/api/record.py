@@ -27,6 +27,7 @@ from server.record.core.outcome import FhirRefusal
 from server.record.core.query import parse_query
 from server.record.core.reach import Reach
 from server.record.core.resource import BINARY_TYPES, RECORD_TYPES
+from server.smart.aio.access import Recorder
 from server.storage import audit
 from signaling.core.model import Context
 
@@ -34,6 +35,9 @@ routes = web.RouteTableDef()
 
 CURSOR_KEY: web.AppKey[bytes] = web.AppKey("record_cursor_key", bytes)
 """Seals cursors, here and at ``/fhir``."""
+
+RECORDER: web.AppKey[Recorder] = web.AppKey("record_recorder", Recorder)
+"""Puts readings on record, here and at ``/fhir``; those of one page share a transaction."""
 
 _MAX_VERSION = 2**32 - 1
 
@@ -75,8 +79,8 @@ async def search(request: web.Request) -> web.Response:
     """Present resources of one type of the open patient, newest first, as a searchset Bundle.
 
     Without ``_count`` all of them. With it pages: ``next`` of the Bundle's links leads on until the patient is closed,
-    also under a later version that a report opened beside has made ([AN2]). ``code``, ``category`` and ``category:not`` choose as in FHIR; ``since`` (a FHIR instant)
-    leaves out what was written before.
+    also under a later version that a report opened beside has made ([AN2]). ``code``, ``category`` and
+    ``category:not`` choose as in FHIR; ``since`` (a FHIR instant) leaves out what was written before.
     """
     kind = request.match_info["type"]
     if kind not in RECORD_TYPES or kind == "Binary":
@@ -147,7 +151,11 @@ async def open_context(request: web.Request) -> tuple[Principal, Membership, Con
 async def note_read(
     request: web.Request, principal: Principal, found: Membership, context: Context, kind: str, count: int
 ) -> None:
-    """The read is on record before the answer leaves."""
+    """The read is on record before the answer leaves.
+
+    Raises:
+        ApiError: ``too_busy``.
+    """
     RECORD_READS.labels(kind).inc()
     body: dict[str, Any] = {
         "participant": found.participant,
@@ -163,6 +171,7 @@ async def note_read(
         consult_id=found.consult,
         body=body,
     )
-    session: AsyncSession
-    async with services(request).database.write() as session:
-        await audit.append(session, [entry])
+    try:
+        await request.app[RECORDER].record([entry])
+    except FhirRefusal:
+        raise ApiError(ApiCode.TOO_BUSY, "readers", retry_after_s=1) from None

@@ -87,7 +87,7 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner; opening: 
   const shared = wall || canLead || following;
   const shown = shared ? view : ownView;
   const context = useRecordContext(consultId, patient.id, opening, contextVersion);
-  const data = useRecordData(context, (page) => listPages(shown, page));
+  const data = useRecordData(context, shown.page, (page) => listPages(shown, page));
 
   const browseAlone = (target: View): void => {
     setOwnView(target);

@@ -3,7 +3,7 @@
  *
  * When the context opens, the newest page of each kind is asked for, so that a
  * page turn paints at once and a patient of ten thousand entries opens like any
- * other. What must be known whole (problems, medication, allergies) is then
+ * other; what the shown page does not need waits until that page stands. What must be known whole (problems, medication, allergies) is then
  * fetched on to its end; of the rest, older pages come when somebody asks.
  * A list that is not complete says so.
  *
@@ -135,9 +135,14 @@ const readHospitalDocument = (resource: Obj): Document | readonly Document[] | n
   isNote(resource) ? [] : readDocument(resource);
 
 /**
+ * @param shown the page that is looked at
  * @param pagesOf how many pages of a page's lists the shared view asks for
  */
-export function useRecordData(context: RecordContext, pagesOf: (page: Page) => number = () => 1): RecordData {
+export function useRecordData(
+  context: RecordContext,
+  shown: Page,
+  pagesOf: (page: Page) => number = () => 1,
+): RecordData {
   const some = (page: Page, size = PAGE_SIZE): Wanted => ({ pages: pagesOf(page), size, has: true });
   const whole: Wanted = { pages: MAX_WHOLE_PAGES, size: PAGE_SIZE, has: true };
   const counts = useCounts(context);
@@ -146,20 +151,37 @@ export function useRecordData(context: RecordContext, pagesOf: (page: Page) => n
     ...wanted,
     has: counts.state === "known" ? (counts.of[type] ?? 0) > 0 : counts.state === "unknown" ? true : "unknown",
   });
-  return {
+  const first = {
+    allergies: useEntries(context, "AllergyIntolerance", readAllergy, whole),
     problems: useEntries(context, "Condition", readProblem, whole),
     medications: useEntries(context, "MedicationRequest", readMedication, whole),
     statements: useEntries(context, "MedicationStatement", readStatement, rare("MedicationStatement", whole)),
-    allergies: useEntries(context, "AllergyIntolerance", readAllergy, whole),
     labs: useEntries(context, "Observation", readResults, some("labs", RESULTS_SIZE), LABS),
     vitals: useEntries(context, "Observation", readResults, some("vitals", RESULTS_SIZE), VITALS),
-    results: useEntries(context, "Observation", readResults, some("labs", RESULTS_SIZE), OTHERS),
     reports: useEntries(context, "DiagnosticReport", readReport, some("reports")),
-    documents: useEntries(context, "DocumentReference", readHospitalDocument, some("documents")),
     encounters: useEntries(context, "Encounter", readEncounter, some("history")),
-    procedures: useEntries(context, "Procedure", readProcedure, rare("Procedure", some("history"))),
-    immunizations: useEntries(context, "Immunization", readImmunization, rare("Immunization", some("history"))),
-    imaging: useEntries(context, "ImagingStudy", readImaging, rare("ImagingStudy", some("imaging"))),
+  };
+  const stands = Object.values(first).every(({ state }) => state !== "loading");
+  /** Of pages other than the first: a few connections carry all of it, and the first must not wait for them. */
+  const later = (wanted: Wanted, ...pages: readonly Page[]): Wanted =>
+    stands || pages.includes(shown) || wanted.has === false ? wanted : { ...wanted, has: "unknown" };
+  return {
+    ...first,
+    results: useEntries(context, "Observation", readResults, later(some("labs", RESULTS_SIZE), "labs"), OTHERS),
+    documents: useEntries(
+      context,
+      "DocumentReference",
+      readHospitalDocument,
+      later(some("documents"), "documents", "reports"),
+    ),
+    procedures: useEntries(context, "Procedure", readProcedure, later(rare("Procedure", some("history")), "history")),
+    immunizations: useEntries(
+      context,
+      "Immunization",
+      readImmunization,
+      later(rare("Immunization", some("history")), "history"),
+    ),
+    imaging: useEntries(context, "ImagingStudy", readImaging, later(rare("ImagingStudy", some("imaging")), "imaging")),
   };
 }
 
