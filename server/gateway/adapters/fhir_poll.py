@@ -59,6 +59,8 @@ REMEMBERED: Final = 50_000
 PEOPLE: Final = 2_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 _NOT_NOW: Final = frozenset({401, 429, 502, 503, 504})
+_NOT_FHIR: Final = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
+"""What our reading meets in JSON of another shape than FHIR's."""
 _NO_HISTORY: Final = frozenset({400, 403, 404, 405, 410, 422, 501})
 
 
@@ -134,6 +136,9 @@ class FhirPoll:
                             await asyncio.to_thread(_write_places, self._source.place, kept)
                     self.rounds, pause_s = self.rounds + 1, FIRST_PAUSE_S
                     self._tell("")
+                except _NOT_FHIR as bug:  # a page that is none
+                    self._tell(f"not_fhir {type(bug).__name__} {where(bug)}")
+                    wait_s, pause_s = max(pause_s, wait_s), min(2 * pause_s, LONGEST_PAUSE_S)
                 except (HttpProblem, aiohttp.ClientError, TimeoutError, _Later) as problem:
                     self._tell(str(problem) if isinstance(problem, (HttpProblem, _Later)) else type(problem).__name__)
                     wait_s = max(pause_s, problem.wait_s if isinstance(problem, HttpProblem) else 0)
@@ -243,7 +248,7 @@ class FhirPoll:
             counts.REFUSED.labels(self.name, refused.code.value).inc()
             if not refused.is_final:
                 raise _Later(refused.code.value) from None
-        except (KeyError, TypeError, AttributeError, ValueError) as bug:  # a resource that is none
+        except _NOT_FHIR as bug:
             log.error("resource could not be handled", adapter=self.name, error=type(bug).__name__, where=where(bug))
             counts.REFUSED.labels(self.name, "malformed").inc()
         else:

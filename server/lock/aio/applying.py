@@ -23,11 +23,9 @@ from server.gateway.hl7v2.signals import MERGE, merge_of
 from server.gateway.sealing import sync_folder
 from server.lock.aio.inbox import CrossingRefused, From
 from server.lock.aio.outbox import MalformedOutcome, outcome
-from server.lock.aio.standing import patients_named, settled
-from server.lock.core.standing import is_other_person
+from server.lock.aio.standing import is_stranger, patients_named, settled
 from server.lock.core.wire import OPERATOR_KIND, OPERATOR_REASONS, OUTCOME_KIND, OUTCOME_SOURCE
 from server.record.aio.merge import merge_patient, survivor_of
-from server.record.aio.store import read_resource
 from server.record.core.outcome import FhirRefusal
 from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid
@@ -161,12 +159,12 @@ async def _whose(session: AsyncSession, crossing: Crossing, origin: From) -> str
     if len(found) != 1:
         return None
     (patient,) = found
-    about, row = dict(crossing.about), await read_resource(session, "Patient", patient)
+    about = dict(crossing.about)
     said = {
         "birthDate": about.get("birth_date", ""),
         "name": [{"text": name} for name in about.get("patient_name", "").split("=") if name],
     }
-    return None if row is None or is_other_person(json.loads(row[0].json), said) else patient
+    return None if await is_stranger(session, patient, said) else patient
 
 
 async def _survivors(

@@ -20,11 +20,13 @@ from server.lock.aio.inbox import CrossingRefused
 from server.lock.core.standing import TYPES, is_other_person, plain, standing
 from server.record.aio.merge import survivor_of
 from server.record.aio.search import search
-from server.record.aio.store import read_resource
+from server.record.aio.store import read_resource, versions_of
 from server.record.core.bundle import Step, rewritten, step_of
 from server.record.core.reach import Reach
 
 Json = dict[str, Any]
+MAX_VERSIONS = 50
+"""Of a patient that are looked at for an earlier name."""
 
 
 async def settled(session: AsyncSession, bundle: Any, *, kind: str, owner: str) -> Any:
@@ -100,9 +102,20 @@ async def _refuse_other_person(session: AsyncSession, step: Step, patient: str) 
     Raises:
         CrossingRefused: ``other_person``.
     """
-    row = await read_resource(session, "Patient", patient)
-    if row is not None and not row[0].deleted and is_other_person(json.loads(row[0].json), step.resource or {}):
+    if await is_stranger(session, patient, step.resource or {}):
         raise CrossingRefused("other_person", "birth date and name are not those of the patient with this number")
+
+
+async def is_stranger(session: AsyncSession, patient: str, said: Json) -> bool:
+    """Whether a message about a stored patient is about somebody else.
+
+    Who came in unknown and has a name since is both: what still comes under the name of before is this patient's.
+    """
+    row = await read_resource(session, "Patient", patient)
+    if row is None or row[0].deleted or not is_other_person(json.loads(row[0].json), said):
+        return False
+    versions = await versions_of(session, "Patient", patient, limit=MAX_VERSIONS)
+    return all(is_other_person(json.loads(one.json), said) for one in versions if one.json)
 
 
 async def patients_named(session: AsyncSession, system: str, value: str, reach: Reach) -> list[str]:

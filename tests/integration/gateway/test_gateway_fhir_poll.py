@@ -279,10 +279,11 @@ async def test_a_server_that_asks_for_patience_is_given_it_and_one_page_elsewher
             web.Response(status=503, headers={"Retry-After": "77"}),
             web.Response(status=302, headers={"Location": "/x"}),
             web.json_response(away), web.Response(text="not JSON"),
+            web.json_response({"resourceType": "Bundle", "type": "searchset", "entry": 7}),
         ]  # fmt: skip
         async with polling(built(tmp_path, origin, pauses), shelf) as a_round:
             await a_round()
-    assert pauses[:4] == [77, 2, 4, 8]
+    assert pauses[:5] == [77, 2, 4, 8, 30]
     assert len(told(shelf, "Observation")) == 1
     assert wait_of({"Retry-After": "Sat, 14 Mar 2026 08:00:30 GMT", "Date": "Sat, 14 Mar 2026 08:00:00 GMT"}) == 30
     assert [wait_of({"Retry-After": text}) for text in ("999999999", "soon", "-1")] == [3600, 0, 0]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from server.gateway.adapters import fhir_news
 from server.gateway.core.crossing import Crossing
 from server.lock.aio.applying import Applying
 from server.lock.aio.inbox import CrossingRefused, From, Inbox
@@ -27,7 +28,7 @@ from server.storage.models import Hospital
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import PatientId
 from signaling.core.model import UnboundReason
-from tests.hl7v2_kit import MRN, OLD, ORDER, PID, PV1, RESULT, SEEDS, converted, message, resources
+from tests.hl7v2_kit import MRN, OLD, ORDER, PID, PROFILE, PV1, RESULT, SEEDS, converted, message, resources
 
 ORIGIN = From(gateway="g1", hospital="h-wuzhen", stream="s", connection=1, sequence=1, source="his")
 REACH = Reach.of_hospital("h-wuzhen")
@@ -320,6 +321,43 @@ def arrived(crossing: Crossing, sequence: int) -> Arrived:
     return Arrived(frame=frame, body=crossing.body, received_us=8_000_000)
 
 
+async def test_news_of_a_fhir_server_are_versions_of_one_resource_and_deletions_stay_marked(
+    database: Database, tmp_path: Path
+) -> None:
+    hub = Hub(database, tmp_path)
+    await hub.hl7(message("ADT^A04", PV1))
+    who = {
+        "resourceType": "Patient", "id": "p1", "name": [{"text": "王小明"}], "birthDate": "1978-03-02",
+        "identifier": [{"system": MRN, "value": "10042"}, {"system": OLD, "value": "77"}],
+        "generalPractitioner": [{"reference": "Practitioner/9"}], "maritalStatus": {"text": "single"},
+    }  # fmt: skip
+    person = fhir_news.person_of(who, (MRN, OLD))
+
+    def news(resource: dict[str, Any], version: str) -> Crossing:
+        return fhir_news.crossing_of(
+            resource, person, name="emr", base="http://emr", profile=PROFILE, version=version, binaries={}
+        )
+
+    one = {
+        "resourceType": "Observation", "id": "o1", "status": "final", "code": {"text": "K"}, "valueString": "4.1",
+        "subject": {"reference": "Patient/p1"}, "encounter": {"reference": "Encounter/e1"},
+    }  # fmt: skip
+    await hub.take(news(one, "1"), news(who, "1"), news(one | {"valueString": "4.3"}, "2"))
+    (row,) = await hub.rows("Observation")
+    assert (row.version, row.patient_id, "4.3" in row.json) == (2, await hub.who(MRN, "10042"), True)
+    (row,) = await hub.rows("Patient")
+    patient = json.loads(row.json)
+    assert patient["maritalStatus"] == {"text": "single"}
+    assert patient["address"][0]["city"] == "Jiaxing", "what the other source said stays"
+    assert "generalPractitioner" not in patient
+    await hub.take(news(fhir_news.retracted(one | {"valueString": "4.3"}), "deleted-3"))
+    (row,) = await hub.rows("Observation")
+    assert json.loads(row.json)["status"] == "entered-in-error"
+    await hub.take(news(one | {"valueString": "4.3"}, "4"))  # made again on the hospital's server
+    (row,) = await hub.rows("Observation")
+    assert json.loads(row.json)["status"] == "final"
+
+
 async def test_the_number_of_one_and_the_name_and_birth_date_of_another_is_nobodys_result(
     database: Database, tmp_path: Path
 ) -> None:
@@ -339,4 +377,12 @@ async def test_the_number_of_one_and_the_name_and_birth_date_of_another_is_nobod
         files = (await session.scalars(select(LockFile).order_by(LockFile.sequence))).all()
         assert [one.patient_id for one in files] == [await hub.who(MRN, "10042"), None]
     await hub.hl7(message("ORU^R01", *RESULT, pid=PID.replace("19780302", "19780203")))
-    assert await hub.rows("Observation")
+    assert len(await hub.rows("Observation")) == 4
+    # Brought in unknown, now with a name: what the laboratory still sends under the old one is this patient's.
+    await hub.hl7(message("ADT^A08", pid=other, control="C2"))
+    late = [line.replace("F77", "F78") for line in RESULT]
+    await hub.hl7(message("ORU^R01", *late, control="C3"), message("ORU^R01", *late, control="C4", pid=other))
+    assert len(await hub.rows("Observation")) == 8
+    third = PID.replace("王^小明", "赵^敏").replace("Wang^Xiaoming", "Zhao^Min").replace("19780302", "20010101")
+    with pytest.raises(CrossingRefused, match="other_person"):
+        await hub.hl7(message("ORU^R01", *RESULT, pid=third))
