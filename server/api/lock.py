@@ -19,6 +19,7 @@ from server.api.gateways import LOCK
 from server.api.request import member, permitted, services, throttle
 from server.gateway.core.crossing import MAX_KEY_CHARS, MAX_PATIENT_IDENTIFIERS
 from server.gateway.core.responder import QueryCode, QueryFailed
+from server.identity.aio.members import membership
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, Principal
 from server.identity.core.rules import Throttle
@@ -29,6 +30,7 @@ from server.lock.core.wire import MAX_PARAMS, MAX_TEXT, Ask, Pairs
 from server.metrics import LOCK_QUESTIONS
 from server.record.aio.store import find_one
 from server.storage import audit
+from server.storage.consult_store import consult_in
 from server.storage.fhir_tables import FhirResource
 from server.storage.models import ConsultRow
 from signaling.core.ids import ConsultId
@@ -160,15 +162,13 @@ async def _asker(request: web.Request) -> _Asker:
     text = request.query.get("version", "")
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_VERSION):
         raise ApiError(ApiCode.MALFORMED, "version")
-    # Neither waits for the other; what each refuses is told in this order, as if they did.
-    reading = asyncio.create_task(services(request).store.load(ConsultId(request.match_info["consult"])))
-    try:
-        found = await member(request, principal)
-        context = _shown(await reading, int(text))
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-    return _Asker(principal=principal, found=found, context=context)
+    consult = ConsultId(request.match_info["consult"])
+    async with services(request).database.read() as session:
+        found = await membership(session, principal, consult)
+        present = None if found is None else await consult_in(session, consult)
+    if found is None:
+        raise ApiError(ApiCode.NOT_FOUND)
+    return _Asker(principal=principal, found=found, context=_shown(present, int(text)))
 
 
 async def _still(request: web.Request, asker: _Asker, *, caller_too: bool) -> None:

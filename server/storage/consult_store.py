@@ -30,6 +30,12 @@ VIEW_SHOWN = "view_shown"
 """Rows of the event log that say what somebody's page showed: one when it begins, one when it ends. [VW1]"""
 
 
+async def consult_in(session: AsyncSession, consult: ConsultId) -> Consult | None:
+    """Present snapshot, within somebody's reading."""
+    snapshot = await session.scalar(select(ConsultState.snapshot).where(ConsultState.consult_id == consult))
+    return None if snapshot is None else Consult.model_validate_json(snapshot)
+
+
 class SqlConsultStore:
     """`signaling.core.ports.ConsultStore` on SQLite or PostgreSQL."""
 
@@ -38,10 +44,8 @@ class SqlConsultStore:
 
     async def load(self, consult: ConsultId) -> Consult | None:
         """Present snapshot, or None when there is no such consult."""
-        query = select(ConsultState.snapshot).where(ConsultState.consult_id == consult)
         async with self._database.read() as session:
-            snapshot = await session.scalar(query)
-        return None if snapshot is None else Consult.model_validate_json(snapshot)
+            return await consult_in(session, consult)
 
     async def commit(
         self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None

@@ -206,13 +206,21 @@ class _Pass:
         if depth > MAX_DEPTH:
             raise FieldsInvalid("nested too deeply")
         if isinstance(value, list):
-            # A null stays: in ``given`` and ``_given`` it keeps the places of two lists together.
-            found = ((one, self._whole(one, depth + 1, name)) for one in value)
-            return [result for one, result in found if result is not None or one is None]
+            kept: list[Any] = []
+            for one in value:
+                result = self._whole(one, depth + 1, name) if isinstance(one, (dict, list)) else one
+                # A null stays: in ``given`` and ``_given`` it keeps the places of two lists together.
+                if result is not None or one is None:
+                    kept.append(result)
+            return kept
         if "resourceType" in value:
             return self.resource(value, depth + 1)
-        told = ((inner, self._whole(one, depth + 1, inner)) for inner, one in self._told(value, name, None).items())
-        return {inner: result for inner, result in told if result is not None}
+        told: dict[str, Any] = {}
+        for inner, one in self._told(value, name, None).items():
+            result = self._whole(one, depth + 1, inner) if isinstance(one, (dict, list)) else one
+            if result is not None:
+                told[inner] = result
+        return told
 
     def _told(self, value: Mapping[str, Any], name: str, node: _Node | None) -> Mapping[str, Any]:
         """A reference to a person without what that person's type does not let out; anything else as it is."""
@@ -229,6 +237,8 @@ class _Pass:
 
     def _person(self, value: Mapping[str, Any], name: str) -> str | None:
         """Which kind of person a reference names; None when it is no reference to one."""
+        if "display" not in value and "identifier" not in value:
+            return None  # it tells nothing, whomever it names
         reference, kind = value.get("reference"), value.get("type")
         if not isinstance(reference, str) and not value.keys() <= REFERENCE:
             return None
