@@ -10,7 +10,10 @@ RTCP is handed to ``feedback``; laying out and sending is ``forward``.
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import repeat
+from operator import itemgetter
 from struct import error as StructError
+from typing import Final
 
 from media.aio.aiortc_port import (
     SRTP_OK,
@@ -47,7 +50,10 @@ Ahead = tuple[int, ...]
 """An entry of the log of ``intake``, its fields in order."""
 _new = tuple.__new__
 """A named tuple without a call in Python."""
-_packet = partial(_new, Packet)
+_packet, _picture = partial(_new, Packet), partial(_new, Picture)
+_NO_EXTENSIONS: Final[list[tuple[int, bytes]]] = []
+"""Of packets that bring none; like those of others never changed."""
+_COUNTER, _TIME = itemgetter(9), itemgetter(4)
 
 
 class Ingress:
@@ -119,7 +125,12 @@ class Ingress:
                     layer.meter.add(layer.index, temporal, end - start, now_us)
             else:
                 layer.meter.add(layer.index, 0, sum(ends) - sum(payload_ats), times_us[-1])
-            if max(picture_ats) >= 0:
+            if min(picture_ats) >= 0 and min(tl0_ats) >= 0:
+                pictures = list(
+                    map(_picture, zip(picture_ats, map(bool, wides), picture_numbers, tl0_ats, tl0s, strict=True))
+                )
+                source.highest_picture = pictures[-1]
+            elif max(picture_ats) >= 0:
                 pictures = [
                     _new(Picture, (at, wide != 0, number, tl0_at, tl0 if tl0_at >= 0 else -1)) if at >= 0 else None
                     for at, wide, number, tl0_at, tl0 in zip(
@@ -132,17 +143,20 @@ class Ingress:
                     self._key_frame(stream, extended + at, payload_ats[at], ends[at])
                     source.key_timestamp = timestamps[at]
         source.newest = extended + count - 1
-        payloads = [bytes(view[start:end]) for start, end in zip(payload_ats, ends, strict=True)]
-        own: list[list[tuple[int, bytes]]] = [[] for _ in ats]
-        rows = zip(numbers, timestamps, markers, own, payloads, pictures, strict=True)
+        payloads = map(bytes, map(view.__getitem__, map(slice, payload_ats, ends)))
+        rows = zip(numbers, timestamps, markers, repeat(_NO_EXTENSIONS, count), payloads, pictures, strict=True)
         source.history.put_all(numbers[0], list(map(_packet, rows)))
         source.highest, source.highest_timestamp = numbers[-1], timestamps[-1]
 
     def arrived(self, transport: Transport, ahead: Sequence[Ahead]) -> None:
         """The transport-wide numbers of packets that are booked, of all streams and in order."""
-        numbered = [(entry[9], entry[4]) for entry in ahead if entry[9] >= 0]
-        if numbered:
-            transport.arrivals.record_all(*zip(*numbered, strict=True))
+        numbers, times_us = tuple(map(_COUNTER, ahead)), tuple(map(_TIME, ahead))
+        if min(numbers) >= 0:
+            transport.arrivals.record_all(numbers, times_us)
+            return
+        for number, time_us in zip(numbers, times_us, strict=True):
+            if number >= 0:
+                transport.arrivals.record(number, time_us)
 
     def settle(self, transport: Transport, now_us: int) -> None:
         """Calm feedback of this viewer was taken in by ``intake``."""
@@ -284,9 +298,8 @@ class Ingress:
                 ours = ids.get(identifier)
                 if ours is not None and count:  # an empty one says nothing and would force the two-byte form on viewers
                     forwarded.append((ours, bytes(data[at : at + count])))
-        arrived = Arrived(extended, timestamp, second & 0x80, forwarded, bytes(self._view[start:end]), shape)
-        if sound is not None:
-            arrived = arrived._replace(payload=sound.plain, whole=sound.whole)
+        payload, whole = (bytes(self._view[start:end]), None) if sound is None else (sound.plain, sound.whole)
+        arrived = _new(Arrived, (extended, timestamp, second & 0x80, forwarded, payload, shape, whole))
         self._lanes.offer(stream, arrived, now_us)
 
     def _forms(self, parameters: ortc.ProducerParameters, payload_type: int, start: int, end: int) -> Forms:

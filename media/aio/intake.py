@@ -17,6 +17,8 @@ nothing but the time it came; whatever may change what a check means ends that.
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from struct import Struct
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
@@ -55,6 +57,7 @@ HEAR_US: Final = 20_000
 """The same for feedback that is not calm."""
 CLOCK_STEP_NS: Final = 1_000_000
 _ENTRY: Final = Struct("=iiiiqqIIiihhHHHBBBB2x")
+_LEG, _SSRC, _PLAIN = itemgetter(0), itemgetter(6), itemgetter(-1)
 _SENT, _UNSENT, _FEEDBACK, _ACCOUNT = 1, 2, 3, 4
 _IDLE, _DATAGRAM, _RTP, _RTCP, _BATCH_END, _SETTLE, _FAILED, _ERROR = range(8)
 _SHARED: Final = {
@@ -438,10 +441,12 @@ class Intake:
 
         Those of which the log says all are booked together: streams do not depend on each other.
         """
+        sent = [entry for entry in entries if entry[3] == _SENT]
+        if may_be_plain and all(map(_PLAIN, sent)):
+            self._book_plain(sent)
+            return
         plain: list[tuple[int, ...]] = []
-        for entry in entries:
-            if entry[3] != _SENT:
-                continue
+        for entry in sent:
             if may_be_plain and entry[-1]:
                 plain.append(entry)
                 continue
@@ -451,19 +456,15 @@ class Intake:
         self._book_plain(plain)
 
     def _book_plain(self, entries: list[tuple[int, ...]]) -> None:
-        by_leg: dict[int, list[tuple[int, ...]]] = {}
-        for entry in entries:
-            by_leg.setdefault(entry[0], []).append(entry)
-        for leg, ahead in by_leg.items():
+        for leg, of_leg in groupby(sorted(entries, key=_LEG), _LEG):
+            ahead = list(of_leg)
             if leg in self._legs and self._legs[leg].transport.taps:
                 for entry in ahead:
                     self._book_whole(entry)
                 continue
             self.booked += len(ahead)
-            streams: dict[int, list[tuple[int, ...]]] = {}
-            for entry in ahead:
-                streams.setdefault(entry[6], []).append(entry)
-            for of_stream in streams.values():
+            for _, entries_of_stream in groupby(sorted(ahead, key=_SSRC), _SSRC):
+                of_stream = list(entries_of_stream)
                 try:
                     self._booking.book(self._legs[leg].transport, of_stream)
                 except Exception:  # a bug met by one stream must not keep the others from being booked

@@ -24,6 +24,8 @@ from media.core.serial import MASK_32
 from media.core.shape import PacketShape, is_entrance, takes
 
 PICTURE_CYCLE = 1 << 15
+_new = tuple.__new__
+"""A named tuple without a call in Python."""
 
 
 class Arrived(NamedTuple):
@@ -149,9 +151,8 @@ class Lanes:
             payload = arrived.whole
         if shape.last and shape.spatial == lane.spatial:
             marker = 0x80  # the picture ends here for those who get no larger layer
-        self._gather(
-            producer, lane, source, Packet(number, arrived.timestamp, marker, arrived.extensions, payload, picture)
-        )
+        packet = _new(Packet, (number, arrived.timestamp, marker, arrived.extensions, payload, picture))
+        self._gather(producer, lane, source, packet)
 
     def _leave_out(self, lane: Lane[Consumer], source: Source, producer: Producer, arrived: Arrived) -> None:
         picture = arrived.shape.picture

@@ -85,83 +85,63 @@ class InLeg(Protocol):
         """Take in calm feedback of this viewer's line."""
 
 
+_WRITTEN_THROUGH = frozenset({"address", "tx", "sent"})
+
+
 class Leg:
     """Where and with which keys one peer is reached; shared by all that is sent to it.
 
     What changes here is written through to the row that C reads, so that no row ever names keys that are gone.
     """
 
-    __slots__ = ("_address", "_estimator", "_rx", "_sent", "_tx", "divert", "intake", "pacer", "row", "srtp", "stream")
+    __slots__ = ("_estimator", "address", "divert", "intake", "pacer", "row", "rx", "sent", "srtp", "stream", "tx")
+
+    address: Address | None
+    """Where the peer is."""
+    rx: Any
+    """libsrtp context for what is received."""
+    tx: Any
+    """libsrtp context for what is sent."""
+    sent: SentPackets | None
+    """What left under transport-wide numbers, which it also counts; None until something has."""
 
     def __init__(self, address: Address | None = None) -> None:
-        self._address = address
-        self._tx: Any = None
+        self.intake: InLeg | None = None
+        self.row: LegRow | None = None
+        self.address = address
+        self.rx = self.tx = self.sent = None
         self.divert: Callable[[bytes], bool] | None = None
         """Takes the RTCP for a publisher that is on another worker (``pipe``)."""
         self.stream: TcpStream | None = None
         """The connection, when the address is one: what is sent goes there and not to the UDP port."""
         self.srtp: SrtpPair | None = None
-        self._rx: Any = None
-        self.intake: InLeg | None = None
-        self.row: LegRow | None = None
-        self._sent: SentPackets | None = None
         self._estimator: LineEstimator | None = None
         self.pacer: Pacer[Any] | None = None
         """Holds large bursts back for the line; None: it is not known."""
 
-    @property
-    def address(self) -> Address | None:
-        """Where the peer is."""
-        return self._address
-
-    @address.setter
-    def address(self, address: Address | None) -> None:
-        self._address = address
-        if self.row is not None:
-            self.row.reach(address)
-
-    @property
-    def rx(self) -> Any:
-        """libsrtp context for what is received."""
-        return self._rx
-
-    @rx.setter
-    def rx(self, context: Any) -> None:
-        self._rx = context
-        if self.intake is not None:
-            self.intake.use(context)
-
-    @property
-    def tx(self) -> Any:
-        """libsrtp context for what is sent."""
-        return self._tx
-
-    @tx.setter
-    def tx(self, context: Any) -> None:
-        self._tx = context
-        if self.row is not None:
-            self.row.use(context)
-
-    @property
-    def sent(self) -> SentPackets | None:
-        """What left under transport-wide numbers, which it also counts; None until something has."""
-        return self._sent
-
-    @sent.setter
-    def sent(self, sent: SentPackets | None) -> None:
-        self._sent = sent
-        if self.row is not None:
-            self.row.record(sent)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Written through to who else reads it; reading, which each packet does for each viewer, stays a plain slot."""
+        super().__setattr__(name, value)
+        if name == "rx":
+            if self.intake is not None:
+                self.intake.use(value)
+        elif name in _WRITTEN_THROUGH and self.row is not None:
+            if name == "address":
+                self.row.reach(value)
+            elif name == "tx":
+                self.row.use(value)
+            else:
+                self.row.record(value)
 
     @property
     def ready(self) -> bool:
         """Media can be sent."""
-        return self._tx is not None and self._address is not None
+        return self.tx is not None and self.address is not None
 
     def keep_intake(self, intake: InLeg) -> None:
         """From now on this is kept true."""
         self.intake = intake
-        intake.use(self._rx)
+        intake.use(self.rx)
         if self._estimator is not None:
             intake.hear(self._estimator)
 
@@ -175,9 +155,9 @@ class Leg:
     def keep_row(self, row: LegRow) -> None:
         """From now on this row is kept true."""
         self.row = row
-        row.reach(self._address)
-        row.use(self._tx)
-        row.record(self._sent)
+        row.reach(self.address)
+        row.use(self.tx)
+        row.record(self.sent)
 
 
 @dataclass(slots=True, eq=False)

@@ -31,8 +31,7 @@ class Flow(Enum):
     LIVE = "live"
 
 
-@dataclass(frozen=True, slots=True)
-class ExtensionPlan:
+class ExtensionPlan(NamedTuple):
     """Header extensions of one group of Consumers, by the Router's ids.
 
     MID is not among them: viewers find their stream by SSRC (``ortc.SENT_EXTENSIONS``).
