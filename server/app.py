@@ -203,7 +203,7 @@ def lock_of(services: Services, end_bindings: EndBindings | None = None) -> Lock
     settings = services.settings
     try:
         key = lock_key(settings.data_dir)
-    except (OSError, ValueError) as problem:
+    except ValueError as problem:
         raise StartError(Exit.DATA_DIR, f"The lock's key cannot be used: {problem}.") from None
     return build_lock(
         services.database,

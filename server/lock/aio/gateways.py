@@ -1,7 +1,6 @@
 """Gateways as administrators see them: enrol, list, revoke, and the log of what crossed."""
 
 import contextlib
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.clock import NowMs
 from server.enrol.aio.codes import CodeInvalid, EnrolmentCodes
+from server.gateway.sealing import read_private, write_private
 from server.identity.core.principal import PersonPrincipal
 from server.lock.core.proof import enrolment_statement, verified
 from server.lock.core.wire import GENESIS
@@ -45,16 +45,16 @@ class Enrolled:
 def lock_key(data_dir: Path) -> Ed25519PrivateKey:
     """The key by which gateways know this hub, made at the first start; processes of one hub share the file.
 
+    It appears whole and durable: half a key, or another one after a power cut, and no gateway would know its hub again.
+
     Raises:
-        OSError: the folder cannot be written, or the file not be read.
+        StartError: the folder cannot be written, or the file not be read or is readable by others.
         ValueError: the file does not hold a key.
     """
     path = data_dir / KEY_FILE
     with contextlib.suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(Ed25519PrivateKey.generate().private_bytes_raw())
-    return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+        write_private(path, Ed25519PrivateKey.generate().private_bytes_raw(), exclusive=True)
+    return Ed25519PrivateKey.from_private_bytes(read_private(path))
 
 
 class Gateways:

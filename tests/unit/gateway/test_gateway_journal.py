@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from server.gateway.core.crossing import MAX_KEY_CHARS, Crossing, LockRefused, R
 from server.gateway.journal import Journal, JournalLimits, Stored
 from server.gateway.sealing import load_keys, rotate
 from server.lock.aio.applying import _keep
+from server.lock.aio.gateways import lock_key
 from server.lock.core.link import Arrived, Settled
 from server.lock.core.proof import next_mark
 from server.lock.core.wire import GENESIS, OPERATOR_KIND, Cross, Gap
@@ -296,6 +298,10 @@ async def test_names_are_durable_before_anything_depends_on_them(
     monkeypatch.setattr(os, "fsync", fsync)
     load_keys(tmp_path / "journal.keys")
     assert synced[-1] == tmp_path.stat().st_ino
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _process: lock_key(tmp_path).private_bytes_raw(), range(8)))
+    assert len(set(made)) == 1, "processes of one hub that start together have one key, and never half of one"
+    assert tmp_path.stat().st_ino in synced[1:]
     left = tmp_path / "lock" / "ab" / ".abc.dead"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half a file of a process that was killed")
