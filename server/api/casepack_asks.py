@@ -284,7 +284,9 @@ async def _recording(
         raise _job_error(problem) from problem
     found = []
     for one in imported.streams:
-        reference = _reference(f"doc-{one.info.archive}"[:64], row, {"coding": [_EKG], "text": title}, {"title": title})
+        # A FHIR id has no underscore.
+        id_ = f"doc-{one.info.archive}".replace("_", "-")[:64]
+        reference = _reference(id_, row, {"coding": [_EKG], "text": title}, {"title": title})
         reference["date"] = datetime.fromtimestamp(one.summary.first_us / 1e6, UTC).isoformat(timespec="seconds")
         found.append(reference)
     return found

@@ -27,19 +27,21 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 from server_hub import Browser, quiet_port
-from server_seed import fill
+from server_seed import PASSWORD, QUICK, fill
 from sqlalchemy import func, select, update
 
 from media.core.waveform import FrameWriter, StreamFormat, WaveformFrame, parse_frame, split_message
 from server.api.services import SERVICES
 from server.api.waveforms import OFFICE, SNAPSHOTS
 from server.app import MEDIA, check_schema, prepare_data_dir
+from server.identity.aio.passwords import Passwords
 from server.imaging.find import binary_id
 from server.lifecycle import serving
 from server.record.aio.store import put_resource
 from server.settings import load_settings
 from server.storage.database import Database
 from server.storage.models import ConsultMember, EventRow, VitalSignRow, WaveformArchiveRow
+from server.storage.seeding import add_person
 from server.waveforms.desk import WaveformDesk
 from signaling.core import messages as m
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
@@ -483,6 +485,37 @@ async def test_an_uploaded_recording_becomes_a_stream_of_the_open_patient(server
         assert (status, answer["error"]["code"]) == (422, code), answer
     assert (await upload(source, patient="pt2", title="x"))[0] == 409
     assert (await upload(source, patient="pt1", title="x", other="1"))[0] == 400
+    await _answer_an_ask_with(server, doctor, source)
+
+
+async def _answer_an_ask_with(server: Server, doctor: Browser, source: bytes) -> None:
+    """[C26] [W22] A recording answers a case pack's ask: kept as a recording, its own time in the record."""
+    async with server.app[SERVICES].database.write() as session:
+        await add_person(session, Passwords(QUICK), id="e1", hospital="north", name="何", role="doctor",
+                         login="e1@north", password=PASSWORD)  # fmt: skip
+        session.add(ConsultMember(consult_id="c1", kind="person", subject_id="e1", role="doctor"))
+    pack, wanted = "/api/consults/c1/casepack/pt1", {"specialty": "cardiology", "part": "ecg-12-lead"}
+    status, asked = await doctor.post(f"{pack}/asks", wanted)
+    assert (status, asked["ask"]["status"], asked["ask"]["reaches"]) == (201, "asked", 1), asked
+    partner = await server.browser("e1@north")
+
+    async def answer(**fields: str) -> tuple[int, Any]:
+        form = aiohttp.FormData()
+        for name, value in fields.items():
+            form.add_field(name, value)
+        form.add_field("file", source, filename="a.dcm")
+        return await partner.send("POST", f"/api/consults/c1/casepack-asks/{asked['ask']['id']}/answer", data=form)
+
+    status, refused = await answer(title="ECG")
+    assert (status, refused["error"]["code"]) == (409, "patient_differs"), refused
+    assert (await answer(title="ECG", patient_checked="true"))[0] == 200
+    assert (await answer(title="ECG", patient_checked="true"))[1]["error"]["code"] == "ask_closed"
+    _status, draft = await doctor.post(f"{pack}/draft", {"specialty": "cardiology", "request": {}})
+    part = next(one for one in draft["findings"] if one["part"] == "ecg-12-lead")
+    # The file is of 2004 or so: as old as its first sample, however lately it came.
+    assert (part["state"], part["why"]) == ("stale", "too_old"), part
+    status, streams = await doctor.get("/api/consults/c1/waveforms")
+    assert part["evidence"] in {f"DocumentReference/doc-{one['id']}".replace("_", "-") for one in streams}
 
 
 async def test_an_upload_counts_only_for_who_still_may_and_for_who_is_still_open_when_it_is_in(server: Server) -> None:
