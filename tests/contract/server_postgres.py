@@ -6,6 +6,7 @@ It listens on a Unix socket in its own folder only.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -16,6 +17,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from server.storage import schema
+from server.storage.database import Database
 
 _numbers = itertools.count(1)
 
@@ -79,6 +83,42 @@ def postgres_url(postgres_folder: Path) -> str:
     with psycopg.connect(host=str(postgres_folder), user="postgres", dbname="postgres", autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
     return f"postgresql://postgres@/{name}?host={postgres_folder}"
+
+
+@pytest.fixture(scope="session")
+def ready_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file at the schema of this version, to be copied."""
+    file = tmp_path_factory.mktemp("ready") / "ready.db"
+    asyncio.run(_prepare(f"sqlite:///{file}"))
+    return file
+
+
+@pytest.fixture(scope="session")
+def ready_template(postgres_folder: Path) -> str:
+    """Name of a PostgreSQL database likewise."""
+    with psycopg.connect(host=str(postgres_folder), user="postgres", dbname="postgres", autocommit=True) as admin:
+        admin.execute("CREATE DATABASE ready")
+    asyncio.run(_prepare(f"postgresql://postgres@/ready?host={postgres_folder}"))
+    return "ready"
+
+
+async def _prepare(url: str) -> None:
+    database = Database(url)
+    await schema.upgrade(database)
+    await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ready_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database of each kind at the schema of this version: migrating one anew costs most of a second."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("ready_file"), tmp_path / "contract.db")
+        return f"sqlite:///{tmp_path / 'contract.db'}"
+    folder, name = request.getfixturevalue("postgres_folder"), f"t{next(_numbers)}"
+    template = request.getfixturevalue("ready_template")
+    with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return f"postgresql://postgres@/{name}?host={folder}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from server.storage import audit, schema
+from server.storage import audit
 from server.storage.chain import canonical_json
 from server.storage.consult_store import SqlConsultStore
 from server.storage.database import Database
@@ -14,7 +14,7 @@ from server.storage.seeding import add_consult, add_hospital, add_room, put_fhir
 from signaling.core.model import Consult, PatientBanner, Role
 from signaling.core.ports import ConsultStore
 from tests.contract.consult_store_suite import REPORT, ConsultStoreSuite, MakeStore
-from tests.contract.server_postgres import database_url, postgres_folder, postgres_url  # noqa: F401 - fixtures
+from tests.contract.server_postgres import postgres_folder, ready_file, ready_template, ready_url  # noqa: F401 - fixtures
 
 TEST_TAG = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
 
@@ -35,9 +35,8 @@ def fhir_patient(banner: PatientBanner) -> dict[str, object]:
 
 class TestSqlConsultStore(ConsultStoreSuite):
     @pytest.fixture
-    async def make_store(self, database_url: str) -> AsyncIterator[MakeStore]:  # noqa: F811
-        database = Database(database_url)
-        await schema.upgrade(database)
+    async def make_store(self, ready_url: str) -> AsyncIterator[MakeStore]:  # noqa: F811
+        database = Database(ready_url)
 
         async def make(consult: Consult, patients: Sequence[PatientBanner]) -> ConsultStore:
             async with database.write() as session:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from server_postgres import database_url, postgres_folder, postgres_url  # noqa: F401 - fixtures
+from server_postgres import postgres_folder, ready_file, ready_template, ready_url  # noqa: F401 - fixtures
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
@@ -35,7 +35,7 @@ from server.record.core.outcome import FhirCode, FhirRefusal
 from server.record.core.query import Subject, matches, parse_query
 from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid
-from server.storage import audit, schema
+from server.storage import audit
 from server.storage.database import Database
 from server.storage.fhir_tables import FhirResource, FhirStore, FhirString, FhirToken, FhirVersion
 from tests.fhir_kit import CODES, QUERIES, encounter, observation, organization, patient, record, some_query, without_id
@@ -48,9 +48,8 @@ WIDE = ("code", "identifier")
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:  # noqa: F811
-    database = Database(database_url)
-    await schema.upgrade(database)
+async def database(ready_url: str) -> AsyncIterator[Database]:  # noqa: F811
+    database = Database(ready_url)
     yield database
     verdict = await audit.verify(database, {})
     await database.close()
