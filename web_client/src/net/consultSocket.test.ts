@@ -163,6 +163,21 @@ describe("ConsultSocket", () => {
     expect(socket.status).toMatchObject({ phase: "reconnecting", fresh: false });
   });
 
+  it("[W19] is not fresh in a page that the browser puts away to show it again", async () => {
+    const { socket, server } = await connected();
+    server.beat();
+    const away = (persisted: boolean): boolean =>
+      window.dispatchEvent(Object.assign(new Event("pagehide"), { persisted }));
+
+    away(false);
+    expect(socket.status.fresh).toBe(true);
+    away(true);
+    expect(socket.status.fresh).toBe(false);
+    await pass(3_000);
+    server.beat();
+    expect(socket.status).toMatchObject({ phase: "connected", fresh: true });
+  });
+
   it("[SE10] is not fresh 5 s after the last beat, and reconnects", async () => {
     const { server, socket, statuses } = await connected();
     await pass(4_900);

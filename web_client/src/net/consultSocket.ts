@@ -130,6 +130,7 @@ export class ConsultSocket {
     if (this.#ticker !== null) clearInterval(this.#ticker);
     this.#ticker = null;
     globalThis.document?.removeEventListener("visibilitychange", this.#tick);
+    globalThis.window?.removeEventListener("pagehide", this.#putAway);
   }
 
   /**
@@ -152,6 +153,7 @@ export class ConsultSocket {
       this.#ticker = setInterval(this.#tick, TICK_MS);
       // A page that slept must learn that it is stale before it paints again (W14).
       globalThis.document?.addEventListener("visibilitychange", this.#tick);
+      globalThis.window?.addEventListener("pagehide", this.#putAway);
     }
     this.#attemptAfter(0);
   }
@@ -175,6 +177,14 @@ export class ConsultSocket {
   readonly #tick = (): void => {
     if (this.#machine.phase === "connected" && this.#silentMs() >= FRESH_FOR_MS) this.#lost();
     else this.#input({ type: "tick" });
+  };
+
+  /** The browser may keep the page as it stands and show it again on "back", hours later: it keeps no patient (W19). */
+  readonly #putAway = (event: PageTransitionEvent): void => {
+    if (!event.persisted) return;
+    this.#lastBeat = null;
+    if (this.#machine.phase === "connected") this.#lost();
+    else this.#publish();
   };
 
   #beatHeard(): void {
