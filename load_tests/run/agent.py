@@ -57,6 +57,8 @@ class Generator:
         self._curve: list[list[float]] = []
         self._cpu_s = time.process_time()
         self._drops = 0
+        self._end_s = float("inf")
+        """On the event loop's clock: from then on what stops coming stops because people leave."""
 
     async def run(self, order: dict[str, Any]) -> None:
         """Play the sessions of an order until the coordinator says stop, or is gone, or the time is over."""
@@ -76,7 +78,12 @@ class Generator:
             )  # fmt: skip
             works = [
                 asyncio.create_task(work)
-                for work in (self._play(plans, setting, start_s), self._probe(), self._look(), self._report())
+                for work in (
+                    self._play(plans, setting, start_s, scenario.duration_s),
+                    self._probe(),
+                    self._look(),
+                    self._report(),
+                )
             ]
             try:
                 with contextlib.suppress(TimeoutError, LinkLost):
@@ -85,6 +92,7 @@ class Generator:
             finally:
                 for work in works[:1]:
                     work.cancel()
+                self._end_s = 0.0
                 await self._leave()
                 for work in works:
                     work.cancel()
@@ -106,16 +114,17 @@ class Generator:
                 case "clock":
                     await self._link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
 
-    async def _play(self, plans: list[Planned], setting: Setting, start_s: float) -> None:
+    async def _play(self, plans: list[Planned], setting: Setting, start_s: float, length_s: float) -> None:
         """Let each session come and go at its time."""
         loop = asyncio.get_running_loop()
         began_s = loop.time() + start_s - time.time()
+        self._end_s = min(self._end_s, began_s + length_s)
         for plan in plans:
             await asyncio.sleep(max(0.0, began_s + plan.at_s - loop.time()))
             session = self._sessions[plan.number] = Participant(plan, setting)
             task = self._tasks[plan.number] = asyncio.create_task(session.run())
             leave_s = began_s + plan.until_s
-            loop.call_at(leave_s, task.cancel)
+            loop.call_at(leave_s, end_once, task)
             task.add_done_callback(functools.partial(self._ended, plan.number))
 
     def _ended(self, number: int, task: asyncio.Task[None]) -> None:
@@ -127,7 +136,7 @@ class Generator:
     async def _leave(self) -> None:
         tasks = list(self._tasks.values())
         for task in tasks:
-            task.cancel()
+            end_once(task)
         if tasks:
             await asyncio.wait(tasks, timeout=LEAVE_S)
 
@@ -155,7 +164,8 @@ class Generator:
             now_s = time.monotonic()
             joined = pictures = wanted = waves = waves_wanted = 0
             for session in self._sessions.values():
-                session.watch(now_s)
+                if asyncio.get_running_loop().time() < self._end_s:
+                    session.watch(now_s)
                 joined += session.joined
                 wants = session.plan.behaviour
                 others = any(one["participant"] != session.view.you for one in session.view.producers.values())
@@ -190,6 +200,12 @@ class Generator:
         if now > self._drops:
             self._ledger.count("own_drops", now - self._drops)
         self._drops = now
+
+
+def end_once(task: asyncio.Task[None]) -> None:
+    """Let a session leave; one that is leaving already is not disturbed."""
+    if not task.cancelling():
+        task.cancel()
 
 
 def own_drops() -> int:

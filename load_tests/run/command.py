@@ -71,7 +71,7 @@ def run(
         print(f"load_tests: {problem}", file=sys.stderr)
         return problem.exit_code
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not cost the report
-    summary = summarise(record, same_host=not remote and _is_here(against))
+    summary = summarise(record, same_host=all(_is_here(f"http://{one}") for one in remote) and _is_here(against))
     return finish(record, summary, results)
 
 

@@ -126,11 +126,10 @@ class Conductor:
     async def _keep_time(self) -> None:
         """Until the end of the scenario, or of patience."""
         works = [asyncio.create_task(work) for work in (self._sample(), self._break(), self._progress())]
-        waits = [asyncio.create_task(wait) for wait in (self._stop.wait(), self._whole_time(), self._all_gone())]
+        ends = (self._stop.wait(), self._whole_time(), self._all_gone(), self._server_gone())
+        waits = [asyncio.create_task(end) for end in ends]
         try:
-            await asyncio.wait([*waits, works[1]], return_when=asyncio.FIRST_COMPLETED)
-            while not any(one.done() for one in waits):
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             self.record.interrupted = self._stop.is_set()
         finally:
             for task in (*works, *waits):
@@ -142,6 +141,14 @@ class Conductor:
 
     async def _whole_time(self) -> None:
         await asyncio.sleep(max(0.0, self.record.started_s + self.record.scenario.duration_s - time.time()))
+
+    async def _server_gone(self) -> None:
+        """Until the server is no more, which was not our doing."""
+        trouble = ""
+        while not trouble:
+            await asyncio.sleep(SAMPLE_S)
+            trouble = await self._server.trouble()
+        self.record.broken = self.record.broken or trouble
 
     async def _all_gone(self) -> None:
         await asyncio.wait(self._listening)

@@ -25,12 +25,17 @@ import aiohttp
 from pydantic import ValidationError
 
 from load_tests.demo_process import Demo, free_port
+from load_tests.plan.behaviour import Behaviour
 from load_tests.plan.reading import Exit, RunError
+from load_tests.report.ledger import Ledger
+from load_tests.session.office import HttpRefused, Office
 from load_tests.session.world import World, WorldNeeds, lacking
 
 READY_S: Final = 60.0
 FILL_S: Final = 900.0
 STOP_S: Final = 20.0
+SILENT_S: Final = 20.0
+"""A server that is not ready for so long has died."""
 PAGE_MB: Final = os.sysconf("SC_PAGE_SIZE") / 1e6
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 METRICS: Final = {
@@ -53,6 +58,8 @@ class OwnServer:
         self._demo: Demo
         self._port, self._metrics_port = free_port(), free_port()
         self._http = aiohttp.ClientSession()
+        self._away = False
+        """Killed by us, and not back yet."""
         self._cpu: dict[int, float] = {}
         self._sampled_s = time.monotonic()
 
@@ -89,8 +96,7 @@ class OwnServer:
         deadline = time.monotonic() + READY_S
         while not await is_ready(self._http, self.origin):
             if process.poll() is not None or time.monotonic() > deadline:
-                last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-                raise RunError(Exit.SERVER, f"The server does not start: {last[0]}")
+                raise RunError(Exit.SERVER, f"The server does not start: {self._last_words()}")
             await asyncio.sleep(0.1)
 
     @property
@@ -107,10 +113,26 @@ class OwnServer:
         return True
 
     async def kill_server(self, away_s: float) -> None:
-        """SIGKILL the server and all its children, and start it again."""
+        """SIGKILL the server and all its children, and start it again.
+
+        Raises:
+            RunError: it does not start again.
+        """
+        self._away = True
         self._kill_all()
         await asyncio.sleep(away_s)
         await self.start()
+        self._away = False
+
+    async def trouble(self) -> str:
+        """Why the run cannot go on, as a sentence; empty while it can."""
+        if self._away or self._demo.process.poll() is None:
+            return ""
+        return f"The server ended by itself with code {self._demo.process.returncode}: {self._last_words()}"
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
     async def sample(self) -> dict[str, float]:
         """Processes and gauges."""
@@ -170,7 +192,8 @@ class RunningServer:
     def __init__(self, origin: str, world: World, metrics_url: str) -> None:
         self.origin, self.world = origin, world
         self._metrics_url = metrics_url
-        self._http = aiohttp.ClientSession()
+        self._answered_s = time.monotonic()
+        self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     async def open(self, needs: WorldNeeds) -> None:
         """Look whether it is there, of our version, and has what the scenario needs.
@@ -186,6 +209,19 @@ class RunningServer:
             raise RunError(Exit.SERVER, f"The server is of version {theirs}, this program of {version('consilium')}.")
         if problem := lacking(self.world, needs):
             raise RunError(Exit.CREDENTIALS, f"The world file does not fit: {problem}.")
+        office = Office(self._http, self.origin, self.world.consults[0], Ledger())
+        try:
+            await office.sign_in(Behaviour(who="doctor"), 0, self.world.password)
+            await office.token()
+        except HttpRefused as refusal:
+            raise RunError(Exit.CREDENTIALS, f"The server does not know the world's accounts: {refusal}.") from None
+
+    async def trouble(self) -> str:
+        """Why the run cannot go on, as a sentence; empty while it can."""
+        if await is_ready(self._http, self.origin):
+            self._answered_s = time.monotonic()
+        silent_s = time.monotonic() - self._answered_s
+        return f"The server has not answered for {silent_s:.0f} s." if silent_s > SILENT_S else ""
 
     async def sample(self) -> dict[str, float]:
         """Gauges, where their address was told."""

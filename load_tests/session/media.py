@@ -173,14 +173,14 @@ class Media:
         self._ledger.add("join_dtls_ms", peer.dtls_ms)
 
     def _begin_receiving(self, peer: SessionPeer) -> None:
-        self.receiver = Receiver(peer, self._ledger, self._changed)
+        self.receiver = Receiver(peer, self._ledger, self._changed, timed=self._path.line.perfect)
         self._poller.every(FEEDBACK_S, self.receiver.feedback, peer)
         self._poller.every(REPORT_S, self.receiver.report, peer)
         peer.on_message = self._data
 
     async def _begin_sending(self, peer: SessionPeer) -> None:
         self.sender = Sender(peer, self._ledger)
-        timed = self._path.line.delay_ms == 0
+        timed = self._path.line.perfect
         if self.behaviour.camera:
             layers = CAMERAS[self.behaviour.camera]
             camera = Camera(peer, self.sender.numbers, self._ledger, layers, self.plan.seed, timed=timed)

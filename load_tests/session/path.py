@@ -16,6 +16,8 @@ class Path:
     def __init__(self, line: Line, seed: str, ledger: Ledger) -> None:
         self.line = line
         self.cut = False
+        self.perfect = line.perfect
+        """Datagrams may go straight through; asked for each of them."""
         self._up = Direction(line, line.up_bps, f"{seed}-up")
         self._down = Direction(line, line.down_bps, f"{seed}-down")
         self._open = asyncio.Event()
@@ -23,11 +25,6 @@ class Path:
         self._ledger = ledger
         self._loop = asyncio.get_running_loop()
         self._told_s = self._heard_s = 0.0
-
-    @property
-    def perfect(self) -> bool:
-        """Datagrams may go straight through."""
-        return self.line.perfect and not self.cut
 
     def send(self, datagram: bytes, through: Callable[[bytes], bool]) -> bool:
         """A datagram of this session sets out; False when its own socket was full."""
@@ -53,6 +50,7 @@ class Path:
     def set_cut(self, cut: bool) -> None:
         """Cut the line, or mend it."""
         self.cut = cut
+        self.perfect = self.line.perfect and not cut
         if cut:
             self._open.clear()
         else:

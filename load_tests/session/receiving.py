@@ -77,11 +77,15 @@ class Track:
 
 
 class Receiver:
-    """All tracks of one receiving Transport."""
+    """All tracks of one receiving Transport.
 
-    def __init__(self, peer: LoadPeer, ledger: Ledger, changed: Callable[[], None]) -> None:
+    Args:
+        timed: look how long packets took; not behind an emulated line, which would be measured with them.
+    """
+
+    def __init__(self, peer: LoadPeer, ledger: Ledger, changed: Callable[[], None], *, timed: bool) -> None:
         self.tracks: dict[int, Track] = {}
-        self._peer, self._ledger, self._changed = peer, ledger, changed
+        self._peer, self._ledger, self._changed, self._timed = peer, ledger, changed, timed
         self._arrivals = RunRecorder()
         self._repairs: dict[int, Track] = {}
         """By SSRC of the repairs."""
@@ -202,7 +206,7 @@ class Receiver:
             track.key_seen = vp8_starts_key_frame(packet, _payload_at(packet), len(packet))
             track.to_sample = SAMPLE_EVERY if track.key_seen else 1
         sent_ns = int.from_bytes(packet[-8:], "big")
-        if sent_ns:
+        if sent_ns and self._timed:
             self._ledger.add("forward_ms", (stamp_ns - sent_ns) / 1e6)
 
     def _opened(self, datagram: bytes) -> bytes | None:

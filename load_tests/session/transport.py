@@ -175,6 +175,8 @@ class SessionPeer(LoadPeer):
         return self._path.send(datagram, self._leave)
 
     def _leave(self, datagram: bytes) -> bool:
+        if self._socket.fileno() < 0:  # closed while it was on the line
+            return True
         try:
             self._socket.send(datagram)
         except ConnectionRefusedError:  # the worker is gone: as on a line, nobody is told
