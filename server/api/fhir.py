@@ -25,6 +25,7 @@ from server.api.fhir_answers import (
     version_headers,
 )
 from server.api.fhir_shared import address_of, asking, count_of, cursor_of, next_url, on_record, search_place, type_of
+from server.api.fhircast import HUB
 from server.api.smart import allow_origin, base_of
 from server.record.aio.everything import everything
 from server.record.aio.search import Page, search, visible
@@ -56,7 +57,7 @@ async def metadata(request: web.Request) -> web.StreamResponse:
     own = base.removesuffix("/fhir")
     names = {"authorize": "authorize", "token": "token", "introspect": "introspect", "revoke": "revoke"}
     endpoints = {name: f"{own}/smart/{path}" for name, path in names.items()}
-    return resource_answer(canonical_json(capability_statement(base, version("consilium"), endpoints)))
+    return resource_answer(canonical_json(capability_statement(base, version("consilium"), endpoints, f"{own}{HUB}")))
 
 
 @routes.options("/fhir")

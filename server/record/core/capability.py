@@ -9,13 +9,16 @@ INTERACTIONS = ("read", "vread", "create", "update", "delete", "history-instance
 _KINDS = {TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string"}
 _SERVICES = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _OAUTH = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_FHIRCAST = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration-extension"
+"""FHIRcast 3.0.0 section 2.7: where the hub is that belongs to this server."""
 
 
-def capability_statement(base: str, version: str, endpoints: dict[str, str]) -> dict[str, Any]:
+def capability_statement(base: str, version: str, endpoints: dict[str, str], hub: str) -> dict[str, Any]:
     """What is offered at ``base``.
 
     Args:
         endpoints: ``authorize``, ``token``, ``introspect`` and ``revoke`` of the authorization server.
+        hub: address of the FHIRcast hub.
     """
     return {
         "resourceType": "CapabilityStatement",
@@ -32,6 +35,7 @@ def capability_statement(base: str, version: str, endpoints: dict[str, str]) -> 
         "rest": [
             {
                 "mode": "server",
+                "extension": [{"url": _FHIRCAST, "extension": [{"url": "hub.url", "valueUrl": hub}]}],
                 "security": {
                     "cors": True,
                     "service": [{"coding": [{"system": _SERVICES, "code": "SMART-on-FHIR"}]}],

@@ -45,6 +45,14 @@ async def test_the_capability_statement_is_true(hub: Hub, app: App) -> None:
     assert status == 200
     CapabilityStatement.model_validate(told)
     rest = told["rest"][0]
+    # (H28) And the hub that it names answers.
+    [fhircast] = rest["extension"]
+    [hub_url] = fhircast["extension"]
+    assert (fhircast["url"].rpartition("/")[2], hub_url["url"]) == ("fhircast-configuration-extension", "hub.url")
+    path = hub_url["valueUrl"].removeprefix(told["implementation"]["url"].removesuffix("/fhir"))
+    assert path.startswith("/")
+    async with app.http.get(f"{app.origin}{path}/.well-known/fhircast-configuration") as answer:
+        assert (answer.status, (await answer.json())["websocketSupport"]) == (200, True)
     await app.allowed(await hub.doctor(), hub)
     everywhere = {one["name"] for kind in rest["resource"] for one in kind["searchParam"]}
     values = {"token": "x", "reference": "Patient/x", "string": "x", "date": "2025"}

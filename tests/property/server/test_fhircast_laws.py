@@ -61,6 +61,21 @@ class Run:
         self.made: dict[int, Subscription] = {}
         self.heard: dict[str, list[str]] = {}
         self.over: set[str] = set()
+        self.heard_by: dict[str, dict[str, tuple[int, str]]] = {}
+        """By subscription and notice: place in the order told, and name."""
+        self.said: dict[str, dict[str, int]] = {}
+        """The last status that it gave to each."""
+
+    def judged(self, one: Subscription) -> None:
+        """(W19) Who is said to follow has followed the patient of now, or what was opened of that patient since."""
+        told = self.heard_by.get(one.id, {})
+        about_patient = [id_ for id_, (_, name) in told.items() if name.startswith("Patient-")]
+        if not about_patient:
+            return
+        newest = max(about_patient, key=lambda id_: told[id_][0])
+        since = {id_ for id_, (at, name) in told.items() if at > told[newest][0] and name.endswith("-open")}
+        answers = self.said.get(one.id, {})
+        assert any(answers.get(id_) in (200, 202) for id_ in {newest, *since})
 
     def carry_out(self, actions: list[Action]) -> None:
         for action in actions:
@@ -68,6 +83,9 @@ class Run:
                 # Nothing is sent on a socket after its end.
                 assert action.subscription.id not in self.over
             if isinstance(action, Send) and "event" in action.message:
+                name = action.message["event"]["hub.event"]
+                by = self.heard_by.setdefault(action.subscription.id, {})
+                by.setdefault(action.message["id"], (len(by), name))
                 self.heard.setdefault(action.subscription.id, []).append(action.message["id"])
             elif isinstance(action, Ended):
                 self.over.add(action.subscription.id)
@@ -75,6 +93,9 @@ class Run:
                 assert action.notice is None or action.notice.name.endswith(("-open", "-close"))  # (H20)
             elif isinstance(action, Follows) and not action.goodbye:
                 assert action.subscription.behind is None
+                assert not action.subscription.unfollowed
+                if action.subscription.latest:
+                    self.judged(action.subscription)
 
     def play(self, step: tuple[object, ...]) -> None:
         match step:
@@ -102,6 +123,9 @@ class Run:
                 assert got == before  # (H14)
                 self.carry_out(actions)
             case ("answer", int(who), int(number), int(status)) if who in self.made:
+                waiting = self.made[who].waiting.get(f"n{number}")
+                if waiting is not None and not (waiting.deciding and status == 202):
+                    self.said.setdefault(self.made[who].id, {})[f"n{number}"] = status
                 self.carry_out(self.hub.answered(self.made[who], Answer(f"n{number}", status), self.now_ms))
             case ("wait", int(length)):
                 self.now_ms += length
