@@ -17,9 +17,11 @@ from server.lock.aio.inbox import CrossingRefused, From, Inbox
 from server.lock.aio.leaving import Leaving
 from server.lock.core.link import Arrived
 from server.lock.core.wire import Cross
+from server.record.aio.merge import merge_patient
 from server.record.aio.search import search
 from server.record.aio.store import patient_by_identifier, put_resource
 from server.record.aio.writes import apply_bundle
+from server.record.core.outcome import FhirRefusal
 from server.record.core.reach import Reach
 from server.storage import audit, schema
 from server.storage.database import Database
@@ -144,6 +146,11 @@ async def test_the_old_number_of_a_merged_patient_leads_to_the_survivor(database
     ):
         with pytest.raises(CrossingRefused):  # a circle
             await hub.hl7(again)
+    async with database.write() as session:
+        old_ids = [id_ for id_ in people if id_ != survivor]
+        for retired in old_ids:
+            with pytest.raises(FhirRefusal):
+                await merge_patient(session, survivor=retired, merged=str(survivor), actor="a", at_ms=1)
     assert {row.patient_id for row in await hub.rows("Observation")} == {survivor}
 
 
