@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from server.casepack.core.evidence import (
+    PART_SYSTEM,
     Ref,
     Resource,
+    categories_of,
+    codes_of,
     is_day,
     is_evidence,
     is_preliminary,
@@ -70,6 +73,33 @@ class Finding:
     is_day: bool = False
 
 
+class _Candidates:
+    """Resources by what parts look for, so that a long record is walked once and not once for each part."""
+
+    def __init__(self, resources: Sequence[Resource]) -> None:
+        self._by_type: dict[str, list[Resource]] = {}
+        self._by_code: dict[tuple[str, str], list[Resource]] = {}
+        self._attached: dict[str, list[Resource]] = {}
+        for one in resources:
+            kind = one["resourceType"]
+            self._by_type.setdefault(kind, []).append(one)
+            for code in {code for _system, code in codes_of(one)}:
+                self._by_code.setdefault((kind, code), []).append(one)
+            for system, code in categories_of(one):
+                if system == PART_SYSTEM:
+                    self._attached.setdefault(code, []).append(one)
+
+    def of(self, part: Part) -> list[Resource]:
+        """All that may be evidence of a part; whether it is, is `is_evidence`'s to say. Each once."""
+        found = list(self._attached.get(part.key, ()))
+        for match in part.any_of:
+            if not match.codes:
+                found += self._by_type.get(match.type, ())
+            for text in match.codes:
+                found += self._by_code.get((match.type, text.partition("|")[2] or text), ())
+        return list({id(one): one for one in found}.values())
+
+
 _RANK = {State.PRESENT: 2, State.STALE: 1, State.MISSING: 0}
 
 
@@ -80,7 +110,8 @@ def check(table: Table, resources: Sequence[Resource], facts: Mapping[str, str],
         resources: of one patient, as sent by the store.
         facts: what the sender wrote, by key of the part.
     """
-    return tuple(_judge(part, resources, facts, now_us) for part in table.parts)
+    may_be = _Candidates(resources)
+    return tuple(_judge(part, may_be.of(part), facts, now_us) for part in table.parts)
 
 
 def satisfies(part: Part, resources: Sequence[Resource], now_us: int) -> bool:

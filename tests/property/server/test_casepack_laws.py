@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.casepack.aio.tables import load_tables
-from server.casepack.core.completeness import HOUR_US, State, Why, check
+from server.casepack.core.completeness import HOUR_US, State, Why, check, satisfies
 from server.casepack.core.document import content_hash
 from server.casepack.core.evidence import moment_us, ref_of
 from server.casepack.core.request import Request
@@ -60,6 +60,14 @@ def test_the_order_of_a_record_does_not_matter(table: Any, some: list[dict[str, 
     assert first == second
     hashed = [content_hash(table, Request(), one, check(table, some, {}, NOW_US)) for one in (first, second)]
     assert hashed[0] == hashed[1]
+
+
+@settings(max_examples=50)
+@given(tables, resources())
+def test_what_is_looked_up_is_what_looking_at_everything_finds(table: Any, some: list[dict[str, Any]]) -> None:
+    """The index over a record leaves nothing out, of codes with a system, without one, and of attached documents."""
+    for found in check(table, some, {}, NOW_US):
+        assert (found.state is State.PRESENT) == satisfies(found.part, some, NOW_US)
 
 
 @settings(max_examples=50)
