@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -295,6 +296,14 @@ def test_the_hospital_decides_who_may_ask_what() -> None:
 def test_what_is_wrong_with_a_policy_is_said_with_its_place(text: str, says: str) -> None:
     with pytest.raises(PolicyInvalid, match=says.replace("[", r"\[").replace("]", r"\]")):
         parse_policy(text, b"")
+
+
+def test_the_documented_policy_is_taken() -> None:
+    """Whoever copies it from the manual begins with something that works."""
+    text = (Path(__file__).parents[3] / "server/gateway/POLICY.md").read_text("utf-8")
+    policy = parse_policy(text.partition("```toml\n")[2].partition("```")[0], b"s")
+    assert policy.file.out
+    assert policy.file.questions is not None
 
 
 def test_a_policy_can_be_read_by_whoever_answers_for_it() -> None:
