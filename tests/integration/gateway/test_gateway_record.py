@@ -1,7 +1,9 @@
 """From the hospital's messages to the hub's record: every family, repeats, corrections, and the merge of an A40."""
 
+import asyncio
 import dataclasses
 import json
+import shutil
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,10 +38,25 @@ ORIGIN = From(gateway="g1", hospital="h-wuzhen", stream="s", connection=1, seque
 REACH = Reach.of_hospital("h-wuzhen")
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables: made once, copied for each test."""
+    path = tmp_path_factory.mktemp("empty") / "hub.db"
+
+    async def make() -> None:
+        database = Database(f"sqlite+aiosqlite:///{path}")
+        await schema.upgrade(database)
+        await database.close()
+
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(tmp_path: Path, empty: Path) -> AsyncIterator[Database]:
+    for part in empty.parent.glob("hub.db*"):
+        shutil.copy(part, tmp_path / part.name)
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/hub.db")
-    await schema.upgrade(database)
     yield database
     assert (await audit.verify(database, {})).broken is None
     await database.close()
@@ -326,6 +343,23 @@ def arrived(crossing: Crossing, sequence: int) -> Arrived:
         size=len(crossing.body), digest=bytes(32), mark=bytes(32), body=crossing.body,
     )  # fmt: skip
     return Arrived(frame=frame, body=crossing.body, received_us=8_000_000)
+
+
+async def test_a_patient_of_one_number_is_there_by_the_visit_and_a_thinner_one_is_not(
+    database: Database, tmp_path: Path
+) -> None:
+    """[W18] One number and nothing else could not be shown: refused, and taken once a registration came."""
+    hub = Hub(database, tmp_path)
+    thin = "PID|1||10042^^^HIS^MR||Wang^Xiaoming||19780302|1"
+    with pytest.raises(CrossingRefused, match="two identifiers"):
+        await hub.hl7(message("ORU^R01", *RESULT, pid=thin))
+    assert not await hub.rows("Patient")
+    await hub.hl7(message("ADT^A01", PV1, pid=thin), message("ORU^R01", *RESULT, pid=thin))
+    again = PV1.replace("V55", "V56")
+    await hub.hl7(message("ADT^A01", again, pid=thin, control="C2"))
+    (row,) = await hub.rows("Patient")
+    assert [one["value"] for one in json.loads(row.json)["identifier"]] == ["10042", "V56"]
+    assert len(await hub.rows("Observation")) == 4
 
 
 async def test_news_of_a_fhir_server_are_versions_of_one_resource_and_deletions_stay_marked(
