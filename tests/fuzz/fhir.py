@@ -21,6 +21,8 @@ QUERIES = (
     b"Observation?code=http://loinc.org|2823-3&date=ge2024-03-05T10:30:15%2B08:00&_sort=-date&_count=5",
     b"Patient?name:contains=%E5%BC%A0&birthdate=lt1950&identifier=urn:mrn|p0-1,b\\,c",
     b"Observation?patient=p0&encounter:Encounter=e0&_include=Observation:encounter&_lastUpdated=sa2020",
+    b"Patient?_has:Observation:patient:code=2823-3&link:Patient.name=x",
+    b"Observation?encounter.patient.identifier=urn:mrn|p0-1&patient.name:exact=%E5%BC%A0",
     b"Encounter?date=eb2025-02&_revinclude=Observation:encounter&_total=accurate&_summary=count",
 )
 

@@ -13,12 +13,12 @@ from server.record.core.bundle import plan, references_in, rewritten
 from server.record.core.cursor import seal, unseal
 from server.record.core.dates import COMPARE, FUTURE_US, PAST_US, DateInvalid, DateRange, compare, parse_date
 from server.record.core.index import INDEX_VERSION, fold, index_rows, index_values
-from server.record.core.layout import kept_text, sent_text
+from server.record.core.layout import kept_text, parse_json, sent_text
 from server.record.core.outcome import FhirRefusal
 from server.record.core.params import TYPES, clinical_date
 from server.record.core.query import parse_query
 from server.record.core.reach import Reach, in_compartment
-from server.smart.core.scopes import Scopes
+from server.smart.core.scopes import LEVELS, Scopes
 from tests.fhir_kit import QUERIES, record
 
 points = st.integers(PAST_US, FUTURE_US)
@@ -83,7 +83,24 @@ def test_dates_as_the_standard_writes_them() -> None:
 
 
 names = st.sampled_from(
-    ["code", "date", "patient", "_id", "name", "_sort", "_count", "_include", "code:not", "name:exact"]
+    [
+        "code",
+        "date",
+        "patient",
+        "_id",
+        "name",
+        "_sort",
+        "_count",
+        "_include",
+        "code:not",
+        "name:exact",
+        "patient.name",
+        "subject:Patient.identifier",
+        "_has:Observation:patient:code",
+        "encounter.patient._id",
+        "_has:",
+        "a.b.c.d.e",
+    ]
 )
 
 
@@ -123,6 +140,26 @@ def test_version_and_time_go_in_without_parsing(value: Any, version: int, at_ms:
         assert sent["meta"]["versionId"] == str(version)
         assert {**sent, "meta": None} == {"resourceType": "Basic", "meta": None, "value": value}
         assert kept_text(sent) == kept, "what comes back unchanged is no new version"
+
+
+decimals = st.builds(
+    "{}{}.{}{}".format,
+    st.sampled_from(["", "-"]),
+    st.integers(0, 10**20),
+    st.from_regex(r"[0-9]{1,25}", fullmatch=True),
+    st.sampled_from(["", "e5", "E-7"]),
+)
+
+
+@given(st.lists(decimals, max_size=4), json_values)
+def test_decimals_stay_as_they_were_written(numbers: list[str], beside: Any) -> None:
+    """Whatever stands beside them, and however often they are read and written."""
+    text = f'{{"resourceType":"Basic","value":[{",".join(numbers)}]}}'
+    resource = {**parse_json(text), "beside": beside}
+    kept = kept_text(resource)
+    assert f'"value":[{",".join(numbers)}]' in kept
+    assert kept_text(parse_json(kept)) == kept
+    assert json.loads(kept)["beside"] == beside
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.dictionaries(st.text(max_size=5), st.integers(), max_size=3))
@@ -167,15 +204,19 @@ def test_granted_is_asked_and_registered(asked: list[str], most: list[str]) -> N
             for action in "cruds":
                 both = wanted.allows(level, kind, action) and limit.allows(level, kind, action)
                 assert granted.allows(level, kind, action) == both
+                wider = LEVELS[LEVELS.index(level) :]
+                assert granted.allows_from(level, kind, action) == any(granted.allows(w, kind, action) for w in wider)
     for action in ("read", "write"):
         both = wanted.allows_event("patient-open", action) and limit.allows_event("patient-open", action)
         assert granted.allows_event("Patient-open", action) == both
 
 
-@given(json_values)
-def test_no_bundle_breaks_the_planner(value: Any) -> None:
+@given(json_values, st.text("/:[]?@%#Patient=1", max_size=20))
+def test_no_bundle_breaks_the_planner(value: Any, address: str) -> None:
     for bundle in (value, {"resourceType": "Bundle", "type": "transaction", "entry": value},
-                   {"resourceType": "Bundle", "type": "batch", "entry": [value, {"request": value}]}):  # fmt: skip
+                   {"resourceType": "Bundle", "type": "batch", "entry": [value, {"request": value}]},
+                   {"resourceType": "Bundle", "type": "transaction", "entry": [
+                       {"request": {"method": "DELETE", "url": address}}]}):  # fmt: skip
         try:
             plan(bundle)
         except FhirRefusal:

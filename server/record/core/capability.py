@@ -6,6 +6,12 @@ from server.record.core.params import COMMON, DATE, REFERENCE, STRING, TOKEN, TY
 
 CREATED = "2026-11-22"
 INTERACTIONS = ("read", "vread", "create", "update", "delete", "history-instance", "search-type")
+NOT_OFFERED = (
+    "Chains (up to three steps) and _has are offered for every reference parameter. Not offered, and refused by name: "
+    "patch, history of a type or of the system, composite and quantity parameters, the modifiers :missing, :above, "
+    ":below, :in, :of-type and :identifier, `system|` without a code, the prefix ap, _elements, _summary but for count "
+    "and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, subscriptions."
+)
 _KINDS = {TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string"}
 _SERVICES = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _OAUTH = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
@@ -35,6 +41,7 @@ def capability_statement(base: str, version: str, endpoints: dict[str, str], hub
         "rest": [
             {
                 "mode": "server",
+                "documentation": NOT_OFFERED,
                 "extension": [{"url": _FHIRCAST, "extension": [{"url": "hub.url", "valueUrl": hub}]}],
                 "security": {
                     "cors": True,
