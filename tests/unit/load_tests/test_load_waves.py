@@ -1,0 +1,136 @@
+"""The generators' own waveforms: sound frames as a device sends them, and a viewer that loses count of nothing."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import msgpack
+import pytest
+
+from load_tests.report.ledger import Ledger
+from load_tests.session import waves
+from load_tests.session.consult import ConsultView
+from media.core.waveform import Flag, split_message
+
+
+class Pair:
+    """A device and a viewer; what the network does in between is the test's."""
+
+    def __init__(self, seed: str = "s") -> None:
+        self.ledger = Ledger()
+        self.sent: list[bytes] = []
+        self.asked: list[bytes] = []
+        self.gaps: list[int] = []
+        self.source = waves.Source(7, 3, self._send, self.ledger, seed)
+        self.source.close()  # frames are made by hand, not by the clock
+        self.viewer = waves.Viewer(self.ledger, self.asked.append, lambda: None, self.gaps.append)
+
+    def _send(self, message: bytes) -> bool:
+        self.sent.append(message)
+        return True
+
+    def play(self, frames: int) -> list[bytes]:
+        """So many messages of the device."""
+        self.sent.clear()
+        for _ in range(frames):
+            self.source._frame()
+            self.source.close()
+        return list(self.sent)
+
+
+async def test_a_device_sends_what_a_relay_takes() -> None:
+    messages = Pair().play(250)  # more than the record is long
+    before_end = None
+    for number, message in enumerate(messages):
+        frame, before = split_message(message)  # raises on anything unsound [WF1]
+        assert (frame.stream_id, frame.seq, frame.context_version) == (7, number, 3)
+        assert frame.flags & Flag.SIMULATED  # [W9]
+        assert bool(frame.flags & Flag.SESSION_RESTART) == (number == 0)
+        assert (before is None) or before.seq == number - 1
+        assert before_end in (None, frame.first_sample)  # no hole at the record's seam [WF7]
+        before_end = frame.end_sample
+    assert sum(split_message(message)[1] is not None for message in messages) > 200  # most fit twice [WF5]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_is_lost_is_had_after_all_or_counted(seed: int) -> None:
+    pair, chance = Pair(str(seed)), random.Random(seed)
+    messages = pair.play(200)
+    for message in messages[:1] + [one for one in messages[1:-1] if chance.random() > 0.4] + messages[-1:]:
+        pair.viewer.message(message)
+        if chance.random() < 0.1:
+            pair.viewer.message(message)  # twice the same is nothing new
+    before = dict(pair.ledger.counts)
+    (line,) = pair.viewer._lines.values()
+    open_gaps = len(line.missing)
+    for asked in line.missing.values():
+        asked[1] = 0.0  # due now
+    pair.viewer.chase()
+    pair.sent.clear()
+    for request in pair.asked:
+        told = msgpack.unpackb(request)
+        assert told["stream"] == 7
+        if chance.random() < 0.7:
+            pair.source.asked(request)
+        else:
+            pair.viewer.control(msgpack.packb({**told, "t": "gone"}))
+    for message in pair.sent:
+        pair.viewer.message(message)
+    pair.viewer.close()
+    counts = pair.ledger.counts
+    assert counts["ecg_in"] + counts["ecg_missing"] == 200
+    assert counts["ecg_missing"] == sum(pair.gaps) == counts["ecg_gone"]
+    assert counts["ecg_in"] == before["ecg_in"] + open_gaps - counts["ecg_missing"]
+    assert counts["ecg_twice"] == counts["ecg_refused"] == 0
+
+
+async def test_other_bytes_under_a_number_that_is_had_are_counted() -> None:
+    one, other = Pair("a"), Pair("a")
+    first = one.play(3)
+    for message in first:
+        one.viewer.message(message)
+    time.sleep(0.001)
+    other.source._began_us += 5_000  # the same numbers at other times
+    for message in other.play(3):
+        one.viewer.message(message)
+    assert one.ledger.counts["ecg_twice"] > 0
+    one.viewer.message(b"EC" + bytes(60))
+    assert one.ledger.counts["ecg_refused"] == 1
+
+
+async def test_ages_are_of_the_oldest_sample() -> None:
+    pair = Pair()
+    pair.source._began_us = time.time_ns() // 1000 - 300_000
+    (message,) = pair.play(1)
+    pair.viewer.message(message)
+    assert pair.ledger.distributions["ecg_age_ms"].lowest >= 300
+
+
+def test_runs_of_numbers() -> None:
+    assert waves.runs([5, 1, 2, 9, 3]) == [(1, 3), (5, 5), (9, 9)]
+    assert waves.runs([]) == []
+
+
+def test_a_session_follows_its_consult_and_finds_holes() -> None:
+    view = ConsultView()
+    view.you = "p1"
+    snapshot = {
+        "revision": 4, "media_epoch": 1, "context_version": 0, "context": None, "lead": None, "status": "open",
+        "participants": {"p1": {}}, "producers": {}, "data_producers": {}, "bindings": {},
+    }  # fmt: skip
+    view.take_snapshot(snapshot)
+    wave = {"id": "w", "waveform": {"stream_id": 1}}
+    opened = {"type": "context_opened", "revision": 6, "context": {"version": 2, "patient": {"id": "pt"}}}
+    assert view.misses(opened)  # [CO4]
+    assert view.take({"type": "data_producer_added", "revision": 5, "data_producer": wave})
+    assert not view.take({"type": "data_producer_closed", "revision": 5, "data_producer": "w"})  # [CO3]
+    assert not view.misses(opened)
+    assert view.take(opened)
+    assert (view.context_version, view.patient, set(view.waves)) == (2, "pt", {"w"})
+    view.bound = True
+    unbound = {"type": "device_unbound", "revision": 7, "device": "p1", "closed": ["w"]}
+    assert view.take(unbound)
+    assert (view.bound, view.waves) == (False, {})
+    view.take({"type": "media_reset", "revision": 8, "media_epoch": 2})
+    assert view.media_epoch == 2
