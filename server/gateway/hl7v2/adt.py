@@ -23,7 +23,7 @@ from server.gateway.hl7v2.bundle import Transaction
 from server.gateway.hl7v2.datatypes import Json, only
 from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
 from server.gateway.hl7v2.message import Message
-from server.gateway.hl7v2.patient import MAX_IDENTIFIERS, add_encounter
+from server.gateway.hl7v2.patient import MAX_IDENTIFIERS, add_encounter, pairs_of
 from server.gateway.hl7v2.rows import Row, listed, local_concept, mapped, words
 
 WHOLE: Final = frozenset({"A01", "A04", "A08", "A28", "A31"})
@@ -138,7 +138,7 @@ def merged_identifiers(
         raise Hl7Refused(Hl7Code.SEGMENT, "MRG")
     default = ctx.profile.default_authority
     found = [dt.identifier(cx, ctx, default=default) for cx in groups[0].all(1)[:MAX_IDENTIFIERS]]
-    pairs = [(one["system"], one["value"]) for one in found if one is not None and one.get("system")]
+    pairs = pairs_of([one for one in found if one is not None])
     if not pairs:
         raise Hl7Refused(Hl7Code.PATIENT_IDENTIFIER, "MRG-1")
     others = [pair for pair in dict.fromkeys(pairs) if pair not in survivor]

@@ -21,6 +21,8 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 _NUMBER: Final = re.compile(r"([<>]=?)?\s*([+-]?(?:\d{1,15}(?:\.\d{0,12})?|\.\d{1,12}))", re.ASCII)
 _POWER: Final = re.compile(r"(?:\d+(?:\.\d+)?)?[*xX×]?10\^\d{1,2}(?:/.*)?", re.DOTALL)
 _CODE: Final = re.compile(r"[^\s]+( [^\s]+)*")
+COUNTED_APART: Final = frozenset({"AN", "VN"})
+"""Kinds of 0203 that are no numbers of a person: an account, a visit."""
 MAX_TEXT: Final = 100_000
 """Characters of one text; a longer one is a document and comes as ED."""
 
@@ -108,6 +110,19 @@ def uri_of(hd: Composite, ctx: Context, kind: str = "") -> str | None:
     return None
 
 
+def own_system(hd: Composite, ctx: Context, kind: str) -> str:
+    """System of account and visit numbers: never that of the same authority's record numbers.
+
+    An authority counts each kind from one: under one system, somebody's account number would find another patient by
+    his record number. The profile may name a system for ``NAMESPACE/KIND``; else it is made of authority and kind.
+    """
+    for name in (hd.c(2).strip(), hd.c(1).strip()):
+        if name and (named := ctx.profile.authorities.get(f"{name}/{kind}")):
+            return named
+    said = uri_of(hd, ctx) or hd.c(1).strip()
+    return ctx.profile.urn("identifier-system", kind, *([said] if said else []))
+
+
 def identifier(cx: Composite, ctx: Context, *, default: str = "") -> Json | None:
     """CX -> Identifier. The system comes from the assigning authority, never from the value.
 
@@ -118,7 +133,7 @@ def identifier(cx: Composite, ctx: Context, *, default: str = "") -> Json | None
     value, kind = text(cx.st(1)), cx.c(5).strip()
     if value is None:
         return None
-    system = uri_of(cx.whole(4), ctx, kind)
+    system = uri_of(cx.whole(4), ctx, kind) if kind not in COUNTED_APART else own_system(cx.whole(4), ctx, kind)
     if system is None and default and not cx.raw_part(4) and not cx.raw_part(6) and kind in ("", "MR", "PI"):
         system = default
     if system is None:

@@ -15,6 +15,9 @@ from server.gateway.hl7v2.message import Composite, Message, Segment
 from server.gateway.hl7v2.rows import Row, coded, local_concept, mapped
 
 MAX_IDENTIFIERS: Final = 16
+_SHOWN: Final = 2
+"""Identifiers that stand on every screen (W18). Where a sender has one number for the patient, the number of the visit
+is the other: it is on the wristband too. It finds nobody, and the next visit's takes its place."""
 
 
 def _marital(value: Composite, ctx: Context) -> Json | None:
@@ -91,8 +94,13 @@ def identifiers_of(pid: Segment, ctx: Context) -> list[Json]:
 
 
 def pairs_of(identifiers: list[Json]) -> tuple[tuple[str, str], ...]:
-    """(system, value) of those that have a system, in their order."""
-    return tuple((one["system"], one["value"]) for one in identifiers if one.get("system"))
+    """(system, value) of those that have a system and are a person's, in their order."""
+    persons = [one for one in identifiers if one.get("system") and not _is_counted_apart(one)]
+    return tuple((one["system"], one["value"]) for one in persons)
+
+
+def _is_counted_apart(identifier: Json) -> bool:
+    return any(coding.get("code") in dt.COUNTED_APART for coding in identifier.get("type", {}).get("coding", []))
 
 
 def patient_of(message: Message, ctx: Context) -> tuple[Json, tuple[tuple[str, str], ...]]:
@@ -115,6 +123,10 @@ def patient_of(message: Message, ctx: Context) -> tuple[Json, tuple[tuple[str, s
     patient = {"resourceType": "Patient", "identifier": identifiers, "active": True} | mapped(PATIENT, pid, ctx)
     if (account := _account(pid, ctx)) is not None:
         identifiers.append(account)
+    pv1 = message.first("PV1")
+    if len(identifiers) < _SHOWN and pv1 is not None and (visit := pv1.v(19)):
+        system = dt.own_system(pv1.first(19).whole(4), ctx, "VN")
+        identifiers.append({"system": system, "value": visit, "type": _type("VN")})
     patient |= _death(pid, ctx) | _birth_order(pid)
     contacts = [mapped(CONTACT, nk1, ctx) for nk1 in message.named("NK1")]
     patient |= only(contact=[contact for contact in contacts if "name" in contact or "telecom" in contact])
@@ -133,10 +145,10 @@ def nulled_of(message: Message, patient: Json) -> list[str]:
 
 
 def _account(pid: Segment, ctx: Context) -> Json | None:
-    """PID-18: shown beside the record number, finds nobody. Without an authority its system is the hospital's own."""
+    """PID-18: shown beside the record number, finds nobody (`datatypes.own_system`)."""
     if not (value := pid.v(18)):
         return None
-    system = dt.uri_of(pid.first(18).whole(4), ctx, "AN") or ctx.profile.urn("account-number-system")
+    system = dt.own_system(pid.first(18).whole(4), ctx, "AN")
     return {"system": system, "value": value, "type": _type("AN")}
 
 

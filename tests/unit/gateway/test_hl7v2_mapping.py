@@ -374,6 +374,34 @@ def test_an_ampersand_that_was_not_escaped_cuts_nothing() -> None:
     assert converted(message("ADT^A08", pid=PID.replace("10042^", "100&42^"))).patient[0] == (MRN, "100&42")
 
 
+def test_a_patient_with_one_number_has_that_of_the_visit_beside_it() -> None:
+    """[W18] Two identifiers stand on every screen; the second finds nobody."""
+    thin = "PID|1||10042^^^HIS^MR||Wang^Xiaoming||19780302|1"
+    made = converted(message("ADT^A01", PV1, pid=thin))
+    assert made.patient == ((MRN, "10042"),)
+    found = only(made, "Patient")["identifier"]
+    assert [(one["value"], one["type"]["coding"][0]["code"]) for one in found] == [("10042", "MR"), ("V55", "VN")]
+    assert "V55" not in request(made, "Patient")["url"]
+    assert [one["value"] for one in only(converted(message("ADT^A01", pid=thin)), "Patient")["identifier"]] == ["10042"]
+    assert "V55" not in [one["value"] for one in only(converted(message("ADT^A01", PV1)), "Patient")["identifier"]]
+
+
+def test_an_account_or_visit_number_is_nobodys_record_number() -> None:
+    """One authority counts each kind from one: account 10043 of patient 10042 must not be found as patient 10043."""
+    visit = PV1.replace("V55^^^HIS", "10043^^^HIS")
+    plain = "PID|1||10042^^^HIS^MR~10043^^^HIS^AN||Wang^Xiaoming||19780302|1"
+    for pid in (plain, plain.replace("~10043^^^HIS^AN", "") + "|" * 10 + "10043^^^HIS^AN", plain.partition("~")[0]):
+        made = converted(message("ADT^A01", visit, pid=pid))
+        assert made.patient == ((MRN, "10042"),)
+        assert (MRN, "10043") not in {(one["system"], one["value"]) for one in only(made, "Patient")["identifier"]}
+    with pytest.raises(Hl7Refused) as refused:  # and by itself it names nobody
+        converted(message("ADT^A01", pid=plain.replace("10042^^^HIS^MR~", "")))
+    assert refused.value.code is Hl7Code.PATIENT_IDENTIFIER
+    named = replace(PROFILE, authorities={**PROFILE.authorities, "HIS/AN": "urn:accounts"})
+    found = only(converted(message("ADT^A01", pid=plain), named), "Patient")["identifier"]
+    assert found[1]["system"] == "urn:accounts"
+
+
 def test_results_of_several_patients_in_one_message_are_nobodys() -> None:
     """ORU R01 may repeat the patient; filed under the first, the second's results would be the first's."""
     result = ("OBR|1||F1|X^Y^L", "OBX|1|NM|A^B^L||1||||||F")
