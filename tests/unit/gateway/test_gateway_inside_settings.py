@@ -7,24 +7,31 @@ import pytest
 
 from server.exits import StartError
 from server.gateway.adapters.dicom import DicomStore
+from server.gateway.adapters.fhir_poll import FhirPoll
 from server.gateway.adapters.folder import FolderWatch
 from server.gateway.adapters.mllp_server import MllpServer
+from server.gateway.adapters.waveform_spool import is_in_memory
 from server.gateway.config import Folder, load_config
 from server.gateway.configure import build_inside
 from server.gateway.inside import Inside
 
+MEMORY = Path("/dev/shm")
 DOCUMENT = Path(__file__).parents[3] / "server" / "gateway" / "adapters" / "GATEWAY_INSIDE.md"
 
 
 def text() -> str:
     match = re.search(r"```toml\n(.*?)```", DOCUMENT.read_text("utf-8"), re.S)
     assert match is not None
-    return match[1].replace('tls_ca = "hospital-ca.crt"', "")
+    found = match[1].replace('tls_ca = "hospital-ca.crt"', "")
+    if is_in_memory(MEMORY, Path("/proc/self/mounts").read_text("utf-8")):
+        return found.replace("/run/consilium", f"{MEMORY}/consilium-settings")
+    return re.sub(r"(?m)^waveforms = .*$", "", found)  # a machine that has no such folder
 
 
 def built(folder: Path, toml: str) -> Inside:
     (folder / "gateway.toml").write_text(toml, "utf-8")
-    (folder / "fhir-token").write_text("t", "utf-8")
+    for secret in ("fhir-token", "fhir-secret"):
+        (folder / secret).write_text("t", "utf-8")
     inside = build_inside(load_config(Folder(folder)), Folder(folder))
     inside.check()
     return inside
@@ -32,8 +39,8 @@ def built(folder: Path, toml: str) -> Inside:
 
 def test_the_documented_file_is_taken(tmp_path: Path) -> None:
     inside = built(tmp_path, text())
-    assert [type(one) for one in inside.adapters] == [MllpServer, DicomStore, FolderWatch]
-    assert [one.name for one in inside.adapters] == ["his", "carts", "drop"]
+    assert [type(one) for one in inside.adapters] == [MllpServer, DicomStore, FolderWatch, FhirPoll]
+    assert [one.name for one in inside.adapters] == ["his", "carts", "drop", "record"]
     assert [sorted(one.kinds) for one in inside.inlets] == [["MDM^T02", "ORU^R01"]]
     assert inside.responder is not None
 
@@ -63,6 +70,8 @@ def test_nothing_configured_is_nothing_inside(tmp_path: Path) -> None:
         ('base = "https://fhir.hospital.local/r4"', 'base = "fhir.hospital.local"', "base"),
         ('token_file = "fhir-token"', 'token_file = "nothing"', "responder"),
         ('name = "drop"', 'name = "his"', "his"),
+        ('secret_file = "fhir-secret"', 'secret_file = "nothing"', "adapter record"),
+        ('"DocumentReference"]', '"Practitioner"]', "Practitioner"),
         ("[profile] ", "[[adapter]]\n", "need a [profile]"),
     ],
 )
