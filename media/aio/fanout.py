@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from media.aio.aiortc_port import SRTP_TRAILER_BYTES, srtp_handle, srtp_protect_address
 from media.aio.objects import Consumer, Leg
+from media.core.congestion.pacer import Pacer
 from media.core.congestion.sent import REMEMBERED, SentPackets
 from media.core.ice import Address
 from media.core.router import RUN_PACKETS, ExtensionPlan, Packet
@@ -24,7 +25,7 @@ from media.core.templates import extension_block, send_time, send_time_at
 
 ForwardPath = Literal["auto", "c", "python"]
 VARIABLE: Final = "CONSILIUM_FORWARD"
-VERSION: Final = 9
+VERSION: Final = 10
 """``FAN_VERSION`` of the C function: raise both when what they share changes."""
 HELD: Final = -1
 """Status of a run the C function was not to send."""
@@ -86,12 +87,13 @@ def describe(path: ForwardPath) -> str:
 class LegRow:
     """Where and with which keys a Leg is reached, as the C function reads it."""
 
-    __slots__ = ("_ffi", "_lib", "_rings", "cdata")
+    __slots__ = ("_ffi", "_lib", "_paced", "_rings", "cdata")
 
     def __init__(self, ffi: Any, lib: Any) -> None:
         self._ffi, self._lib = ffi, lib
         self.cdata: Any = ffi.new("fan_leg *")
         self._rings: list[Any] = []
+        self._paced: Any = None
 
     def reach(self, address: Address | None) -> None:
         """The peer is there now; None or a TCP connection: not by UDP."""
@@ -110,6 +112,11 @@ class LegRow:
     def waits(self, something: bool) -> None:
         """Something waits for its line, or no more."""
         self.cdata.waits = something
+
+    def pace(self, pacer: Pacer[Any] | None) -> None:
+        """A large burst of pictures asks there; None: its line is not known."""
+        self._paced = None if pacer is None else self._ffi.from_buffer("fan_pace *", pacer.purse)
+        self.cdata.pace = self._paced or self._ffi.NULL
 
     def record(self, sent: SentPackets | None) -> None:
         """Count and write down there what leaves under transport-wide numbers; None: nowhere."""

@@ -57,6 +57,7 @@ HEAR_US: Final = 20_000
 """The same for feedback that is not calm."""
 CLOCK_STEP_NS: Final = 1_000_000
 _ENTRY: Final = Struct("=iiiiqqIIiihhHHHBBBB2x")
+_ASK: Final = 2
 _LEG, _SSRC, _PLAIN = itemgetter(0), itemgetter(6), itemgetter(-1)
 _SENT, _UNSENT, _FEEDBACK, _ACCOUNT = 1, 2, 3, 4
 _IDLE, _DATAGRAM, _RTP, _RTCP, _BATCH_END, _SETTLE, _FAILED, _ERROR = range(8)
@@ -137,6 +138,9 @@ class ArmedLane:
         self.cdata: Any = ffi.new("in_lane *")
         self.cdata.still, self.cdata.groups, self.cdata.group_count = still, groups, len(self.tables)
         self.cdata.payload_type, self.cdata.id = producer.payload_type, identity
+        if not producer.is_audio:
+            members = [member.leg for _, table in self.tables for member in table.members]
+            self.cdata.paced = 1 if len(set(map(id, members))) == len(members) else _ASK  # a line is asked once
         self._kept = (groups, still)
 
 

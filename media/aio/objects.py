@@ -47,6 +47,9 @@ class LegRow(Protocol):
     def record(self, sent: SentPackets | None) -> None:
         """Write down there what is sent, or nowhere."""
 
+    def pace(self, pacer: Pacer[Any] | None) -> None:
+        """Large bursts ask there, or nowhere."""
+
     def waits(self, something: bool) -> None:
         """Something waits for its line, or no more: what is sent past that is counted by its pacer."""
 
@@ -85,7 +88,7 @@ class InLeg(Protocol):
         """Take in calm feedback of this viewer's line."""
 
 
-_WRITTEN_THROUGH = frozenset({"address", "tx", "sent"})
+_WRITTEN_THROUGH = frozenset({"address", "tx", "sent", "pacer"})
 
 
 class Leg:
@@ -104,6 +107,8 @@ class Leg:
     """libsrtp context for what is sent."""
     sent: SentPackets | None
     """What left under transport-wide numbers, which it also counts; None until something has."""
+    pacer: Pacer[Any] | None
+    """Holds large bursts back for the line; None: it is not known."""
 
     def __init__(self, address: Address | None = None) -> None:
         self.intake: InLeg | None = None
@@ -116,8 +121,7 @@ class Leg:
         """The connection, when the address is one: what is sent goes there and not to the UDP port."""
         self.srtp: SrtpPair | None = None
         self._estimator: LineEstimator | None = None
-        self.pacer: Pacer[Any] | None = None
-        """Holds large bursts back for the line; None: it is not known."""
+        self.pacer = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Written through to who else reads it; reading, which each packet does for each viewer, stays a plain slot."""
@@ -130,6 +134,8 @@ class Leg:
                 self.row.reach(value)
             elif name == "tx":
                 self.row.use(value)
+            elif name == "pacer":
+                self.row.pace(value)
             else:
                 self.row.record(value)
 
@@ -158,6 +164,7 @@ class Leg:
         row.reach(self.address)
         row.use(self.tx)
         row.record(self.sent)
+        row.pace(self.pacer)
 
 
 @dataclass(slots=True, eq=False)

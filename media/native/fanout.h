@@ -17,6 +17,13 @@ typedef struct {
 } fan_row;
 
 typedef struct {
+    int64_t credit_bytes;     /* media.core.congestion.pacer: what may leave at once, */
+    int64_t filled_us;        /* as of then, */
+    int64_t bucket_bytes;     /* at the most so much, */
+    int64_t rate_bps;         /* and it grows at this rate */
+} fan_pace;
+
+typedef struct {
     void *srtp;               /* NULL: nothing can be sent */
     uint32_t address_bytes;   /* 0: not reached by UDP, the caller sends */
     unsigned char address[28];
@@ -25,6 +32,7 @@ typedef struct {
     int64_t *sizes;
     int64_t remembered;
     int64_t waits;            /* something waits for its line: what leaves past that the caller counts */
+    fan_pace *pace;           /* asked before a large burst of pictures; NULL: its line is not known */
 } fan_leg;
 
 typedef struct {
@@ -58,7 +66,7 @@ typedef struct {
     unsigned char buffer[30000];
 } fan_state;
 
-#define FAN_VERSION 9    /* media/aio/fanout.py names the one it fits */
+#define FAN_VERSION 10   /* media/aio/fanout.py names the one it fits */
 #define FAN_RUN 16       /* packets in one send */
 #define FAN_SENT 0
 #define FAN_HELD -1

@@ -237,7 +237,7 @@ static int put_block(const in_state *state, unsigned char *block, const in_packe
     return bytes;
 }
 
-/* The burst of one lane as a group gets it: rows and templates; its bytes, or -1 where its lines must be asked. */
+/* The burst of one lane as a group gets it: rows and templates; its bytes, or -1 where it is too long for here. */
 static int lay_out(in_state *state, const in_lane *lane, const in_group *group, int64_t now_us)
 {
     int at = 0, total = 0;
@@ -253,7 +253,7 @@ static int lay_out(in_state *state, const in_lane *lane, const in_group *group, 
         extensions = put_block(state, block, packet, group, now_us, &counter_at);
         ahead = HEADER_BYTES + extensions;
         total += ahead + packet->payload_bytes;
-        if (total > state->free_burst_bytes)
+        if (total > (int)sizeof state->templates)
             return -1;
         memcpy(state->templates + at, block, (size_t)extensions);
         memcpy(state->templates + at + extensions, state->arena + entry->payload_at, (size_t)packet->payload_bytes);
@@ -274,17 +274,65 @@ static int lay_out(in_state *state, const in_lane *lane, const in_group *group, 
         at += row->bytes - HEADER_BYTES;
         state->row_count++;
     }
+    state->row_bytes = total;
     return total;
+}
+
+/* The purse of a line as it is by now (media.core.congestion.pacer.Pacer._fill). */
+static fan_pace filled(const fan_pace *pace, int64_t now_us)
+{
+    fan_pace now = *pace;
+    int64_t elapsed_us = now_us - pace->filled_us < 1000000 ? now_us - pace->filled_us : 1000000;
+    int64_t gained = elapsed_us * pace->rate_bps / 8000000;
+    if (gained > 0) {
+        now.credit_bytes += gained;
+        if (now.credit_bytes > pace->bucket_bytes)
+            now.credit_bytes = pace->bucket_bytes;
+        now.filled_us = now_us;
+    }
+    return now;
+}
+
+static int affords(const fan_pace *pace, int64_t bytes, int64_t now_us)
+{
+    return !pace || bytes <= pace->credit_bytes || bytes <= filled(pace, now_us).credit_bytes;
+}
+
+/* Every line of a group takes a large burst in one piece. */
+static int all_afford(const in_group *group, int64_t bytes, int64_t now_us)
+{
+    for (int v = 0; v < group->count; v++)
+        if (!affords(group->viewers[v]->leg->pace, bytes, now_us))
+            return 0;
+    return 1;
+}
+
+/* It is paid for (Pacer.passes). */
+static void pay(const in_group *group, int64_t bytes, int64_t now_us)
+{
+    for (int v = 0; v < group->count; v++) {
+        fan_pace *pace = group->viewers[v]->leg->pace;
+        if (!pace)
+            continue;
+        if (bytes > pace->credit_bytes)
+            *pace = filled(pace, now_us);
+        pace->credit_bytes -= bytes;
+    }
 }
 
 /* Everybody of the lane can be sent this burst from here. */
 static int may_send(in_state *state, const in_lane *lane, int64_t now_us)
 {
+    int bytes;
     for (int g = 0; g < lane->group_count; g++) {
         for (int v = 0; v < lane->groups[g].count; v++)
             if (lane->groups[g].viewers[v]->held || lane->groups[g].viewers[v]->leg->waits)
                 return 0;
-        if (lay_out(state, lane, lane->groups + g, now_us) < 0)
+        bytes = lay_out(state, lane, lane->groups + g, now_us);
+        if (bytes < 0)
+            return 0;
+        if (lane->paced && bytes > state->free_burst_bytes &&
+            (lane->paced == IN_ASK || !all_afford(lane->groups + g, bytes, now_us)))
             return 0;
     }
     return 1;
@@ -329,6 +377,8 @@ static int flush(in_state *state, int send_fd)
             const in_group *group = lane->groups + g;
             if (lane->group_count > 1)
                 lay_out(state, lane, group, now_us);
+            if (lane->paced && state->row_bytes > state->free_burst_bytes)
+                pay(group, state->row_bytes, now_us);
             fan->viewer = fan->row = fan->placed = 0;
             state->status = fan_out(fan, send_fd, state->templates, state->rows, state->row_count, group->viewers,
                                     group->count);

@@ -16,6 +16,7 @@ typedef struct {
     int32_t group_count;
     int32_t payload_type;     /* the Router's */
     int32_t id;               /* the caller's */
+    int32_t paced;            /* large bursts ask each viewer's line; IN_ASK: they are the caller's */
 } in_lane;
 
 typedef struct {
@@ -129,7 +130,7 @@ typedef struct {
     void *sha1;
     unsigned char *arena;
     int32_t arena_bytes;
-    int32_t free_burst_bytes; /* above it the caller asks each viewer's line */
+    int32_t free_burst_bytes; /* above it each viewer's line is asked */
     int64_t settle_us;        /* how long what is in the log may wait, and feedback that is not calm */
     int64_t hear_us;
     int64_t due_us;           /* when the log wants to be booked */
@@ -165,8 +166,9 @@ typedef struct {
     int32_t lane;
     int32_t group;
     int32_t row_count;
+    int32_t row_bytes;        /* of all rows */
     fan_row rows[64];
-    unsigned char templates[16384];
+    unsigned char templates[65536];
 
     int64_t replayed;         /* refused by libsrtp; these grow until the caller takes them */
     int64_t refused;
@@ -182,6 +184,8 @@ typedef struct {
 #define IN_SETTLE 5      /* the log wants to be booked */
 #define IN_FAILED 6      /* a run that did not leave: as of fan_out, for the caller to go on with */
 #define IN_ERROR 7       /* of a read */
+
+#define IN_ASK 2
 
 #define IN_SENT 1
 #define IN_UNSENT 2

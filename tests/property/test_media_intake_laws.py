@@ -260,6 +260,8 @@ class World:
                 consumer.row.held = consumer.held
         elif what == "thin":
             leg.pacer = Pacer(300_000, self.now_us)
+        elif what == "wide":
+            leg.pacer = Pacer(4_000_000, self.now_us)
         elif what == "wait":
             for _ in range(100):
                 self.now_us += 10_000
@@ -319,6 +321,7 @@ class World:
                        [getattr(c.numbers, slot) for slot in c.numbers.__slots__])
                 for name, c in relay._consumers.items()
             },
+            "purses": [list(t.leg.pacer.purse) for t in relay._transports.values() if t.leg.pacer is not None],
             "sent": [(one.next, one.send_us, one.sizes) for one in sent],
             "levels": relay._producers["level"].level._sum if hasattr(relay._producers["level"].level, "_sum") else 0,
             "arrivals": self.publisher.arrivals.build(1, 2),
@@ -528,6 +531,40 @@ def test_what_follows_a_burst_that_waits_waits_behind_it(sockets: list[socket.so
     assert state["counters"]["bursts_paced"] == 1
     assert len({datagram[2:4] for datagram in received[1][0]}) == 1 + 3 + 1 + 10 + 4 + 3
     assert ahead >= 6
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> list[Step]:
+    """Whole frames at once, larger than what may leave without a question, to lines of all kinds."""
+    steps = []
+    for _ in range(draw(st.integers(2, 14))):
+        count = draw(st.sampled_from((1, 4, 7, 8, 12, 30)))
+        packets = [("video", "", 900, False)] * count + [("sound", "", 60, False)] * draw(st.integers(0, 2))
+        doings = ("thin", "wide", "wide", "wide", "wait", "pause", "resume", "tick")
+        doing = draw(st.none() | st.tuples(st.sampled_from(doings), st.integers(0, 9)))
+        steps.append(Step(packets, draw(st.booleans()), doing))
+    return steps
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=frames())
+def test_large_bursts_are_paid_for_alike(sockets: list[socket.socket], steps: list[Step]) -> None:
+    """C asks the same lines as Python, and pays the same."""
+    check(sockets, steps, 100)
+
+
+def test_a_large_burst_that_all_lines_afford_is_sent_ahead(sockets: list[socket.socket]) -> None:
+    """Else the law above would hold of nothing."""
+    load_or_skip()
+    frame = [("video", "", 900, False)] * 12
+    steps = [Step([("video", "", 300, False)], False, ("wide", index)) for index in range(len(sockets))]
+    steps += [*[Step([], False, ("tick", 0))] * 10, Step(frame, True, None)] * 3  # 50 ms: the purses are full again
+
+    _, state, ahead = outcome("c", steps, 100, sockets)
+
+    assert len(state["purses"]) == len(sockets) - 1
+    assert "bursts_paced" not in state["counters"]
+    assert ahead >= 3 * 12
 
 
 def test_an_ordinary_stream_is_sent_ahead(sockets: list[socket.socket]) -> None:

@@ -14,6 +14,7 @@ be asked for key frames for ever.
 Sound and small bursts never wait; what leaves past others that do, they `spend`. Data and RTCP are too little to count.
 """
 
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -32,6 +33,8 @@ KEY_FRAME_US: Final = 1_000_000
 MAX_QUEUED: Final = 4096
 """Items, whatever their time."""
 
+_CREDIT, _FILLED, _BUCKET, _RATE = range(4)
+
 T = TypeVar("T")
 
 
@@ -48,21 +51,18 @@ class Pacer(Generic[T]):
 
     __slots__ = (
         "_after_key",
-        "_bucket_bytes",
-        "_filled_us",
         "_key_bytes",
         "_key_most_bytes",
         "_queue",
         "_queued_bytes",
-        "_rate_bps",
-        "credit_bytes",
         "least_bps",
+        "purse",
     )
 
     def __init__(self, estimate_bps: int, now_us: int) -> None:
-        self.credit_bytes = LEAST_BUCKET_BYTES
-        """What may leave at once; negative while sound runs ahead."""
-        self._filled_us = now_us
+        self.purse = array("q", (LEAST_BUCKET_BYTES, now_us, 0, 0))
+        """Credit, when it was filled last, the bucket, and the rate it fills at: in an array, where the packet path
+        in C takes from it by the rule of `passes` as long as nothing waits (``media/native/intake.c``)."""
         self._queue: deque[_Waiting[T]] = deque()
         self._queued_bytes = 0
         self._key_bytes = 0
@@ -70,21 +70,24 @@ class Pacer(Generic[T]):
         """Of the key frames that wait, when the most of them did: the rate is held until they are through."""
         self._after_key = False
         """A key frame waits or has left since the queue was empty: what came behind it has its time too."""
-        self._rate_bps = 0
-        self._bucket_bytes = 0
         self.least_bps = 0
         """Paced as for an estimate of this at least; takes effect with the next estimate."""
         self.set_estimate(estimate_bps)
 
     def set_estimate(self, estimate_bps: int) -> None:
         """The estimate of the line changed."""
-        self._rate_bps = max(FLOOR_BPS, int(RATE_FACTOR * max(estimate_bps, self.least_bps)))
-        self._bucket_bytes = max(LEAST_BUCKET_BYTES, self._rate_bps * BUCKET_US // 8_000_000)
+        rate_bps = self.purse[_RATE] = max(FLOOR_BPS, int(RATE_FACTOR * max(estimate_bps, self.least_bps)))
+        self.purse[_BUCKET] = max(LEAST_BUCKET_BYTES, rate_bps * BUCKET_US // 8_000_000)
+
+    @property
+    def credit_bytes(self) -> int:
+        """What may leave at once; negative while sound runs ahead."""
+        return self.purse[_CREDIT]
 
     @property
     def rate_bps(self) -> int:
         """Bits a second that leave now; more than the set rate while a large key frame waits."""
-        return max(self._rate_bps, self._key_most_bytes * 8_000_000 // KEY_FRAME_US)
+        return max(self.purse[_RATE], self._key_most_bytes * 8_000_000 // KEY_FRAME_US)
 
     @property
     def waiting(self) -> bool:
@@ -93,19 +96,20 @@ class Pacer(Generic[T]):
 
     def spend(self, size_bytes: int) -> None:
         """Something left that never waits."""
-        self.credit_bytes -= size_bytes
-        if self.credit_bytes < -2 * self._bucket_bytes:
-            self.credit_bytes = -2 * self._bucket_bytes  # what never waits must not stop the picture for good
+        purse = self.purse
+        # what never waits must not stop the picture for good
+        purse[_CREDIT] = max(purse[_CREDIT] - size_bytes, -2 * purse[_BUCKET])
 
     def passes(self, size_bytes: int, now_us: int) -> bool:
         """A burst may leave at once, in one piece; it is paid for then."""
         if self._queue:
             return False
-        if size_bytes > self.credit_bytes:
+        purse = self.purse
+        if size_bytes > purse[_CREDIT]:
             self._fill(now_us)
-            if size_bytes > self.credit_bytes:
+            if size_bytes > purse[_CREDIT]:
                 return False
-        self.credit_bytes -= size_bytes
+        purse[_CREDIT] -= size_bytes
         return True
 
     def offer(self, item: T, size_bytes: int, owner: str, *, key: bool) -> list[str]:
@@ -148,10 +152,10 @@ class Pacer(Generic[T]):
         """What may leave now, in order; paid for."""
         self._fill(now_us)
         released: list[T] = []
-        queue = self._queue
-        while queue and self.credit_bytes > 0:
+        queue, purse = self._queue, self.purse
+        while queue and purse[_CREDIT] > 0:
             waiting = queue.popleft()
-            self.credit_bytes -= waiting.size_bytes
+            purse[_CREDIT] -= waiting.size_bytes
             self._queued_bytes -= waiting.size_bytes
             if waiting.key:
                 self._key_bytes -= waiting.size_bytes
@@ -166,13 +170,14 @@ class Pacer(Generic[T]):
         """When to call `release` next; None while nothing waits. Not before the bucket holds a few packets."""
         if not self._queue:
             return None
-        wanted = min(self._bucket_bytes // 4, self._queued_bytes)
+        wanted = min(self.purse[_BUCKET] // 4, self._queued_bytes)
         missing = wanted - self.credit_bytes
-        return max(now_us, self._filled_us) + (max(0, missing) * 8_000_000 // self.rate_bps if missing > 0 else 0)
+        return max(now_us, self.purse[_FILLED]) + (max(0, missing) * 8_000_000 // self.rate_bps if missing > 0 else 0)
 
     def _fill(self, now_us: int) -> None:
-        elapsed_us = min(1_000_000, now_us - self._filled_us)
+        purse = self.purse
+        elapsed_us = min(1_000_000, now_us - purse[_FILLED])
         gained = elapsed_us * self.rate_bps // 8_000_000
         if gained > 0:
-            self.credit_bytes = min(self._bucket_bytes, self.credit_bytes + gained)
-            self._filled_us = now_us
+            purse[_CREDIT] = min(purse[_BUCKET], purse[_CREDIT] + gained)
+            purse[_FILLED] = now_us
