@@ -377,9 +377,22 @@ def test_what_is_to_be_written_down(hub: Hub) -> None:
         hub.subscribe(ask(endpoint=made.endpoint), program(), 1, endpoint="x", id_="x")[1],
         hub.closed(made, 1006, 2),
         hub.opened(made, [], 3),
+        hub.closed(made, 1000, 4),
+        hub.opened(made, [], 5),
     ):
         assert Changed(made) in actions
-    assert Changed(made) not in hub.answered(made, Answer("e1", 409), 4)
+    assert Changed(made) not in hub.answered(made, Answer("e1", 409), 6)
+
+
+def test_what_it_refused_before_it_was_cut_off_is_not_told_again(hub: Hub) -> None:
+    """(H6) (H22) Back, it is told what is open now, and only that."""
+    made = join(hub, events="ImagingStudy-open")
+    hub.tell("t1", [notice(1, "ImagingStudy-open")], 0)
+    hub.answered(made, Answer("e1", 409), 1)
+    hub.closed(made, 1006, 2)
+    assert kinds(hub.opened(made, [], 3)) == ["Send", "Follows"]
+    assert hub.tick(60_000) == []
+    assert hub.tell_again("t1", "e1", 60_000) == []
 
 
 def test_a_program_that_starts_anew_each_time(hub: Hub) -> None:

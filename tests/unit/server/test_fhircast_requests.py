@@ -320,6 +320,8 @@ def test_a_foreign_resource_becomes_our_patients() -> None:
         {"subject": {"reference": "https://elsewhere.example/Patient/x"}},
         {"subject": {"identifier": {"system": "urn:mrn", "value": "9"}}},
         {"subject": "Patient/x"},
+        {"patient": {"reference": "Patient/y"}},
+        {"patient": {"reference": "Patient/y"}, "subject": {"reference": "Patient/x"}},
         {"patient": {"reference": "Patient/x"}, "subject": {"reference": "Patient/y"}},
     ],
 )

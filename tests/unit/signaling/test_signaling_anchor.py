@@ -147,10 +147,19 @@ def test_content_moves_from_version_to_version(opened: Consult) -> None:
     assert (reopened.content.version, reopened.content.resources) == ("4", {})
 
 
+def of(id_: str, kind: str = "Observation", **more: Any) -> Any:
+    """An entry whose resource says in its own way whose it is."""
+    return {"request": {"method": "PUT"}, "resource": {"resourceType": kind, "id": id_, **more}}
+
+
 @pytest.mark.parametrize(
     ("entries", "code"),
     [
         ([put("k1"), put("k9", of="p2")], ErrorCode.WRONG_PATIENT),
+        ([of("k1", subject={"reference": "https://elsewhere.example/fhir/Patient/p1"})], ErrorCode.WRONG_PATIENT),
+        ([of("k1", subject={"identifier": {"system": "urn:mrn", "value": "2"}})], ErrorCode.WRONG_PATIENT),
+        ([of("k1", contained=[{"resourceType": "Patient", "id": "p2"}])], ErrorCode.WRONG_PATIENT),
+        ([of("t1", "Task", **{"for": {"reference": "Patient/p2"}})], ErrorCode.WRONG_PATIENT),
         (
             [put("k1"), {"request": {"method": "PUT"}, "resource": {"resourceType": "Patient", "id": "p2"}}],
             "wrong_patient",
