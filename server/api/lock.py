@@ -17,7 +17,7 @@ from sqlalchemy import select
 from server.api.errors import ApiCode, ApiError
 from server.api.gateways import LOCK
 from server.api.request import member, permitted, services, throttle
-from server.gateway.core.crossing import MAX_KEY_CHARS, MAX_PATIENT_IDENTIFIERS
+from server.gateway.core.crossing import MAX_PATIENT_IDENTIFIERS, is_identifier
 from server.gateway.core.responder import QueryCode, QueryFailed
 from server.identity.aio.members import membership
 from server.identity.core.policy import Action
@@ -227,14 +227,9 @@ async def _target(request: web.Request, asker: _Asker) -> Target:
     identifiers = tuple(
         (str(one["system"]), str(one["value"]))
         for one in (raw or {}).get("identifier", [])
-        if isinstance(one, dict) and _is_word(one.get("system")) and _is_word(one.get("value"))
+        if isinstance(one, dict) and one.get("system") and is_identifier(str(one["system"]), str(one.get("value", "")))
     )
     return Target(gateways=tuple(gateways), patient=identifiers[:MAX_PATIENT_IDENTIFIERS])
-
-
-def _is_word(value: object) -> bool:
-    """What the wire carries; an identifier that is none is not asked for, instead of ending the hospital's line."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_KEY_CHARS and value.isprintable()
 
 
 def _page(request: web.Request) -> str:

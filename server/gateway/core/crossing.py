@@ -170,9 +170,9 @@ def check_crossing(crossing: Crossing) -> None:
         crossing.media_type.isascii() and crossing.media_type.isprintable()
     ):
         raise LockRefused(RefusalCode.MALFORMED, "media type")
-    if len(crossing.patient) > MAX_PATIENT_IDENTIFIERS or not all(map(_pair, crossing.patient)):
+    if len(crossing.patient) > MAX_PATIENT_IDENTIFIERS or not all(is_identifier(*pair) for pair in crossing.patient):
         raise LockRefused(RefusalCode.MALFORMED, "patient identifiers")
-    if len(crossing.about) > MAX_ABOUT or not all(map(_pair, crossing.about)):
+    if len(crossing.about) > MAX_ABOUT or not all(is_identifier(*pair) for pair in crossing.about):
         raise LockRefused(RefusalCode.MALFORMED, "metadata")
     if not crossing.body:
         raise LockRefused(RefusalCode.MALFORMED, "empty body")
@@ -182,6 +182,6 @@ def check_crossing(crossing: Crossing) -> None:
         raise LockRefused(RefusalCode.MALFORMED, "time")
 
 
-def _pair(pair: tuple[str, str]) -> bool:
-    name, value = pair
+def is_identifier(name: str, value: str) -> bool:
+    """Whether a pair of an identifier (system, value), or of metadata, can be carried."""
     return value != "" and all(len(part) <= MAX_KEY_CHARS and part.isprintable() for part in (name, value))

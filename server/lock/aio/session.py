@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from server.gateway.core.crossing import is_identifier
 from server.gateway.core.responder import QueryCode, QueryFailed
 from server.lock.aio.inbox import Fenced, From, Inbox, Verdict
 from server.lock.aio.outbox import next_out, outbox_inside
@@ -370,8 +371,12 @@ def _checked(question: Ask) -> Ask:
     """A question that the other end can read: one that it cannot would end the line for everybody.
 
     Raises:
-        QueryFailed: ``malformed``.
+        QueryFailed: ``malformed``, or ``not_found`` where no identifier is left that could be carried.
     """
+    known = tuple(pair for pair in question.patient if is_identifier(*pair))
+    if not known:
+        raise QueryFailed(QueryCode.NOT_FOUND)
+    question = dataclasses.replace(question, patient=known)
     try:
         decode(encode(question))
     except WireError:
