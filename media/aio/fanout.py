@@ -25,7 +25,7 @@ from media.core.templates import extension_block, send_time, send_time_at
 
 ForwardPath = Literal["auto", "c", "python"]
 VARIABLE: Final = "CONSILIUM_FORWARD"
-VERSION: Final = 10
+VERSION: Final = 11
 """``FAN_VERSION`` of the C function: raise both when what they share changes."""
 HELD: Final = -1
 """Status of a run the C function was not to send."""

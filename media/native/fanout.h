@@ -66,7 +66,7 @@ typedef struct {
     unsigned char buffer[30000];
 } fan_state;
 
-#define FAN_VERSION 10   /* media/aio/fanout.py names the one it fits */
+#define FAN_VERSION 11   /* media/aio/fanout.py names the one it fits */
 #define FAN_RUN 16       /* packets in one send */
 #define FAN_SENT 0
 #define FAN_HELD -1

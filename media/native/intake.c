@@ -4,7 +4,7 @@
  * It predicts and does not decide: an armed stream's next packet in order goes, under the number the caller
  * said, to the viewers it wrote down (fan_out). Every packet that was sent so stands in the log, whole, and the caller
  * books it with the code that would have sent it, before it does anything else. A gap, a duplicate, padding, another
- * payload type, a viewer who waits or is held, a burst that its lines must be asked about: all that is handed back.
+ * payload type, a viewer who waits or is held, a burst that some line has no credit for: all that is handed back.
  * Feedback that can wait a few milliseconds is logged too, so that much of it is read at once; what says nothing new
  * is taken into the account of its line. A connectivity check that says what the last one said is answered.
  *
@@ -682,7 +682,8 @@ static int take_calm(in_leg *leg, const unsigned char *data, int bytes, int64_t 
 /* It will be full, or too old, before the caller has come by of its own accord. */
 static int is_ripe(const in_account *account, int64_t now_us)
 {
-    return account->count >= account->room - 2 || now_us >= account->until_us - IN_RIPE_US;
+    return account->count >= account->room - 2 || account->delta_bytes > IN_DELTA_BYTES / 2 ||
+           now_us >= account->until_us - IN_RIPE_US;
 }
 
 static void note(in_state *state, const in_leg *leg, int at, int end, int kind)

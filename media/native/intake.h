@@ -194,7 +194,7 @@ typedef struct {
 #define IN_REPORT 5      /* receiver reports */
 
 #define IN_ROWS 16       /* as in media.core.congestion, where these are told */
-#define IN_DELTA_BYTES 2048
+#define IN_DELTA_BYTES 4096
 #define IN_GROUP_US 30000
 #define IN_RIPE_US 200000
 #define IN_CALM_US 8000

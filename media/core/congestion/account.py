@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 
 ROWS: Final = 16
 """Kept at the most: what depends on them (the rate that arrives, the round trip) is not older than that."""
-DELTA_BYTES: Final = 2048
+DELTA_BYTES: Final = 4096
 """Of all rows together."""
 LENT_US: Final = 1_000_000
 """What comes later is the last: then somebody looks whether more arrives than was allotted."""
 RIPE_US: Final = 200_000
-"""So long before that, and two rows before the last, whoever takes it in asks for it to be settled."""
+"""So long before that, two rows before the last, and when half of the deltas are there, whoever takes it in asks for it
+to be settled."""
 NOT_KNOWN: Final = 1 << 62
 _OPEN, _ROOM, _UNTIL, _RIPE, _COUNT, _BYTES, _STANDING = range(7)
 _FIRST_ROW: Final = 14
