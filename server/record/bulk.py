@@ -267,7 +267,10 @@ async def _patients(session: Any) -> int:
     )
 
 
-_QUESTIONS = ("patient_date", "patient_code_date", "giant_code_date", "hospital_code_date", "identifier", "next_page")
+_QUESTIONS = (
+    "patient_date", "patient_code_date", "giant_code_date", "giant_newest", "hospital_code_date", "hospital_news",
+    "identifier", "chain", "next_page",
+)  # fmt: skip
 
 
 async def _ask(session: Any, name: str, patient: str, chance: random.Random) -> None:
@@ -282,6 +285,15 @@ async def _ask(session: Any, name: str, patient: str, chance: random.Random) -> 
         case "giant_code_date":
             pairs = [("patient", GIANT), ("code", code), *dates]
             page = await search(session, "Observation", pairs, reach=Reach.of_patients([GIANT]))
+        case "giant_newest":
+            pairs = [("patient", GIANT), ("category", "laboratory"), ("_sort", "-_lastUpdated"), ("_count", "50")]
+            page = await search(session, "Observation", pairs, reach=Reach.of_patients([GIANT]))
+        case "hospital_news":
+            since = [("_lastUpdated", "ge2020"), ("_count", "50")]
+            page = await search(session, "Observation", since, reach=hospital)
+        case "chain":
+            pairs = [("patient.identifier", f"urn:mrn|MRN-{patient}"), ("code", code), ("_count", "50")]
+            page = await search(session, "Observation", pairs, reach=hospital)
         case "hospital_code_date":
             page = await search(session, "Observation", [("code", code), *dates], reach=hospital)
         case "identifier":
