@@ -25,9 +25,11 @@ from server.casepack.core.evidence import PART_SYSTEM, moment_us
 from server.casepack.core.refusals import PackCode, PackRefused
 from server.casepack.core.tables import Part, Table
 from server.casepack.core.view import title_of, value_view
+from server.gateway.core.responder import QueryCode
 from server.identity.core.policy import Action
 from server.identity.core.principal import PersonPrincipal
 from server.identity.core.rules import WAVEFORM_UPLOAD, Throttle
+from server.lock.aio.gateways import gateways_of
 from server.metrics import LOCK_QUESTIONS
 from server.record.aio.store import banner_in
 from server.record.core.layout import instant
@@ -71,10 +73,12 @@ async def ask(request: web.Request) -> web.Response:
     part = _part(request.app[TABLES], body)
     sender = await sender_of(request, person)
     async with parts.database.write() as session, refusals():
-        made = await asks.ask(session, found.consult, patient, part, body.note.strip(), sender, parts.now_ms())
+        made, is_new = await asks.ask(session, found.consult, patient, part, body.note.strip(), sender, parts.now_ms())
     came, hospital = await _through_lock(request, person, made, part)
     if came is not None and hospital is not None:
         await _settle(request, made, came, hospital)
+    elif not is_new:
+        raise ApiError(ApiCode.ALREADY_ASKED)
     async with parts.database.read() as session:
         listed = await asks.asks_of(session, found.consult, patient)
     shown = [{"title": title_of(one), **value_view(one)} for one in came.resources] if came is not None else []
@@ -98,6 +102,11 @@ async def _through_lock(
     parts = services(request)
     async with parts.database.read() as session:
         hospital = await reachable(session, lock.desk, made.patient_id, made.hospital_id)
+        is_away = hospital is None and bool(await gateways_of(session, made.hospital_id))
+    if is_away:
+        # It may be there again at the next click.
+        async with parts.database.write() as session:
+            await asks.note_lock(session, made.id, QueryCode.UNAVAILABLE.value)
     if hospital is None:
         return None, None
     came = await ask_through(

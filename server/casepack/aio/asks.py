@@ -28,21 +28,29 @@ MOST_ASKS = 200
 """Of one patient in one consult."""
 CLINICIANS = frozenset({Role.DOCTOR, Role.NURSE})
 """Members of a consult who get its pack and its asks; any other role, also one that is added later, does not (G11)."""
+TRY_AGAIN = frozenset({"unavailable", "timed_out", "busy", "cancelled"})
+"""How a question through the lock ends that may end otherwise when it is put once more."""
 ASKED, ANSWERED, DECLINED = "asked", "answered", "declined"
 
 
 async def ask(
     session: AsyncSession, consult: str, patient: str, part: Part, note: str, sender: Sender, now_ms: int
-) -> CaseAsk:
+) -> tuple[CaseAsk, bool]:
     """Ask the consult's partner hospital for a part.
+
+    Returns:
+        The ask, and whether it is new: one that waits because the gateway could not answer is put to it once more.
 
     Raises:
         PackRefused: ``not_found``, ``consult_ended``, ``already_asked`` or ``too_many_asks``.
     """
     row = await require_patient(session, consult, patient)
     key = hashlib.sha256(f"{consult}\n{patient}\n{part.key}".encode()).hexdigest()
-    if await session.scalar(select(CaseAsk.id).where(CaseAsk.open_key == key)) is not None:
-        raise PackRefused(PackCode.ALREADY_ASKED)
+    waiting = await session.scalar(select(CaseAsk).where(CaseAsk.open_key == key))
+    if waiting is not None:
+        if waiting.lock_code not in TRY_AGAIN:
+            raise PackRefused(PackCode.ALREADY_ASKED)
+        return waiting, False
     count = select(func.count()).where(CaseAsk.consult_id == consult, CaseAsk.patient_id == patient)
     if (await session.scalar(count) or 0) >= MOST_ASKS:
         raise PackRefused(PackCode.TOO_MANY)
@@ -68,7 +76,7 @@ async def ask(
     body = {"patient": patient, "ask": made.id, "part": part.key, "hospital": owner.id}
     entries.append(_entry("casepack_asked", sender.actor, consult, body, now_ms))
     await audit.append(session, entries)
-    return made
+    return made, True
 
 
 async def close(

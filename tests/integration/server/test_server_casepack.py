@@ -18,6 +18,7 @@ from server_seed import PASSWORD, QUICK
 from sqlalchemy import select, text
 
 from server.casepack.aio.packs import HASHED, digest_of
+from server.gateway.core.responder import QueryCode, QueryFailed, RecordAnswer, RecordQuery
 from server.gateway.inside import Inside
 from server.identity.aio.passwords import Passwords
 from server.record.aio.store import find_one
@@ -70,6 +71,10 @@ def state(view: dict[str, Any], part: str) -> str:
     return next(one["state"] for one in view["findings"] if one["part"] == part)
 
 
+async def away(_query: RecordQuery) -> RecordAnswer:
+    raise QueryFailed(QueryCode.UNAVAILABLE, "down")
+
+
 async def upload(browser: Browser, path: str, **fields: Any) -> tuple[int, Any]:
     form = aiohttp.FormData()
     for name, value in fields.items():
@@ -115,7 +120,14 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
         assert params["code"].startswith("http://loinc.org|89579-7,")
         assert params["_sort"] == "-date"
         inside.resources = ({**FRESH},)
+        # Asked when the gateway's record system was away, asked again when it is there: one ask.
+        answer = inside.answer
+        inside.answer = away  # type: ignore[method-assign]
+        _status, first = await hub_doctor.post(f"{BASE}/asks", {**ask, "part": "potassium"})
+        assert (first["ask"]["status"], first["ask"]["lock"]) == ("asked", "unavailable")
+        inside.answer = answer  # type: ignore[method-assign]
         status, fresh = await hub_doctor.post(f"{BASE}/asks", {**ask, "part": "potassium"})
+        assert fresh["ask"]["id"] == first["ask"]["id"]
         assert (status, fresh["ask"]["status"], fresh["ask"]["through_lock"]) == (201, "answered", True), fresh
         # No policy for documents, and one hospital's refusal leaves the ask open.
         letter = {"specialty": "cardiology", "part": "discharge-summary", "note": "the last one"}
@@ -123,7 +135,8 @@ async def test_a_pack_is_prepared_asked_for_sent_and_read(hub: Hub, tmp_path: Pa
         assert (status, waiting["ask"]["status"], waiting["ask"]["lock"]) == (201, "asked", "not_allowed"), waiting
     assert code(await hub_doctor.post(f"{BASE}/asks", letter)) == "already_asked"
     status, other = await hub_doctor.post(f"{BASE}/asks", {"specialty": "cardiology", "part": "echo"})
-    assert (status, other["ask"]["lock"]) == (201, None), "no gateway is connected"
+    assert (status, other["ask"]["lock"]) == (201, "unavailable"), "its gateway is not connected"
+    assert code(await hub_doctor.post(f"{BASE}/asks", {"specialty": "cardiology", "part": "echo"})) == "already_asked"
 
     # The asked hospital sees its asks, attaches and declines; nobody else may.
     seen = (await expert.get("/api/casepack"))[1]["asks"]

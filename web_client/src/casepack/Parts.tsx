@@ -3,7 +3,7 @@ import { Button } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../common/http";
 import { localized } from "../i18n";
-import type { CaseAsk, Finding } from "./api";
+import type { CaseAsk, Finding, LockCode } from "./api";
 import styles from "./CasePack.module.css";
 import { useAsk } from "./queries";
 import { dateText, findingText, whenText } from "./words";
@@ -20,6 +20,8 @@ export interface PartsProps {
   asks: readonly CaseAsk[];
 }
 
+const AGAIN: readonly LockCode[] = ["unavailable", "timed_out", "busy", "cancelled"];
+
 export function Parts({ place, specialty, findings, asks }: PartsProps) {
   const { t } = useTranslation();
   const ask = useAsk(place.consult, place.patient, specialty);
@@ -29,7 +31,10 @@ export function Parts({ place, specialty, findings, asks }: PartsProps) {
         {findings.map((one) => {
           // Newest first: what became of the last time.
           const latest = asks.find(({ part }) => part === one.part);
-          const mayAsk = one.state !== "present" && one.fact === null && latest?.status !== "asked";
+          const isWaiting = latest?.status === "asked";
+          // The gateway may be there again; people who are asked are not asked twice.
+          const mayRetry = isWaiting && latest.lock !== null && AGAIN.includes(latest.lock);
+          const mayAsk = one.state !== "present" && one.fact === null && (!isWaiting || mayRetry);
           return (
             <li key={one.part} className={styles.finding} data-testid={`casepack-part-${one.part}`}>
               <span className={styles.findingWhat}>
@@ -50,7 +55,7 @@ export function Parts({ place, specialty, findings, asks }: PartsProps) {
                   aria-label={t("casepack.askLabel", { hospital: place.partner, part: localized(one) })}
                   data-testid={`casepack-ask-${one.part}`}
                 >
-                  {t("casepack.ask", { hospital: place.partner })}
+                  {mayRetry ? t("casepack.askAgain") : t("casepack.ask", { hospital: place.partner })}
                 </Button>
               )}
             </li>

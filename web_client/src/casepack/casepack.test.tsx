@@ -231,6 +231,11 @@ it("an ask that waits says for whom, and cannot be made twice; one that reaches 
   expect(screen.queryByTestId("casepack-ask-echo")).toBeNull();
 });
 
+it("an ask whose gateway was away is put to it again", async () => {
+  readPack([{ ...ask, lock: "unavailable", reaches: 1 }]);
+  expect((await screen.findByTestId("casepack-ask-echo")).textContent).toContain("Try the gateway again");
+});
+
 it("what was answered stands beside what was sent, and what was taken back says so", async () => {
   readPack([{ ...ask, status: "answered", closed_at_ms: 5, came: [scan] }]);
   const answers = await screen.findByTestId("casepack-answers");

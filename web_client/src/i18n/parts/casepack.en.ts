@@ -71,6 +71,7 @@ export default {
   lacking: "Still to be written: {{fields}}",
   sent: "Sent.",
   ask: "Ask {{hospital}}",
+  askAgain: "Try the gateway again",
   askLabel: "Ask {{hospital}}: {{part}}",
   asking: "asked for",
   came: "The hospital's gateway answered: {{count}} found and added to the record.",

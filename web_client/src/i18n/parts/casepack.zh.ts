@@ -74,6 +74,7 @@ const zh: SameKeys<typeof en> = {
   lacking: "尚未填写：{{fields}}",
   sent: "已发送。",
   ask: "向{{hospital}}索取",
+  askAgain: "再次询问网关",
   askLabel: "向{{hospital}}索取：{{part}}",
   asking: "已索取",
   came: "医院网关已应答：找到 {{count}} 项并已加入病历。",
