@@ -174,7 +174,7 @@ class Conductor:
                 async with asyncio.timeout(SILENT_S + DONE_S):
                     self._take(hand, await hand.link.receive())
         except (LinkLost, TimeoutError) as problem:
-            hand.lost = str(problem) or "silent"
+            hand.lost = await hand.last_word(problem)
             self.record.broken = self.record.broken or f"The generator {hand.name} was lost: {hand.lost}."
 
     def _take(self, hand: Hand, message: dict[str, Any]) -> None:
@@ -271,7 +271,8 @@ class Conductor:
         packets = record.counts.get(last - 1, {}).get("rtp_in", 0)
         parts = [
             f"{time.time() - record.started_s:6.1f} s", f"{joined}/{sessions} joined",
-            f"{totals.counts['joins_done']} complete", f"{packets} packets/s in",
+            f"{totals.counts['joins_done']} complete",
+            f"{totals.counts['tracks_received']}/{totals.counts['tracks_expected']} tracks", f"{packets} packets/s in",
         ]  # fmt: skip
         if "server_cpu" in server:
             parts.append(f"server {server['server_cpu'] + server.get('worker_cpu', 0):.2f} cores")

@@ -18,6 +18,7 @@ from load_tests.run.link import KEY_VARIABLE, Link, LinkLost, greet, new_key, re
 
 START_S: Final = 60.0
 CLOCK_ASKS: Final = 5
+ENDING_S: Final = 3.0
 
 
 @dataclass
@@ -36,8 +37,19 @@ class Hand:
     """CPU share of each second."""
     rss_mb: float = 0.0
     reported_s: float = 0.0
+    process: asyncio.subprocess.Process | None = None
+    """Where this run started it."""
     counts: Ledger = field(default_factory=Ledger)
     """What it counted of itself."""
+
+    async def last_word(self, problem: Exception) -> str:
+        """Why it is gone: how its process ended, where that is known, else what the link said."""
+        if self.process is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDING_S):
+                    code = await self.process.wait()
+                return f"killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+        return str(problem) or type(problem).__name__
 
     async def set_clock(self) -> None:
         """Measure how its clock differs; the quickest of some answers counts.
@@ -65,20 +77,25 @@ async def crew(processes: int, agents: Sequence[str]) -> AsyncIterator[list[Hand
         RunError: one cannot be reached or started, or has another key.
     """
     hands: list[Hand] = []
+    addresses: list[tuple[str, str, int, asyncio.subprocess.Process | None]]
     async with contextlib.AsyncExitStack() as stack:
         if agents:
             try:
                 key = read_key(os.environ.get(KEY_VARIABLE, ""))
             except ValueError as problem:
                 raise RunError(Exit.ARGUMENTS, f"{KEY_VARIABLE} must hold the agents' key: {problem}.") from None
-            addresses = [(name, *_address(name)) for name in agents]
+            addresses = [(name, *_address(name), None) for name in agents]
         else:
             text = new_key()
             key = read_key(text)
-            ports = await asyncio.gather(*(_start(stack, text) for _ in range(processes)))
-            addresses = [(f"local-{index}", "127.0.0.1", port) for index, port in enumerate(ports)]
-        for name, host, port in addresses:
-            hands.append(await _reach(stack, name, host, port, key))
+            started = await asyncio.gather(*(_start(stack, text) for _ in range(processes)))
+            addresses = [
+                (f"local-{index}", "127.0.0.1", port, process) for index, (port, process) in enumerate(started)
+            ]
+        for name, host, port, process in addresses:
+            hand = await _reach(stack, name, host, port, key)
+            hand.process = process
+            hands.append(hand)
         yield hands
 
 
@@ -103,8 +120,8 @@ async def _reach(stack: contextlib.AsyncExitStack, name: str, host: str, port: i
     return hand
 
 
-async def _start(stack: contextlib.AsyncExitStack, key: str) -> int:
-    """A generator of our own; the port it listens on."""
+async def _start(stack: contextlib.AsyncExitStack, key: str) -> tuple[int, asyncio.subprocess.Process]:
+    """A generator of our own, and the port it listens on."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "load_tests.run.agent", "--once", stdout=subprocess.PIPE,
         env={**os.environ, KEY_VARIABLE: key, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
@@ -118,7 +135,7 @@ async def _start(stack: contextlib.AsyncExitStack, key: str) -> int:
         line = ""
     if not line.startswith("listening "):
         raise RunError(Exit.GENERATOR, "A generator process does not start.")
-    return int(line.split()[1])
+    return int(line.split()[1]), process
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -22,7 +22,7 @@ DEADLINE_S = 240
 SCENARIO = """
 name = "tiny"
 about = "Three people and a monitor."
-duration_s = 230
+duration_s = 115
 sign_in = false
 record_resources = 25
 [[population]]
@@ -55,10 +55,10 @@ async def play(scenario: Path, results: Path) -> tuple[int, str]:
         async with asyncio.timeout(DEADLINE_S):
             while line := (await process.stdout.readline()).decode():
                 said.append(line)
-                found = re.search(r"4/4 joined, 4 complete, (\d+) packets/s", line)
+                found = re.search(r"4/4 joined, 4 complete, 8/8 tracks, (\d+) packets/s", line)
                 if found is not None and int(found[1]) > 100:
                     flowing += 1
-                    if flowing == 2:
+                    if flowing == 3:
                         process.send_signal(signal.SIGINT)
             return await process.wait(), "".join(said)
     finally:
