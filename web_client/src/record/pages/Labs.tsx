@@ -117,7 +117,8 @@ function TestRow({ series }: { series: LabSeries }) {
         )}
         {latest !== null && (
           <span className={styles.narrowOnly}>
-            {rangeOf(latest) || t("record.labs.noRange")} · {latest.at?.text ?? t("record.unknownDate")}
+            {rangeOf(latest) || t("record.labs.noRange")} ·{" "}
+            <span className={styles.oneLine}>{latest.at?.text ?? t("record.unknownDate")}</span>
           </span>
         )}
       </th>

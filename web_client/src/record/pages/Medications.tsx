@@ -104,14 +104,20 @@ export function MedicationRow({ medication, open = false, brief = false }: Medic
 }
 
 /** From when until when, as far as the record says; an open end is said, not left to be guessed. */
-function Period({ medication: { since, until, current, source } }: { medication: Medication }) {
+function Period({
+  medication: { since, until, current, isProhibited, isPlanned, source },
+}: {
+  medication: Medication;
+}) {
   const { t } = useTranslation();
   const label = t(source === "order" ? "record.medications.since" : "record.since");
   return (
     <span className={styles.whenPair}>
       <When at={since} label={label} dayOnly />
       {until !== null && <When at={until} label={t("record.medications.until")} dayOnly />}
-      {until === null && !current && <span className={styles.soft}>{t("record.medications.endUnknown")}</span>}
+      {until === null && !current && !isProhibited && !isPlanned && (
+        <span className={styles.soft}>{t("record.medications.endUnknown")}</span>
+      )}
     </span>
   );
 }
