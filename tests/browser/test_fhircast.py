@@ -16,13 +16,21 @@ import aiohttp
 import pytest
 from playwright.sync_api import expect
 
-from load_tests.chromium import Visitor
+from load_tests.chromium import Visitor, wait_until
 from load_tests.demo_process import Demo
-from load_tests.steps import first_doctor, open_running_consult, shown_patient, sign_in
+from load_tests.steps import (
+    first_doctor,
+    open_running_consult,
+    shown_patient,
+    sign_in,
+    take_lead,
+    with_monitored_patient,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(400)]
 
 SECRET = "browser-test-token"
+EVENTS = "Patient-open,Patient-close,ImagingStudy-open,ImagingStudy-close"
 
 
 def give_token(hub: Demo, person: str) -> None:
@@ -54,6 +62,8 @@ class Program(threading.Thread):
         self.hub = hub
         self.topic = topic
         self.status = 200
+        self.opened: list[tuple[str, str]] = []
+        """What it was told of studies: event and id."""
         self.over = threading.Event()
         self.following = threading.Event()
         self.start()
@@ -64,7 +74,7 @@ class Program(threading.Thread):
     async def _follow(self) -> None:
         headers = {"Authorization": f"Bearer {SECRET}"}
         form = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": self.topic}
-        form |= {"hub.events": "Patient-open,Patient-close", "subscriber.name": "Acme PACS"}
+        form |= {"hub.events": EVENTS, "subscriber.name": "Acme PACS"}
         async with aiohttp.ClientSession(headers=headers) as http:
             async with http.post(self.hub, data=form) as answer:
                 endpoint = (await answer.json())["hub.channel.endpoint"]
@@ -75,6 +85,9 @@ class Program(threading.Thread):
                     except TimeoutError:
                         continue
                     if "event" in message:
+                        event = message["event"]
+                        if event["hub.event"].startswith("ImagingStudy-"):
+                            self.opened.append((event["hub.event"], event["context"][0]["resource"]["id"]))
                         await ws.send_json({"id": message["id"], "status": self.status})
                     self.following.set()
 
@@ -113,9 +126,40 @@ def test_a_program_beside_ours_drives_and_is_named(hub: Demo, open_visitor: Call
         program.status = 200
         opens(before)  # as it was, for the tests that share this hub
         expect(named).to_have_count(0)
+        pages_go_together(hub, anna, program, session["hub.topic"])
     finally:
         program.over.set()
         program.join(20)
+
+
+def pages_go_together(hub: Demo, anna: Visitor, program: Program, topic: str) -> None:
+    """[AN7] [AN8] The lead's study is the program's; what the program opens is on the page."""
+    with_monitored_patient(anna)
+    page, patient = anna.page, shown_patient(anna.page)
+    take_lead(anna)
+    page.get_by_test_id("record-tab-imaging").click()
+    study = page.locator("[data-testid^=study-]").first
+    expect(study).to_be_visible()
+    id_ = str(study.get_attribute("data-testid")).removeprefix("study-")
+    study.click()
+    expect(page.get_by_test_id("not-for-diagnosis")).to_be_visible()
+    wait_until(page, lambda: program.opened == [("ImagingStudy-open", id_)], "the program was told of the study")
+    page.get_by_test_id("record-tab-summary").click()
+    wait_until(page, lambda: program.opened[1:] == [("ImagingStudy-close", id_)], "and that it was left")
+    said = opening(hub, topic, patient)
+    ours = {"resourceType": "ImagingStudy", "id": id_, "subject": {"reference": f"Patient/{patient}"}}
+    said["event"] |= {
+        "hub.event": "ImagingStudy-open",
+        "context": [{"key": "study", "resource": ours}, *said["event"]["context"]],
+    }
+    answer = page.request.post(
+        f"{hub.url}/fhircast",
+        headers={"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"},
+        data=json.dumps(said | {"id": "a-study-of-the-pacs"}),
+    )
+    assert answer.status == 202, answer.text()
+    expect(page.get_by_test_id("not-for-diagnosis")).to_be_visible()
+    expect(page.get_by_test_id("program-not-in-sync")).to_have_count(0)
 
 
 def opening(hub: Demo, topic: str, patient: str) -> dict[str, Any]:

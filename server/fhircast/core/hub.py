@@ -10,6 +10,9 @@ that hangs must be noticed by its user, not only by us.
 
 Whether a program is in step is judged by what is open, type by type: one that refused the patient is not in step
 because it then followed the closing of a study.
+
+A long file on purpose: telling, answering, sockets and time all change the same few fields of a subscription, and
+whether it is in step follows only from all of them together.
 """
 
 from collections.abc import Iterable
