@@ -32,7 +32,7 @@ from load_tests.plan.scenario import Scenario
 from load_tests.plan.timetable import Planned, timetable
 from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
-from load_tests.run.link import KEY_VARIABLE, Link, LinkLost, greet, read_key
+from load_tests.run.link import HELLO_S, KEY_VARIABLE, Link, LinkLost, greet, read_key
 from load_tests.session.participant import Participant, Setting
 from load_tests.session.world import World
 
@@ -43,6 +43,10 @@ GRACE_S: Final = 30.0
 """After the end of its run a generator waits so long for its coordinator, then stops by itself."""
 FRESH_S: Final = 1.0
 LEAVE_S: Final = 10.0
+ORDER_S: Final = 1_200.0
+"""A coordinator that has said who it is has so long to get its server ready."""
+STRANGERS: Final = 16
+"""Connections at one time."""
 DESCRIPTORS_EACH = 4
 
 
@@ -258,13 +262,22 @@ async def serve(listen: str, key: bytes, allowed: frozenset[str], *, once: bool)
     busy = asyncio.Lock()
     ended = asyncio.Event()
 
+    connected = 0
+
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        if connected >= STRANGERS:
+            writer.close()
+            return
+        connected += 1
         try:
             link = await greet(reader, writer, key, coordinator=False)
             await _one_run(link, busy, allowed)
         except (LinkLost, TimeoutError):
             writer.close()
             return
+        finally:
+            connected -= 1
         if once:
             ended.set()
 
@@ -281,8 +294,12 @@ async def serve(listen: str, key: bytes, allowed: frozenset[str], *, once: bool)
 
 async def _one_run(link: Link, busy: asyncio.Lock, allowed: frozenset[str]) -> None:
     try:
-        while (order := await link.receive())["do"] == "clock":
-            await link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
+        async with asyncio.timeout(HELLO_S):
+            order = await link.receive()
+        async with asyncio.timeout(ORDER_S):
+            while order["do"] == "clock":
+                await link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
+                order = await link.receive()
         if busy.locked():
             await link.send({"is": "refused", "why": "it is in another run"})
         elif not await allowed_target(order["origin"], allowed):

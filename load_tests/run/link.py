@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 16
 MAX_FRAME_BYTES: Final = 64 << 20
+STRANGER_BYTES: Final = 64 << 10
+"""Longest first frame: until it has opened, the other end may be anybody."""
 HELLO_S: Final = 10.0
 KEY_VARIABLE: Final = "CONSILIUM_LOAD_KEY"
 
@@ -80,7 +82,7 @@ class Link:
         """
         try:
             length = int.from_bytes(await self._reader.readexactly(4), "big")
-            if length > MAX_FRAME_BYTES:
+            if length > (MAX_FRAME_BYTES if self._received else STRANGER_BYTES):
                 raise LinkLost("frame too long")
             body = await self._reader.readexactly(length)
             plain = self._in.decrypt(self._received.to_bytes(12, "big"), body, None)

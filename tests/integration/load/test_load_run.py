@@ -16,7 +16,7 @@ from load_tests.plan.reading import Exit
 from load_tests.report.histogram import Histogram
 from load_tests.report.summary import Summary
 from load_tests.run.agent import allowed_target
-from load_tests.run.link import Link, LinkLost, greet, new_key, read_key
+from load_tests.run.link import STRANGER_BYTES, Link, LinkLost, greet, new_key, read_key
 
 DEADLINE_S = 240
 SCENARIO = """
@@ -113,9 +113,11 @@ async def test_generators_talk_to_nobody_without_the_key_and_send_nowhere_else()
         for shown in (key, other):
             mine = await greet(*await asyncio.open_connection("127.0.0.1", port), shown, coordinator=True)
             theirs = await links.get()
-            await mine.send({"do": "stop", "bytes": b"\0" * 100_000})
+            await mine.send({"do": "stop"})
             if shown is key:
                 assert (await theirs.receive())["do"] == "stop"
+                await mine.send({"do": "stop", "bytes": bytes(STRANGER_BYTES)})
+                assert len((await theirs.receive())["bytes"]) == STRANGER_BYTES  # from a friend a long frame is fine
                 await theirs.send({"is": "done"})
                 assert await mine.receive() == {"is": "done"}
             else:
@@ -123,6 +125,11 @@ async def test_generators_talk_to_nobody_without_the_key_and_send_nowhere_else()
                     await theirs.receive()
             await mine.close()
             await theirs.close()
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(bytes(16) + (STRANGER_BYTES + 1).to_bytes(4, "big"))
+        with pytest.raises(LinkLost, match="too long"):
+            await (await links.get()).receive()
+        writer.close()
     assert await allowed_target("http://127.0.0.1:8440", frozenset())
     assert await allowed_target("http://192.0.2.7:8440", frozenset({"192.0.2.7"}))
     assert not await allowed_target("http://192.0.2.7:8440", frozenset())
