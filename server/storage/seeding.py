@@ -96,9 +96,7 @@ async def add_device_account(
     )
 
 
-async def put_fhir_resource(
-    session: AsyncSession, resource: Mapping[str, Any], *, at_ms: int, owner: str = ""
-) -> None:
+async def put_fhir_resource(session: AsyncSession, resource: Mapping[str, Any], *, at_ms: int, owner: str = "") -> None:
     """One FHIR R4 resource as parsed from JSON; unchanged content makes no new version.
 
     Args:
