@@ -221,7 +221,7 @@ describe("a page's media", () => {
     };
 
     lose("somebody else's", 40);
-    lose("t1", 19);
+    lose("t1", 9);
     expect(session.wayOfMedia.route).toBe("any");
     lose("t1", 1);
     expect(session.wayOfMedia.route).toBe("tcp");
