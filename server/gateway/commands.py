@@ -97,11 +97,12 @@ def status(*, data_dir: Path = DEFAULT_FOLDER) -> int:
         from server.gateway.listing import is_connected, key_line, status_lines
 
         folder = Folder(data_dir)
+        connected = is_connected(folder)  # before it is put in words: who waits for code 0 finds it said
         for line in status_lines(folder, load_identity(folder)):
             print(line)
         if folder.journal.exists():
             print(key_line(folder, journal_keys(folder)))
-        return Exit.OK if is_connected(folder) else Exit.CHECK_FAILED
+        return Exit.OK if connected else Exit.CHECK_FAILED
 
     return _guarded(go)
 
