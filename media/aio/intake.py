@@ -12,6 +12,8 @@ takes the ordinary way; so do datagrams of strangers, STUN and DTLS.
 [IN3] Who comes or goes in a lane makes the C function stop before the next packet (``Lane.still``).
 [IN4] A connectivity check is answered ahead only where the last one from there said the same, was authentic and changed
 nothing but the time it came; whatever may change what a check means ends that.
+
+Long on purpose: what is armed and what is booked behind it are two halves of one promise, [IN1] to [IN4].
 """
 
 import math

@@ -19,6 +19,8 @@ opened by A with a key that B was given. A message is one read batch:
 A full socket loses a batch of media, as a network would: B asks for a key frame then. Messages of DataProducers
 wait for room, ahead of all media: a waveform that A's viewers have, B's have too. Where the connection
 ends, B closes the PipeTransport and all it carries; A's own viewers notice nothing.
+
+Long on purpose: both ends of one private protocol, read side by side.
 """
 
 import asyncio

@@ -99,7 +99,7 @@ async def enrol(request: web.Request) -> web.Response:
             "name": enrolled.name,
             "hospital": {"id": enrolled.hospital, "name": enrolled.hospital_name},
             "hub_key": parts.hub_key.hex(),
-            "authority": _authority(request),
+            "authority": local_authority(request),
         }
     )
 
@@ -107,7 +107,7 @@ async def enrol(request: web.Request) -> web.Response:
 @routes.post("/api/gateways/codes")
 async def make_code(request: web.Request) -> web.Response:
     """A one-time code; it is shown here and never again."""
-    person, own = await _administrator(request)
+    person, own = await administrator(request)
     await throttle(request, NEW_CODE, person.credential)
     body = await read_body(request, NewCode)
     async with services(request).database.read() as session:
@@ -121,18 +121,18 @@ async def make_code(request: web.Request) -> web.Response:
 @routes.get("/api/gateways")
 async def list_gateways(request: web.Request) -> web.Response:
     """Gateways with what is known of their connection, and codes that wait to be used."""
-    _person, own = await _administrator(request, active=False)
+    _person, own = await administrator(request, active=False)
     parts, now_ms = request.app[LOCK], services(request).now_ms()
     rows = await parts.gateways.listed(own)
     return web.json_response(
-        {"gateways": [_gateway_json(parts.desk, row, now_ms) for row in rows], "codes": await parts.codes.waiting(own)}
+        {"gateways": [gateway_json(parts.desk, row, now_ms) for row in rows], "codes": await parts.codes.waiting(own)}
     )
 
 
 @routes.delete("/api/gateways/{gateway}")
 async def revoke(request: web.Request) -> web.Response:
     """End a gateway's right and its connection, now."""
-    person, own = await _administrator(request)
+    person, own = await administrator(request)
     parts, gateway = request.app[LOCK], request.match_info["gateway"]
     if not await parts.gateways.revoke(person, gateway, own):
         raise ApiError(ApiCode.NOT_FOUND)
@@ -143,8 +143,8 @@ async def revoke(request: web.Request) -> web.Response:
 @routes.get("/api/gateways/{gateway}/crossings")
 async def crossings(request: web.Request) -> web.Response:
     """What crossed, newest first; ``before`` is the last id of the page before."""
-    gateway = await _gateway(request)
-    before, limit = _number(request, "before"), _number(request, "limit") or LISTED
+    gateway = await asked_gateway(request)
+    before, limit = number_in(request, "before"), number_in(request, "limit") or LISTED
     found = await request.app[LOCK].gateways.crossings(gateway.id, before, min(limit, MOST_LISTED))
     return web.json_response({"crossings": found})
 
@@ -152,8 +152,8 @@ async def crossings(request: web.Request) -> web.Response:
 @routes.get("/api/gateways/{gateway}/questions")
 async def questions(request: web.Request) -> web.Response:
     """What was asked through the lock, newest first."""
-    gateway = await _gateway(request)
-    before, limit = _number(request, "before"), _number(request, "limit") or LISTED
+    gateway = await asked_gateway(request)
+    before, limit = number_in(request, "before"), number_in(request, "limit") or LISTED
     found = await request.app[LOCK].gateways.questions(gateway.id, before, min(limit, MOST_LISTED))
     return web.json_response({"questions": found})
 
@@ -161,7 +161,7 @@ async def questions(request: web.Request) -> web.Response:
 # ---------------------------------------------------------------- parts
 
 
-async def _administrator(request: web.Request, *, active: bool = True) -> tuple[PersonPrincipal, str | None]:
+async def administrator(request: web.Request, *, active: bool = True) -> tuple[PersonPrincipal, str | None]:
     """Who asks, and the one hospital they may manage; None is all."""
     person = await permitted_person(request, Action.MANAGE_GATEWAYS, active=active)
     async with services(request).database.read() as session:
@@ -169,15 +169,17 @@ async def _administrator(request: web.Request, *, active: bool = True) -> tuple[
     return person, None if hospital is not None and hospital.hub else person.hospital_id
 
 
-async def _gateway(request: web.Request) -> GatewayRow:
-    _person, own = await _administrator(request, active=False)
+async def asked_gateway(request: web.Request) -> GatewayRow:
+    """The gateway of the address, if the caller may see it."""
+    _person, own = await administrator(request, active=False)
     row = await request.app[LOCK].gateways.find(request.match_info["gateway"], own)
     if row is None:
         raise ApiError(ApiCode.NOT_FOUND)
     return row
 
 
-def _number(request: web.Request, name: str) -> int | None:
+def number_in(request: web.Request, name: str) -> int | None:
+    """A natural number of the query; None when it is absent."""
     text = request.query.get(name)
     if text is None:
         return None
@@ -186,7 +188,7 @@ def _number(request: web.Request, name: str) -> int | None:
     return int(text)
 
 
-def _authority(request: web.Request) -> str:
+def local_authority(request: web.Request) -> str:
     """The local authority's certificate, where this hub's own comes from one: the gateway then trusts nothing else."""
     settings = services(request).settings
     own = AuthorityFiles(folder=settings.data_dir / "tls")
@@ -195,7 +197,7 @@ def _authority(request: web.Request) -> str:
     return own.ca_cert.read_text("ascii")
 
 
-def _gateway_json(desk: LockDesk, row: GatewayRow, now_ms: int) -> dict[str, object]:
+def gateway_json(desk: LockDesk, row: GatewayRow, now_ms: int) -> dict[str, object]:
     # Of another process of this hub only the database tells, and a killed one no longer corrects it.
     elsewhere = row.connected_at_ms is not None and now_ms - (row.seen_at_ms or 0) < SEEN_MS
     return {

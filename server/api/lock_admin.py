@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.api.errors import ApiCode, ApiError
-from server.api.gateways import LOCK, _administrator, _authority, _gateway, _gateway_json, _number
+from server.api.gateways import LOCK, administrator, asked_gateway, gateway_json, local_authority, number_in
 from server.api.request import services
 from server.lock.aio.log import IN, NOT_OK, OK, OUT, Filter, Page, asked, crossed_in, crossed_out, figures_of
 from server.storage.models import Hospital
@@ -25,7 +25,7 @@ MAX_KIND = 64
 @routes.get("/api/lock/overview")
 async def overview(request: web.Request) -> web.Response:
     """Gateways with state and figures, codes that wait, and for whom a new one may be made."""
-    _person, own = await _administrator(request, active=False)
+    _person, own = await administrator(request, active=False)
     parts, now_ms = request.app[LOCK], services(request).now_ms()
     rows, codes = await parts.gateways.listed(own), await parts.codes.waiting(own)
     async with services(request).database.read() as session:
@@ -34,7 +34,7 @@ async def overview(request: web.Request) -> web.Response:
         names = {one.id: one.name for one in hospitals}
         gateways = [
             {
-                **_gateway_json(parts.desk, row, now_ms),
+                **gateway_json(parts.desk, row, now_ms),
                 "hospital_name": names.get(row.hospital_id, ""),
                 **await figures_of(session, row.id),
             }
@@ -44,7 +44,7 @@ async def overview(request: web.Request) -> web.Response:
         "gateways": gateways,
         "codes": [one | {"hospital_name": names.get(str(one["hospital"]), "")} for one in codes],
         "hospitals": [{"id": one.id, "name": one.name} for one in hospitals],
-        "has_authority": _authority(request) != "",
+        "has_authority": local_authority(request) != "",
         "now_ms": now_ms,
     }
     return web.json_response(found)
@@ -66,7 +66,7 @@ async def questions(request: web.Request) -> web.Response:
 
 
 async def _page(request: web.Request, search: Callable[[AsyncSession, str, Filter], Awaitable[Page]]) -> web.Response:
-    gateway, wanted = await _gateway(request), _filter(request)
+    gateway, wanted = await asked_gateway(request), _filter(request)
     async with services(request).database.read() as session:
         page = await search(session, gateway.id, wanted)
     answer: dict[str, Any] = {"rows": page.rows, "next_before": page.next_before}
@@ -79,7 +79,7 @@ def _filter(request: web.Request) -> Filter:
         raise ApiError(ApiCode.MALFORMED, "kind")
     if outcome not in (None, OK, NOT_OK):
         raise ApiError(ApiCode.MALFORMED, "outcome")
-    from_ms, to_ms, before = (_number(request, name) for name in ("from_ms", "to_ms", "before"))
+    from_ms, to_ms, before = (number_in(request, name) for name in ("from_ms", "to_ms", "before"))
     if any(value is not None and value > 2**53 for value in (from_ms, to_ms, before)):
         raise ApiError(ApiCode.MALFORMED, "number")
     return Filter(kind=kind, outcome=outcome, from_ms=from_ms, to_ms=to_ms, before=before)

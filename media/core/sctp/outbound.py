@@ -14,6 +14,8 @@ up to `RTO_MAX_US` later. What must arrive bears that. New messages that may be 
 round trip ago is in flight no more, so then one may leave with such a message (`probe`), and of those before it what
 is never resent is given up, as RFC 3758 lets the sender decide. One packet a round trip is what RFC 8085 section 3.1.3
 allows to anyone who sends little. So the first message after the line's return, or a round trip after it, finds it.
+
+Long on purpose: queue, flight and what is given up share one account of outstanding bytes.
 """
 
 from collections import deque
