@@ -1,14 +1,14 @@
 """What has to be done now and then: forget what has expired, anchor the audit chain, watch the loop."""
 
 import asyncio
-import time
 
 import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from media.aio.lag import LagProbe
 from server.clock import NowMs
-from server.metrics import AUDIT_ROWS, LOOP_LAG
+from server.metrics import AUDIT_ROWS, LAG_STEP_S, LOOP_LAGS
 from server.storage import audit
 from server.storage.audit import AnchorFile
 from server.storage.database import Database
@@ -23,20 +23,23 @@ KEEP_SESSIONS_MS = 24 * 3_600_000
 
 
 class Housekeeper:
-    """One task; ``start`` and ``stop`` belong to the application's lifecycle."""
+    """One task and one timer; ``start`` and ``stop`` belong to the application's lifecycle."""
 
     def __init__(self, database: Database, anchors: AnchorFile, now_ms: NowMs) -> None:
         self._database = database
         self._anchors = anchors
         self._now_ms = now_ms
         self._task: asyncio.Task[None] | None = None
+        self._lag = LagProbe(LAG_STEP_S, LOOP_LAGS.server)
 
     def start(self) -> None:
         """Begin; the first round comes at once."""
+        self._lag.start()
         self._task = asyncio.create_task(self._run(), name="housekeeping")
 
     async def stop(self) -> None:
         """End, and anchor the chain a last time; idempotent."""
+        self._lag.stop()
         task, self._task = self._task, None
         if task is None:
             return
@@ -51,9 +54,7 @@ class Housekeeper:
             except (SQLAlchemyError, OSError):
                 # The database or the disk is away; requests say so to the people concerned.
                 log.exception("housekeeping failed")
-            due = time.monotonic() + EVERY_S
             await asyncio.sleep(EVERY_S)
-            LOOP_LAG.set(max(0.0, time.monotonic() - due))
 
     async def round(self) -> None:
         """One round."""

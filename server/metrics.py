@@ -1,14 +1,20 @@
 """Counters and gauges of this process; names and labels never hold an id of a person or consult."""
 
-from prometheus_client import Counter, Gauge
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import REGISTRY, Counter, Gauge
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from media.core.control import Load
+from media.core.lag import BOUNDS_S, LagHistogram
 
 HTTP_REFUSALS = Counter("consilium_http_refusals_total", "Refused HTTP requests by code.", ["code"])
 LOGINS = Counter("consilium_logins_total", "Sign-in attempts by result.", ["result"])
 TOKENS = Counter("consilium_consult_tokens_total", "Consult tokens by what became of them.", ["result"])
 RECORD_READS = Counter("consilium_record_reads_total", "Reads of the record by FHIR type.", ["type"])
-LOOP_LAG = Gauge("consilium_event_loop_lag_seconds", "How late the event loop woke up last.")
 AUDIT_ROWS = Gauge("consilium_audit_rows", "Rows in the audit chain.")
 CERT_EXPIRY = Gauge("consilium_cert_expiry_seconds", "Seconds until the server's certificate expires.")
 
@@ -36,13 +42,60 @@ WORKER_BUSY = Gauge(
     "consilium_media_worker_busy", "Share of a core in use or promised: what placement decides by.", _WORKER
 )
 WORKER_CPU = Gauge("consilium_media_worker_cpu_share", "CPU time of the last second, 1 is one core.", _WORKER)
-WORKER_LAG = Gauge("consilium_media_worker_loop_lag_seconds", "Worst event loop delay of the last second.", _WORKER)
 WORKER_PACKETS = Gauge(
     "consilium_media_worker_packets_per_second", "RTP packets in the last second.", ["worker", "direction"]
 )
 WORKER_TRANSPORTS = Gauge("consilium_media_worker_transports", "Transports that are open.", _WORKER)
 WORKER_CONSUMERS = Gauge("consilium_media_worker_consumers", "Consumers that are open.", _WORKER)
 WORKER_CONSULTS = Gauge("consilium_media_worker_consults", "Consults placed there.", _WORKER)
+
+
+LAG_STEP_S: Final = 0.02
+"""How often this process looks how late its event loop is."""
+
+
+class LoopLags(Collector):
+    """How late event loops were: this process's and its media workers', buckets in the sense of ``media.core.lag``.
+
+    Not the client library's histogram, which counts one observation at a time: a worker tells a second's at once.
+    """
+
+    def __init__(self) -> None:
+        self.server = LagHistogram(LAG_STEP_S)
+        self.workers: dict[str, LagHistogram] = {}
+
+    def worker(self, name: str, counts: Sequence[int], total_s: float) -> None:
+        """What a worker saw in a second; one that said nothing of it is left out."""
+        if counts:
+            self.workers.setdefault(name, LagHistogram(LAG_STEP_S)).absorb(counts, total_s)
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        """Names, without values."""
+        yield HistogramMetricFamily(
+            "consilium_event_loop_lag_seconds", "Moments by how late the server's event loop was in them."
+        )
+        yield HistogramMetricFamily(
+            "consilium_media_worker_loop_lag_seconds",
+            "Moments by how late a media worker's event loop was in them.",
+            labels=_WORKER,
+        )
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """Both, as they stand."""
+        server, workers = self.describe()
+        server.add_metric([], _buckets(self.server), self.server.total_s)
+        for name, seen in self.workers.items():
+            workers.add_metric([name], _buckets(seen), seen.total_s)
+        yield from (server, workers)
+
+
+def _buckets(seen: LagHistogram) -> list[tuple[str, float]]:
+    edges = [*(f"{edge_s:g}" for edge_s in BOUNDS_S), "+Inf"]
+    return list(zip(edges, accumulate(seen.counts), strict=True))
+
+
+LOOP_LAGS: Final = LoopLags()
+REGISTRY.register(LOOP_LAGS)
 
 
 class WorkerGauges:
@@ -54,7 +107,7 @@ class WorkerGauges:
         WORKER_UP.labels(name).set(1)
         WORKER_BUSY.labels(name).set(round(busy, 4))
         WORKER_CPU.labels(name).set(load.cpu_share)
-        WORKER_LAG.labels(name).set(load.loop_lag_ms / 1000)
+        LOOP_LAGS.worker(name, load.loop_lags, load.loop_lags_s)
         WORKER_PACKETS.labels(name, "in").set(load.packets_in_per_s)
         WORKER_PACKETS.labels(name, "out").set(load.packets_out_per_s)
         WORKER_TRANSPORTS.labels(name).set(load.transports)
@@ -68,7 +121,7 @@ class WorkerGauges:
 
     def clear(self) -> None:
         """The server stops: no old figures."""
-        for gauge in (WORKER_UP, WORKER_BUSY, WORKER_CPU, WORKER_LAG, WORKER_PACKETS):
+        for gauge in (WORKER_UP, WORKER_BUSY, WORKER_CPU, WORKER_PACKETS):
             gauge.clear()
         for gauge in (WORKER_TRANSPORTS, WORKER_CONSUMERS, WORKER_CONSULTS):
             gauge.clear()

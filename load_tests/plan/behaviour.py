@@ -47,12 +47,13 @@ class Behaviour(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    who: Literal["doctor", "guest", "room", "device", "screen"]
-    """How it comes in: password, one-time link, device secret, or a paired screen."""
+    who: Literal["doctor", "guest", "room", "device", "screen", "hospital"]
+    """How it comes in: password, one-time link, device secret, a paired screen; a system inside a hospital does not
+    come in, its messages do, through the lock."""
     partner: bool = False
     """Of the partner hospital, where the patient is."""
-    screen: Literal[1, 2, 3] | None = None
-    """Number of the wall screen: record, video, ECG."""
+    screen: Literal[1, 2, 3, 4, 5, 6] | None = None
+    """Number of the wall screen: record, video, ECG; 4 to 6 the same in a second room."""
     camera: Literal["", "720p", "phone", "single"] = ""
     microphone: bool = False
     ecg: bool = False
@@ -73,6 +74,10 @@ class Behaviour(BaseModel):
     """The one who leads moves the pointer this often."""
     page_every_s: Seconds = 0
     """Reads a page of the record over HTTP this often; 0: never."""
+    lock_read_every_s: Seconds = 0
+    """Asks the patient's own hospital through the lock this often; 0: never."""
+    messages_per_s: Annotated[float, Field(ge=0, le=200)] = 0
+    """HL7 v2 messages that a hospital's system sends to its gateway."""
 
 
 BEHAVIOURS: Final[dict[str, Behaviour]] = {
@@ -88,4 +93,6 @@ BEHAVIOURS: Final[dict[str, Behaviour]] = {
     "room_camera": Behaviour(who="room", partner=True, camera="720p", microphone=True, hears=True, sees=True),
     "bedside_monitor": Behaviour(who="device", partner=True, ecg=True),
     "listener": Behaviour(who="doctor", media=False),
+    "lock_reader": Behaviour(who="doctor", media=False, leads=True, lock_read_every_s=2),
+    "hospital_system": Behaviour(who="hospital", partner=True, media=False, messages_per_s=2),
 }  # fmt: skip

@@ -50,6 +50,7 @@ def notes(record: Record, same_host: bool) -> list[str]:
     found = ["Sessions are simulated: media are pre-encoded and not decoded, pages are not drawn."]
     if same_host:
         found.append("Generators and server shared a machine and its cores.")
+    found += record.notes
     lines = sorted({one.line for one in record.scenario.population} - {"lan"})
     if lines:
         found.append(

@@ -42,8 +42,8 @@ DISTRIBUTIONS: Final[dict[str, Figure]] = {
     "wave_back_ms": Figure("recovery", "how long a participant had no waveform"),
     "signalling_back_ms": Figure("recovery", "socket lost to joined again"),
     "generator_late_ms": Figure("generator", "how late the generators' timers fired"),
-    "server_loop_lag_ms": Figure("server", "how late the server's event loop woke up, once a second"),
-    "worker_loop_lag_ms": Figure("server", "worst lateness of a media worker's event loop in each second"),
+    "server_loop_lag_ms": Figure("server", "moments by how late the server's event loop was in them, fifty a second"),
+    "worker_loop_lag_ms": Figure("server", "the same of media workers, twenty a second"),
 }
 
 COUNTS: Final[dict[str, Figure]] = {

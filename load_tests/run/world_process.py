@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from load_tests.session.world import ConsultSecrets, World, WorldNeeds
+from load_tests.session.world import SCREENS_EACH, ConsultSecrets, World, WorldNeeds
 from server.app import check_schema, prepare_data_dir
 from server.clock import server_clock
 from server.identity.aio.passwords import Passwords
@@ -31,6 +31,7 @@ from server.settings import load_settings
 from server.storage.database import Database
 from server.storage.models import WebSession
 from server.storage.seeding import (
+    SCREENS,
     add_consult,
     add_device_account,
     add_hospital,
@@ -127,7 +128,11 @@ async def _consult(
     async with database.write() as session:
         await add_room(session, id=f"{name}-room", hospital=HUB, name=f"Room {number}")
         if needs.walls:
-            await add_station(session, id=f"{name}-station", room=f"{name}-room", name=f"Station {number}")
+            # A consult has one station; a second room's screens go on where the first's end.
+            await add_station(
+                session, id=f"{name}-station", room=f"{name}-room", name=f"Station {number}",
+                screens=SCREENS * needs.walls,
+            )  # fmt: skip
         for kind, hospital, count in (
             ("doctors", HUB, needs.doctors), ("partner_doctors", PARTNER, needs.partner_doctors),
         ):  # fmt: skip
@@ -155,7 +160,8 @@ async def _consult(
             station=f"{name}-station" if needs.walls else None, partner=PARTNER, starts_at_ms=1, people=people,
             devices=devices, patients=[f"load-patient-{of}"], limit=500,
         )  # fmt: skip
-    screens = [(await walls.pair_without_code(f"{name}-station", one))[0] for one in (1, 2, 3) if needs.walls]
+    numbers = range(1, SCREENS_EACH * needs.walls + 1)
+    screens = [(await walls.pair_without_code(f"{name}-station", one))[0] for one in numbers]
     return ConsultSecrets(
         id=name, patient=f"load-patient-{of}", identifiers=identifiers(of), screens=tuple(screens),
         cookies=cookies,

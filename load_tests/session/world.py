@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
 
 from load_tests.plan.scenario import Scenario
 from load_tests.plan.timetable import Planned, timetable
+
+SCREENS_EACH: Final = 3
+"""Of a room with walls."""
 
 
 class ConsultNeeds(BaseModel):
@@ -21,7 +26,7 @@ class ConsultNeeds(BaseModel):
     rooms: int = 0
     devices: int = 0
     walls: int = 0
-    """Three-screen stations that take part: 0 or 1."""
+    """Rooms with three screens each that take part: 0, 1 or 2."""
 
 
 class WorldNeeds(BaseModel):
@@ -51,7 +56,7 @@ class ConsultSecrets(BaseModel):
     """Device secrets, as the next."""
     devices: tuple[str, ...]
     screens: tuple[str, ...]
-    """Cookies of screens 1, 2 and 3."""
+    """Cookies of screens 1, 2 and 3, and of 4, 5 and 6."""
     cookies: dict[str, str] = {}
     """Of people's sessions, by login; empty where they sign in with the password."""
 
@@ -68,11 +73,13 @@ class World(BaseModel):
 def needs_of(scenario: Scenario) -> WorldNeeds:
     """What a scenario's sessions ask of a world."""
     most: dict[str, int] = {}
+    rooms = 0
     for one in timetable(scenario):
+        rooms = max(rooms, ((one.behaviour.screen or 0) + SCREENS_EACH - 1) // SCREENS_EACH)
         most[_account(one)] = max(most.get(_account(one), 0), one.index + 1)
     each = ConsultNeeds(
         doctors=max(1, most.get("doctors", 0)), partner_doctors=most.get("partner_doctors", 0),
-        rooms=most.get("rooms", 0), devices=most.get("devices", 0), walls=1 if "screens" in most else 0,
+        rooms=most.get("rooms", 0), devices=most.get("devices", 0), walls=rooms,
     )  # fmt: skip
     return WorldNeeds(
         consults=scenario.consults.count,
@@ -105,6 +112,7 @@ def lacking(world: World, needs: WorldNeeds) -> str:
             return f"a consult has {least} {name.replace('_', ' ')}, the scenario needs {wanted}"
     if needs.signed_in and any(set(one.doctors) - set(one.cookies) for one in world.consults[: needs.consults]):
         return "its doctors are not signed in, which the scenario needs"
-    if needs.each.walls and any(not one.screens for one in world.consults[: needs.consults]):
-        return "a consult has no paired screens"
+    screens = min(len(one.screens) for one in world.consults[: needs.consults])
+    if screens < SCREENS_EACH * needs.each.walls:
+        return f"a consult has {screens} paired screens, the scenario needs {SCREENS_EACH * needs.each.walls}"
     return ""

@@ -1,7 +1,8 @@
 """How busy this worker is: one ``Load`` notification a second.
 
-A timer that should come every 200 ms tells by how much the event loop is late; the process's CPU clock covers
-all threads, the encrypting ones too. Both cost microseconds, so the measuring may go on in an idle worker.
+A timer that should come twenty times a second tells by how much the event loop is late (``media.core.lag``); the
+process's CPU clock covers all threads, the encrypting ones too. Both cost microseconds, so the measuring may go on in
+an idle worker.
 
 What is made of it is ``media.core.placement``.
 """
@@ -11,15 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 
 from media.aio.clock import on_grid
+from media.aio.lag import LagProbe
 from media.core.control import Load
 
-LOOK_S = 0.2
-REPORT_LOOKS = 5
-"""Looks in one report."""
+REPORT_S = 1.0
+LOOK_S = 0.05
+"""A wake-up that serves nobody: not as often as in the server's own process."""
 
 
 class LoadMeter:
-    """Owns one timer.
+    """Owns two timers.
 
     Args:
         stats: counters of the relay by name.
@@ -30,51 +32,50 @@ class LoadMeter:
         self._stats = stats
         self._notify = notify
         self._timer: asyncio.TimerHandle | None = None
-        self._due = self._began = 0.0
-        self._looks = 0
-        self._late = 0.0
+        self._probe = LagProbe(LOOK_S)
+        self._began = 0.0
         self._cpu = 0.0
         self._packets = (0, 0)
 
     def start(self) -> None:
         """Begin a first second."""
         self._begin(asyncio.get_running_loop().time())
+        self._probe.start()
         self._schedule()
 
     def stop(self) -> None:
         """No more reports; idempotent."""
+        self._probe.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _begin(self, now: float) -> None:
-        self._began, self._looks, self._late = now, 0, 0.0
+        self._began = now
         self._cpu = time.process_time()
         stats = self._stats()
         self._packets = (stats.get("rtp_received", 0), stats.get("rtp_sent", 0))
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
-        self._due = on_grid(loop.time(), LOOK_S)
-        self._timer = loop.call_at(self._due, self._look)
+        self._timer = loop.call_at(on_grid(loop.time(), REPORT_S), self._report)
 
-    def _look(self) -> None:
+    def _report(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._late = max(self._late, now - self._due)
-        self._looks += 1
-        if self._looks == REPORT_LOOKS:
-            self._report(now)
-        self._schedule()
-
-    def _report(self, now: float) -> None:
         elapsed = now - self._began
-        cpu, late, (received, sent) = self._cpu, self._late, self._packets
+        if elapsed < REPORT_S / 2:  # the first one: so short a time says nothing
+            self._schedule()
+            return
+        cpu, late, (received, sent) = self._cpu, self._probe.take(), self._packets
         self._begin(now)
+        self._schedule()
         stats = self._stats()
         self._notify(
             Load(
                 cpu_share=round((self._cpu - cpu) / elapsed, 4),
-                loop_lag_ms=round(late * 1000, 1),
+                loop_lag_ms=round(late.worst_s * 1000, 1),
+                loop_lags=late.counts,
+                loop_lags_s=round(late.total_s, 4),
                 packets_in_per_s=round((self._packets[0] - received) / elapsed),
                 packets_out_per_s=round((self._packets[1] - sent) / elapsed),
                 transports=stats.get("transports_now", 0),

@@ -22,6 +22,8 @@ from typing import Annotated, Any, Literal
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from media.core.lag import BOUNDS_S
+
 JsonObject = dict[str, Any]
 """One ORTC object as it is on the wire: camelCase keys, JSON values."""
 
@@ -427,6 +429,10 @@ class Load(Notification):
     """Of one core, all threads, over the last second."""
     loop_lag_ms: float
     """Worst delay of a timer in the last second."""
+    loop_lags: list[int] = Field(default=[], max_length=len(BOUNDS_S) + 1)
+    """Moments of the last second by how late the loop was: the buckets of ``core.lag``."""
+    loop_lags_s: float = 0.0
+    """Sum of these delays, seconds."""
     packets_in_per_s: int
     packets_out_per_s: int
     transports: int
