@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from load_tests.plan.scenario import Arrival, Bound, Consults, Fault, Population, Scenario, unknown
+from load_tests.plan.scenario import Arrival, Bound, Consults, Fault, Population, Scenario, Serving, unknown
 
 FOLDER = Path(__file__).parent.parent / "scenarios"
 
@@ -97,6 +97,7 @@ def _sentence(problem: ValidationError) -> str:
 def _model_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
     tables: dict[str, type[BaseModel]] = {
         "consults": Consults, "population": Population, "fault": Fault, "bound": Bound, "arrival": Arrival,
+        "server": Serving,
     }  # fmt: skip
     inside = [str(part) for part in loc[:-1] if str(part) in tables]
     return tables[inside[-1]] if inside else Scenario

@@ -55,15 +55,44 @@ class Population(Part):
     """Fields of the behaviour that are different here."""
 
 
+class Serving(Part):
+    """How a run starts the server of its own."""
+
+    nodes: Annotated[int, Field(ge=1, le=8)] = 1
+    """Server processes of one hub, each on a port of its own; more than one need redis."""
+    spread: Literal["consult", "session"] = "consult"
+    """Which node a session goes to: that of its consult, as a load balancer does, or the next one."""
+    redis: bool = False
+    database: Literal["sqlite", "postgresql"] = "sqlite"
+    drive_mb: Annotated[int, Field(ge=0, le=4_096)] = 0
+    """The data folder is on a file system of this size; 0: on the machine's."""
+
+    @model_validator(mode="after")
+    def _nodes_find_each_other(self) -> Self:
+        if self.nodes > 1 and not self.redis:
+            raise ValueError("several nodes find each other by redis = true")
+        return self
+
+
+FaultKind = Literal[
+    "kill_worker", "kill_server", "kill_redis", "restart_redis", "stall_database", "fill_disk", "step_clock", "cut",
+    "loss", "cut_lock",
+]  # fmt: skip
+
+
 class Fault(Part):
-    """Something that breaks."""
+    """Something that breaks; ``cut_lock`` is the line between gateways and hub."""
 
     at_s: Seconds
-    kind: Literal["kill_worker", "kill_server", "cut"]
+    kind: FaultKind
     for_s: Seconds = 5
-    """How long a cut lasts, or a killed server stays away."""
+    """How long it lasts: a cut, loss, a full disk, a stalled database, a killed server or redis until it is started."""
     share: Annotated[float, Field(gt=0, le=1)] = 1
-    """Of the participants, for a cut."""
+    """Of the participants, for a cut or loss."""
+    percent: Annotated[float, Field(gt=0, le=100)] = 5
+    """Of the datagrams, for loss."""
+    step_s: Annotated[float, Field(ge=-86_400, le=86_400)] = 3_600
+    """By how much the server's wall clock jumps, for step_clock; it jumps back after ``for_s``."""
 
 
 class Bound(Part):
@@ -97,6 +126,11 @@ class Scenario(Part):
     record_resources: Annotated[int, Field(ge=0, le=200_000)] = 120
     """Results in each patient's record."""
     lines: dict[str, Line] = {}
+    server: Serving = Serving()
+    """Of a run that starts its own; one that runs already is as it is."""
+    hospitals: Annotated[int, Field(ge=0, le=16)] = 0
+    """Partner hospitals with a gateway of their own, which the run starts beside the server; consult n is with
+    hospital n modulo this. 0: no hospital has a gateway."""
     consults: Consults = Consults()
     population: Annotated[tuple[Population, ...], Field(min_length=1)]
     fault: tuple[Fault, ...] = ()
@@ -120,6 +154,27 @@ class Scenario(Part):
         sessions = self.consults.count * sum(one.each for one in self.population)
         if sessions > MOST_SESSIONS:
             raise ValueError(f"{sessions} sessions are more than {MOST_SESSIONS}")
+        return self
+
+    @model_validator(mode="after")
+    def _lock_has_hospitals(self) -> Self:
+        if self.hospitals:
+            return self
+        for one in self.population:
+            behaviour = self.behaviour_of(one)
+            if behaviour.who == "hospital" or behaviour.lock_read_every_s:
+                raise ValueError(f"{one.behaviour} needs hospitals = 1 or more")
+        if any(one.kind == "cut_lock" for one in self.fault):
+            raise ValueError("cut_lock needs hospitals = 1 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _faults_have_what_breaks(self) -> Self:
+        for one in self.fault:
+            if one.kind in ("kill_redis", "restart_redis") and not self.server.redis:
+                raise ValueError(f"{one.kind} needs [server] redis = true")
+            if one.kind == "fill_disk" and not self.server.drive_mb:
+                raise ValueError("fill_disk needs [server] drive_mb: only a drive of the run's own is filled")
         return self
 
     def behaviour_of(self, population: Population) -> Behaviour:
@@ -150,4 +205,4 @@ def unknown(what: str, name: str, known: Any) -> str:
     return f"there is no {what} {name!r}. {hint}"
 
 
-__all__ = ["Arrival", "Bound", "Consults", "Fault", "Population", "Scenario", "unknown"]
+__all__ = ["Arrival", "Bound", "Consults", "Fault", "Population", "Scenario", "Serving", "unknown"]

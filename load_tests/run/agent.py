@@ -77,8 +77,9 @@ class Generator:
         gc.freeze()
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
             setting = Setting(
-                origin=order["origin"], world=World.model_validate(order["world"]), http=http, poller=poller,
-                ledger=self._ledger, bind=order["bind"], allowed=self._allowed,
+                origins=tuple(order["origins"]), spread=scenario.server.spread,
+                world=World.model_validate(order["world"]), http=http, poller=poller, ledger=self._ledger,
+                bind=order["bind"], allowed=self._allowed,
             )  # fmt: skip
             works = [
                 asyncio.create_task(work)
@@ -302,7 +303,7 @@ async def _one_run(link: Link, busy: asyncio.Lock, allowed: frozenset[str]) -> N
                 order = await link.receive()
         if busy.locked():
             await link.send({"is": "refused", "why": "it is in another run"})
-        elif not await allowed_target(order["origin"], allowed):
+        elif not all([await allowed_target(one, allowed) for one in order["origins"]]):
             await link.send({"is": "refused", "why": "it may not send there; start it with --target"})
         else:
             async with busy:

@@ -61,6 +61,8 @@ class Record:
     faults: list[tuple[float, str]] = field(default_factory=list)
     hands: list[Hand] = field(default_factory=list)
     own_server: bool = True
+    notes: list[str] = field(default_factory=list)
+    """What the reader of the figures must know besides."""
     ghosts: int | None = None
     """Participants that consults still had when everybody had left; None: nobody looked."""
 
@@ -100,14 +102,14 @@ class Conductor:
         self._tell(f"preparing a server and {len(agents) or processes} generators for {len(record.planned)} sessions")
         async with contextlib.AsyncExitStack() as stack:
             server, hands = await _together(
-                stack.enter_async_context(subject(choice, needs_of(scenario))),
+                stack.enter_async_context(subject(choice, needs_of(scenario), scenario.server)),
                 stack.enter_async_context(crew(processes, agents)),
             )
             self._server, record.hands, record.own_server = server, hands, server.own
             share_out([one.number for one in record.planned], hands)
             record.started_s = time.time() + LEAD_S
             shared = {
-                "scenario": scenario.model_dump(mode="json"), "origin": server.origin, "bind": bind,
+                "scenario": scenario.model_dump(mode="json"), "origins": server.origins, "bind": bind,
                 "world": server.world.model_dump(mode="json"),
             }  # fmt: skip
             for hand in hands:
@@ -226,10 +228,10 @@ class Conductor:
             at_s = time.time() - self.record.started_s
             if found:
                 self.record.server.append({"t": round(at_s, 2), **found})
+            lags = self._server.take_lags()
             if self.record.measured(at_s):
-                for name, figure in (("loop_lag_s", "server_loop_lag_ms"), ("worker_lag_s", "worker_loop_lag_ms")):
-                    if name in found:
-                        self.record.totals.add(figure, found[name] * 1000)
+                for figure, seen in lags.items():
+                    self.record.totals.distributions.setdefault(figure, Histogram()).merge(seen)
 
     async def _break(self) -> None:
         """The faults of the scenario, at their times."""

@@ -1,6 +1,7 @@
 """The server under test: one that the run starts on loopback, or one that runs already.
 
-Its own is a whole one, as an administrator starts it, on a data folder that is filled before and thrown away after.
+Its own is a whole one, as an administrator starts it, on a data folder that is filled before and thrown away after:
+one process, or several nodes on one redis (`services`), which serve the same consults.
 Once a second its processes are looked at from outside (CPU, memory, descriptors, threads) and asked by ``/metrics``.
 """
 
@@ -9,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -27,10 +26,16 @@ from pydantic import ValidationError
 from load_tests.demo_process import Demo, free_port
 from load_tests.plan.behaviour import Behaviour
 from load_tests.plan.reading import Exit, RunError
+from load_tests.plan.scenario import Serving
+from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
+from load_tests.run.guard import RunFolder, ends_with_us
+from load_tests.run.lags import LoopLags
+from load_tests.run.services import Postgres, Redis
 from load_tests.session.office import HttpRefused, Office
 from load_tests.session.world import World, WorldNeeds, lacking
 
+DATA: Final = "data"
 READY_S: Final = 60.0
 FILL_S: Final = 900.0
 STOP_S: Final = 20.0
@@ -39,103 +44,94 @@ SILENT_S: Final = 20.0
 PAGE_MB: Final = os.sysconf("SC_PAGE_SIZE") / 1e6
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 METRICS: Final = {
-    "consilium_event_loop_lag_seconds": "loop_lag_s",
-    "consilium_media_worker_loop_lag_seconds": "worker_lag_s",
     "consilium_media_worker_packets_per_second": "packets",
     "consilium_media_worker_deaths_total": "worker_deaths",
 }
 
 
-class OwnServer:
-    """A server of this run."""
+class Node:
+    """One process of the hub, with its media workers."""
 
-    own = True
-
-    def __init__(self, folder: Path, workers: int | None) -> None:
-        self.origin = ""
-        self.world: World
-        self._folder, self._workers = folder, workers
-        self._demo: Demo
+    def __init__(self, number: int, folder: Path) -> None:
+        self._number, self._folder = number, folder
         self._port, self._metrics_port = free_port(), free_port()
-        self._http = aiohttp.ClientSession()
-        self._away = False
-        """Killed by us, and not back yet."""
+        self.lags = LoopLags()
+        self._demo: Demo | None = None
         self._cpu: dict[int, float] = {}
         self._sampled_s = time.monotonic()
+        self.away = False
+        """Killed by us, and not back yet."""
 
-    async def open(self, needs: WorldNeeds) -> None:
-        """Fill a data folder, start.
+    @property
+    def origin(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
 
-        Raises:
-            RunError: it does not fill or start.
-        """
-        self.world = await fill(self._folder / "data", needs)
-        await self.start()
+    @property
+    def log(self) -> Path:
+        """What it said."""
+        return self._folder / ("server.log" if self._number == 0 else f"server-{self._number}.log")
 
-    async def start(self) -> None:
-        """Start the server's process and wait until it takes consults.
+    async def start(self, http: aiohttp.ClientSession, environment: Mapping[str, str]) -> None:
+        """Start the process and wait until it takes consults.
 
         Raises:
             RunError: it ended, or is not ready in time.
         """
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CONSILIUM_")} | {
-            "PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1", "CONSILIUM_MEDIA_PORT": "0",
-            "CONSILIUM_METRICS_PORT": str(self._metrics_port), "CONSILIUM_DRAIN_S": "0",
-        }  # fmt: skip
-        if self._workers:
-            environment["CONSILIUM_MEDIA_WORKERS"] = str(self._workers)
-        log = self._folder / "server.log"
-        with log.open("ab") as sink:
+        with self.log.open("ab") as sink:
             process = subprocess.Popen(  # noqa: ASYNC220 - a fork, before anything is measured
                 [sys.executable, "-m", "server", "serve", "--port", str(self._port), "--data-dir",
-                 str(self._folder / "data")],
-                stdout=sink, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+                 str(self._folder / DATA)],
+                stdout=sink, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=ends_with_us(),
+                env={**environment, "CONSILIUM_METRICS_PORT": str(self._metrics_port)},
             )  # fmt: skip
-        self._demo = Demo(f"http://127.0.0.1:{self._port}", process, log, self._folder / "data")
-        self.origin = self._demo.url
+        self._demo = Demo(self.origin, process, self.log, self._folder / DATA)
         deadline = time.monotonic() + READY_S
-        while not await is_ready(self._http, self.origin):
+        while not await is_ready(http, self.origin):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RunError(Exit.SERVER, f"The server does not start: {self._last_words()}")
+                raise RunError(Exit.SERVER, f"The server does not start: {self.last_words()}")
             await asyncio.sleep(0.1)
-
-    @property
-    def log(self) -> Path:
-        """What the server said."""
-        return self._folder / "server.log"
 
     def kill_worker(self) -> bool:
         """SIGKILL the media worker that serves; False when there is none."""
-        pid = self._demo.worker_pid()
+        pid = None if self._demo is None else self._demo.worker_pid()
         if pid is None:
             return False
         os.kill(pid, signal.SIGKILL)
         return True
 
-    async def kill_server(self, away_s: float) -> None:
-        """SIGKILL the server and all its children, and start it again.
+    def kill(self) -> None:
+        """SIGKILL the process and all its children; idempotent."""
+        if self._demo is None:
+            return
+        for pid in [self._demo.process.pid, *self._demo.children()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._demo.process.wait()
 
-        Raises:
-            RunError: it does not start again.
-        """
-        self._away = True
-        self._kill_all()
-        await asyncio.sleep(away_s)
-        await self.start()
-        self._away = False
+    async def stop(self) -> None:
+        """Stop it as an administrator would; what does not stop is killed."""
+        if self._demo is not None and self._demo.process.poll() is None:
+            self._demo.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._demo.process.wait, STOP_S)
+        self.kill()
 
-    async def trouble(self) -> str:
-        """Why the run cannot go on, as a sentence; empty while it can."""
-        if self._away or self._demo.process.poll() is None:
+    def trouble(self) -> str:
+        """Why it is not there, as a sentence; empty while it is, or should not be."""
+        if self.away or self._demo is None or self._demo.process.poll() is None:
             return ""
-        return f"The server ended by itself with code {self._demo.process.returncode}: {self._last_words()}"
+        return f"The server ended by itself with code {self._demo.process.returncode}: {self.last_words()}"
 
-    def _last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines()
+    def last_words(self) -> str:
+        """The last line of its log."""
+        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return lines[-1] if lines else "it said nothing"
 
-    async def sample(self) -> dict[str, float]:
+    async def sample(self, http: aiohttp.ClientSession) -> dict[str, float]:
         """Processes and gauges."""
+        if self._demo is None:
+            return {}
         processes = {self._demo.process.pid: "server"}
         for pid, command in self._demo.children().items():
             if "media.aio.worker" in command:
@@ -143,28 +139,10 @@ class OwnServer:
         found = self._processes(processes)
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             url = f"http://127.0.0.1:{self._metrics_port}/metrics"
-            async with self._http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
-                found |= read_metrics(await answer.text())
+            async with http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
+                text = await answer.text()
+                found |= read_metrics(text) | self.lags.take(text)
         return found
-
-    async def close(self) -> None:
-        """Stop it as an administrator would; what does not stop is killed."""
-        await self._http.close()
-        if not hasattr(self, "_demo"):
-            return
-        process = self._demo.process
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(process.wait, STOP_S)
-        self._kill_all()
-
-    def _kill_all(self) -> None:
-        pids = [self._demo.process.pid, *self._demo.children()]
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._demo.process.wait()
 
     def _processes(self, processes: Mapping[int, str]) -> dict[str, float]:
         now_s = time.monotonic()
@@ -178,10 +156,130 @@ class OwnServer:
                 resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_MB
                 opened = len(list(Path(f"/proc/{pid}/fd").iterdir()))
                 share = max(0.0, cpu[pid] - self._cpu.get(pid, cpu[pid])) / passed_s
-                for name, value in (("cpu", share), ("rss_mb", resident), ("descriptors", opened)):
+                threads = float(stat[17])
+                for name, value in (
+                    ("cpu", share), ("rss_mb", resident), ("descriptors", opened), ("threads", threads),
+                ):  # fmt: skip
                     found[f"{kind}_{name}"] = found.get(f"{kind}_{name}", 0.0) + value
         self._cpu = cpu
         return found
+
+
+class OwnServer:
+    """A server of this run: its nodes, and what they share."""
+
+    own = True
+
+    def __init__(self, folder: Path, workers: int | None, serving: Serving) -> None:
+        self.world: World
+        self._folder, self._workers, self._serving = folder, workers, serving
+        self._nodes = [Node(number, folder) for number in range(serving.nodes)]
+        self.redis = Redis() if serving.redis else None
+        self.postgres = Postgres(folder / "postgres") if serving.database == "postgresql" else None
+        self._http = aiohttp.ClientSession()
+
+    @property
+    def origins(self) -> list[str]:
+        """Of its nodes."""
+        return [node.origin for node in self._nodes]
+
+    @property
+    def origin(self) -> str:
+        """Of its first node."""
+        return self._nodes[0].origin
+
+    @property
+    def data_dir(self) -> Path:
+        """Its data folder."""
+        return self._folder / DATA
+
+    @property
+    def log(self) -> Path:
+        """What its first node said."""
+        return self._nodes[0].log
+
+    async def open(self, needs: WorldNeeds) -> None:
+        """Start what the nodes share, fill a data folder, start them.
+
+        Raises:
+            RunError: something of it does not start, or does not fill.
+        """
+        if self.redis is not None:
+            await self.redis.start()
+        if self.postgres is not None:
+            await self.postgres.start()
+            await _upgrade(self.data_dir, self.environment)
+        self.world = await fill(self.data_dir, needs, self.environment)
+        for node in self._nodes:
+            await node.start(self._http, self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a node; nobody's settings but ours."""
+        found = {name: value for name, value in os.environ.items() if not name.startswith("CONSILIUM_")} | {
+            "PYTHONUNBUFFERED": "1", "CONSILIUM_MEDIA_ADDRESSES": "127.0.0.1", "CONSILIUM_MEDIA_PORT": "0",
+            "CONSILIUM_DRAIN_S": "0",
+        }  # fmt: skip
+        if self._workers:
+            found["CONSILIUM_MEDIA_WORKERS"] = str(self._workers)
+        if self.redis is not None:
+            found["CONSILIUM_REDIS_URL"] = self.redis.url
+        if self.postgres is not None:
+            found["CONSILIUM_DATABASE_URL"] = self.postgres.url
+        return found
+
+    def kill_worker(self) -> bool:
+        """SIGKILL the media worker that serves; False when there is none."""
+        return self._nodes[0].kill_worker()
+
+    async def kill_server(self, away_s: float) -> None:
+        """SIGKILL the first node and all its children, and start it again.
+
+        Raises:
+            RunError: it does not start again.
+        """
+        node = self._nodes[0]
+        node.away = True
+        node.kill()
+        await asyncio.sleep(away_s)
+        await node.start(self._http, self.environment)
+        node.away = False
+
+    async def trouble(self) -> str:
+        """Why the run cannot go on, as a sentence; empty while it can."""
+        return next((said for node in self._nodes if (said := node.trouble())), "")
+
+    async def sample(self) -> dict[str, float]:
+        """Processes and gauges, of all nodes together; of lags the worst."""
+        found: dict[str, float] = {}
+        for number, node in enumerate(self._nodes):
+            mine = await node.sample(self._http)
+            for name, value in mine.items():
+                before = found.get(name, 0.0)
+                found[name] = max(before, value) if name.endswith("lag_s") else before + value
+            if len(self._nodes) > 1:
+                found |= {f"node{number}_{name}": value for name, value in mine.items() if name.endswith("_cpu")}
+        return found
+
+    def take_lags(self) -> dict[str, Histogram]:
+        """How late event loops were since the last call, of all nodes, by figure."""
+        found: dict[str, Histogram] = {}
+        for node in self._nodes:
+            for figure, seen in node.lags.pop().items():
+                found.setdefault(figure, Histogram()).merge(seen)
+        return found
+
+    async def stop(self) -> None:
+        """Stop the nodes, and leave what they share and have written."""
+        await asyncio.gather(*(node.stop() for node in self._nodes))
+
+    async def close(self) -> None:
+        """Stop everything; idempotent."""
+        await self._http.close()
+        await self.stop()
+        for service in (self.redis, self.postgres):
+            if service is not None:
+                await asyncio.to_thread(service.stop)
 
 
 class RunningServer:
@@ -191,7 +289,9 @@ class RunningServer:
 
     def __init__(self, origin: str, world: World, metrics_url: str) -> None:
         self.origin, self.world = origin, world
+        self.origins = [origin]
         self._metrics_url = metrics_url
+        self.lags = LoopLags()
         self._answered_s = time.monotonic()
         self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
@@ -228,15 +328,32 @@ class RunningServer:
         if self._metrics_url:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                 async with self._http.get(self._metrics_url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
-                    return read_metrics(await answer.text())
+                    text = await answer.text()
+                    return read_metrics(text) | self.lags.take(text)
         return {}
+
+    def take_lags(self) -> dict[str, Histogram]:
+        """As of a server of our own."""
+        return self.lags.pop()
 
     async def close(self) -> None:
         """Forget it."""
         await self._http.close()
 
 
-async def fill(data_dir: Path, needs: WorldNeeds) -> World:
+async def _upgrade(data_dir: Path, environment: Mapping[str, str]) -> None:
+    """Bring an empty PostgreSQL to our schema; the server only demands it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "server", "db", "upgrade", "--data-dir", str(data_dir), env=dict(environment),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=ends_with_us(),
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    if process.returncode:
+        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        raise RunError(Exit.SERVER, f"The database cannot be prepared: {last[0]}")
+
+
+async def fill(data_dir: Path, needs: WorldNeeds, environment: Mapping[str, str]) -> World:
     """A data folder with the world that a scenario needs.
 
     Raises:
@@ -245,7 +362,7 @@ async def fill(data_dir: Path, needs: WorldNeeds) -> World:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "load_tests.run.world_process", "--data-dir", str(data_dir),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={name: value for name, value in os.environ.items() if not name.startswith("CONSILIUM_")},
+        env=dict(environment), preexec_fn=ends_with_us(),
     )  # fmt: skip
     try:
         async with asyncio.timeout(FILL_S):
@@ -270,7 +387,7 @@ async def is_ready(http: aiohttp.ClientSession, origin: str) -> bool:
 
 
 def read_metrics(text: str) -> dict[str, float]:
-    """The gauges that a run follows; of several workers the worst lag, the sum of packets."""
+    """The gauges that a run follows; of several workers the sum."""
     found: dict[str, float] = {}
     for line in text.splitlines():
         name, _, rest = line.partition("{")
@@ -281,7 +398,7 @@ def read_metrics(text: str) -> dict[str, float]:
         key = METRICS[name]
         if key == "packets":
             key = "packets_in" if 'direction="in"' in rest else "packets_out"
-        found[key] = max(found.get(key, 0.0), value) if key.endswith("lag_s") else found.get(key, 0.0) + value
+        found[key] = found.get(key, 0.0) + value
     return found
 
 
@@ -296,26 +413,26 @@ class Choice:
 
 
 @contextlib.asynccontextmanager
-async def subject(choice: Choice, needs: WorldNeeds) -> AsyncIterator[OwnServer | RunningServer]:
+async def subject(choice: Choice, needs: WorldNeeds, serving: Serving) -> AsyncIterator[OwnServer | RunningServer]:
     """The server, ready, for the length of the block.
 
     Raises:
         RunError: it is not there.
     """
-    folder: Path | None = None
+    folder: RunFolder | None = None
     one: OwnServer | RunningServer
     if choice.against:
         one = RunningServer(choice.against.rstrip("/"), _world(choice.world_file), choice.metrics_url)
     else:
-        folder = Path(tempfile.mkdtemp(prefix="consilium-load-"))
-        one = OwnServer(folder, choice.workers)
+        folder = RunFolder()
+        one = OwnServer(folder.path, choice.workers, serving)
     try:
         await one.open(needs)
         yield one
     finally:
         await one.close()
         if folder is not None:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(folder.remove)
 
 
 def _world(path: Path | None) -> World:

@@ -49,13 +49,20 @@ class Stopped(Exception):
 class Setting:
     """What all sessions of a process share."""
 
-    origin: str
+    origins: tuple[str, ...]
+    """Of the server's nodes."""
     world: World
     http: aiohttp.ClientSession
     poller: Poller
     ledger: Ledger
     bind: str = "127.0.0.1"
     allowed: frozenset[str] = frozenset()
+    spread: str = "consult"
+    """See `load_tests.plan.scenario.Serving`."""
+
+    def origin_of(self, plan: Planned) -> str:
+        """The node that a session goes to."""
+        return self.origins[(plan.consult if self.spread == "consult" else plan.number) % len(self.origins)]
 
 
 @dataclass(slots=True)
@@ -83,7 +90,7 @@ class Participant:
         self._setting = setting
         self._ledger = setting.ledger
         self._consult = setting.world.consults[plan.consult]
-        self._office = Office(setting.http, setting.origin, self._consult, setting.ledger)
+        self._office = Office(setting.http, setting.origin_of(plan), self._consult, setting.ledger)
         self._signalling: Signalling | None = None
         self._began_s = 0.0
         self._lost_s = 0.0
@@ -125,7 +132,7 @@ class Participant:
             await self.path.uncut()
             await self._office.sign_in(plan.behaviour, plan.index, setting.world.password)
         token = await self._office.token()
-        signalling = self._signalling = Signalling(setting.http, setting.origin, self.path, self._ledger)
+        signalling = self._signalling = Signalling(setting.http, setting.origin_of(plan), self.path, self._ledger)
         try:
             began = time.monotonic()
             await signalling.open(token, self._on_event, self._on_signal)
