@@ -33,6 +33,7 @@ from load_tests.plan.timetable import Planned, timetable
 from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
 from load_tests.run.link import HELLO_S, KEY_VARIABLE, Link, LinkLost, greet, read_key
+from load_tests.session.hospital import HospitalSystem
 from load_tests.session.participant import Participant, Setting
 from load_tests.session.world import World
 
@@ -56,7 +57,7 @@ class Generator:
     def __init__(self, link: Link, allowed: frozenset[str]) -> None:
         self._link, self._allowed = link, allowed
         self._ledger = Ledger()
-        self._sessions: dict[int, Participant] = {}
+        self._sessions: dict[int, Participant | HospitalSystem] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._curve: list[list[float]] = []
         self._cpu_s = time.process_time()
@@ -80,6 +81,7 @@ class Generator:
                 origins=tuple(order["origins"]), spread=scenario.server.spread,
                 world=World.model_validate(order["world"]), http=http, poller=poller, ledger=self._ledger,
                 bind=order["bind"], allowed=self._allowed,
+                hospitals=tuple(order["hospitals"]),
             )  # fmt: skip
             works = [
                 asyncio.create_task(work)
@@ -116,6 +118,8 @@ class Generator:
                     return
                 case "cut":
                     asyncio.get_running_loop().create_task(self._cut(order["numbers"], order["for_s"]))
+                case "loss":
+                    asyncio.get_running_loop().create_task(self._lose(order["numbers"], order["share"], order["for_s"]))
                 case "clock":
                     await self._link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
 
@@ -126,7 +130,8 @@ class Generator:
         self._end_s = min(self._end_s, began_s + length_s)
         for plan in plans:
             await asyncio.sleep(max(0.0, began_s + plan.at_s - loop.time()))
-            session = self._sessions[plan.number] = Participant(plan, setting)
+            kind = HospitalSystem if plan.behaviour.who == "hospital" else Participant
+            session = self._sessions[plan.number] = kind(plan, setting)
             task = self._tasks[plan.number] = asyncio.create_task(session.run())
             leave_s = began_s + plan.until_s
             loop.call_at(leave_s, end_once, task)
@@ -152,6 +157,14 @@ class Generator:
         await asyncio.sleep(for_s)
         for session in cut:
             session.path.set_cut(False)
+
+    async def _lose(self, numbers: list[int], share: float, for_s: float) -> None:
+        met = [session for number in numbers if (session := self._sessions.get(number)) is not None]
+        for session in met:
+            session.path.set_loss(share)
+        await asyncio.sleep(for_s)
+        for session in met:
+            session.path.set_loss(0.0)
 
     async def _probe(self) -> None:
         """How late timers fire here."""

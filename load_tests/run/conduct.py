@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from load_tests.plan.scenario import Fault, Scenario
+from load_tests.plan.reading import Exit, RunError
+from load_tests.plan.scenario import Scenario
 from load_tests.plan.timetable import Planned, timetable
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
 from load_tests.run.crew import Hand, crew, order_of, share_out
+from load_tests.run.faults import Breaker
+from load_tests.run.hospitals import Hospitals, hospitals
 from load_tests.run.inspect import ghosts
 from load_tests.run.link import LinkLost
 from load_tests.run.subject import Choice, OwnServer, RunningServer, subject
@@ -63,6 +66,8 @@ class Record:
     own_server: bool = True
     notes: list[str] = field(default_factory=list)
     """What the reader of the figures must know besides."""
+    lock_mismatch: int | None = None
+    """Messages through the lock that are not where they should be, exactly once and in order; None: nobody looked."""
     ghosts: int | None = None
     """Participants that consults still had when everybody had left; None: nobody looked."""
 
@@ -88,8 +93,8 @@ class Conductor:
         self.record = Record(scenario, timetable(scenario))
         self._tell, self._stop = tell, stop
         self._server: OwnServer | RunningServer
+        self._hospitals: Hospitals
         self._listening: list[asyncio.Task[None]] = []
-        self._chance = random.Random(f"faults-{scenario.seed}")
 
     async def run(self, choice: Choice, processes: int, agents: list[str], bind: str) -> Record:
         """All of it.
@@ -98,19 +103,27 @@ class Conductor:
             RunError: it could not begin.
         """
         record, scenario = self.record, self.record.scenario
+        if scenario.hospitals and (choice.against or agents):
+            raise RunError(
+                Exit.ARGUMENTS, "Gateways stand beside a server and generators of the run's own."
+            )
         self._tell(f"{scenario.name}: {scenario.about}")
         self._tell(f"preparing a server and {len(agents) or processes} generators for {len(record.planned)} sessions")
         async with contextlib.AsyncExitStack() as stack:
             server, hands = await _together(
-                stack.enter_async_context(subject(choice, needs_of(scenario), scenario.server)),
+                stack.enter_async_context(subject(choice, needs_of(scenario), scenario)),
                 stack.enter_async_context(crew(processes, agents)),
             )
             self._server, record.hands, record.own_server = server, hands, server.own
+            beside = server.data_dir if isinstance(server, OwnServer) else Path()
+            self._hospitals = await stack.enter_async_context(
+                hospitals(scenario.hospitals, server.origin, beside, server.world)
+            )
             share_out([one.number for one in record.planned], hands)
             record.started_s = time.time() + LEAD_S
             shared = {
                 "scenario": scenario.model_dump(mode="json"), "origins": server.origins, "bind": bind,
-                "world": server.world.model_dump(mode="json"),
+                "world": server.world.model_dump(mode="json"), "hospitals": self._hospitals.ports,
             }  # fmt: skip
             for hand in hands:
                 await hand.link.send(order_of(hand, shared, record.started_s))
@@ -121,6 +134,7 @@ class Conductor:
                 record.ended_s = max(record.started_s, time.time())
                 await self._end()
             if not record.broken:
+                record.lock_mismatch = await self._hospitals.audit(record.totals)
                 record.ghosts = await ghosts(server.origin, server.world, scenario.consults.count)
         self._count_turns()
         return record
@@ -224,7 +238,7 @@ class Conductor:
         while True:
             due_s += SAMPLE_S
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            found = await self._server.sample()
+            found = await self._server.sample() | self._hospitals.sample(self.record.totals)
             at_s = time.time() - self.record.started_s
             if found:
                 self.record.server.append({"t": round(at_s, 2), **found})
@@ -235,27 +249,18 @@ class Conductor:
 
     async def _break(self) -> None:
         """The faults of the scenario, at their times."""
+        record = self.record
+        breaker = Breaker(self._server, record.hands, [one.number for one in record.planned], record.scenario.seed)
         for fault in sorted(self.record.scenario.fault, key=lambda one: one.at_s):
             await asyncio.sleep(max(0.0, self.record.started_s + fault.at_s - time.time()))
-            self.record.faults.append((time.time() - self.record.started_s, fault.kind))
+            began = (time.time() - self.record.started_s, fault.kind)
+            self.record.faults.append(began)
             self._tell(f"fault: {fault.kind}")
-            await self._one_fault(fault)
-
-    async def _one_fault(self, fault: Fault) -> None:
-        server = self._server
-        if fault.kind == "cut":
-            numbers = {one.number for one in self.record.planned if self._chance.random() < fault.share}
-            for hand in self.record.hands:
-                mine = [number for number in hand.numbers if number in numbers]
-                with contextlib.suppress(LinkLost):
-                    await hand.link.send({"do": "cut", "numbers": mine, "for_s": fault.for_s})
-        elif not isinstance(server, OwnServer):
-            self._tell("not done: only a server that the run started itself is killed")
-        elif fault.kind == "kill_worker":
-            if not server.kill_worker():
-                self._tell("not done: there is no media worker")
-        else:
-            await server.kill_server(fault.for_s)
+            problem = await breaker.carry_out(fault)
+            if problem:
+                self._tell(problem)
+                self.record.notes.append(problem)
+                self.record.faults.remove(began)
 
     # ------------------------------------------------------------- progress
 
@@ -300,7 +305,8 @@ def _nothing() -> dict[str, Any]:
 
 def _only_joins(ledger: dict[str, Any]) -> dict[str, Any]:
     """Of a report from the warming up: joins and what went wrong count, speeds do not."""
-    kept = ("joins_tried", "joins_done", "errors", "tracks_expected", "tracks_received", "refused")
+    kept = ("joins_tried", "joins_done", "errors", "tracks_expected", "tracks_received", "refused", "lock_taken",
+            "lock_unsure")  # fmt: skip
     return {
         **ledger, "last_heard": {},
         "distributions": {name: one for name, one in ledger["distributions"].items() if name.startswith("join_")},

@@ -26,16 +26,18 @@ from pydantic import ValidationError
 from load_tests.demo_process import Demo, free_port
 from load_tests.plan.behaviour import Behaviour
 from load_tests.plan.reading import Exit, RunError
-from load_tests.plan.scenario import Serving
+from load_tests.plan.scenario import Scenario, Serving
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
-from load_tests.run.guard import RunFolder, ends_with_us
+from load_tests.run.guard import RunFolder, ends_with_us, mount_small, unmount, write_step
 from load_tests.run.lags import LoopLags
+from load_tests.run.pinning import pin
 from load_tests.run.services import Postgres, Redis
 from load_tests.session.office import HttpRefused, Office
 from load_tests.session.world import World, WorldNeeds, lacking
 
 DATA: Final = "data"
+STEPPED: Final = Path(__file__).parent / "stepped"
 READY_S: Final = 60.0
 FILL_S: Final = 900.0
 STOP_S: Final = 20.0
@@ -56,6 +58,8 @@ class Node:
         self._number, self._folder = number, folder
         self._port, self._metrics_port = free_port(), free_port()
         self.lags = LoopLags()
+        self.cores: frozenset[int] = frozenset()
+        """Where it runs with all that it starts; empty: anywhere."""
         self._demo: Demo | None = None
         self._cpu: dict[int, float] = {}
         self._sampled_s = time.monotonic()
@@ -85,6 +89,7 @@ class Node:
                 stdout=sink, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=ends_with_us(),
                 env={**environment, "CONSILIUM_METRICS_PORT": str(self._metrics_port)},
             )  # fmt: skip
+        pin(process.pid, self.cores)
         self._demo = Demo(self.origin, process, self.log, self._folder / DATA)
         deadline = time.monotonic() + READY_S
         while not await is_ready(http, self.origin):
@@ -170,9 +175,17 @@ class OwnServer:
 
     own = True
 
-    def __init__(self, folder: Path, workers: int | None, serving: Serving) -> None:
+    def __init__(self, folder: Path, workers: int | None, serving: Serving, *, steps: bool = False) -> None:
         self.world: World
-        self._folder, self._workers, self._serving = folder, workers, serving
+        self.no_drive = ""
+        """Why the data folder has no drive of its own, which the scenario wants."""
+        self._folder, self._workers = folder, workers
+        self._clock = folder / "clock" if steps else None
+        if serving.drive_mb:
+            try:
+                mount_small(self.data_dir, serving.drive_mb)
+            except OSError as problem:
+                self.no_drive = f"a file system of {serving.drive_mb} MB cannot be mounted here ({problem.strerror})"
         self._nodes = [Node(number, folder) for number in range(serving.nodes)]
         self.redis = Redis() if serving.redis else None
         self.postgres = Postgres(folder / "postgres") if serving.database == "postgresql" else None
@@ -204,6 +217,8 @@ class OwnServer:
         Raises:
             RunError: something of it does not start, or does not fill.
         """
+        if self._clock is not None:
+            self.step_clock(0.0)
         if self.redis is not None:
             await self.redis.start()
         if self.postgres is not None:
@@ -212,6 +227,11 @@ class OwnServer:
         self.world = await fill(self.data_dir, needs, self.environment)
         for node in self._nodes:
             await node.start(self._http, self.environment)
+
+    def run_on(self, cores: frozenset[int]) -> None:
+        """Let the nodes, when they are started, run on these cores alone; with none, anywhere."""
+        for node in self._nodes:
+            node.cores = cores
 
     @property
     def environment(self) -> dict[str, str]:
@@ -226,7 +246,15 @@ class OwnServer:
             found["CONSILIUM_REDIS_URL"] = self.redis.url
         if self.postgres is not None:
             found["CONSILIUM_DATABASE_URL"] = self.postgres.url
+        if self._clock is not None:
+            found["LOAD_CLOCK"] = str(self._clock)
+            found["PYTHONPATH"] = os.pathsep.join([str(STEPPED), *filter(None, [found.get("PYTHONPATH", "")])])
         return found
+
+    def step_clock(self, off_s: float) -> None:
+        """Have the server's wall clock off by so much from now on."""
+        assert self._clock is not None, "made for a scenario that steps no clock"
+        write_step(self._clock, off_s)
 
     def kill_worker(self) -> bool:
         """SIGKILL the media worker that serves; False when there is none."""
@@ -280,6 +308,7 @@ class OwnServer:
         for service in (self.redis, self.postgres):
             if service is not None:
                 await asyncio.to_thread(service.stop)
+        unmount(self.data_dir)
 
 
 class RunningServer:
@@ -410,10 +439,12 @@ class Choice:
     world_file: Path | None = None
     metrics_url: str = ""
     workers: int | None = None
+    cores: frozenset[int] = frozenset()
+    """Where the server that is started runs; empty: anywhere."""
 
 
 @contextlib.asynccontextmanager
-async def subject(choice: Choice, needs: WorldNeeds, serving: Serving) -> AsyncIterator[OwnServer | RunningServer]:
+async def subject(choice: Choice, needs: WorldNeeds, scenario: Scenario) -> AsyncIterator[OwnServer | RunningServer]:
     """The server, ready, for the length of the block.
 
     Raises:
@@ -425,7 +456,9 @@ async def subject(choice: Choice, needs: WorldNeeds, serving: Serving) -> AsyncI
         one = RunningServer(choice.against.rstrip("/"), _world(choice.world_file), choice.metrics_url)
     else:
         folder = RunFolder()
-        one = OwnServer(folder.path, choice.workers, serving)
+        steps = any(fault.kind == "step_clock" for fault in scenario.fault)
+        one = OwnServer(folder.path, choice.workers, scenario.server, steps=steps)
+        one.run_on(choice.cores)
     try:
         await one.open(needs)
         yield one

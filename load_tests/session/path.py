@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ class Path:
     def __init__(self, line: Line, seed: str, ledger: Ledger) -> None:
         self.line = line
         self.cut = False
+        self._loss = 0.0
+        self._chance = random.Random(f"{seed}-loss")
         self.perfect = line.perfect
         """Datagrams may go straight through; asked for each of them."""
         self._up = Direction(line, line.up_bps, f"{seed}-up")
@@ -38,7 +41,8 @@ class Path:
 
     def _carry(self, direction: Direction, datagram: bytes, onward: Callable[[bytes], object]) -> bool:
         now_s = self._loop.time()
-        at_s = None if self.cut else direction.admit(now_s, len(datagram))
+        lost = self.cut or (self._loss > 0 and self._chance.random() < self._loss)
+        at_s = None if lost else direction.admit(now_s, len(datagram))
         if at_s is None:
             self._ledger.count("line_lost")
         elif at_s <= now_s:
@@ -50,11 +54,16 @@ class Path:
     def set_cut(self, cut: bool) -> None:
         """Cut the line, or mend it."""
         self.cut = cut
-        self.perfect = self.line.perfect and not cut
+        self.perfect = self.line.perfect and not cut and not self._loss
         if cut:
             self._open.clear()
         else:
             self._open.set()
+
+    def set_loss(self, share: float) -> None:
+        """Lose so many of the datagrams of both directions, besides what the line itself loses."""
+        self._loss = share
+        self.perfect = self.line.perfect and not self.cut and not share
 
     async def uncut(self) -> None:
         """Wait until something can pass."""
