@@ -216,6 +216,7 @@ async def _open_first_patient(database: Database, consult: ConsultId, now_ms: No
         return
     doctor = participant_id(consult, "person", PEOPLE[0].id)
     at_ms = now_ms()
-    context = Context(version=state.context_version + 1, patient=patient, opened_at_ms=at_ms, opened_by=doctor)
+    version = state.context_version + 1
+    context = Context(version=version, patient=patient, opened_at_ms=at_ms, opened_by=doctor, first_version=version)
     event = ContextOpened(revision=state.revision + 1, at_ms=at_ms, context=context)
     await store.commit(state, apply(state, event), [event], doctor)

@@ -227,8 +227,9 @@ def _open_context(case: Case, command: OpenContext) -> list[AnyEvent]:
         raise Refusal(ErrorCode.NOT_FOUND, "patient is not part of the consult")
     if case.state.context is not None and case.state.context.patient == patient:
         return anchor.resumed(case, "Patient")
+    version = case.state.context_version + 1
     context = Context(
-        version=case.state.context_version + 1, patient=patient, opened_at_ms=case.now_ms, opened_by=case.me
+        version=version, patient=patient, opened_at_ms=case.now_ms, opened_by=case.me, first_version=version
     )
     unbound = binding.all_ending(case.state, UnboundReason.CONTEXT_CHANGED, case.now_ms, by=case.me)
     return [*unbound, ContextOpened(**_after(case, unbound), context=context, request=case.known.request)]

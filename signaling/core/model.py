@@ -118,6 +118,9 @@ class Context(Value):
     patient: PatientBanner
     opened_at_ms: TimeMs
     opened_by: ParticipantId
+    first_version: ContextVersion | None = None
+    """Under which this patient was opened: every version from it to ``version`` is this opening's, and no other is.
+    None: only ``version`` is known to be. [AN2]"""
 
 
 class AnchorType(StrEnum):

@@ -49,6 +49,7 @@ function consult(changes: Partial<Consult> = {}): Consult {
         test: true,
       },
       opened_at_ms: 0,
+      first_version: null,
       opened_by: "far",
     },
     context_version: 3,

@@ -25,9 +25,9 @@ const sent = (stream_id: number, participant = "monitor") => ({
 });
 const BOTH = { a: sent(7), b: sent(8, "other") };
 
-const consult = (freeze: Freeze, sources: object = BOTH, version = 1): Consult =>
+const consult = (freeze: Freeze, sources: object = BOTH, version = 1, openedMs = version): Consult =>
   ({
-    context: { version, patient: { id: "p" } },
+    context: { version, patient: { id: "p" }, opened_at_ms: openedMs },
     context_version: version,
     data_producers: sources,
     bindings: { m: { device: "monitor", patient: "p" }, o: { device: "other", patient: "p" } },
@@ -84,6 +84,15 @@ it("[W24] no page outlives its context, also when the next one came while not in
   freeze();
   rerender(paneOf(consult(null, BOTH, 3)));
   expect([page.shown.kind, mounted]).toEqual(["live", 3]);
+});
+
+it("[AN2] a report that is opened beside the patient ends nothing; the same patient opened again does (W18)", () => {
+  const { rerender } = render(pane(null));
+  freeze();
+  rerender(paneOf(consult(null, BOTH, 2, 1)));
+  expect([shown(), page.shown, mounted]).toEqual(["7", { kind: "mine", atUs: 5_000_000 }, 1]);
+  rerender(paneOf(consult(null, BOTH, 4, 4)));
+  expect([page.shown.kind, mounted]).toEqual(["live", 2]);
 });
 
 it("[W5] a device that returns as a new signal keeps the workspace, and the change has a name", () => {

@@ -7,6 +7,7 @@ import { useEcgPage } from "../ecg/useEcgPage";
 import type { MediaSession } from "../media/session";
 import type { AnyCommand, Consult } from "../protocol";
 import type { ConsultClient } from "./consultClient";
+import { openingOf } from "./contextGate";
 import styles from "./EcgPane.module.css";
 import type { EcgShortcut } from "./shortcuts";
 
@@ -35,9 +36,10 @@ export function EcgPane({ client, consult, me, media, isShown, keys, onCommand }
     );
   }
   return (
-    // Another version is another view: no buffer, page or mark of the former patient survives the change (W24).
+    // Another opening is another view: no buffer, page or mark of the former patient survives the change (W24). What is
+    // opened beside the same patient ends nothing ([AN2]).
     <EcgWorkspace
-      key={consult.context_version}
+      key={openingOf(consult)}
       client={client}
       consult={consult}
       me={me}

@@ -39,6 +39,7 @@ const consult = (open: string | null, bound: readonly string[]): Consult => ({
             test: true,
           },
           opened_at_ms: 0,
+          first_version: null,
           opened_by: "x",
         },
   context_version: 3,
@@ -65,11 +66,17 @@ it.each([
   expect([choice.stream?.patient ?? null, choice.isOtherPatient]).toEqual([drawn, isOther]);
 });
 
+/** The same patient, closed and opened again. */
+const reopened = (present: Consult): Consult => ({
+  ...present,
+  context_version: 5,
+  context: present.context && { ...present.context, version: 5, opened_at_ms: 1 },
+});
 const boundTo = (patient: string, present: Consult): Consult => ({
   ...present,
   bindings: { monitor: { device: "monitor", patient } as Consult["bindings"][string] },
 });
-const NONE: HeldEcg = { stream: null, device: null, version: 3, lostAtMs: null };
+const NONE: HeldEcg = { stream: null, device: null, opening: "p1 0", lostAtMs: null };
 const hold = (before: HeldEcg, present: Consult, nowMs: number) => holdEcg(before, boundTo("p1", present), null, nowMs);
 
 it("[W12] holds a source through a restart of the worker, for a while", () => {
@@ -135,7 +142,9 @@ it("[W12] a hold ends by itself, without news of the consult", () => {
 
 it("[W24] never holds a source over a change of patient", () => {
   const shown = hold(NONE, consult("p1", ["p1"]), 0);
-  expect(hold(shown, { ...consult("p1", []), context_version: 4 }, 0).stream).toBeNull();
+  expect(hold(shown, reopened(consult("p1", [])), 0).stream).toBeNull();
+  // A report that is opened beside the same patient changes nothing of it ([AN2]).
+  expect(hold(shown, { ...consult("p1", []), context_version: 4 }, 0).stream?.patient).toBe("p1");
 });
 
 it("[W22] lets go at once of a device that is now bound to somebody else", () => {
@@ -157,7 +166,7 @@ it("[W20] [W21] draws nothing of a device whose binding has ended, and keeps wha
   rerender(bound);
   expect([result.current.stream, result.current.isBound]).toEqual([before, true]);
 
-  rerender({ ...consult("p1", []), context_version: 4 });
+  rerender(reopened(consult("p1", [])));
   expect(result.current.stream).toBeNull();
 });
 

@@ -11,6 +11,7 @@
  */
 import { useEffect, useRef, useState } from "react";
 import type { Consult, WaveformStream } from "../protocol";
+import { openingOf } from "./contextGate";
 
 export interface EcgChoice {
   /** The stream to draw; a device bound to another patient never is. */
@@ -45,7 +46,8 @@ export interface HeldEcg {
   readonly stream: WaveformStream | null;
   /** Who sends it; `null` with no stream. */
   readonly device: string | null;
-  readonly version: number;
+  /** `openingOf` the consult. */
+  readonly opening: string;
   readonly lostAtMs: number | null;
 }
 
@@ -57,18 +59,18 @@ export const HOLD_MS = 20_000;
  * @param wanted the stream that this viewer chose, while it is there
  */
 export function holdEcg(before: HeldEcg, consult: Consult, wanted: number | null, nowMs: number): HeldEcg {
-  const version = consult.context_version;
+  const opening = openingOf(consult);
   const patient = consult.context?.patient.id;
   const sources = sourcesOf(consult).filter(({ stream }) => stream.patient === patient);
   const show = (source: Source | undefined): HeldEcg => ({
     stream: source?.stream ?? null,
     device: source?.device ?? null,
-    version,
+    opening,
     lostAtMs: null,
   });
   const chosen = sources.find(({ stream }) => stream.stream_id === wanted);
   if (chosen !== undefined) return show(chosen);
-  if (before.stream === null || before.version !== version) return show(sources[0]);
+  if (before.stream === null || before.opening !== opening) return show(sources[0]);
   const { stream, device } = before;
   const same = sources.find((source) => source.stream.stream_id === stream.stream_id);
   const returned = same ?? sources.find((source) => source.device === device && isSameSignal(source.stream, stream));
@@ -93,12 +95,12 @@ export interface ShownEcg extends EcgChoice {
   readonly isBound: boolean;
 }
 
-const NOTHING: HeldEcg = { stream: null, device: null, version: -1, lostAtMs: null };
+const NOTHING: HeldEcg = { stream: null, device: null, opening: "", lostAtMs: null };
 
 /** The ECG to show for the open patient, held through short absences. */
 export function useEcg(consult: Consult, wanted: number | null = null): ShownEcg {
   const { streams, isOtherPatient } = chooseEcg(consult, wanted);
-  const version = consult.context_version;
+  const opening = openingOf(consult);
   const [held, setHeld] = useState(NOTHING);
   const [, look] = useState(0);
   // Folded while rendering: another source, or another patient, must not be painted for a moment in between (W24).
@@ -111,10 +113,10 @@ export function useEcg(consult: Consult, wanted: number | null = null): ShownEcg
     return () => clearInterval(timer);
   }, [isHeld]);
   const shown = present.stream;
-  const before = useRef<{ readonly stream: WaveformStream; readonly version: number } | null>(null);
-  if (shown !== null) before.current = { stream: shown, version };
+  const before = useRef<{ readonly stream: WaveformStream; readonly opening: string } | null>(null);
+  if (shown !== null) before.current = { stream: shown, opening };
   else if (isOtherPatient || hasMismatch(consult)) before.current = null;
-  const kept = before.current?.version === version ? before.current.stream : null;
+  const kept = before.current?.opening === opening ? before.current.stream : null;
   return { stream: useSame(shown ?? kept), streams, isOtherPatient, isBound: shown !== null };
 }
 
@@ -131,6 +133,6 @@ function useSame(stream: WaveformStream | null): WaveformStream | null {
 }
 
 function isSameHold(before: HeldEcg, next: HeldEcg): boolean {
-  const isSame = before.stream === next.stream && before.device === next.device && before.version === next.version;
+  const isSame = before.stream === next.stream && before.device === next.device && before.opening === next.opening;
   return isSame && before.lostAtMs === next.lostAtMs;
 }

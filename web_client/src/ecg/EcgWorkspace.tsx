@@ -279,6 +279,7 @@ export function EcgWorkspace(props: EcgWorkspaceProps) {
               stream={stream}
               channel={media.ecg.channel(stream.stream_id)}
               contextVersion={version}
+              firstVersion={consult.context?.first_version ?? null}
               mode={display.mode}
               timing={display.timing}
               videoDelayMs={videoDelayMs}

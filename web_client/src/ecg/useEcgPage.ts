@@ -7,6 +7,7 @@
  * context (W24). `follow` is pure.
  */
 import { useCallback, useMemo, useState } from "react";
+import { openingOf } from "../desk/contextGate";
 import { type ShownEcg, useEcg } from "../desk/ecgSources";
 import type { Consult, EcgFreeze, WaveformStream } from "../protocol";
 import { hear, RUNNING, type Shown, type Standing, shownOf } from "./standing";
@@ -19,7 +20,8 @@ export interface SignalChange {
 }
 
 export interface Place {
-  readonly version: number;
+  /** `openingOf` the consult. */
+  readonly opening: string;
   readonly stream: WaveformStream;
   /** The signal that was asked for when this place was taken. */
   readonly wanted: number | null;
@@ -28,7 +30,7 @@ export interface Place {
 }
 
 export interface PlaceNow {
-  readonly version: number;
+  readonly opening: string;
   readonly stream: WaveformStream | null;
   readonly streams: readonly WaveformStream[];
   readonly wanted: number | null;
@@ -42,9 +44,9 @@ const freezeOf = (freeze: EcgFreeze | null, { stream_id }: WaveformStream): EcgF
 
 /** Fold what there is now; the same object where nothing changes. */
 export function follow(before: Place | null, now: PlaceNow): Place | null {
-  const { version, stream, streams, wanted, freeze, nowMs } = now;
+  const { opening, stream, streams, wanted, freeze, nowMs } = now;
   if (stream === null) return null;
-  const kept = before?.version === version ? before : null;
+  const kept = before?.opening === opening ? before : null;
   if (kept !== null) {
     const isSame = kept.stream.stream_id === stream.stream_id;
     const keptFreeze = freezeOf(freeze, kept.stream);
@@ -60,7 +62,7 @@ export function follow(before: Place | null, now: PlaceNow): Place | null {
   const standing = hear(RUNNING, freezeOf(freeze, stream));
   const isGone = kept !== null && !streams.some(({ stream_id }) => stream_id === kept.stream.stream_id);
   const kind = kept?.stream.device === stream.device ? "returned" : "other";
-  return { version, stream, wanted, standing, change: isGone ? { kind, atMs: nowMs } : null };
+  return { opening, stream, wanted, standing, change: isGone ? { kind, atMs: nowMs } : null };
 }
 
 export interface EcgPage extends ShownEcg {
@@ -77,13 +79,14 @@ export interface EcgPage extends ShownEcg {
 
 /** Belongs where nothing takes it away while the consult is open: above what is hidden when not in sync. */
 export function useEcgPage(consult: Consult): EcgPage {
-  const { ecg_freeze: forAll, context_version: version } = consult;
+  const { ecg_freeze: forAll } = consult;
+  const opening = openingOf(consult);
   const [wanted, choose] = useWanted(forAll);
   const sources = useEcg(consult, wanted);
   const [known, setPlace] = useState<Place | null>(null);
   // Folded while rendering: a frame of the former page must not be painted under the new words.
   const { stream: latest, streams } = sources;
-  const place = follow(known, { version, stream: latest, streams, wanted, freeze: forAll, nowMs: Date.now() });
+  const place = follow(known, { opening, stream: latest, streams, wanted, freeze: forAll, nowMs: Date.now() });
   if (place !== known) setPlace(place);
   const stream = place?.stream ?? null;
   const freeze = stream === null ? null : freezeOf(forAll, stream);

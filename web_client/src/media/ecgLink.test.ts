@@ -189,6 +189,7 @@ function view(channel: EcgChannel): Receiver {
     send: (message) => channel.sendControl(message),
     stored: () => undefined,
     cleared: () => undefined,
+    hidden: () => undefined,
   });
   channel.onFrame((message) => receiver.onMessage(new Uint8Array(message), performance.now() * 1000));
   channel.onOpenChange((open) => {

@@ -347,6 +347,7 @@ export interface Context {
   patient: PatientBanner;
   opened_at_ms: number;
   opened_by: string;
+  first_version: number | null;
 }
 /**
  * Who the patient is, on every screen, in this order (W18).

@@ -53,6 +53,7 @@ const consult = (check: Consult["identity_check"]): Consult => ({
   context: {
     version: 3,
     opened_at_ms: 0,
+    first_version: null,
     opened_by: "anna",
     patient: {
       id: "p1",

@@ -11,7 +11,7 @@ const consult: Consult = {
   status: "open",
   limit: 50,
   participants: {},
-  context: { version: 3, patient, opened_at_ms: 0, opened_by: "a" },
+  context: { version: 3, patient, opened_at_ms: 0, opened_by: "a", first_version: null },
   context_version: 3,
   lead: "a",
   view: SUMMARY,

@@ -8,6 +8,7 @@ import { useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import type { ConsultClient } from "../desk/consultClient";
+import { openingOf } from "../desk/contextGate";
 import { useEcg } from "../desk/ecgSources";
 import { rememberedDisplay, USUAL } from "../ecg/display";
 import { marksOf } from "../ecg/marks";
@@ -39,8 +40,8 @@ export default function EcgWallView({ client, media, consult }: EcgWallViewProps
   }
   return (
     <Wall
-      // Another version is another view: nothing of the former patient survives the change (W24).
-      key={`${consult.context_version} ${stream.stream_id}`}
+      // Another opening is another view: nothing of the former patient survives the change (W24).
+      key={`${openingOf(consult)} ${stream.stream_id}`}
       client={client}
       media={media}
       consult={consult}
@@ -87,6 +88,7 @@ function Wall({ client, media, consult, stream }: EcgWallViewProps & { stream: W
           stream={stream}
           channel={media.ecg.channel(stream.stream_id)}
           contextVersion={version}
+          firstVersion={consult.context?.first_version ?? null}
           theme="wall"
           lang={i18n.language === "zh-CN" ? "zh" : "en"}
           layout={display.layout}

@@ -4,8 +4,8 @@
  * The component makes two canvases, hands them to a worker and from then on only carries
  * messages: frames and control answers in, requests out. It listens for the worker's
  * heartbeat; when that stops, the page itself covers the trace, so a frozen picture never
- * looks live (W14). `contextVersion` is what the page around it shows; samples of any
- * other context are not drawn (W19, W24).
+ * looks live (W14). `contextVersion` is what the page around it shows and `firstVersion`
+ * under which its patient was opened; samples of any other opening are not drawn (W19, W24).
  *
  * `still` freezes it or scrolls back; `onStill` then says where each lane is, so that a layer
  * above can draw calipers and marks (W32); `ref` reads single real samples.
@@ -57,6 +57,8 @@ export interface EcgViewProps extends EcgLook {
   readonly stream: WaveformStream;
   /** The context version the page shows; null when no patient is open. */
   readonly contextVersion: number | null;
+  /** The version under which that patient was opened: those from it on are the same opening's ([AN2]). */
+  readonly firstVersion?: number | null;
   readonly channel: EcgChannel;
   readonly mode?: EcgMode;
   /** "video" holds the trace back until the picture beside it has come as far. */
@@ -92,7 +94,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
   const stream = useSameUntilChanged(props.stream);
   const settings = useSameUntilChanged(settingsOf(props));
   const { contextVersion, channel, lang, onState, onStill, history, repair } = props;
-  const { still = null, videoDelayMs = null, bound = true } = props;
+  const { still = null, videoDelayMs = null, bound = true, firstVersion = null } = props;
   const stillUs = still?.atUs ?? null;
   const hasHistory = history !== undefined;
   const hasRepair = repair !== undefined;
@@ -104,8 +106,8 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
   const heardAt = useRef(0);
   const listeners = useRef({ onState, onStill, history, repair });
   listeners.current = { onState, onStill, history, repair };
-  const latest = useRef({ settings, contextVersion, stillUs, videoDelayMs, bound });
-  latest.current = { settings, contextVersion, stillUs, videoDelayMs, bound };
+  const latest = useRef({ settings, contextVersion, firstVersion, stillUs, videoDelayMs, bound });
+  latest.current = { settings, contextVersion, firstVersion, stillUs, videoDelayMs, bound };
 
   useEffect(() => {
     const element = box.current;
@@ -123,7 +125,7 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
     const ecg = mountEcg(element, {
       stream,
       channel,
-      contextVersion: now.contextVersion,
+      context: { version: now.contextVersion, first: now.firstVersion },
       settings: now.settings,
       history: hasHistory ? fetchFrames : undefined,
       repair: hasRepair ? fetchMissing : undefined,
@@ -157,7 +159,10 @@ export function EcgView(props: EcgViewProps): React.JSX.Element {
   }, [stream, channel, hasHistory, hasRepair]);
 
   useEffect(() => handle.current?.setSettings(settings), [settings]);
-  useEffect(() => handle.current?.setContext(contextVersion), [contextVersion]);
+  useEffect(
+    () => handle.current?.setContext({ version: contextVersion, first: firstVersion }),
+    [contextVersion, firstVersion],
+  );
   useEffect(() => handle.current?.setBound(bound), [bound]);
   useEffect(() => handle.current?.setVideoDelay(videoDelayMs), [videoDelayMs]);
   useEffect(() => handle.current?.setStill(stillUs === null ? null : { atUs: stillUs }), [stillUs]);

@@ -43,6 +43,7 @@ function receiver(hasStore = true): Receiver {
     },
     stored: (from) => stored.push(from),
     cleared: () => undefined,
+    hidden: () => undefined,
     ...(hasStore ? { fetch: (range: SeqRange) => asked.push(range) } : {}),
   });
   return made;

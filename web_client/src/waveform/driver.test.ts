@@ -40,7 +40,7 @@ beforeEach(() => {
     trace,
     text,
     stream: STREAM,
-    contextVersion: 1,
+    context: { version: 1, first: 1 },
     settings: SETTINGS,
     hasHistory: false,
     hasRepair: false,

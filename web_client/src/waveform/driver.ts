@@ -2,7 +2,7 @@
 
 import type { WaveformStream } from "../protocol/messages";
 import type { DrawnSample } from "./drawn";
-import { type EcgCanvas, EcgEngine, type EcgSize } from "./engine";
+import { type EcgCanvas, EcgEngine, type EcgSize, type OpenContext } from "./engine";
 import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
 import type { Span } from "./stills";
 import type { SeqRange } from "./tracker";
@@ -13,7 +13,7 @@ export type ToEcg =
       readonly trace: EcgCanvas;
       readonly text: EcgCanvas;
       readonly stream: WaveformStream;
-      readonly contextVersion: number | null;
+      readonly context: OpenContext;
       readonly settings: EcgSettings;
       /** Whether stored frames can be asked for. */
       readonly hasHistory: boolean;
@@ -23,7 +23,7 @@ export type ToEcg =
   | { readonly type: "frame"; readonly message: ArrayBuffer }
   | { readonly type: "control"; readonly message: Uint8Array }
   | { readonly type: "open"; readonly open: boolean }
-  | { readonly type: "context"; readonly version: number | null }
+  | { readonly type: "context"; readonly context: OpenContext }
   | { readonly type: "bound"; readonly bound: boolean }
   | { readonly type: "settings"; readonly settings: EcgSettings }
   | { readonly type: "size"; readonly size: EcgSize }
@@ -87,7 +87,7 @@ export class EcgDriver {
         engine?.setOpen(message.open, nowUs);
         break;
       case "context":
-        engine?.setContext(message.version, nowUs);
+        engine?.setContext(message.context, nowUs);
         this.report();
         break;
       case "bound":
@@ -128,18 +128,10 @@ export class EcgDriver {
     }
   }
 
-  private start({
-    trace,
-    text,
-    stream,
-    contextVersion,
-    settings,
-    hasHistory,
-    hasRepair,
-  }: ToEcg & { type: "start" }): void {
+  private start({ trace, text, stream, context, settings, hasHistory, hasRepair }: ToEcg & { type: "start" }): void {
     this.polledUs = null;
     const history = (fromUs: number, toUs: number): void => this.post({ type: "history", span: { fromUs, toUs } });
-    this.engine = new EcgEngine(trace, text, stream, contextVersion, settings, {
+    this.engine = new EcgEngine(trace, text, stream, context, settings, {
       send: (message) => this.post({ type: "control", message }),
       still: (map) => this.post({ type: "still", map }),
       ...(hasHistory ? { history } : {}),

@@ -47,7 +47,7 @@ function setUp() {
     asCanvas(trace),
     asCanvas(text),
     STREAM,
-    3,
+    { version: 3, first: 3 },
     { ...SETTINGS, layout: "12x1" },
     {
       send: (message) => asked.push(decode(message) as Record<string, unknown>),

@@ -61,6 +61,14 @@ const HOLE_US = 1_000_000;
 /** How long a contradiction of the limb leads stays on screen. */
 const LIMB_ERROR_US = 10_000_000;
 
+/** The open patient as the page around the trace shows it. */
+export interface OpenContext {
+  /** Null: nobody is open, or the page is not in step. */
+  readonly version: number | null;
+  /** The version under which the patient was opened; null: only `version` is known to be of this opening. */
+  readonly first: number | null;
+}
+
 export class EcgEngine {
   private readonly receiver: Receiver;
   private readonly overlay: ReturnType<typeof context2d>;
@@ -89,16 +97,18 @@ export class EcgEngine {
     private readonly trace: EcgCanvas,
     private readonly text: EcgCanvas,
     private readonly stream: WaveformStream,
-    contextVersion: number | null,
+    context: OpenContext,
     private settings: EcgSettings,
     private readonly outlets: EcgOutlets,
   ) {
-    this.receiver = new Receiver(stream, contextVersion, {
-      send: (message) => outlets.send(message),
-      stored: (from, to) => this.onStored(from, to),
+    const events = {
+      send: (message: Uint8Array) => outlets.send(message),
+      stored: (from: number, to: number) => this.onStored(from, to),
       cleared: () => this.wipe(),
+      hidden: () => this.hide(),
       ...(outlets.repair === undefined ? {} : { fetch: (range: SeqRange) => outlets.repair?.(range) }),
-    });
+    };
+    this.receiver = new Receiver(stream, context.version, events, context.first);
     const timeOf = (position: number): number => this.shownAxis().timeOf(position);
     this.recorder = isRecording ? new DrawnRecorder(timeOf, () => this.receiver.contextVersion ?? -1) : null;
     this.signal = this.makeSignal();
@@ -140,9 +150,14 @@ export class EcgEngine {
     this.receiver.onOpen();
   }
 
-  /** [W24] Old samples are gone from memory and screen before this returns. */
-  setContext(version: number | null, nowUs: number): void {
-    this.receiver.setContext(version);
+  /**
+   * [W24] Samples of another opening are gone from memory and screen before this returns; of the same opening the
+   * trace goes on, and a page that stands still stands.
+   */
+  setContext({ version, first }: OpenContext, nowUs: number): void {
+    const wasHidden = this.receiver.context === "not_in_sync";
+    this.receiver.setContext(version, first, nowUs);
+    if (wasHidden && this.still !== null) this.paintStill();
     this.tick(nowUs);
   }
 
@@ -197,7 +212,8 @@ export class EcgEngine {
   /** The real sample nearest to a time, of the still page or else of what is live. [W32] */
   sample(lead: string, atUs: number): EcgSample | null {
     // A page of the record can be measured although nothing live has come yet; `wipe` ends it with its context.
-    if (this.receiver.context !== "in_sync" && this.stillPage === null) return null;
+    const { context } = this.receiver;
+    if (context === "not_in_sync" || (context !== "in_sync" && this.stillPage === null)) return null;
     const lane = laneOf(lead, this.stream.leads);
     const signal = this.stillPage?.signal ?? this.signal;
     return sampleAt(signal, this.shownAxis(), lane, this.stream.lsb_nv, atUs);
@@ -321,6 +337,13 @@ export class EcgEngine {
     const reach = this.signal.filter?.repaired(from, to) ?? to;
     this.surface.redraw(from, reach);
     if (this.still !== null && this.stills.absorb(from, to)) this.isStillOld = true;
+  }
+
+  /** Whose the trace is will be known in a moment: until then nobody sees it, and nothing of it is lost. */
+  private hide(): void {
+    this.painted = "";
+    this.surface.blank();
+    this.blanked = true;
   }
 
   private wipe(): void {

@@ -62,7 +62,7 @@ it("[W27] [W34] a calibration ends with the zoom it was made at", () => {
       patient: "p",
     },
     channel: CHANNEL,
-    contextVersion: 1,
+    context: { version: 1, first: 1 },
     settings: SETTINGS,
     onStatus: () => undefined,
   });

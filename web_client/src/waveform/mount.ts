@@ -9,7 +9,7 @@ import { isSame, onCalibrationChange, readCalibration, thisDisplay } from "./cal
 import type { Dispose, EcgChannel } from "./channel";
 import { type DrawnSample, isRecording } from "./drawn";
 import { EcgDriver, type FromEcg, type ToEcg } from "./driver";
-import type { EcgSize } from "./engine";
+import type { EcgSize, OpenContext } from "./engine";
 import type { EcgSample, EcgSettings, EcgStatus, StillAt, StillMap, VideoDelayMs } from "./settings";
 import type { Span } from "./stills";
 import type { SeqRange } from "./tracker";
@@ -23,7 +23,7 @@ export type Repair = (first: number, last: number) => Promise<readonly Uint8Arra
 export interface EcgMount {
   readonly stream: WaveformStream;
   readonly channel: EcgChannel;
-  readonly contextVersion: number | null;
+  readonly context: OpenContext;
   readonly settings: EcgSettings;
   onStatus(status: EcgStatus): void;
   onStill?(map: StillMap | null): void;
@@ -33,7 +33,7 @@ export interface EcgMount {
 
 export interface EcgHandle {
   setSettings(settings: EcgSettings): void;
-  setContext(version: number | null): void;
+  setContext(context: OpenContext): void;
   setBound(bound: boolean): void;
   setVideoDelay(delayMs: VideoDelayMs): void;
   setStill(still: StillAt | null): void;
@@ -64,14 +64,14 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
     else questions.answer(message);
   };
   const side = canUseWorker() ? workerSide(onMessage) : mainSide(onMessage);
-  const { stream, contextVersion, settings } = mount;
+  const { stream, context, settings } = mount;
   const offscreen = canUseWorker();
   const canvases = offscreen
     ? { trace: trace.transferControlToOffscreen(), text: text.transferControlToOffscreen() }
     : { trace, text };
   side.post(
     {
-      ...{ type: "start", ...canvases, stream, contextVersion, settings },
+      ...{ type: "start", ...canvases, stream, context, settings },
       hasHistory: mount.history !== undefined,
       hasRepair: mount.repair !== undefined,
     },
@@ -88,7 +88,7 @@ export function mountEcg(element: HTMLElement, mount: EcgMount): EcgHandle {
   return {
     setSettings: (next) => side.post({ type: "settings", settings: next }),
     setBound: (bound) => side.post({ type: "bound", bound }),
-    setContext: (version) => side.post({ type: "context", version }),
+    setContext: (context) => side.post({ type: "context", context }),
     setVideoDelay: (delayMs) => side.post({ type: "video", delayMs }),
     setStill: (still) => side.post({ type: "still", still }),
     sample: (lead, atUs) => questions.sample((id) => side.post({ type: "sample", id, lead, atUs })),

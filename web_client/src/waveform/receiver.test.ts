@@ -2,6 +2,7 @@ import { decode, encode } from "@msgpack/msgpack";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { WaveformStream } from "../protocol/messages";
 import { crc32 } from "./crc32";
+import { Flag } from "./frame";
 import { Receiver } from "./receiver";
 import { bytesOf, readVectors } from "./vectors";
 
@@ -25,15 +26,33 @@ const T0_US = 1_763_712_000_000_000;
 
 let sent: Record<string, unknown>[];
 let cleared: number;
+let hidden: number;
 
-function receiver(version: number | null, stream: WaveformStream = STREAM): Receiver {
-  return new Receiver(stream, version, {
-    send: (message) => sent.push(decode(message) as Record<string, unknown>),
+function receiver(version: number | null, stream: WaveformStream = STREAM, first = version): Receiver {
+  const events = {
+    send: (message: Uint8Array) => sent.push(decode(message) as Record<string, unknown>),
     stored: () => undefined,
     cleared: () => {
       cleared += 1;
     },
-  });
+    hidden: () => {
+      hidden += 1;
+    },
+  };
+  return new Receiver(stream, version, events, first);
+}
+
+/** Each message is its frame and the one before. */
+const bytesOfFrame = (k: number): number => (MESSAGES[k] as Uint8Array).length - (k === 0 ? 0 : bytesOfFrame(k - 1));
+
+/** Frame `k` of the record, as it would be under another context version, alone. */
+function under(version: number, k: number): Uint8Array {
+  const made = (MESSAGES[k] as Uint8Array).slice(0, bytesOfFrame(k));
+  const view = new DataView(made.buffer);
+  view.setUint8(3, view.getUint8(3) & ~Flag.redundant);
+  view.setUint32(12, version, true);
+  view.setUint32(48, crc32(made.subarray(52), crc32(made.subarray(0, 48))), true);
+  return made;
 }
 
 function feed(to: Receiver, from = 0, until = MESSAGES.length, without: readonly number[] = []): void {
@@ -48,6 +67,7 @@ const filled = (of: Receiver): number =>
 beforeEach(() => {
   sent = [];
   cleared = 0;
+  hidden = 0;
 });
 
 describe("Receiver", () => {
@@ -79,7 +99,7 @@ describe("Receiver", () => {
     const ecg = receiver(3);
     feed(ecg, 0, 6);
     cleared = 0;
-    ecg.setContext(4);
+    ecg.setContext(4, 4, 6_000);
     expect(cleared).toBe(1);
     expect(filled(ecg)).toBe(0);
     feed(ecg, 6);
@@ -88,20 +108,58 @@ describe("Receiver", () => {
     expect(receiver(null).context).toBe("not_in_sync");
   });
 
-  it("[W24] forgets what it has when the device goes to another context before the page does", () => {
+  it("[W24] hides what it has when the device goes to another context before the page does, then forgets it", () => {
     const ecg = receiver(3);
     feed(ecg, 0, 6);
     expect(filled(ecg)).toBe(300);
-    const next = (MESSAGES[0] as Uint8Array).slice();
-    const view = new DataView(next.buffer);
-    view.setUint32(8, 6, true);
-    view.setUint32(12, 4, true);
-    view.setUint32(48, crc32(next.subarray(52), crc32(next.subarray(0, 48))), true);
-    ecg.onMessage(next, 10_000);
+    ecg.onMessage(under(4, 6), 10_000);
     expect(ecg.malformed).toBe(0);
-    expect(filled(ecg)).toBe(0);
-    expect(cleared).toBe(1);
-    expect(ecg.context).toBe("not_in_sync");
+    expect([ecg.context, hidden, cleared]).toEqual(["not_in_sync", 1, 0]);
+    // A frame that was on its way brings nothing of the former patient back.
+    ecg.onMessage(under(3, 5), 11_000);
+    ecg.onMessage(under(4, 7), 12_000);
+    expect([ecg.context, hidden]).toEqual(["not_in_sync", 1]);
+    // The page hears that it is another opening: all of the former is gone, what came of the new one is there.
+    ecg.setContext(4, 4, 13_000);
+    expect([ecg.context, cleared, filled(ecg)]).toEqual(["in_sync", 1, 100]);
+  });
+
+  it("[AN2] goes on when a report is opened beside the same patient, whoever hears of it first", () => {
+    const page = receiver(3);
+    feed(page, 0, 6);
+    page.setContext(4, 3, 6_000);
+    page.onMessage(under(3, 6), 7_000);
+    page.onMessage(under(4, 7), 8_000);
+    expect([page.context, cleared, hidden, filled(page)]).toEqual(["in_sync", 0, 0, 400]);
+
+    const device = receiver(3);
+    feed(device, 0, 6);
+    device.onMessage(under(4, 6), 7_000);
+    expect([device.context, hidden]).toEqual(["not_in_sync", 1]);
+    device.setContext(4, 3, 8_000);
+    expect([device.context, cleared, filled(device)]).toEqual(["in_sync", 0, 350]);
+  });
+
+  it("[W18] [W24] takes nothing from before the opening, and nothing over it", () => {
+    const late = receiver(4, STREAM, 4);
+    feed(late);
+    expect([late.context, filled(late)]).toEqual(["not_in_sync", 0]);
+    const joined = receiver(4, STREAM, 3);
+    feed(joined);
+    expect([joined.context, filled(joined)]).toEqual(["in_sync", 600]);
+    // Nobody, then the same numbers again: no version comes back, so this was another opening.
+    joined.setContext(null, null, 20_000);
+    expect([joined.context, cleared, filled(joined)]).toEqual(["not_in_sync", 2, 0]);
+    joined.setContext(4, 3, 21_000);
+    expect(filled(joined)).toBe(0);
+  });
+
+  it("keeps a bound on what waits, and does not wait for ever where the device goes back", () => {
+    const ecg = receiver(3);
+    feed(ecg, 0, 6);
+    ecg.onMessage(under(4, 6), 7_000);
+    ecg.onMessage(under(3, 8), 8_000);
+    expect([ecg.context, filled(ecg)]).toEqual(["in_sync", 350]);
   });
 
   it.each<[string, Partial<WaveformStream>]>([

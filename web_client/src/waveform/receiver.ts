@@ -2,9 +2,12 @@
  * The receiving end of one stream: bytes in, samples in their places out, repairs asked for.
  *
  * Only frames of this stream, of its rate and scale, honestly marked as simulated or not,
- * and of the open patient's context version are stored. A frame of another context
- * empties the buffer at once: nothing of one patient is seen under another's name
- * (W19, W24). No clock and no drawing here; time comes in as this browser's microseconds.
+ * and of the present opening of the open patient are stored: several context versions may
+ * be of one opening, since each report that is opened beside the patient raises it ([AN2]).
+ * A frame of a later version than the page's hides everything at once and waits: when the
+ * page learns that the version is of the same opening both go on, else the buffer is
+ * emptied. Nothing of one patient is seen under another's name (W19, W24). No clock and no
+ * drawing here; time comes in as this browser's microseconds.
  */
 
 import { decode, encode } from "@msgpack/msgpack";
@@ -25,6 +28,8 @@ export interface ReceiverEvents {
   stored(from: number, to: number): void;
   /** The buffer was emptied. */
   cleared(): void;
+  /** Nothing may be seen until the page says whose a later context is. */
+  hidden(): void;
   /** Ask the store for frames by number; absent where there is none. */
   fetch?(range: SeqRange): void;
 }
@@ -33,6 +38,8 @@ const LAG_WINDOW = 31;
 /** Frames that come in together count once: a backlog says nothing about how long frames take. */
 const BURST_US = 30_000;
 const MAX_PINGS = 32;
+/** Frames of a context that the page has not heard of; some seconds of them. */
+const MAX_EARLY = 64;
 /** Less than this is within what the clocks may be wrong by (W11). */
 const DOUBTFUL_US = 200_000;
 const DAY_US = 86_400_000_000;
@@ -60,6 +67,8 @@ export class Receiver {
   /** Unanswered; the answers to another view of this page come on the same channel. */
   private readonly pings = new Set<number>();
   private seenVersion: number | null = null;
+  /** Frames of a later context than the page's, until the page says whose they are. */
+  private early: WaveformFrame[] = [];
   /** What one frame lasts. */
   private blockUs = 0;
   private lags: { readonly atUs: number; readonly lagUs: number }[] = [];
@@ -68,6 +77,7 @@ export class Receiver {
     readonly stream: WaveformStream,
     private expectedVersion: number | null,
     private readonly events: ReceiverEvents,
+    private firstVersion: number | null = expectedVersion,
   ) {
     this.buffer = new LeadBuffer(stream.leads.length, stream.sample_rate_mhz);
     this.tracker = new GapTracker(stream.sample_rate_mhz);
@@ -82,14 +92,30 @@ export class Receiver {
   get context(): ContextState {
     if (this.expectedVersion === null) return "not_in_sync";
     if (this.seenVersion === null) return "waiting";
-    return this.seenVersion === this.expectedVersion ? "in_sync" : "not_in_sync";
+    return this.isOfOpening(this.seenVersion) ? "in_sync" : "not_in_sync";
   }
 
-  /** The open patient changed: nothing received so far may be shown any more. */
-  setContext(version: number | null): void {
-    if (version === this.expectedVersion) return;
+  /** The first and last context version of the open patient's present opening; null while nobody is open. */
+  get versions(): readonly [first: number, last: number] | null {
+    const { expectedVersion: last, firstVersion } = this;
+    return last === null ? null : [firstVersion ?? last, last];
+  }
+
+  /**
+   * What is open changed. Of the same opening everything received stays, of another one nothing may be shown any more.
+   *
+   * @param first the version under which the patient was opened; no version comes back, so it names the opening
+   */
+  setContext(version: number | null, first: number | null, nowUs: number): void {
+    const before = this.versions;
+    if (before?.[1] === version && before?.[0] === (first ?? version)) return;
     this.expectedVersion = version;
-    this.clear();
+    this.firstVersion = first;
+    const now = this.versions;
+    if (before === null || now === null || before[0] !== now[0] || before[1] > now[1]) this.clear();
+    const { early } = this;
+    this.early = [];
+    for (const frame of early) this.accept(frame, nowUs);
   }
 
   onMessage(message: Uint8Array, nowUs: number): void {
@@ -199,10 +225,14 @@ export class Receiver {
       this.refused += 1;
       return;
     }
+    if (this.expectedVersion !== null && frame.contextVersion > this.expectedVersion) {
+      this.wait(frame);
+      return;
+    }
     const placement = this.tracker.offer(frame);
     if (placement === null) return;
-    if (!placement.late) this.seeVersion(frame.contextVersion);
-    if (frame.contextVersion !== this.expectedVersion || this.context !== "in_sync") {
+    if (!placement.late && this.isNewest(frame)) this.seeVersion(frame.contextVersion);
+    if (!this.isOfOpening(frame.contextVersion) || this.context !== "in_sync") {
       this.otherContext += 1;
       return;
     }
@@ -223,8 +253,30 @@ export class Receiver {
     );
   }
 
+  private isOfOpening(version: number): boolean {
+    const { versions } = this;
+    return versions !== null && versions[0] <= version && version <= versions[1];
+  }
+
+  /** The device knows of a change that the page has not heard of: whose this is, and what is on screen, is unknown. */
+  private wait(frame: WaveformFrame): void {
+    this.otherContext += 1;
+    if (this.early.some(({ seq }) => seq === frame.seq)) return;
+    this.early = [...this.early, frame].slice(-MAX_EARLY);
+    const isNews = this.context !== "not_in_sync";
+    this.seenVersion = frame.contextVersion;
+    if (isNews) this.events.hidden();
+  }
+
+  /** A frame that was sent before those that wait says nothing about what the device shows now. */
+  private isNewest(frame: WaveformFrame): boolean {
+    const isNewest = this.early.every(({ seq }) => seq < frame.seq);
+    if (isNewest) this.early = [];
+    return isNewest;
+  }
+
   private seeVersion(version: number): void {
-    const isOther = version !== this.seenVersion && version !== this.expectedVersion;
+    const isOther = version !== this.seenVersion && !this.isOfOpening(version);
     this.seenVersion = version;
     if (isOther) this.clear();
   }

@@ -40,7 +40,7 @@ export class RecordingView {
       leads: stream.leads.length,
       sampleRateMhz: stream.sample_rate_mhz,
       lsbNv: stream.lsb_nv,
-      contextVersion: null,
+      versions: null,
       simulated: stream.simulated,
     });
   }

@@ -64,7 +64,7 @@ function desk(settings: Partial<EcgSettings> = {}, hasArchive = true): Desk {
     asCanvas(trace),
     asCanvas(text),
     STREAM,
-    1,
+    { version: 1, first: 1 },
     { ...SETTINGS, layout: "12x1", ...settings },
     {
       send: () => undefined,
@@ -260,10 +260,34 @@ describe("a frozen page", () => {
     play(0, 6);
     ecg.setStill({ atUs: T0_US + 5 * SECOND_US }, 6 * SECOND_US);
     trace.forget();
-    ecg.setContext(2, 6 * SECOND_US);
+    ecg.setContext({ version: 2, first: 2 }, 6 * SECOND_US);
     expect(maps.at(-1)).toBeNull();
     expect(trace.fills.at(-1)).toMatchObject({ style: PALETTES.light.band, x: 0, y: 0, width: 2000, height: 1800 });
     expect(ecg.sample("I", T0_US + 4 * SECOND_US)).toBeNull();
+  });
+
+  it("[AN2] stands where it stood when a report is opened beside the same patient, and goes back there", () => {
+    const { ecg, maps, play, asked } = desk();
+    play(0, 6);
+    ecg.setStill({ atUs: T0_US + 5 * SECOND_US }, 6 * SECOND_US);
+    const before = ecg.sample("I", T0_US + 4 * SECOND_US);
+    expect(before).toMatchObject({ valid: true });
+    ecg.setContext({ version: 2, first: 1 }, 6 * SECOND_US);
+    expect(maps.at(-1)?.lanes).toHaveLength(12);
+    expect(ecg.sample("I", T0_US + 4 * SECOND_US)).toEqual(before);
+    // What was stored under the version before is this patient's too.
+    ecg.setStill({ atUs: T0_US - 60 * SECOND_US }, 6 * SECOND_US);
+    const span = asked.at(-1) ?? { fromUs: 0, toUs: 0 };
+    ecg.onHistory(
+      span,
+      Array.from({ length: 20 }, (_, k) => frame(k - 610)),
+      6 * SECOND_US,
+    );
+    expect(ecg.sample("I", T0_US - 60.5 * SECOND_US)).toMatchObject({ valid: true });
+    // Of nobody else, whatever it is called: it is another opening from here on.
+    ecg.setContext({ version: 3, first: 3 }, 6 * SECOND_US);
+    expect(maps.at(-1)).toBeNull();
+    expect(ecg.sample("I", T0_US - 60.5 * SECOND_US)).toBeNull();
   });
 });
 

@@ -27,8 +27,8 @@ export interface RecordingFormat {
   readonly sampleRateMhz: number;
   /** A frame that says another step would be drawn at a wrong height. */
   readonly lsbNv: number;
-  /** Null: whatever context they were taken in, for imports and prior recordings. */
-  readonly contextVersion: number | null;
+  /** Of one opening of the patient. Null: whatever context they were taken in, for imports and prior recordings. */
+  readonly versions: readonly [first: number, last: number] | null;
   readonly simulated: boolean;
 }
 
@@ -48,7 +48,7 @@ export function openRecording(messages: readonly Uint8Array[], format: Recording
       const fits =
         frame !== null &&
         frame.streamId === format.streamId &&
-        (format.contextVersion === null || frame.contextVersion === format.contextVersion) &&
+        isWithin(frame.contextVersion, format.versions) &&
         (frame.lsbNv === 0 || frame.lsbNv === format.lsbNv) &&
         ((frame.flags & Flag.simulated) !== 0) === format.simulated &&
         (frame.leads.at(-1) ?? 0) < format.leads;
@@ -63,6 +63,10 @@ export function openRecording(messages: readonly Uint8Array[], format: Recording
   const buffer = new LeadBuffer(format.leads, 1000 * span, 1);
   for (const { frame, placement } of placed) buffer.store(frame, placement);
   return { buffer, axis: tracker.axis() };
+}
+
+function isWithin(version: number, versions: RecordingFormat["versions"]): boolean {
+  return versions === null || (versions[0] <= version && version <= versions[1]);
 }
 
 export class StillPage {

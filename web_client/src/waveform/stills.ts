@@ -74,13 +74,13 @@ export class Stills {
     const { asked, stream, receiver } = this;
     if (asked === null || asked.fromUs !== span.fromUs || asked.toUs !== span.toUs) return;
     this.asked = null;
-    if (receiver.contextVersion === null) return;
+    if (receiver.versions === null) return;
     const recording = openRecording(messages, {
       streamId: stream.stream_id,
       leads: stream.leads.length,
       sampleRateMhz: stream.sample_rate_mhz,
       lsbNv: stream.lsb_nv,
-      contextVersion: receiver.contextVersion,
+      versions: receiver.versions,
       simulated: stream.simulated,
     });
     this.archive = { recording, span: asked, liveUs: this.askedLiveUs };
