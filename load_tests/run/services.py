@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+import psycopg
+
 from load_tests.demo_process import free_port
 from load_tests.plan.reading import Exit, RunError
 from load_tests.run.guard import command_of, end, ends_with_us
@@ -125,7 +127,7 @@ class Postgres:
         self._process = self._begin(
             [str(initdb.with_name("postgres")), "-D", data, *(part for one in options for part in ("-c", one))]
         )
-        await self._wait([str(initdb.with_name("createdb")), "-h", str(self._folder), "-U", OWNER, NAME], again=True)
+        await self._create()
 
     async def stall(self, for_s: float) -> None:
         """Nothing of it runs for so long; its connections stand."""
@@ -161,21 +163,33 @@ class Postgres:
                 preexec_fn=ends_with_us(), user=OWNER if os.getuid() == 0 else None, env={"PATH": os.defpath},
             )  # fmt: skip
 
-    async def _wait(self, command: list[str], *, again: bool = False) -> None:
-        """Run a command of PostgreSQL's to its end; ``again``: until it succeeds."""
+    async def _create(self) -> None:
+        """The database, once the server takes connections."""
         deadline = time.monotonic() + SETTLED_S
         while True:
-            process = self._begin(command)
-            while process.poll() is None:
-                if time.monotonic() > deadline:
-                    process.kill()
-                await asyncio.sleep(0.05)
-            if process.returncode == 0:
-                return
-            if not again or time.monotonic() > deadline:
-                lines = (self._folder / "log").read_text(errors="replace").strip().splitlines()
-                raise RunError(Exit.SERVER, f"PostgreSQL does not start: {lines[-1] if lines else 'it said nothing'}")
+            with contextlib.suppress(psycopg.OperationalError):
+                where = {"host": str(self._folder), "user": OWNER, "dbname": OWNER}
+                async with await psycopg.AsyncConnection.connect(**where, autocommit=True) as admin:
+                    await admin.execute(f"CREATE DATABASE {NAME}")
+                    return
+            if time.monotonic() > deadline:
+                raise RunError(Exit.SERVER, f"PostgreSQL does not start: {self._last_words()}")
             await asyncio.sleep(0.1)
+
+    async def _wait(self, command: list[str]) -> None:
+        """Run a command of PostgreSQL's to its end."""
+        deadline = time.monotonic() + SETTLED_S
+        process = self._begin(command)
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+            await asyncio.sleep(0.05)
+        if process.returncode:
+            raise RunError(Exit.SERVER, f"PostgreSQL does not start: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = (self._folder / "log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
 
 async def hold_sqlite(file: Path, for_s: float) -> None:
