@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import os
 import shutil
 import signal
 import sys
@@ -22,10 +21,13 @@ from load_tests.plan.scenario import Scenario
 from load_tests.report import files, page
 from load_tests.report.digest import summarise
 from load_tests.report.summary import Summary, check_bounds
+from load_tests.run.capacity import capacity
 from load_tests.run.conduct import Conductor, Record
+from load_tests.run.pinning import apart, cores_of, pin, usable_cores
 from load_tests.run.subject import Choice
 
 app = App(name="load", help="Load a Consilium server with simulated sessions, and say what it did.")
+app.command(capacity)
 RESULTS = Path("results")
 LEAST_FREE_BYTES = 50 << 20
 
@@ -40,6 +42,8 @@ def run(
     world: Path | None = None,
     metrics: str = "",
     workers: int | None = None,
+    server_cores: str = "",
+    generator_cores: str = "",
     results: Path = RESULTS,
     set: list[str] | None = None,
     quiet: bool = False,
@@ -54,6 +58,8 @@ def run(
         world: accounts of that server, as `load_tests.run.world_process` made them.
         metrics: address of that server's /metrics, to see its side.
         workers: media workers of the server that is started.
+        server_cores: cores for the server that is started, all its processes, such as 0 or 0,2-3; any unless given.
+        generator_cores: cores for generators and coordinator; any unless given.
         results: folder that gets a folder for this run.
         set: FIELD=VALUE, a field of the scenario that is different this time, e.g. consults.count=4; repeatable.
         quiet: no progress.
@@ -63,10 +69,13 @@ def run(
         if problem := check_bounds(chosen):
             raise RunError(Exit.ARGUMENTS, f"{chosen.name}: bound: {problem}")
         _check_room(results)
-        choice = Choice(against, world, metrics, workers)
+        mine, theirs = cores_of(generator_cores), cores_of(server_cores)
+        choice = Choice(against, world, metrics, workers, theirs)
         remote = [one.strip() for one in agents.split(",") if one.strip()]
-        count = processes or max(1, len(os.sched_getaffinity(0)) - 1)
+        count = processes or len(mine) or max(1, len(usable_cores()) - 1)
+        pin(0, mine)
         record = asyncio.run(_conduct(chosen, choice, count, remote, quiet=quiet))
+        record.notes += filter(None, [apart(theirs, mine)])
     except RunError as problem:
         print(f"load_tests: {problem}", file=sys.stderr)
         return problem.exit_code
