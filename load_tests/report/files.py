@@ -6,6 +6,7 @@
 ``histograms.json`` the full histograms, to be added to those of other runs
 ``samples.csv.gz``  a row a second: server, generators, counts
 ``events.csv.gz``   joins, reconnects, gaps and errors of each session, at most 200,000
+``profile.md``      with ``--profile``: where the server's processes spent their time; ``.folded`` the stacks
 ``report.html``     the page, alone; ``report.md`` the same as text; ``*.svg`` its plots
 ==================  =====================================================================================
 
@@ -27,6 +28,7 @@ from typing import Any, Final
 from load_tests.report import page
 from load_tests.report.plots import all_plots, totals_by_look
 from load_tests.report.summary import Summary
+from load_tests.run import profile
 from load_tests.run.conduct import Record
 
 PACKAGES: Final = ("consilium", "aiohttp", "aiortc", "aioice", "pylibsrtp", "msgpack", "pydantic", "cryptography")
@@ -60,6 +62,10 @@ def write(folder: Path, record: Record, summary: Summary) -> Path:
         (fresh / f"{name}.svg").write_text(plot.svg(alone=True), "utf-8")
     (fresh / "report.html").write_text(page.html(summary, plots), "utf-8")
     (fresh / "report.md").write_text(page.markdown(summary), "utf-8")
+    if record.profiles:
+        (fresh / "profile.md").write_text(profile.markdown(record.profiles, record.profiled_s), "utf-8")
+        for name, folded in record.profiles.items():
+            (fresh / f"profile-{name}.folded").write_text(folded, "utf-8")
     fresh.rename(target)
     return target
 

@@ -24,6 +24,7 @@ from load_tests.report.summary import Summary, check_bounds
 from load_tests.run.capacity import capacity
 from load_tests.run.conduct import Conductor, Record
 from load_tests.run.pinning import apart, cores_of, pin, usable_cores
+from load_tests.run.profile import find_program
 from load_tests.run.subject import Choice
 
 app = App(name="load", help="Load a Consilium server with simulated sessions, and say what it did.")
@@ -44,6 +45,7 @@ def run(
     workers: int | None = None,
     server_cores: str = "",
     generator_cores: str = "",
+    profile: bool = False,
     results: Path = RESULTS,
     set: list[str] | None = None,
     quiet: bool = False,
@@ -60,6 +62,7 @@ def run(
         workers: media workers of the server that is started.
         server_cores: cores for the server that is started, all its processes, such as 0 or 0,2-3; any unless given.
         generator_cores: cores for generators and coordinator; any unless given.
+        profile: look with py-spy where the server's processes spend their time; profile.md in the report's folder.
         results: folder that gets a folder for this run.
         set: FIELD=VALUE, a field of the scenario that is different this time, e.g. consults.count=4; repeatable.
         quiet: no progress.
@@ -70,7 +73,9 @@ def run(
             raise RunError(Exit.ARGUMENTS, f"{chosen.name}: bound: {problem}")
         _check_room(results)
         mine, theirs = cores_of(generator_cores), cores_of(server_cores)
-        choice = Choice(against, world, metrics, workers, theirs)
+        if profile:
+            find_program()
+        choice = Choice(against, world, metrics, workers, theirs, profile)
         remote = [one.strip() for one in agents.split(",") if one.strip()]
         count = processes or len(mine) or max(1, len(usable_cores()) - 1)
         pin(0, mine)

@@ -25,6 +25,7 @@ from load_tests.run.faults import Breaker
 from load_tests.run.hospitals import Hospitals, hospitals
 from load_tests.run.inspect import ghosts
 from load_tests.run.link import LinkLost
+from load_tests.run.profile import profiles
 from load_tests.run.subject import Choice, OwnServer, RunningServer, subject
 from load_tests.session.world import needs_of
 
@@ -32,6 +33,8 @@ LEAD_S: Final = 1.0
 """From the order to the first session."""
 SAMPLE_S: Final = 1.0
 DONE_S: Final = 25.0
+PROFILE_WRITES_S: Final = 8.0
+"""What py-spy takes to begin and to write."""
 MOST_CURVE = 100_000
 PROGRESS_LINES: Final = 120
 KEPT_EACH_SECOND: Final = ("forward_ms", "ecg_age_ms", "event_ms", "ack_ms", "generator_late_ms")
@@ -68,6 +71,9 @@ class Record:
     """What the reader of the figures must know besides."""
     lock_mismatch: int | None = None
     """Messages through the lock that are not where they should be, exactly once and in order; None: nobody looked."""
+    profiles: dict[str, str] = field(default_factory=dict)
+    """Folded stacks by process, where they were asked for; see ``run.profile``."""
+    profiled_s: float = 0.0
     ghosts: int | None = None
     """Participants that consults still had when everybody had left; None: nobody looked."""
 
@@ -104,9 +110,7 @@ class Conductor:
         """
         record, scenario = self.record, self.record.scenario
         if scenario.hospitals and (choice.against or agents):
-            raise RunError(
-                Exit.ARGUMENTS, "Gateways stand beside a server and generators of the run's own."
-            )
+            raise RunError(Exit.ARGUMENTS, "Gateways stand beside a server and generators of the run's own.")
         self._tell(f"{scenario.name}: {scenario.about}")
         self._tell(f"preparing a server and {len(agents) or processes} generators for {len(record.planned)} sessions")
         async with contextlib.AsyncExitStack() as stack:
@@ -129,7 +133,7 @@ class Conductor:
                 await hand.link.send(order_of(hand, shared, record.started_s))
             self._listening = [asyncio.create_task(self._listen(hand)) for hand in hands]
             try:
-                await self._keep_time()
+                await self._keep_time(profile=choice.profile)
             finally:
                 record.ended_s = max(record.started_s, time.time())
                 await self._end()
@@ -139,9 +143,10 @@ class Conductor:
         self._count_turns()
         return record
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self, *, profile: bool) -> None:
         """Until the end of the scenario, or of patience."""
-        works = [asyncio.create_task(work) for work in (self._sample(), self._break(), self._progress())]
+        besides = [self._profile()] if profile else []
+        works = [asyncio.create_task(work) for work in (self._sample(), self._break(), self._progress(), *besides)]
         ends = (self._stop.wait(), self._whole_time(), self._all_gone(), self._server_gone())
         waits = [asyncio.create_task(end) for end in ends]
         try:
@@ -154,6 +159,16 @@ class Conductor:
             problem = next((one for one in results if isinstance(one, Exception)), None)
             if problem is not None and not self.record.broken:
                 self.record.broken = str(problem) or type(problem).__name__
+
+    async def _profile(self) -> None:
+        """Look at the server's processes from the end of warming up to the end of the run."""
+        record = self.record
+        await asyncio.sleep(max(0.0, record.started_s + record.scenario.measure_from_s - time.time()))
+        seconds = record.started_s + record.scenario.duration_s - time.time() - PROFILE_WRITES_S
+        if isinstance(self._server, OwnServer) and seconds > 1:
+            record.profiled_s = seconds
+            record.profiles = await profiles(self._server.processes(), seconds)
+            record.notes.append("py-spy looked at the server while it ran, which slows it: not for comparisons.")
 
     async def _whole_time(self) -> None:
         await asyncio.sleep(max(0.0, self.record.started_s + self.record.scenario.duration_s - time.time()))

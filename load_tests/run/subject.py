@@ -133,15 +133,20 @@ class Node:
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return lines[-1] if lines else "it said nothing"
 
+    def processes(self) -> dict[int, str]:
+        """The server's own and its media workers' process ids, each with its kind."""
+        if self._demo is None:
+            return {}
+        children = self._demo.children().items()
+        return {self._demo.process.pid: "server"} | {
+            pid: "worker" for pid, command in children if "media.aio.worker" in command
+        }
+
     async def sample(self, http: aiohttp.ClientSession) -> dict[str, float]:
         """Processes and gauges."""
         if self._demo is None:
             return {}
-        processes = {self._demo.process.pid: "server"}
-        for pid, command in self._demo.children().items():
-            if "media.aio.worker" in command:
-                processes[pid] = "worker"
-        found = self._processes(processes)
+        found = self._processes(self.processes())
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             url = f"http://127.0.0.1:{self._metrics_port}/metrics"
             async with http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
@@ -227,6 +232,10 @@ class OwnServer:
         self.world = await fill(self.data_dir, needs, self.environment)
         for node in self._nodes:
             await node.start(self._http, self.environment)
+
+    def processes(self) -> dict[int, str]:
+        """Of all nodes: process ids, each with its kind."""
+        return {pid: kind for node in self._nodes for pid, kind in node.processes().items()}
 
     def run_on(self, cores: frozenset[int]) -> None:
         """Let the nodes, when they are started, run on these cores alone; with none, anywhere."""
@@ -441,6 +450,8 @@ class Choice:
     workers: int | None = None
     cores: frozenset[int] = frozenset()
     """Where the server that is started runs; empty: anywhere."""
+    profile: bool = False
+    """Look where its processes spend their time."""
 
 
 @contextlib.asynccontextmanager
