@@ -28,6 +28,7 @@ from load_tests import (
     record_open,
     recovery_bench,
     relay_bench,
+    signalling_peers,
     step_bench,
 )
 from load_tests.figures import note
@@ -47,6 +48,7 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
     "ecg_draw": (lambda _: ecg_draw.run(), "drawing twelve leads beside uPlot, in real Chromium"),
     "lock": (lambda _: lock_bench.run(), "what a read through the lock costs beside a direct one"),
     "page_turn": (lambda _: page_turn.run(), "a page turn to 10 and 100 followers, beside a bare python-socketio room"),
+    "signalling_peers": (lambda _: signalling_peers.run(), "rooms of 10 to 300 beside Node's socket.io and a bare one"),
     "browser": (lambda _: browser_bench.run(), "what people wait for, in real Chromium"),
     "record": (lambda _: record_million.run(), "the record at 10 k, 100 k and a million resources; takes long"),
     "record_open": (lambda _: record_open.run(), "a patient of 10,000 resources beside one of 100, in real Chromium"),
@@ -56,7 +58,7 @@ SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
 
 def main() -> int:
     """Run all suites, or only those named on the command line."""
-    listed = "\n".join(f"  {name:11} {what}" for name, (_, what) in SUITES.items())
+    listed = "\n".join(f"  {name:16} {what}" for name, (_, what) in SUITES.items())
     parser = argparse.ArgumentParser(
         prog="load_tests.bench",
         description="Figures, one JSON object a line.",

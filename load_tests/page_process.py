@@ -1,12 +1,12 @@
-"""The servers that `page_turn` measures, each alone in a process: ours, whole, and a bare python-socketio room.
+"""The servers of `page_turn`, and ours of `signalling_peers`, each alone in a process: ours, whole, and a bare room.
 
-    python -m load_tests.page_process ours <data folder> <port> <people>
+    python -m load_tests.page_process ours <data folder> <port> <people> [<consults>]
     python -m load_tests.page_process bare <port>
 
-The first has one consult with an open patient and a token for each of its people, who are all members of it; it says
-so on standard output as a line of JSON when asked for tokens by a line of standard input that says how many. The bare
-one puts everybody into one room and emits to it whatever one of them sends as ``turn``: no check, no state, no store.
-Both end with their standard input.
+The first has consults with one patient, each with so many people of its own, and a token for each of them: it says
+them on standard output as a line of JSON when asked by a line of standard input with their number and, unless it is
+the first, the number of the consult. The bare one puts everybody into one room of python-socketio and emits to it
+whatever one of them sends as ``turn``: no check, no state, no store. Both end with their standard input.
 """
 
 from __future__ import annotations
@@ -56,38 +56,48 @@ async def _lines() -> AsyncIterator[str]:
         yield line.strip()
 
 
-async def _fill(database: Database, people: int) -> None:
+async def _fill(database: Database, people: int, consults: int) -> None:
     passwords = Passwords(QUICK)
     async with database.write() as session:
         await add_hospital(session, id="hub", name="Hub", hub=True)
         await add_room(session, id="r1", hospital="hub", name="1")
         await put_fhir_resource(session, RECORD, at_ms=1)
-        names = [f"d{number}" for number in range(people)]
-        for name in names:
-            await add_person(
-                session, passwords, id=name, hospital="hub", name=f"Doctor {name}", role="doctor", login=name,
-                password=PASSWORD,
+        for consult in range(consults):
+            names = [_login(consult, number) for number in range(people)]
+            for name in names:
+                await add_person(
+                    session, passwords, id=name, hospital="hub", name=f"Doctor {name}", role="doctor", login=name,
+                    password=PASSWORD,
+                )  # fmt: skip
+            await add_consult(
+                session, id=_consult(consult), title="Bench", room="r1", station=None, partner="hub", starts_at_ms=1,
+                people=dict.fromkeys(names, Role.DOCTOR), devices={}, patients=[PATIENT], limit=people + 1,
             )  # fmt: skip
-        await add_consult(
-            session, id=CONSULT, title="Bench", room="r1", station=None, partner="hub", starts_at_ms=1,
-            people=dict.fromkeys(names, Role.DOCTOR), devices={}, patients=[PATIENT], limit=people + 1,
-        )  # fmt: skip
 
 
-async def _ours(folder: Path, port: int, people: int) -> None:
+def _consult(number: int) -> str:
+    return f"c{number + 1}"
+
+
+def _login(consult: int, number: int) -> str:
+    return f"d{consult}-{number}"
+
+
+async def _ours(folder: Path, port: int, people: int, consults: int) -> None:
     settings = load_settings(dict(os.environ), data_dir=folder, port=port, media_port=0, media_workers=1)
     database = await open_database(settings)
-    await _fill(database, people)
+    await _fill(database, people, consults)
     await database.close()
     async with serving(settings) as app:
         services = app[SERVICES]
-        signed_in = [await services.sessions.sign_in(f"d{n}", PASSWORD, "127.0.0.1") for n in range(people)]
         say({"url": settings.main_origin})
         async for asked in _lines():
+            wanted, consult = (int(word) for word in f"{asked} 0".split()[:2])
             tokens: list[str] = []
-            for one in signed_in[: int(asked)]:
+            for number in range(wanted):
+                one = await services.sessions.sign_in(_login(consult, number), PASSWORD, "127.0.0.1")
                 async with services.database.read() as session:
-                    found = await membership(session, one.person, CONSULT)
+                    found = await membership(session, one.person, _consult(consult))
                 assert found is not None, "everybody is a member"
                 tokens.append((await services.tokens.issue(one.person, found)).token)
             say(tokens)
@@ -121,6 +131,6 @@ if __name__ == "__main__":
     _OUT = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if sys.argv[1] == "ours":
-        asyncio.run(_ours(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+        asyncio.run(_ours(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), int((sys.argv[5:] or ["1"])[0])))
     else:
         asyncio.run(_bare(int(sys.argv[2])))
