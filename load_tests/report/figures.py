@@ -13,7 +13,7 @@ from typing import Final, Literal
 class Figure:
     """One thing that is measured."""
 
-    group: Literal["join", "media", "ecg", "signalling", "record", "recovery", "generator", "server", "success"]
+    group: Literal["join", "media", "ecg", "signalling", "record", "recovery", "generator", "server", "success", "lock"]
     about: str
 
 
@@ -41,6 +41,12 @@ DISTRIBUTIONS: Final[dict[str, Figure]] = {
     "picture_back_ms": Figure("recovery", "how long a participant had no picture"),
     "wave_back_ms": Figure("recovery", "how long a participant had no waveform"),
     "signalling_back_ms": Figure("recovery", "socket lost to joined again"),
+    "lock_ms": Figure("lock", "gateway has a message to hub has committed it, while the line is up"),
+    "lock_held_ms": Figure("lock", "the same of messages that a cut line held up"),
+    "lock_drain_ms": Figure("lock", "line is back to hub has everything that had waited, a gateway each"),
+    "lock_waiting_messages": Figure("lock", "messages that wait in a gateway, once a second each"),
+    "hl7_ack_ms": Figure("lock", "hospital's system sends a message to its gateway's AA"),
+    "lock_read_ms": Figure("lock", "a question to the patient's hospital through the lock, answered"),
     "generator_late_ms": Figure("generator", "how late the generators' timers fired"),
     "server_loop_lag_ms": Figure("server", "moments by how late the server's event loop was in them, fifty a second"),
     "worker_loop_lag_ms": Figure("server", "the same of media workers, twenty a second"),
@@ -56,7 +62,10 @@ COUNTS: Final[dict[str, Figure]] = {
     "rtp_in": Figure("media", "RTP packets that generators received, repairs left out"),
     "rtp_in_bytes": Figure("media", "their bytes, header and tag included"),
     "rtp_lost": Figure("media", "never came, by sequence number"),
+    "rtp_strange": Figure("media", "packets of no track that their receiver asked for"),
+    "rtp_foreign": Figure("media", "packets of another consult: must be none"),
     "rtx_in": Figure("media", "repairs that came"),
+    "rtx_out": Figure("media", "repairs that generators sent"),
     "nack_out": Figure("media", "packets asked for again"),
     "pli_out": Figure("media", "key frames asked for"),
     "pli_in": Figure("media", "key frames that the server asked for"),
@@ -77,6 +86,15 @@ COUNTS: Final[dict[str, Figure]] = {
     "pages_read": Figure("record", "pages of the record that were read"),
     "sockets_lost": Figure("signalling", "sockets that broke"),
     "media_rebuilt": Figure("recovery", "times that a session made its Transports anew"),
+    "lock_taken": Figure("lock", "messages that a gateway said AA to: the hospital believes them delivered"),
+    "lock_sent_again": Figure("lock", "messages that a hospital's system sent again, unanswered"),
+    "lock_unsure": Figure("lock", "messages without an answer when the run ended"),
+    "lock_crossed": Figure("lock", "messages that the hub has applied"),
+    "lock_repeated": Figure("lock", "messages that came again and changed nothing"),
+    "lock_refused": Figure("lock", "messages that the hub refused"),
+    "lock_out_of_order": Figure("lock", "numbers that did not follow the one before"),
+    "lock_reads": Figure("lock", "questions through the lock that were answered"),
+    "lock_unreachable": Figure("lock", "questions answered: the hospital is not reachable"),
     "errors": Figure("success", "what went wrong and is no refusal"),
     "send_failed": Figure("generator", "datagrams that a full socket of a generator dropped"),
     "own_drops": Figure("generator", "datagrams that full receive buffers of generators dropped"),

@@ -21,7 +21,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from load_tests.session.world import SCREENS_EACH, ConsultSecrets, World, WorldNeeds
+from load_tests.session.hospital import ID, MRN
+from load_tests.session.world import SCREENS_EACH, ConsultSecrets, World, WorldNeeds, partner_id
 from server.app import check_schema, prepare_data_dir
 from server.clock import server_clock
 from server.identity.aio.passwords import Passwords
@@ -42,7 +43,7 @@ from server.storage.seeding import (
 )
 from signaling.core.model import Role
 
-HUB, PARTNER = "load-hub", "load-partner"
+HUB = "load-hub"
 PATIENTS = 16
 """Records are shared by consults beyond this many: what a page costs depends on one record, not on their number."""
 AT_ONCE = 200
@@ -78,7 +79,10 @@ def patient(number: int) -> dict[str, Any]:
         "resourceType": "Patient", "id": f"load-patient-{number}", "meta": TEST,
         "name": [{"text": f"测试{number}"}, {"text": f"Test Patient {number}"}], "gender": "female",
         "birthDate": "1957-03-01",
-        "identifier": [{"type": {"text": "MRN"}, "value": first}, {"type": {"text": "ID"}, "value": second}],
+        "identifier": [
+            {"type": {"text": "MRN"}, "system": MRN, "value": first},
+            {"type": {"text": "ID"}, "system": ID, "value": second},
+        ],
     }  # fmt: skip
 
 
@@ -100,27 +104,30 @@ async def fill(database: Database, needs: WorldNeeds) -> World:
     passwords, password = OneHash(), secrets.token_urlsafe(18)
     async with database.write() as session:
         await add_hospital(session, id=HUB, name="压力测试中心", name_latin="Load hub", hub=True)
-        await add_hospital(session, id=PARTNER, name="压力测试协作医院", name_latin="Load partner")
+        for number in range(needs.hospitals):
+            await add_hospital(session, id=partner_id(number), name="压力测试协作医院", name_latin="Load partner")
     for number in range(min(PATIENTS, needs.consults)):
-        await _record(database, number, needs.record_resources)
+        await _record(database, number, needs)
     walls = Walls(database, server_clock())
     made = [await _consult(database, walls, passwords, password, number, needs) for number in range(needs.consults)]
     return World(password=password, consults=tuple(made))
 
 
-async def _record(database: Database, number: int, resources: int) -> None:
+async def _record(database: Database, number: int, needs: WorldNeeds) -> None:
     at_ms = server_clock()()
-    everything = [patient(number), *(result(one, number) for one in range(resources))]
+    owner = partner_id(number % needs.hospitals) if needs.hospitals > 1 else ""
+    everything = [patient(number), *(result(one, number) for one in range(needs.record_resources))]
     for start in range(0, len(everything), AT_ONCE):
         async with database.write() as session:
             for resource in everything[start : start + AT_ONCE]:
-                await put_fhir_resource(session, resource, at_ms=at_ms)
+                await put_fhir_resource(session, resource, at_ms=at_ms, owner=owner)
 
 
 async def _consult(
     database: Database, walls: Walls, passwords: Passwords, password: str, number: int, all_needs: WorldNeeds
 ) -> ConsultSecrets:
     name, of, needs = f"load-{number}", number % PATIENTS, all_needs.each
+    partner = partner_id(number % all_needs.hospitals)
     cookies: dict[str, str] = {}
     people: dict[str, Role] = {}
     devices: dict[str, Role] = {}
@@ -134,7 +141,7 @@ async def _consult(
                 screens=SCREENS * needs.walls,
             )  # fmt: skip
         for kind, hospital, count in (
-            ("doctors", HUB, needs.doctors), ("partner_doctors", PARTNER, needs.partner_doctors),
+            ("doctors", HUB, needs.doctors), ("partner_doctors", partner, needs.partner_doctors),
         ):  # fmt: skip
             for index in range(count):
                 person = f"{name}-{kind.replace('_', '-')}-{index}"
@@ -150,14 +157,14 @@ async def _consult(
             for index in range(count):
                 device, secret = f"{name}-{kind}-{index}", secrets.token_urlsafe(24)
                 await add_device_account(
-                    session, id=device, hospital=PARTNER, name=f"{kind} {number}.{index}", role=role, secret=secret,
+                    session, id=device, hospital=partner, name=f"{kind} {number}.{index}", role=role, secret=secret,
                     simulated=True,
                 )  # fmt: skip
                 devices[device] = role
                 told[kind].append(secret)
         await add_consult(
             session, id=name, title=f"Load {number}", room=f"{name}-room",
-            station=f"{name}-station" if needs.walls else None, partner=PARTNER, starts_at_ms=1, people=people,
+            station=f"{name}-station" if needs.walls else None, partner=partner, starts_at_ms=1, people=people,
             devices=devices, patients=[f"load-patient-{of}"], limit=500,
         )  # fmt: skip
     numbers = range(1, SCREENS_EACH * needs.walls + 1)

@@ -96,6 +96,18 @@ class Office:
         if not self._next:
             self._kind += 1
 
+    async def read_lock(self, version: int) -> None:
+        """The patient's results in her own hospital, through the lock.
+
+        Raises:
+            HttpRefused, aiohttp.ClientError, TimeoutError: as above.
+        """
+        began = time.monotonic()
+        query = urlencode({"version": version, "_count": PAGE})
+        await self._ask("GET", f"/api/consults/{self._consult.id}/lock/Observation?{query}")
+        self._ledger.add("lock_read_ms", (time.monotonic() - began) * 1000)
+        self._ledger.count("lock_reads")
+
     def forget_page(self) -> None:
         """Another patient is open: a cursor of before leads nowhere."""
         self._next = ""

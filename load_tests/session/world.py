@@ -39,6 +39,8 @@ class WorldNeeds(BaseModel):
     signed_in: bool
     """Everybody has a session already."""
     record_resources: int
+    hospitals: int = 1
+    """Partner hospitals; consult n is with hospital n modulo this."""
 
 
 class ConsultSecrets(BaseModel):
@@ -86,7 +88,13 @@ def needs_of(scenario: Scenario) -> WorldNeeds:
         each=each,
         signed_in=not scenario.sign_in,
         record_resources=scenario.record_resources,
+        hospitals=max(1, scenario.hospitals),
     )
+
+
+def partner_id(number: int) -> str:
+    """Id of a partner hospital, from 0."""
+    return f"load-partner-{number}" if number else "load-partner"
 
 
 def _account(one: Planned) -> str:
