@@ -45,7 +45,7 @@ class FhircastSubscription(Base):
     node: Mapped[str] = mapped_column(Key)
     """The process that has it."""
     seen_at_ms: Mapped[int] = mapped_column(BigInteger)
-    """When that process last said so."""
+    """When that process last said, in this row, that it lives; the newest of its rows counts."""
 
     __table_args__ = (
         Index("ix_fhircast_subscription_consult", "consult_id"),

@@ -30,7 +30,7 @@ from signaling.aio.media_calls import MediaCalls
 from signaling.aio.viewing import Viewing
 from signaling.core import binding, ecg, occurrences, sharing
 from signaling.core.admission import Admission
-from signaling.core.anchor import facts_of, opened_by_turning
+from signaling.core.anchor import facts_of, opened_by_turning, shown_unopened
 from signaling.core.attempts import Attempts
 from signaling.core.bucket import TokenBucket
 from signaling.core.case import AnchorFacts, Case, NoteFacts
@@ -475,6 +475,43 @@ class ConsultService:
             return events
 
         return await self._change(audience, actor.participant, decide)
+
+    async def open_shown(self, consult: ConsultId, asker: ParticipantId) -> None:
+        """A program begins to follow while a study or report is shown: it is opened, as turning to it would have. [AN7]
+
+        In the name of the lead, whose page it is; where nobody leads or the lead's role may not, of ``asker``, whose
+        program it is. Where neither may nothing is opened, as when such a person turns.
+
+        Raises:
+            Whatever the store raises; nothing happened.
+        """
+        audience = await self._heard_or_not(consult)
+        if self._audiences.get(consult) is audience:
+            await self._catch_up(audience)
+        command = shown_unopened(audience.state)
+        context = audience.state.context
+        if command is None or context is None:
+            return
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            found = await self._store.resource(consult, context.patient.id, command.resource_type, command.id)
+        if found is None:
+            return
+
+        def still(state: Consult) -> AnyCommand | None:
+            now = shown_unopened(state)
+            return now if now is not None and (now.resource_type, now.id) == (facts.resource_type, facts.id) else None
+
+        facts = facts_of(found)
+        for who in dict.fromkeys((audience.state.lead, asker)):
+            participant = audience.state.participants.get(who) if who is not None else None
+            if participant is None:
+                continue
+            admission = Admission(
+                consult=consult, participant=participant.id, role=participant.role, name=participant.name
+            )
+            with contextlib.suppress(Refusal):
+                await self.act(admission, [Step(still, Known(anchor=facts))])
+                return
 
     async def note(self, consult: ConsultId, actor: ParticipantId | None, decide: Decide) -> Consult:
         """Commit what is true of outside programs, whoever is here. [PR3] [PR5]

@@ -119,6 +119,18 @@ def opened_by_turning(state: Consult, role: Role, view: View) -> tuple[AnchorTyp
     return None if is_open or not allows(role, command) or _keeps_content(state, kind) else named
 
 
+def shown_unopened(state: Consult) -> OpenAnchor | None:
+    """What would be open had a program followed when the page was turned; None when nothing is missing. [AN7]"""
+    named = named_by(state.view)
+    if named is None or state.context is None or _keeps_content(state, named[0]):
+        return None
+    kind, id_ = named
+    before = state.anchors.get(kind.value)
+    if before is not None and before.id == id_:
+        return None
+    return OpenAnchor(context_version=state.context.version, resource_type=kind, id=id_)
+
+
 def page_turned(case: Case, turned: PageTurned) -> list[AnyEvent]:
     """The lead leaves one report or study and opens another, for the programs beside us. [AN7]"""
     left, shown = named_by(case.state.view), named_by(turned.view)

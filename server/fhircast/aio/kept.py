@@ -1,17 +1,18 @@
 """Subscriptions in the database: what is needed to go on with one in another process. (H2, H6, H19)
 
-The process that has a subscription says so every few seconds. One that says nothing any more has died, and whoever
-was connected to it may still show a patient: another process finds its rows and has them named (W19). A program that
+A process that has subscriptions says every moment that it lives, in one row of them. One that says nothing any more
+has died (`core/standing.py`), and whoever was connected to it may still show a patient: another process finds its rows
+and has them named (W19). A program that
 comes back to its endpoint, at whatever process, is taken over there. Of two that want the same row the database
 lets one have it.
 """
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, exists, select, update
+from sqlalchemy import CursorResult, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.clock import NowMs
@@ -87,24 +88,46 @@ class KeptSubscriptions:
         return await self._write(update(FhircastSubscription).where(*same).values(change)) == 1
 
     async def still_mine(self) -> set[str]:
-        """Say that this process is alive; which subscriptions it has."""
+        """Which subscriptions this process has."""
         own = FhircastSubscription.node == self.node
-        async with self._database.write() as session:
-            await session.execute(update(FhircastSubscription).where(own).values(seen_at_ms=self._now_ms()))
+        async with self._database.read() as session:
             return set(await session.scalars(select(FhircastSubscription.id).where(own)))
+
+    async def alive(self, id_: str) -> bool:
+        """Say that this process lives, in the row of one of its connected subscriptions; False when it has it no more.
+
+        One row whatever their number: it is written every moment.
+        """
+        own = FhircastSubscription.id == id_, FhircastSubscription.node == self.node
+        return await self._write(update(FhircastSubscription).where(*own).values(seen_at_ms=self._now_ms())) == 1
+
+    async def last_words(self) -> dict[str, int]:
+        """What each other process that somebody is connected to said last; another time each time."""
+        query = (
+            select(FhircastSubscription.node, func.max(FhircastSubscription.seen_at_ms))
+            .where(FhircastSubscription.node != self.node, FhircastSubscription.connected)
+            .group_by(FhircastSubscription.node)
+        )
+        async with self._database.read() as session:
+            return {str(row[0]): int(row[1]) for row in await session.execute(query)}
 
     async def owner(self, id_: str) -> str | None:
         """The process that has it; None when it is over."""
         async with self._database.read() as session:
             return await session.scalar(select(FhircastSubscription.node).where(FhircastSubscription.id == id_))
 
-    async def orphans(self, silent_since_ms: int) -> Sequence[FhircastSubscription]:
-        """Connected to a process that has not said since then that it is alive; those nobody waits for are removed."""
-        now_ms, others = self._now_ms(), FhircastSubscription.node != self.node
-        over = others, ~FhircastSubscription.connected, FhircastSubscription.lease_until_ms <= now_ms
+    async def sweep(self) -> None:
+        """Remove those of other processes that nobody waits for."""
+        others = FhircastSubscription.node != self.node
+        over = others, ~FhircastSubscription.connected, FhircastSubscription.lease_until_ms <= self._now_ms()
         await self._write(delete(FhircastSubscription).where(*over))
+
+    async def orphans(self, dead: Iterable[str]) -> Sequence[FhircastSubscription]:
+        """Those that were connected to these processes."""
         query = select(FhircastSubscription).where(
-            others, FhircastSubscription.connected, FhircastSubscription.seen_at_ms <= silent_since_ms
+            FhircastSubscription.node.in_(list(dead)),
+            FhircastSubscription.node != self.node,
+            FhircastSubscription.connected,
         )
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
@@ -115,9 +138,9 @@ class KeptSubscriptions:
         change = {"connected": False, "behind": "lost"}
         return await self._write(update(FhircastSubscription).where(*same).values(change)) == 1
 
-    async def is_succeeded(self, row: FhircastSubscription) -> bool:
-        """Whether the same program of the same person has subscribed again since."""
-        newer = FhircastSubscription.key == row.key, FhircastSubscription.created_at_ms > row.seen_at_ms
+    async def is_succeeded(self, row: FhircastSubscription, since_ms: int) -> bool:
+        """Whether the same program of the same person has subscribed again since its process last spoke."""
+        newer = FhircastSubscription.key == row.key, FhircastSubscription.created_at_ms > since_ms
         async with self._database.read() as session:
             return bool(await session.scalar(select(exists().where(*newer))))
 

@@ -51,6 +51,7 @@ from server.fhircast.core.hub import (
 from server.fhircast.core.notices import Notice, current_context, present
 from server.fhircast.core.refusals import HubRefusal, unknown_topic
 from server.fhircast.core.requests import Subscribe, Unsubscribe, read_answer
+from server.fhircast.core.standing import Standing
 from server.identity.core.principal import participant_id
 from server.identity.core.secret import hash_secret
 from server.metrics import FHIRCAST
@@ -65,7 +66,7 @@ from signaling.core import programs
 from signaling.core.admission import Admission
 from signaling.core.bucket import TokenBucket
 from signaling.core.errors import Refusal
-from signaling.core.ids import ConsultId
+from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.messages import ConsultEnded
 from signaling.core.model import Consult, ConsultStatus, JsonObject, ProgramTrouble, Role
 from signaling.core.ports import ConsultStore, EventBus
@@ -85,10 +86,10 @@ class FhircastSettings:
     hub: HubSettings = field(default_factory=HubSettings)
     socket: SocketLimits = field(default_factory=SocketLimits)
     tick_s: float = 1.0
-    ping_s: float = 20.0
-    """Load balancers cut what is quiet for a minute."""
-    silent_s: float = 50.0
-    """Two pings unanswered, and some."""
+    ping_s: float = 2.5
+    """A program whose machine died says no goodbye; load balancers, too, cut what is quiet for a minute."""
+    silent_s: float = 7.5
+    """Three pings unanswered: who is gone is named within 10 s (W19)."""
     look_s: float = 2.0
     """How often the store is asked, hint or not."""
     rights_s: float = 10.0
@@ -104,8 +105,10 @@ class FhircastSettings:
     """No other process serves these consults: whoever has no socket here has none."""
     back_s: float = 10.0
     """How long programs may take to come back to a server that was restarted."""
-    dead_s: float = 30.0
-    """A process that has not said for so long that it is alive is not: three looks missed."""
+    alive_s: float = 1.5
+    """How often a process says that it lives: one row of the database, while a program is connected to it."""
+    dead_s: float = 5.0
+    """A process that has said nothing new for so long is dead, and its programs are named within 10 s (W19)."""
 
 
 @dataclass(slots=True)
@@ -160,6 +163,7 @@ class FhircastService:
         self._budgets: dict[tuple[str, str | None], TokenBucket] = {}
         self._strangers = 0
         self._started_s = 0.0
+        self._standing = Standing(settings.dead_s, settings.alive_s)
         self._notes = _Notes()
         self._tasks: list[asyncio.Task[None]] = []
         self._spawned: set[asyncio.Task[None]] = set()
@@ -173,6 +177,7 @@ class FhircastService:
         self._tasks = [
             asyncio.create_task(self._drive(), name="fhircast-drive"),
             asyncio.create_task(self._look_forever(), name="fhircast-look"),
+            asyncio.create_task(self._stand_forever(), name="fhircast-standing"),
             asyncio.create_task(self._write_notes(), name="fhircast-notes"),
         ]
 
@@ -364,6 +369,7 @@ class FhircastService:
         try:
             try:
                 await self._attach(topic, socket)
+                self._spawn(self._open_shown(topic, subscription))
             except (SQLAlchemyError, OSError, TimeoutError):
                 socket.close(CLOSE_AGAIN_LATER)
             while (text := await socket.read()) is not None:
@@ -393,6 +399,18 @@ class FhircastService:
             if older is not None:
                 older.close(CLOSE_NORMAL)
             self.run(self.hub.opened(subscription, present(topic.name, topic.state, topic.resources), self.now_ms()))
+
+    async def _open_shown(self, topic: Topic, subscription: Subscription) -> None:
+        """[AN7] The study or report that the shared page was on before any program followed. (H6)
+
+        After the socket is there: a page that is turned from then on is opened by its turning.
+        """
+        try:
+            async with asyncio.timeout(2 * self._settings.store_s):
+                await self.consults.open_shown(topic.state.id, ParticipantId(subscription.program.participant))
+                await self.catch_up(topic)
+        except (Refusal, SQLAlchemyError, OSError, TimeoutError) as error:
+            log.warning("fhircast page not opened", error=type(error).__name__)
 
     def _take(self, socket: Socket, text: str) -> None:
         answer = read_answer(text)
@@ -690,7 +708,7 @@ class FhircastService:
                 since_s = 0.0
                 try:
                     await self._look_at_rights()
-                    await self._look_for_lost()
+                    await self.kept.sweep()
                 except (SQLAlchemyError, OSError, TimeoutError, Refusal) as error:
                     log.warning("fhircast rights not looked at", error=type(error).__name__)
 
@@ -712,15 +730,39 @@ class FhircastService:
                 if token is None or topic is None or await self._role(token, topic.state.id) is None:
                     self.run(self.hub.end(one, "not allowed any more", CLOSE_POLICY))
                 elif one.id in topic.state.programs and one.in_step:
-                    self._acquit(one, goodbye=False)  # another process took this one for dead
+                    # Another process took this one for dead, and wrote so.
+                    self.run([Follows(one), Changed(one)])
+
+    async def _stand_forever(self) -> None:
+        """In a task of its own: a topic that is slow to catch up must not make this process look dead."""
+        while True:
+            await asyncio.sleep(self._settings.alive_s)
+            try:
+                async with asyncio.timeout(self._settings.store_s):
+                    await self._say_alive()
+                    await self._look_for_lost()
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                log.warning("fhircast standing not looked at", error=type(error).__name__)
+
+    async def _say_alive(self) -> None:
+        """Nobody asks after a process without programs, and nobody else is there to ask where it is the only one."""
+        if self._settings.sole_node:
+            return
+        for name in self.hub.topics:
+            for one in self.hub.of(name):
+                if one.connected and await self.kept.alive(one.id):
+                    return
 
     async def _look_for_lost(self) -> None:
         """Who was connected to a process that died, and has not come back, may still show a patient. (H19) (W19)"""
-        up_s = asyncio.get_running_loop().time() - self._started_s
-        alone = self._settings.sole_node and up_s >= self._settings.back_s
-        silent_ms = 0 if alone else int(self._settings.dead_s * 1000)
-        for row in await self.kept.orphans(self.now_ms() - silent_ms):
-            if await self.kept.lost(row) and not await self.kept.is_succeeded(row):
+        now_s = asyncio.get_running_loop().time()
+        words = await self.kept.last_words()
+        if self._settings.sole_node:
+            dead = set(words) if now_s - self._started_s >= self._settings.back_s else set()
+        else:
+            dead = self._standing.look(words, now_s)
+        for row in await self.kept.orphans(dead) if dead else ():
+            if await self.kept.lost(row) and not await self.kept.is_succeeded(row, words[row.node]):
                 self._note(partial(self._name_lost, row))
 
     async def _name_lost(self, row: FhircastSubscription) -> None:

@@ -35,6 +35,7 @@ from signaling.core import messages as m
 from signaling.core.admission import Admission
 from signaling.core.ids import ConsultId
 from signaling.core.model import Consult, Role
+from signaling.core.ports import EventBus
 from tests.signaling_kit import MemoryMedia
 
 WAIT_S = 30.0
@@ -44,7 +45,17 @@ EVENTS = "Patient-open,Patient-close,Encounter-open,Encounter-close,ImagingStudy
     "DiagnosticReport-open,DiagnosticReport-close,DiagnosticReport-update,DiagnosticReport-select,Home-open,"
     "UserLogout,UserHibernate,SyncError,org.example.wave_marker"
 )
-QUICK = FhircastSettings(hub=HubSettings(answer_ms=600_000), tick_s=0.05, look_s=0.1, rights_s=0.2, retry_s=0.05)
+_TIMES = {
+    "tick_s": 0.05,
+    "look_s": 0.1,
+    "rights_s": 0.2,
+    "alive_s": 0.1,
+    "retry_s": 0.05,
+    "ping_s": 20.0,
+    "silent_s": 600.0,
+}
+"""Short, but for silence: a slow machine is not a dead one."""
+QUICK = FhircastSettings(hub=HubSettings(answer_ms=600_000), **_TIMES)
 PATIENT = {
     "resourceType": "Patient",
     "id": "pt1",
@@ -337,11 +348,22 @@ async def _prepared() -> Path:
 @contextlib.asynccontextmanager
 async def running_cast(folder: Path, settings: FhircastSettings = QUICK) -> AsyncIterator[Cast]:
     """HTTP, sockets, hub, consult service and database; no media."""
+    await prepare(folder)
+    async with running_node(folder, quiet_port(), MemoryBus(), settings) as cast:
+        yield cast
+
+
+async def prepare(folder: Path) -> None:
+    """A data folder with everything in it."""
     shutil.copytree(await _prepared(), folder / "data")
-    port = quiet_port()
+
+
+@contextlib.asynccontextmanager
+async def running_node(folder: Path, port: int, bus: EventBus, settings: FhircastSettings) -> AsyncIterator[Cast]:
+    """One process of a hub, on a folder that others may serve too."""
     services = build_services(load_settings({}, port=port, data_dir=folder / "data"), None)
-    bus = MemoryBus()
-    consults = ConsultService(services.store, bus, MemoryMedia(), services.now_ms, ServiceSettings())
+    alone = ServiceSettings(sole_node=settings.sole_node)
+    consults = ConsultService(services.store, bus, MemoryMedia(), services.now_ms, alone)
     app = build_web(services, None)
     hub = app[FHIRCAST_SERVICE] = FhircastService(
         services.database, services.store, bus, consults, services.now_ms, settings
@@ -367,7 +389,7 @@ async def running_cast(folder: Path, settings: FhircastSettings = QUICK) -> Asyn
 
 def quick(**hub: int) -> FhircastSettings:
     """The shell's short times with some of the hub's."""
-    return FhircastSettings(hub=HubSettings(**hub), tick_s=0.05, look_s=0.1, rights_s=0.2, retry_s=0.05)
+    return FhircastSettings(hub=HubSettings(**hub), **_TIMES)
 
 
 def entry(key: str, resource: Any) -> dict[str, Any]:

@@ -517,11 +517,22 @@ async def test_pages_and_programs_go_together(cast: Cast) -> None:
 
     await turn("imaging", "ct1")
     assert (await cast.state()).context_version == 1  # nobody outside follows
-    await turn("summary")
-    pacs = await (await cast.program()).follow(cast.topic, "ImagingStudy-open,ImagingStudy-close,DiagnosticReport-open")
-    await turn("imaging", "ct1")
+    # (H6) A program that starts now is told what every screen shows, not at the next turn.
+    program = await cast.program()
+    pacs = await program.follow(cast.topic, "ImagingStudy-open,ImagingStudy-close,DiagnosticReport-open")
     opened = await pacs.event("ImagingStudy-open")
     assert [one["resource"]["id"] for one in opened["event"]["context"]] == ["ct1", "pt1"]
+    status, present = await program.get(f"/fhircast/{cast.topic}")
+    assert (status, present["context.type"], present["context.versionId"]) == (200, "ImagingStudy", "2")
+    assert (await cast.state()).anchors["ImagingStudy"].opened_by == doctor.admission.participant
+    # Once is enough, whoever else comes.
+    second = await (await cast.program(client="second")).follow(cast.topic, "ImagingStudy-open")
+    assert (await second.event("ImagingStudy-open"))["id"] == opened["id"]
+    await turn("summary")
+    await pacs.event("ImagingStudy-close")
+    assert (await cast.state()).context_version == 3
+    await turn("imaging", "ct1")
+    assert (await pacs.event("ImagingStudy-open"))["id"] != opened["id"]
     await turn("imaging", "ct1;p=2")
     await turn("imaging", "of-nobody")
     assert (await pacs.event("ImagingStudy-close"))["event"]["context"][0]["resource"]["id"] == "ct1"
