@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WEB := web_client
 WEB_SOURCES := $(shell find $(WEB)/src -type f -not -name '*.test.*' 2>/dev/null) $(wildcard $(WEB)/*.html $(WEB)/*.ts $(WEB)/package-lock.json)
-NATIVE := $(wildcard media/native/*.c media/native/*.h) media/native/build_fanout.py
+NATIVE := $(wildcard media/native/*.[ch] load_tests/native/*.[ch]) media/native/build_fanout.py load_tests/native/build_generator.py
 say = @printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help demo test check check-python check-web unit unit-python unit-web integration browser long bench soak fuzz sanitize fmt lock clean
@@ -91,7 +91,7 @@ lock: .venv/dev ## resolve dependencies again; lock files carry hashes, no addre
 	(cd $(WEB) && npm install --package-lock-only)
 
 clean: ## remove what was built or installed here; the data folder stays
-	rm -rf .venv build media/native/*.so $(WEB)/node_modules $(WEB)/dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.debian tests/.debian-bench
+	rm -rf .venv build media/native/*.so load_tests/native/*.so $(WEB)/node_modules $(WEB)/dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.debian tests/.debian-bench
 
 # ---------------------------------------------------------------- set-up
 

@@ -10,7 +10,7 @@ a clock: ``now_s`` comes in, the moment of arrival goes out.
 
 from __future__ import annotations
 
-import random
+import hashlib
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,7 @@ Bits = Annotated[int, Field(ge=0, le=10_000_000_000)]
 QUEUE_S: Final = 0.3
 """What may wait in a throttled direction; more is dropped."""
 STEP_S: Final = 1e-6
+_MASK_64: Final = (1 << 64) - 1
 
 
 class Line(BaseModel):
@@ -55,15 +56,30 @@ LINES: Final[dict[str, Line]] = {
 """The lines that scenarios name; a scenario may define more."""
 
 
+class Dice:
+    """Random numbers that Python and C roll alike (splitmix64)."""
+
+    def __init__(self, seed: int | str) -> None:
+        digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+        self.state = int.from_bytes(digest, "big")
+
+    def roll(self) -> float:
+        """The next number: 0 or more, below 1."""
+        self.state = z = (self.state + 0x9E37_79B9_7F4A_7C15) & _MASK_64
+        z = (z ^ z >> 30) * 0xBF58_476D_1CE4_E5B9 & _MASK_64
+        z = (z ^ z >> 27) * 0x94D0_49BB_1331_11EB & _MASK_64
+        return ((z ^ z >> 31) >> 11) * 2.0**-53
+
+
 class Direction:
-    """One direction of a line."""
+    """One direction of a line; ``native/generator.c`` has its twin."""
 
     def __init__(self, line: Line, rate_bps: int, seed: int | str) -> None:
         self.line = line
         self.rate_bps = rate_bps
         self.lost = self.dropped = self.passed = 0
         """Datagrams by what became of them: lost on the way, dropped by a full queue or a cut, arrived."""
-        self._random = random.Random(seed)
+        self.dice = Dice(seed)
         self._free_s = 0.0
         """When the throttle has sent all that waits."""
         self._last_s = 0.0
@@ -71,7 +87,7 @@ class Direction:
     def admit(self, now_s: float, size_bytes: int) -> float | None:
         """When a datagram that is handed over now arrives; None when it never does."""
         line = self.line
-        if line.loss and self._random.random() < line.loss:
+        if line.loss and self.dice.roll() < line.loss:
             self.lost += 1
             return None
         at_s = now_s
@@ -83,7 +99,7 @@ class Direction:
             at_s = self._free_s = begin_s + size_bytes * 8 / self.rate_bps
         at_s += line.delay_ms / 1000
         if line.jitter_ms:
-            at_s += self._random.random() * line.jitter_ms / 1000
+            at_s += self.dice.roll() * line.jitter_ms / 1000
         self.passed += 1
         self._last_s = max(at_s, self._last_s + STEP_S)
         return self._last_s

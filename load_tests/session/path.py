@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from load_tests.plan.line import STEP_S, Direction, Line
 from load_tests.report.ledger import Ledger
+
+
+class Carrier(Protocol):
+    """A line's datagrams are carried elsewhere."""
+
+    def set_cut(self, cut: bool) -> None:
+        """Nothing passes, or again what the line lets pass."""
+
+    def close(self) -> None:
+        """Drop what is on the way."""
 
 
 class Path:
@@ -28,6 +38,19 @@ class Path:
         self._ledger = ledger
         self._loop = asyncio.get_running_loop()
         self._told_s = self._heard_s = 0.0
+        self.carrier: Carrier | None = None
+        """What carries this line's datagrams instead of this class."""
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Where the dice of both directions stand, up and down."""
+        return self._up.dice.state, self._down.dice.state
+
+    def close(self) -> None:
+        """The session is over; idempotent."""
+        if self.carrier is not None:
+            carrier, self.carrier = self.carrier, None
+            carrier.close()
 
     def send(self, datagram: bytes, through: Callable[[bytes], bool]) -> bool:
         """A datagram of this session sets out; False when its own socket was full."""

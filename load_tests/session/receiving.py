@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -19,11 +20,15 @@ from pylibsrtp import Error as SrtpError
 from load_tests.feedback_runs import RunRecorder
 from load_tests.peer import LoadPeer
 from load_tests.report.ledger import Ledger
+from load_tests.session.trailer import read_trailer
 from media.core import ortc, rtcp, rtp
 from media.core.codecs import vp8_starts_key_frame
 
 OWN_SSRC: Final = 0x33333333
 SAMPLE_EVERY: Final = 16
+FEEDBACK_S: Final = 0.1
+REPORT_S: Final = 1.0
+FORGOTTEN: Final = 64
 TWCC_ID: Final = ortc.EXTENSION_IDS[ortc.TRANSPORT_CC_URI]
 MOST_MISSING: Final = 512
 NACK_AGAIN_S: Final = 0.1
@@ -83,8 +88,13 @@ class Receiver:
         timed: look how long packets took; not behind an emulated line, which would be measured with them.
     """
 
-    def __init__(self, peer: LoadPeer, ledger: Ledger, changed: Callable[[], None], *, timed: bool) -> None:
+    def __init__(
+        self, peer: LoadPeer, ledger: Ledger, changed: Callable[[], None], *, timed: bool, consult: int
+    ) -> None:
         self.tracks: dict[int, Track] = {}
+        self._consult = consult
+        self._forgotten: deque[int] = deque(maxlen=FORGOTTEN)
+        """SSRCs of tracks that were closed: their last packets may be on the way."""
         self._peer, self._ledger, self._changed, self._timed = peer, ledger, changed, timed
         self._arrivals = RunRecorder()
         self._repairs: dict[int, Track] = {}
@@ -109,6 +119,8 @@ class Receiver:
             if track.producer == producer:
                 self._settle(track, float("inf"))
                 del self.tracks[ssrc]
+                self._forgotten.append(ssrc)
+        self._forgotten += [ssrc for ssrc, track in self._repairs.items() if track.producer == producer]
         self._repairs = {ssrc: track for ssrc, track in self._repairs.items() if track.producer != producer}
 
     def close(self) -> None:
@@ -139,6 +151,8 @@ class Receiver:
                 self._packet(track, view, start, end, second, seq, timestamp, stamp_ns, now_s)
             elif (repaired := self._repairs.get(ssrc)) is not None:
                 self._repair(repaired, bytes(view[start:end]), now_s)
+            elif ssrc != ortc.PROBATOR_SSRC and ssrc not in self._forgotten:
+                self._ledger.count("rtp_strange")
 
     def _packet(
         self, track: Track, view: memoryview, start: int, end: int, second: int, seq: int, timestamp: int,
@@ -205,7 +219,12 @@ class Receiver:
         if not track.key_seen and track.kind == "video":
             track.key_seen = vp8_starts_key_frame(packet, _payload_at(packet), len(packet))
             track.to_sample = SAMPLE_EVERY if track.key_seen else 1
-        sent_ns = int.from_bytes(packet[-8:], "big")
+        trailer = read_trailer(packet[_payload_at(packet) :])
+        if trailer is None:
+            return
+        consult, sent_ns = trailer
+        if consult != self._consult:
+            self._ledger.count("rtp_foreign")
         if sent_ns and self._timed:
             self._ledger.add("forward_ms", (stamp_ns - sent_ns) / 1e6)
 

@@ -5,8 +5,8 @@ picture by the session's seed. As Chromium does it, all layers of a picture leav
 equal size, and a pacer spreads them at 2.5 times the bitrate in steps of 5 ms. Simulcast layers are told by mid and
 rid, packets are numbered transport-wide, what is asked for again is sent as RTX.
 
-Each media payload ends with the time of sending, by which viewers know how long the way took; on a line that delays,
-with zeros, because there it would be the emulated line that is measured.
+Each media payload ends with where it comes from and the time of sending (`trailer`), by which viewers know how long the
+way took; on a line that delays, with zeros, because there it would be the emulated line that is measured.
 
 The sender gives way to a thin line as far as a load test needs: by the loss that feedback tells, it drops its largest
 layer, and takes it back after some good seconds.
@@ -14,7 +14,9 @@ layer, and takes it back after some good seconds.
 
 from __future__ import annotations
 
+import array
 import asyncio
+import functools
 import math
 import os
 import random
@@ -29,6 +31,7 @@ from pylibsrtp import Error as SrtpError
 from load_tests.peer import LoadPeer
 from load_tests.plan.behaviour import Layer
 from load_tests.report.ledger import Ledger
+from load_tests.session.trailer import TRAILER, build_trailer
 from load_tests.traffic import ntp_now
 from media.core import ortc, rtcp, rtp, twcc
 from media.core.codecs import Codec
@@ -44,11 +47,23 @@ AUDIO_S: Final = 0.02
 AUDIO_BYTES: Final = 80
 """Opus at 32 kbit/s."""
 HISTORY: Final = 512
-TRAILER: Final = struct.Struct("!Q")
+SIZES: Final = 4096
 LOSS_WINDOW_S: Final = 1.0
 LOSS_DOWN, LOSS_UP, GOOD_WINDOWS = 0.1, 0.02, 5
 _FILLER = os.urandom(8_192)
 _HEAD = struct.Struct("!BBHII")
+
+
+@functools.cache
+def picture_sizes() -> array.array[float]:
+    """Sizes of a camera's pictures in shares of their mean; each session begins somewhere else in it."""
+    chance = random.Random(1)
+    return array.array("f", [chance.lognormvariate(-0.06, 0.35) for _ in range(SIZES)])
+
+
+def size_at(chance: random.Random) -> int:
+    """Where a session begins."""
+    return chance.randrange(SIZES)
 
 
 class Numbers:
@@ -112,25 +127,28 @@ class Stream:
         block = self._rtx_extensions.with_number(self._numbers.take())
         head = _HEAD.pack(0x90, RTX_PT, self._rtx_seq, timestamp & 0xFFFFFFFF, self.rtx_ssrc)
         self._peer.send_rtp(head + block + seq.to_bytes(2, "big") + payload)
+        self._ledger.count("rtx_out")
 
 
 class Camera:
     """All layers of one picture."""
 
     def __init__(
-        self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, layers: Sequence[Layer], seed: str, *, timed: bool
-    ) -> None:
+        self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, layers: Sequence[Layer], seed: str, *, timed: bool,
+        consult: int,
+    ) -> None:  # fmt: skip
         self.layers = layers
         self.sent_layers = len(layers)
         self.streams = [Stream(peer, numbers, ledger, "0", layer.rid) for layer in layers]
-        self._chance = random.Random(seed)
-        self._timed = timed
+        chance = random.Random(seed)
+        self._timed, self._consult = timed, consult
         self._key_wanted = [True] * len(layers)
         self._frame = 0
         self._began_s = time.monotonic()
         self._queue: deque[tuple[int, bytes, int, bool]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._due_s = self._loop.time() + self._chance.random() / layers[0].frames_per_s
+        self._due_s = self._loop.time() + chance.random() / layers[0].frames_per_s
+        self._size_at = size_at(chance)
         self._timer = self._loop.call_at(self._due_s, self._picture)
         self._pacing: asyncio.TimerHandle | None = None
         self._window_s = self._loop.time()
@@ -186,7 +204,8 @@ class Camera:
         layer = self.layers[index]
         key, self._key_wanted[index] = self._key_wanted[index], False
         mean_bytes = layer.bitrate_bps / 8 / layer.frames_per_s
-        size = mean_bytes * (KEY_FACTOR if key else self._chance.lognormvariate(-0.06, 0.35))
+        size = mean_bytes * (KEY_FACTOR if key else picture_sizes()[self._size_at % SIZES])
+        self._size_at += not key
         count = max(1, math.ceil(size / PAYLOAD_BYTES))
         each = max(24, int(size / count))
         for number in range(count):
@@ -203,7 +222,7 @@ class Camera:
         budget_bytes = bitrate_bps / 8 * PACER_FACTOR * PACER_S
         while self._queue and budget_bytes > 0:
             index, payload, timestamp, last = self._queue.popleft()
-            trailer = TRAILER.pack(time.time_ns() if self._timed else 0)
+            trailer = build_trailer(self._consult, time.time_ns() if self._timed else 0)
             self.streams[index].send(VIDEO_PT, timestamp, payload + trailer, marker=last, keep=True)
             budget_bytes -= len(payload)
         self._pacing = self._loop.call_later(PACER_S, self._pace) if self._queue else None
@@ -212,10 +231,12 @@ class Camera:
 class Microphone:
     """Opus packets with an audio level: two seconds of talk, two of listening."""
 
-    def __init__(self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, seed: str, *, timed: bool) -> None:
+    def __init__(
+        self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, seed: str, *, timed: bool, consult: int
+    ) -> None:
         self.stream = Stream(peer, numbers, ledger, "1")
         chance = random.Random(seed)
-        self._phase_s, self._timed = chance.random() * 4, timed
+        self._phase_s, self._timed, self._consult = chance.random() * 4, timed, consult
         self._filler = _FILLER[: AUDIO_BYTES - TRAILER.size]
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
@@ -243,7 +264,7 @@ class Microphone:
         self._timer = self._loop.call_at(self._due_s, self._packet)
         talking = (now_s + self._phase_s) % 4 < 2
         self.stream._extensions = self._levels[0 if talking else 1]
-        trailer = TRAILER.pack(time.time_ns() if self._timed else 0)
+        trailer = build_trailer(self._consult, time.time_ns() if self._timed else 0)
         self.stream.send(AUDIO_PT, self.timestamp, self._filler + trailer, marker=False, keep=False)
 
 

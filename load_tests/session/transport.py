@@ -68,6 +68,8 @@ class SessionPeer(LoadPeer):
     def __init__(self, poller: Poller, bind: str, path: Path, ledger: Ledger) -> None:
         super().__init__(poller, bind)
         self.ice_ms = self.dtls_ms = 0.0
+        self.arrived_ns = 0
+        """When the datagram that is looked at came, since 1970; 0: not known."""
         self.on_message: Callable[[int, bytes], None] = lambda _stream, _message: None
         self._path, self._ledger = path, ledger
         self._ssl: Any = None
@@ -217,12 +219,15 @@ class SessionPeer(LoadPeer):
             if self.sink is not None:
                 self.sink(view, length, segment, stamp_ns)
             return
+        self.arrived_ns = stamp_ns
         for start in range(0, length, segment):
-            datagram = bytes(view[start : min(start + segment, length)])
-            if 20 <= datagram[0] < 64:
-                self._dtls_datagram(datagram)
-            elif datagram[0] < 4:
-                self._stun(datagram)
+            self._take_other(bytes(view[start : min(start + segment, length)]))
+
+    def _take_other(self, datagram: bytes) -> None:
+        if 20 <= datagram[0] < 64:
+            self._dtls_datagram(datagram)
+        elif datagram[0] < 4:
+            self._stun(datagram)
 
     def _dtls_datagram(self, datagram: bytes) -> None:
         if self._association is not None:
