@@ -72,6 +72,8 @@ class Behaviour(BaseModel):
     """The one who leads turns a page this often; 0: never."""
     point_hz: Annotated[float, Field(ge=0, le=50)] = 0
     """The one who leads moves the pointer this often."""
+    note_every_s: Seconds = 0
+    """The one who leads freezes the page, draws on it and keeps the drawing with the record; 0: never."""
     page_every_s: Seconds = 0
     """Reads a page of the record over HTTP this often; 0: never."""
     lock_read_every_s: Seconds = 0

@@ -11,14 +11,21 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from load_tests.plan.scenario import Bound
 from load_tests.report.histogram import Histogram
-from load_tests.report.plots import STEADY_S
-from load_tests.report.summary import Machine, Summary, describe, judge
+from load_tests.report.plots import STEADY_S, totals_by_look
+from load_tests.report.recovery import Recovery, recoveries
+from load_tests.report.summary import DERIVED, KEPT, NOTHING_LOST, Machine, Summary, describe, judge
 from load_tests.report.validity import GeneratorState, busiest, reasons
+from load_tests.report.witness import beside, of_witnesses
 from load_tests.run.conduct import Record
 from load_tests.run.crew import Hand
 from load_tests.soak import slope_per_hour
+
+OUTAGES: Final = {"picture back": "picture", "wave back": "wave", "signalling back": "joined"}
+"""Events of a session that end an outage, and of what."""
 
 
 def summarise(record: Record, *, same_host: bool) -> Summary:
@@ -41,7 +48,9 @@ def summarise(record: Record, *, same_host: bool) -> Summary:
         distributions={name: describe(name, one) for name, one in sorted(totals.distributions.items())},
         counts=dict(sorted(totals.counts.items())), derived=derived, errors=dict(totals.errors.most_common()),
         faults=tuple((round(at_s, 2), kind) for at_s, kind in record.faults),
-        bounds=tuple(judge(bound, totals, derived) for bound in scenario.bound), notes=tuple(notes(record, same_host)),
+        bounds=tuple(judge(bound, totals, derived) for bound in (*scenario.bound, *implied(record))),
+        recoveries=recovered(record), notes=tuple(notes(record, same_host)),
+        witnesses=tuple(one.state() for one in record.witnesses), beside=beside(record.witnesses, totals.distributions),
     )  # fmt: skip
 
 
@@ -58,10 +67,42 @@ def notes(record: Record, same_host: bool) -> list[str]:
         )
     if record.totals.events_left_out:
         found.append(f"{record.totals.events_left_out} events are left out of events.csv.gz.")
+    if record.kept is not None:
+        found += [f"Kept data could not be checked: {record.kept.problem}."] if record.kept.problem else []
+        found += record.kept.examples
+    found += of_witnesses(record.witnesses)
     worst = max((hand.clock_error_s for hand in record.hands), default=0.0)
     if not same_host:
         found.append(f"Clocks of the machines are known to {worst * 1000:.1f} ms; one-way times are no better.")
     return found
+
+
+def implied(record: Record) -> list[Bound]:
+    """What holds in every run of a server of our own: nothing of clinical meaning is lost."""
+    names = NOTHING_LOST if record.kept is not None else ()
+    return [Bound(figure=name, percentile="value", at_most=0) for name in names]
+
+
+def kept_figures(record: Record) -> dict[str, float | None]:
+    """What was found in the data folder; None where it could not be looked into."""
+    kept = record.kept
+    if kept is None:
+        return {}
+    return {name: None if kept.problem else float(getattr(kept, name)) for name in KEPT}
+
+
+def recovered(record: Record) -> tuple[Recovery, ...]:
+    """The time after each fault."""
+    outages: dict[str, list[tuple[float, int, float]]] = {"picture": [], "wave": [], "joined": []}
+    for at_s, session, _, what, value in record.totals.events:
+        if what in OUTAGES:
+            outages[OUTAGES[what]].append((at_s - record.started_s, session, value / 1000))
+    turns = [
+        (int(turn.partition(":")[0]), asked_s - record.started_s, heard_s - record.started_s)
+        for turn, (asked_s, heard_s, _) in record.totals.last_heard.items()
+    ]
+    turning = {one.consult for one in record.planned if one.leads and one.behaviour.turn_every_s}
+    return recoveries(record.faults, record.length_s, totals_by_look(record), outages, turns, len(turning))
 
 
 def measured_s(record: Record) -> float:
@@ -92,8 +133,22 @@ def derive(record: Record) -> dict[str, float | None]:
         "packets_per_core": rounded(per_core),
         "memory_slope_mb_per_h": rounded(memory_slope(samples)),
         "sessions_per_generator_core": rounded(_usual_sessions(record) / generators if generators else None),
+        **{name: rounded(value) for name, value in record.stores.items() if name in DERIVED},
+        **_lock(record, samples),
+        **kept_figures(record),
         "ghosts": None if record.ghosts is None else float(record.ghosts),
     }  # fmt: skip
+
+
+def _lock(record: Record, samples: Sequence[dict[str, float]]) -> dict[str, float | None]:
+    """Of the lock; nothing where no hospital had a gateway."""
+    if record.lock_mismatch is None:
+        return {}
+    return {
+        "crossings_per_s": rounded(record.totals.counts["lock_crossed"] / record.length_s),
+        "lock_mismatch": float(record.lock_mismatch),
+        "gateway_cores": rounded(mean([one["gateway_cpu"] for one in samples if "gateway_cpu" in one])),
+    }
 
 
 def memory_slope(samples: Sequence[dict[str, float]]) -> float | None:
@@ -135,7 +190,7 @@ def machine() -> Machine:
         f"{name}={text}" for name in ("cpu.max", "memory.max") if (text := _read(f"/sys/fs/cgroup/{name}").strip())
     ]
     return Machine(
-        cpu=model or platform.machine(), cores=len(os.sched_getaffinity(0)), memory_gb=round(memory, 1),
+        cpu=model or platform.machine(), cores=os.cpu_count() or 1, memory_gb=round(memory, 1),
         kernel=platform.release(), python=platform.python_version(),
         governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or "unknown",
         load_before=round(os.getloadavg()[1], 2), container=" ".join(limits),

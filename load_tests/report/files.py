@@ -7,6 +7,7 @@
 ``samples.csv.gz``  a row a second: server, generators, counts
 ``events.csv.gz``   joins, reconnects, gaps and errors of each session, at most 200,000
 ``profile.md``      with ``--profile``: where the server's processes spent their time; ``.folded`` the stacks
+``server.log``      the end of what a server of the run's own said
 ``report.html``     the page, alone; ``report.md`` the same as text; ``*.svg`` its plots
 ==================  =====================================================================================
 
@@ -61,6 +62,8 @@ def write(folder: Path, record: Record, summary: Summary) -> Path:
     for name, plot in plots.items():
         (fresh / f"{name}.svg").write_text(plot.svg(alone=True), "utf-8")
     (fresh / "report.html").write_text(page.html(summary, plots), "utf-8")
+    if record.log:
+        (fresh / "server.log").write_text(record.log, "utf-8")
     (fresh / "report.md").write_text(page.markdown(summary), "utf-8")
     if record.profiles:
         (fresh / "profile.md").write_text(profile.markdown(record.profiles, record.profiled_s), "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from load_tests.report.histogram import Histogram
 
 MOST_EVENTS = 200_000
 """Events kept of a run; the rest are counted as left out."""
+MOST_ACKNOWLEDGED = 200_000
+"""Acknowledged actions that are looked for afterwards."""
 MOST_ERRORS = 200
 """Different kinds of error that are told apart."""
 
@@ -28,6 +31,10 @@ class Ledger:
         self.events: list[list[Any]] = []
         """``[wall time in s, session, kind, what, value]``."""
         self.events_left_out = 0
+        self.acks: list[list[Any]] = []
+        """``[kind, consult, name, wall time in s]`` of what the server said it had done: it must be found there."""
+        self.waves: list[list[int]] = []
+        """``[consult, stream, numbering, context version, frames, start in us, frame in us]`` of what was measured."""
         self.last_heard: dict[str, list[float]] = {}
         """By page turn: when it was asked for, the latest any process here heard of it, and how many did."""
 
@@ -49,11 +56,16 @@ class Ledger:
         assert figure in COUNTS, figure
         self.counts[figure] += times
 
-    def error(self, kind: str) -> None:
+    def merge(self, figure: str, values: Histogram) -> None:
+        """Values of a distribution that were counted elsewhere."""
+        assert figure in DISTRIBUTIONS, figure
+        self.distributions.setdefault(figure, Histogram()).merge(values)
+
+    def error(self, kind: str, times: int = 1) -> None:
         """Something went wrong."""
-        self.counts["errors"] += 1
+        self.counts["errors"] += times
         if kind in self.errors or len(self.errors) < MOST_ERRORS:
-            self.errors[kind] += 1
+            self.errors[kind] += times
 
     def event(self, at_s: float, session: int, kind: str, what: str, value: float = 0.0) -> None:
         """Something that happened to one session."""
@@ -62,12 +74,22 @@ class Ledger:
         else:
             self.events_left_out += 1
 
+    def acknowledged(self, kind: str, consult: int, name: str) -> None:
+        """The server has said that something is done: an event of this kind, known by its name in a consult."""
+        if len(self.acks) < MOST_ACKNOWLEDGED:
+            self.acks.append([kind, consult, name, round(time.time(), 4)])
+
+    def wave(self, *stream: int) -> None:
+        """What a device has measured; see `waves`."""
+        self.waves.append(list(stream))
+
     def take(self) -> dict[str, Any]:
         """Everything since the last call, as plain values; then it is empty."""
         report = {
             "distributions": {name: one.encode() for name, one in self.distributions.items()},
             "counts": dict(self.counts), "errors": dict(self.errors), "events": self.events,
             "events_left_out": self.events_left_out, "last_heard": self.last_heard,
+            "acks": self.acks, "waves": self.waves,
         }  # fmt: skip
         self._clear()
         return report
@@ -84,6 +106,8 @@ class Ledger:
         room = MOST_EVENTS - len(self.events)
         self.events += report["events"][:room]
         self.events_left_out += report["events_left_out"] + max(0, len(report["events"]) - room)
+        self.acks += report.get("acks", [])[: MOST_ACKNOWLEDGED - len(self.acks)]
+        self.waves += report.get("waves", [])
         for turn, (asked_s, heard_s, many) in report["last_heard"].items():
             mine = self.last_heard.setdefault(turn, [asked_s, heard_s, 0])
             mine[1] = max(mine[1], heard_s)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from load_tests.report import witness_table
 from load_tests.report.figures import DISTRIBUTIONS
+from load_tests.report.recovery import Recovery
 from load_tests.report.summary import DERIVED, Distribution, Summary, Verdict
 from load_tests.report.svg import STYLE, Plot, number
 
@@ -17,6 +19,9 @@ td:first-child,th:first-child,td.w{text-align:left}small{color:#52606d}.bad{colo
 .ok{color:#2b8a3e;font-weight:600}.box{border-left:4px solid #c92a2a;background:#fff5f5;padding:.6rem 1rem}
 svg{width:100%;height:auto;margin:.6rem 0}
 """
+
+BACK = ("", "lowest", "50 % back, s", "95 %", "all", "outage p50, s", "p99", "never")
+"""Columns of what came back after a fault."""
 
 
 def headline(summary: Summary) -> str:
@@ -59,8 +64,9 @@ def html(summary: Summary, plots: Mapping[str, Plot]) -> str:
         f"<h1>{escape(summary.scenario)}</h1>",
         f'<p class="{"ok" if good else "bad"}">{escape(headline(summary))}</p>',
         _why(summary), f"<p><small>{escape(where(summary))}</small></p>",
-        _bounds(summary), _distributions(summary.distributions), _values(summary), "<h2>Plots</h2>",
-        *(plot.svg() for plot in plots.values()), _generators(summary),
+        _bounds(summary), _recoveries(summary), _distributions(summary.distributions), _values(summary),
+        "<h2>Plots</h2>",
+        *(plot.svg() for plot in plots.values()), witness_table.html(summary), _generators(summary),
         "<h2>Read this with it</h2><ul>", *(f"<li>{escape(note)}</li>" for note in summary.notes), "</ul></html>\n",
     ]  # fmt: skip
     return "\n".join(parts)
@@ -104,6 +110,32 @@ def _distributions(distributions: Mapping[str, Distribution]) -> str:
     return f"<h2>Distributions</h2><table>{head}{''.join(rows)}</table>"
 
 
+def back_rows(one: Recovery) -> list[tuple[str, ...]]:
+    """What came back after one fault, as cells."""
+    rows = [
+        (
+            name, "-" if back.lowest is None else f"{back.lowest:.0%} of {back.had:g}", shown(back.half_s),
+            shown(back.most_s), shown(back.all_s), shown(back.p50_s), shown(back.p99_s), shown(back.never),
+        )
+        for name, back in (("joined", one.joined), ("picture", one.picture), ("waveform", one.wave))
+    ]  # fmt: skip
+    events = one.events
+    ends = (shown(events.p50_s), shown(events.p99_s), shown(float(events.never)))
+    return [*rows, ("page turns heard", f"{events.consults} consults", "", "", shown(events.max_s), *ends)]
+
+
+def _recoveries(summary: Summary) -> str:
+    parts = []
+    for one in summary.recoveries:
+        rows = "".join(
+            f"<tr><td>{cells[0]}</td>{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>"
+            for cells in back_rows(one)
+        )
+        head = "".join(f"<th>{name}" for name in BACK)
+        parts.append(f"<h2>After {escape(one.kind)} at {one.at_s:g} s</h2><table><tr>{head}</tr>{rows}</table>")
+    return "".join(parts)
+
+
 def _values(summary: Summary) -> str:
     derived = [
         f"<tr><td>{name}<br><small>{escape(DERIVED[name])}</small></td><td>{shown(value)}</td></tr>"
@@ -135,6 +167,16 @@ def markdown(summary: Summary) -> str:
     for name, one in summary.distributions.items():
         values = " | ".join(shown(value) for value in (one.p50, one.p95, one.p99, one.max))
         lines.append(f"| {name} | {one.count} | {one.missing} | {values} |")
+    for fault in summary.recoveries:
+        lines += [
+            "",
+            f"After {fault.kind} at {fault.at_s:g} s:",
+            "",
+            f"| {' | '.join(BACK)} |",
+            "|---" * len(BACK) + "|",
+        ]
+        lines += [f"| {' | '.join(cells)} |" for cells in back_rows(fault)]
+    lines += witness_table.markdown(summary)
     lines += ["", "| figure | |", "|---|---|"]
     lines += [f"| {name} | {shown(value)} |" for name, value in summary.derived.items()]
     lines += ["", *(f"* {note}" for note in summary.notes), ""]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from load_tests.report.histogram import Histogram, merged
+from load_tests.report.recovery import recoveries
 from load_tests.report.svg import Axis, Plot, Point, number
 from load_tests.run.conduct import Record
 from load_tests.soak import slope_per_hour
@@ -25,9 +26,11 @@ STEADY_S: Final = 60.0
 
 def all_plots(record: Record, earlier: Sequence[dict[str, Any]]) -> dict[str, Plot]:
     """By file name. ``earlier``: summaries of earlier runs of this scenario, oldest first, this one last."""
+    further = {f"6-recovery-{number}": recovery(record, number) for number in range(2, len(record.faults) + 1)}
     return {
         "1-load": load(record), "2-cost": cost(record), "3-join": join(record), "4-forward": heat(record),
-        "5-ecg": ecg(record), "6-recovery": recovery(record), "7-memory": memory(record), "8-trend": trend(earlier),
+        "5-ecg": ecg(record), "6-recovery": recovery(record), **further, "7-memory": memory(record),
+        "8-trend": trend(earlier),
     }  # fmt: skip
 
 
@@ -194,23 +197,22 @@ def ecg(record: Record) -> Plot:
     return plot
 
 
-def recovery(record: Record) -> Plot:
-    """(6) Share of participants with picture and with waveform against seconds after the first fault."""
+def recovery(record: Record, number: int = 1) -> Plot:
+    """(6) Share of participants with picture and with waveform against seconds after a fault, until the next one."""
     if not record.faults:
         return Plot("Recovery", Axis("s after the fault", 0, 1), Axis("%", 0, 100), note="nothing was broken")
-    fault_s = record.faults[0][0]
-    curve = [(at - fault_s, values) for at, values in totals_by_look(record) if at >= fault_s - 5]
+    faults = sorted(record.faults)
+    one = recoveries(faults, record.length_s, totals_by_look(record), {}, (), 0)[number - 1]
     plot = Plot(
-        f"Recovery after {record.faults[0][1]}", Axis("s after the fault", -5, max(5.0, record.length_s - fault_s)),
-        Axis("% of those who should", 0, 105),
+        f"Recovery after {one.kind} at {one.at_s:.0f} s",
+        Axis("s after the fault", -5, max(5.0, one.until_s - one.at_s)),
+        Axis("% of those who had it", 0, 105),
     )  # fmt: skip
-    wanted = {index: max([1.0, *(values[index] for at, values in curve if at < 0)]) for index in (0, 3, 5)}
-    for index, of, colour, name in ((1, 0, "c1", "joined"), (2, 3, "c2", "picture"), (4, 5, "c3", "ECG")):
-        points = [(at, 100 * values[index] / max(values[of], wanted[of])) for at, values in curve]
-        if any(value for _, value in points):
+    for column, colour, name in ((1, "c1", "joined"), (2, "c2", "picture"), (3, "c3", "ECG")):
+        points = [(row[0], 100 * share) for row in one.curve if (share := row[column]) is not None]
+        if points:
             plot.line(points, colour, name)
-    for at, kind in record.faults:
-        plot.upright(at - fault_s, kind)
+    plot.upright(0, one.kind)
     return plot
 
 

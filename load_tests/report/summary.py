@@ -17,7 +17,9 @@ from load_tests.plan.scenario import Bound, Scenario, unknown
 from load_tests.report.figures import COUNTS, DISTRIBUTIONS
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
+from load_tests.report.recovery import Recovery
 from load_tests.report.validity import GeneratorState
+from load_tests.report.witness import Beside, WitnessState
 
 VERSION: Final = 1
 SCHEMA: Final = Path(__file__).parent / "summary.schema.json"
@@ -34,9 +36,42 @@ DERIVED: Final[dict[str, str]] = {
     "packets_per_core": "packets that a core of media worker sends in a second",
     "memory_slope_mb_per_h": "growth of the server's resident memory, least squares over the later half",
     "sessions_per_generator_core": "sessions over the CPU that they cost the generators",
+    **{
+        name: f"{about}, from the first session to the last"
+        for name, about in (
+            ("db_rows", "rows that the database grew by"),
+            ("db_events", "of these, of the audit chain"),
+            ("db_bytes", "bytes that its tables and indexes grew by"),
+            ("db_commits", "its transactions"),
+            ("archive_bytes", "bytes that the waveform archive grew by"),
+            ("redis_commands", "commands redis did"),
+            ("redis_publish", "of these, publish"),
+            ("redis_in_bytes", "bytes that redis was sent"),
+            ("redis_out_bytes", "bytes that redis sent"),
+            ("redis_cpu_s", "CPU of redis"),
+        )
+    },
+    "crossings_per_s": "messages that the hub applied through the lock, a second of the run",
+    "lock_mismatch": "messages that are not where they should be, exactly once and in order",
+    "gateway_cores": "CPU of all gateways, mean",
     "ghosts": "participants that a consult still had when everybody had left",
+    "chain_rows": "rows of the event log, walked by its own verifier after the run",
+    "chain_broken": "1: the event log's chain of hashes is broken",
+    "acks_checked": "actions that the server had acknowledged to a session, looked for in the event log",
+    "acks_lost": "of these not in the log",
+    "acks_doubled": "actions that are in the log more than once",
+    "wave_frames": "waveform frames that devices measured under a binding",
+    "wave_kept": "of these archived, unchanged",
+    "wave_in_gaps": "of these missing where the archive shows a gap",
+    "wave_at_ends": "of these on their way when the device began or ended",
+    "wave_silent": "of these missing, and nothing says so",
+    "wave_invented": "archived frames that no device measured so, or that are there twice",
 }
 """Figures that are one number."""
+KEPT: Final = tuple(DERIVED)[tuple(DERIVED).index("chain_rows") :]
+"""Of these, what the server's data folder held after the run (`load_tests.run.kept`)."""
+NOTHING_LOST: Final = ("chain_broken", "acks_lost", "acks_doubled", "wave_silent", "wave_invented")
+"""Of these, what must be none in every run."""
 
 
 class Strict(BaseModel):
@@ -117,6 +152,12 @@ class Summary(Strict):
     errors: dict[str, int]
     faults: tuple[tuple[float, str], ...]
     bounds: tuple[Verdict, ...]
+    recoveries: tuple[Recovery, ...] = Field(default=())
+    """One for each fault that was carried out, in their order."""
+    witnesses: tuple[WitnessState, ...] = ()
+    """Real browsers, which took part and are in no other figure."""
+    beside: tuple[Beside, ...] = ()
+    """Where witnesses and simulated sessions measured the same thing."""
     notes: tuple[str, ...] = Field(default=())
 
 

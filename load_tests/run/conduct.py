@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,13 +20,17 @@ from load_tests.plan.scenario import Scenario
 from load_tests.plan.timetable import Planned, timetable
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
+from load_tests.report.witness import Seen
 from load_tests.run.crew import Hand, crew, order_of, share_out
 from load_tests.run.faults import Breaker
 from load_tests.run.hospitals import Hospitals, hospitals
 from load_tests.run.inspect import ghosts
+from load_tests.run.kept import Kept, check_kept
 from load_tests.run.link import LinkLost
 from load_tests.run.profile import profiles
+from load_tests.run.stores import stock
 from load_tests.run.subject import Choice, OwnServer, RunningServer, subject
+from load_tests.run.witness import Witnesses, with_witnesses
 from load_tests.session.world import needs_of
 
 LEAD_S: Final = 1.0
@@ -69,11 +73,19 @@ class Record:
     own_server: bool = True
     notes: list[str] = field(default_factory=list)
     """What the reader of the figures must know besides."""
+    stores: dict[str, float] = field(default_factory=dict)
+    """By how much database, archive and redis's counts grew (`stores`); empty where the server is not ours."""
     lock_mismatch: int | None = None
     """Messages through the lock that are not where they should be, exactly once and in order; None: nobody looked."""
     profiles: dict[str, str] = field(default_factory=dict)
     """Folded stacks by process, where they were asked for; see ``run.profile``."""
     profiled_s: float = 0.0
+    witnesses: Sequence[Seen] = ()
+    """What real browsers saw; never in `totals`."""
+    log: str = ""
+    """The end of what a server of our own said."""
+    kept: Kept | None = None
+    """What the server's data folder held afterwards; None: it was not ours to look into."""
     ghosts: int | None = None
     """Participants that consults still had when everybody had left; None: nobody looked."""
 
@@ -95,8 +107,10 @@ Tell = Callable[[str], None]
 class Conductor:
     """One run."""
 
-    def __init__(self, scenario: Scenario, tell: Tell, stop: asyncio.Event) -> None:
+    def __init__(self, scenario: Scenario, tell: Tell, stop: asyncio.Event, witnesses: int = 0) -> None:
         self.record = Record(scenario, timetable(scenario))
+        self._witnesses = Witnesses(witnesses, scenario, self.record.planned, tell)
+        self.record.witnesses = self._witnesses.seen
         self._tell, self._stop = tell, stop
         self._server: OwnServer | RunningServer
         self._hospitals: Hospitals
@@ -114,8 +128,10 @@ class Conductor:
         self._tell(f"{scenario.name}: {scenario.about}")
         self._tell(f"preparing a server and {len(agents) or processes} generators for {len(record.planned)} sessions")
         async with contextlib.AsyncExitStack() as stack:
+            needs = needs_of(scenario)
+            world = with_witnesses(needs, len(record.witnesses))
             server, hands = await _together(
-                stack.enter_async_context(subject(choice, needs_of(scenario), scenario)),
+                stack.enter_async_context(subject(choice, world, scenario)),
                 stack.enter_async_context(crew(processes, agents)),
             )
             self._server, record.hands, record.own_server = server, hands, server.own
@@ -124,7 +140,11 @@ class Conductor:
                 hospitals(scenario.hospitals, server.origin, beside, server.world)
             )
             share_out([one.number for one in record.planned], hands)
+            before = await stock(server) if isinstance(server, OwnServer) else {}
+            stack.push_async_callback(self._witnesses.close)
+            await self._witnesses.open(server.origins, server.world, needs)
             record.started_s = time.time() + LEAD_S
+            await self._witnesses.begin(record.started_s)
             shared = {
                 "scenario": scenario.model_dump(mode="json"), "origins": server.origins, "bind": bind,
                 "world": server.world.model_dump(mode="json"), "hospitals": self._hospitals.ports,
@@ -136,10 +156,19 @@ class Conductor:
                 await self._keep_time(profile=choice.profile)
             finally:
                 record.ended_s = max(record.started_s, time.time())
-                await self._end()
+                await asyncio.gather(self._witnesses.close(), self._end())
             if not record.broken:
+                if isinstance(server, OwnServer):
+                    after = await stock(server)
+                    record.stores = {name: value - before.get(name, 0.0) for name, value in after.items()}
                 record.lock_mismatch = await self._hospitals.audit(record.totals)
                 record.ghosts = await ghosts(server.origin, server.world, scenario.consults.count)
+            if isinstance(server, OwnServer):
+                await server.stop()
+                record.log = server.log_end()
+                names = [one.id for one in server.world.consults]
+                totals = record.totals
+                record.kept = await check_kept(server.data_dir, server.environment, names, totals.acks, totals.waves)
         self._count_turns()
         return record
 
@@ -271,6 +300,9 @@ class Conductor:
             began = (time.time() - self.record.started_s, fault.kind)
             self.record.faults.append(began)
             self._tell(f"fault: {fault.kind}")
+            if fault.kind == "cut_lock":
+                await self._hospitals.cut(fault.for_s, record.totals)
+                continue
             problem = await breaker.carry_out(fault)
             if problem:
                 self._tell(problem)

@@ -38,6 +38,8 @@ from load_tests.session.world import World, WorldNeeds, lacking
 
 DATA: Final = "data"
 STEPPED: Final = Path(__file__).parent / "stepped"
+LOG_END: Final = 500_000
+"""Characters of a node's log that a report keeps."""
 READY_S: Final = 60.0
 FILL_S: Final = 900.0
 STOP_S: Final = 20.0
@@ -305,6 +307,11 @@ class OwnServer:
             for figure, seen in node.lags.pop().items():
                 found.setdefault(figure, Histogram()).merge(seen)
         return found
+
+    def log_end(self) -> str:
+        """The end of what its nodes have said."""
+        texts = [node.log.read_text(errors="replace")[-LOG_END:] for node in self._nodes if node.log.exists()]
+        return "\n".join(texts)
 
     async def stop(self) -> None:
         """Stop the nodes, and leave what they share and have written."""

@@ -21,6 +21,8 @@ class ConsultView:
         self.context_version = 0
         self.patient = ""
         self.lead: str | None = None
+        self.view: dict[str, Any] | None = None
+        """The page that the lead shows."""
         self.ended = False
         self.participants: set[str] = set()
         self.producers: dict[str, dict[str, Any]] = {}
@@ -37,6 +39,7 @@ class ConsultView:
         context = snapshot["context"]
         self.patient = context["patient"]["id"] if context else ""
         self.lead = snapshot["lead"]
+        self.view = snapshot["view"]
         self.ended = snapshot["status"] == "ended"
         self.participants = set(snapshot["participants"])
         self.producers = dict(snapshot["producers"])
@@ -60,8 +63,11 @@ class ConsultView:
             case "context_opened":
                 self.context_version = event["context"]["version"]
                 self.patient = event["context"]["patient"]["id"]
+                self.view = None
             case "context_closed":
-                self.patient = ""
+                self.patient, self.view = "", None
+            case "page_turned":
+                self.view = event["view"]
             case "lead_changed":
                 self.lead = event["lead"]
             case "producer_added":

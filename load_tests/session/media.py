@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from load_tests.plan.behaviour import CAMERAS
+from load_tests.plan.behaviour import CAMERAS, Layer
 from load_tests.plan.timetable import Planned
 from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
 from load_tests.session import waves
 from load_tests.session.consult import ConsultView
+from load_tests.session.engine import Engine
 from load_tests.session.path import Path
-from load_tests.session.receiving import Receiver
-from load_tests.session.sending import AUDIO_PT, RTX_PT, VIDEO_PT, Camera, Microphone, Sender, Stream
+from load_tests.session.receiving import FEEDBACK_S, REPORT_S, Receiver
+from load_tests.session.sending import AUDIO_PT, RTX_PT, VIDEO_PT, Camera, Microphone, Sender
 from load_tests.session.signalling import Signalling
+from load_tests.session.swift import SwiftPeer, SwiftReceiver, SwiftSender
 from load_tests.session.transport import SessionPeer, remote_of
 from media.core import ortc
 
-FEEDBACK_S: Final = 0.1
-REPORT_S: Final = 1.0
 ECG_STREAM, CTL_STREAM = 0, 1
 _LISTENING: Final = frozenset({"ctl", "ecg"})
 
@@ -42,18 +43,20 @@ class Media:
     def __init__(
         self, plan: Planned, signalling: Signalling, view: ConsultView, path: Path, poller: Poller, ledger: Ledger,
         *, bind: str, allowed: Collection[str], changed: Callable[[], None],
-        gap: waves.OnGap,
+        gap: waves.OnGap, engine: Engine | None = None, source: waves.Source | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.behaviour, self.signalling, self.view = plan, plan.behaviour, signalling, view
         self.epoch = view.media_epoch
-        self.sender: Sender | None = None
-        self.receiver: Receiver | None = None
+        self.sender: Sender | SwiftSender | None = None
+        self.receiver: Receiver | SwiftReceiver | None = None
         self.viewer: waves.Viewer | None = None
-        self.source: waves.Source | None = None
+        self.source = source
+        """The device's stream; one that began on another path goes on here."""
         self.expected: set[str] = set()
         """Producers and waveforms that this session has asked for."""
         self._path, self._poller, self._ledger = path, poller, ledger
         self._bind, self._allowed, self._changed, self._gap = bind, allowed, changed, gap
+        self._engine = engine
         self._peers: dict[str, SessionPeer] = {}
         self._transports: dict[str, str] = {}
         self._labels: dict[int, str] = {}
@@ -97,17 +100,16 @@ class Media:
                 if self.behaviour.watches_ecg and wave["id"] not in self.expected:
                     await self._consume_data(wave["id"], "ecg")
 
-    async def begin_wave(self) -> None:
-        """The device is bound: send its patient's waveform under the open context. Ends what it sent before."""
-        self.end_wave()
-        peer, patient = self._peers["send"], self.view.patient
-        stream_id = self.plan.number + 1
-        version = self.view.context_version
+    async def begin_wave(self, seed: str) -> None:
+        """The device is bound: send its patient's waveform under the open context, or go on with it on a new path."""
+        peer, stream_id = self._peers["send"], self.plan.number + 1
+        if self.source is not None and self.source.version != self.view.context_version:
+            self.end_wave()
         made = await self.signalling.ask(
             {
                 "type": "produce_data", "transport": self._transports["send"], "label": "ecg",
                 "sctp_stream_parameters": {"streamId": ECG_STREAM, "ordered": False, "maxRetransmits": 0},
-                "waveform": waves.descriptor(stream_id, patient),
+                "waveform": waves.descriptor(stream_id, self.view.patient),
             }
         )  # fmt: skip
         self._wave = made["data_producer"]
@@ -116,10 +118,12 @@ class Media:
         def send(message: bytes) -> bool:
             return peer.send_message(ECG_STREAM, message, reliable=False)
 
-        self.source = waves.Source(stream_id, version, send, self._ledger, self.plan.seed)
+        if self.source is None:
+            self.source = waves.Source(self.plan.consult, stream_id, self.view.context_version, self._ledger, seed)
+        self.source.attach(send)
 
     def end_wave(self) -> None:
-        """Stop the device's stream; idempotent. The server has closed it with the binding, or will."""
+        """The binding is over: end the device's stream; idempotent."""
         if self.source is not None:
             self.source.close()
             self.source = None
@@ -140,10 +144,11 @@ class Media:
 
     async def close(self) -> None:
         """Stop sending, count what is missing, release the sockets; idempotent."""
-        self.end_wave()
+        if self.source is not None:
+            self.source.detach()
         if self.sender is not None:
             self.sender.close()
-        if self.receiver is not None:
+        if self.receiver is not None and self._peers:
             self.receiver.close()
         if self.viewer is not None:
             self.viewer.close()
@@ -157,7 +162,7 @@ class Media:
     async def _transport(self, direction: str) -> None:
         began = time.monotonic()
         options = await self.signalling.ask({"type": "create_transport", "direction": direction})
-        peer = SessionPeer(self._poller, self._bind, self._path, self._ledger)
+        peer = self._peer()
         self._peers[direction] = peer
         self._transports[direction] = options["id"]
         fingerprint = {"algorithm": "sha-256", "value": peer.fingerprint}
@@ -172,25 +177,41 @@ class Media:
         self._ledger.add("join_ice_ms", peer.ice_ms)
         self._ledger.add("join_dtls_ms", peer.dtls_ms)
 
+    def _peer(self) -> SessionPeer:
+        if self._engine is None:
+            return SessionPeer(self._poller, self._bind, self._path, self._ledger)
+        return SwiftPeer(self._engine, self._poller, self._bind, self._path, self._ledger, self.plan.consult)
+
     def _begin_receiving(self, peer: SessionPeer) -> None:
-        self.receiver = Receiver(peer, self._ledger, self._changed, timed=self._path.line.perfect)
+        timed, consult = self._path.line.perfect, self.plan.consult
+        peer.on_message = functools.partial(self._data, peer)
+        if isinstance(peer, SwiftPeer):
+            self.receiver = SwiftReceiver(peer, self._changed, timed=timed)
+            return
+        self.receiver = Receiver(peer, self._ledger, self._changed, timed=timed, consult=consult)
         self._poller.every(FEEDBACK_S, self.receiver.feedback, peer)
         self._poller.every(REPORT_S, self.receiver.report, peer)
-        peer.on_message = self._data
 
     async def _begin_sending(self, peer: SessionPeer) -> None:
-        self.sender = Sender(peer, self._ledger)
-        timed = self._path.line.perfect
-        if self.behaviour.camera:
-            layers = CAMERAS[self.behaviour.camera]
-            camera = Camera(peer, self.sender.numbers, self._ledger, layers, self.plan.seed, timed=timed)
-            self.sender.camera = camera
-            await self._produce("video", "camera", video_parameters(camera))
-        if self.behaviour.microphone:
-            microphone = Microphone(peer, self.sender.numbers, self._ledger, self.plan.seed, timed=timed)
-            self.sender.microphone = microphone
-            await self._produce("audio", "microphone", audio_parameters(microphone.stream))
-        self._poller.every(REPORT_S, self.sender.report, peer)
+        timed, wants = self._path.line.perfect, self.behaviour
+        layers = CAMERAS[wants.camera] if wants.camera else ()
+        if isinstance(peer, SwiftPeer):
+            swift = self.sender = SwiftSender(peer, self.plan.seed, timed=timed)
+            if layers:
+                await self._produce("video", "camera", video_parameters(layers, swift.begin_camera(layers)))
+            if wants.microphone:
+                await self._produce("audio", "microphone", audio_parameters(swift.begin_microphone()))
+            return
+        sender = self.sender = Sender(peer, self._ledger)
+        numbers, ledger, seed, consult = sender.numbers, self._ledger, self.plan.seed, self.plan.consult
+        if layers:
+            sender.camera = Camera(peer, numbers, ledger, layers, seed, timed=timed, consult=consult)
+            stream = sender.camera.streams[0]
+            await self._produce("video", "camera", video_parameters(layers, (stream.ssrc, stream.rtx_ssrc)))
+        if wants.microphone:
+            sender.microphone = Microphone(peer, numbers, ledger, seed, timed=timed, consult=consult)
+            await self._produce("audio", "microphone", audio_parameters(sender.microphone.stream.ssrc))
+        self._poller.every(REPORT_S, sender.report, peer)
 
     async def _produce(self, kind: str, source: str, parameters: dict[str, Any]) -> None:
         await self.signalling.ask(
@@ -249,10 +270,10 @@ class Media:
         await self._peers["recv"].open_data()
         await self.signalling.ask({"type": "resume_data_consumer", "data_consumer": made["data_consumer"]})
 
-    def _data(self, stream: int, message: bytes) -> None:
+    def _data(self, peer: SessionPeer, stream: int, message: bytes) -> None:
         label = self._labels.get(stream)
         if label == "ecg" and self.viewer is not None:
-            self.viewer.message(message)
+            self.viewer.message(message, peer.arrived_ns)
         elif label == "ctl" and self.viewer is not None:
             self.viewer.control(message)
         elif label == "ctl" and self.source is not None:
@@ -268,15 +289,14 @@ def receivable(capabilities: Mapping[str, Any]) -> dict[str, Any]:
     return mine
 
 
-def video_parameters(camera: Camera) -> dict[str, Any]:
-    """As mediasoup-client says them: layers by rid, a single one by its SSRCs."""
+def video_parameters(layers: Sequence[Layer], ssrcs: tuple[int, int]) -> dict[str, Any]:
+    """As mediasoup-client says them: layers by rid, a single one by its SSRCs, of media and repairs."""
     extensions = [ortc.MID_URI, ortc.TRANSPORT_CC_URI]
-    if camera.layers[0].rid:
+    if layers[0].rid:
         extensions += [ortc.RID_URI, ortc.REPAIRED_RID_URI]
-        encodings: list[dict[str, Any]] = [{"rid": layer.rid} for layer in camera.layers]
+        encodings: list[dict[str, Any]] = [{"rid": layer.rid} for layer in layers]
     else:
-        only = camera.streams[0]
-        encodings = [{"ssrc": only.ssrc, "rtx": {"ssrc": only.rtx_ssrc}}]
+        encodings = [{"ssrc": ssrcs[0], "rtx": {"ssrc": ssrcs[1]}}]
     return {
         "mid": "0",
         "codecs": [
@@ -291,7 +311,7 @@ def video_parameters(camera: Camera) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def audio_parameters(stream: Stream) -> dict[str, Any]:
+def audio_parameters(ssrc: int) -> dict[str, Any]:
     """Of the microphone."""
     return {
         "mid": "1",
@@ -301,7 +321,7 @@ def audio_parameters(stream: Stream) -> dict[str, Any]:
              "rtcpFeedback": [{"type": "transport-cc", "parameter": ""}]},
         ],
         "headerExtensions": _numbered([ortc.MID_URI, ortc.TRANSPORT_CC_URI, ortc.AUDIO_LEVEL_URI]),
-        "encodings": [{"ssrc": stream.ssrc}],
+        "encodings": [{"ssrc": ssrc}],
         "rtcp": {"cname": "load", "reducedSize": True},
     }  # fmt: skip
 

@@ -21,7 +21,9 @@ from load_tests.peer import PeerFailed
 from load_tests.plan.timetable import Planned
 from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.session import waves
 from load_tests.session.consult import ConsultView
+from load_tests.session.engine import Engine
 from load_tests.session.media import Media
 from load_tests.session.office import HttpRefused, Office
 from load_tests.session.path import Path
@@ -57,8 +59,12 @@ class Setting:
     ledger: Ledger
     bind: str = "127.0.0.1"
     allowed: frozenset[str] = frozenset()
+    hospitals: tuple[int, ...] = ()
+    """Ports where the gateways of partner hospitals take HL7 v2."""
     spread: str = "consult"
     """See `load_tests.plan.scenario.Serving`."""
+    engine: Engine | None = None
+    """What plays media in C; None: Python does."""
 
     def origin_of(self, plan: Planned) -> str:
         """The node that a session goes to."""
@@ -100,6 +106,9 @@ class Participant:
         self._syncing = False
         self._chance = random.Random(plan.seed)
         self._timed: set[str] = set()
+        self._wave_source: waves.Source | None = None
+        """A device's stream between two paths."""
+        self._waves = 0
 
     async def run(self) -> None:
         """Everything until cancelled; what is missing then is counted."""
@@ -144,6 +153,7 @@ class Participant:
             if self._lost_s:
                 self._ledger.count("rejoins")
                 self._ledger.add("signalling_back_ms", (time.monotonic() - self._lost_s) * 1000)
+                self._event("signalling back", (time.monotonic() - self._lost_s) * 1000)
             self.joined = True
             self._changed.set()
             await self._live(signalling, joined["router_rtp_capabilities"])
@@ -175,9 +185,12 @@ class Participant:
             works.append(lambda: self._keep_media(signalling, capabilities))
         if behaviour.page_every_s:
             works.append(self._read_record)
+        if behaviour.lock_read_every_s:
+            works.append(self._read_lock)
         if self.plan.leads:
             works += [self._open_patient, *([self._turn_pages] if behaviour.turn_every_s else [])]
             works += [self._move_pointer] if behaviour.point_hz else []
+            works += [self._write_notes] if behaviour.note_every_s else []
         tasks = [asyncio.ensure_future(self._guarded(work)) for work in works]
         try:
             await signalling.lost.wait()
@@ -236,7 +249,8 @@ class Participant:
         media = Media(
             self.plan, signalling, self.view, self.path, setting.poller, self._ledger,
             bind=setting.bind, allowed=setting.allowed, changed=self._something_came,
-            gap=lambda frames: self._event("ecg gap", frames),
+            gap=lambda frames: self._event("ecg gap", frames), source=self._wave_source,
+            engine=setting.engine,
         )  # fmt: skip
         self.media = media
         try:
@@ -261,13 +275,16 @@ class Participant:
                     "context_version": self.view.context_version, "confirmed": list(self._consult.identifiers),
                 }
             )  # fmt: skip
+            self._ledger.acknowledged("device_bound", self.plan.consult, self.view.you)
             self.view.bound = True
-        if self.view.bound and media.source is None:
-            await media.begin_wave()
+        if self.view.bound and (media.source is None or not media.source.attached):
+            self._waves += media.source is None
+            await media.begin_wave(f"{self.plan.seed}-{self._waves}")
 
     async def _drop_media(self) -> None:
         if self.media is not None:
             media, self.media = self.media, None
+            self._wave_source = media.source
             await media.close()
 
     def _something_came(self) -> None:
@@ -390,7 +407,9 @@ class Participant:
             if self.view.lead == self.view.you and self.view.patient and self._signalling is not None:
                 number += 1
                 view = {"page": PAGES[number % len(PAGES)], "item": f"load-{time.time_ns() // 1000}"}
-                await self._try({"type": "turn_page", "context_version": self.view.context_version, "view": view})
+                turn = {"type": "turn_page", "context_version": self.view.context_version, "view": view}
+                if await self._try(turn):
+                    self._ledger.acknowledged("page_turned", self.plan.consult, view["item"])
             await asyncio.sleep(every_s)
 
     async def _move_pointer(self) -> None:
@@ -417,12 +436,53 @@ class Participant:
                         self._note(problem)
             await asyncio.sleep(every_s)
 
-    async def _try(self, command: Mapping[str, Any]) -> None:
+    async def _read_lock(self) -> None:
+        """Ask the patient's own hospital, as a doctor does who opens that pane."""
+        every_s = self.plan.behaviour.lock_read_every_s
+        await asyncio.sleep(every_s * self._chance.random())
+        while True:
+            if self.view.patient:
+                try:
+                    await self._office.read_lock(self.view.context_version)
+                except HttpRefused as problem:
+                    self._ledger.miss("lock_read_ms")
+                    if problem.code in ("hospital_unreachable", "hospital_timed_out"):  # said so to the doctor, no more
+                        self._ledger.count("lock_unreachable")
+                    else:
+                        self._note(problem)
+                except EXPECTED as problem:
+                    self._ledger.miss("lock_read_ms")
+                    self._note(problem)
+            await asyncio.sleep(every_s)
+
+    async def _write_notes(self) -> None:
+        """Freeze the page, draw on it, keep it with the record, let it go."""
+        every_s = self.plan.behaviour.note_every_s
+        await asyncio.sleep(every_s * self._chance.random())
+        while True:
+            view = self.view.view
+            if self.view.lead == self.view.you and self.view.patient and view:
+                name = f"load-{time.time_ns() // 1000}"
+                version = {"context_version": self.view.context_version}
+                shape = {"content": "0" * 16, "width": 1280, "height": 720, "language": "en"}
+                drawn = {"freeze": name, "strokes": [[100, 100, 500, 300]], "text": name}
+                if (
+                    await self._try({"type": "freeze_page", "id": name, **version, "view": view, "shape": shape})
+                    and await self._try({"type": "put_note", "id": name, **version, **drawn})
+                ):  # fmt: skip
+                    self._ledger.acknowledged("note_put", self.plan.consult, name)
+                await self._try({"type": "release_page"})
+            await asyncio.sleep(every_s)
+
+    async def _try(self, command: Mapping[str, Any]) -> bool:
+        """Ask; True when it was done."""
         assert self._signalling is not None
         try:
             await self._signalling.ask(command)
         except Refused as refusal:
             self._note(refusal)
+            return False
+        return True
 
     # ------------------------------------------------------------- keeping watch
 
@@ -451,6 +511,9 @@ class Participant:
             if outage.gone and self.view.producers:
                 self._ledger.miss(outage.figure)
         await self._drop_media()
+        if self._wave_source is not None:
+            self._wave_source.close()
+        self.path.close()
 
     def _note(self, problem: Exception) -> None:
         ours = isinstance(problem, Refused | Lost | HttpRefused | PeerFailed)

@@ -26,10 +26,13 @@ from load_tests.report.ledger import Ledger
 from media.core.waveform import Flag, MalformedFrame, WaveformFrame, build_message, split_message, with_flags
 
 FRAME_S: Final = 0.1
+FRAME_US: Final = 100_000
 SAMPLES: Final = 50
 RATE_MHZ: Final = 500_000
 KEPT: Final = 300
 """Frames: 30 s."""
+RESENDS: Final = 12
+"""Frames sent again with each live one."""
 _MARKS_AT, _CRC_AT, _HEADER_BYTES = 4, 48, 52
 NACK_AFTER_S, NACK_TRIES, GIVEN_UP_S = 0.15, 6, 10.0
 MOST_HOLE: Final = 600
@@ -54,12 +57,20 @@ def descriptor(stream_id: int, patient: str) -> dict[str, Any]:
 
 
 class Source:
-    """The device's stream, from now until `close`."""
+    """The device's stream under one binding, from now until `close`, whatever happens to its path meanwhile.
 
-    def __init__(
-        self, stream_id: int, context_version: int, send: Callable[[bytes], bool], ledger: Ledger, seed: str
-    ) -> None:
-        self._stream_id, self._version, self._send, self._ledger = stream_id, context_version, send, ledger
+    What is measured while there is no path is kept and sent behind the live frames once there is one, as
+    ``server.bedside`` does.
+
+    Args:
+        seed: of this one stream: it names the stream's counting, and no two countings may have one name. [WF19]
+    """
+
+    def __init__(self, consult: int, stream_id: int, context_version: int, ledger: Ledger, seed: str) -> None:
+        self.version = context_version
+        self._consult, self._stream_id, self._ledger = consult, stream_id, ledger
+        self._send: Callable[[bytes], bool] | None = None
+        self._unsent: deque[int] = deque(maxlen=KEPT)
         chance = random.Random(seed)
         self._numbering = chance.randrange(1, 1 << 16)
         self._offset = chance.randrange(len(_frames()))
@@ -70,17 +81,33 @@ class Source:
         self._began_us = time.time_ns() // 1000 + round((self._began_s - self._loop.time()) * 1e6)
         self._timer = self._loop.call_at(self._began_s + FRAME_S, self._frame)
 
+    @property
+    def attached(self) -> bool:
+        """It has a path."""
+        return self._send is not None
+
+    def attach(self, send: Callable[[bytes], bool]) -> None:
+        """From now on it goes out by this path; ``send`` is False where the path has no room."""
+        self._send = send
+
+    def detach(self) -> None:
+        """The path is gone."""
+        self._send = None
+
     def close(self) -> None:
-        """End it; idempotent."""
-        self._timer.cancel()
+        """End it and tell what was measured; idempotent."""
+        if not self._timer.cancelled():
+            self._timer.cancel()
+            self._ledger.wave(
+                self._consult, self._stream_id, self._numbering, self.version, self._seq, self._began_us, FRAME_US
+            )
 
     def asked(self, message: bytes) -> None:
         """What the relay says on ``ctl``: send again what is still kept."""
         request = msgpack.unpackb(message)
         if request.get("t") == "nack" and request.get("stream") == self._stream_id:
             for seq in range(request["first"], min(request["last"], request["first"] + KEPT) + 1):
-                if (frame := self._kept.get(seq)) is not None:
-                    self._send(with_flags(frame, add=Flag.RESEND))
+                self._send_again(seq)
 
     def _frame(self) -> None:
         seq = self._seq
@@ -91,8 +118,16 @@ class Source:
         self._kept[seq] = frame
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        self._send(build_message(frame, before))
         self._ledger.count("ecg_out")
+        if self._send is None or not self._send(build_message(frame, before)):
+            self._unsent.append(seq)
+            return
+        for _ in range(min(RESENDS, len(self._unsent))):
+            self._send_again(self._unsent.popleft())
+
+    def _send_again(self, seq: int) -> None:
+        if self._send is not None and (frame := self._kept.get(seq)) is not None:
+            self._send(with_flags(frame, add=Flag.RESEND))
 
     def _stamped(self, seq: int) -> bytes:
         frame = _frames()[(seq + self._offset) % len(_frames())]
@@ -100,9 +135,9 @@ class Source:
         head[3] &= ~Flag.SESSION_RESTART  # one session: the record's seam is the signal's business
         if seq == 0:
             head[3] |= Flag.SESSION_RESTART
-        t0_ns = (self._began_us + seq * 100_000) * 1000
+        t0_ns = (self._began_us + seq * FRAME_US) * 1000
         index = self._numbering << 48 | seq * SAMPLES
-        struct.pack_into("<IIIqQ", head, _MARKS_AT, self._stream_id, seq, self._version, t0_ns, index)
+        struct.pack_into("<IIIqQ", head, _MARKS_AT, self._stream_id, seq, self.version, t0_ns, index)
         crc = zlib.crc32(frame[_HEADER_BYTES:], zlib.crc32(head))
         return bytes(head) + struct.pack("<I", crc) + frame[_HEADER_BYTES:]
 
@@ -127,8 +162,8 @@ class Viewer:
         self._ledger, self._ask, self._changed, self._gap = ledger, ask, changed, gap
         self._lines: dict[int, _Line] = {}
 
-    def message(self, message: bytes) -> None:
-        """One message of an ``ecg`` channel."""
+    def message(self, message: bytes, arrived_ns: int = 0) -> None:
+        """One message of an ``ecg`` channel; when it came, since 1970, 0: now."""
         now_s = time.monotonic()
         try:
             frame, before = split_message(message)
@@ -147,7 +182,7 @@ class Viewer:
                 self._place(line, before, now_s)
             self._place(line, frame, now_s)
         if not resent:
-            self._ledger.add("ecg_age_ms", (time.time_ns() - frame.t0_ns) / 1e6)
+            self._ledger.add("ecg_age_ms", ((arrived_ns or time.time_ns()) - frame.t0_ns) / 1e6)
         first, self.last_s = not self.last_s, now_s
         if first:
             self._changed()
