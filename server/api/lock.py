@@ -19,7 +19,7 @@ from server.api.gateways import LOCK
 from server.api.request import member, permitted, services, throttle
 from server.gateway.core.crossing import MAX_PATIENT_IDENTIFIERS, is_identifier
 from server.gateway.core.responder import QueryCode, QueryFailed
-from server.identity.aio.members import membership
+from server.identity.aio.members import membership_in
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, Principal
 from server.identity.core.rules import Throttle
@@ -30,11 +30,12 @@ from server.lock.core.wire import MAX_PARAMS, MAX_TEXT, Ask, Pairs
 from server.metrics import LOCK_QUESTIONS
 from server.record.aio.store import find_one
 from server.storage import audit
-from server.storage.consult_store import consult_in
+from server.storage.at_once import Hand
+from server.storage.consult_store import consult_of, snapshot_in
 from server.storage.fhir_tables import FhirResource
 from server.storage.models import ConsultRow
 from signaling.core.ids import ConsultId
-from signaling.core.model import Consult, ConsultStatus, Context
+from signaling.core.model import ConsultStatus, Context
 
 routes = web.RouteTableDef()
 
@@ -67,6 +68,8 @@ class _Asker:
     principal: Principal
     found: Membership
     context: Context
+    snapshot: str
+    """Of the consult, as it was stored when she asked."""
 
 
 @routes.get("/api/consults/{consult}/lock/{type:[A-Z][A-Za-z]{1,63}}")
@@ -121,10 +124,12 @@ async def _ask(request: web.Request, asker: _Asker, gateway: str, question: Ask)
     """
     began, at_ms = time.monotonic_ns(), services(request).now_ms()
     code, answer = QueryCode.CANCELLED.value, None
-    asking = asyncio.create_task(_until_over(request, asker, gateway, question))
+    # In this order: the question is on the line before the database's thread has work.
+    asking = asyncio.create_task(request.app[LOCK].desk.ask(gateway, question))
+    recording = asyncio.create_task(_record(request, asker, gateway, question.type, at_ms))
     try:
-        await _record(request, asker, gateway, question.type, at_ms)
-        answer = await asking
+        await recording
+        answer = await _until_over(request, asker, asking)
         code = ""
     except QueryFailed as failed:
         code = failed.code.value
@@ -145,16 +150,11 @@ def _since(began_ns: int) -> int:
     return (time.monotonic_ns() - began_ns) // 1_000
 
 
-async def _until_over(request: web.Request, asker: _Asker, gateway: str, question: Ask) -> WholeAnswer:
-    """The answer, unless the consult ends or the context moves on first: then the gateway is told to stop."""
-    asking = asyncio.create_task(request.app[LOCK].desk.ask(gateway, question))
-    try:
-        while not (await asyncio.wait({asking}, timeout=LOOK_S))[0]:
-            await _still(request, asker, caller_too=True)
-        return asking.result()
-    finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+async def _until_over(request: web.Request, asker: _Asker, asking: asyncio.Task[WholeAnswer]) -> WholeAnswer:
+    """The answer, unless the consult ends or the context moves on first: the caller then tells the gateway to stop."""
+    while not (await asyncio.wait({asking}, timeout=LOOK_S))[0]:
+        await _still(request, asker, caller_too=True)
+    return asking.result()
 
 
 async def _asker(request: web.Request) -> _Asker:
@@ -163,12 +163,15 @@ async def _asker(request: web.Request) -> _Asker:
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_VERSION):
         raise ApiError(ApiCode.MALFORMED, "version")
     consult = ConsultId(request.match_info["consult"])
-    async with services(request).database.read() as session:
-        found = await membership(session, principal, consult)
-        present = None if found is None else await consult_in(session, consult)
+
+    def standing(hand: Hand) -> tuple[Membership | None, str | None]:
+        return membership_in(hand, principal, consult), snapshot_in(hand, consult)
+
+    found, snapshot = await services(request).database.at_once.read(standing)
     if found is None:
         raise ApiError(ApiCode.NOT_FOUND)
-    return _Asker(principal=principal, found=found, context=_shown(present, int(text)))
+    context = _shown(snapshot, int(text))
+    return _Asker(principal=principal, found=found, context=context, snapshot=snapshot or "")
 
 
 async def _still(request: web.Request, asker: _Asker, *, caller_too: bool) -> None:
@@ -180,12 +183,16 @@ async def _still(request: web.Request, asker: _Asker, *, caller_too: bool) -> No
     Raises:
         ApiError: ``consult_ended``, ``context_changed``, ``not_signed_in`` or ``not_found``.
     """
-    _shown(await services(request).store.load(asker.found.consult), asker.context.version)
+    consult = asker.found.consult
+    snapshot = await services(request).database.at_once.read(lambda hand: snapshot_in(hand, consult))
+    if snapshot != asker.snapshot:  # else it says what it said before
+        _shown(snapshot, asker.context.version)
     if caller_too:
         await member(request, await permitted(request, Action.READ_RECORD, active=False))
 
 
-def _shown(consult: Consult | None, version: int) -> Context:
+def _shown(snapshot: str | None, version: int) -> Context:
+    consult = consult_of(snapshot)
     if consult is None or consult.status is ConsultStatus.ENDED:
         raise ApiError(ApiCode.CONSULT_ENDED)
     if consult.context is None or consult.context.version != version:
@@ -257,5 +264,4 @@ async def _record(request: web.Request, asker: _Asker, gateway: str, kind: str, 
     entry = audit.Entry(
         kind="lock_read", at_ms=at_ms, actor=asker.principal.actor, consult_id=asker.found.consult, body=body
     )
-    async with services(request).database.write() as session:
-        await audit.append(session, [entry])
+    await services(request).database.at_once.write(lambda hand: audit.append_at_once(hand, [entry]))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from server.api.errors import ApiCode, ApiError
 from server.api.guard import bearer
 from server.api.services import SERVICES, Services
-from server.identity.aio.members import membership
+from server.identity.aio.members import membership_in
 from server.identity.aio.throttle import TooManyAttempts
 from server.identity.core.policy import Action, allowed
 from server.identity.core.principal import Membership, PersonPrincipal, Principal
@@ -140,8 +140,8 @@ async def member(request: web.Request, principal: Principal) -> Membership:
     Raises:
         ApiError: ``not_found``, whether the consult exists or not.
     """
-    async with services(request).database.read() as session:
-        found = await membership(session, principal, request.match_info["consult"])
+    consult = request.match_info["consult"]
+    found = await services(request).database.at_once.read(lambda hand: membership_in(hand, principal, consult))
     if found is None:
         raise ApiError(ApiCode.NOT_FOUND)
     return found

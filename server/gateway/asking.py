@@ -84,7 +84,7 @@ class Asking:
                 async with asyncio.timeout(ask.timeout_ms / 1_000):
                     answer = await self._ask(ask)
                     body = self._body(ask, answer)
-                    row = await asyncio.shield(noting)
+                    row = noting.result() if noting.done() else await asyncio.shield(noting)
             except TimeoutError:
                 raise QueryFailed(QueryCode.TIMED_OUT) from None
             except LockRefused:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.storage.at_once import Hand, Prepared
 from server.storage.chain import Break, Link, Walk, canonical_json, link_hash
 from server.storage.database import Database
 from server.storage.models import ChainHead, EventRow
@@ -38,6 +39,11 @@ class Entry:
     revision: int | None = None
 
 
+_HEAD = Prepared(select(ChainHead.seq, ChainHead.hash).where(ChainHead.id == 1).with_for_update())
+_MOVE = Prepared(update(ChainHead).where(ChainHead.id == 1).values(seq=bindparam("to_seq"), hash=bindparam("to_hash")))
+_LINK = Prepared(insert(EventRow))
+
+
 async def append(session: AsyncSession, entries: Sequence[Entry]) -> None:
     """Chain ``entries`` to the head, inside the caller's write transaction."""
     if not entries:
@@ -45,7 +51,24 @@ async def append(session: AsyncSession, entries: Sequence[Entry]) -> None:
     head = (
         await session.execute(select(ChainHead.seq, ChainHead.hash).where(ChainHead.id == 1).with_for_update())
     ).one()
-    seq, last = head.seq, bytes(head.hash)
+    rows = _links(head.seq, bytes(head.hash), entries)
+    await session.execute(insert(EventRow), rows)
+    await session.execute(update(ChainHead).where(ChainHead.id == 1).values(seq=rows[-1]["seq"], hash=rows[-1]["hash"]))
+
+
+def append_at_once(hand: Hand, entries: Sequence[Entry]) -> None:
+    """The same within `Database.at_once`."""
+    if not entries:
+        return
+    [(seq, last)] = hand.rows(_HEAD)
+    rows = _links(seq, bytes(last), entries)
+    for row in rows:
+        hand.rows(_LINK, **row)
+    hand.rows(_MOVE, to_seq=rows[-1]["seq"], to_hash=rows[-1]["hash"])
+
+
+def _links(seq: int, last: bytes, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Rows that follow link ``seq``, whose hash is ``last``."""
     rows: list[dict[str, Any]] = []
     for entry in entries:
         seq += 1
@@ -65,8 +88,7 @@ async def append(session: AsyncSession, entries: Sequence[Entry]) -> None:
             }
         )
         last = digest
-    await session.execute(insert(EventRow), rows)
-    await session.execute(update(ChainHead).where(ChainHead.id == 1).values(seq=seq, hash=last))
+    return rows
 
 
 async def head(database: Database) -> tuple[int, bytes]:

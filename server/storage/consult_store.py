@@ -10,13 +10,14 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.record.aio.store import banner_in, find_one, read_resource, write_resource, written_entry
 from server.record.core.notes import author_of, in_error, note_document
 from server.record.core.resource import FiledResource, file_checked, file_resource
 from server.storage import audit
+from server.storage.at_once import Hand, Prepared
 from server.storage.database import Database
 from server.storage.models import ConsultPatient, ConsultState, EventRow
 from signaling.core.case import NoteFacts
@@ -30,9 +31,17 @@ VIEW_SHOWN = "view_shown"
 """Rows of the event log that say what somebody's page showed: one when it begins, one when it ends. [VW1]"""
 
 
-async def consult_in(session: AsyncSession, consult: ConsultId) -> Consult | None:
-    """Present snapshot, within somebody's reading."""
-    snapshot = await session.scalar(select(ConsultState.snapshot).where(ConsultState.consult_id == consult))
+_SNAPSHOT = Prepared(select(ConsultState.snapshot).where(ConsultState.consult_id == bindparam("consult")))
+
+
+def snapshot_in(hand: Hand, consult: ConsultId) -> str | None:
+    """Present snapshot as it is stored, within somebody's reading."""
+    rows = hand.rows(_SNAPSHOT, consult=consult)
+    return str(rows[0][0]) if rows else None
+
+
+def consult_of(snapshot: str | None) -> Consult | None:
+    """The consult of a stored snapshot."""
     return None if snapshot is None else Consult.model_validate_json(snapshot)
 
 
@@ -44,8 +53,7 @@ class SqlConsultStore:
 
     async def load(self, consult: ConsultId) -> Consult | None:
         """Present snapshot, or None when there is no such consult."""
-        async with self._database.read() as session:
-            return await consult_in(session, consult)
+        return consult_of(await self._database.at_once.read(lambda hand: snapshot_in(hand, consult)))
 
     async def commit(
         self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None

@@ -14,6 +14,7 @@ people said: errors get into logs (G8).
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from server.storage.at_once import AtOnce
+from server.storage.sqlite import Connection as SqliteConnection
 from server.storage.sqlite import connect
 
 BUSY_TIMEOUT_MS = 5_000
@@ -65,6 +68,7 @@ class Database:
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
         self.writing_engine = self.engine.execution_options(consilium_begin="BEGIN IMMEDIATE")
         self._turn = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
+        self.at_once = AtOnce(self.engine, partial(_connected, self.url) if self.is_sqlite else None, self._turn)
 
     @property
     def file(self) -> Path | None:
@@ -85,12 +89,39 @@ class Database:
 
     async def close(self) -> None:
         """Idempotent."""
+        await self.at_once.close()
         await self.engine.dispose()
 
 
-def _sqlite_engine(url: URL) -> AsyncEngine:
+_PRAGMAS = (
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA foreign_keys=ON",
+    # FULL: an audit row that was acknowledged survives a power cut.
+    "PRAGMA synchronous=FULL",
+)
+
+
+async def _opened(url: URL) -> SqliteConnection:
     arguments, options = url.get_dialect()().create_connect_args(url)
-    ours = partial(connect, *arguments, **options)
+    return await connect(*arguments, **options)
+
+
+async def _connected(url: URL) -> SqliteConnection:
+    """One that is not the pool's: ready, and without the driver's own rules for transactions."""
+
+    def ready(connection: sqlite3.Connection) -> None:
+        connection.isolation_level = None
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+
+    made = await _opened(url)
+    await made.apply(ready)
+    return made
+
+
+def _sqlite_engine(url: URL) -> AsyncEngine:
+    ours = partial(_opened, url)
     engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, hide_parameters=True, async_creator=ours)
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -98,11 +129,8 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
         # The driver would begin transactions by its own rules; `_begin` does it instead.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        # FULL: an audit row that was acknowledged survives a power cut.
-        cursor.execute("PRAGMA synchronous=FULL")
+        for pragma in _PRAGMAS:
+            cursor.execute(pragma)
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

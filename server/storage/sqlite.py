@@ -8,10 +8,12 @@ to SQLAlchemy by its ``async_creator``; what it has is what the adapter asks for
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypeVar
 
 import aiosqlite
+
+T = TypeVar("T")
 
 
 class Cursor:
@@ -67,6 +69,11 @@ class Connection(aiosqlite.Connection):
             cursor.take(getattr(self._conn, how)(sql, parameters))
 
         await self._execute(run)  # type: ignore[no-untyped-call]
+
+    async def apply(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function in the connection's thread (`at_once.py`)."""
+        result: T = await self._execute(lambda: job(self._conn))  # type: ignore[no-untyped-call]
+        return result
 
 
 async def connect(*arguments: Any, **options: Any) -> Connection:

@@ -215,11 +215,14 @@ class _Pass:
             return kept
         if "resourceType" in value:
             return self.resource(value, depth + 1)
+        if "display" in value or "identifier" in value:
+            value = self._told(value, name, None)
         told: dict[str, Any] = {}
-        for inner, one in self._told(value, name, None).items():
-            result = self._whole(one, depth + 1, inner) if isinstance(one, (dict, list)) else one
-            if result is not None:
-                told[inner] = result
+        for inner, one in value.items():
+            if isinstance(one, (dict, list)):
+                one = self._whole(one, depth + 1, inner)
+            if one is not None:
+                told[inner] = one
         return told
 
     def _told(self, value: Mapping[str, Any], name: str, node: _Node | None) -> Mapping[str, Any]:

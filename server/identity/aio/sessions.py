@@ -9,9 +9,9 @@ import contextlib
 import secrets
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Row, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, select, update
 
 from server.clock import NowMs
 from server.identity.aio.passwords import Passwords
@@ -29,12 +29,11 @@ from server.identity.core.rules import (
 )
 from server.identity.core.secret import encode_secret, hash_secret
 from server.storage import audit
+from server.storage.at_once import Hand, Prepared
 from server.storage.database import Database
 from server.storage.models import Account, ConsultState, Hospital, Invite, Person, WebSession
 from signaling.core.ids import ConsultId
 from signaling.core.model import ConsultStatus
-
-SessionRow = Row[WebSession, Person, Invite, str, str]
 
 
 class BadCredentials(Exception):
@@ -150,22 +149,20 @@ class Sessions:
             lapsed: also whose session has run out of time, as long as nobody has ended it.
         """
         now_ms = self._now_ms()
-        async with self._database.read() as session:
-            row = await _session_row(session, credential)
+        row = await self._database.at_once.read(lambda hand: _session_row(hand, credential))
         if row is None:
             return None
-        web: WebSession = row.WebSession
         alive = session_alive(
             now_ms=now_ms,
-            last_seen_ms=web.last_seen_ms,
-            expires_at_ms=web.expires_at_ms,
-            revoked=web.revoked,
+            last_seen_ms=row.last_seen_ms,
+            expires_at_ms=row.expires_at_ms,
+            revoked=bool(row.revoked),
             idle_ms=self._limits.idle_ms,
         )
-        if web.revoked or not (alive or lapsed):
+        if row.revoked or not (alive or lapsed):
             return None
         principal = _principal(row, credential)
-        if principal is not None and alive and touch and now_ms - web.last_seen_ms >= TOUCH_MS:
+        if principal is not None and alive and touch and now_ms - row.last_seen_ms >= TOUCH_MS:
             async with self._database.write() as session:
                 await session.execute(
                     update(WebSession).where(WebSession.id_hash == credential).values(last_seen_ms=now_ms)
@@ -186,32 +183,72 @@ class Sessions:
             await audit.append(session, [audit.Entry(kind=kind, at_ms=self._now_ms(), actor=actor, body=body)])
 
 
-async def _session_row(session: AsyncSession, credential: str) -> SessionRow | None:
-    query = (
-        select(WebSession, Person, Invite, Hospital.name.label("hospital"), ConsultState.status.label("status"))
-        .outerjoin(Person, Person.id == WebSession.person_id)
-        .outerjoin(Hospital, Hospital.id == Person.hospital_id)
-        .outerjoin(Invite, Invite.id == WebSession.invite_id)
-        .outerjoin(ConsultState, ConsultState.consult_id == Invite.consult_id)
-        .where(WebSession.id_hash == credential)
+_SESSION = Prepared(
+    select(
+        WebSession.last_seen_ms, WebSession.expires_at_ms, WebSession.revoked,
+        Person.id, Person.role, Person.name, Person.name_latin, Person.hospital_id, Hospital.name, Person.active,
+        Invite.id, Invite.name, Invite.consult_id, ConsultState.status,
     )
-    return (await session.execute(query)).one_or_none()
+    .select_from(WebSession)
+    .outerjoin(Person, Person.id == WebSession.person_id)
+    .outerjoin(Hospital, Hospital.id == Person.hospital_id)
+    .outerjoin(Invite, Invite.id == WebSession.invite_id)
+    .outerjoin(ConsultState, ConsultState.consult_id == Invite.consult_id)
+    .where(WebSession.id_hash == bindparam("credential"))
+)  # fmt: skip
 
 
-def _principal(row: SessionRow, credential: str) -> PersonPrincipal | GuestPrincipal | None:
-    if row.Person is not None:
-        return _person(row.Person, row.hospital, credential) if row.Person.active else None
+class _SessionRow(NamedTuple):
+    """A session, and the person or the guest whose it is: columns of ``_SESSION``."""
+
+    last_seen_ms: int
+    expires_at_ms: int
+    revoked: bool
+    person: str | None
+    role: str
+    name: str
+    name_latin: str
+    hospital_id: str
+    hospital: str
+    active: bool
+    invite: str
+    guest: str
+    consult: str
+    status: str | None
+
+
+def _session_row(hand: Hand, credential: str) -> _SessionRow | None:
+    rows = hand.rows(_SESSION, credential=credential)
+    return _SessionRow(*rows[0]) if rows else None
+
+
+def _principal(row: _SessionRow, credential: str) -> PersonPrincipal | GuestPrincipal | None:
+    if row.person is not None:
+        return _person_of(row, row.person, credential) if row.active else None
     if row.status == ConsultStatus.ENDED.value:
         return None  # a guest's cookie lasts as long as the consult
     return GuestPrincipal(
         kind="guest",
-        subject=row.Invite.id,
+        subject=row.invite,
         access=AccessRole.GUEST,
         credential=credential,
-        name=row.Invite.name,
+        name=row.guest,
         hospital_id="",
         hospital="",
-        consult=ConsultId(row.Invite.consult_id),
+        consult=ConsultId(row.consult),
+    )
+
+
+def _person_of(row: _SessionRow, person: str, credential: str) -> PersonPrincipal:
+    return PersonPrincipal(
+        kind="person",
+        subject=person,
+        access=AccessRole(row.role),
+        credential=credential,
+        name=row.name,
+        name_latin=row.name_latin,
+        hospital_id=row.hospital_id,
+        hospital=row.hospital,
     )
 
 
