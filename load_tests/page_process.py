@@ -84,7 +84,10 @@ def _login(consult: int, number: int) -> str:
 
 
 async def _ours(folder: Path, port: int, people: int, consults: int) -> None:
-    settings = load_settings(dict(os.environ), data_dir=folder, port=port, media_port=0, media_workers=1)
+    settings = load_settings(
+        # No media is sent: no consult is turned away because a worker may become full.
+        dict(os.environ), data_dir=folder, port=port, media_port=0, media_workers=1, media_full=4, media_crowded=4,
+    )  # fmt: skip
     database = await open_database(settings)
     await _fill(database, people, consults)
     await database.close()

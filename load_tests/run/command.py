@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 from cyclopts import App
 
+from load_tests.model_command import model
 from load_tests.plan.reading import Exit, RunError, names, read_scenario
 from load_tests.plan.scenario import Scenario
-from load_tests.report import files, page
+from load_tests.report import files, page, witness_table
 from load_tests.report.digest import summarise
 from load_tests.report.summary import Summary, check_bounds
 from load_tests.run.capacity import capacity
@@ -26,9 +27,11 @@ from load_tests.run.conduct import Conductor, Record
 from load_tests.run.pinning import apart, cores_of, pin, usable_cores
 from load_tests.run.profile import find_program
 from load_tests.run.subject import Choice
+from load_tests.run.witness import MOST as MOST_WITNESSES
 
 app = App(name="load", help="Load a Consilium server with simulated sessions, and say what it did.")
 app.command(capacity)
+app.command(model)
 RESULTS = Path("results")
 LEAST_FREE_BYTES = 50 << 20
 
@@ -46,6 +49,7 @@ def run(
     server_cores: str = "",
     generator_cores: str = "",
     profile: bool = False,
+    witnesses: int = 0,
     results: Path = RESULTS,
     set: list[str] | None = None,
     quiet: bool = False,
@@ -63,6 +67,7 @@ def run(
         server_cores: cores for the server that is started, all its processes, such as 0 or 0,2-3; any unless given.
         generator_cores: cores for generators and coordinator; any unless given.
         profile: look with py-spy where the server's processes spend their time; profile.md in the report's folder.
+        witnesses: real Chromiums that take part and are reported apart, 8 at most.
         results: folder that gets a folder for this run.
         set: FIELD=VALUE, a field of the scenario that is different this time, e.g. consults.count=4; repeatable.
         quiet: no progress.
@@ -75,11 +80,13 @@ def run(
         mine, theirs = cores_of(generator_cores), cores_of(server_cores)
         if profile:
             find_program()
+        if not 0 <= witnesses <= MOST_WITNESSES:
+            raise RunError(Exit.ARGUMENTS, f"--witnesses {witnesses}: there are {MOST_WITNESSES} at most.")
         choice = Choice(against, world, metrics, workers, theirs, profile)
         remote = [one.strip() for one in agents.split(",") if one.strip()]
         count = processes or len(mine) or max(1, len(usable_cores()) - 1)
         pin(0, mine)
-        record = asyncio.run(_conduct(chosen, choice, count, remote, quiet=quiet))
+        record = asyncio.run(_conduct(chosen, choice, count, remote, witnesses, quiet=quiet))
         record.notes += filter(None, [apart(theirs, mine)])
     except RunError as problem:
         print(f"load_tests: {problem}", file=sys.stderr)
@@ -113,6 +120,8 @@ def finish(record: Record, summary: Summary, results: Path) -> int:
         print(f"  {sentence}")
     for one in summary.bounds:
         print(f"  {'held    ' if one.held else 'NOT HELD'}  {page.limit(one)}: {page.shown(one.value)}")
+    for line in witness_table.told(summary):
+        print(f"  {line}")
     print(page.results_row(summary))
     print(f"report: {folder / 'report.html'}")
     return code
@@ -131,13 +140,17 @@ def verdict(summary: Summary) -> int:
     return Exit.OK if all(one.held for one in summary.bounds) else Exit.BOUND
 
 
-async def _conduct(scenario: Scenario, choice: Choice, processes: int, agents: list[str], *, quiet: bool) -> Record:
+async def _conduct(
+    scenario: Scenario, choice: Choice, processes: int, agents: list[str], witnesses: int, *, quiet: bool
+) -> Record:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for one in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(one, stop.set)
     told = _nothing if quiet else _tell
-    working = asyncio.create_task(Conductor(scenario, told, stop).run(choice, processes, agents, _bind(choice.against)))
+    working = asyncio.create_task(
+        Conductor(scenario, told, stop, witnesses).run(choice, processes, agents, _bind(choice.against))
+    )
     return await working
 
 
