@@ -30,8 +30,20 @@ def all_plots(record: Record, earlier: Sequence[dict[str, Any]]) -> dict[str, Pl
     return {
         "1-load": load(record), "2-cost": cost(record), "3-join": join(record), "4-forward": heat(record),
         "5-ecg": ecg(record), "6-recovery": recovery(record), **further, "7-memory": memory(record),
-        "8-trend": trend(earlier),
+        "8-trend": trend(earlier), **({"9-lock": lock(record)} if record.scenario.hospitals else {}),
     }  # fmt: skip
+
+
+def lock(record: Record) -> Plot:
+    """Of a run with gateways: what waits in them, and what their hospitals were told is taken."""
+    waiting = [(one["t"], one["lock_waiting"]) for one in record.server if "lock_waiting" in one]
+    taken = [(float(at), float(counts.get("lock_taken", 0))) for at, counts in sorted(record.counts.items())]
+    most = max([1.0, *(y for _, y in waiting), *(y for _, y in taken)])
+    plot = Plot("Through the lock", Axis("s", 0, record.length_s), Axis("messages", 0, most * 1.1))
+    plot.area(waiting, "c3", "waiting in gateways")
+    plot.line(taken, "c1", "taken, a second")
+    _mark_faults(plot, record)
+    return plot
 
 
 def totals_by_look(record: Record) -> list[tuple[float, list[float]]]:
