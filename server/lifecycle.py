@@ -22,6 +22,7 @@ from media.core.control import MediaError
 from server.api.services import SERVICES, DemoInfo
 from server.app import GATEWAY, MEDIA, build_app
 from server.exits import Exit, StartError
+from server.metrics import ASYNCIO_TASKS
 from server.settings import Settings
 from server.tls import AuthorityFiles, CertificateWatch, server_context
 from server.trust import build_trust_app
@@ -250,4 +251,5 @@ async def _start_plain(app: web.Application, host: str, port: int, stack: contex
 
 
 async def _metrics(_request: web.Request) -> web.Response:
+    ASYNCIO_TASKS.set(len(asyncio.all_tasks()))
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -16,6 +16,7 @@ LOGINS = Counter("consilium_logins_total", "Sign-in attempts by result.", ["resu
 TOKENS = Counter("consilium_consult_tokens_total", "Consult tokens by what became of them.", ["result"])
 RECORD_READS = Counter("consilium_record_reads_total", "Reads of the record by FHIR type.", ["type"])
 AUDIT_ROWS = Gauge("consilium_audit_rows", "Rows in the audit chain.")
+ASYNCIO_TASKS = Gauge("consilium_asyncio_tasks", "Tasks of this process's event loop.")
 CERT_EXPIRY = Gauge("consilium_cert_expiry_seconds", "Seconds until the server's certificate expires.")
 
 WAVEFORM_ARCHIVE = Counter(

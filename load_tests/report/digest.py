@@ -132,6 +132,7 @@ def derive(record: Record) -> dict[str, float | None]:
         "us_per_packet": rounded(1e6 / per_core if per_core else None),
         "packets_per_core": rounded(per_core),
         "memory_slope_mb_per_h": rounded(memory_slope(samples)),
+        **growths(samples),
         "sessions_per_generator_core": rounded(_usual_sessions(record) / generators if generators else None),
         **{name: rounded(value) for name, value in record.stores.items() if name in DERIVED},
         **_lock(record, samples),
@@ -153,9 +154,23 @@ def _lock(record: Record, samples: Sequence[dict[str, float]]) -> dict[str, floa
 
 def memory_slope(samples: Sequence[dict[str, float]]) -> float | None:
     """Growth of all the server's processes, over the later half; None when that is too short to say."""
-    points = [
-        (one["t"], one["server_rss_mb"] + one.get("worker_rss_mb", 0.0)) for one in samples if "server_rss_mb" in one
-    ]
+    return growth(samples, "server_rss_mb", "worker_rss_mb")
+
+
+def growths(samples: Sequence[dict[str, float]]) -> dict[str, float | None]:
+    """What must not grow in a server whose load stands."""
+    return {
+        "server_memory_mb_per_h": rounded(growth(samples, "server_rss_mb")),
+        "worker_memory_mb_per_h": rounded(growth(samples, "worker_rss_mb")),
+        "descriptors_per_h": rounded(growth(samples, "server_descriptors", "worker_descriptors")),
+        "threads_per_h": rounded(growth(samples, "server_threads", "worker_threads")),
+        "tasks_per_h": rounded(growth(samples, "server_tasks")),
+    }
+
+
+def growth(samples: Sequence[dict[str, float]], *names: str) -> float | None:
+    """Least squares of a sum of gauges over the later half, an hour; None when that is too short to say."""
+    points = [(one["t"], sum(one.get(name, 0.0) for name in names)) for one in samples if names[0] in one]
     later = points[len(points) // 2 :]
     if len(later) < 2 or later[-1][0] - later[0][0] < STEADY_S:
         return None

@@ -35,6 +35,11 @@ DERIVED: Final[dict[str, str]] = {
     "us_per_packet": "CPU of the media workers over the packets they sent",
     "packets_per_core": "packets that a core of media worker sends in a second",
     "memory_slope_mb_per_h": "growth of the server's resident memory, least squares over the later half",
+    "server_memory_mb_per_h": "the same of the server's process alone",
+    "worker_memory_mb_per_h": "the same of its media workers alone",
+    "descriptors_per_h": "growth of open descriptors, server and workers, over the later half",
+    "threads_per_h": "growth of their threads",
+    "tasks_per_h": "growth of the tasks of the server's event loop",
     "sessions_per_generator_core": "sessions over the CPU that they cost the generators",
     **{
         name: f"{about}, from the first session to the last"

@@ -79,7 +79,8 @@ async def check_actions(database: Database, asked: Asked, found: Found) -> None:
         async with database.read() as session:
             page = (await session.execute(query.where(EventRow.seq > seq))).all()
         more = len(page) == PAGE_ROWS
-        for seq, kind, consult, body in page:
+        seq = page[-1].seq if page else seq
+        for _, kind, consult, body in page:
             logged[(kind, str(consult), name_in(kind, json.loads(body)))] += 1
     found.counts["acks_checked"] = sum(told.values())
     for one, times in told.items():

@@ -50,6 +50,7 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 METRICS: Final = {
     "consilium_media_worker_packets_per_second": "packets",
     "consilium_media_worker_deaths_total": "worker_deaths",
+    "consilium_asyncio_tasks": "server_tasks",
 }
 
 

@@ -22,7 +22,8 @@ class Pair:
         self.sent: list[bytes] = []
         self.asked: list[bytes] = []
         self.gaps: list[int] = []
-        self.source = waves.Source(7, 3, self._send, self.ledger, seed)
+        self.source = waves.Source(0, 7, 3, self.ledger, seed)
+        self.source.attach(self._send)
         self.source.close()  # frames are made by hand, not by the clock
         self.viewer = waves.Viewer(self.ledger, self.asked.append, lambda: None, self.gaps.append)
 
@@ -118,6 +119,7 @@ def test_a_session_follows_its_consult_and_finds_holes() -> None:
     snapshot = {
         "revision": 4, "media_epoch": 1, "context_version": 0, "context": None, "lead": None, "status": "open",
         "participants": {"p1": {}}, "producers": {}, "data_producers": {}, "bindings": {},
+        "view": {"page": ""},
     }  # fmt: skip
     view.take_snapshot(snapshot)
     wave = {"id": "w", "waveform": {"stream_id": 1}}
