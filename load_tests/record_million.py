@@ -1,13 +1,22 @@
 """The record as it grows: import rate, size, and how long a doctor waits for a search, at 10 k, 100 k and a million.
 
-Filling and timing are done by the store's own tool (`server.record.bulk`) in processes of
-their own; resources are made up and not validated, which the import rate says (``validated``
-is false). Searches go through the store's code on one connection; what HTTP, the
-token and the audit row add is not in them. PostgreSQL is measured where its
-programs are installed, with its settings as they come but for the socket.
+Filling and timing are done by the store's own tools (`server.record.bulk`, `server.record.timing`)
+in processes of their own; resources are made up and not validated, which the import
+rate says (``validated`` is false). PostgreSQL is measured where its programs are
+installed, with its settings as they come but for the socket.
 
-No other FHIR server runs from the package registries of this project without a
-Java runtime and a container, so there is nothing beside it.
+A million takes many minutes to fill. ``--keep FOLDER`` leaves the stores there, and
+``--only load --seconds 240`` fills for so long and goes on the next time; once full,
+``--only time`` and ``--only cold`` measure, on a machine that does nothing else::
+
+    python -m load_tests.record_million --keep DIR --databases sqlite --sizes 1000000 --only load --seconds 240
+    python -m load_tests.record_million --keep DIR --databases sqlite --only time
+
+Cold is: the database's process started anew, and its files taken out of the operating
+system's cache, before every question. What a disk or a host keeps is beyond our reach.
+
+No FHIR server that keeps resources runs from the package registries of this project:
+what PyPI and npm have are clients, and frameworks without a store.
 """
 
 from __future__ import annotations
@@ -16,6 +25,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,93 +37,172 @@ from typing import Any
 from load_tests.figures import Scalar, emit, note, percentile
 
 SIZES = (10_000, 100_000, 1_000_000)
-ROUNDS = 300
-_A_LOAD_S = 3 * 3_600
+DATABASES = ("sqlite", "postgresql")
+ROUNDS, COLD_ROUNDS = 300, 20
+_A_LOAD_S = 3 * 3_600.0
 _MADE_OF_ONE_PATIENT = 10_000
+_STEPS = ("load", "time", "cold")
 
 
-def run(sizes: tuple[int, ...] = SIZES, databases: tuple[str, ...] = ("sqlite", "postgresql")) -> None:
+def run(
+    sizes: tuple[int, ...] = SIZES,
+    databases: tuple[str, ...] = DATABASES,
+    *,
+    keep: Path | None = None,
+    steps: tuple[str, ...] = _STEPS,
+    seconds: float = _A_LOAD_S,
+) -> None:
     """Every size on every database that is there."""
-    for name in databases:
-        with tempfile.TemporaryDirectory(prefix="record-") as folder:
+    with contextlib.ExitStack() as stack:
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="record-")))
+        for name in databases:
+            if name == "postgresql" and _binaries() is None:
+                note("PostgreSQL's initdb and pg_ctl are not installed: left out")
+                continue
             for size in sizes:
-                with _database(name, Path(folder), size) as url:
-                    if url is None:
-                        note("PostgreSQL's initdb and pg_ctl are not installed: left out")
-                        break
-                    _measure(name, url, size)
+                _measure(name, size, folder / f"{name}-{size}", steps, seconds)
+                if keep is None:
+                    shutil.rmtree(folder / f"{name}-{size}", ignore_errors=True)
 
 
-def _measure(name: str, url: str, size: int) -> None:
+def _measure(name: str, size: int, place: Path, steps: tuple[str, ...], seconds: float) -> None:
+    place.mkdir(parents=True, exist_ok=True)
     params: dict[str, Scalar] = {"database": name, "resources": size}
-    note(f"{name}: filling with {size} resources")
-    loaded = _tool("load", url, "--resources", str(size))
-    emit("record_import_per_s", size / loaded["seconds"], "1/s", {**params, "validated": False})
-    emit("record_bytes_per_resource", loaded["bytes"] / size, "bytes", params)
-    for question, times in _tool("time", url, "--rounds", str(ROUNDS)).items():
+    with _database(name, place) as url:
+        full = _filled(url, size, place, seconds, params) if "load" in steps else _progress(place)["resources"] == size
+        if not full:
+            note(f"{name}: {_progress(place)['resources']} of {size}; the next call goes on")
+            return
+        if "time" in steps:
+            _emit_times(
+                _tool("timing", url, "--resources", str(size), "--rounds", str(ROUNDS)), {**params, "cache": "warm"}
+            )
+        if "cold" in steps:
+            between = shlex.join([sys.executable, "-m", "load_tests.record_million", "--cool", str(place)])
+            rounds = ["--rounds", str(COLD_ROUNDS), "--between", between]
+            _emit_times(_tool("timing", url, "--resources", str(size), *rounds), {**params, "cache": "cold"})
+
+
+def _filled(url: str, size: int, place: Path, seconds: float, params: dict[str, Scalar]) -> bool:
+    """Fill; whether all is there. What the pieces took is added up."""
+    before = _progress(place)
+    if before["resources"] < size:
+        note(f"{params['database']}: filling up to {size} resources")
+        piece = _tool("bulk", url, "--resources", str(size), "--seconds", str(seconds))
+        before = {**piece, "seconds": before["seconds"] + piece["seconds"]}
+        (place / "progress.json").write_text(json.dumps(before))
+    if before["resources"] < size:
+        return False
+    emit("record_import_per_s", size / before["seconds"], "1/s", {**params, "validated": False})
+    emit("record_bytes_per_resource", before["bytes"] / size, "bytes", params)
+    return True
+
+
+def _progress(place: Path) -> dict[str, Any]:
+    file = place / "progress.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"resources": 0, "seconds": 0.0}
+    return found
+
+
+def _emit_times(found: dict[str, list[float]], params: dict[str, Scalar]) -> None:
+    for question, times in found.items():
+        more = {**params, "rounds": len(times)}
         if question == "open_giant":
-            whole = {**params, "patient_resources": min(_MADE_OF_ONE_PATIENT, size // 2)}
-            emit("record_open_patient_ms_p50", percentile(times, 50), "ms", whole)
-            emit("record_open_patient_ms_max", max(times), "ms", whole)
+            whole = min(_MADE_OF_ONE_PATIENT, int(params["resources"]) // 2)
+            emit("record_open_patient_ms_p50", percentile(times, 50), "ms", {**more, "patient_resources": whole})
+            emit("record_open_patient_ms_max", max(times), "ms", {**more, "patient_resources": whole})
             continue
-        emit(f"record_{question}_ms_p50", percentile(times, 50), "ms", params)
-        emit(f"record_{question}_ms_p99", percentile(times, 99), "ms", params)
+        emit(f"record_{question}_ms_p50", percentile(times, 50), "ms", more)
+        emit(f"record_{question}_ms_p99", percentile(times, 99), "ms", more)
 
 
-def _tool(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "server.record.bulk", *arguments]
+def _tool(name: str, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", f"server.record.{name}", *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=_A_LOAD_S)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
+# ------------------------------------------------------------------ databases
+
+
 @contextlib.contextmanager
-def _database(name: str, folder: Path, size: int) -> Iterator[str | None]:
+def _database(name: str, place: Path) -> Iterator[str]:
     if name == "sqlite":
-        file = folder / f"{size}.db"
-        yield f"sqlite:///{file}"
-        file.unlink(missing_ok=True)
+        yield f"sqlite:///{place / 'record.db'}"
         return
-    with _postgresql() as socket:
-        yield None if socket is None else f"postgresql://postgres@/postgres?host={socket}"
+    server = _Postgresql(place)
+    server.start()
+    try:
+        yield f"postgresql://postgres@/postgres?host={place}"
+    finally:
+        server.stop()
 
 
-@contextlib.contextmanager
-def _postgresql() -> Iterator[Path | None]:
-    """A server in a folder of its own, on a Unix socket only; as root it runs as the user ``postgres``."""
+def _binaries() -> Path | None:
     found = shutil.which("initdb")
     places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    binaries = next((place for place in places if (place / "pg_ctl").exists()), None)
-    if binaries is None:
-        yield None
-        return
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    owner: list[str | Path] = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    if owner:
-        shutil.chown(folder, "postgres")
-    data = folder / "data"
-    start: list[str | Path] = ["-o", f"-k {folder} -c listen_addresses=''", "-l", folder / "log", "-w", "start"]
-    commands: tuple[list[str | Path], ...] = (
-        [*owner, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"],
-        [*owner, binaries / "pg_ctl", "-D", data, *start],
-    )
-    try:
-        for command in commands:
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120)
-        yield folder
-        stop = [*owner, binaries / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop"]
-        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return next((place for place in places if (place / "pg_ctl").exists()), None)
+
+
+class _Postgresql:
+    """A server with its data in a folder, on a Unix socket only; as root it runs as the user ``postgres``."""
+
+    def __init__(self, place: Path) -> None:
+        binaries = _binaries()
+        assert binaries is not None, "asked before"
+        self._binaries, self._place, self._data = binaries, place, place / "data"
+        self._owner = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+
+    def start(self) -> None:
+        """Make the data at the first start."""
+        if self._owner:
+            shutil.chown(self._place, "postgres")
+        if not self._data.exists():
+            self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
+        options = ["-o", f"-k {self._place} -c listen_addresses=''", "-l", str(self._place / "log")]
+        self._run("pg_ctl", "-D", str(self._data), *options, "-w", "start")
+
+    def stop(self) -> None:
+        """End it, in order."""
+        self._run("pg_ctl", "-D", str(self._data), "-m", "fast", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._owner, str(self._binaries / program), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._place, timeout=300)
+
+
+def _cool(place: Path) -> None:
+    """Empty the caches of the store in a folder."""
+    server = _Postgresql(place) if (place / "data").exists() else None
+    if server is not None:
+        server.stop()
+    for file in place.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if server is not None:
+        server.start()
 
 
 def main() -> int:
-    """Alone, with other sizes."""
+    """Alone, with other sizes, or in pieces."""
     parser = argparse.ArgumentParser(prog="load_tests.record_million")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="as 10000,1000000")
-    parser.add_argument("--databases", default="sqlite,postgresql")
+    parser.add_argument("--databases", default=",".join(DATABASES))
+    parser.add_argument("--keep", type=Path, help="folder where the stores stay for the next call")
+    parser.add_argument("--only", choices=_STEPS, help="one step; the others were or will be done by another call")
+    parser.add_argument("--seconds", type=float, default=_A_LOAD_S, help="fill for so long at most")
+    parser.add_argument("--cool", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    run(tuple(int(word) for word in asked.sizes.split(",")), tuple(asked.databases.split(",")))
+    if asked.cool is not None:
+        _cool(asked.cool)
+        return 0
+    sizes = tuple(int(word) for word in asked.sizes.split(","))
+    steps = _STEPS if asked.only is None else (asked.only,)
+    keep = asked.keep.resolve() if asked.keep is not None else None
+    run(sizes, tuple(asked.databases.split(",")), keep=keep, steps=steps, seconds=asked.seconds)
     return 0
 
 

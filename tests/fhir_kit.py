@@ -106,6 +106,10 @@ def _observation(chance: random.Random, id_: str, whose: int) -> dict[str, Any]:
     if chance.random() < 0.3:
         made["encounter"] = {"reference": f"Encounter/e{whose}"}
     del made["effectiveDateTime"]
+    made["valueQuantity"] = _quantity(chance)
+    if chance.random() < 0.2:
+        del made["valueQuantity"]
+        made["component"] = [{"code": made["code"], "valueQuantity": _quantity(chance)} for _ in range(2)]
     drawn = chance.random()
     if drawn < 0.15:
         made["effectivePeriod"] = _period(chance)
@@ -114,25 +118,77 @@ def _observation(chance: random.Random, id_: str, whose: int) -> dict[str, Any]:
     return made
 
 
+def _quantity(chance: random.Random) -> dict[str, Any]:
+    made: dict[str, Any] = {"value": chance.choice([-1, 0, 4.0, 4.1, 5, 5.04, 5.05, 5.1, 95, 100.4, 1e300])}
+    if chance.random() < 0.3:
+        made["comparator"] = chance.choice(["<", "<=", ">=", ">"])
+    form = chance.randrange(4)
+    if form in (1, 3):
+        made["unit"] = chance.choice(["mmol/L", "mg"])
+    if form in (2, 3):
+        made |= {"system": "http://unitsofmeasure.org", "code": chance.choice(["mmol/L", "mg"])}
+    return made
+
+
+PREFIXES = ("", "ne", "gt", "lt", "ge", "le", "sa", "eb")
+NUMBERS = (
+    "5",
+    "5.0",
+    "5.1",
+    "4.1",
+    "1e2",
+    "1.0e2",
+    "-1",
+    "0",
+    "100",
+    "1e300",
+    "5.0499999999999998223643160599749535321",
+)
 QUERIES = {
     "Observation": {
-        "code": [*CODES, f"{LOINC}|{CODES[0]}", f"|{CODES[1]}", f"{CODES[0]},{LOINC}|{CODES[2]}", "none-such"],
-        "code:not": [CODES[0], f"{LOINC}|{CODES[1]}"],
+        "code": [
+            *CODES,
+            f"{LOINC}|{CODES[0]}",
+            f"|{CODES[1]}",
+            f"{CODES[0]},{LOINC}|{CODES[2]}",
+            "none-such",
+            f"{LOINC}|",
+            f"urn:none|,{CODES[1]}",
+        ],
+        "code:not": [CODES[0], f"{LOINC}|{CODES[1]}", f"{LOINC}|"],
+        "value-quantity": [
+            *(f"{prefix}{number}" for prefix in (*PREFIXES, "ap") for number in NUMBERS),
+            *(
+                f"{prefix}5{unit}"
+                for prefix in PREFIXES
+                for unit in ("||mmol/L", "|http://unitsofmeasure.org|mg", "|urn:none|mg", "||")
+            ),
+            "4.1,gt90||mg",
+        ],
+        "component-value-quantity": ["gt4", "lt5.05||mg", "5"],
+        "code-value-quantity": [f"{CODES[0]}$gt4", f"{LOINC}|{CODES[1]}$lt5||mg", f"{CODES[0]}$ge5,{LOINC}|$lt4.1"],
+        "value-quantity:missing": ["true", "false"],
+        "encounter:missing": ["true", "false"],
+        "date:missing": ["true", "false"],
+        "identifier:missing": ["true", "false"],
         "category": ["laboratory", "vital-signs", "laboratory,vital-signs"],
-        "status": ["final", "amended,preliminary", "entered-in-error"],
+        "status": [
+            "final",
+            "amended,preliminary",
+            "entered-in-error",
+            "http://hl7.org/fhir/observation-status|final",
+            "|amended",
+            "urn:none|final",
+        ],
         "patient": ["p0", "p1", "Patient/p2", "p0,p2", "nobody"],
         "subject:Patient": ["p1"],
         "encounter": ["e0", "Encounter/e1", "Encounter/e1,Encounter/e2"],
-        "date": [f"{prefix}{date}" for prefix in ("", "ne", "gt", "lt", "ge", "le", "sa", "eb") for date in DATES],
+        "date": [f"{prefix}{date}" for prefix in PREFIXES for date in DATES],
         "_id": ["o1", "o1,o2,o3", "p0"],
         "_tag": ["HTEST"],
         "_lastUpdated": [
             "1970-01-01",
-            *(
-                f"{prefix}1970-01-01T00:00:0{at}Z"
-                for prefix in ("", "ne", "gt", "lt", "ge", "le", "sa", "eb")
-                for at in ("2", "3", "1.222", "1.2224")
-            ),
+            *(f"{prefix}1970-01-01T00:00:0{at}Z" for prefix in PREFIXES for at in ("2", "3", "1.222", "1.2224")),
         ],
     },
     "Encounter": {"date": [f"{prefix}{date}" for prefix in ("ge", "le", "sa", "eb", "") for date in DATES]},
@@ -141,7 +197,10 @@ QUERIES = {
         "name:exact": ["Wáng No0", "wang no0"],
         "name:contains": ["某1", "ANG"],
         "family": ["zh"],
-        "identifier": ["urn:mrn|p1-1", "p1-1", "urn:id|p1-1"],
+        "identifier": ["urn:mrn|p1-1", "p1-1", "urn:id|p1-1", "urn:mrn|", "urn:none|"],
+        "name:missing": ["true", "false"],
+        "death-date:missing": ["true", "false"],
+        "_tag:missing": ["true", "false"],
         "gender": ["female", "male"],
         "birthdate": ["1948", "gt1948-03-09", "le1948-03"],
         "_id": ["p0", "p0,p1"],

@@ -20,11 +20,22 @@ from server.api.fhir_answers import (
     history_entry,
     outcome_entry,
     read_form,
+    read_json,
     resource_answer,
     searchset,
     version_headers,
 )
-from server.api.fhir_shared import address_of, asking, count_of, cursor_of, next_url, on_record, search_place, type_of
+from server.api.fhir_shared import (
+    address_of,
+    asking,
+    count_of,
+    cursor_of,
+    next_url,
+    on_record,
+    search_place,
+    self_url,
+    type_of,
+)
 from server.api.fhircast import HUB
 from server.api.smart import allow_origin, base_of
 from server.record.aio.everything import everything
@@ -133,21 +144,26 @@ async def history(request: web.Request) -> web.StreamResponse:
     token = caller.token
     base = base_of(request)
     url = f"{base}/{kind}/{id_}/_history"
-    links = [("self", url)]
+    links = [("self", f"{url}{_asked_with(request)}")]
     if len(found) > count:
         links.append(("next", next_url(request, token, url, {**asked, "before": found[count - 1].version})))
     return searchset((history_entry(base, one) for one in found[:count]), links, kind="history")
 
 
+def _asked_with(request: web.Request) -> str:
+    """The query string; nobody is named where only counts, times and types are taken."""
+    raw = request.rel_url.raw_query_string
+    return f"?{raw}" if raw else ""
+
+
 def _history_asked(request: web.Request) -> dict[str, Any]:
     if set(request.query) - {"_count", "_since", "_format"}:
         raise FhirRefusal(FhirCode.UNSUPPORTED, "_count and _since")
-    return {"count": count_of(request.query.get("_count"), 50), "since": _since(request)}
+    return {"count": count_of(request.query.get("_count"), 50), "since": _since(request.query.get("_since"))}
 
 
-def _since(request: web.Request) -> int | None:
+def _since(text: str | None) -> int | None:
     """Milliseconds of ``_since``."""
-    text = request.query.get("_since")
     try:
         return None if text is None else -(-parse_date(text.replace(" ", "+")).low_us // 1_000)
     except DateInvalid:
@@ -187,7 +203,8 @@ async def _search(request: web.Request, kind: str, pairs: list[tuple[str, str]])
             if asked.get("type") != kind or len(pairs) != 1:
                 raise FhirRefusal(FhirCode.QUERY, "a cursor stands alone, at its own address")
             pairs = [(str(name), str(value)) for name, value in asked["pairs"]]
-            after, lenient = Position(asked["at"], asked["res"]), asked["lenient"]
+            after = None if asked["at"] is None else Position(asked["at"], asked["res"])
+            lenient = asked["lenient"]
         query = parse_query(kind, pairs, lenient=lenient, base=base_of(request))
         for beside in types_beside(query):
             caller.need("s", beside)
@@ -206,8 +223,7 @@ def _unknown(query: Query) -> list[str]:
 def _page(request: web.Request, token: AccessToken, query: Query, page: Page, *, lenient: bool) -> web.StreamResponse:
     base = base_of(request)
     url = f"{base}/{query.type}"
-    # The query itself is not repeated: it may hold an identifier (G8).
-    links = [("self", url)]
+    links = [("self", self_url(request, token, query, lenient=lenient))]
     if page.following is not None:
         links.append(("next", next_url(request, token, url, search_place(query, page.following, lenient=lenient))))
     entries = [entry_text(base, row, "match") for row in page.rows]
@@ -220,13 +236,15 @@ def _page(request: web.Request, token: AccessToken, query: Query, page: Page, *,
 
 
 @routes.get("/fhir/Patient/{id}/$everything")
+@routes.post("/fhir/Patient/{id}/$everything")
 @fhir_route
 async def patient_everything(request: web.Request) -> web.StreamResponse:
     """A patient's whole record in pages, with what of the directory it refers to."""
     id_ = request.match_info["id"]
+    pairs = [*request.query.items(), *(await _parameters(request) if request.method == "POST" else [])]
     async with asking(request, ("r", "Patient")) as (caller, session):
         reach, token = caller.reach, caller.token
-        asked = cursor_of(request, token) or _everything_asked(request)
+        asked = cursor_of(request, token) or _everything_asked(pairs)
         present = await read_resource(session, "Patient", id_)
         covered = present is not None and not present[0].deleted and reach.covers(id_, present[0].owner)
         types = [kind for kind in asked["types"] or sorted(TYPES) if caller.covers("r", kind)]
@@ -249,22 +267,43 @@ async def patient_everything(request: web.Request) -> web.StreamResponse:
         raise FhirRefusal(FhirCode.NOT_FOUND)
     base = base_of(request)
     url = f"{base}/Patient/{id_}/$everything"
-    links = [("self", url)]
+    links = [("self", f"{url}{_asked_with(request)}")]
     if following is not None:
         links.append(("next", next_url(request, token, url, {**asked, "after": list(following)})))
     entries = [entry_text(base, row, "match") for row in rows] + [entry_text(base, row, "include") for row in beside]
     return searchset(entries, links)
 
 
-def _everything_asked(request: web.Request) -> dict[str, Any]:
-    unknown = set(request.query) - {"_count", "_since", "_type", "_format"}
-    if unknown:
+def _everything_asked(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    if {name for name, _ in pairs} - {"_count", "_since", "_type", "_format"}:
         raise FhirRefusal(FhirCode.UNSUPPORTED, "_count, _since and _type")
-    types = [kind for kind in request.query.get("_type", "").split(",") if kind]
+    types = [kind for name, value in pairs if name == "_type" for kind in value.split(",") if kind]
     if not set(types) <= set(TYPES):
         raise FhirRefusal(FhirCode.UNSUPPORTED, "a type is not kept here", [Place("http._type")])
-    count = count_of(request.query.get("_count"), _EVERYTHING_COUNT)
-    return {"types": types, "since": _since(request), "count": count, "after": None}
+    asked = dict(pairs)
+    count = count_of(asked.get("_count"), _EVERYTHING_COUNT)
+    return {"types": types, "since": _since(asked.get("_since")), "count": count, "after": None}
+
+
+async def _parameters(request: web.Request) -> list[tuple[str, str]]:
+    """Names and values of a Parameters resource (R4 section 3.2.0.1.2); no body is no parameters.
+
+    Raises:
+        FhirRefusal: ``not_json``, ``media_type`` or ``too_large``.
+    """
+    if not request.can_read_body:
+        return []
+    body = await read_json(request)
+    given = body.get("parameter", []) if isinstance(body, dict) and body.get("resourceType") == "Parameters" else None
+    if not isinstance(given, list):
+        raise FhirRefusal(FhirCode.NOT_JSON, "the body is a Parameters resource")
+    pairs = []
+    for one in given:
+        values = [value for name, value in one.items() if name.startswith("value")] if isinstance(one, dict) else []
+        if len(values) != 1 or not isinstance(values[0], str | int) or not isinstance(one.get("name"), str):
+            raise FhirRefusal(FhirCode.UNSUPPORTED, "parameters have a name and a simple value")
+        pairs.append((one["name"], str(values[0])))
+    return pairs
 
 
 def _directory_references(text: str) -> set[tuple[str, str]]:

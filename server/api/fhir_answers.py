@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from server.api.errors import ApiCode, ApiError
 from server.api.smart import allow_origin
@@ -23,6 +25,7 @@ log = structlog.get_logger(__name__)
 JSON_TYPE = "application/fhir+json"
 BODY_TYPES = frozenset({JSON_TYPE, "application/json", "application/json+fhir"})
 _JSON_NAMES = BODY_TYPES | {"", "json", "text/json", "application/*", "*/*"}
+FORM_TYPE = "application/x-www-form-urlencoded"
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A Bundle of 2,000 entries, or a scanned document."""
 MAX_FORM_BYTES = 64 * 1024
@@ -71,17 +74,15 @@ def _check_format(request: web.Request) -> None:
         raise FhirRefusal(FhirCode.FORMAT)
 
 
-def refused(refusal: FhirRefusal) -> web.Response:
+def refused(refusal: FhirRefusal, headers: dict[str, str] | None = None) -> web.Response:
     """A refusal as an answer."""
     HTTP_REFUSALS.labels(f"fhir_{refusal.code.value}").inc()
     log.debug("fhir request refused", code_=refusal.code.value, detail=refusal.detail)
-    response = resource_answer(canonical_json(refusal.outcome), status=refusal.status)
+    response = resource_answer(canonical_json(refusal.outcome), status=refusal.status, headers=headers)
     if refusal.code is FhirCode.LOGIN:
         response.headers["WWW-Authenticate"] = 'Bearer realm="fhir"'
     if refusal.code is FhirCode.FORBIDDEN:
         response.headers["WWW-Authenticate"] = 'Bearer realm="fhir", error="insufficient_scope"'
-    if refusal.code is FhirCode.METHOD:
-        response.headers["Allow"] = "GET, HEAD, POST, PUT, DELETE"
     if refusal.code is FhirCode.BUSY:
         response.headers["Retry-After"] = "1"
     return response
@@ -107,10 +108,10 @@ async def read_json(request: web.Request) -> Any:
     """The body.
 
     Raises:
-        FhirRefusal: ``not_json`` or ``too_large``.
+        FhirRefusal: ``media_type``, ``not_json`` or ``too_large``.
     """
     if request.content_type not in BODY_TYPES:
-        raise FhirRefusal(FhirCode.NOT_JSON, f"the body is {JSON_TYPE}")
+        raise FhirRefusal(FhirCode.MEDIA_TYPE, f"the body is {JSON_TYPE}")
     try:
         return parse_json((await _limited(request, MAX_BODY_BYTES)).decode())
     except (ValueError, RecursionError):
@@ -121,10 +122,10 @@ async def read_form(request: web.Request) -> list[tuple[str, str]]:
     """Parameters of a search in the body.
 
     Raises:
-        FhirRefusal: ``query`` or ``too_large``.
+        FhirRefusal: ``media_type``, ``query`` or ``too_large``.
     """
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise FhirRefusal(FhirCode.QUERY, "the body is a form")
+    if request.content_type != FORM_TYPE:
+        raise FhirRefusal(FhirCode.MEDIA_TYPE, f"the body is {FORM_TYPE}")
     try:
         return parse_qsl((await _limited(request, MAX_FORM_BYTES)).decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError:
@@ -134,10 +135,13 @@ async def read_form(request: web.Request) -> list[tuple[str, str]]:
 async def _limited(request: web.Request, most: int) -> bytes:
     """The body as far as it is allowed: the application's own limit is for its small requests."""
     body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > most:
-            raise FhirRefusal(FhirCode.TOO_LARGE)
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > most:
+                raise FhirRefusal(FhirCode.TOO_LARGE)
+    except (RequestPayloadError, PayloadEncodingError):
+        raise FhirRefusal(FhirCode.NOT_JSON, "the body does not decode as its headers say") from None
     return bytes(body)
 
 

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from os import urandom
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +16,7 @@ from server.metrics import RECORD_READS
 from server.record.core.cursor import NONCE_BYTES, Position, seal, unseal
 from server.record.core.outcome import FhirCode, FhirRefusal, Place
 from server.record.core.params import TYPES
-from server.record.core.query import MAX_COUNT, Query
+from server.record.core.query import MAX_COUNT, Query, names_nobody
 from server.record.core.resource import is_id
 from server.smart.aio.access import Caller, caller_of, read_entry
 from server.smart.aio.bearer import AccessToken, bearer_in
@@ -102,9 +103,25 @@ def next_url(request: web.Request, token: AccessToken, url: str, content: dict[s
     return f"{url}?_cursor={seal(request.app[CURSOR_KEY], urandom(NONCE_BYTES), bound, content)}"
 
 
-def search_place(query: Query, at: Position, *, lenient: bool = False) -> dict[str, Any]:
-    """What the cursor of a search's next page holds."""
-    return {"type": query.type, "pairs": query.pairs, "lenient": lenient, "at": at.at, "res": at.res}
+def search_place(query: Query, at: Position | None, *, lenient: bool = False) -> dict[str, Any]:
+    """What the cursor of a search's page holds; ``at`` is None for the first."""
+    place = [None, None] if at is None else [at.at, at.res]
+    return {"type": query.type, "pairs": query.pairs, "lenient": lenient, "at": place[0], "res": place[1]}
+
+
+def self_url(request: web.Request, token: AccessToken, query: Query, *, lenient: bool) -> str:
+    """Address of this very page, with what was searched by (R4 section 3.1.1.3.2).
+
+    In plain where it names nobody; else sealed, since addresses get into logs (G8).
+    """
+    url = f"{base_of(request)}/{query.type}"
+    if "_cursor" in request.query:
+        return f"{url}?_cursor={request.query['_cursor']}"
+    ignored = {name.removeprefix("http.") for name in query.ignored}
+    used = [(name, value) for name, value in query.pairs if name not in ignored]
+    if not all(names_nobody(query.type, name) for name, _ in used):
+        return next_url(request, token, url, search_place(query, None, lenient=lenient))
+    return f"{url}?{urlencode(used, safe=':,|/$')}" if used else url
 
 
 async def on_record(

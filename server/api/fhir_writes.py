@@ -13,7 +13,7 @@ from server.api.fhir_answers import (
     resource_answer,
     version_headers,
 )
-from server.api.fhir_shared import address_of, may, next_url, on_record, search_place, type_of
+from server.api.fhir_shared import address_of, may, next_url, on_record, search_place, self_url, type_of
 from server.api.request import services
 from server.api.smart import base_of
 from server.metrics import RECORD_READS
@@ -33,7 +33,9 @@ from server.record.core.bundle import Step, read_condition, read_etag
 from server.record.core.cursor import Position
 from server.record.core.layout import text_of
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
+from server.record.core.params import TYPES
 from server.record.core.query import Query
+from server.record.core.resource import is_id
 from server.smart.aio.access import Caller, caller_of, read_entry
 from server.smart.aio.bearer import AccessToken, bearer
 from server.storage import audit
@@ -96,6 +98,9 @@ async def conditional_delete(request: web.Request) -> web.StreamResponse:
 
 
 async def _write(request: web.Request, step: Step) -> web.StreamResponse:
+    if "If-None-Match" in request.headers:
+        # Ignored, it would let a write through that was not to be (RFC 9110 section 13.1.2).
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "If-None-Match is for reading", [Place("http.If-None-Match")])
     caller = await may(request, *_actions(step))
     await prepare_one(step)
     writer = _writer(request, caller)
@@ -212,6 +217,9 @@ class _Door:
         url = f"{self.base}/{query.type}"
         return next_url(self._request, self._caller.token, url, search_place(query, at))
 
+    def this_page(self, query: Query) -> str:
+        return self_url(self._request, self._caller.token, query, lenient=False)
+
     def reading(self, result: Result) -> audit.Entry:
         step, now_ms = result.step, services(self._request).now_ms()
         RECORD_READS.labels(step.type).inc()
@@ -236,9 +244,34 @@ def _writer(request: web.Request, caller: Caller) -> Writer:
     )
 
 
+_OFFERED = (
+    ("", "POST"),
+    ("metadata", "GET, HEAD"),
+    ("Type", "GET, HEAD, POST, PUT, DELETE"),
+    ("Type/_search", "POST"),
+    ("Patient/id/$everything", "GET, HEAD, POST"),
+    ("Type/id/_history", "GET, HEAD"),
+    ("Type/id/_history/id", "GET, HEAD"),
+    ("Type/id", "GET, HEAD, PUT, DELETE"),
+)
+"""Addresses, and what each answers to (RFC 9110 section 15.5.6 wants it in ``Allow``)."""
+
+
+@routes.route("*", "/fhir")
 @routes.route("*", "/fhir/{rest:.*}")
 @fhir_route
 async def nothing_else(request: web.Request) -> web.StreamResponse:
     """Every other address, and every other method."""
-    offered = request.method in ("GET", "HEAD", "POST", "PUT", "DELETE")
-    return refused(FhirRefusal(FhirCode.NOT_FOUND if offered else FhirCode.METHOD))
+    pieces = [piece for piece in request.match_info.get("rest", "").split("/") if piece]
+    for pattern, methods in _OFFERED:
+        if _is_like(pieces, [piece for piece in pattern.split("/") if piece]):
+            return refused(FhirRefusal(FhirCode.METHOD), {"Allow": methods})
+    known = not pieces or pieces[0] in TYPES or not pieces[0].isalpha()
+    return refused(FhirRefusal(FhirCode.NOT_FOUND if known else FhirCode.UNKNOWN_TYPE))
+
+
+def _is_like(pieces: Sequence[str], pattern: Sequence[str]) -> bool:
+    def fits(piece: str, wanted: str) -> bool:
+        return piece in TYPES if wanted == "Type" else is_id(piece) if wanted == "id" else piece == wanted
+
+    return len(pieces) == len(pattern) and all(map(fits, pieces, pattern))

@@ -1,35 +1,31 @@
-"""Fill a database with made-up records, unchecked, and time what a doctor waits for.
+"""Fill a database with made-up records, unchecked; `timing.py` then times what a doctor waits for.
 
-    python -m server.record.bulk load sqlite:////tmp/x.db --resources 1000000
-    python -m server.record.bulk time sqlite:////tmp/x.db
+    python -m server.record.bulk sqlite:////tmp/x.db --resources 1000000 --seconds 240
 
 For benchmarks: a million resources through the FHIR models would take an hour
 and say nothing about the store. Content, layout and index rows are those of the
 store itself; only the checks are left out, and the audit rows, which is why it
-refuses a database that has any. Each command prints one JSON object.
+refuses a database that has any. What is made up is told by its number alone, so
+that filling may stop after any batch and go on later. Prints one JSON object.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 
-from server.record.aio.everything import everything
-from server.record.aio.search import search
-from server.record.aio.store import counts_of, row_text
 from server.record.core.index import index_rows, index_values, primary_partition
 from server.record.core.layout import kept_text
-from server.record.core.query import parse_query
-from server.record.core.reach import Reach
 from server.record.core.resource import first_code
 from server.storage import schema
 from server.storage.database import Database
@@ -39,9 +35,9 @@ A_PATIENT = 100
 """Resources of an ordinary patient."""
 GIANT, GIANT_RESOURCES = "giant", 10_000
 BATCH = 20_000
+CODES = [f"{number}-{number % 10}" for number in range(10_000, 10_200)]
 _START = datetime(2015, 1, 1, tzinfo=UTC)
 _DAYS = 4_000
-_CODES = [f"{number}-{number % 10}" for number in range(10_000, 10_200)]
 _WRITTEN_MS = 1_780_000_000_000
 
 _TABLES = {
@@ -50,23 +46,31 @@ _TABLES = {
     "fhir_token": ("key", "part", "low_us", "res", "high_us", "system"),
     "fhir_date": ("key", "part", "res", "low_us", "high_us"),
     "fhir_string": ("key", "part", "text", "res", "exact"),
+    "fhir_quantity": ("key", "part", "res", "low", "high", "system", "code", "unit"),
 }  # fmt: skip
 
 
-def made_up(resources: int, seed: int = 1) -> Iterator[dict[str, Any]]:
-    """``resources`` of many patients and one with very many, as they come in: all patients by turns."""
-    chance = random.Random(seed)  # noqa: S311 - sample data
-    giant = min(GIANT_RESOURCES, resources // 2)
-    patients = max(1, (resources - giant) // A_PATIENT)
-    left = resources - giant
-    for turn in range(A_PATIENT + 1):
-        for number in range(patients):
-            if left == 0:
-                break
-            left -= 1
+def patients_of(resources: int) -> int:
+    """How many ordinary patients ``resources`` are of."""
+    return max(1, (resources - _of_the_giant(resources)) // A_PATIENT)
+
+
+def _of_the_giant(resources: int) -> int:
+    return min(GIANT_RESOURCES, resources // 2)
+
+
+def made_up(resources: int, first: int = 0) -> Iterator[dict[str, Any]]:
+    """Of ``resources`` of many patients and one with very many those from ``first`` on: all patients by turns."""
+    patients, ordinary = patients_of(resources), resources - _of_the_giant(resources)
+    chance = random.Random()  # noqa: S311 - sample data
+    for place in range(first, resources):
+        if place % BATCH == 0 or place == first:
+            chance.seed(place)
+        if place < ordinary:
+            turn, number = divmod(place, patients)
             yield _resource(chance, f"p{number}", f"{number}-{turn}", turn)
-    for turn in range(giant):
-        yield _resource(chance, GIANT, f"g-{turn}", turn)
+        else:
+            yield _resource(chance, GIANT, f"g-{place - ordinary}", place - ordinary)
 
 
 def _resource(chance: random.Random, patient: str, id_: str, turn: int) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def _resource(chance: random.Random, patient: str, id_: str, turn: int) -> dict[
             "subject": subject,
             "period": {"start": when, "end": when},
         }
-    coding = [{"system": "http://loinc.org", "code": chance.choice(_CODES), "display": "Made-up observation"}]
+    coding = [{"system": "http://loinc.org", "code": chance.choice(CODES), "display": "Made-up observation"}]
     if turn % 10 == 2:
         return {
             "resourceType": "MedicationRequest",
@@ -134,7 +138,7 @@ def _patient(id_: str) -> dict[str, Any]:
 
 
 def rows_of(resources: Sequence[dict[str, Any]], first: int) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows of all four tables, each in the order of its key, for resources numbered from ``first``."""
+    """Rows of all tables, each in the order of its key, for resources numbered from ``first``."""
     rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
     for res, one in enumerate(resources, first):
         kind = one["resourceType"]
@@ -149,34 +153,24 @@ def rows_of(resources: Sequence[dict[str, Any]], first: int) -> dict[str, list[t
         rows["fhir_token"].extend(found.tokens)
         rows["fhir_date"].extend(found.dates)
         rows["fhir_string"].extend(found.strings)
-    for table in ("fhir_token", "fhir_date", "fhir_string"):
+        rows["fhir_quantity"].extend(found.quantities)
+    for table in rows.keys() - {"fhir_resource"}:
         rows[table].sort()
     return rows
 
 
-def _batches(resources: int) -> Iterator[dict[str, list[tuple[Any, ...]]]]:
-    batch: list[dict[str, Any]] = []
-    first = 1
-    for one in made_up(resources):
-        batch.append(one)
-        if len(batch) == BATCH:
-            yield rows_of(batch, first)
-            first, batch = first + BATCH, []
-    if batch:
-        yield rows_of(batch, first)
+Rows = dict[str, list[tuple[Any, ...]]]
 
 
-def load(url: str, resources: int) -> dict[str, Any]:
-    """Fill an empty database; seconds and bytes it took."""
+def load(url: str, resources: int, seconds: float) -> dict[str, Any]:
+    """Fill a database, or go on filling it, for so long at most; how far it is, and what this piece took."""
     database = Database(url)
     asyncio.run(_prepare(database))
+    fill = _sqlite if database.is_sqlite else _postgresql
     begun = time.perf_counter()
-    if database.is_sqlite:
-        _load_sqlite(str(database.file), resources)
-    else:
-        _load_postgresql(url, resources)
+    before, done = fill(url, resources, lambda: time.perf_counter() - begun > seconds)
     took_s = time.perf_counter() - begun
-    return {"resources": resources, "seconds": took_s, "bytes": _size(database, url)}
+    return {"resources": done, "loaded": done - before, "seconds": took_s, "bytes": _size(database, url)}
 
 
 async def _prepare(database: Database) -> None:
@@ -184,20 +178,32 @@ async def _prepare(database: Database) -> None:
     await database.close()
 
 
-def _load_sqlite(file: str, resources: int) -> None:
-    with closing(sqlite3.connect(file)) as connection:
-        _refuse_used(connection.execute("SELECT count(*) FROM fhir_resource").fetchone()[0])
+def _batches(resources: int, first: int, enough: Callable[[], bool]) -> Iterator[Rows]:
+    """Rows of each batch."""
+    coming = made_up(resources, first)
+    while not enough() and (batch := list(itertools.islice(coming, BATCH))):
+        yield rows_of(batch, first + 1)
+        first += len(batch)
+
+
+def _sqlite(url: str, resources: int, enough: Callable[[], bool]) -> tuple[int, int]:
+    """How many resources there were, and are."""
+    with closing(sqlite3.connect(str(Database(url).file))) as connection:
+        before = _before(connection.execute(_USED).fetchone())
         # A file that is thrown away when this fails needs no journal.
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA cache_size=-1000000")
-        for rows in _batches(resources):
+        connection.execute("PRAGMA cache_size=-2000000")
+        for rows in _batches(resources, before, enough):
             for table, some in rows.items():
                 connection.executemany(_insert(table), some)
             connection.commit()
-        connection.execute("ANALYZE")
+        done = _before(connection.execute(_USED).fetchone())
+        if done == resources:
+            connection.execute("ANALYZE")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.commit()
+    return before, done
 
 
 def _insert(table: str) -> str:
@@ -206,26 +212,34 @@ def _insert(table: str) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - our own words
 
 
-def _load_postgresql(url: str, resources: int) -> None:
+def _postgresql(url: str, resources: int, enough: Callable[[], bool]) -> tuple[int, int]:
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        found = cursor.execute("SELECT count(*) FROM fhir_resource").fetchone()
-        _refuse_used(found[0] if found else 0)
-        for rows in _batches(resources):
+        before = _before(cursor.execute(_USED).fetchone())
+        for rows in _batches(resources, before, enough):
             for table, some in rows.items():
                 columns = ", ".join(_TABLES[table])
                 with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
                     for row in some:
                         copy.write_row(row)
+            connection.commit()
         last = "SELECT setval(pg_get_serial_sequence('fhir_resource', 'res'), (SELECT max(res) FROM fhir_resource))"
         cursor.execute(last)
+        done = _before(cursor.execute(_USED).fetchone())
         connection.commit()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE")
+    if done == resources:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+    return before, done
 
 
-def _refuse_used(rows: int) -> None:
-    if rows:
-        raise SystemExit("The database has a record already; this is for empty ones.")
+_USED = "SELECT coalesce(max(res), 0), (SELECT count(*) FROM event) FROM fhir_resource"
+
+
+def _before(found: tuple[Any, ...] | None) -> int:
+    assert found is not None, "an aggregate has a row"
+    if found[1]:
+        raise SystemExit("The database is somebody's; this is for empty ones.")
+    return int(found[0])
 
 
 def _size(database: Database, url: str) -> int:
@@ -236,101 +250,14 @@ def _size(database: Database, url: str) -> int:
     return int(found[0]) if found else 0
 
 
-# ------------------------------------------------------------------ timing
-
-
-async def timings(url: str, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each question, asked ``rounds`` times of patients by chance."""
-    database = Database(url)
-    async with database.read() as session:
-        patients = (await counts_of(session, GIANT)).get("Patient", 0) and await _patients(session)
-    chance = random.Random(2)  # noqa: S311 - sample data
-    found: dict[str, list[float]] = {}
-    for name, rounds_of_it in {"warm": 20, **dict.fromkeys(_QUESTIONS, rounds), "open_giant": 20}.items():
-        times = found.setdefault(name, [])
-        for _ in range(rounds_of_it):
-            patient = f"p{chance.randrange(max(1, int(patients)))}"
-            begun = time.perf_counter()
-            async with database.read() as session:
-                await _ask(session, name, patient, chance)
-            times.append((time.perf_counter() - begun) * 1_000)
-    await database.close()
-    found.pop("warm")
-    return found
-
-
-async def _patients(session: Any) -> int:
-    return (
-        len((await search(session, "Patient", [("_count", "1")], reach=Reach.of_hospital(HOSPITAL))).rows)
-        and ((await search(session, "Patient", [("_summary", "count")], reach=Reach.of_hospital(HOSPITAL))).total or 0)
-        - 1
-    )
-
-
-_QUESTIONS = (
-    "patient_date", "patient_code_date", "giant_code_date", "giant_newest", "hospital_code_date", "hospital_news",
-    "identifier", "chain", "next_page",
-)  # fmt: skip
-
-
-async def _ask(session: Any, name: str, patient: str, chance: random.Random) -> None:
-    code, year = chance.choice(_CODES), 2016 + chance.randrange(8)
-    dates = [("date", f"ge{year}"), ("date", f"lt{year + 2}"), ("_count", "50")]
-    hospital, one = Reach.of_hospital(HOSPITAL), Reach.of_patients([patient])
-    match name:
-        case "patient_date" | "warm":
-            page = await search(session, "Observation", [("patient", patient), *dates], reach=one)
-        case "patient_code_date":
-            page = await search(session, "Observation", [("patient", patient), ("code", code), *dates], reach=one)
-        case "giant_code_date":
-            pairs = [("patient", GIANT), ("code", code), *dates]
-            page = await search(session, "Observation", pairs, reach=Reach.of_patients([GIANT]))
-        case "giant_newest":
-            pairs = [("patient", GIANT), ("category", "laboratory"), ("_sort", "-_lastUpdated"), ("_count", "50")]
-            page = await search(session, "Observation", pairs, reach=Reach.of_patients([GIANT]))
-        case "hospital_news":
-            since = [("_lastUpdated", "ge2020"), ("_count", "50")]
-            page = await search(session, "Observation", since, reach=hospital)
-        case "chain":
-            pairs = [("patient.identifier", f"urn:mrn|MRN-{patient}"), ("code", code), ("_count", "50")]
-            page = await search(session, "Observation", pairs, reach=hospital)
-        case "hospital_code_date":
-            page = await search(session, "Observation", [("code", code), *dates], reach=hospital)
-        case "identifier":
-            page = await search(session, "Patient", [("identifier", f"urn:mrn|MRN-{patient}")], reach=hospital)
-        case "next_page":
-            query = parse_query("Observation", [("code", code), ("_count", "20")])
-            page = await search(session, "Observation", query, reach=hospital)
-            page = await search(session, "Observation", query, reach=hospital, after=page.following)
-        case _:
-            await _open_giant(session)
-            return
-    for row in page.rows:
-        row_text(row)
-
-
-async def _open_giant(session: Any) -> None:
-    """What opening a patient asks: how much of what there is, and the first page of each type."""
-    reach = Reach.of_patients([GIANT])
-    for kind in await counts_of(session, GIANT):
-        page = await search(session, kind, [("patient" if kind != "Patient" else "_id", GIANT)], reach=reach)
-        for row in page.rows:
-            row_text(row)
-    await everything(session, GIANT, count=200)
-
-
 def main() -> int:
-    """Load or time."""
+    """Fill."""
     parser = argparse.ArgumentParser(prog="server.record.bulk")
-    parser.add_argument("command", choices=["load", "time"])
     parser.add_argument("url")
     parser.add_argument("--resources", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=3 * 3_600.0, help="stop after so long; the next call goes on")
     asked = parser.parse_args()
-    answer = (
-        load(asked.url, asked.resources) if asked.command == "load" else asyncio.run(timings(asked.url, asked.rounds))
-    )
-    json.dump(answer, sys.stdout)
+    json.dump(load(asked.url, asked.resources, asked.seconds), sys.stdout)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Tables of the FHIR store; why they look so is in ``server/record/DESIGN.md``.
 
 ``fhir_resource`` has one row for each resource (its present version, or its
-tombstone), ``fhir_version`` those that were replaced. The three index tables
+tombstone), ``fhir_version`` those that were replaced. The four index tables
 hold nothing that is not derived from the present JSON: `server.record.core.index`
 computes their rows, and computes the same ones again to take them out.
 
@@ -10,7 +10,7 @@ the directory. Every search names its partitions, so what a caller may not see
 is never even read.
 """
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.storage.models import Base, Key
@@ -75,7 +75,7 @@ class FhirToken(Base):
     res: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     high_us: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     system: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    """Hash of the code's system."""
+    """Hash of the code's system; in the row of the type alone, the parameters that have a value, a bit each."""
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 
@@ -105,6 +105,24 @@ class FhirString(Base):
     res: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     exact: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     """Hash of the text as it stands."""
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class FhirQuantity(Base):
+    """One number with its unit, or a side of it; found beside a code or a type, so it is sorted by resource."""
+
+    __tablename__ = "fhir_quantity"
+
+    key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    part: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    res: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    low: Mapped[float] = mapped_column(Double, primary_key=True, autoincrement=False)
+    high: Mapped[float] = mapped_column(Double, primary_key=True, autoincrement=False)
+    system: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Hashes of the unit's system, code and text."""
+    code: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    unit: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 

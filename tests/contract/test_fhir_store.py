@@ -31,14 +31,26 @@ from server.record.aio.store import (
 from server.record.aio.writes import apply_bundle
 from server.record.core.cursor import Position
 from server.record.core.index import index_values
+from server.record.core.meaning import Subject, matches
 from server.record.core.outcome import FhirCode, FhirRefusal
-from server.record.core.query import Subject, matches, parse_query
+from server.record.core.query import parse_query
 from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid
 from server.storage import audit
 from server.storage.database import Database
 from server.storage.fhir_tables import FhirResource, FhirStore, FhirString, FhirToken, FhirVersion
-from tests.fhir_kit import CODES, QUERIES, encounter, observation, organization, patient, record, some_query, without_id
+from tests.fhir_kit import (
+    CODES,
+    LOINC,
+    QUERIES,
+    encounter,
+    observation,
+    organization,
+    patient,
+    record,
+    some_query,
+    without_id,
+)
 
 SEED = 5
 PATIENTS = ("p0", "p1", "p2")
@@ -142,7 +154,8 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
             written[(row.type, row.id)] = row.written_at_ms, row.patient_id, row.res
     chance = random.Random(SEED)
     edges = [("Observation", [("_lastUpdated", value)]) for value in QUERIES["Observation"]["_lastUpdated"]]
-    for kind, pairs in (*edges, *(some_query(chance) for _ in range(80))):
+    both = [("Observation", [("value-quantity", one)]) for one in QUERIES["Observation"]["value-quantity"]]
+    for kind, pairs in (*edges, *both, *(some_query(chance) for _ in range(100))):
         query = parse_query(kind, pairs)
         expected = []
         for one in resources:
@@ -176,6 +189,11 @@ NO_SCAN: tuple[tuple[list[tuple[str, str]], Reach], ...] = (
     ([("_lastUpdated", "gt1970-01-01")], NORTH),
     ([("_id", "o1")], ALL),
     ([("_summary", "count"), ("patient", "p1")], ALL),
+    ([("patient", "p0"), ("encounter:missing", "true")], ALL),
+    ([("code", CODES[0]), ("encounter:missing", "true")], NORTH),
+    ([("code", f"{LOINC}|")], NORTH),
+    ([("code", CODES[0]), ("value-quantity", "gt4||mg")], ALL),
+    ([("code-value-quantity", f"{CODES[0]}$gt4,{CODES[1]}$lt5")], ALL),
 )
 
 

@@ -7,9 +7,10 @@ from server.record.aio.writes import prepare_now
 from server.record.core.bundle import references_in, rewritten
 from server.record.core.index import index_rows, index_values
 from server.record.core.layout import kept_text
+from server.record.core.meaning import Subject, matches
 from server.record.core.outcome import FhirRefusal
 from server.record.core.params import TYPES
-from server.record.core.query import Subject, matches, parse_query
+from server.record.core.query import parse_query
 from server.record.core.reach import Reach
 from server.record.core.resource import file_checked
 from tests.fhir_kit import patient, record
@@ -23,6 +24,8 @@ QUERIES = (
     b"Observation?patient=p0&encounter:Encounter=e0&_include=Observation:encounter&_lastUpdated=sa2020",
     b"Patient?_has:Observation:patient:code=2823-3&link:Patient.name=x",
     b"Observation?encounter.patient.identifier=urn:mrn|p0-1&patient.name:exact=%E5%BC%A0",
+    b"Observation?value-quantity=gt5.4e1|http://unitsofmeasure.org|mg&encounter:missing=true&code=http://loinc.org|",
+    b"Observation?code-value-quantity=http://loinc.org|2823-3$lt5||mmol/L,8867-4$ap60&component-value-quantity=ne7",
     b"Encounter?date=eb2025-02&_revinclude=Observation:encounter&_total=accurate&_summary=count",
 )
 

@@ -26,6 +26,7 @@ from server.lock.aio.outbox import MalformedOutcome, outcome
 from server.lock.aio.standing import is_stranger, patients_named, settled
 from server.lock.core.wire import OPERATOR_KIND, OPERATOR_REASONS, OUTCOME_KIND, OUTCOME_SOURCE
 from server.record.aio.merge import merge_patient, survivor_of
+from server.record.core.layout import parse_json
 from server.record.core.outcome import FhirRefusal
 from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid
@@ -96,7 +97,7 @@ class Applying:
 
     async def _bundle(self, session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> None:
         try:
-            bundle = json.loads(crossing.body)
+            bundle = parse_json(crossing.body)
         except (ValueError, RecursionError):
             raise CrossingRefused("malformed", "the body is not JSON") from None
         try:

@@ -22,6 +22,7 @@ from server.record.aio.merge import survivor_of
 from server.record.aio.search import search
 from server.record.aio.store import read_resource, versions_of
 from server.record.core.bundle import Step, rewritten, step_of
+from server.record.core.layout import parse_json
 from server.record.core.reach import Reach
 
 Json = dict[str, Any]
@@ -138,7 +139,7 @@ async def _entry(
     whose = said.get("subject", {}).get("reference")
     if step.type != "Patient" and whose not in (None, f"Patient/{row[0].patient_id}"):
         return entry  # another patient's: refused where it is written
-    becomes = standing(json.loads(row[0].json), said, kind)
+    becomes = standing(parse_json(row[0].json), said, kind)
     if becomes is None:
         return None
     request = {**entry["request"], "url": f"{step.type}/{found}"}

@@ -38,9 +38,10 @@ from server.record.core.bundle import (
 )
 from server.record.core.cursor import Position
 from server.record.core.index import hash64, index_values
-from server.record.core.layout import parse_json
+from server.record.core.layout import etag, parse_json
+from server.record.core.meaning import Subject, matches
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
-from server.record.core.query import Query, Subject, matches, parse_condition, parse_query, types_beside
+from server.record.core.query import Query, parse_condition, parse_query, types_beside
 from server.record.core.reach import Reach
 from server.record.core.resource import FiledResource, ResourceInvalid, file_checked, patient_of
 from server.storage import audit
@@ -61,6 +62,9 @@ class Outside(Protocol):
 
     def next_page(self, query: Query, at: Position) -> str:
         """Address of the page of a search that begins there."""
+
+    def this_page(self, query: Query) -> str:
+        """Address of a search's first page."""
 
     def reading(self, result: "Result") -> audit.Entry:
         """Audit row of a step that showed something."""
@@ -336,6 +340,8 @@ class Run:
         if present[0].deleted:
             raise FhirRefusal(FhirCode.DELETED)
         stored = stored_of(present[0])
+        if etag(stored.version) in step.if_none_match:
+            return Result(step, 304, stored, seen=(stored.patient_id,))
         return Result(step, 200, stored, parse_json(present[1]), seen=(stored.patient_id,))
 
     async def _search(self, step: Step) -> Result:
@@ -354,8 +360,10 @@ class Run:
         body: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
         if page.total is not None:
             body["total"] = page.total
-        if page.following is not None and outside is not None:
-            body["link"] = [{"relation": "next", "url": outside.next_page(query, page.following)}]
+        if outside is not None:
+            body["link"] = [{"relation": "self", "url": outside.this_page(query)}]
+            if page.following is not None:
+                body["link"].append({"relation": "next", "url": outside.next_page(query, page.following)})
         return Result(step, 200, None, body, tuple(row.patient_id for row in (*page.rows, *included)))
 
 

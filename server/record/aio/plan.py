@@ -7,6 +7,7 @@ the same in a store of ten thousand and of a million. Other criteria are looked
 up for each row on the way, by primary key too.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Select, and_, exists, func, or_, select, true
@@ -16,11 +17,21 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from server.record.core.cursor import Position
 from server.record.core.dates import UNDATED_US, DateRange
-from server.record.core.index import fold, hash64, param_key, token_key, type_key
-from server.record.core.params import DATE, STRING, TOKEN, TYPES
-from server.record.core.query import Criterion, DateValue, Query, TextValue, TokenValue
+from server.record.core.index import (
+    fold,
+    hash64,
+    param_key,
+    presence_bit,
+    system_key,
+    token_key,
+    type_key,
+    unit_hashes,
+)
+from server.record.core.params import COMPOSITE, DATE, QUANTITY, STRING, TOKEN, TYPES, Param
+from server.record.core.quantities import AskedQuantity
+from server.record.core.query import MISSING, Criterion, DateValue, Query, TextValue, TokenValue
 from server.record.core.reach import Reach, in_compartment
-from server.storage.fhir_tables import FhirDate, FhirResource, FhirString, FhirToken
+from server.storage.fhir_tables import FhirDate, FhirQuantity, FhirResource, FhirString, FhirToken
 
 _TEXT_END = b"\xff"
 """Sorts after every UTF-8 text."""
@@ -94,9 +105,15 @@ class Plan:
 
     @property
     def _needs_row(self) -> bool:
-        probes = any(one.kind != STRING and not (one.kind == DATE and one.clinical) for one in self._others)
+        probes = any(not self._from_lead(one) for one in self._others)
         owned = self._reach.owner is not None and self._query.patients is not None
         return self._from_row or self._by_update or probes or owned
+
+    def _from_lead(self, criterion: Criterion) -> bool:
+        """Whether the leading row is enough to tell."""
+        if criterion.kind == MISSING:
+            return self._lead is None
+        return criterion.kind == STRING or (criterion.kind == DATE and criterion.clinical)
 
     def _where(self, statement: Select[Any]) -> Select[Any]:
         row, token, query = self._row, self._token, self._query
@@ -131,8 +148,55 @@ class Plan:
         return conditions + ([_systems(self._query.type, lead, token)] if lead is not None else [])
 
     def _condition(self, criterion: Criterion) -> ColumnElement[bool]:
-        found = {TOKEN: self._has_token, DATE: self._has_date, STRING: self._has_text}[criterion.kind](criterion)
+        readers = {
+            TOKEN: self._has_token,
+            DATE: self._has_date,
+            STRING: self._has_text,
+            QUANTITY: self._has_quantity,
+            COMPOSITE: self._has_both,
+            MISSING: self._is_missing,
+        }
+        found = readers[criterion.kind](criterion)
         return ~found if criterion.negated else found
+
+    def _is_missing(self, criterion: Criterion) -> ColumnElement[bool]:
+        bit, empty = presence_bit(self._query.type, criterion.name), criterion.values == (True,)
+        if self._lead is None and not self._from_row:
+            there = self._token.system.bitwise_and(bit)
+            return there == 0 if empty else there != 0
+        probe, row = aliased(FhirToken), self._row
+        there = probe.system.bitwise_and(bit)
+        return exists().where(
+            probe.key == type_key(self._query.type),
+            probe.part == row.part,
+            probe.low_us == row.low_us,
+            probe.res == row.res,
+            there == 0 if empty else there != 0,
+        )
+
+    def _has_quantity(self, criterion: Criterion) -> ColumnElement[bool]:
+        probe, row = aliased(FhirQuantity), self._row
+        asked = [_quantity(value, probe) for value in criterion.values if isinstance(value, AskedQuantity)]
+        return exists().where(
+            probe.key == param_key(self._query.type, criterion.name),
+            probe.part == row.part,
+            probe.res == row.res,
+            or_(*asked),
+        )
+
+    def _has_both(self, criterion: Criterion) -> ColumnElement[bool]:
+        parts = TYPES[self._query.type].params[criterion.name].parts
+        assert parts is not None, "a composite has two parts"
+        return or_(
+            *(
+                and_(
+                    self._has_token(Criterion(parts[0], TOKEN, (pair[0],))),
+                    self._has_quantity(Criterion(parts[1], QUANTITY, (pair[1],))),
+                )
+                for pair in criterion.values
+                if isinstance(pair, tuple)
+            )
+        )
 
     def _has_token(self, criterion: Criterion) -> ColumnElement[bool]:
         probe, row = aliased(FhirToken), self._row
@@ -194,8 +258,15 @@ def _lead(query: Query, *, wide: bool) -> tuple[Criterion | None, list[Criterion
     ]
     if query.ids is not None or not able:
         return None, list(query.criteria)
-    lead = min(able, key=lambda one: (_SELECTIVE.get(one.name, 1 if params.get(one.name) else 9), len(one.values)))
+    lead = min(able, key=lambda one: (_shared_by(one, params), len(one.values)))
     return lead, [one for one in query.criteria if one is not lead]
+
+
+def _shared_by(criterion: Criterion, params: Mapping[str, Param]) -> int:
+    """How many resources share a criterion: the fewer, the better it leads."""
+    usual = _SELECTIVE.get(criterion.name, 1 if params.get(criterion.name) else 9)
+    systems = any(isinstance(value, TokenValue) and not value.code for value in criterion.values)
+    return max(usual, 3) if systems else usual
 
 
 _SELECTIVE = {"identifier": 0, "status": 5, "category": 4, "intent": 5, "active": 5, "gender": 5}
@@ -203,8 +274,11 @@ _SELECTIVE = {"identifier": 0, "status": 5, "category": 4, "intent": 5, "active"
 
 
 def _keys(kind: str, criterion: Criterion) -> list[int]:
-    codes = {value.code for value in criterion.values if isinstance(value, TokenValue)}
-    return sorted(token_key(kind, criterion.name, code) for code in codes)
+    return sorted({_key(kind, criterion.name, value) for value in criterion.values if isinstance(value, TokenValue)})
+
+
+def _key(kind: str, name: str, value: TokenValue) -> int:
+    return token_key(kind, name, value.code) if value.code else system_key(kind, name, value.system or "")
 
 
 def _systems(kind: str, criterion: Criterion, token: Any) -> ColumnElement[bool]:
@@ -213,10 +287,7 @@ def _systems(kind: str, criterion: Criterion, token: Any) -> ColumnElement[bool]
     if all(value.system is None for value in values):
         return true()
     return or_(
-        *(
-            and_(token.key == token_key(kind, criterion.name, value.code), *_system(token, value.system))
-            for value in values
-        )
+        *(and_(token.key == _key(kind, criterion.name, value), *_system(token, value.system)) for value in values)
     )
 
 
@@ -239,6 +310,27 @@ def _dates(value: DateValue, low: Any, high: Any) -> ColumnElement[bool]:
         "eb": and_(low < asked.low_us, high < asked.low_us),
     }
     return and_(low > UNDATED_US, conditions[value.prefix])
+
+
+def _quantity(asked: AskedQuantity, its: Any) -> ColumnElement[bool]:
+    """`quantities.QUANTITY_COMPARE` and `quantities.unit_fits` in SQL."""
+    inside = and_(its.low >= asked.low, its.high < asked.high)
+    conditions: dict[str, ColumnElement[bool]] = {
+        "eq": inside,
+        "ne": or_(its.low < asked.low, its.high >= asked.high),
+        "gt": its.high > asked.exact,
+        "lt": its.low < asked.exact,
+        "ge": its.high >= asked.exact,
+        "le": its.low <= asked.exact,
+        "sa": its.low > asked.exact,
+        "eb": its.high < asked.exact,
+        "ap": and_(its.low <= asked.high, its.high >= asked.low),
+    }
+    if asked.system is None:
+        return conditions[asked.prefix]
+    system, code, unit = unit_hashes(asked.system, asked.code, asked.code)
+    fits = and_(its.system == system, its.code == code) if asked.system else or_(its.code == code, its.unit == unit)
+    return and_(conditions[asked.prefix], fits)
 
 
 def _updates(value: DateValue, at_ms: Any) -> ColumnElement[bool]:

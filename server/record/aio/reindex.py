@@ -15,7 +15,15 @@ from server.record.core.layout import kept_text, parse_json
 from server.record.core.params import TYPES
 from server.record.core.resource import first_code, is_test, patient_of
 from server.storage.database import Database
-from server.storage.fhir_tables import FhirDate, FhirResource, FhirStore, FhirString, FhirToken, FhirVersion
+from server.storage.fhir_tables import (
+    FhirDate,
+    FhirQuantity,
+    FhirResource,
+    FhirStore,
+    FhirString,
+    FhirToken,
+    FhirVersion,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -39,25 +47,30 @@ async def reindex(database: Database) -> int:
 
 
 async def _all(session: AsyncSession) -> int:
-    for table in (FhirToken, FhirDate, FhirString):
+    for table in (FhirToken, FhirDate, FhirString, FhirQuantity):
         await session.execute(delete(table))
     await _old_layouts(session)
     after, done = 0, 0
     while rows := (await session.execute(_page(after))).all():
+        made: dict[Any, list[Any]] = {}
         for row in rows:
-            await _one(session, row)
+            if not row.deleted and row.type in TYPES:
+                for table, some in by_table(await _one(session, row)):
+                    made.setdefault(table, []).extend(some)
+        for table, some in made.items():
+            await _insert(session, table, sorted(some))
         after, done = rows[-1].res, done + len(rows)
     return done
 
 
 def _page(after: int) -> Any:
-    columns = (FhirResource.res, FhirResource.type, FhirResource.owner, FhirResource.json, FhirResource.deleted)
-    return select(*columns).where(FhirResource.res > after).order_by(FhirResource.res).limit(BATCH)
+    return (
+        select(*FhirResource.__table__.columns).where(FhirResource.res > after).order_by(FhirResource.res).limit(BATCH)
+    )
 
 
-async def _one(session: AsyncSession, row: Any) -> None:
-    if row.deleted or row.type not in TYPES:
-        return
+async def _one(session: AsyncSession, row: Any) -> IndexRows:
+    """Its rows; the row of the resource itself is brought to the rules where they have changed for it."""
     content = parse_json(row.json)
     values = index_values(content)
     patient = patient_of(row.type, content)
@@ -71,8 +84,9 @@ async def _one(session: AsyncSession, row: Any) -> None:
         "test": is_test(content),
         "json": kept_text(content),
     }
-    await session.execute(update(FhirResource).where(FhirResource.res == row.res).values(**changed))
-    await insert_rows(session, index_rows(row.type, values, row.res, patient, row.owner))
+    if any(getattr(row, name) != value for name, value in changed.items()):
+        await session.execute(update(FhirResource).where(FhirResource.res == row.res).values(**changed))
+    return index_rows(row.type, values, row.res, patient, row.owner)
 
 
 async def _old_layouts(session: AsyncSession) -> None:
@@ -87,12 +101,21 @@ async def _old_layouts(session: AsyncSession) -> None:
 
 def by_table(rows: IndexRows) -> list[tuple[Any, list[Any]]]:
     """Each index table with its rows."""
-    return [(FhirToken, list(rows.tokens)), (FhirDate, list(rows.dates)), (FhirString, list(rows.strings))]
+    return [
+        (FhirToken, list(rows.tokens)),
+        (FhirDate, list(rows.dates)),
+        (FhirString, list(rows.strings)),
+        (FhirQuantity, list(rows.quantities)),
+    ]
 
 
 async def insert_rows(session: AsyncSession, rows: IndexRows) -> None:
     """Put index rows in."""
     for table, some in by_table(rows):
-        if some:
-            names = [column.key for column in table.__table__.columns]
-            await session.execute(insert(table), [dict(zip(names, row, strict=True)) for row in some])
+        await _insert(session, table, some)
+
+
+async def _insert(session: AsyncSession, table: Any, rows: list[Any]) -> None:
+    if rows:
+        names = [column.key for column in table.__table__.columns]
+        await session.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])

@@ -134,7 +134,7 @@ def response(kind: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": kind, "entry": entries}
 
 
-_STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content"}
+_STATUS = {200: "200 OK", 201: "201 Created", 204: "204 No Content", 304: "304 Not Modified"}
 
 
 def answer_entry(result: Result) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Step:
         id: of an update, read or deletion; None where the server chooses or a condition does.
         condition: finds the resource to change, to read, or (with POST) that must not be there yet.
         if_match: the version that the writer has seen.
+        if_none_match: of a read: tags of versions that need not be sent again.
         full_url: what other entries call it.
     """
 
@@ -42,6 +43,7 @@ class Step:
     id: str | None = None
     condition: Pairs | None = None
     if_match: int | None = None
+    if_none_match: tuple[str, ...] = ()
     full_url: str = ""
     resource: dict[str, Any] | None = None
 
@@ -122,6 +124,9 @@ def step_of(place: int, entry: Any) -> Step:
         condition = None if if_none_exist is None else read_condition(if_none_exist)
     elif method != "GET" and id_ is None and condition is None:
         raise FhirRefusal(FhirCode.BUNDLE, "which resource", [Place("request.url")])
+    if_none_match = request.get("ifNoneMatch")
+    if if_none_match is not None and (method != "GET" or not isinstance(if_none_match, str)):
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "ifNoneMatch is for reading", [Place("request.ifNoneMatch")])
     resource = entry.get("resource")
     if method in ("POST", "PUT"):
         _check_resource(resource, kind, id_)
@@ -133,6 +138,7 @@ def step_of(place: int, entry: Any) -> Step:
         id=id_,
         condition=condition,
         if_match=read_etag(request.get("ifMatch")),
+        if_none_match=tuple(one.strip() for one in (if_none_match or "").split(",")),
         full_url=full_url if isinstance(full_url, str) else "",
         resource=resource if method in ("POST", "PUT") else None,
     )

@@ -2,17 +2,21 @@
 
 from typing import Any
 
-from server.record.core.params import COMMON, DATE, REFERENCE, STRING, TOKEN, TYPES, Param
+from server.record.core.params import COMMON, COMPOSITE, DATE, QUANTITY, REFERENCE, STRING, TOKEN, TYPES, Param
 
 CREATED = "2026-11-22"
 INTERACTIONS = ("read", "vread", "create", "update", "delete", "history-instance", "search-type")
 NOT_OFFERED = (
-    "Chains (up to three steps) and _has are offered for every reference parameter. Not offered, and refused by name: "
-    "patch, history of a type or of the system, composite and quantity parameters, the modifiers :missing, :above, "
-    ":below, :in, :of-type and :identifier, `system|` without a code, the prefix ap, _elements, _summary but for count "
-    "and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, subscriptions."
+    "Chains (up to three steps) and _has are offered for every reference parameter; the modifiers :missing (but for "
+    "_id, _lastUpdated and composites), :not, :exact and :contains; the prefix ap for quantities (a tenth), whose "
+    "units are compared as written. Not offered, and refused by name: patch, history of a type or of the system, the "
+    "modifiers :above, :below, :in, :of-type and :identifier, the prefix ap for dates, _elements, _summary but for "
+    "count and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, subscriptions."
 )
-_KINDS = {TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string"}
+_KINDS = {
+    TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string", QUANTITY: "quantity",
+    COMPOSITE: "composite",
+}  # fmt: skip
 _SERVICES = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _OAUTH = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _FHIRCAST = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration-extension"

@@ -10,6 +10,7 @@ second index to find its old rows by. `INDEX_VERSION` must be raised with every
 change of what is computed here: the store then makes all rows anew.
 """
 
+import functools
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.record.core.dates import UNDATED, DateRange, range_of
-from server.record.core.params import DATE, REFERENCE, STRING, TYPES, Param
+from server.record.core.params import COMPOSITE, DATE, QUANTITY, REFERENCE, STRING, TYPES, Param
+from server.record.core.quantities import Quantity, quantity_of
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 MAX_STRING_BYTES = 200
 """Of a text in the index; a longer one is found by its beginning."""
 _MAX_VALUES = 200
@@ -34,12 +36,16 @@ class IndexValues:
         tokens: ``(parameter, system, code)``; a reference is the code ``Type/id``.
         dates: ``(parameter, range)`` of the dates that are not the clinical one.
         strings: ``(parameter, text as it stands)``.
+        quantities: ``(parameter, quantity)``.
+        present: parameters whose element is there, whether or not it says something to search by.
     """
 
     clinical: DateRange
     tokens: frozenset[tuple[str, str, str]]
     dates: frozenset[tuple[str, DateRange]]
     strings: frozenset[tuple[str, str]]
+    quantities: frozenset[tuple[str, Quantity]]
+    present: frozenset[str]
 
 
 def index_values(resource: Mapping[str, Any]) -> IndexValues:
@@ -47,23 +53,40 @@ def index_values(resource: Mapping[str, Any]) -> IndexValues:
     tokens: set[tuple[str, str, str]] = set(_meta_tokens(resource))
     dates: set[tuple[str, DateRange]] = set()
     strings: set[tuple[str, str]] = set()
+    quantities: set[tuple[str, Quantity]] = set()
+    present = {name for name, _, _ in tokens}
     clinical = UNDATED
     for name, param in TYPES[resource["resourceType"]].params.items():
+        found = list(_all(resource, param))
+        if any(_is_value(value, param) for value in found):
+            present.add(name)
         if param.kind == DATE:
-            ranges = [found for value in _all(resource, param) if (found := range_of(value)) is not None]
+            ranges = [its for value in found if (its := range_of(value)) is not None]
             if param.clinical:
                 clinical = ranges[0] if ranges else UNDATED
             else:
-                dates.update((name, found) for found in ranges)
+                dates.update((name, its) for its in ranges)
         elif param.kind == STRING:
-            strings.update((name, text) for value in _all(resource, param) if isinstance(text := value, str) and text)
-        elif param.compartment:
+            strings.update((name, text) for value in found if isinstance(text := value, str) and text)
+        elif param.kind == QUANTITY:
+            quantities.update((name, one) for value in found if (one := quantity_of(value)) is not None)
+        elif param.compartment or param.kind == COMPOSITE:
             continue
         elif param.kind == REFERENCE:
-            tokens.update((name, "", to) for value in _all(resource, param) if (to := reference_of(value, param)))
+            tokens.update((name, "", to) for value in found if (to := reference_of(value, param)))
         else:
-            tokens.update((name, *token) for value in _all(resource, param) for token in _tokens(value))
-    return IndexValues(clinical, frozenset(tokens), frozenset(dates), frozenset(strings))
+            tokens.update((name, *token) for value in found for token in _tokens(value))
+    return IndexValues(
+        clinical, frozenset(tokens), frozenset(dates), frozenset(strings), frozenset(quantities), frozenset(present)
+    )
+
+
+def _is_value(value: Any, param: Param) -> bool:
+    """Whether an element is one that the parameter means: a reference to another type is not."""
+    if value in (None, "", [], {}):
+        return False
+    literal = isinstance(value, dict) and isinstance(value.get("reference"), str)
+    return param.kind != REFERENCE or not literal or reference_of(value, param) is not None
 
 
 def walk(value: Any, path: str) -> Iterator[Any]:
@@ -142,6 +165,7 @@ def references_by(resource: Mapping[str, Any], param: Param) -> Iterator[str]:
 # ------------------------------------------------------------------ rows
 
 
+@functools.lru_cache(maxsize=16_384)
 def hash64(*parts: str) -> int:
     """64 bits of the parts, as the signed number that databases have."""
     joined = "\0".join(parts).encode("utf-8", "surrogatepass")
@@ -167,15 +191,18 @@ DateRow = tuple[int, int, int, int, int]
 """key, part, res, low_us, high_us"""
 StringRow = tuple[int, int, bytes, int, int]
 """key, part, text, res, exact"""
+QuantityRow = tuple[int, int, int, float, float, int, int, int]
+"""key, part, res, low, high, system, code, unit"""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRows:
-    """Rows of one resource for the three tables."""
+    """Rows of one resource for the four tables."""
 
     tokens: list[TokenRow]
     dates: list[DateRow]
     strings: list[StringRow]
+    quantities: list[QuantityRow]
 
 
 def primary_partition(patient: str | None) -> int:
@@ -193,22 +220,40 @@ def index_rows(kind: str, values: IndexValues, res: int, patient: str | None, ow
     def parts(name: str) -> tuple[int, ...]:
         return everywhere if name in params and params[name].wide else (home,)
 
-    tokens = {(type_key(kind), part, low_us, res, high_us, 0) for part in everywhere}
+    there = sum(presence_bit(kind, name) for name in values.present)
+    tokens = {(type_key(kind), part, low_us, res, high_us, there) for part in everywhere}
     for name, system, code in values.tokens:
-        key, system_key = token_key(kind, name, code), hash64("system", system)
-        tokens.update((key, part, low_us, res, high_us, system_key) for part in parts(name))
+        hashed = hash64("system", system)
+        keys = (token_key(kind, name, code), *([system_key(kind, name, system)] if system else []))
+        tokens.update((key, part, low_us, res, high_us, hashed) for key in keys for part in parts(name))
     dates = {(param_key(kind, name), home, res, found.low_us, found.high_us) for name, found in values.dates}
     strings = {
         (param_key(kind, name), part, fold(text), res, hash64("exact", text))
         for name, text in values.strings
         for part in parts(name)
     }
-    return IndexRows(sorted(tokens), sorted(dates), sorted(strings))
+    quantities = {
+        (param_key(kind, name), home, res, one.low, one.high, *unit_hashes(one.system, one.code, one.unit))
+        for name, one in values.quantities
+    }
+    return IndexRows(sorted(tokens), sorted(dates), sorted(strings), sorted(quantities))
 
 
 def type_key(kind: str) -> int:
-    """Key of the row that every resource of a type has."""
+    """Key of the row that every resource of a type has; its ``system`` says which parameters have a value."""
     return hash64("type", kind)
+
+
+def presence_bit(kind: str, name: str) -> int:
+    """The bit of a parameter in that row."""
+    return _bits(kind)[name]
+
+
+@functools.cache
+def _bits(kind: str) -> dict[str, int]:
+    names = ("_tag", "_profile", *(name for name, param in TYPES[kind].params.items() if param.kind != COMPOSITE))
+    assert len(names) < 63, "a row has 63 bits"
+    return {name: 1 << place for place, name in enumerate(names)}
 
 
 def token_key(kind: str, name: str, code: str) -> int:
@@ -216,6 +261,16 @@ def token_key(kind: str, name: str, code: str) -> int:
     return hash64("token", kind, name, code)
 
 
+def system_key(kind: str, name: str, system: str) -> int:
+    """Key of all codes of one system."""
+    return hash64("system-of", kind, name, system)
+
+
 def param_key(kind: str, name: str) -> int:
-    """Key of a date or string parameter."""
+    """Key of a date, string or quantity parameter."""
     return hash64("param", kind, name)
+
+
+def unit_hashes(system: str, code: str, unit: str) -> tuple[int, int, int]:
+    """A unit as a row has it; code and unit are hashed alike, because ``5||mg`` may mean either."""
+    return hash64("system", system), hash64("unit", code), hash64("unit", unit)

@@ -38,7 +38,7 @@ class Exact(float):
         return self.text
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """JSON with its decimals as they were written.
 
     Raises:

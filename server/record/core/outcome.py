@@ -38,6 +38,7 @@ class FhirCode(StrEnum):
     TOO_MANY = "too_many"
     METHOD = "method"
     FORMAT = "format"
+    MEDIA_TYPE = "media_type"
     BUSY = "busy"
     INTERNAL = "internal"
 
@@ -69,6 +70,12 @@ _ANSWERS: dict[FhirCode, tuple[int, str, str, str]] = {
     FhirCode.TOO_MANY: (400, "too-costly", "The request asks for too much at once.", "一次请求的内容过多。"),
     FhirCode.METHOD: (405, "not-supported", "This interaction is not offered here.", "不支持该操作。"),
     FhirCode.FORMAT: (406, "not-supported", "The format is JSON.", "仅支持 JSON 格式。"),
+    FhirCode.MEDIA_TYPE: (
+        415,
+        "not-supported",
+        "The body is not of a type that is read here.",
+        "不支持该请求正文类型。",
+    ),
     FhirCode.BUSY: (503, "throttled", "Too much at once; try again.", "当前请求过多，请稍后重试。"),
     FhirCode.INTERNAL: (500, "exception", "Something went wrong here.", "服务器内部错误。"),
 }

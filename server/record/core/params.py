@@ -11,7 +11,7 @@ date, where the first that is there does.
 
 from dataclasses import dataclass
 
-TOKEN, DATE, REFERENCE, STRING = "token", "date", "reference", "string"
+TOKEN, DATE, REFERENCE, STRING, QUANTITY, COMPOSITE = "token", "date", "reference", "string", "quantity", "composite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Param:
         wide: also found without naming a patient (by a hospital, of all its own).
         clinical: the date that the type is sorted by, and that lies in every index row.
         compartment: the patient whose record the resource is part of: not indexed, it is the partition.
+        bare: codes that stand without a system, which FHIR gives them: it may be asked for with it.
+        parts: of a composite, the two parameters that must fit in one resource; it has no paths, and no index rows.
     """
 
     kind: str
@@ -31,6 +33,8 @@ class Param:
     wide: bool = False
     clinical: bool = False
     compartment: bool = False
+    bare: bool = False
+    parts: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class TypeRules:
 
 def _token(*paths: str, wide: bool = False) -> Param:
     return Param(TOKEN, paths, wide=wide)
+
+
+def _bare(*paths: str) -> Param:
+    return Param(TOKEN, paths, bare=True)
 
 
 def _code(*paths: str) -> Param:
@@ -69,8 +77,17 @@ def _text(*paths: str) -> Param:
     return Param(STRING, paths, wide=True)
 
 
+def _quantity(*paths: str) -> Param:
+    return Param(QUANTITY, paths)
+
+
+def _both(token: str, quantity: str) -> Param:
+    """A code and the quantity beside it. Right where a resource has one of each, however many codings its code has."""
+    return Param(COMPOSITE, (), parts=(token, quantity))
+
+
 IDENTIFIER = _token("identifier", wide=True)
-STATUS = _token("status")
+STATUS = _bare("status")
 SUBJECT = ("subject",)
 
 
@@ -94,8 +111,8 @@ TYPES: dict[str, TypeRules] = {
         ("",),
         {
             "identifier": IDENTIFIER,
-            "active": _token("active"),
-            "gender": _token("gender"),
+            "active": _bare("active"),
+            "gender": _bare("gender"),
             "birthdate": _when("birthDate"),
             "death-date": _date("deceasedDateTime"),
             "name": _text("name.text", "name.family", "name.given"),
@@ -107,23 +124,23 @@ TYPES: dict[str, TypeRules] = {
         },
     ),
     "Practitioner": _directory(
-        active=_token("active"), name=_text("name.text", "name.family", "name.given"), family=_text("name.family")
+        active=_bare("active"), name=_text("name.text", "name.family", "name.given"), family=_text("name.family")
     ),
     "PractitionerRole": _directory(
         practitioner=_to("practitioner", "Practitioner"),
         organization=_to("organization", "Organization"),
         specialty=_code("specialty"),
         role=_code("code"),
-        active=_token("active"),
+        active=_bare("active"),
     ),
-    "Organization": _directory(name=_text("name", "alias"), type_=_code("type"), active=_token("active"),
+    "Organization": _directory(name=_text("name", "alias"), type_=_code("type"), active=_bare("active"),
                                partof=_to("partOf", "Organization")),
     "Location": _directory(name=_text("name", "alias"), type_=_code("type"), status=STATUS,
                            organization=_to("managingOrganization", "Organization")),
-    "HealthcareService": _directory(name=_text("name"), specialty=_code("specialty"), active=_token("active"),
+    "HealthcareService": _directory(name=_text("name"), specialty=_code("specialty"), active=_bare("active"),
                                     organization=_to("providedBy", "Organization")),
     "Medication": _directory(code=_code("code"), status=STATUS),
-    "Schedule": _directory(actor=_to("actor"), active=_token("active"), date=_when("planningHorizon")),
+    "Schedule": _directory(actor=_to("actor"), active=_bare("active"), date=_when("planningHorizon")),
     "Slot": _directory(schedule=_to("schedule", "Schedule"), status=STATUS, start=_when("start")),
     "Encounter": _clinical(
         status=STATUS, class_=_token("class"), type_=_code("type"), date=_when("period"),
@@ -137,12 +154,12 @@ TYPES: dict[str, TypeRules] = {
         abatement_date=_date("abatementDateTime", "abatementPeriod"),
     ),
     "AllergyIntolerance": _clinical(
-        ("patient",), code=_code("code", "reaction.substance"), category=_token("category"), type_=_token("type"),
-        criticality=_token("criticality"), clinical_status=_token("clinicalStatus"),
+        ("patient",), code=_code("code", "reaction.substance"), category=_bare("category"), type_=_bare("type"),
+        criticality=_bare("criticality"), clinical_status=_token("clinicalStatus"),
         verification_status=_token("verificationStatus"), date=_when("recordedDate", "onsetDateTime"),
     ),
     "MedicationRequest": _clinical(
-        code=_code("medicationCodeableConcept"), status=STATUS, intent=_token("intent"), category=_token("category"),
+        code=_code("medicationCodeableConcept"), status=STATUS, intent=_bare("intent"), category=_token("category"),
         authoredon=_when("authoredOn"), encounter=_ENCOUNTER, medication=_to("medicationReference", "Medication"),
         requester=_to("requester"),
     ),
@@ -157,6 +174,8 @@ TYPES: dict[str, TypeRules] = {
         performer=_to("performer"), specimen=_to("specimen", "Specimen"), device=_to("device"),
         has_member=_to("hasMember"), derived_from=_to("derivedFrom"), component_code=_code("component.code"),
         value_concept=_token("valueCodeableConcept"), based_on=_to("basedOn"),
+        value_quantity=_quantity("valueQuantity"), component_value_quantity=_quantity("component.valueQuantity"),
+        code_value_quantity=_both("code", "value-quantity"),
     ),
     "DiagnosticReport": _clinical(
         code=_code("code"), category=_token("category"), status=STATUS, encounter=_ENCOUNTER,
@@ -186,7 +205,7 @@ TYPES: dict[str, TypeRules] = {
         ("patient",), vaccine_code=_code("vaccineCode"), status=STATUS, date=_when("occurrenceDateTime"),
     ),
     "CarePlan": _clinical(
-        category=_token("category"), status=STATUS, intent=_token("intent"), date=_when("period", "created"),
+        category=_token("category"), status=STATUS, intent=_bare("intent"), date=_when("period", "created"),
         encounter=_ENCOUNTER, care_team=_to("careTeam", "CareTeam"), condition=_to("addresses", "Condition"),
     ),
     "CareTeam": _clinical(
@@ -194,16 +213,16 @@ TYPES: dict[str, TypeRules] = {
         encounter=_ENCOUNTER,
     ),
     "Goal": _clinical(
-        category=_token("category"), lifecycle_status=_token("lifecycleStatus"), start_date=_when("startDate"),
+        category=_token("category"), lifecycle_status=_bare("lifecycleStatus"), start_date=_when("startDate"),
     ),
     "ServiceRequest": _clinical(
-        code=_code("code"), category=_token("category"), status=STATUS, intent=_token("intent"),
+        code=_code("code"), category=_token("category"), status=STATUS, intent=_bare("intent"),
         authored=_when("authoredOn", "occurrenceDateTime", "occurrencePeriod"), encounter=_ENCOUNTER,
         occurrence=_date("occurrenceDateTime", "occurrencePeriod"), requester=_to("requester"),
-        performer=_to("performer"), priority=_token("priority"),
+        performer=_to("performer"), priority=_bare("priority"),
     ),
     "Task": _clinical(
-        ("for",), code=_code("code"), status=STATUS, intent=_token("intent"), priority=_token("priority"),
+        ("for",), code=_code("code"), status=STATUS, intent=_bare("intent"), priority=_bare("priority"),
         authored_on=_when("authoredOn", "executionPeriod"), modified=_date("lastModified"),
         focus=_to("focus"), owner=_to("owner"), requester=_to("requester"), encounter=_ENCOUNTER,
         based_on=_to("basedOn"),
@@ -227,8 +246,8 @@ TYPES: dict[str, TypeRules] = {
         period=_date("provision.period"),
     ),
     "RelatedPerson": _clinical(("patient",), name=_text("name.text", "name.family", "name.given"),
-                               relationship=_token("relationship"), active=_token("active")),
-    "Claim": _clinical(("patient",), status=STATUS, use=_token("use"), created=_when("created")),
+                               relationship=_token("relationship"), active=_bare("active")),
+    "Claim": _clinical(("patient",), status=STATUS, use=_bare("use"), created=_when("created")),
     "ExplanationOfBenefit": _clinical(("patient",), status=STATUS, created=_when("created")),
     "Provenance": TypeRules(
         ("target",),

@@ -5,18 +5,38 @@ that is silently left out shows a doctor more than she asked for, and looks like
 an answer. ``Prefer: handling=lenient`` leaves it out, and the answer says so.
 
 Chains (``patient.identifier``) and ``_has`` hold a query of their own, about the
-resources at the other end; `search.py` answers it first.
+resources at the other end; `search.py` answers it first. What a search means is
+`meaning.py` without an index and `plan.py` with one.
+
+In one file, because the readers of parameters, chains and composites call each other.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from server.record.core.dates import COMPARE, DateInvalid, DateRange, compare, parse_date
-from server.record.core.index import IndexValues, fold
+from server.record.core.dates import COMPARE, DateInvalid, DateRange, parse_date
+from server.record.core.index import fold
 from server.record.core.outcome import FhirCode, FhirRefusal, Place
-from server.record.core.params import COMMON, DATE, INCLUDES, REFERENCE, STRING, TOKEN, TYPES, Param, clinical_date
+from server.record.core.params import (
+    COMMON,
+    COMPOSITE,
+    DATE,
+    INCLUDES,
+    QUANTITY,
+    REFERENCE,
+    STRING,
+    TOKEN,
+    TYPES,
+    Param,
+    clinical_date,
+)
+from server.record.core.quantities import (
+    QUANTITY_COMPARE,
+    AskedQuantity,
+    QuantityInvalid,
+    parse_quantity,
+)
 from server.record.core.resource import is_id
 
 DEFAULT_COUNT, MAX_COUNT = 50, 1_000
@@ -24,14 +44,21 @@ MAX_PAIRS, MAX_VALUES, MAX_VALUE_CHARS = 40, 100, 1_000
 MAX_STEPS = 3
 """Of one chain."""
 _MODIFIERS = {TOKEN: {"", "not"}, DATE: {""}, STRING: {"", "exact", "contains"}}
+MISSING = "missing"
+"""Kind of a criterion that asks whether there is a value at all."""
 _SPLIT = re.compile(r"(?<!\\)((?:\\\\)*),")
+_BAR, _DOLLAR = (re.compile(rf"(?<!\\)((?:\\\\)*){mark}") for mark in (r"\|", r"\$"))
 _SAFE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_:-]{0,63}", re.ASCII)
+_FHIRS_OWN = ("http://hl7.org/fhir/", "http://terminology.hl7.org/CodeSystem/")
 _FORMATS = frozenset({"json", "application/json", "application/fhir+json"})
 
 
 @dataclass(frozen=True, slots=True)
 class TokenValue:
-    """A code; ``system`` None is any, empty is none. References are codes ``Type/id``."""
+    """A code; ``system`` None is any, empty is none. References are codes ``Type/id``.
+
+    Without a ``code``: any code of the system.
+    """
 
     code: str
     system: str | None = None
@@ -53,13 +80,28 @@ class TextValue:
     mode: str
 
 
+Pair = tuple[TokenValue, AskedQuantity]
+"""Of a composite: both fit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One parameter: any of its values fits (with ``negated``: none does)."""
+    """One parameter: any of its values fits (with ``negated``: none does).
+
+    Args:
+        values: of `MISSING` one: whether the resource must be without a value.
+    """
 
     name: str
     kind: str
-    values: tuple[TokenValue, ...] | tuple[DateValue, ...] | tuple[TextValue, ...]
+    values: (
+        tuple[TokenValue, ...]
+        | tuple[DateValue, ...]
+        | tuple[TextValue, ...]
+        | tuple[AskedQuantity, ...]
+        | tuple[Pair, ...]
+        | tuple[bool]
+    )
     negated: bool = False
     clinical: bool = False
 
@@ -162,6 +204,18 @@ def parse_condition(kind: str, pairs: Sequence[tuple[str, str]]) -> Query:
     return query
 
 
+_NAMES_SOMEBODY = frozenset({"identifier", "accession", "birthdate", "death-date"})
+
+
+def names_nobody(kind: str, name: str) -> bool:
+    """Whether the values of a parameter may be shown in an address: no number, name or birthday of a person (G8)."""
+    base = name.partition(":")[0]
+    if base in _CONTROLS or base in COMMON:
+        return True
+    param = TYPES[kind].params.get(base)
+    return "." not in name and param is not None and param.kind != STRING and base not in _NAMES_SOMEBODY
+
+
 def types_beside(query: Query) -> set[str]:
     """Types that a search reads beside its own: at the ends of its chains, and what it includes by reverse."""
     beside = {include.partition(":")[0] for include in query.revincludes}
@@ -180,6 +234,8 @@ def _one(query: Query, name: str, value: str, own: str) -> Query | None:
     param = TYPES[query.type].params.get(base)
     if param is None and base not in COMMON:
         return None
+    if modifier == MISSING:
+        return _with(query, _missing(base, value, param))
     if own and param is not None and param.kind == REFERENCE:
         value = ",".join(one.removeprefix(f"{own}/") for one in value.split(","))
     if base == "_id":
@@ -189,9 +245,22 @@ def _one(query: Query, name: str, value: str, own: str) -> Query | None:
         return _narrow(query, ids) if query.type == "Patient" else query
     if param is not None and param.compartment:
         return _narrow(query, frozenset(_patients(value, modifier)))
+    if param is not None and param.parts is not None:
+        return _with(query, *_composite(base, modifier, _values(value), param.parts))
     kind = COMMON[base] if param is None else param.kind
-    criterion = _READERS[kind](base, modifier, _values(value), param)
-    return replace(query, criteria=(*query.criteria, criterion))
+    return _with(query, _READERS[kind](base, modifier, _values(value), param))
+
+
+def _with(query: Query, *criteria: Criterion) -> Query:
+    return replace(query, criteria=(*query.criteria, *criteria))
+
+
+def _missing(name: str, value: str, param: Param | None) -> Criterion:
+    if name in ("_id", "_lastUpdated") or (param is not None and param.parts is not None):
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "the modifier is not offered")
+    if value not in ("true", "false"):
+        raise FhirRefusal(FhirCode.QUERY, "true or false")
+    return Criterion(name, MISSING, (value == "true",))
 
 
 def _linked(query: Query, name: str, value: str, own: str) -> Query | None:
@@ -252,17 +321,34 @@ def _plain(modifier: str, allowed: frozenset[str] | set[str] = frozenset({""})) 
         raise FhirRefusal(FhirCode.UNSUPPORTED, "the modifier is not offered")
 
 
-def _token(name: str, modifier: str, values: list[str], _param: Param | None) -> Criterion:
+def _token(name: str, modifier: str, values: list[str], param: Param | None) -> Criterion:
     _plain(modifier, _MODIFIERS[TOKEN])
-    return Criterion(name, TOKEN, tuple(map(_token_value, values)), negated=modifier == "not")
+    tokens = tuple(map(_token_value, values))
+    if param is not None and param.bare:
+        tokens = tuple(map(_without_its_system, tokens))
+    return Criterion(name, TOKEN, tokens, negated=modifier == "not")
+
+
+def _without_its_system(token: TokenValue) -> TokenValue:
+    """A ``code`` element has no system in the resource; in a search it may have FHIR's own (R4 section 3.1.1.4.10)."""
+    if not (token.system or "").startswith(_FHIRS_OWN):
+        return token
+    if not token.code:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "all codes of the one system there is: use :missing=false")
+    return TokenValue(token.code, "")
 
 
 def _token_value(text: str) -> TokenValue:
-    parts = re.split(r"(?<!\\)\|", text, maxsplit=1)
-    code = _unescape(parts[-1])
-    if not code:
-        raise FhirRefusal(FhirCode.UNSUPPORTED, "a search for all codes of a system is not offered")
-    return TokenValue(code) if len(parts) == 1 else TokenValue(code, _unescape(parts[0]))
+    parts = _split(_BAR, text, 1)
+    code, system = _unescape(parts[-1]), None if len(parts) == 1 else _unescape(parts[0])
+    if not code and not system:
+        raise FhirRefusal(FhirCode.QUERY, "neither a code nor a system")
+    return TokenValue(code, system)
+
+
+def _split(mark: re.Pattern[str], text: str, most: int = 0) -> list[str]:
+    """At marks that are not escaped; there is no NUL in the text, `_values` has seen to it."""
+    return mark.sub("\\1\0", text, count=most).split("\0")
 
 
 def _date(name: str, modifier: str, values: list[str], param: Param | None) -> Criterion:
@@ -279,6 +365,38 @@ def _date_value(text: str) -> DateValue:
         return DateValue(prefix, parse_date(rest.replace(" ", "+")))
     except DateInvalid:
         raise FhirRefusal(FhirCode.QUERY, "not a FHIR date") from None
+
+
+def _quantity(name: str, modifier: str, values: list[str], _param: Param | None) -> Criterion:
+    _plain(modifier)
+    return Criterion(name, QUANTITY, tuple(map(_quantity_value, values)))
+
+
+def _quantity_value(text: str) -> AskedQuantity:
+    prefix, rest = (text[:2], text[2:]) if text[:1].isalpha() else ("eq", text)
+    if prefix not in QUANTITY_COMPARE:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "the prefix is not offered")
+    number, *unit = map(_unescape, _split(_BAR, rest))
+    if len(unit) not in (0, 2) or (unit and unit[0] and not unit[1]):
+        raise FhirRefusal(FhirCode.QUERY, "number, number|system|code or number||code")
+    try:
+        # A plus sign arrives as a space; `5||` names no unit.
+        return parse_quantity(prefix, number.replace(" ", "+"), (unit[0], unit[1]) if any(unit) else None)
+    except QuantityInvalid:
+        raise FhirRefusal(FhirCode.QUERY, "not a number") from None
+
+
+def _composite(name: str, modifier: str, values: list[str], parts: tuple[str, str]) -> list[Criterion]:
+    """Its codes alone, which may lead; and which quantity goes with which of them."""
+    _plain(modifier)
+    split = [_split(_DOLLAR, one) for one in values]
+    if any(len(one) != 2 or not all(one) for one in split):
+        raise FhirRefusal(FhirCode.QUERY, "two values: code$number")
+    pairs = tuple((_token_value(code), _quantity_value(number)) for code, number in split)
+    codes = Criterion(parts[0], TOKEN, tuple(code for code, _ in pairs))
+    if len(pairs) == 1:
+        return [codes, Criterion(parts[1], QUANTITY, (pairs[0][1],))]
+    return [codes, Criterion(name, COMPOSITE, pairs)]
 
 
 def _string(name: str, modifier: str, values: list[str], _param: Param | None) -> Criterion:
@@ -315,7 +433,7 @@ def _patients(value: str, modifier: str) -> list[str]:
     return [id_ for text in _values(value) if is_id(id_ := _unescape(text).removeprefix("Patient/"))]
 
 
-_READERS = {TOKEN: _token, DATE: _date, STRING: _string, REFERENCE: _reference}
+_READERS = {TOKEN: _token, DATE: _date, STRING: _string, REFERENCE: _reference, QUANTITY: _quantity}
 
 
 # ------------------------------------------------------------------ result parameters
@@ -397,61 +515,3 @@ _CONTROLS = {
     "_revinclude": _revinclude,
     "_format": _format,
 }
-
-
-# ------------------------------------------------------------------ the meaning, without an index
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a query is about: one stored resource."""
-
-    id: str
-    patient: str | None
-    written_at_ms: int
-    values: IndexValues
-
-
-def matches(query: Query, one: Subject) -> bool:
-    """Whether a resource answers to a query: what the index must agree with. What lies behind links it cannot see."""
-    if query.links:
-        return False
-    if query.ids is not None and one.id not in query.ids:
-        return False
-    if query.patients is not None and one.patient not in query.patients:
-        return False
-    return all(_fits(criterion, one) != criterion.negated for criterion in query.criteria)
-
-
-def _fits(criterion: Criterion, one: Subject) -> bool:
-    return any(_value_fits(criterion, value, one) for value in criterion.values)
-
-
-def _value_fits(criterion: Criterion, value: Any, one: Subject) -> bool:
-    name, values = criterion.name, one.values
-    match value:
-        case TokenValue(code=code, system=system):
-            return any(
-                (its_name, its_code) == (name, code) and system in (None, its_system)
-                for its_name, its_system, its_code in values.tokens
-            )
-        case DateValue(prefix=prefix, range=asked):
-            if name == "_lastUpdated":
-                return compare(prefix, update_range(one.written_at_ms), asked)
-            ranges = [values.clinical] if criterion.clinical else [its for at, its in values.dates if at == name]
-            return any(compare(prefix, its, asked) for its in ranges)
-        case TextValue(text=text, mode=mode):
-            texts = [its for at, its in values.strings if at == name]
-            return any(_text_fits(its, text, mode) for its in texts)
-    raise AssertionError("three kinds of values")
-
-
-def _text_fits(its: str, text: str, mode: str) -> bool:
-    if mode == "exact":
-        return its == text
-    return fold(text) in fold(its) if mode == "contains" else fold(its).startswith(fold(text))
-
-
-def update_range(written_at_ms: int) -> DateRange:
-    """``meta.lastUpdated`` has milliseconds."""
-    return DateRange(written_at_ms * 1_000, written_at_ms * 1_000 + 999)

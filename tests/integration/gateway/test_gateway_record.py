@@ -397,6 +397,13 @@ async def test_news_of_a_fhir_server_are_versions_of_one_resource_and_deletions_
     await hub.take(news(one | {"valueString": "4.3"}, "4"))  # made again on the hospital's server
     (row,) = await hub.rows("Observation")
     assert json.loads(row.json)["status"] == "final"
+    # R4 section 2.24.0.1: 7.40 says more than 7.4. When it comes, and when something else of the resource changes.
+    coming = news(
+        {name: value for name, value in one.items() if name != "valueString"} | {"valueQuantity": {"value": 7.4}}, "5"
+    )
+    await hub.take(dataclasses.replace(coming, body=coming.body.replace(b"7.4", b"7.40")))
+    (row,) = await hub.rows("Observation")
+    assert '"value":7.40' in row.json
 
 
 async def test_the_number_of_one_and_the_name_and_birth_date_of_another_is_nobodys_result(

@@ -55,11 +55,15 @@ async def test_the_capability_statement_is_true(hub: Hub, app: App) -> None:
         assert (answer.status, (await answer.json())["websocketSupport"]) == (200, True)
     await app.allowed(await hub.doctor(), hub)
     everywhere = {one["name"] for kind in rest["resource"] for one in kind["searchParam"]}
-    values = {"token": "x", "reference": "Patient/x", "string": "x", "date": "2025"}
+    values = {
+        "token": "x", "reference": "Patient/x", "string": "x", "date": "2025", "quantity": "5", "composite": "x$5",
+    }  # fmt: skip
     for kind in rest["resource"]:
         named = {one["name"]: one["type"] for one in kind["searchParam"]}
         for name, type_ in named.items():
             parse_query(kind["type"], [(name, values[type_])])
+            if type_ != "composite" and name not in ("_id", "_lastUpdated"):
+                parse_query(kind["type"], [(f"{name}:missing", "true")])
         for name in kind.get("searchInclude", []):
             parse_query(kind["type"], [("_include", name)])
         for name in kind.get("searchRevInclude", []):
@@ -102,6 +106,9 @@ async def test_reading_writing_and_versions(hub: Hub, app: App) -> None:
     changed = {**made, "status": "final"}
     assert refusal(await app.fhir("PUT", path, changed, If_Match='W/"2"')) == (412, "stale")
     assert refusal(await app.fhir("PUT", path, changed, If_Match="mine")) == (412, "stale")
+    for method in ("PUT", "DELETE"):
+        assert refusal(await app.fhir(method, path, changed, If_None_Match="*")) == (400, "unsupported")
+    assert (await app.get(path))[1] == made, "a condition that is not understood is not left out"
     status, second = await app.fhir("PUT", path, changed, If_Match='W/"1"')
     assert (status, second["meta"]["versionId"]) == (200, "2")
     assert (await app.fhir("PUT", path, second))[1]["meta"]["versionId"] == "2", "unchanged content is no new version"
@@ -189,10 +196,36 @@ async def test_what_is_not_valid_is_told_by_its_place_and_never_quoted(hub: Hub,
                       (b'{"a":"\\ud800"}', "application/json")):  # fmt: skip
         headers = {"Authorization": f"Bearer {app.token}", "Content-Type": kind}
         async with app.http.post(f"{app.origin}/fhir/Observation", data=raw, headers=headers) as answer:
-            assert answer.status in (400, 422)
+            assert answer.status == (415 if kind == "text/plain" else 422 if raw.startswith(b'{"a"') else 400)
+            OperationOutcome.model_validate(await answer.json(content_type=None))
+    headers |= {"Content-Encoding": "gzip"}
+    async with app.http.post(f"{app.origin}/fhir/Observation", data=b"no gzip", headers=headers) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["resourceType"]) == (400, "OperationOutcome")
     headers = {"Authorization": f"Bearer {app.token}", "Content-Type": "application/json"}
     async with app.http.post(f"{app.origin}/fhir", data=b" " * (16 * 1024 * 1024 + 1), headers=headers) as answer:
         assert answer.status == 413
+
+
+async def test_every_other_address_and_method_is_refused_in_the_words_of_fhir(hub: Hub, app: App) -> None:
+    """404 and 405 as OperationOutcome; what an address does answer to is in Allow (RFC 9110 section 15.5.6)."""
+    for method, path, allowed in (
+        ("GET", "", "POST"), ("PUT", "", "POST"), ("GET", "/", "POST"), ("POST", "/metadata", "GET, HEAD"),
+        ("POST", "/Observation/k0", "GET, HEAD, PUT, DELETE"), ("PATCH", "/Observation/k0", "GET, HEAD, PUT, DELETE"),
+        ("DELETE", "/Observation/k0/_history", "GET, HEAD"), ("PUT", "/Observation/k0/_history/1", "GET, HEAD"),
+        ("PUT", "/Observation/_search", "POST"), ("DELETE", "/Patient/pt1/$everything", "GET, HEAD, POST"),
+        ("PATCH", "/Observation", "GET, HEAD, POST, PUT, DELETE"),
+    ):  # fmt: skip
+        assert refusal(await app.fhir(method, path, {})) == (405, "method"), (method, path)
+        assert app.headers["Allow"] == allowed
+    for method, path, code in (
+        ("GET", "/Observation/k0/x", "not_found"), ("POST", "/Observation/k0/$everything", "not_found"),
+        ("GET", "/Unheard/x/y", "unknown_type"), ("PATCH", "/Unheard/x", "unknown_type"),
+        ("POST", "/$export", "not_found"),
+    ):  # fmt: skip
+        assert refusal(await app.fhir(method, path, {})) == (404, code), (method, path)
+    async with app.http.post(f"{app.origin}/fhir/Patient/_search", data=b"{}", headers={
+        "Authorization": f"Bearer {app.token}", "Content-Type": "application/json"}) as answer:  # fmt: skip
+        assert (answer.status, (await answer.json(content_type=None))["resourceType"]) == (415, "OperationOutcome")
 
 
 async def test_search_pages_and_its_parameters_stay_out_of_addresses(hub: Hub, app: App) -> None:
@@ -204,11 +237,21 @@ async def test_search_pages_and_its_parameters_stay_out_of_addresses(hub: Hub, a
     ) as answer:  # fmt: skip
         found = await answer.json(content_type=None)
     assert [one["resource"]["id"] for one in found["entry"]] == ["pt1"]
+    assert found["link"][0]["relation"] == "self"
+    assert "pt1-0001" not in found["link"][0]["url"]
+    assert "identifier" not in found["link"][0]["url"]
+    assert await app.ids(found["link"][0]["url"]) == ["pt1"], "sealed, and still the same search"
+    _, plain = await app.get(
+        "/Observation?date=ge2000&colour=red&value-quantity=gt4||mmol/L", Prefer="handling=lenient"
+    )
+    own = f"{app.origin}/fhir/Observation?date=ge2000&value-quantity=gt4||mmol/L"
+    assert plain["link"][0] == {"relation": "self", "url": own}, "what was used, R4 section 3.1.1.3.2"
     _, first = await app.get("/Observation?patient=pt1&_count=3&_total=accurate&_include=Observation:patient")
     assert (first["total"], len(first["entry"])) == (4, 4)
     following = next(one["url"] for one in first["link"] if one["relation"] == "next")
     assert "patient" not in following.partition("?")[2]
     _, second = await app.get(following)
+    assert second["link"][0] == {"relation": "self", "url": following}
     assert [one["resource"]["id"] for one in second["entry"] if one["search"]["mode"] == "match"] == ["k0"]
     assert not any(one["relation"] == "next" for one in second["link"])
     gateway = await as_gateway(app, hub)
@@ -367,6 +410,17 @@ async def test_everything_of_a_patient_comes_in_pages(hub: Hub, app: App) -> Non
     status, some = await app.get("/Patient/pt1/$everything?_type=Patient,Encounter&_since=2000-01-01")
     assert len(some["entry"]) == 1
     assert refusal(await app.get("/Patient/pt1/$everything?start=2000"))[1] == "unsupported"
+    asked: dict[str, Any] = {"resourceType": "Parameters", "parameter": [
+        {"name": "_type", "valueCode": "Patient"}, {"name": "_type", "valueCode": "Encounter"},
+        {"name": "_count", "valueInteger": 1}]}  # fmt: skip
+    status, page = await app.fhir("POST", "/Patient/pt1/$everything", asked)
+    assert (status, page["entry"][0]["resource"]["resourceType"]) == (200, "Encounter")
+    _, page = await app.get(next(one["url"] for one in page["link"] if one["relation"] == "next"))
+    assert page["entry"][0]["resource"]["resourceType"] == "Patient"
+    for wrong in ({"resourceType": "Patient"}, {**asked, "parameter": 1}):
+        assert refusal(await app.fhir("POST", "/Patient/pt1/$everything", wrong)) == (400, "not_json")
+    for wrong in ({**asked, "parameter": [{"name": "start", "valueDate": "2000"}]}, {**asked, "parameter": [7]}):
+        assert refusal(await app.fhir("POST", "/Patient/pt1/$everything", wrong)) == (400, "unsupported")
 
 
 async def test_every_reading_is_on_record_with_whose_it_was_and_without_what_it_said(hub: Hub, app: App) -> None:
@@ -413,7 +467,15 @@ async def test_bundles_are_all_or_nothing_and_batches_each_for_itself(hub: Hub, 
     page = done["entry"][0]["resource"]
     assert [one["search"]["mode"] for one in page["entry"]] == ["match", "match", "include"]
     assert page["entry"][0]["fullUrl"].startswith(f"{hub.origin}/fhir/Observation/")
-    assert len(await app.ids(page["link"][0]["url"])) == 2, "a page that is not the last says so"
+    first, following = (one["url"] for one in page["link"])
+    assert len(await app.ids(first)) == len(await app.ids(following)) == 2, "a page that is not the last says so"
+    read = entry("GET", "Patient/pt1")
+    same = {"request": {**read["request"], "ifNoneMatch": 'W/"1"'}}
+    create_only = entry("PUT", "Observation/k0", {**good, "id": "k0"})
+    create_only["request"]["ifNoneMatch"] = "*"
+    status, done = await app.fhir("POST", "", {**broken, "type": "batch", "entry": [read, same, create_only]})
+    assert [one["response"]["status"][:3] for one in done["entry"]] == ["200", "304", "400"]
+    assert "resource" not in done["entry"][1]
     async with hub.services.database.read() as session:
         tried = select(EventRow.body).where(EventRow.kind == "fhir_read").order_by(EventRow.seq.desc()).limit(1)
         assert json.loads(await session.scalar(tried) or "")["resource"] == "none"
