@@ -151,9 +151,12 @@ class Participant:
             self._ledger.add("join_enter_ms", (time.monotonic() - began) * 1000)
             self._event("joined", (time.monotonic() - self._began_s) * 1000)
             if self._lost_s:
+                away_s, self._lost_s = time.monotonic() - self._lost_s, 0.0
                 self._ledger.count("rejoins")
-                self._ledger.add("signalling_back_ms", (time.monotonic() - self._lost_s) * 1000)
-                self._event("signalling back", (time.monotonic() - self._lost_s) * 1000)
+                self._ledger.add("signalling_back_ms", away_s * 1000)
+                self._event("signalling back", away_s * 1000)
+                if away_s > MEDIA_KEPT_S or (self.media is not None and self.media.epoch != self.view.media_epoch):
+                    self._rebuild.set()
             self.joined = True
             self._changed.set()
             await self._live(signalling, joined["router_rtp_capabilities"])
@@ -218,16 +221,14 @@ class Participant:
         """Build the media, follow what comes and goes, build it again when the server lost it."""
         while True:
             media = self.media
-            outdated = media is not None and (
-                media.epoch != self.view.media_epoch or time.monotonic() - self._lost_s > MEDIA_KEPT_S
-            )
-            if media is None or self._rebuild.is_set() or (self._lost_s and outdated):
+            if media is None or self._rebuild.is_set():
                 await self._build_media(signalling, capabilities)
                 continue
             media.signalling = signalling
             self._changed.clear()
             try:
-                await media.follow()
+                if not await media.follow():
+                    asyncio.get_running_loop().call_later(REBUILD_PAUSE_S, self._changed.set)
                 if self.plan.behaviour.ecg:
                     await self._keep_bound(media)
             except Refused as refusal:
