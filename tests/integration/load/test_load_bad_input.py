@@ -1,0 +1,219 @@
+"""What cannot be measured is said in a sentence with an exit code, and what was measured until then is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from load_tests.plan.reading import Exit, RunError, parse_scenario
+from load_tests.report.summary import Summary
+from load_tests.run.crew import crew
+from load_tests.run.subject import Choice, subject
+from load_tests.session.world import ConsultSecrets, World, needs_of
+
+DEADLINE_S = 240
+ROOT = Path(__file__).parents[3]
+SCENARIO = parse_scenario(
+    {"name": "x", "about": "", "duration_s": 9, "sign_in": False, "population": [{"behaviour": "doctor"}]}, "x"
+)
+WORLD = World(
+    password="secret", consults=(
+        ConsultSecrets(id="c", patient="p", identifiers=("a", "b"), doctors=("d",), partner_doctors=(), rooms=(),
+                       devices=(), screens=(), cookies={"d": "x"}),
+    ),
+)  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def somebodys_server(theirs: str) -> AsyncIterator[str]:
+    """Ready, of a version, and knows nobody."""
+
+    async def ready(_request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def config(_request: web.Request) -> web.Response:
+        return web.json_response({"version": theirs})
+
+    async def token(_request: web.Request) -> web.Response:
+        return web.json_response({"error": {"code": "not_signed_in"}}, status=401)
+
+    app = web.Application()
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/api/config", config)
+    app.router.add_post("/api/consults/c/token", token)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    try:
+        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def refused(origin: str, world: Path | None) -> RunError:
+    with pytest.raises(RunError) as why:
+        async with subject(Choice(origin, world), needs_of(SCENARIO), SCENARIO):
+            pytest.fail("it began")
+    return why.value
+
+
+async def test_a_server_that_cannot_be_measured_is_named(tmp_path: Path) -> None:
+    file, small, none = tmp_path / "world.json", tmp_path / "small.json", tmp_path / "none.json"
+    file.write_text(WORLD.model_dump_json())
+    small.write_text(World(password="x", consults=()).model_dump_json())
+    async with somebodys_server(version("consilium")) as origin:
+        for world, code, said in (
+            (file, Exit.CREDENTIALS, r"The server does not know the world's accounts: 401 not_signed_in\."),
+            (small, Exit.CREDENTIALS, r"The world file does not fit: it has 0 consults, the scenario needs 1\."),
+            (none, Exit.CREDENTIALS, r"none\.json is no world file: .*No such file"),
+            (None, Exit.ARGUMENTS, r"--against needs --world"),
+        ):
+            why = await refused(origin, world)
+            assert (why.exit_code, bool(re.search(said, str(why)))) == (code, True), why
+    assert (await refused(origin, file)).exit_code == Exit.SERVER  # it is gone
+    async with somebodys_server("0.0.1") as origin:
+        why = await refused(origin, file)
+    assert why.exit_code == Exit.SERVER
+    assert str(why) == f"The server is of version 0.0.1, this program of {version('consilium')}."
+
+
+async def test_generators_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, agent, code in (
+        ("", "127.0.0.1:1", Exit.ARGUMENTS), ("ab" * 32, "127.0.0.1:1", Exit.GENERATOR),
+        ("ab" * 32, "nowhere", Exit.ARGUMENTS),
+    ):  # fmt: skip
+        monkeypatch.setenv("CONSILIUM_LOAD_KEY", key)
+        with pytest.raises(RunError) as why:
+            async with crew(1, [agent]):
+                pytest.fail("it began")
+        assert why.value.exit_code == code
+
+
+def test_a_full_disk_costs_the_report_and_not_the_figures(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[2])\n"
+        "from load_tests.run.guard import mount_small\n"
+        "from load_tests.run.faults import fill\n"
+        "from load_tests.run import command\n"
+        "from load_tests.plan.reading import RunError\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "try: mount_small(folder, 1)\n"
+        "except OSError as problem: sys.exit(f'cannot mount: {problem}')\n"
+        "try: command._check_room(folder)\n"
+        "except RunError as problem: print(problem.exit_code, problem)\n"
+        "fill(folder / 'filler', 0)\n"
+        "from tests.unit.load_tests.test_load_report import record\n"
+        "from load_tests.report.digest import summarise\n"
+        "sys.exit(command.finish(record(), summarise(record(), same_host=True), folder))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "drive"), str(ROOT)], capture_output=True, text=True,
+        timeout=DEADLINE_S,
+    )  # fmt: skip
+    if "cannot mount" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == Exit.STORAGE, done.stderr
+    assert re.match(rf"{Exit.STORAGE:d} .* has [01] MB left, a report needs 50\.", done.stdout)
+    said = re.search(r"The report cannot be written: .*No space left.* The summary is in (.*)\.\n", done.stderr)
+    assert said is not None, done.stderr
+    assert Summary.model_validate_json(Path(said[1]).read_text()).scenario == "small"
+    Path(said[1]).unlink()
+    Path(said[1]).parent.rmdir()
+
+
+RUN = """
+name = "mortal"
+about = "Two people and what they write down."
+duration_s = 200
+sign_in = false
+record_resources = 5
+[server]
+redis = true
+[[population]]
+behaviour = "doctor"
+change = { media = false, turn_every_s = 0.2, note_every_s = 0.4, page_every_s = 0 }
+[[population]]
+behaviour = "listener"
+"""
+
+
+def start(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int], str]:
+    """A run whose people are at work, all its processes, and what it has said."""
+    (tmp_path / "mortal.toml").write_text(RUN)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "load_tests", str(tmp_path / "mortal.toml"), "--workers", "1", "--results",
+         str(tmp_path / "results"), "--processes", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert run.stdout is not None
+    said, working = "", 0
+    while working < 2:
+        line = run.stdout.readline()
+        assert line, said
+        said += line
+        working += "2/2 joined, 2 complete" in line
+    return run, descendants(run.pid), said
+
+
+def descendants(pid: int) -> list[int]:
+    """Of a process, by the kernel's own list."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def command_of(pid: int) -> str:
+    """Empty for what is gone, or only waits to be collected."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+@pytest.mark.timeout(DEADLINE_S + 30)
+def test_a_server_that_dies_ends_the_run_with_everything_until_then(tmp_path: Path) -> None:
+    run, processes, said = start(tmp_path)
+    (server,) = [pid for pid in processes if " -m server serve" in command_of(pid)]
+    os.kill(server, signal.SIGKILL)
+    said += run.communicate(timeout=DEADLINE_S)[0]
+    assert run.returncode == Exit.SERVER, said
+    assert "The server ended by itself with code -9" in said
+    (folder,) = (tmp_path / "results").iterdir()
+    summary = Summary.model_validate_json((folder / "summary.json").read_text())
+    assert summary.broken.startswith("The server ended by itself")
+    assert summary.counts["joins_done"] == 2
+    # What it had said was done is there, although it was killed while it worked. [CO1]
+    assert summary.derived["acks_checked"]
+    for nothing in ("chain_broken", "acks_lost", "acks_doubled"):
+        assert summary.derived[nothing] == 0, summary.notes
+    assert (folder / "server.log").stat().st_size
+    assert json.loads((folder / "manifest.json").read_text())["scenario"]["server"]["redis"]
+
+
+@pytest.mark.timeout(DEADLINE_S + 30)
+def test_a_run_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    run, processes, _said = start(tmp_path)
+    named = [command_of(pid) for pid in processes]
+    for program in ("redis-server", "-m server serve", "load_tests.run.agent", "media.aio.worker"):
+        assert any(program in one for one in named), named
+    run.kill()
+    run.communicate(timeout=DEADLINE_S)
+    deadline = time.monotonic() + DEADLINE_S
+    while left := [one for pid, one in zip(processes, named, strict=True) if one and command_of(pid) == one]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
