@@ -131,6 +131,7 @@ class Limits(Part):
     single_use: Assumed
     node_network_bps: Assumed
     partner_line_bps: Assumed
+    redis_bytes: Assumed
     disk_bytes: Assumed
     archive_bytes: Assumed
 
@@ -183,7 +184,15 @@ class Costs(Part):
     bytes_per_row: Cost
     links_per_row: Cost
     publishes_per_command: Cost
-    redis_us_per_command: Cost
+    publish_us: Cost
+    """CPU of redis for a hint, and for each node that it is delivered to the next."""
+    delivery_us: Cost
+    ring_frame_us: Cost
+    """CPU of redis for a frame of a live waveform, of which a source has ten a second."""
+    ring_frame_bytes: Cost
+    """Memory of redis for the same."""
+    ring_frames: Cost
+    """Frames of a source that it keeps."""
     hint_us: Cost
     """CPU of a node to hear one hint of a consult that it does not have."""
     chain_per_s: Cost
@@ -405,6 +414,8 @@ class Need:
     memory_gb: float
     redis_ops: float
     redis_core: float
+    redis_gb: float
+    """Memory of the live rings."""
     commits: float
     chain: float
     """Share of what the chain can take."""
@@ -440,15 +451,18 @@ def need(work: Work, given: Assumptions, costs: Costs) -> Need:
     workers = limits.node_cores.value - 1
     media_nodes = max(1.0, math.ceil(media / (workers * limits.media_use.value)))
     nodes = max(signalling_nodes, media_nodes)
-    ops = publishes * (1 + (nodes if math.isfinite(nodes) else media_nodes))
+    listening = nodes if math.isfinite(nodes) else media_nodes
+    frames = work.ecgs * ECG_MESSAGES_PER_S
+    redis_us = publishes * (costs.publish_us.value + listening * costs.delivery_us.value)
     rows = work.rows(costs)
     commits = rows * costs.links_per_row.value
     bits = relayed.up_bps + relayed.down_bps
     return Need(
         media_cores=media, signalling_cores=own, hint_core=hints, media_nodes=media_nodes,
         signalling_nodes=signalling_nodes, ports=int(2 * math.ceil(media / limits.media_use.value)),
-        memory_gb=sessions * costs.session_kb.value / 1e6, redis_ops=ops,
-        redis_core=publishes * costs.redis_us_per_command.value / 1e6 / REDIS_CORE, commits=commits,
+        memory_gb=sessions * costs.session_kb.value / 1e6, redis_ops=publishes * (1 + listening) + frames,
+        redis_core=(redis_us + frames * costs.ring_frame_us.value) / 1e6 / REDIS_CORE,
+        redis_gb=work.ecgs * costs.ring_frames.value * costs.ring_frame_bytes.value / 1e9, commits=commits,
         chain=commits / costs.chain_per_s.value if costs.chain_per_s.value else math.inf, rows=rows,
         hub_bps=bits, node_network=bits / media_nodes / limits.node_network_bps.value,
     )  # fmt: skip
@@ -493,7 +507,9 @@ DESIGNS: Final = {
     "links of different consults no longer wait for each other, and the order within each is kept.",
     "hints to every node": "Hints by consult instead of to all: each node subscribes to the channels of consults it "
     "has (sharded pub/sub), so that a node hears what it serves.",
-    "redis core": "A cluster with sharded pub/sub: channels are by consult, and consults do not meet.",
+    "redis core": "Live rings with the node that has the consult (its media workers keep 30 s already); what is left, "
+    "hints, in a cluster with sharded pub/sub: channels are by consult, and consults do not meet.",
+    "redis memory": "The same: rings beside the consult; or a redis for each few hundred consults.",
     "database disk, one year": "Partitions of the event log by month, older ones to the object store with their "
     "anchors; the record's older versions likewise.",
     "waveform archive, one year": "Lossless coding above the wire's, and less than every beat after the lawful time: a "
@@ -513,6 +529,7 @@ def uses(given: Assumptions, costs: Costs, scale: float = 1.0) -> list[Use]:
         "event chain": wanted.chain / single,
         "hints to every node": wanted.hint_core / given.limits.signalling_use.value,
         "redis core": wanted.redis_core / single,
+        "redis memory": wanted.redis_gb * 1e9 / given.limits.redis_bytes.value / single,
         "database disk, one year": after.database_bytes / given.limits.disk_bytes.value / single,
         "waveform archive, one year": after.archive_bytes / given.limits.archive_bytes.value / single,
         "a hospital's line": hospital_line(given, costs) / given.limits.partner_line_bps.value / single,

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
-from load_tests.model import Costs, Flow, flow
+from load_tests.model import ECG_MESSAGES_PER_S, Costs, Flow, flow
 from load_tests.model_measure import Run
 from load_tests.plan.behaviour import Behaviour
 from load_tests.plan.scenario import Scenario
@@ -55,6 +55,9 @@ def compare(run: Run, scenario: Scenario, costs: Costs) -> list[Row]:
     commands = sessions * costs.commands_per_session.value + turns * run.lasted_s
     rows = commands * costs.rows_per_command.value + pages * run.lasted_s * costs.rows_per_page.value
     publishes = commands * costs.publishes_per_command.value
+    nodes = scenario.server.nodes
+    redis_us = publishes * (costs.publish_us.value + nodes * costs.delivery_us.value)
+    redis_us += ecg_s * ECG_MESSAGES_PER_S * costs.ring_frame_us.value
     server = (
         sessions * (costs.idle_us_per_s.value + costs.active_us_per_s.value) / 1e6 + pages * costs.page_ms.value / 1e3
     )
@@ -71,7 +74,8 @@ def compare(run: Run, scenario: Scenario, costs: Costs) -> list[Row]:
         Row("database rows", "rows", rows, run.derived("db_rows")),
         Row("links of the chain", "links", rows * costs.links_per_row.value, run.derived("db_events")),
         Row("redis PUBLISH", "commands", publishes, run.derived("redis_publish")),
-        Row("redis CPU", "s", publishes * costs.redis_us_per_command.value / 1e6, run.derived("redis_cpu_s")),
+        Row("redis CPU", "s", redis_us / 1e6, run.derived("redis_cpu_s")),
+        Row("redis XADD", "commands", ecg_s * ECG_MESSAGES_PER_S, run.derived("redis_xadd")),
         Row("archive of waveforms", "bytes", ecg_s * costs.ecg_bytes_per_s.value, run.derived("archive_bytes")),
         Row("pages read", "pages/s", pages, run.total("pages_read", from_s, to_s) / seconds),
     ]  # fmt: skip

@@ -116,7 +116,7 @@ async def _parts(postgres: Postgres, redis: Redis) -> dict[str, float]:
     try:
         await postgres.start()
         await redis.start()
-        for what, url in (("chain", postgres.url), ("hints", redis.url)):
+        for what, url in (("chain", postgres.url), ("hints", redis.url), ("ring", redis.url)):
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "load_tests.model_process", what, url, stdout=subprocess.PIPE
             )
@@ -189,10 +189,6 @@ def costs_of(runs: dict[str, Run], alone: dict[str, float], commit: str, where: 
         "publishes_per_command": (
             signalling.derived("redis_publish") / asked, "publishes", signalling, "PUBLISH of redis over commands"
         ),
-        "redis_us_per_command": (
-            1e6 * signalling.derived("redis_cpu_s") / max(1.0, signalling.derived("redis_commands")), "us", signalling,
-            "CPU of redis over its commands",
-        ),
         "ecg_bytes_per_s": (
             consult.derived("archive_bytes") / max(1.0, consult.count("ecg_out") / 10), "bytes/s", consult,
             "growth of the archive over seconds of frames sent",
@@ -204,6 +200,11 @@ def costs_of(runs: dict[str, Run], alone: dict[str, float], commit: str, where: 
     }
     for name, key, unit, how in (
         ("hint_us", "hint_us", "us", "CPU of a process with the product's bus over hints heard"),
+        ("publish_us", "publish_us", "us", "CPU of redis a PUBLISH, nine subscribers against one"),
+        ("delivery_us", "delivery_us", "us", "CPU of redis for each further subscriber of a PUBLISH"),
+        ("ring_frame_us", "frame_us", "us", "CPU of redis a frame that the product's ring appends"),
+        ("ring_frame_bytes", "frame_bytes", "bytes", "growth of redis's memory a frame"),
+        ("ring_frames", "frames_kept", "frames", "what the product's ring keeps of a waveform"),
         ("chain_per_s", "links_per_s", "links/s", "one writer on PostgreSQL without fsync, a transaction a link"),
     ):
         found[name] = Cost(value=round(alone[key], 4), unit=unit, run=f"model_process {commit[:8]}", how=how)

@@ -214,6 +214,8 @@ def _peaks(model: Model) -> list[Sequence[str]]:
         ("nodes' lines together, Gbit/s", [one.hub_bps / 1e9 for one in needs]),
         ("memory of sessions, GB", [one.memory_gb for one in needs]),
         ("redis operations a second", [one.redis_ops for one in needs]),
+        ("redis core", [one.redis_core for one in needs]),
+        ("redis memory, GB", [one.redis_gb for one in needs]),
         ("database rows a second", [one.rows for one in needs]),
         ("crossings of the lock a second", [one.crossings for one in peaks]),
         ("database rows a year", [one.rows for one in years]),

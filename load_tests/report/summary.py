@@ -51,6 +51,7 @@ DERIVED: Final[dict[str, str]] = {
             ("archive_bytes", "bytes that the waveform archive grew by"),
             ("redis_commands", "commands redis did"),
             ("redis_publish", "of these, publish"),
+            ("redis_xadd", "of these, frames of live waveforms"),
             ("redis_in_bytes", "bytes that redis was sent"),
             ("redis_out_bytes", "bytes that redis sent"),
             ("redis_cpu_s", "CPU of redis"),
