@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Executable
@@ -62,6 +63,10 @@ class Hand(Protocol):
         """Rows, each a tuple; none of a statement that gives none."""
         ...
 
+    def at_end(self, work: Callable[["Hand"], None]) -> None:
+        """Have this done when all who share the transaction have done their own: a row that everybody locks is last."""
+        ...
+
 
 Job = Callable[[Hand], T]
 
@@ -77,6 +82,10 @@ class SqlHand:
         done = self._session.execute(what.statement, values)
         return done.all() if what.is_select else []
 
+    def at_end(self, work: Callable[[Hand], None]) -> None:
+        """At once: nobody shares this transaction."""
+        work(self)
+
 
 class _SqliteHand:
     """In SQLite's thread."""
@@ -86,6 +95,44 @@ class _SqliteHand:
 
     def rows(self, what: Prepared, **values: Any) -> Sequence[Any]:
         return what.on(self._connection, values)
+
+    def at_end(self, work: Callable[[Hand], None]) -> None:
+        work(self)
+
+
+class _SharedHand:
+    """Of several jobs in one transaction."""
+
+    def __init__(self, hand: Hand) -> None:
+        self._hand = hand
+        self._last: list[Callable[[Hand], None]] = []
+
+    def rows(self, what: Prepared, **values: Any) -> Sequence[Any]:
+        return self._hand.rows(what, **values)
+
+    def at_end(self, work: Callable[[Hand], None]) -> None:
+        self._last.append(work)
+
+    def finish(self) -> None:
+        for work in self._last:
+            work(self._hand)
+
+
+class _GivenUp(Exception):
+    """Nobody waits any more for one of a batch: it is not done, and the others again without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A write that somebody waits for."""
+
+    job: Job[Any]
+    future: asyncio.Future[Any]
+    revocable: bool
+
+    @property
+    def revoked(self) -> bool:
+        return self.revocable and self.future.cancelled()
 
 
 class _Visits:
@@ -144,7 +191,7 @@ class AtOnce:
         self._engine, self._turn = engine, turn
         self._reads = None if connect is None else _Visits(connect, "BEGIN", "ROLLBACK")
         self._writes = None if connect is None else _Visits(connect, "BEGIN IMMEDIATE", "COMMIT")
-        self._waiting: list[tuple[Job[Any], asyncio.Future[Any]]] = []
+        self._waiting: list[_Waiting] = []
         self._working: asyncio.Task[None] | None = None
 
     async def read(self, job: Job[T]) -> T:
@@ -154,20 +201,23 @@ class AtOnce:
         async with self._engine.connect() as connection:
             return await connection.run_sync(lambda sync: job(SqlHand(sync)))
 
-    async def write(self, job: Job[T]) -> T:
+    async def write(self, job: Job[T], *, revocable: bool = False) -> T:
         """The result of ``job`` after its commit.
 
-        ``job`` may run twice (see the module), so it changes nothing but the database. A call that is cancelled takes
-        nothing back.
+        ``job`` may run twice (see the module), so it changes nothing but the database.
+
+        Args:
+            revocable: a call that is cancelled before its commit has begun is not done. Otherwise a cancelled call
+                takes nothing back.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, future))
+        self._waiting.append(_Waiting(job, future, revocable))
         if self._working is None:
             self._working = asyncio.create_task(self._work(), name="database-writes")
         return await future
 
     async def _work(self) -> None:
-        batch: list[tuple[Job[Any], asyncio.Future[Any]]] = []
+        batch: list[_Waiting] = []
         try:
             while self._waiting:
                 async with self._turn:
@@ -175,26 +225,34 @@ class AtOnce:
                     await self._commit(batch)
         finally:
             self._working = None
-            for _job, future in (*batch, *self._waiting):
-                future.cancel()  # only where this task itself was cancelled: settled ones do not mind
+            for one in (*batch, *self._waiting):
+                one.future.cancel()  # only where this task itself was cancelled: settled ones do not mind
 
-    async def _commit(self, batch: list[tuple[Job[Any], asyncio.Future[Any]]]) -> None:
-        try:
-            results = await self._together([job for job, _future in batch])
-        except Exception as problem:  # whatever it was, each runs again alone and gets its own outcome
-            if len(batch) > 1:
-                for one in batch:
-                    await self._commit([one])
-            elif not batch[0][1].done():
-                batch[0][1].set_exception(problem)
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        wanted = [one for one in batch if not one.revoked]
+        if not wanted:
             return
-        for (_job, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        try:
+            results = await self._together(wanted)
+        except Exception as problem:  # whatever it was, each runs again alone and gets its own outcome
+            if len(wanted) > 1:
+                for one in wanted:
+                    await self._commit([one])
+            elif not wanted[0].future.done():
+                wanted[0].future.set_exception(problem)
+            return
+        for one, result in zip(wanted, results, strict=True):
+            if not one.future.done():
+                one.future.set_result(result)
 
-    async def _together(self, jobs: list[Job[Any]]) -> list[Any]:
+    async def _together(self, batch: list[_Waiting]) -> list[Any]:
         def all_of(hand: Hand) -> list[Any]:
-            return [job(hand) for job in jobs]
+            shared = _SharedHand(hand)
+            results = [one.job(shared) for one in batch]
+            shared.finish()
+            if any(one.revoked for one in batch):
+                raise _GivenUp
+            return results
 
         if self._writes is not None:
             return await self._writes.run(all_of)

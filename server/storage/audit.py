@@ -57,9 +57,12 @@ async def append(session: AsyncSession, entries: Sequence[Entry]) -> None:
 
 
 def append_at_once(hand: Hand, entries: Sequence[Entry]) -> None:
-    """The same within `Database.at_once`."""
-    if not entries:
-        return
+    """The same within `Database.at_once`; the head is locked when all who share the transaction have done their own."""
+    if entries:
+        hand.at_end(lambda hand: _append_now(hand, entries))
+
+
+def _append_now(hand: Hand, entries: Sequence[Entry]) -> None:
     [(seq, last)] = hand.rows(_HEAD)
     rows = _links(seq, bytes(last), entries)
     for row in rows:

@@ -8,7 +8,7 @@ that chains its event. Publishing follows the commit and is not done here.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,7 +17,7 @@ from server.record.aio.store import banner_in, find_one, read_resource, write_re
 from server.record.core.notes import author_of, in_error, note_document
 from server.record.core.resource import FiledResource, file_checked, file_resource
 from server.storage import audit
-from server.storage.at_once import Hand, Prepared
+from server.storage.at_once import Hand, Prepared, SqlHand
 from server.storage.database import Database
 from server.storage.models import ConsultPatient, ConsultState, EventRow
 from signaling.core.case import NoteFacts
@@ -31,6 +31,14 @@ VIEW_SHOWN = "view_shown"
 """Rows of the event log that say what somebody's page showed: one when it begins, one when it ends. [VW1]"""
 
 
+_REVISION = Prepared(
+    select(ConsultState.revision).where(ConsultState.consult_id == bindparam("consult")).with_for_update()
+)
+_SWAP = Prepared(
+    update(ConsultState)
+    .where(ConsultState.consult_id == bindparam("consult"))
+    .values(revision=bindparam("to_revision"), status=bindparam("to_status"), snapshot=bindparam("to_snapshot"))
+)
 _SNAPSHOT = Prepared(select(ConsultState.snapshot).where(ConsultState.consult_id == bindparam("consult")))
 
 
@@ -63,19 +71,47 @@ class SqlConsultStore:
         Raises:
             Conflict: the stored revision is no longer ``before.revision``.
         """
-        swap = (
-            update(ConsultState)
-            .where(ConsultState.consult_id == before.id, ConsultState.revision == before.revision)
-            .values(revision=after.revision, status=after.status.value, snapshot=after.model_dump_json())
-            .returning(ConsultState.consult_id)
-        )
+        snapshot = after.model_dump_json()
+        entries = [_entry(before.id, event, actor) for event in events]
+
+        def swap(hand: Hand) -> bool:
+            [(revision,)] = hand.rows(_REVISION, consult=before.id) or [(None,)]
+            if revision == before.revision:
+                hand.rows(
+                    _SWAP, consult=before.id, to_revision=after.revision, to_status=after.status.value,
+                    to_snapshot=snapshot,
+                )  # fmt: skip
+            return revision == before.revision
+
+        def swap_and_chain(hand: Hand) -> bool:
+            swapped = swap(hand)
+            if swapped:
+                audit.append_at_once(hand, entries)
+            return swapped
+
+        if any(isinstance(event, NotePut | NoteMarkedInError) for event in events):
+            swapped = await self._commit_notes(swap, entries, events, actor)
+        else:
+            swapped = await self._database.at_once.write(swap_and_chain, revocable=True)
+        if not swapped:
+            raise Conflict(f"consult {before.id} is no longer at revision {before.revision}")
+
+    async def _commit_notes(
+        self,
+        swap: Callable[[Hand], bool],
+        entries: Sequence[audit.Entry],
+        events: Sequence[AnyEvent],
+        actor: ParticipantId | None,
+    ) -> bool:
+        """With what the events file in the record."""
         notes = [await self._checked(event) for event in events if isinstance(event, NotePut)]
         async with self._database.write() as session:
-            if await session.scalar(swap) is None:
-                raise Conflict(f"consult {before.id} is no longer at revision {before.revision}")
+            if not await session.run_sync(lambda sync: swap(SqlHand(sync))):
+                return False
             filed = [await _file(session, note, owner, event, actor) for note, owner, event in notes]
             filed += [await _mark(session, event, actor) for event in events if isinstance(event, NoteMarkedInError)]
-            await audit.append(session, [*filed, *(_entry(before.id, event, actor) for event in events)])
+            await audit.append(session, [*filed, *entries])
+        return True
 
     async def _checked(self, event: NotePut) -> tuple[FiledResource, str, NotePut]:
         """A note's document, checked while nobody waits for the database, and the hospital whose patient it is."""

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from server.storage import audit
-from server.storage.at_once import Hand, Prepared
+from server.storage.at_once import Hand, Prepared, _Waiting
 from server.storage.database import Database
 from server.storage.models import EventRow, Hospital
 from tests.contract.server_postgres import postgres_folder, ready_file, ready_template, ready_url  # noqa: F401 - fixtures
@@ -102,6 +102,47 @@ async def test_a_cancelled_call_takes_nothing_back_and_closing_finishes_it(ready
     again = Database(ready_url)
     assert await kinds(again) == ["kept"]
     await again.close()
+
+
+async def test_a_revoked_write_is_not_done_and_takes_no_other_with_it(database: Database) -> None:
+    """Given up while it waits, and while it runs beside others."""
+
+    def during(hand: Hand) -> None:
+        add(hand, "during")
+        two.cancel()  # PostgreSQL's jobs run in the event loop, SQLite's in a thread: there the flag alone is set
+
+    def job(hand: Hand, name: str) -> None:
+        audit.append_at_once(hand, [note(name)])
+
+    async with database._turn:  # as a session that writes: what comes now waits
+        one = asyncio.create_task(database.at_once.write(lambda hand: add(hand, "waits"), revocable=True))
+        two = asyncio.get_running_loop().create_future()
+        kept = asyncio.create_task(database.at_once.write(lambda hand: job(hand, "kept")))
+        await asyncio.sleep(0)
+        database.at_once._waiting.append(_Waiting(during, two, revocable=True))
+        one.cancel()
+    await kept
+    await asyncio.gather(one, return_exceptions=True)
+    assert await kinds(database) == ["kept"]
+    for name in ("waits", "during"):
+        assert await database.at_once.read(lambda hand, name=name: hand.rows(NAME, wanted=name)) == []  # type: ignore[misc]
+
+
+async def test_the_row_that_everybody_locks_is_locked_last(database: Database) -> None:
+    """As sessions do it: two nodes whose writes come in different order must not wait for each other in a circle."""
+    order: list[str] = []
+
+    def job(hand: Hand, name: str) -> None:
+        order.append(name)
+        hand.at_end(lambda hand: order.append(f"{name} at the end"))
+
+    async with database._turn:
+        both = [asyncio.create_task(database.at_once.write(lambda hand, n=n: job(hand, n))) for n in ("a", "b")]
+        await asyncio.sleep(0)
+    await asyncio.gather(*both)
+    if database.is_sqlite:
+        assert order == ["a", "b", "a at the end", "b at the end"]
+    assert all(order.index(name) < order.index(f"{name} at the end") for name in ("a", "b"))
 
 
 async def test_sessions_and_visits_write_side_by_side(database: Database) -> None:

@@ -1,11 +1,21 @@
 """Rooms and devices that come without a person, recognised by a secret of their own."""
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from server.identity.core.principal import AccessRole, DevicePrincipal
 from server.identity.core.secret import hash_secret
+from server.storage.at_once import Prepared
 from server.storage.database import Database
 from server.storage.models import DeviceAccount, Hospital
+
+_DEVICE = Prepared(
+    select(
+        DeviceAccount.id, DeviceAccount.role, DeviceAccount.name, DeviceAccount.simulated, DeviceAccount.hospital_id,
+        Hospital.name,
+    )
+    .join(Hospital, Hospital.id == DeviceAccount.hospital_id)
+    .where(DeviceAccount.secret_hash == bindparam("credential"), DeviceAccount.active)
+)  # fmt: skip
 
 
 class Devices:
@@ -20,23 +30,17 @@ class Devices:
 
     async def by_credential(self, credential: str) -> DevicePrincipal | None:
         """The same by the stored hash."""
-        query = (
-            select(DeviceAccount, Hospital.name.label("hospital"))
-            .join(Hospital, Hospital.id == DeviceAccount.hospital_id)
-            .where(DeviceAccount.secret_hash == credential, DeviceAccount.active)
-        )
-        async with self._database.read() as session:
-            row = (await session.execute(query)).one_or_none()
-        if row is None:
+        rows = await self._database.at_once.read(lambda hand: hand.rows(_DEVICE, credential=credential))
+        if not rows:
             return None
-        device: DeviceAccount = row.DeviceAccount
+        id_, role, name, simulated, hospital_id, hospital = rows[0]
         return DevicePrincipal(
             kind="device",
-            subject=device.id,
-            access=AccessRole(device.role),
+            subject=id_,
+            access=AccessRole(role),
             credential=credential,
-            name=device.name,
-            hospital_id=device.hospital_id,
-            hospital=row.hospital,
-            simulated=device.simulated,
+            name=name,
+            hospital_id=hospital_id,
+            hospital=hospital,
+            simulated=bool(simulated),
         )

@@ -163,10 +163,7 @@ class Sessions:
             return None
         principal = _principal(row, credential)
         if principal is not None and alive and touch and now_ms - row.last_seen_ms >= TOUCH_MS:
-            async with self._database.write() as session:
-                await session.execute(
-                    update(WebSession).where(WebSession.id_hash == credential).values(last_seen_ms=now_ms)
-                )
+            await self._database.at_once.write(lambda hand: hand.rows(_TOUCH, credential=credential, now_ms=now_ms))
         return principal
 
     async def sign_out(self, principal: PersonPrincipal | GuestPrincipal) -> None:
@@ -183,6 +180,9 @@ class Sessions:
             await audit.append(session, [audit.Entry(kind=kind, at_ms=self._now_ms(), actor=actor, body=body)])
 
 
+_TOUCH = Prepared(
+    update(WebSession).where(WebSession.id_hash == bindparam("credential")).values(last_seen_ms=bindparam("now_ms"))
+)
 _SESSION = Prepared(
     select(
         WebSession.last_seen_ms, WebSession.expires_at_ms, WebSession.revoked,

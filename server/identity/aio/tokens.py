@@ -13,18 +13,19 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from server.clock import NowMs
 from server.identity.aio.devices import Devices
-from server.identity.aio.members import membership
+from server.identity.aio.members import membership_in
 from server.identity.aio.sessions import Sessions
 from server.identity.aio.walls import Walls
 from server.identity.core.principal import DevicePrincipal, Membership, Principal, ScreenPrincipal
 from server.identity.core.rules import CONSULT_TOKEN_MS
 from server.identity.core.tokens import KEY_BYTES, ConsultClaims, TokenInvalid, read, sign
 from server.storage import audit
+from server.storage.at_once import Hand, Prepared
 from server.storage.database import Database
 from server.storage.models import Hospital, UsedToken
 from signaling.core.admission import Admission
@@ -32,6 +33,10 @@ from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.model import Role
 
 KEY_FILE = "token.key"
+
+_AT_HUB = Prepared(select(Hospital.hub).where(Hospital.id == bindparam("hospital")))
+_USED = Prepared(select(UsedToken.jti).where(UsedToken.jti == bindparam("jti")))
+_SPEND = Prepared(insert(UsedToken))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +87,7 @@ class ConsultTokens:
             consult_id=member.consult,
             body={"participant": member.participant, "role": member.role.value, "jti": claims.jti},
         )
-        async with self._database.write() as session:
-            await audit.append(session, [entry])
+        await self._database.at_once.write(lambda hand: audit.append_at_once(hand, [entry]))
         return IssuedToken(token=sign(claims, self._key), expires_at_ms=claims.exp_ms, participant=member.participant)
 
     async def accept(self, token: object) -> Admission:
@@ -97,9 +101,12 @@ class ConsultTokens:
         principal = await self._principal(claims.kind, claims.credential)
         if principal is None or principal.subject != claims.subject:
             raise TokenInvalid("the session is over")
-        async with self._database.read() as session:
-            member = await membership(session, principal, claims.consult)
-            at_hub = await session.scalar(select(Hospital.hub).where(Hospital.id == principal.hospital_id))
+
+        def standing(hand: Hand) -> tuple[Membership | None, bool]:
+            hub = hand.rows(_AT_HUB, hospital=principal.hospital_id)
+            return membership_in(hand, principal, claims.consult), bool(hub and hub[0][0])
+
+        member, at_hub = await self._database.at_once.read(standing)
         if member is None or member.role is not claims.role or member.participant != claims.participant:
             raise TokenInvalid("no longer a member in this role")
         screen = principal if isinstance(principal, ScreenPrincipal) else None
@@ -113,7 +120,7 @@ class ConsultTokens:
             screen_number=screen.number if screen else None,
             grant=grant_of(claims.kind, claims.credential),
             simulated=isinstance(principal, DevicePrincipal) and principal.simulated,
-            hub=bool(at_hub),
+            hub=at_hub,
         )
 
     async def still_good(self, admission: Admission) -> bool:
@@ -127,8 +134,7 @@ class ConsultTokens:
         principal = await self._principal(kind, credential, lapsed=True)
         if principal is None:
             return False
-        async with self._database.read() as session:
-            member = await membership(session, principal, admission.consult)
+        member = await self._database.at_once.read(lambda hand: membership_in(hand, principal, admission.consult))
         screen = principal.role if isinstance(principal, ScreenPrincipal) else None
         return (
             member is not None
@@ -137,11 +143,18 @@ class ConsultTokens:
         )
 
     async def _spend(self, claims: ConsultClaims) -> None:
+        def spend(hand: Hand) -> bool:
+            fresh = not hand.rows(_USED, jti=claims.jti)
+            if fresh:
+                hand.rows(_SPEND, jti=claims.jti, expires_at_ms=claims.exp_ms)
+            return fresh
+
         try:
-            async with self._database.write() as session:
-                session.add(UsedToken(jti=claims.jti, expires_at_ms=claims.exp_ms))
-        except IntegrityError:
-            raise TokenInvalid("used before") from None
+            fresh = await self._database.at_once.write(spend)
+        except IntegrityError:  # on PostgreSQL another node may be doing the same
+            fresh = False
+        if not fresh:
+            raise TokenInvalid("used before")
 
     async def _principal(self, kind: str, credential: str, *, lapsed: bool = False) -> Principal | None:
         match kind:

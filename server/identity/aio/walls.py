@@ -8,7 +8,7 @@ back with its secret, so the person who claims never sees it.
 import secrets
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,9 +17,28 @@ from server.identity.core.principal import AccessRole, PersonPrincipal, ScreenPr
 from server.identity.core.rules import IDENTIFY_MS, PAIRING_MS, TOUCH_MS, pairing_code, read_code
 from server.identity.core.secret import encode_secret, hash_secret
 from server.storage import audit
+from server.storage.at_once import Prepared
 from server.storage.database import Database
 from server.storage.models import Hospital, Pairing, Room, Screen, ScreenCredential, Station
 from signaling.core.model import ScreenRole
+
+_SCREEN = Prepared(
+    select(
+        Screen.station_id, Screen.number, Screen.role, Screen.identify_until_ms, Screen.last_seen_ms, Station.name,
+        Room.name, Hospital.id, Hospital.name,
+    )
+    .select_from(ScreenCredential)
+    .join(Screen, (Screen.station_id == ScreenCredential.station_id) & (Screen.number == ScreenCredential.number))
+    .join(Station, Station.id == Screen.station_id)
+    .join(Room, Room.id == Station.room_id)
+    .join(Hospital, Hospital.id == Room.hospital_id)
+    .where(ScreenCredential.id_hash == bindparam("credential"), ~ScreenCredential.revoked)
+)  # fmt: skip
+_SEEN = Prepared(
+    update(Screen)
+    .where(Screen.station_id == bindparam("station"), Screen.number == bindparam("of_number"))
+    .values(last_seen_ms=bindparam("now_ms"))
+)
 
 SEEN_EVERY_MS = 5_000
 _CODE_TRIES = 5
@@ -183,45 +202,32 @@ class Walls:
 
     async def by_credential(self, credential: str, *, seen: bool) -> ScreenPrincipal | None:
         """The same by the stored hash."""
-        query = (
-            select(ScreenCredential, Screen, Station, Room.name.label("room"), Hospital)
-            .join(
-                Screen,
-                (Screen.station_id == ScreenCredential.station_id) & (Screen.number == ScreenCredential.number),
-            )
-            .join(Station, Station.id == Screen.station_id)
-            .join(Room, Room.id == Station.room_id)
-            .join(Hospital, Hospital.id == Room.hospital_id)
-            .where(ScreenCredential.id_hash == credential, ~ScreenCredential.revoked)
-        )
-        async with self._database.read() as session:
-            row = (await session.execute(query)).one_or_none()
-        if row is None:
+        rows = await self._database.at_once.read(lambda hand: hand.rows(_SCREEN, credential=credential))
+        if not rows:
             return None
-        screen: Screen = row.Screen
+        (
+            station, number, screen_role, identify_until_ms, last_seen_ms, station_name, room, hospital_id, hospital,
+        ) = rows[0]  # fmt: skip
         now_ms = self._now_ms()
-        if seen and now_ms - screen.last_seen_ms >= SEEN_EVERY_MS:
-            async with self._database.write() as session:
-                await session.execute(
-                    update(Screen)
-                    .where(Screen.station_id == screen.station_id, Screen.number == screen.number)
-                    .values(last_seen_ms=now_ms)
-                )
-        role = ScreenRole(screen.role)
+        if seen and now_ms - last_seen_ms >= SEEN_EVERY_MS:
+            await self._database.at_once.write(
+                lambda hand: hand.rows(_SEEN, station=station, of_number=number, now_ms=now_ms)
+            )
+        role = ScreenRole(screen_role)
         return ScreenPrincipal(
             kind="screen",
-            subject=f"{screen.station_id}.{screen.number}",
+            subject=f"{station}.{number}",
             access=AccessRole.RECORD_SCREEN if role is ScreenRole.RECORD else AccessRole.OTHER_SCREEN,
             credential=credential,
-            name=f"{row.Station.name} · {screen.number}",
-            hospital_id=row.Hospital.id,
-            hospital=row.Hospital.name,
-            station=screen.station_id,
-            station_name=row.Station.name,
-            room=row.room,
-            number=screen.number,
+            name=f"{station_name} · {number}",
+            hospital_id=hospital_id,
+            hospital=hospital,
+            station=station,
+            station_name=station_name,
+            room=room,
+            number=number,
             role=role,
-            identify_until_ms=screen.identify_until_ms,
+            identify_until_ms=identify_until_ms,
         )
 
 
