@@ -21,7 +21,7 @@ from media.aio.spare import Loader, WorkerSettings
 from media.aio.supervisor import Supervisor
 from media.core import control
 from media.core.control import MediaError, MediaErrorCode
-from media.core.placement import CONSULT_COST, PARTICIPANT_COST, LoadLimits, WorkerLoad, least_busy
+from media.core.placement import LoadLimits, WorkerLoad, least_busy
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class WorkerPool:
         """A consult went there."""
         self._placed[index].add(consult)
         self._count(index)
-        self.loads[index].charge(CONSULT_COST, _now_ms())
+        self.loads[index].charge(self.loads[index].consult_cost, _now_ms())
 
     def removed(self, index: int, consult: str) -> None:
         """A consult left it; idempotent."""
@@ -185,7 +185,7 @@ class WorkerPool:
 
     def joined(self, index: int) -> None:
         """A participant went there."""
-        self.loads[index].charge(PARTICIPANT_COST, _now_ms())
+        self.loads[index].charge(self.loads[index].participant_cost, _now_ms())
 
     async def renew(
         self, index: int, within_s: float = RENEW_WITHIN_S, remind_every_s: float = RENEW_REMIND_EVERY_S

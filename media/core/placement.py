@@ -5,6 +5,9 @@ second would all go to the worker that was idle at its last report, and what was
 report before its people have joined. So each placement is charged an estimate at once, which is taken back
 after `SETTLE_MS`, when reports show the real cost. Reports are smoothed, so that one garbage collection refuses nobody.
 
+The estimate is learnt: what those who are there cost, and half as much again. A fixed one was three times too high for
+a consult with six wall screens, and turned people away at half a core because many came within five seconds.
+
 A worker is *full* for newcomers above one limit and stays so until its load has fallen some way below; people of a
 consult that is there already are let in up to a higher limit. Nobody who is there is ever sent away.
 
@@ -26,8 +29,15 @@ RELIEF = 0.05
 """How far below its limit a full worker must fall before it takes newcomers again."""
 CONSULT_COST = 0.03
 PARTICIPANT_COST = 0.02
-"""Of a core: two Transports, a camera and a microphone, copies of six others. Estimated from the cost of a forwarded
-packet, and taken back when reports show the real one."""
+"""Of a core: two Transports, a camera and a microphone, copies of six others, estimated from the cost of a forwarded
+packet. What is charged for the first ones, and the most that is charged later."""
+PARTICIPANT_LEAST = 0.004
+"""Those who are there may not have begun to send."""
+MARGIN = 1.5
+"""Charged over what the others cost: the next one's camera goes to all of them."""
+LEARN_FROM = 8
+"""Transports: fewer tell nothing."""
+TRANSPORTS_EACH = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +63,8 @@ class WorkerLoad:
     """Smoothed."""
     consults: int = 0
     last: Load | None = None
+    participant_cost: float = PARTICIPANT_COST
+    """What another participant is charged, of a core."""
     _charged: deque[tuple[int, float]] = field(default_factory=deque)
     _full: bool = False
 
@@ -63,7 +75,16 @@ class WorkerLoad:
         weight = 1.0 if first else SMOOTHING
         self.share += weight * (load.cpu_share - self.share)
         self.lag_ms += weight * (load.loop_lag_ms - self.lag_ms)
+        if load.transports >= LEARN_FROM:
+            seen = MARGIN * load.cpu_share * TRANSPORTS_EACH / load.transports
+            self.participant_cost += SMOOTHING * (seen - self.participant_cost)
+            self.participant_cost = min(PARTICIPANT_COST, max(PARTICIPANT_LEAST, self.participant_cost))
         self._settle(now_ms)
+
+    @property
+    def consult_cost(self) -> float:
+        """What another consult is charged before anybody of it is there."""
+        return CONSULT_COST * self.participant_cost / PARTICIPANT_COST
 
     def charge(self, cost: float, now_ms: int) -> None:
         """Something was placed that no report shows yet."""
@@ -73,6 +94,7 @@ class WorkerLoad:
         """Another process, with nothing on it."""
         self.share = self.lag_ms = 0.0
         self.last = None
+        self.participant_cost = PARTICIPANT_COST
         self._charged.clear()
         self._full = False
 

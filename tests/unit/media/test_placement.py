@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from media.core.control import Load
-from media.core.placement import CONSULT_COST, RELIEF, SETTLE_MS, LoadLimits, WorkerLoad, least_busy
+from media.core.placement import (
+    CONSULT_COST,
+    LEARN_FROM,
+    PARTICIPANT_COST,
+    PARTICIPANT_LEAST,
+    RELIEF,
+    SETTLE_MS,
+    LoadLimits,
+    WorkerLoad,
+    least_busy,
+)  # fmt: skip
 
 
-def load(share: float, lag_ms: float = 0.0) -> Load:
-    return Load(cpu_share=share, loop_lag_ms=lag_ms, packets_in_per_s=0, packets_out_per_s=0, transports=0, consumers=0)
+def load(share: float, lag_ms: float = 0.0, transports: int = 0) -> Load:
+    return Load(
+        cpu_share=share, loop_lag_ms=lag_ms, packets_in_per_s=0, packets_out_per_s=0, transports=transports, consumers=0
+    )  # fmt: skip
 
 
 def at(share: float, lag_ms: float = 0.0) -> WorkerLoad:
@@ -80,6 +93,27 @@ def test_people_of_a_consult_that_is_there_are_let_in_up_to_a_higher_limit() -> 
 def test_a_late_loop_is_full_whatever_the_cpu_says() -> None:
     assert not at(0.1, lag_ms=100.0).takes_consult(0)
     assert at(0.1, lag_ms=50.0).takes_consult(0)
+
+
+def test_what_another_is_charged_is_learnt_from_those_who_are_there() -> None:
+    """Ninety who cost half a core must not make forty wait for what those would cost at four times the price."""
+    worker = WorkerLoad(LoadLimits())
+    for second in range(20):
+        worker.report(load(0.45, transports=180), second * 1_000)
+    assert worker.participant_cost == pytest.approx(1.5 * 0.45 / 90, rel=0.01)
+    for _ in range(40):
+        assert worker.takes_participant(19_000)
+        worker.charge(worker.participant_cost, 19_000)
+    for second in range(20, 40):
+        worker.report(load(0.9, transports=20), second * 1_000)
+    assert worker.participant_cost == PARTICIPANT_COST  # never more than the first estimate
+    for second in range(40, 60):
+        worker.report(load(0.001, transports=100), second * 1_000)
+    assert worker.participant_cost == PARTICIPANT_LEAST  # nor next to nothing for those who send nothing yet
+    worker.report(load(0.9, transports=LEARN_FROM - 1), 60_000)
+    assert worker.participant_cost == PARTICIPANT_LEAST
+    worker.reset()
+    assert worker.participant_cost == PARTICIPANT_COST
 
 
 def test_a_new_process_starts_empty() -> None:
