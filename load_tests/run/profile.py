@@ -1,7 +1,8 @@
-"""Where the server's processes spend their CPU, by py-spy: a sampler that reads them from outside, C included.
+"""Where the server's processes spend their CPU, by py-spy: a sampler that reads their Python stacks from outside.
 
-py-spy stops a process for each look, so a run with a profile is slower than one without; its other figures are not for
-the record. It is a program (``pip install py-spy``), not a library of ours, and needs the right to trace: root, or a
+It reads while the process runs on (``--nonblocking``): stopped for each look, a relay would be late by it, and C frames
+take so long to unwind that a server hardly works any more. Time in C counts for the Python function that called it. A
+run with a profile is not for the record all the same. py-spy is a program (``pip install py-spy``), not a library of ours, and needs the right to trace: root, or a
 kernel that lets a parent trace its children.
 
 A *sample* is one look at a thread that was on the CPU. ``self`` is what a function did by itself, ``with`` what it did
@@ -23,7 +24,7 @@ from typing import Final
 from load_tests.plan.reading import Exit, RunError
 
 PROGRAM: Final = "py-spy"
-RATE_HZ: Final = 200
+RATE_HZ: Final = 100
 MOST_ROWS: Final = 40
 ENDING_S: Final = 20.0
 
@@ -63,8 +64,8 @@ def numbered(processes: Mapping[int, str]) -> dict[int, str]:
 
 async def _one(program: str, pid: int, seconds: float, path: Path) -> str:
     process = await asyncio.create_subprocess_exec(
-        program, "record", "--pid", str(pid), "--duration", str(round(seconds)), "--rate", str(RATE_HZ), "--native",
-        "--format", "raw", "--nolineno", "--output", str(path),
+        program, "record", "--pid", str(pid), "--duration", str(round(seconds)), "--rate", str(RATE_HZ),
+        "--nonblocking", "--format", "raw", "--nolineno", "--output", str(path),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
