@@ -105,7 +105,7 @@ def _one(
     at_s: float, kind: str, until_s: float, looks: Looks, outages: Mapping[str, Sequence[tuple[float, int, float]]],
     turns: Sequence[tuple[int, float, float]], consults: int,
 ) -> Recovery:  # fmt: skip
-    seen = [(look_s - at_s, values) for look_s, values in looks if at_s - BEFORE_S <= look_s < until_s]
+    seen = [(look_s - at_s, values) for look_s, values in looks if at_s - BEFORE_S <= look_s < until_s - STEP_S]
     had = {columns: _before(seen, columns) for columns in (JOINED, PICTURES, WAVES)}
     curve = [
         (round(look_s, 2), *(_share(values, columns, had[columns]) for columns in (JOINED, PICTURES, WAVES)))
