@@ -1,0 +1,101 @@
+"""What witnesses tell, and the pictures that they can decode."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from typing import Any
+
+import av
+import pytest
+
+from load_tests.plan.behaviour import CAMERAS
+from load_tests.plan.reading import read_scenario
+from load_tests.report.histogram import Histogram
+from load_tests.report.witness import Seen, beside, of_witnesses
+from load_tests.run.witness import with_witnesses
+from load_tests.session.picture import still_frames
+from load_tests.session.sending import KEY_FACTOR, PAYLOAD_BYTES
+from load_tests.session.trailer import TRAILER, build_trailer
+from load_tests.session.world import needs_of
+
+LAYERS = [*CAMERAS["720p"], *CAMERAS["single"]]
+DESCRIPTOR_BYTES = 5
+
+
+def assembled(beginning: bytes, size: float) -> bytes:
+    """A frame as a receiver has it: what its packets carry behind their VP8 descriptors."""
+    count = math.ceil(size / PAYLOAD_BYTES)
+    room = int(size / count) - DESCRIPTOR_BYTES - TRAILER.size
+    whole = b""
+    for number in range(count):
+        head = beginning[:room] if number == 0 else b""
+        whole += head + os.urandom(room - len(head)) + build_trailer(0, 1)
+    return whole
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda one: f"{one.width}x{one.height}")
+def test_a_decoder_takes_every_frame_whatever_it_was_filled_up_with(layer: Any) -> None:
+    key, still = still_frames(layer.width, layer.height)
+    mean_bytes, chance = layer.bitrate_bps / 8 / layer.frames_per_s, random.Random(1)
+    decoder = av.CodecContext.create("libvpx", "r")
+    for number in range(24):
+        size = mean_bytes * KEY_FACTOR if number % 12 == 0 else mean_bytes * chance.lognormvariate(-0.06, 0.35)
+        (picture,) = decoder.decode(av.Packet(assembled(still if number % 12 else key, size)))  # type: ignore[attr-defined]
+        assert (picture.width, picture.height) == (layer.width, layer.height)
+
+
+def told(at: int, **more: Any) -> dict[str, Any]:
+    video = {
+        "id": "v", "kind": "video", "packetsReceived": 100 * at, "packetsLost": at // 10, "framesDecoded": 30 * at,
+        "framesDropped": 0, "freezeCount": at // 20, "jitterBufferDelay": 0.9 * at, "jitterBufferEmittedCount": 30 * at,
+    }  # fmt: skip
+    nothing: dict[str, Any] = {
+        "clickToFirstFrameMs": None, "forward_ms": [], "event_ms": [], "turn_shown_ms": [], "ecg_age_ms": [],
+        "ecg_looks": 10, "ecg_live": 9, "cpu_s": at / 2, "tracks": [video],
+    }  # fmt: skip
+    return nothing | more
+
+
+def test_a_witness_is_measured_after_the_warming_up_but_its_join_counts_all_the_same() -> None:
+    seen = Seen("chromium-0", "load-0", measure_from_s=10)
+    seen.look(5, told(5, clickToFirstFrameMs=640.0, forward_ms=[900.0]))
+    for at in range(10, 31):
+        seen.look(at, told(at, clickToFirstFrameMs=640.0, forward_ms=[4.0, 6.0], ecg_age_ms=[170]))
+    state = seen.state()
+    assert state.distributions["first_picture_ms"].p50 == 640
+    assert state.distributions["forward_ms"].count == 42
+    assert state.distributions["forward_ms"].max == 6  # nothing of before
+    assert state.distributions["frames_per_s"].p50 == pytest.approx(30, rel=0.01)
+    assert state.distributions["jitter_buffer_ms"].p50 == pytest.approx(30, rel=0.01)
+    assert state.counts == {
+        "frames_decoded": 600, "frames_dropped": 0, "freezes": 0 + 1, "packets": 2_000, "packets_lost": 2,
+        "ecg_looks": 210, "ecg_live": 189,
+    }  # fmt: skip
+    assert (state.watched_s, state.cpu_cores) == (20, 0.5)
+
+
+def test_a_track_that_begins_anew_and_a_problem_are_no_negative_counts() -> None:
+    seen = Seen("chromium-0", "load-0")
+    seen.look(1, told(100))
+    seen.look(2, told(3))  # the page made its connection again: its statistics begin at nothing
+    assert all(times >= 0 for times in seen.counts.values())
+    seen.problem = "it closed"
+    assert "it closed" in of_witnesses([seen])[0]
+    assert Seen("chromium-1", "load-0").state().cpu_cores == 0
+
+
+def test_only_what_both_measured_is_put_side_by_side() -> None:
+    one, other, simulated = Seen("a", "x"), Seen("b", "x"), Histogram()
+    one.look(1, told(1, forward_ms=[4.0], event_ms=[10.0]))
+    other.look(1, told(1, forward_ms=[8.0]))
+    simulated.add(1.0)
+    (pair,) = beside([one, other], {"forward_ms": simulated})
+    assert (pair.witness, pair.witness_p99, pair.simulated_p50) == ("forward_ms", 8.0, 1.0)
+
+
+@pytest.mark.parametrize(("witnesses", "more"), [(0, 0), (1, 1), (2, 1), (3, 2)])
+def test_the_world_has_an_account_for_each_witness_of_a_consult(witnesses: int, more: int) -> None:
+    needs = needs_of(read_scenario("steady_hub"))  # two consults
+    assert with_witnesses(needs, witnesses).each.doctors == needs.each.doctors + more
