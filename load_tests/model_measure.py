@@ -17,6 +17,7 @@ import asyncio
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,11 @@ class Run:
         return int(self.summary["sessions"])
 
     @property
+    def came(self) -> float:
+        """Of them, who set out to join before the end."""
+        return max(1.0, self.count("joins_tried"))
+
+    @property
     def lasted_s(self) -> float:
         """The whole run."""
         return float(self.summary["lasted_s"])
@@ -116,16 +122,28 @@ async def _parts(postgres: Postgres, redis: Redis) -> dict[str, float]:
     try:
         await postgres.start()
         await redis.start()
+        await _said("server", "db", "upgrade", environment={**os.environ, "CONSILIUM_DATABASE_URL": postgres.url})
         for what, url in (("chain", postgres.url), ("hints", redis.url), ("ring", redis.url)):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "load_tests.model_process", what, url, stdout=subprocess.PIPE
-            )
-            out, _ = await process.communicate()
-            found |= json.loads(out)
+            found |= json.loads(await _said("load_tests.model_process", what, url))
     finally:
         await asyncio.to_thread(redis.stop)
         await asyncio.to_thread(postgres.stop)
     return found
+
+
+async def _said(*module: str, environment: dict[str, str] | None = None) -> str:
+    """The last line of a module's output.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *module, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    out, errors = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(module[:2])}: {errors.decode(errors='replace').strip()[-400:]}")
+    return out.decode().strip().rpartition("\n")[2]
 
 
 def costs_of(runs: dict[str, Run], alone: dict[str, float], commit: str, where: str) -> Costs:
@@ -155,7 +173,7 @@ def costs_of(runs: dict[str, Run], alone: dict[str, float], commit: str, where: 
         ),
         "join_ms": (1e3 * joining, "ms", idle, "server_cpu before the settled part, less listening, over joins"),
         "password_ms": (
-            1e3 * max(0.0, passwords.total("server_cpu") - _sat(passwords, listening, joining)) / passwords.sessions,
+            1e3 * max(0.0, passwords.total("server_cpu") - _sat(passwords, listening, joining)) / passwords.came,
             "ms", passwords, "server_cpu less listening and joins, over sign-ins",
         ),
         "page_ms": (1e3 * page, "ms", pages, "server_cpu less listening and joins, over pages read"),
@@ -215,12 +233,21 @@ def _joining(run: Run, listening_us: float) -> float:
     """CPU seconds of a join: what the beginning cost above listening."""
     until = min(SETTLED_S, run.lasted_s)
     there = sum(row.get("joined", 0.0) for row in run.rows if row["t"] < until)
-    return max(0.0, run.total("server_cpu", 0, until) - there * listening_us / 1e6) / max(1, run.sessions)
+    return max(0.0, run.total("server_cpu", 0, until) - there * listening_us / 1e6) / run.came
 
 
 def _sat(run: Run, listening_us: float, joining_s: float) -> float:
     """CPU seconds that its sessions cost by joining and listening alone."""
-    return run.sessions * joining_s + run.total("joined") * listening_us / 1e6
+    return run.came * joining_s + run.total("joined") * listening_us / 1e6
+
+
+def _alone(path: Path, *, again: bool) -> dict[str, float]:
+    """Parts, kept beside the runs."""
+    if again and path.exists():
+        return {name: float(value) for name, value in json.loads(path.read_text("utf-8")).items()}
+    found = parts()
+    path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    return found
 
 
 def main() -> int:
@@ -242,7 +269,7 @@ def main() -> int:
             print(problem, file=sys.stderr)
     if len(runs) < len(RUNS):
         return 1
-    alone = parts()
+    alone = _alone(folder / "parts.json", again=chosen.again)
     commit, dirty = source()
     costs = costs_of(runs, alone, commit + ("+" if dirty else ""), f"{machine().cpu}, {machine().cores} cores")
     chosen.output.write_text(costs.model_dump_json(indent=1) + "\n", "utf-8")
