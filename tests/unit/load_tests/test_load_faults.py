@@ -22,11 +22,15 @@ from load_tests.report.recovery import rank, reached, recoveries
 from load_tests.run import guard
 from load_tests.run.faults import FILLER_BYTES, fill
 from load_tests.run.guard import RunFolder, sweep, write_step
-from load_tests.run.kept_process import Found, Stored, compare
+from load_tests.run.kept import Asked
+from load_tests.run.kept_process import Found, Stored, check_actions, compare
 from load_tests.run.subject import STEPPED
 from load_tests.session import waves
 from load_tests.session.path import Path as LinePath
 from media.core.waveform import Flag, WaveformFrame, split_message
+from server.storage import audit
+from server.storage.database import Database
+from server.storage.models import Base, ChainHead
 from server.waveforms.core.breaks import Break
 
 DEADLINE_S = 60
@@ -59,7 +63,7 @@ def test_who_is_not_back_before_the_next_fault_never_was() -> None:
     found = recoveries([(12.0, "cut"), (10.0, "loss")], 15.0, looks([10.0] * 4 + [8, 7] + [10] * 10), {}, [], 0)
     assert [(one.kind, one.at_s, one.until_s) for one in found] == [("loss", 10, 12), ("cut", 12, 14)]
     assert (found[0].picture.half_s, found[0].picture.all_s) == (0, 1.0)
-    (one,) = recoveries([(10.0, "loss")], 12.0, looks([10.0] * 4 + [8, 7]), {}, [], 0)
+    (one,) = recoveries([(10.0, "loss")], 12.5, looks([10.0] * 4 + [8, 7]), {}, [], 0)
     assert (one.picture.half_s, one.picture.most_s, one.picture.all_s, one.picture.never) == (0, None, None, 3)
 
 
@@ -113,6 +117,33 @@ def test_what_is_on_its_way_at_an_end_is_two_seconds_and_no_more() -> None:
 )  # fmt: skip
 def test_what_nobody_measured_so_is_invented(wrong: WaveformFrame) -> None:
     assert compared([*(frame(seq) for seq in range(100)), wrong], [])["wave_invented"] == 1
+
+
+async def test_what_was_acknowledged_stands_in_the_log_once(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'log.db'}")
+    turns = [audit.Entry(kind="page_turned", at_ms=1, consult_id=consult, body={"view": {"page": "labs", "item": item}})
+             for consult, item in (("c0", "load-1"), ("c0", "load-2"), ("c1", "load-2"), ("c1", "load-2"))]  # fmt: skip
+    bound = audit.Entry(kind="device_bound", at_ms=1, consult_id="c0", body={"binding": {"device": "d"}})
+    try:
+        async with database.engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        async with database.write() as session:
+            session.add(ChainHead(id=1, seq=0, hash=b""))
+            await session.flush()
+            await audit.append(session, [*turns, bound, bound])
+        found = Found()
+        # fmt: off
+        acks = [("page_turned", 0, "load-1", 1.0), ("page_turned", 0, "load-2", 1.0), ("page_turned", 1, "load-2", 1.0),
+                ("page_turned", 1, "load-1", 1.0), ("device_bound", 0, "d", 1.0), ("note_put", 0, "load-9", 1.0)]
+        # fmt: on
+        await check_actions(database, Asked(consults=("c0", "c1"), acks=tuple(acks), waves=()), found)
+    finally:
+        await database.close()
+    # A device may be bound again; a page is turned once; what was never said to be done may be there or not.
+    assert found.counts == {"acks_checked": 6, "acks_lost": 2, "acks_doubled": 1}
+    assert sorted(found.examples) == [
+        "acks_doubled: page_turned c1 load-2", "acks_lost: note_put c0 load-9", "acks_lost: page_turned c1 load-1",
+    ]  # fmt: skip
 
 
 async def test_a_device_goes_on_measuring_without_a_path_and_sends_it_behind_the_live_frames() -> None:
