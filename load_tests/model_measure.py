@@ -114,15 +114,16 @@ def parts() -> dict[str, float]:
     """What `model_process` measures, on a PostgreSQL and a redis of this run."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o711)  # PostgreSQL's own user comes through
-        return asyncio.run(_parts(Postgres(Path(place) / "postgres"), Redis()))
+        return asyncio.run(_parts(place, Postgres(Path(place) / "postgres"), Redis()))
 
 
-async def _parts(postgres: Postgres, redis: Redis) -> dict[str, float]:
+async def _parts(place: str, postgres: Postgres, redis: Redis) -> dict[str, float]:
     found: dict[str, float] = {}
     try:
         await postgres.start()
         await redis.start()
-        await _said("server", "db", "upgrade", environment={**os.environ, "CONSILIUM_DATABASE_URL": postgres.url})
+        of = {**os.environ, "CONSILIUM_DATABASE_URL": postgres.url}
+        await _said("server", "db", "upgrade", "--data-dir", place, environment=of)
         for what, url in (("chain", postgres.url), ("hints", redis.url), ("ring", redis.url)):
             found |= json.loads(await _said("load_tests.model_process", what, url))
     finally:
