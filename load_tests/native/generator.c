@@ -149,7 +149,7 @@ struct gen_peer {
     gen_track *tracks[MAX_TRACKS];
     int track_count;
     uint32_t forgotten[FORGOTTEN];
-    int forgotten_at;
+    int forgotten_count;      /* ever */
     arrival *arrivals;
     int arrival_count;
     int wide_next;            /* -1: nothing came */
@@ -185,6 +185,7 @@ struct gen_state {
     int epoll, bell;
     gen_peer **peers;
     int peer_count, peer_room;
+    int closings;             /* Transports that were closed, ever */
     gen_line *lines;
     gen_figures figures;
     double probe_s;
@@ -290,6 +291,11 @@ static void hand_over(gen_state *state, const gen_peer *peer, int kind, const un
     int32_t head[4] = {bytes, peer->id, kind, 0};
     int room = (int)sizeof head + 8 + ((bytes + 7) & ~7);
     uint64_t one = 1;
+    if (state->handed_to + room > HANDED_BYTES && state->handed_from) {
+        state->handed_to -= state->handed_from;
+        memmove(state->handed, state->handed + state->handed_from, (size_t)state->handed_to);
+        state->handed_from = 0;
+    }
     if (state->handed_to + room > HANDED_BYTES) {
         count(state, GEN_HANDED_LOST, 1);
         return;
@@ -777,7 +783,7 @@ static void take_rtp(gen_state *state, gen_peer *peer, const unsigned char *data
     }
     if (ssrc == PROBATOR)
         return;
-    for (int i = 0; i < FORGOTTEN; i++)
+    for (int i = 0; i < FORGOTTEN && i < peer->forgotten_count; i++)
         if (peer->forgotten[i] == ssrc)
             return;
     count(state, GEN_RTP_STRANGE, 1);
@@ -854,20 +860,18 @@ static int lay_out_payload(const gen_state *state, const gen_peer *peer, const g
                            unsigned char *at)
 {
     int head = 5, trailer = what->bytes - TRAILER_BYTES;
+    const unsigned char *frame = what->key ? layer->key : layer->still;
+    int bytes = what->key ? layer->key_bytes : layer->still_bytes;
     at[0] = (unsigned char)(0x80 | (what->first ? 0x10 : 0));
     at[1] = 0xC0;
     put16(at + 2, 0x8000 | (what->frame & 0x7FFF));
     at[4] = (unsigned char)what->frame;
-    if (what->first && what->key) { /* RFC 6386 section 9.1 */
-        memcpy(at + 5, "\x10\x02\x00\x9d\x01\x2a", 6);
-        at[11] = (unsigned char)layer->width;
-        at[12] = (unsigned char)(layer->width >> 8);
-        at[13] = (unsigned char)layer->height;
-        at[14] = (unsigned char)(layer->height >> 8);
-        head = 15;
-    } else if (what->first) {
-        memcpy(at + 5, "\x11\x02\x00", 3);
-        head = 8;
+    if (what->first) { /* load_tests.session.picture */
+        int room = trailer - head;
+        if (bytes > room)
+            bytes = room;
+        memcpy(at + head, frame, (size_t)bytes);
+        head += bytes;
     }
     memcpy(at + head, state->filler, (size_t)(trailer - head));
     memcpy(at + trailer, MARK, sizeof MARK);
@@ -877,7 +881,7 @@ static int lay_out_payload(const gen_state *state, const gen_peer *peer, const g
     return what->bytes;
 }
 
-static void finish(gen_state *state, gen_peer *peer, unsigned char *packet, int head, int bytes, double now_s)
+static void finish(gen_state *state, gen_peer *peer, unsigned char *packet, int bytes, double now_s)
 {
     uint16_t number = ++peer->wide;
     put16(packet + 12 + 5, number);
@@ -887,7 +891,6 @@ static void finish(gen_state *state, gen_peer *peer, unsigned char *packet, int 
     peer->sent_bytes[number % REMEMBERED] = (uint16_t)bytes;
     peer->heard.sent_bytes += bytes;
     leave(state, peer, bytes, now_s);
-    (void)head;
 }
 
 static int put_rtp(unsigned char *packet, int type, int marker, uint16_t seq, uint32_t timestamp, uint32_t ssrc,
@@ -916,7 +919,7 @@ static void send_queued(gen_state *state, gen_peer *peer, const queued *one, dou
     bytes = put_rtp(packet, peer->payload_type, one->last, way->is.seq, one->timestamp, way->is.ssrc, way->is.block,
                     way->is.block_bytes);
     bytes += lay_out_payload(state, peer, &way->is, &what, packet + bytes);
-    finish(state, peer, packet, 0, bytes, now_s);
+    finish(state, peer, packet, bytes, now_s);
     count(state, GEN_RTP_OUT, 1);
 }
 
@@ -934,7 +937,7 @@ static void repair(gen_state *state, gen_peer *peer, stream *way, uint16_t seq, 
     put16(packet + bytes, seq);
     bytes += 2;
     bytes += lay_out_payload(state, peer, &way->is, what, packet + bytes);
-    finish(state, peer, packet, 0, bytes, now_s);
+    finish(state, peer, packet, bytes, now_s);
     count(state, GEN_RTX_OUT, 1);
 }
 
@@ -1013,7 +1016,7 @@ static void speak(gen_state *state, gen_peer *peer, double now_s)
     put32(packet + bytes + 4, peer->consult);
     put32(packet + bytes + 8, (uint32_t)((uint64_t)stamp_ns >> 32));
     put32(packet + bytes + 12, (uint32_t)stamp_ns);
-    finish(state, peer, packet, 0, bytes + TRAILER_BYTES, now_s);
+    finish(state, peer, packet, bytes + TRAILER_BYTES, now_s);
     count(state, GEN_RTP_OUT, 1);
 }
 
@@ -1054,10 +1057,10 @@ static void report_sent(gen_state *state, gen_peer *peer, double now_s)
 /* Transport-wide feedback: what arrived and how delayed; 0 when it contradicts itself (media.core.twcc.read_feedback). */
 static int take_wide(gen_peer *peer, const unsigned char *fci, int bytes)
 {
-    int left, position = 8, chunks = 8, arrived = 0;
+    int left, position, chunks = 8, arrived = 0;
     uint16_t number;
     int64_t time_us;
-    uint8_t symbols[0x2000 + 16];
+    uint8_t symbols[0x10000];
     int many = 0;
     if (bytes < 8)
         return 0;
@@ -1066,7 +1069,7 @@ static int take_wide(gen_peer *peer, const unsigned char *fci, int bytes)
     time_us = (int64_t)(get32(fci + 4) >> 8) * 64000;
     while (many < left) {
         uint32_t word;
-        if (chunks + 2 > bytes || many >= 0x2000)
+        if (chunks + 2 > bytes)
             return 0;
         word = get16(fci + chunks);
         chunks += 2;
@@ -1074,17 +1077,20 @@ static int take_wide(gen_peer *peer, const unsigned char *fci, int bytes)
             int times = (int)(word & 0x1FFF);
             if (!times)
                 return 0;
-            for (; times && many < left && many < 0x2000; times--)
+            for (; times && many < left; times--)
                 symbols[many++] = (uint8_t)(word >> 13 & 3);
         } else {
             int width = word & 0x4000 ? 2 : 1;
-            for (int shift = 14 - width; shift >= 0 && many < left && many < 0x2000; shift -= width)
+            for (int shift = 14 - width; shift >= 0 && many < left; shift -= width)
                 symbols[many++] = (uint8_t)(word >> shift & (width == 2 ? 3 : 1));
         }
     }
     position = chunks;
-    for (int i = 0; i < many; i++)
-        position += symbols[i] == 1 ? 1 : symbols[i] == 2 ? 2 : 0;
+    for (int i = 0; i < many; i++) {
+        if (symbols[i] == 3)
+            return 0;
+        position += symbols[i];
+    }
     if (position > bytes)
         return 0;
     position = chunks;
@@ -1348,12 +1354,12 @@ static void leave_lock(gen_state *state)
     pthread_mutex_unlock(&state->lock);
 }
 
-static gen_peer *alive(const gen_state *state, const gen_peer *peer)
+static int alive(const gen_state *state, const gen_peer *peer)
 {
     for (int i = 0; i < state->peer_count; i++)
         if (state->peers[i] == peer)
-            return state->peers[i];
-    return NULL;
+            return 1;
+    return 0;
 }
 
 static void move_parcels(gen_state *state, double now_s)
@@ -1379,10 +1385,11 @@ static void turn(gen_state *state, double now_s)
     int many, rounds = 0;
     move_parcels(state, now_s);
     do {
+        int closings = state->closings;
         many = epoll_wait(state->epoll, events, EVENTS, 0);
         for (int i = 0; i < many; i++) {
-            gen_peer *peer = alive(state, events[i].data.ptr); /* closed while somebody else had the lock */
-            if (peer)
+            gen_peer *peer = events[i].data.ptr; /* may be closed while somebody else has the lock */
+            if (closings == state->closings || alive(state, peer))
                 receive(state, peer, now_s);
             give_way(state);
         }
@@ -1556,10 +1563,13 @@ void gen_line_cut(gen_state *state, gen_line *line, int cut)
     leave_lock(state);
 }
 
-/* Its Transports are closed before. */
+/* A Transport that is still there goes on without a line. */
 void gen_line_free(gen_state *state, gen_line *line)
 {
     enter(state);
+    for (int i = 0; i < state->peer_count; i++)
+        if (state->peers[i]->line == line)
+            state->peers[i]->line = NULL;
     for (gen_line **at = &state->lines; *at; at = &(*at)->next)
         if (*at == line) {
             *at = line->next;
@@ -1608,6 +1618,7 @@ void gen_peer_free(gen_state *state, gen_peer *peer)
 {
     enter(state);
     epoll_ctl(state->epoll, EPOLL_CTL_DEL, peer->fd, NULL);
+    state->closings++;
     for (int i = 0; i < state->peer_count; i++)
         if (state->peers[i] == peer) {
             memmove(state->peers + i, state->peers + i + 1, sizeof *state->peers * (size_t)(--state->peer_count - i));
@@ -1689,8 +1700,8 @@ void gen_track_forget(gen_state *state, gen_peer *peer, gen_track *track)
             memmove(peer->tracks + i, peer->tracks + i + 1, sizeof *peer->tracks * (size_t)(--peer->track_count - i));
             break;
         }
-    peer->forgotten[peer->forgotten_at++ % FORGOTTEN] = track->ssrc;
-    peer->forgotten[peer->forgotten_at++ % FORGOTTEN] = track->rtx_ssrc;
+    peer->forgotten[peer->forgotten_count++ % FORGOTTEN] = track->ssrc;
+    peer->forgotten[peer->forgotten_count++ % FORGOTTEN] = track->rtx_ssrc;
     leave_lock(state);
     free(track);
 }

@@ -44,6 +44,10 @@ typedef struct {
     int32_t rtx_block_bytes;
     unsigned char block[64];
     unsigned char rtx_block[64];
+    const unsigned char *key; /* what frames begin with; the caller's, for as long as there is a camera */
+    const unsigned char *still;
+    int32_t key_bytes;
+    int32_t still_bytes;
 } gen_layer;
 
 typedef struct {
@@ -70,7 +74,7 @@ typedef struct {
     gen_histogram histograms[4];
 } gen_figures;
 
-#define GEN_VERSION 1         /* load_tests/session/engine.py names the one it fits */
+#define GEN_VERSION 2         /* load_tests/session/engine.py names the one it fits */
 
 #define GEN_RTP_IN 0
 #define GEN_RTP_IN_BYTES 1

@@ -40,6 +40,16 @@ class Planned:
         return f"session-{self.number}"
 
 
+FILES_EACH = 4
+"""Two Transports, a WebSocket and an HTTP connection."""
+FILES_BESIDE = 256
+
+
+def files_for(sessions: int) -> int:
+    """Open files that a process with so many sessions needs."""
+    return FILES_EACH * sessions + FILES_BESIDE
+
+
 def timetable(scenario: Scenario) -> list[Planned]:
     """All sessions, by the time they come."""
     chance = random.Random(scenario.seed)

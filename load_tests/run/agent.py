@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import functools
 import gc
 import ipaddress
@@ -21,6 +22,7 @@ import resource
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,10 +31,11 @@ import aiohttp
 
 from load_tests.plan.reading import Exit
 from load_tests.plan.scenario import Scenario
-from load_tests.plan.timetable import Planned, timetable
+from load_tests.plan.timetable import Planned, files_for, timetable
 from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
 from load_tests.run.link import HELLO_S, KEY_VARIABLE, Link, LinkLost, greet, read_key
+from load_tests.session.engine import Engine, EngineUnavailable, load
 from load_tests.session.hospital import HospitalSystem
 from load_tests.session.participant import Participant, Setting
 from load_tests.session.world import World
@@ -48,7 +51,6 @@ ORDER_S: Final = 1_200.0
 """A coordinator that has said who it is has so long to get its server ready."""
 STRANGERS: Final = 16
 """Connections at one time."""
-DESCRIPTORS_EACH = 4
 
 
 class Generator:
@@ -62,6 +64,7 @@ class Generator:
         self._curve: list[list[float]] = []
         self._cpu_s = time.process_time()
         self._drops = 0
+        self._engine: Engine | None = None
         self._end_s = float("inf")
         """On the event loop's clock: from then on what stops coming stops because people leave."""
 
@@ -70,10 +73,12 @@ class Generator:
         scenario = Scenario.model_validate(order["scenario"])
         mine = set(order["numbers"])
         plans = [one for one in timetable(scenario) if one.number in mine]
-        raise_descriptors(DESCRIPTORS_EACH * len(plans) + 256)
+        if (needed := files_for(len(plans))) > open_files():
+            raise OSError(f"this run needs {needed} open files in one process, the system allows {open_files()}")
         start_s = order["start_at"]
         limit_s = scenario.duration_s + max(0.0, start_s - time.time()) + GRACE_S
         poller = Poller()
+        self._engine = begin_engine()
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
         gc.freeze()
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
@@ -81,7 +86,7 @@ class Generator:
                 origins=tuple(order["origins"]), spread=scenario.server.spread,
                 world=World.model_validate(order["world"]), http=http, poller=poller, ledger=self._ledger,
                 bind=order["bind"], allowed=self._allowed,
-                hospitals=tuple(order["hospitals"]),
+                hospitals=tuple(order["hospitals"]), engine=self._engine,
             )  # fmt: skip
             works = [
                 asyncio.create_task(work)
@@ -92,10 +97,12 @@ class Generator:
                     self._report(),
                 )
             ]
+            why = ""
             try:
-                with contextlib.suppress(TimeoutError, LinkLost):
-                    async with asyncio.timeout(limit_s):
-                        await self._obey()
+                await self._until_told(works, limit_s)
+            except Exception as problem:
+                traceback.print_exc()
+                why = in_words(problem)
             finally:
                 for work in works[:1]:
                     work.cancel()
@@ -106,8 +113,37 @@ class Generator:
                 await asyncio.gather(*works, return_exceptions=True)
                 self._count_drops()
                 with contextlib.suppress(LinkLost):
-                    await self._link.send({"is": "done", **self._content()})
+                    await self._link.send({"is": "done", "why": why, **self._content()})
                 await poller.close()
+                if self._engine is not None:
+                    self._engine.close()
+                    self._engine = None
+
+    async def _until_told(self, works: list[asyncio.Task[None]], limit_s: float) -> None:
+        """Until the coordinator says stop, or is gone, or the time is over.
+
+        Raises:
+            Exception: what one of the works ended with: a generator that went on without it would report lies.
+        """
+        obeying = asyncio.create_task(self._obey())
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def ended(work: asyncio.Task[None]) -> None:
+            if not work.cancelled() and (problem := work.exception()) is not None and not failed.done():
+                failed.set_exception(problem)
+
+        for work in works:
+            work.add_done_callback(ended)
+        try:
+            await asyncio.wait((obeying, failed), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                failed.result()
+            if obeying.done():
+                with contextlib.suppress(LinkLost):
+                    obeying.result()
+        finally:
+            obeying.cancel()
+            failed.cancel()
 
     async def _obey(self) -> None:
         """Orders while the run goes on; returns when told to stop."""
@@ -206,6 +242,8 @@ class Generator:
                 return
 
     def _content(self) -> dict[str, Any]:
+        if self._engine is not None:
+            self._engine.settle(self._ledger)
         cpu_s, self._cpu_s = self._cpu_s, time.process_time()
         curve, self._curve = self._curve, []
         return {
@@ -218,6 +256,25 @@ class Generator:
         if now > self._drops:
             self._ledger.count("own_drops", now - self._drops)
         self._drops = now
+
+
+def in_words(problem: Exception) -> str:
+    """A failure of our own, for the coordinator."""
+    return f"{type(problem).__name__}: {problem}"[:300]
+
+
+def begin_engine() -> Engine | None:
+    """The C side, playing; None where it was not built or is not wanted.
+
+    Raises:
+        EngineUnavailable: it was asked for.
+    """
+    found = load()
+    if found is None:
+        return None
+    engine = Engine(*found)
+    engine.start()
+    return engine
 
 
 def end_once(task: asyncio.Task[None]) -> None:
@@ -244,17 +301,17 @@ def own_drops() -> int:
     return total
 
 
-def raise_descriptors(wanted: int) -> None:
-    """Let this process have so many open files.
-
-    Raises:
-        OSError: the system does not allow it.
-    """
+def raise_descriptors() -> None:
+    """Let this process have as many open files as the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        if hard != resource.RLIM_INFINITY and hard < wanted:
-            raise OSError(f"this run needs {wanted} open files in one process, the system allows {hard}")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def open_files() -> int:
+    """How many this process may have."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
 async def allowed_target(origin: str, allowed: frozenset[str]) -> bool:
@@ -312,7 +369,8 @@ async def _one_run(link: Link, busy: asyncio.Lock, allowed: frozenset[str]) -> N
             order = await link.receive()
         async with asyncio.timeout(ORDER_S):
             while order["do"] == "clock":
-                await link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
+                mine = {"asked": order["asked"], "mine": time.time(), "files": open_files()}
+                await link.send({"is": "clock", **mine})
                 order = await link.receive()
         if busy.locked():
             await link.send({"is": "refused", "why": "it is in another run"})
@@ -321,8 +379,13 @@ async def _one_run(link: Link, busy: asyncio.Lock, allowed: frozenset[str]) -> N
         else:
             async with busy:
                 await Generator(link, allowed).run(order)
-    except OSError as problem:
+    except (LinkLost, TimeoutError):
+        raise
+    except (OSError, EngineUnavailable) as problem:
         await link.send({"is": "refused", "why": str(problem)})
+    except Exception as problem:
+        traceback.print_exc()
+        await link.send({"is": "failed", "why": in_words(problem)})
     finally:
         await link.close()
 
@@ -339,6 +402,8 @@ def main() -> int:
     except ValueError as problem:
         print(f"{KEY_VARIABLE}: {problem}.", file=sys.stderr)
         return Exit.ARGUMENTS
+    faulthandler.enable()  # what ends a process without a word says where
+    raise_descriptors()
     try:
         return asyncio.run(serve(chosen.listen, key, frozenset(chosen.target), once=chosen.once))
     except (OSError, ValueError) as problem:

@@ -132,7 +132,7 @@ class Conductor:
             world = with_witnesses(needs, len(record.witnesses))
             server, hands = await _together(
                 stack.enter_async_context(subject(choice, world, scenario)),
-                stack.enter_async_context(crew(processes, agents)),
+                stack.enter_async_context(crew(processes, agents, len(record.planned))),
             )
             self._server, record.hands, record.own_server = server, hands, server.own
             beside = server.data_dir if isinstance(server, OwnServer) else Path()
@@ -242,9 +242,17 @@ class Conductor:
             case "refused":
                 hand.done, hand.lost = True, message["why"]
                 self.record.broken = f"The generator {hand.name} declined: {message['why']}."
+            case "failed":
+                self._failed(hand, message["why"])
             case "report" | "done":
                 hand.done = message["is"] == "done"
+                if message.get("why"):
+                    self._failed(hand, message["why"])
                 self._add(hand, message)
+
+    def _failed(self, hand: Hand, why: str) -> None:
+        hand.done, hand.lost = True, why
+        self.record.broken = f"The generator {hand.name} failed: {why}."
 
     def _add(self, hand: Hand, report: dict[str, Any]) -> None:
         record = self.record

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from load_tests.plan.reading import Exit, RunError
+from load_tests.plan.timetable import files_for
 from load_tests.report.ledger import Ledger
 from load_tests.run.link import KEY_VARIABLE, Link, LinkLost, greet, new_key, read_key
 
 START_S: Final = 60.0
 CLOCK_ASKS: Final = 5
 ENDING_S: Final = 3.0
+LAST_LINES: Final = 20
 
 
 @dataclass
@@ -39,6 +43,10 @@ class Hand:
     reported_s: float = 0.0
     process: asyncio.subprocess.Process | None = None
     """Where this run started it."""
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+    """The last lines of what such a process said."""
+    files: int = 0
+    """How many it may have open."""
     counts: Ledger = field(default_factory=Ledger)
     """What it counted of itself."""
 
@@ -47,8 +55,7 @@ class Hand:
         if self.process is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ENDING_S):
-                    code = await self.process.wait()
-                return f"killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+                    return how_ended(await self.process.wait(), self.said)
         return str(problem) or type(problem).__name__
 
     async def set_clock(self) -> None:
@@ -67,17 +74,35 @@ class Hand:
             best = min(best, found) if best is not None else found
         assert best is not None
         self.clock_error_s, self.clock_off_s = best[0] / 2, best[1]
+        self.files = answer.get("files", 0)
+
+
+def how_ended(code: int, said: Sequence[str]) -> str:
+    """How a process ended, in words, and what it said last."""
+    how = f"killed by {_signal_name(-code)}" if code < 0 else f"its process ended with code {code}"
+    last = [line for line in said if line.strip()][-3:]
+    return f"{how}; it said last: {' / '.join(last)}" if last else how
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @contextlib.asynccontextmanager
-async def crew(processes: int, agents: Sequence[str]) -> AsyncIterator[list[Hand]]:
+async def crew(processes: int, agents: Sequence[str], sessions: int = 0) -> AsyncIterator[list[Hand]]:
     """Generators, connected, their clocks measured: ``processes`` of our own, or those at ``agents``.
 
+    Args:
+        sessions: that they will share.
+
     Raises:
-        RunError: one cannot be reached or started, or has another key.
+        RunError: one cannot be reached or started, has another key, or may not have as many open files as it needs.
     """
     hands: list[Hand] = []
-    addresses: list[tuple[str, str, int, asyncio.subprocess.Process | None]]
+    addresses: list[tuple[str, str, int, Started | None]]
     async with contextlib.AsyncExitStack() as stack:
         if agents:
             try:
@@ -89,14 +114,30 @@ async def crew(processes: int, agents: Sequence[str]) -> AsyncIterator[list[Hand
             text = new_key()
             key = read_key(text)
             started = await asyncio.gather(*(_start(stack, text) for _ in range(processes)))
-            addresses = [
-                (f"local-{index}", "127.0.0.1", port, process) for index, (port, process) in enumerate(started)
-            ]
-        for name, host, port, process in addresses:
+            addresses = [(f"local-{index}", "127.0.0.1", one.port, one) for index, one in enumerate(started)]
+        for name, host, port, mine in addresses:
             hand = await _reach(stack, name, host, port, key)
-            hand.process = process
+            if mine is not None:
+                hand.process, hand.said = mine.process, mine.said
             hands.append(hand)
+        check_files(hands, sessions)
         yield hands
+
+
+def check_files(hands: Sequence[Hand], sessions: int) -> None:
+    """Each may have the open files that its share of the sessions needs.
+
+    Raises:
+        RunError: one may not.
+    """
+    needed = files_for(-(-sessions // max(1, len(hands))))
+    for hand in hands:
+        if 0 < hand.files < needed:
+            raise RunError(
+                Exit.GENERATOR,
+                f"The generator {hand.name} may have {hand.files} open files, its share of {sessions} sessions needs "
+                f"{needed}: raise its limit (ulimit -n), or spread them over more processes or machines.",
+            )
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -120,13 +161,25 @@ async def _reach(stack: contextlib.AsyncExitStack, name: str, host: str, port: i
     return hand
 
 
-async def _start(stack: contextlib.AsyncExitStack, key: str) -> tuple[int, asyncio.subprocess.Process]:
-    """A generator of our own, and the port it listens on."""
+@dataclass
+class Started:
+    """A generator of our own."""
+
+    process: asyncio.subprocess.Process
+    said: deque[str]
+    """Its last lines."""
+    port: int = 0
+
+
+async def _start(stack: contextlib.AsyncExitStack, key: str) -> Started:
+    """A generator of our own, listening."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "load_tests.run.agent", "--once", stdout=subprocess.PIPE,
+        sys.executable, "-m", "load_tests.run.agent", "--once", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, KEY_VARIABLE: key, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
     )  # fmt: skip
-    stack.push_async_callback(_end, process)
+    one = Started(process, deque(maxlen=LAST_LINES))
+    listening = asyncio.create_task(_listen(one))
+    stack.push_async_callback(_end, process, listening)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_S):
@@ -134,17 +187,34 @@ async def _start(stack: contextlib.AsyncExitStack, key: str) -> tuple[int, async
     except TimeoutError:
         line = ""
     if not line.startswith("listening "):
-        raise RunError(Exit.GENERATOR, "A generator process does not start.")
-    return int(line.split()[1]), process
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_S):
+                await process.wait()
+        why = "it said nothing in time" if process.returncode is None else how_ended(process.returncode, one.said)
+        raise RunError(Exit.GENERATOR, f"A generator process does not start: {why}.")
+    one.port = int(line.split()[1])
+    return one
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _listen(one: Started) -> None:
+    """Pass on what it says, and keep the end of it."""
+    assert one.process.stderr is not None
+    with contextlib.suppress(ValueError):  # a line longer than any of ours
+        while line := await one.process.stderr.readline():
+            text = line.decode(errors="replace").rstrip()
+            one.said.append(text[:300])
+            print(text, file=sys.stderr)
+
+
+async def _end(process: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
             await process.wait()
     if process.returncode is None:
         process.kill()
         await process.wait()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
 
 
 def share_out(numbers: Sequence[int], hands: Sequence[Hand]) -> None:

@@ -21,7 +21,7 @@ from load_tests.report.ledger import Ledger
 from load_tests.session.path import Path
 
 VARIABLE: Final = "CONSILIUM_GENERATOR"
-VERSION: Final = 1
+VERSION: Final = 2
 """``GEN_VERSION`` of the C side."""
 ROOM_BYTES: Final = 65_536
 AT_ONCE: Final = 256
@@ -78,10 +78,9 @@ class Engine:
         if self.state == ffi.NULL:
             raise EngineUnavailable("out of memory or descriptors")
         self._figures = ffi.new("gen_figures *")
-        self._empty = bytes(ffi.sizeof("int64_t") * len(self._figures.histograms[0].buckets))
         self._room = ffi.new("unsigned char[]", ROOM_BYTES)
         self._peer, self._kind, self._stamp = ffi.new("int *"), ffi.new("int *"), ffi.new("int64_t *")
-        self._takers: dict[int, tuple[OnDatagram, Callable[[], None]]] = {}
+        self._takers: dict[int, tuple[OnDatagram, Callable[[], None], Callable[[], None]]] = {}
         self._next = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -94,9 +93,11 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; idempotent. Transports are closed before."""
+        """Stop; idempotent. Transports that are still there are released."""
         if self.state == self.ffi.NULL:
             return
+        for *_, release in list(self._takers.values()):
+            release()
         if self._thread is not None and self._loop is not None:
             self.lib.gen_stop(self.state)
             self._thread.join()
@@ -106,14 +107,18 @@ class Engine:
 
     def open(
         self, descriptor: int, path: Path, consult: int, own_ssrc: int, datagram: OnDatagram,
-        changed: Callable[[], None],
-    ) -> Any:  # fmt: skip
-        """A Transport on a connected socket; its handle."""
+        changed: Callable[[], None], release: Callable[[], None],
+    ) -> tuple[int, Any]:  # fmt: skip
+        """A Transport on a connected socket: its number and handle.
+
+        Args:
+            release: called when the engine is closed first; does what `forget` wants.
+        """
         carrier = path.carrier
         if not isinstance(carrier, EngineLine):
             carrier = path.carrier = EngineLine(self, path)
         self._next += 1
-        self._takers[self._next] = (datagram, changed)
+        self._takers[self._next] = (datagram, changed, release)
         handle = self.lib.gen_peer_new(self.state, self._next, descriptor, carrier.handle, consult + 1, own_ssrc)
         if handle == self.ffi.NULL:
             raise MemoryError
@@ -122,7 +127,8 @@ class Engine:
     def forget(self, number: int, handle: Any) -> None:
         """Before its socket is closed and its keys are gone."""
         self._takers.pop(number, None)
-        self.lib.gen_peer_free(self.state, handle)
+        if self.state != self.ffi.NULL:
+            self.lib.gen_peer_free(self.state, handle)
 
     def serve(self) -> None:
         """Pass on what was handed over."""
@@ -177,10 +183,12 @@ class EngineLine:
 
     def set_cut(self, cut: bool) -> None:
         """Nothing passes, or again what the line lets pass."""
+        if self._engine.state == self._engine.ffi.NULL:
+            return
         self._engine.lib.gen_line_cut(self._engine.state, self.handle, cut)
 
     def close(self) -> None:
-        """Drop what is on the way. Its Transports are closed before."""
+        """Drop what is on the way."""
         if self._engine.state != self._engine.ffi.NULL:
             self._engine.lib.gen_line_free(self._engine.state, self.handle)
 

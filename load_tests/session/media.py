@@ -10,7 +10,7 @@ import asyncio
 import copy
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from load_tests.plan.behaviour import CAMERAS, Layer
@@ -21,9 +21,10 @@ from load_tests.session import waves
 from load_tests.session.consult import ConsultView
 from load_tests.session.engine import Engine
 from load_tests.session.path import Path
+from load_tests.session.rate import LOOK_S
 from load_tests.session.receiving import FEEDBACK_S, REPORT_S, Receiver
 from load_tests.session.sending import AUDIO_PT, RTX_PT, VIDEO_PT, Camera, Microphone, Sender
-from load_tests.session.signalling import Signalling
+from load_tests.session.signalling import Refused, Signalling
 from load_tests.session.swift import SwiftPeer, SwiftReceiver, SwiftSender
 from load_tests.session.transport import SessionPeer, remote_of
 from media.core import ortc
@@ -61,6 +62,8 @@ class Media:
         self._transports: dict[str, str] = {}
         self._labels: dict[int, str] = {}
         """What each stream of the receiving Transport carries."""
+        self._streams: set[int] = set()
+        """Waveforms that were announced in this consult."""
         self._consuming = asyncio.Lock()
         self._wave: str | None = None
 
@@ -84,10 +87,14 @@ class Media:
             await self._open_control()
         await self.follow()
 
-    async def follow(self) -> None:
-        """Take what is there and was not taken yet; drop what is gone."""
+    async def follow(self) -> bool:
+        """Take what is there and was not taken yet; drop what is gone. False: something went while it was asked for.
+
+        That it went is told by an event that may come later than the answer; nothing else is wrong then.
+        """
         if self.receiver is None:
-            return
+            return True
+        took_all = True
         async with self._consuming:
             for gone in [one for one in self.expected if one not in self.view.producers and one not in self.view.waves]:
                 self.expected.discard(gone)
@@ -95,10 +102,25 @@ class Media:
             for producer in list(self.view.producers.values()):
                 wanted = self.behaviour.sees if producer["kind"] == "video" else self.behaviour.hears
                 if wanted and producer["participant"] != self.view.you and producer["id"] not in self.expected:
-                    await self._consume(producer["id"])
+                    took_all &= await self._unless_gone(producer["id"], self._consume(producer["id"]))
             for wave in list(self.view.waves.values()):
                 if self.behaviour.watches_ecg and wave["id"] not in self.expected:
-                    await self._consume_data(wave["id"], "ecg")
+                    self._streams.add(wave["waveform"]["stream_id"])
+                    took_all &= await self._unless_gone(wave["id"], self._consume_data(wave["id"], "ecg"))
+        return took_all
+
+    async def _unless_gone(self, producer: str, taking: Coroutine[Any, Any, None]) -> bool:
+        """Take it; False when it is gone."""
+        try:
+            await taking
+        except Refused as refusal:
+            if refusal.code != "not_found":
+                raise
+            if producer in self.expected and self.receiver is not None:
+                self.expected.discard(producer)
+                self.receiver.forget(producer)
+            return False
+        return True
 
     async def begin_wave(self, seed: str) -> None:
         """The device is bound: send its patient's waveform under the open context, or go on with it on a new path."""
@@ -201,6 +223,7 @@ class Media:
                 await self._produce("video", "camera", video_parameters(layers, swift.begin_camera(layers)))
             if wants.microphone:
                 await self._produce("audio", "microphone", audio_parameters(swift.begin_microphone()))
+            self._poller.every(LOOK_S, swift.steer, peer)
             return
         sender = self.sender = Sender(peer, self._ledger)
         numbers, ledger, seed, consult = sender.numbers, self._ledger, self.plan.seed, self.plan.consult
@@ -212,6 +235,7 @@ class Media:
             sender.microphone = Microphone(peer, numbers, ledger, seed, timed=timed, consult=consult)
             await self._produce("audio", "microphone", audio_parameters(sender.microphone.stream.ssrc))
         self._poller.every(REPORT_S, sender.report, peer)
+        self._poller.every(LOOK_S, sender.steer, peer)
 
     async def _produce(self, kind: str, source: str, parameters: dict[str, Any]) -> None:
         await self.signalling.ask(
@@ -237,19 +261,19 @@ class Media:
         if self.behaviour.watches_ecg:
             self.viewer = waves.Viewer(self._ledger, ask, self._changed, self._gap)
             self._poller.every(FEEDBACK_S, self.viewer.chase, peer)
+            self._poller.every(waves.PING_S, self.viewer.ping, peer)
         if "recv" in self._peers:
             await self._consume_data("ctl", "ctl")
 
     async def _consume(self, producer: str) -> None:
         assert self.receiver is not None
+        asked = {
+            "type": "consume", "transport": self._transports["recv"], "producer": producer,
+            "rtp_capabilities": self._capabilities,
+        }  # fmt: skip
+        made = await self.signalling.ask(asked)
         self.expected.add(producer)
         self._ledger.count("tracks_expected")
-        made = await self.signalling.ask(
-            {
-                "type": "consume", "transport": self._transports["recv"], "producer": producer,
-                "rtp_capabilities": self._capabilities,
-            }
-        )  # fmt: skip
         track = self.receiver.add(made)
         if track.kind == "video":
             width, height = self.behaviour.view
@@ -273,6 +297,8 @@ class Media:
     def _data(self, peer: SessionPeer, stream: int, message: bytes) -> None:
         label = self._labels.get(stream)
         if label == "ecg" and self.viewer is not None:
+            if waves.stream_of(message) not in self._streams:
+                self._ledger.count("ecg_foreign")
             self.viewer.message(message, peer.arrived_ns)
         elif label == "ctl" and self.viewer is not None:
             self.viewer.control(message)

@@ -39,6 +39,7 @@ REBUILD_PAUSE_S: Final = 0.2
 OUTAGE_S: Final = 0.5
 """A picture or waveform that was there and does not come for so long is gone."""
 WATCH_S: Final = 0.1
+TRACE_S: Final = 1.0
 LEAVE_S: Final = 3.0
 PAGES: Final = ("summary", "labs", "medications", "vitals", "reports")
 
@@ -190,6 +191,8 @@ class Participant:
             works.append(self._read_record)
         if behaviour.lock_read_every_s:
             works.append(self._read_lock)
+        if behaviour.watches_ecg:
+            works.append(self._report_traces)
         if self.plan.leads:
             works += [self._open_patient, *([self._turn_pages] if behaviour.turn_every_s else [])]
             works += [self._move_pointer] if behaviour.point_hz else []
@@ -391,6 +394,22 @@ class Participant:
                 with contextlib.suppress(Refused):
                     await self._signalling.ask({"type": "confirm_context", "version": version})
             await asyncio.sleep(WATCH_S)
+
+    async def _report_traces(self) -> None:
+        """Tell the consult how each trace is here, when that has lasted a second. [EC6]"""
+        told: dict[int, str] = {}
+        before: dict[int, str] = {}
+        while True:
+            await asyncio.sleep(TRACE_S)
+            viewer = self.media.viewer if self.media is not None else None
+            now = viewer.states() if viewer is not None and self.view.patient else {}
+            for stream_id, state in now.items():
+                if before.get(stream_id) == state != told.get(stream_id) and self._signalling is not None:
+                    told[stream_id] = state
+                    report = {"type": "report_ecg_state", "stream_id": stream_id, "state": state, "age_ms": None}
+                    with contextlib.suppress(Refused):  # the next change says it again
+                        await self._signalling.ask({**report, "context_version": self.view.context_version})
+            before = now
 
     # ------------------------------------------------------------- working
 

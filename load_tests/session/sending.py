@@ -8,8 +8,8 @@ rid, packets are numbered transport-wide, what is asked for again is sent as RTX
 Each media payload ends with where it comes from and the time of sending (`trailer`), by which viewers know how long the
 way took; on a line that delays, with zeros, because there it would be the emulated line that is measured.
 
-The sender gives way to a thin line as far as a load test needs: by the loss that feedback tells, it drops its largest
-layer, and takes it back after some good seconds.
+The sender gives way to a thin line as `rate` has it. This is the description in Python of what ``native/generator.c``
+does faster, and what is used where that was not built.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from pylibsrtp import Error as SrtpError
 from load_tests.peer import LoadPeer
 from load_tests.plan.behaviour import Layer
 from load_tests.report.ledger import Ledger
+from load_tests.session.picture import still_frames
+from load_tests.session.rate import Heard, SendRate
 from load_tests.session.trailer import TRAILER, build_trailer
 from load_tests.traffic import ntp_now
 from media.core import ortc, rtcp, rtp, twcc
@@ -47,9 +49,11 @@ AUDIO_S: Final = 0.02
 AUDIO_BYTES: Final = 80
 """Opus at 32 kbit/s."""
 HISTORY: Final = 512
+OVERHEAD_BYTES: Final = 44
+"""Headers and tag of a packet, about."""
 SIZES: Final = 4096
-LOSS_WINDOW_S: Final = 1.0
-LOSS_DOWN, LOSS_UP, GOOD_WINDOWS = 0.1, 0.02, 5
+REMEMBERED: Final = 4096
+CALM_S: Final = 1.0
 _FILLER = os.urandom(8_192)
 _HEAD = struct.Struct("!BBHII")
 
@@ -67,15 +71,44 @@ def size_at(chance: random.Random) -> int:
 
 
 class Numbers:
-    """Transport-wide numbers of one Transport."""
+    """Transport-wide numbers of one Transport, when they left, and what feedback says of them."""
 
     def __init__(self) -> None:
         self._next = 0
+        self._sent: list[tuple[int, int, int]] = [(-1, 0, 0)] * REMEMBERED
+        self._told = self._arrived = self._bytes = self._delays = 0
+        self._delay_sum_us = self._least_us = 0.0
+        self.remb_bps = 0
 
-    def take(self) -> bytes:
-        """The next one."""
+    def take(self, size_bytes: int) -> bytes:
+        """The next one, for a packet of this size."""
         self._next = (self._next + 1) & 0xFFFF
+        self._sent[self._next % REMEMBERED] = (self._next, time.monotonic_ns() // 1000, size_bytes)
         return self._next.to_bytes(2, "big")
+
+    def told(self, feedback: twcc.ReceivedFeedback) -> None:
+        """What of this Transport's packets arrived, and when."""
+        self._told += feedback.statuses
+        self._arrived += len(feedback.offsets)
+        for offset, ticks in zip(feedback.offsets, feedback.ticks, strict=True):
+            number, sent_us, size_bytes = self._sent[(feedback.base_seq + offset) % REMEMBERED]
+            if number != (feedback.base_seq + offset) & 0xFFFF:
+                continue
+            delay_us = float(feedback.reference * 64_000 + ticks * twcc.TICK_US - sent_us)
+            self._least_us = min(self._least_us, delay_us) if self._delays else delay_us
+            self._delays += 1
+            self._delay_sum_us += delay_us
+            self._bytes += size_bytes
+
+    def heard(self) -> Heard:
+        """All of that since the last call."""
+        found = Heard(
+            self._told, self._arrived, self._bytes, self._delay_sum_us / max(1, self._delays), self._least_us,
+            self.remb_bps,
+        )  # fmt: skip
+        self._told = self._arrived = self._bytes = self._delays = 0
+        self._delay_sum_us = self._least_us = 0.0
+        return found
 
 
 class Extensions:
@@ -113,7 +146,7 @@ class Stream:
         self.octets += len(payload)
         if keep:
             self._history[seq % HISTORY] = (seq, timestamp, payload)
-        block = self._extensions.with_number(self._numbers.take())
+        block = self._extensions.with_number(self._numbers.take(len(payload) + OVERHEAD_BYTES))
         head = _HEAD.pack(0x90, marker << 7 | payload_type, seq, timestamp & 0xFFFFFFFF, self.ssrc)
         self._peer.send_rtp(head + block + payload)
         self._ledger.count("rtp_out")
@@ -124,7 +157,7 @@ class Stream:
         if kept != seq:
             return
         self._rtx_seq = (self._rtx_seq + 1) & 0xFFFF
-        block = self._rtx_extensions.with_number(self._numbers.take())
+        block = self._rtx_extensions.with_number(self._numbers.take(len(payload) + OVERHEAD_BYTES))
         head = _HEAD.pack(0x90, RTX_PT, self._rtx_seq, timestamp & 0xFFFFFFFF, self.rtx_ssrc)
         self._peer.send_rtp(head + block + seq.to_bytes(2, "big") + payload)
         self._ledger.count("rtx_out")
@@ -138,7 +171,7 @@ class Camera:
         consult: int,
     ) -> None:  # fmt: skip
         self.layers = layers
-        self.sent_layers = len(layers)
+        self.rate = SendRate(layers, time.monotonic())
         self.streams = [Stream(peer, numbers, ledger, "0", layer.rid) for layer in layers]
         chance = random.Random(seed)
         self._timed, self._consult = timed, consult
@@ -151,8 +184,6 @@ class Camera:
         self._size_at = size_at(chance)
         self._timer = self._loop.call_at(self._due_s, self._picture)
         self._pacing: asyncio.TimerHandle | None = None
-        self._window_s = self._loop.time()
-        self._told = self._arrived = self._good = 0
 
     def close(self) -> None:
         """No more pictures."""
@@ -166,22 +197,12 @@ class Camera:
             if stream.ssrc == ssrc:
                 self._key_wanted[index] = True
 
-    def told(self, feedback: twcc.ReceivedFeedback) -> None:
-        """What of this Transport's packets arrived."""
-        self._told += feedback.statuses
-        self._arrived += len(feedback.offsets)
-        now_s = self._loop.time()
-        if now_s - self._window_s < LOSS_WINDOW_S or not self._told:
-            return
-        lost = 1 - self._arrived / self._told
-        self._window_s, self._told, self._arrived = now_s, 0, 0
-        self._good = self._good + 1 if lost < LOSS_UP else 0
-        if lost > LOSS_DOWN and self.sent_layers > 1:
-            self.sent_layers -= 1
-        elif self._good >= GOOD_WINDOWS and self.sent_layers < len(self.layers):
-            self._good = 0
-            self._key_wanted[self.sent_layers] = True
-            self.sent_layers += 1
+    def steer(self, heard: Heard) -> None:
+        """Send what the line carries."""
+        before = self.rate.bitrates
+        if self.rate.look(time.monotonic(), heard):
+            for index, (had, has) in enumerate(zip(before, self.rate.bitrates, strict=True)):
+                self._key_wanted[index] = self._key_wanted[index] or (has > 0 and not had)
 
     @property
     def timestamp(self) -> int:
@@ -194,8 +215,9 @@ class Camera:
         self._due_s = max(self._due_s + 1 / rate, self._loop.time())
         self._timer = self._loop.call_at(self._due_s, self._picture)
         timestamp = self.timestamp
-        for index in range(self.sent_layers):
-            self._cut_picture(index, timestamp)
+        for index, bitrate_bps in enumerate(self.rate.bitrates):
+            if bitrate_bps:
+                self._cut_picture(index, timestamp)
         self._frame += 1
         if self._pacing is None:
             self._pace()
@@ -203,7 +225,7 @@ class Camera:
     def _cut_picture(self, index: int, timestamp: int) -> None:
         layer = self.layers[index]
         key, self._key_wanted[index] = self._key_wanted[index], False
-        mean_bytes = layer.bitrate_bps / 8 / layer.frames_per_s
+        mean_bytes = self.rate.bitrates[index] / 8 / layer.frames_per_s
         size = mean_bytes * (KEY_FACTOR if key else picture_sizes()[self._size_at % SIZES])
         self._size_at += not key
         count = max(1, math.ceil(size / PAYLOAD_BYTES))
@@ -213,13 +235,13 @@ class Camera:
             descriptor = bytes((0x80 | (0x10 if first else 0), 0xC0)) + struct.pack(
                 "!HB", 0x8000 | (self._frame & 0x7FFF), self._frame & 0xFF
             )
-            head = descriptor + (_frame_head(layer, key=key) if first else b"")
-            filler = _FILLER[: max(0, each - len(head) - TRAILER.size)]
+            room = max(0, each - TRAILER.size)
+            head = (descriptor + (still_frames(layer.width, layer.height)[not key] if first else b""))[:room]
+            filler = _FILLER[: room - len(head)]
             self._queue.append((index, head + filler, timestamp, number == count - 1))
 
     def _pace(self) -> None:
-        bitrate_bps = sum(layer.bitrate_bps for layer in self.layers[: self.sent_layers])
-        budget_bytes = bitrate_bps / 8 * PACER_FACTOR * PACER_S
+        budget_bytes = sum(self.rate.bitrates) / 8 * PACER_FACTOR * PACER_S
         while self._queue and budget_bytes > 0:
             index, payload, timestamp, last = self._queue.popleft()
             trailer = build_trailer(self._consult, time.time_ns() if self._timed else 0)
@@ -275,6 +297,7 @@ class Sender:
         self.numbers = Numbers()
         self.camera: Camera | None = None
         self.microphone: Microphone | None = None
+        self._looked_s = 0.0
         self._peer, self._ledger = peer, ledger
         peer.sink = self._sink
 
@@ -284,11 +307,20 @@ class Sender:
             if one is not None:
                 one.close()
 
+    def steer(self) -> None:
+        """Every `rate.LOOK_S`: send what the line carries; where everything passes, once a second is enough."""
+        camera, now_s = self.camera, time.monotonic()
+        if camera is not None and not (camera.rate.full and now_s - self._looked_s < CALM_S):
+            self._looked_s = now_s
+            camera.steer(self.numbers.heard())
+
     def report(self) -> None:
         """Sender reports of all streams."""
         parts = b""
         if self.camera is not None:
-            for stream in self.camera.streams[: self.camera.sent_layers]:
+            for stream, bitrate_bps in zip(self.camera.streams, self.camera.rate.bitrates, strict=True):
+                if not bitrate_bps:
+                    continue
                 parts += _report(stream, self.camera.timestamp)
         if self.microphone is not None:
             parts += _report(self.microphone.stream, self.microphone.timestamp)
@@ -326,12 +358,9 @@ class Sender:
                 for ssrc, _number in item.entries:
                     camera.key_frame(ssrc)
             case rtcp.TransportFeedback():
-                camera.told(twcc.read_feedback(item.fci))
-
-
-def _frame_head(layer: Layer, *, key: bool) -> bytes:
-    """Beginning of a VP8 frame (RFC 6386 section 9.1); a key frame says how large the picture is."""
-    return b"\x10\x02\x00\x9d\x01\x2a" + struct.pack("<HH", layer.width, layer.height) if key else b"\x11\x02\x00"
+                self.numbers.told(twcc.read_feedback(item.fci))
+            case rtcp.Remb():
+                self.numbers.remb_bps = item.bitrate_bps
 
 
 def _report(stream: Stream, timestamp: int) -> bytes:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import secrets
 import time
@@ -13,12 +14,14 @@ from typing import Any, Final, Literal
 
 from pylibsrtp import _binding
 
-from load_tests.peer import Remote
+from load_tests.peer import PeerFailed, Remote
 from load_tests.plan.behaviour import Layer
 from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
 from load_tests.session.engine import Engine
 from load_tests.session.path import Path
+from load_tests.session.picture import still_frames
+from load_tests.session.rate import Heard, SendRate
 from load_tests.session.receiving import FEEDBACK_S, OWN_SSRC, REPORT_S
 from load_tests.session.sending import (
     AUDIO_PT,
@@ -33,6 +36,7 @@ from load_tests.session.transport import SessionPeer
 from media.core import ortc
 
 LEVEL_ELEMENT_BYTES: Final = 1
+CALM_S: Final = 1.0
 FOREVER: Final = float("inf")
 
 
@@ -60,7 +64,13 @@ class SwiftPeer(SessionPeer):
         self.engine = engine
         self.on_changed: Callable[[], None] = lambda: None
         self.number, self.handle = engine.open(
-            self._socket.fileno(), path, consult, OWN_SSRC, self._came, self._something_changed
+            self._socket.fileno(),
+            path,
+            consult,
+            OWN_SSRC,
+            self._came,
+            self._something_changed,
+            self._release,
         )
 
     async def connect_to(self, remote: Remote) -> None:
@@ -70,6 +80,8 @@ class SwiftPeer(SessionPeer):
             PeerFailed: it did not come up.
         """
         await super().connect_to(remote)
+        if self.handle is None:
+            raise PeerFailed("closed meanwhile")
         keys = [_handle(session) for session in (self.dtls._rx_srtp, self.dtls._tx_srtp)]
         cast, lib = self.engine.ffi.cast, self.engine.lib
         lib.gen_keys(self.engine.state, self.handle, *(cast("void *", key) for key in keys))
@@ -131,6 +143,8 @@ class SwiftReceiver:
         """Expect what ``consume`` promised."""
         parameters = made["rtp_parameters"]
         encoding, engine = parameters["encodings"][0], self._peer.engine
+        if self._peer.handle is None:
+            raise PeerFailed("closed meanwhile")
         cdata = engine.lib.gen_track_new(
             engine.state, self._peer.handle, encoding["ssrc"], encoding.get("rtx", {}).get("ssrc", 0),
             made["kind"] == "video", parameters["codecs"][0]["clockRate"],
@@ -146,6 +160,7 @@ class SwiftReceiver:
         for ssrc, track in list(self.tracks.items()):
             if track.producer == producer:
                 del self.tracks[ssrc]
+            if track.producer == producer and self._peer.handle is not None:
                 engine.lib.gen_track_forget(engine.state, self._peer.handle, track.cdata)
 
     def close(self) -> None:
@@ -165,6 +180,9 @@ class SwiftSender:
     def __init__(self, peer: SwiftPeer, seed: str, *, timed: bool) -> None:
         self._peer, self._timed = peer, timed
         self._chance = random.Random(seed)
+        self._rate: SendRate | None = None
+        self._heard: Any = peer.engine.ffi.new("gen_heard *")
+        self._looked_s = 0.0
         lib, state = peer.engine.lib, peer.engine.state
         lib.gen_speak(state, peer.handle, time.monotonic() + random.random() * REPORT_S)
 
@@ -177,9 +195,12 @@ class SwiftSender:
         """Pictures from now on; the SSRCs of the first layer and of its repairs."""
         engine = self._peer.engine
         rows = engine.ffi.new("gen_layer[]", len(layers))
-        for row, layer in zip(rows, layers, strict=True):
+        rate = self._rate = SendRate(layers, time.monotonic())
+        for row, layer, bitrate_bps in zip(rows, layers, rate.bitrates, strict=True):
             row.width, row.height, row.frames_per_s = layer.width, layer.height, layer.frames_per_s
-            row.bitrate_bps = layer.bitrate_bps
+            row.bitrate_bps = bitrate_bps
+            key, still = _frames(engine.ffi, layer.width, layer.height)
+            row.key, row.key_bytes, row.still, row.still_bytes = key, len(key), still, len(still)
             _name(row, engine.ffi, "0", layer.rid)
         sizes = picture_sizes()
         factors = engine.ffi.from_buffer("float[]", sizes)
@@ -189,6 +210,22 @@ class SwiftSender:
             VIDEO_PT, RTX_PT, self._timed,
         )  # fmt: skip
         return int(rows[0].ssrc), int(rows[0].rtx_ssrc)
+
+    def steer(self) -> None:
+        """Every `rate.LOOK_S`: send what the line carries; where everything passes, once a second is enough."""
+        rate, now_s, heard = self._rate, time.monotonic(), self._heard
+        if rate is None or self._peer.handle is None or (rate.full and now_s - self._looked_s < CALM_S):
+            return
+        self._looked_s = now_s
+        engine = self._peer.engine
+        engine.lib.gen_hear(engine.state, self._peer.handle, heard)
+        told = Heard(
+            heard.told, heard.arrived, heard.arrived_bytes, heard.delay_sum_us / max(1, heard.delay_count),
+            heard.delay_least_us, heard.remb_bps,
+        )  # fmt: skip
+        if rate.look(now_s, told):
+            bitrates = engine.ffi.new("int32_t[]", rate.bitrates)
+            engine.lib.gen_rates(engine.state, self._peer.handle, bitrates, len(rate.bitrates))
 
     def begin_microphone(self) -> int:
         """Sound from now on; its SSRC."""
@@ -204,6 +241,13 @@ class SwiftSender:
             engine.state, self._peer.handle, row, due_s, phase_s, AUDIO_PT, level_at, self._timed
         )  # fmt: skip
         return int(row.ssrc)
+
+
+@functools.cache
+def _frames(ffi: Any, width: int, height: int) -> tuple[Any, Any]:
+    """A picture's frames where C may keep pointing to them: they stay as long as the process."""
+    key, still = still_frames(width, height)
+    return ffi.from_buffer(key), ffi.from_buffer(still)
 
 
 def _name(row: Any, ffi: Any, mid: str, rid: str, more: Sequence[tuple[str, bytes]] = ()) -> None:

@@ -36,6 +36,8 @@ RESENDS: Final = 12
 _MARKS_AT, _CRC_AT, _HEADER_BYTES = 4, 48, 52
 NACK_AFTER_S, NACK_TRIES, GIVEN_UP_S = 0.15, 6, 10.0
 MOST_HOLE: Final = 600
+PING_S, FAST_PINGS, SLOW_PING_S = 0.2, 10, 5.0
+DELAYED_S, STALE_S, LOST_S = 1.0, 3.0, 5.0
 _SEEN: Final = 1024
 
 
@@ -142,6 +144,11 @@ class Source:
         return bytes(head) + struct.pack("<I", crc) + frame[_HEADER_BYTES:]
 
 
+def stream_of(message: bytes) -> int:
+    """Which stream the newest frame of a message belongs to; -1 where it is too short for one."""
+    return int(struct.unpack_from("<I", message, _MARKS_AT)[0]) if len(message) >= _HEADER_BYTES else -1
+
+
 class _Line:
     """One stream as a viewer has it."""
 
@@ -151,6 +158,9 @@ class _Line:
         self.seen: OrderedDict[int, int] = OrderedDict({frame.seq: frame.crc})
         self.missing: dict[int, list[float]] = {}
         """Number -> when it was missed, when to ask, how often it was asked for."""
+        self.newest_ns = frame.t0_ns
+        self.came_s = time.monotonic()
+        """When its newest frame came."""
 
 
 class Viewer:
@@ -161,6 +171,26 @@ class Viewer:
         """When the newest frame came."""
         self._ledger, self._ask, self._changed, self._gap = ledger, ask, changed, gap
         self._lines: dict[int, _Line] = {}
+        self._pings = 0
+        self._ping_s = 0.0
+
+    def ping(self) -> None:
+        """Five times a second: ask what time it is, ten times and then every 5 s, as the web client does."""
+        now_s = time.monotonic()
+        if now_s >= self._ping_s:
+            self._pings += 1
+            self._ping_s = now_s + (PING_S if self._pings <= FAST_PINGS else SLOW_PING_S) - PING_S / 2
+            self._ask(msgpack.packb({"t": "ping", "c": round(now_s * 1e6)}))
+
+    def states(self) -> dict[int, str]:
+        """How each trace is, as the web client judges it (``waveform/state.ts``)."""
+        now_s, wall_ns = time.monotonic(), time.time_ns()
+        found = {}
+        for stream_id, line in self._lines.items():
+            age_s = (wall_ns - line.newest_ns) / 1e9
+            lost, stale = now_s - line.came_s >= LOST_S, age_s > STALE_S
+            found[stream_id] = "LOST" if lost else "STALE" if stale else "DELAYED" if age_s > DELAYED_S else "LIVE"
+        return found
 
     def message(self, message: bytes, arrived_ns: int = 0) -> None:
         """One message of an ``ecg`` channel; when it came, since 1970, 0: now."""
@@ -225,7 +255,7 @@ class Viewer:
         if seq > line.highest:
             for missed in range(max(line.highest + 1, seq - MOST_HOLE), seq):
                 line.missing[missed] = [now_s, now_s + NACK_AFTER_S, 0]
-            line.highest = seq
+            line.highest, line.newest_ns, line.came_s = seq, frame.t0_ns, now_s
         elif seq in line.missing:
             self._ledger.count("ecg_repaired")
             self._ledger.add("ecg_repair_ms", (now_s - line.missing.pop(seq)[0]) * 1000)

@@ -1,0 +1,353 @@
+"""The C side of the generators does what its twins in Python do: what is counted, answered and lost, byte for byte."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from load_tests.plan.behaviour import CAMERAS
+from load_tests.plan.line import Dice, Direction, Line
+from load_tests.report.histogram import Histogram
+from load_tests.report.ledger import Ledger
+from load_tests.session import receiving, sending
+from load_tests.session.receiving import FEEDBACK_S, OWN_SSRC, REPORT_S, Receiver
+from load_tests.session.sending import HISTORY, KEY_FACTOR, Numbers, picture_sizes
+from load_tests.session.swift import SwiftSender
+from load_tests.session.trailer import build_trailer, read_trailer
+from media.core import ortc, rtcp, rtp, twcc
+from media.core.codecs import vp8_starts_key_frame
+from tests.generator_kit import Bench
+
+VIDEO, RTX, AUDIO, STRANGE = 0x1000, 0x1001, 0x2000, 0x9999
+BEGIN_S = 100.0
+MADE = [
+    {"consumer": "c1", "producer": "p1", "kind": "video",
+     "rtp_parameters": {"encodings": [{"ssrc": VIDEO, "rtx": {"ssrc": RTX}}], "codecs": [{"clockRate": 90_000}]}},
+    {"consumer": "c2", "producer": "p2", "kind": "audio",
+     "rtp_parameters": {"encodings": [{"ssrc": AUDIO}], "codecs": [{"clockRate": 48_000}]}},
+]  # fmt: skip
+
+
+@contextmanager
+def bench(line: Line | None = None) -> Iterator[Bench]:
+    made = Bench(line or Line())
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class Twin:
+    """The Python receiver at the same packets; it is the peer that it sends by."""
+
+    sink: Any = None
+
+    def __init__(self, bench: Bench) -> None:
+        self.ledger, self.sent = Ledger(), list[bytes]()
+        self._receive = session_of(bench)
+        self.receiver = Receiver(self, self.ledger, lambda: None, timed=True, consult=0)  # type: ignore[arg-type]
+
+    def unprotect_rtp(self, datagram: bytes) -> bytes:
+        return bytes(self._receive.unprotect(datagram))
+
+    def unprotect_rtcp(self, datagram: bytes) -> bytes:
+        return bytes(self._receive.unprotect_rtcp(datagram))
+
+    def send_rtcp(self, packet: bytes) -> None:
+        self.sent.append(packet)
+
+
+def session_of(bench: Bench) -> Any:
+    from pylibsrtp import Policy
+
+    from tests.generator_kit import KEYS, session
+
+    return session(KEYS[0], Policy.SSRC_ANY_INBOUND)
+
+
+def packet(
+    ssrc: int, seq: int, timestamp: int, number: int, *, marker: bool, key: bool, consult: int, sent_ns: int
+) -> bytes:
+    elements = [(ortc.EXTENSION_IDS[ortc.ABS_SEND_TIME_URI], b"abc")]
+    elements.append((ortc.EXTENSION_IDS[ortc.TRANSPORT_CC_URI], struct.pack("!H", number & 0xFFFF)))
+    payload = b"\x90\x80\x00" + (b"\x10" if key else b"\x11") + bytes(40) + build_trailer(consult, sent_ns)
+    if ssrc == RTX:
+        payload = struct.pack("!H", (seq * 7) & 0xFFFF) + payload
+    head = struct.pack("!BBHII", 0x90, marker << 7 | 100, seq & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc)
+    return head + rtp.build_extensions(elements) + payload
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from([VIDEO, VIDEO, VIDEO, VIDEO, AUDIO, RTX, STRANGE]),
+        st.sampled_from([1, 1, 1, 1, 1, 2, 3, 20, 0, -1, -3, 600]),  # how far the number goes on
+        st.sampled_from([1, 1, 1, 1, 2, 5, 0, -2, 450]),  # and the transport-wide one
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([0.0, 0.001, 0.02, 0.06, 0.3, 1.3]),  # time that passes before
+        st.sampled_from([0, 0, 0, 4]),  # consult it comes from
+        st.sampled_from(["", "", "", "", "junk", "report", "broken report"]),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps, st.integers(0, 0xFFFF))
+def test_it_receives_as_its_twin(play: Any, first: int) -> None:
+    """Counts, histograms, transport-wide feedback, NACK, PLI and receiver reports are the same, byte for byte."""
+    with bench() as made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(receiving, "time", made.clock)
+        twin = Twin(made)
+        made.lib.gen_listen(made.state, made.handle, True, BEGIN_S, BEGIN_S + 0.05)
+        for one in MADE:
+            twin.receiver.add(one)
+            encoding = one["rtp_parameters"]["encodings"][0]  # type: ignore[index]
+            made.lib.gen_track_new(
+                made.state, made.handle, encoding["ssrc"], encoding.get("rtx", {}).get("ssrc", 0),
+                one["kind"] == "video", one["rtp_parameters"]["codecs"][0]["clockRate"],  # type: ignore[index]
+            )  # fmt: skip
+        now_s, seqs, number = BEGIN_S, dict.fromkeys((VIDEO, AUDIO, RTX, STRANGE), first), first
+        due = {"feedback": BEGIN_S, "report": BEGIN_S + 0.05}
+        for ssrc, ahead, wide, marker, key, wait_s, consult, other in play:
+            now_s += wait_s
+            seqs[ssrc], number = seqs[ssrc] + ahead, number + wide
+            made.clock.now_s = now_s
+            sent_ns = made.clock.time_ns() - 3_000_000
+            if other == "junk":
+                datagram = b"\x80\x64" + bytes(40)
+            elif other:
+                report = rtcp.build_sender_report(ssrc, 7 << 40 | 5 << 20, 1000, 1, 1)
+                datagram = bytes(made.to_near.protect_rtcp(report if other == "report" else report[:8] + report[:20]))
+            else:
+                plain = packet(ssrc, seqs[ssrc], seqs[ssrc] * 3000, number, marker=marker, key=key, consult=consult,
+                               sent_ns=sent_ns)  # fmt: skip
+                try:
+                    datagram = bytes(made.to_near.protect(plain))
+                except Exception:  # libsrtp protects no number that is too old for its window
+                    continue
+            made.far.send(datagram)
+            went = made.plain(made.turn(now_s))[1]
+            twin.sent.clear()
+            twin.receiver._sink(memoryview(datagram), len(datagram), len(datagram), 0)
+            for name, interval_s in (("feedback", FEEDBACK_S), ("report", REPORT_S)):
+                if due[name] <= now_s:
+                    due[name] = max(due[name], now_s) + interval_s if due[name] + interval_s <= now_s else (
+                        due[name] + interval_s)  # fmt: skip
+                    getattr(twin.receiver, name)()
+            assert went == twin.sent
+        twin.receiver.close()
+        made.lib.gen_peer_free(made.state, made.handle)
+        counted, expected = made.counted(), twin.ledger
+        assert counted.counts == expected.counts
+        assert counted.errors == expected.errors
+        for figure in ("forward_ms", "jitter_ms", "freeze_ms"):
+            assert same(counted.distributions.get(figure), expected.distributions.get(figure)), figure
+
+
+def same(left: Histogram | None, right: Histogram | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    mine, theirs = left.encode(), right.encode()
+    return mine["counts"] == theirs["counts"] and all(
+        math.isclose(mine[name], theirs[name], rel_tol=1e-9, abs_tol=1e-9) for name in ("total", "lowest", "highest")
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.builds(
+        Line,
+        loss=st.sampled_from([0, 0.05, 0.5]),
+        delay_ms=st.sampled_from([0, 5, 80]),
+        jitter_ms=st.sampled_from([0, 30]),
+        down_bps=st.sampled_from([0, 100_000, 2_000_000]),
+    ),
+    st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.02, 0.1]), st.integers(1, 1400)), max_size=60),
+)
+def test_a_line_loses_and_delays_as_its_twin(line: Line, play: Any) -> None:
+    """The same datagrams come through, in the same order, none before the time its twin says."""
+    with bench(line) as made:
+        direction = Direction(line, line.down_bps, 0)
+        direction.dice.state = made.path.seeds[1]
+        now_s, expected, times = BEGIN_S, list[bytes](), list[float]()
+        for index, (wait_s, size) in enumerate(play):
+            now_s += wait_s
+            datagram = bytes([1]) + struct.pack("!H", index) + bytes(size)
+            made.far.send(datagram)
+            made.turn(now_s)
+            at_s = direction.admit(now_s, len(datagram))
+            if at_s is not None:
+                expected.append(datagram)
+                times.append(at_s)
+            here = sum(one <= now_s for one in times)
+            # what is due at this very moment was looked for before it came in
+            assert here - 1 <= len(made.handed) <= here or len(made.handed) == sum(one < now_s for one in times)
+        made.turn(now_s + 10)
+        assert [one for one, _ in made.handed] == expected
+        assert made.counted().counts["line_lost"] == len(play) - len(expected)
+
+
+def test_dice_are_rolled_alike() -> None:
+    rolls = [Dice("a").roll(), Dice("b").roll()]
+    assert rolls[0] != rolls[1]
+    assert all(0 <= one < 1 for one in rolls)
+    dice = Dice(3)
+    mean = sum(dice.roll() for _ in range(10_000)) / 10_000
+    assert abs(mean - 0.5) < 0.02
+
+
+def play_camera(made: Bench, seconds: float, *, begin_s: float = BEGIN_S) -> list[bytes]:
+    """RTP packets of so long, in steps of a millisecond."""
+    packets = []
+    for step in range(round(seconds * 1000)):
+        packets += made.plain(made.turn(begin_s + step / 1000))[0]
+    return packets
+
+
+def ssrc_of(one: bytes) -> int:
+    return int.from_bytes(one[8:12], "big")
+
+
+def payload_of(one: bytes) -> bytes:
+    return one[receiving._payload_at(one) :]
+
+
+def begin(made: Bench, patch: Any) -> tuple[SwiftSender, list[Any]]:
+    from load_tests.session import swift
+
+    patch.setattr(swift, "time", made.clock)
+    peer: Any = type("Peer", (), {"engine": made.engine, "handle": made.handle})()
+    sender = SwiftSender(peer, "s", timed=True)
+    sender.begin_camera(CAMERAS["720p"])
+    layers = list(CAMERAS["720p"])
+    made.lib.gen_rates(made.state, made.handle, [one.bitrate_bps for one in layers], 3)
+    return sender, layers
+
+
+def test_a_camera_sends_what_a_browser_sends() -> None:
+    """Sizes, pacing, numbering, key frames on demand, repairs: all as on the wire of a real one."""
+    with bench() as made, pytest.MonkeyPatch.context() as patch:
+        _, layers = begin(made, patch)
+        packets = play_camera(made, 6)
+        streams: dict[int, list[bytes]] = {}
+        for one in packets:
+            streams.setdefault(ssrc_of(one), []).append(one)
+        assert len(streams) == 3
+        rates = sorted(sum(len(payload_of(one)) for one in stream) * 8 / 6 for stream in streams.values())
+        assert rates == pytest.approx([layer.bitrate_bps for layer in layers], rel=0.15)
+        numbers = []
+        for stream in streams.values():
+            seqs = [int.from_bytes(one[2:4], "big") for one in stream]
+            assert all((after - before) & 0xFFFF == 1 for before, after in itertools.pairwise(seqs))
+            assert sum(one[1] >> 7 for one in stream) == pytest.approx(6 * 30, abs=3)  # a marker a picture
+            assert [vp8_starts_key_frame(one, receiving._payload_at(one), len(one)) for one in stream].count(True) == 1
+            assert all(read_trailer(payload_of(one)) is not None for one in stream)
+            assert all(len(one) <= 1200 for one in stream)
+        for one in packets:
+            elements, _ = rtp.read_extensions(bytearray(one), 12, len(one))
+            at = {name: one[where : where + size] for name, where, size in elements}
+            numbers.append(int.from_bytes(at[ortc.EXTENSION_IDS[ortc.TRANSPORT_CC_URI]], "big"))
+            assert at[ortc.EXTENSION_IDS[ortc.MID_URI]] == b"0"
+        assert numbers == list(range(1, len(packets) + 1))
+
+        wanted = ssrc_of(packets[-1])
+        lost = streams[wanted][-3]
+        made.far.send(bytes(made.to_near.protect_rtcp(rtcp.build_pli(1, wanted))))
+        made.far.send(bytes(made.to_near.protect_rtcp(rtcp.build_nack(1, wanted, [int.from_bytes(lost[2:4], "big")]))))
+        after = play_camera(made, 0.3, begin_s=BEGIN_S + 6)
+        repair = next(one for one in after if one[1] & 0x7F == sending.RTX_PT)
+        assert payload_of(repair) == lost[2:4] + payload_of(lost)  # RFC 4588
+        assert repair[4:8] == lost[4:8]
+        pictures: dict[bytes, int] = {}
+        for one in (one for one in after if ssrc_of(one) == wanted):
+            pictures[one[4:8]] = pictures.get(one[4:8], 0) + len(payload_of(one))
+        layer = next(
+            row for row in layers
+            if row.bitrate_bps == min(layers, key=lambda it: abs(it.bitrate_bps - sum(
+                len(payload_of(one)) for one in streams[wanted]) * 8 / 6)).bitrate_bps
+        )  # fmt: skip
+        assert max(pictures.values()) == pytest.approx(KEY_FACTOR * layer.bitrate_bps / 8 / 30, rel=0.05)
+        assert made.counted().counts["pli_in"] == 1
+        assert made.counted().counts["rtx_out"] == 1
+
+        made.lib.gen_rates(made.state, made.handle, [150_000, 0, 0], 3)
+        play_camera(made, 0.2, begin_s=BEGIN_S + 6.4)
+        assert len({ssrc_of(one) for one in play_camera(made, 0.5, begin_s=BEGIN_S + 6.6)}) == 1
+
+
+def test_a_microphone_speaks_every_20_ms_and_reports() -> None:
+    with bench() as made, pytest.MonkeyPatch.context() as patch:
+        from load_tests.session import swift
+
+        patch.setattr(swift, "time", made.clock)
+        peer: Any = type("Peer", (), {"engine": made.engine, "handle": made.handle})()
+        ssrc = SwiftSender(peer, "s", timed=True).begin_microphone()
+        sound, reports = [], []
+        for step in range(5000):
+            plain = made.plain(made.turn(BEGIN_S + step / 1000))
+            sound += plain[0]
+            reports += plain[1]
+        assert len(sound) == pytest.approx(250, abs=2)
+        levels = set()
+        for one in sound:
+            elements, _ = rtp.read_extensions(bytearray(one), 12, len(one))
+            levels |= {one[where] for name, where, _ in elements if name == ortc.EXTENSION_IDS[ortc.AUDIO_LEVEL_URI]}
+            assert len(payload_of(one)) == sending.AUDIO_BYTES
+        assert levels == {0x9E, 0x7F}  # talking with the voice bit, and listening
+        told = [item for one in reports for item in rtcp.parse(one) if isinstance(item, rtcp.SenderReport)]
+        assert len(told) == pytest.approx(5, abs=1)
+        assert {one.ssrc for one in told} == {ssrc}
+        assert told[-1].packets <= len(sound)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_feedback_is_read_as_its_twin_reads_it(data: Any) -> None:
+    """What arrived and how delayed, from whatever feedback the server makes, and from bytes that are none."""
+    with bench() as made, pytest.MonkeyPatch.context() as patch:
+        begin(made, patch)
+        patch.setattr(sending, "time", made.clock)
+        numbers = Numbers()
+        for step in range(40):
+            for one in made.turn(BEGIN_S + step / 1000):
+                if not 192 <= one[1] <= 223:
+                    numbers.take(len(one))
+        recorder = twcc.ArrivalRecorder()
+        for number in data.draw(st.lists(st.integers(0, 60), max_size=30)):
+            recorder.record(number, 5_000_000 + data.draw(st.integers(0, 200_000)))
+        bodies = recorder.build(1, 2)
+        if data.draw(st.booleans()):
+            bodies.append(rtcp.build_transport_feedback(1, 2, data.draw(st.binary(min_size=4, max_size=40).map(
+                lambda raw: raw[: len(raw) // 4 * 4]))))  # fmt: skip
+        broken = 0
+        for one in bodies:
+            made.far.send(bytes(made.to_near.protect_rtcp(one)))
+            try:
+                for item in rtcp.parse(one):
+                    if isinstance(item, rtcp.TransportFeedback):
+                        numbers.told(twcc.read_feedback(item.fci))
+            except rtcp.MalformedRtcp:
+                broken += 1
+        made.turn(BEGIN_S + 0.5)
+        heard = made.engine.ffi.new("gen_heard *")
+        made.lib.gen_hear(made.state, made.handle, heard)
+        expected = numbers.heard()
+        assert (heard.told, heard.arrived) == (expected.told, expected.arrived)
+        assert made.counted().errors.get("rtcp not readable", 0) == broken
+
+
+def test_the_histories_and_tables_that_both_sides_count_on_are_alike() -> None:
+    with bench() as made:
+        assert len(made.engine.ffi.new("gen_figures *").histograms[0].buckets) >= 4352
+        assert len(picture_sizes()) == sending.SIZES
+        assert HISTORY == 512
+        assert OWN_SSRC == 0x33333333
