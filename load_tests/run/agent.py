@@ -73,8 +73,7 @@ class Generator:
         scenario = Scenario.model_validate(order["scenario"])
         mine = set(order["numbers"])
         plans = [one for one in timetable(scenario) if one.number in mine]
-        if (needed := files_for(len(plans))) > open_files():
-            raise OSError(f"this run needs {needed} open files in one process, the system allows {open_files()}")
+        raise_descriptors(files_for(len(plans)))
         start_s = order["start_at"]
         limit_s = scenario.duration_s + max(0.0, start_s - time.time()) + GRACE_S
         poller = Poller()
@@ -301,11 +300,17 @@ def own_drops() -> int:
     return total
 
 
-def raise_descriptors() -> None:
-    """Let this process have as many open files as the system allows it."""
+def raise_descriptors(wanted: int = 0) -> None:
+    """Let this process have as many open files as the system allows it.
+
+    Raises:
+        OSError: that is less than ``wanted``.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if wanted > open_files():
+        raise OSError(f"{wanted} open files are needed in one process, the system allows {open_files()}")
 
 
 def open_files() -> int:
