@@ -6,6 +6,7 @@ vouches for, and what a newcomer gets as its snapshot.
 """
 
 import asyncio
+import zlib
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -17,6 +18,9 @@ from signaling.core.ids import ParticipantId, TransportId
 from signaling.core.messages import AnyEvent, AnySignal
 from signaling.core.model import Consult
 from signaling.core.signals import key_of
+
+BEAT_PARTS = 20
+"""Moments of the interval between beats; each consult has one of them."""
 
 
 class Peer(Protocol):
@@ -55,6 +59,9 @@ class Audience:
         """How often each participant may still ask for what stays in the log, by command."""
         self.arrivals = 0
         """Joins under way."""
+        self.beats_at = zlib.crc32(state.id.encode()) % BEAT_PARTS
+        self.refreshing = False
+        """A beat is under way: it waits for the store."""
 
     def tell(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
         """Fold events that are new here and pass them on; returns those."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Literal
 
-from signaling.aio.audience import Audience, Peer
+from signaling.aio.audience import BEAT_PARTS, Audience, Peer
 from signaling.aio.media_calls import MediaCalls
 from signaling.aio.viewing import Viewing
 from signaling.core import binding, ecg, occurrences, sharing
@@ -224,6 +224,8 @@ class ConsultService:
         self._are_followed: Callable[[ConsultId], Awaitable[bool]] = _by_nobody
         self._guesses = Attempts()
         self._viewing = Viewing(now_ms)
+        self._comparing = False
+        """Family names are being asked for."""
         self._surnames: dict[PatientId, frozenset[str]] = {}
         """Of who is open now."""
         self._namesakes: frozenset[ConsultId] = frozenset()
@@ -947,10 +949,23 @@ class ConsultService:
                 return
 
     async def _beat_forever(self) -> None:
+        """Each consult at its own moment of the interval: the beats of hundreds at once would hold up the loop.
+
+        None waits for another's store. One that is still waiting for its own has no beat, and so vouches for nothing.
+        """
+        loop, part_s = asyncio.get_running_loop(), self._settings.beat_s / BEAT_PARTS
+        due_s, part = loop.time(), 0
         while True:
-            await asyncio.sleep(self._settings.beat_s)
-            await self._find_namesakes()
-            await asyncio.gather(*(self._refresh(audience) for audience in list(self._audiences.values())))
+            due_s = max(due_s + part_s, loop.time())
+            await asyncio.sleep(due_s - loop.time())
+            part = (part + 1) % BEAT_PARTS
+            if part == 0 and not self._comparing:
+                self._comparing = True
+                self._spawn(self._find_namesakes())
+            for audience in self._audiences.values():
+                if audience.beats_at == part and not audience.refreshing:
+                    audience.refreshing = True
+                    self._spawn(self._refresh(audience))
 
     async def _find_namesakes(self) -> None:
         """[SN1] (W25) While the store cannot be asked, what was known before counts."""
@@ -964,6 +979,8 @@ class ConsultService:
         except Exception as error:  # whatever the store's trouble is: a beat does not wait for this
             log.warning("family names put off", extra={"error": type(error).__name__})
             return
+        finally:
+            self._comparing = False
         self._surnames = {patient: self._surnames[patient] for patient in shown.values()}
         self._namesakes = frozenset(namesakes(shown, self._surnames))
 
@@ -976,6 +993,8 @@ class ConsultService:
             log.warning("no beat", extra={"consult": audience.state.id, "error": type(error).__name__})
         else:
             self._beat(audience)
+        finally:
+            audience.refreshing = False
 
     def _beat(self, audience: Audience) -> None:
         state = audience.state

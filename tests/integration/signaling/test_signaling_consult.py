@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from signaling_hub import Hub, MakeClient, MakeHub
+from signaling_hub import Client, Hub, MakeClient, MakeHub
 
+from signaling.aio.memory import MemoryStore
 from signaling.aio.service import ServiceSettings
 from signaling.core.consult import apply
 from signaling.core.errors import ErrorCode, Refusal
-from signaling.core.ids import ParticipantId
-from signaling.core.messages import EVENTS, HeartRate
+from signaling.core.ids import ConsultId, ParticipantId
+from signaling.core.messages import EVENTS, AnyEvent, HeartRate
 from signaling.core.model import Connection, Consult, Role
-from tests.signaling_kit import consult, until, waveform
+from tests.signaling_kit import PATIENTS, consult, until, waveform
 
 
 def view(page: str) -> dict[str, Any]:
@@ -269,6 +271,34 @@ async def test_sync_gives_a_snapshot_when_too_much_was_missed(make_hub: MakeHub,
     result = await a.ok(type="sync", since=0)
     assert result["events"] == []
     assert Consult.model_validate(result["snapshot"]) == await hub.state()
+
+
+class StuckStore(MemoryStore):
+    """One consult's events cannot be read."""
+
+    async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
+        if consult == "c1":
+            await asyncio.Event().wait()
+        return await super().events_since(consult, revision, limit)
+
+
+async def test_a_store_that_is_stuck_for_one_consult_keeps_no_beat_from_another(
+    make_hub: MakeHub, make_client: MakeClient
+) -> None:
+    """[SE10] (W19) And the consult whose state cannot be known has no beat."""
+    store = StuckStore()
+    others = [ConsultId(f"c{number}") for number in range(2, 6)]
+    for one in (ConsultId("c1"), *others):
+        store.add(consult(50).model_copy(update={"id": one}), PATIENTS)
+    hub = await make_hub(store=store)  # a stuck refresh ends after 0.2 s, which is also the time between two beats
+    stuck = await make_client(hub, "a", consult="c1")
+    fine = [await make_client(hub, f"b-{one}", consult=one) for one in others]
+
+    def beats(client: Client) -> int:
+        return sum(signal["type"] == "beat" for signal in client.signals)
+
+    await until(lambda: all(beats(client) >= 5 for client in fine))
+    assert beats(stuck) == 0
 
 
 @pytest.mark.parametrize("first", [{"type": "sync", "since": 0}, {"type": "take_lead"}, {"type": "leave"}])
