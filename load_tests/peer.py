@@ -84,6 +84,7 @@ class LoadPeer:
         self.sink = sink
         self._poller = poller
         self._remote: Remote | None = None
+        self._last_check = b""
         self._controlling = True
         self._handshake: asyncio.Queue[bytes] = asyncio.Queue(64)
         self._answered = asyncio.Event()
@@ -189,7 +190,8 @@ class LoadPeer:
         else:
             request.attributes["ICE-CONTROLLED"] = 1
         request.add_message_integrity(remote.password.encode())
-        self._send_now(bytes(request))
+        self._last_check = bytes(request)
+        self._send_now(self._last_check)
 
     async def _recv(self) -> bytes:
         return await self._handshake.get()

@@ -40,6 +40,7 @@ OUTAGE_S: Final = 0.5
 """A picture or waveform that was there and does not come for so long is gone."""
 WATCH_S: Final = 0.1
 TRACE_S: Final = 1.0
+CONTEXT_S: Final = 1.0
 LEAVE_S: Final = 3.0
 PAGES: Final = ("summary", "labs", "medications", "vitals", "reports")
 
@@ -104,6 +105,8 @@ class Participant:
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._rebuild = asyncio.Event()
+        self._context = asyncio.Event()
+        """Another patient may be open."""
         self._syncing = False
         self._chance = random.Random(plan.seed)
         self._timed: set[str] = set()
@@ -343,6 +346,7 @@ class Participant:
             self._rebuild.set()
         elif kind in ("context_opened", "context_closed"):
             self._office.forget_page()
+            self._context.set()
         self._changed.set()
         self._arrived.set()
 
@@ -387,13 +391,16 @@ class Participant:
         """Confirm each version that is opened, as a page does when it shows it. [CX3]"""
         seen = 0
         while True:
+            self._context.clear()
             version = self.view.context_version if self.view.patient else 0
             if version and version != seen and self.plan.behaviour.who not in ("room", "device"):
                 seen = version
                 assert self._signalling is not None
                 with contextlib.suppress(Refused):
                     await self._signalling.ask({"type": "confirm_context", "version": version})
-            await asyncio.sleep(WATCH_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONTEXT_S):
+                    await self._context.wait()
 
     async def _report_traces(self) -> None:
         """Tell the consult how each trace is here, when that has lasted a second. [EC6]"""

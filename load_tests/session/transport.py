@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import ipaddress
 import secrets
 import socket
 import struct
 import time
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
@@ -72,6 +74,7 @@ class SessionPeer(LoadPeer):
         """When the datagram that is looked at came, since 1970; 0: not known."""
         self.on_message: Callable[[int, bytes], None] = lambda _stream, _message: None
         self._path, self._ledger = path, ledger
+        self._first_check = b""
         self._ssl: Any = None
         self._association: Association | None = None
         self._established = asyncio.Event()
@@ -88,6 +91,27 @@ class SessionPeer(LoadPeer):
         self._began_s = time.monotonic()
         await self.connect(remote)
         self.dtls_ms = (time.monotonic() - self._began_s) * 1000 - self.ice_ms
+        self._first_check = self._last_check
+
+    def _check(self) -> None:
+        """Keep consent fresh (RFC 7675): the first check again, in another transaction."""
+        remote = self._remote
+        assert remote is not None
+        if not self._first_check:
+            super()._check()
+            return
+        message = bytearray(self._first_check)
+        message[8:20] = secrets.token_bytes(12)
+        # MESSAGE-INTEGRITY is counted as the last attribute, FINGERPRINT behind it (RFC 8489 section 14.5)
+        struct.pack_into("!H", message, 2, len(message) - 28)
+        message[-28:-8] = hmac.digest(remote.password.encode(), bytes(message[:-32]), "sha1")
+        struct.pack_into("!H", message, 2, len(message) - 20)
+        struct.pack_into("!I", message, len(message) - 4, zlib.crc32(message[:-8]) ^ 0x5354554E)
+        self._send_now(bytes(message))
+
+    def _stun(self, data: bytes) -> None:
+        if not (self._answered.is_set() and data[:2] == b"\x01\x01"):  # one more answer says nothing new
+            super()._stun(data)
 
     async def _become_connected(self) -> None:
         while not self._answered.is_set():
