@@ -13,9 +13,10 @@ link of one hash chain. How costs are measured is `model_measure`; page and plot
 
 from __future__ import annotations
 
+import functools
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -221,6 +222,7 @@ class Flow:
         return Flow(*(factor * one for one in (self.up_bps, self.down_bps, self.up_pps, self.down_pps)))
 
 
+@functools.cache
 def stream(layer: Layer) -> tuple[float, float]:
     """Packets and bits a second of one picture size: frames cut into packets, the last one half full on average."""
     frame_bytes = layer.bitrate_bps / 8 / layer.frames_per_s
@@ -228,6 +230,7 @@ def stream(layer: Layer) -> tuple[float, float]:
     return packets, layer.bitrate_bps + packets * HEADER_BYTES * 8
 
 
+@functools.cache
 def shown(camera: str, view: tuple[int, int]) -> Layer:
     """The layer that the relay forwards into a view: the smallest that fills 80 % of it."""
     layers = CAMERAS[camera]
@@ -364,17 +367,17 @@ class Work:
 
 def day(given: Assumptions, costs: Costs, scale: float = 1.0) -> list[Work]:
     """The 24 hours of a working day, of ``scale`` times the size."""
-    return [_hour(given, costs, scale, hour) for hour in range(24)]
+    shapes = [shape(kind, costs.ecg_bytes_per_s.value) for kind in given.kind]
+    return [_hour(given, costs, shapes, scale, hour) for hour in range(24)]
 
 
-def _hour(given: Assumptions, costs: Costs, scale: float, hour: int) -> Work:
+def _hour(given: Assumptions, costs: Costs, shapes: Sequence[Shape], scale: float, hour: int) -> Work:
     share, peak = given.by_hour.shares[hour], max(given.by_hour.shares)
     flows = dict.fromkeys(SITES, Flow())
     found = dict.fromkeys(("consults", "sessions", "joins", "pages", "commands", "reads", "ecgs", "passwords"), 0.0)
-    for kind in given.kind:
+    for kind, one in zip(given.kind, shapes, strict=True):
         begin_per_s = scale * getattr(given.size, kind.per).value * kind.each_day.value * share / 3600
         running = begin_per_s * kind.minutes.value * 60
-        one = shape(kind, costs.ecg_bytes_per_s.value)
         for site in SITES:
             flows[site] += one.flows[site].times(running)
         found["consults"] += running
@@ -450,8 +453,8 @@ def need(work: Work, given: Assumptions, costs: Costs) -> Need:
     signalling_nodes = max(1.0, math.ceil(own / spare)) if spare > 0 else math.inf
     workers = limits.node_cores.value - 1
     media_nodes = max(1.0, math.ceil(media / (workers * limits.media_use.value)))
-    nodes = max(signalling_nodes, media_nodes)
-    listening = nodes if math.isfinite(nodes) else media_nodes
+    # At least so many listen; as many as hints make necessary would be more, and where none would do, none can be said.
+    listening = max(media_nodes, math.ceil(own / limits.signalling_use.value))
     frames = work.ecgs * ECG_MESSAGES_PER_S
     redis_us = publishes * (costs.publish_us.value + listening * costs.delivery_us.value)
     rows = work.rows(costs)

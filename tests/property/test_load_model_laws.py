@@ -23,7 +23,7 @@ def made(values: list[float]) -> Costs:
     return Costs(commit="c", machine="m", **found)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(costs, st.floats(0.1, 100), st.floats(1, 10))
 def test_more_of_everything_never_needs_less(values: list[float], scale: float, more: float) -> None:
     prices = made(values)
@@ -37,7 +37,7 @@ def test_more_of_everything_never_needs_less(values: list[float], scale: float, 
         assert after[name] == pytest.approx(value * more)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(costs, st.sampled_from(sorted(set(Costs.model_fields) - {"commit", "machine", "chain_per_s"})))
 def test_what_costs_more_fills_nothing_less(values: list[float], name: str) -> None:
     prices = made(values)
@@ -50,7 +50,7 @@ def test_what_costs_more_fills_nothing_less(values: list[float], name: str) -> N
             assert one.share >= before[one.name] * (1 - 1e-9), one.name
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(people, st.data(), st.floats(0, 20_000))
 def test_what_leaves_one_site_arrives_at_another(who: dict[str, int], data: st.DataObject, ecg: float) -> None:
     """Copies by way of the relay: nothing arrives that nobody published, nothing that was copied is lost."""
