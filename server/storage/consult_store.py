@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.record.aio.store import banner_in, find_one, read_resource, write_resource, written_entry
@@ -27,6 +29,7 @@ from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject,
 from signaling.core.ports import Conflict, ViewShown
 from signaling.core.surnames import keys_of
 
+TROUBLE = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
 VIEW_SHOWN = "view_shown"
 """Rows of the event log that say what somebody's page showed: one when it begins, one when it ends. [VW1]"""
 
@@ -58,6 +61,10 @@ class SqlConsultStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def is_trouble(self, error: Exception) -> bool:
+        """The database is away, stands still, or its disk is full."""
+        return isinstance(error, TROUBLE)
 
     async def load(self, consult: ConsultId) -> Consult | None:
         """Present snapshot, or None when there is no such consult."""

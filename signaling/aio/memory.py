@@ -36,6 +36,10 @@ class MemoryStore:
         self._patients[consult.id] = {patient.id: patient for patient in patients}
         self._resources |= {(of, one["resourceType"], one["id"]): one for of, one in resources}
 
+    def is_trouble(self, error: Exception) -> bool:
+        """Memory is always there."""
+        return False
+
     async def load(self, consult: ConsultId) -> Consult | None:
         """Present snapshot, or None when there is no such consult."""
         return self._consults.get(consult)

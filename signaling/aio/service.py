@@ -297,8 +297,18 @@ class ConsultService:
         """Carry out one command of one session.
 
         Raises:
-            Refusal: declined; nothing happened.
+            Refusal: declined; nothing happened. ``store_unavailable``: it may have, the next snapshot tells.
         """
+        try:
+            return await self._execute(peer, command)
+        except Exception as error:
+            if not (isinstance(error, TimeoutError) or self._store.is_trouble(error)):
+                raise
+            kind = type(error).__name__
+            log.warning("store unavailable", extra={"consult": peer.admission.consult, "error": kind})
+            raise Refusal(ErrorCode.STORE_UNAVAILABLE, kind) from error
+
+    async def _execute(self, peer: Peer, command: AnyCommand) -> Value:
         if isinstance(command, Join):
             return await self._join(peer)
         command = as_admitted(peer.admission, command)

@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     ARCHIVE_UNAVAILABLE = "archive_unavailable"
     BAD_MEDIA_PARAMETERS = "bad_media_parameters"
     MEDIA_UNAVAILABLE = "media_unavailable"
+    STORE_UNAVAILABLE = "store_unavailable"
     CONFLICT = "conflict"
     TOO_BUSY = "too_busy"
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a code, not a secret
@@ -83,6 +84,10 @@ SENTENCES: dict[ErrorCode, tuple[str, str]] = {
     ErrorCode.MEDIA_UNAVAILABLE: (
         "Video and ECG are restarting. Please wait.",
         "音视频与心电服务正在恢复，请稍候。",
+    ),
+    ErrorCode.STORE_UNAVAILABLE: (
+        "The server cannot store anything now. Please try again shortly.",
+        "服务器暂时无法保存数据，请稍后重试。",
     ),
     ErrorCode.CONFLICT: ("Someone else was faster. Please try again.", "操作冲突，请重试。"),
     ErrorCode.TOO_BUSY: ("Too many requests at once.", "请求过于频繁。"),

@@ -36,6 +36,9 @@ class Conflict(Exception):
 class ConsultStore(Protocol):
     """The truth about consults."""
 
+    def is_trouble(self, error: Exception) -> bool:
+        """Whether what a method raised means that nothing can be stored or read now; anything else is a bug."""
+
     async def load(self, consult: ConsultId) -> Consult | None:
         """Present snapshot, or None when there is no such consult."""
 

@@ -301,6 +301,34 @@ async def test_a_store_that_is_stuck_for_one_consult_keeps_no_beat_from_another(
     assert beats(stuck) == 0
 
 
+class FullStore(MemoryStore):
+    """Takes nothing more, as on a full disk."""
+
+    full = False
+
+    def is_trouble(self, error: Exception) -> bool:
+        return isinstance(error, OSError)
+
+    async def commit(
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+    ) -> None:
+        if self.full:
+            raise OSError("no space left")
+        await super().commit(before, after, events, actor)
+
+
+async def test_who_asks_while_nothing_can_be_stored_is_told_so(make_hub: MakeHub, make_client: MakeClient) -> None:
+    """[SE2] And goes on when it can again."""
+    store = FullStore()
+    store.add(consult(50), PATIENTS)
+    hub = await make_hub(store=store)
+    a = await make_client(hub, "a")
+    store.full = True
+    assert await a.refusal(type="open_context", patient="p1") == "store_unavailable"
+    store.full = False
+    await a.ok(type="open_context", patient="p1")
+
+
 @pytest.mark.parametrize("first", [{"type": "sync", "since": 0}, {"type": "take_lead"}, {"type": "leave"}])
 async def test_join_comes_first(hub: Hub, make_client: MakeClient, first: dict[str, Any]) -> None:
     """[CO1]"""

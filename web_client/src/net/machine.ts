@@ -54,6 +54,7 @@ const FINAL_GOODBYES: ReadonlySet<GoodbyeReason> = new Set(["replaced", "ended",
 const PASSING_REFUSALS: ReadonlySet<string> = new Set([
   "token_invalid",
   "media_unavailable",
+  "store_unavailable",
   "conflict",
   "too_busy",
   "internal",

@@ -207,6 +207,7 @@ export type ErrorCode =
   | "archive_unavailable"
   | "bad_media_parameters"
   | "media_unavailable"
+  | "store_unavailable"
   | "conflict"
   | "too_busy"
   | "token_invalid"
