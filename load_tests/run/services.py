@@ -168,8 +168,10 @@ class Postgres:
         deadline = time.monotonic() + SETTLED_S
         while True:
             with contextlib.suppress(psycopg.OperationalError):
-                where = {"host": str(self._folder), "user": OWNER, "dbname": OWNER}
-                async with await psycopg.AsyncConnection.connect(**where, autocommit=True) as admin:
+                admin = await psycopg.AsyncConnection.connect(
+                    host=str(self._folder), user=OWNER, dbname=OWNER, autocommit=True
+                )
+                async with admin:
                     await admin.execute(f"CREATE DATABASE {NAME}")
                     return
             if time.monotonic() > deadline:
