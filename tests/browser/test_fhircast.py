@@ -19,8 +19,10 @@ from playwright.sync_api import expect
 from load_tests.chromium import Visitor, wait_until
 from load_tests.demo_process import Demo
 from load_tests.steps import (
+    expect_live_ecg,
     first_doctor,
     open_running_consult,
+    samples_drawn,
     shown_patient,
     sign_in,
     take_lead,
@@ -133,10 +135,14 @@ def test_a_program_beside_ours_drives_and_is_named(hub: Demo, open_visitor: Call
 
 
 def pages_go_together(hub: Demo, anna: Visitor, program: Program, topic: str) -> None:
-    """[AN7] [AN8] The lead's study is the program's; what the program opens is on the page."""
+    """[AN7] [AN8] The lead's study is the program's; what the program opens is on the page. [AN2] The trace goes on."""
     with_monitored_patient(anna)
     page, patient = anna.page, shown_patient(anna.page)
     take_lead(anna)
+    expect_live_ecg(page)
+    version = page.get_by_test_id("record-page").get_attribute("data-context")
+    page.get_by_test_id("ecg").evaluate("ecg => { ecg.dataset.same = 'yes'; }")
+    drawn = samples_drawn(page)
     page.get_by_test_id("record-tab-imaging").click()
     study = page.locator("[data-testid^=study-]").first
     expect(study).to_be_visible()
@@ -144,6 +150,9 @@ def pages_go_together(hub: Demo, anna: Visitor, program: Program, topic: str) ->
     study.click()
     expect(page.get_by_test_id("not-for-diagnosis")).to_be_visible()
     wait_until(page, lambda: program.opened == [("ImagingStudy-open", id_)], "the program was told of the study")
+    expect(page.locator(f"[data-testid=record-page]:not([data-context='{version}'])")).to_be_visible()
+    expect(page.locator("[data-testid=ecg][data-same=yes]")).to_be_visible()
+    wait_until(page, lambda: samples_drawn(page) > drawn, "the trace goes on from where it was")
     page.get_by_test_id("record-tab-summary").click()
     wait_until(page, lambda: program.opened[1:] == [("ImagingStudy-close", id_)], "and that it was left")
     said = opening(hub, topic, patient)

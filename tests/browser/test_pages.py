@@ -147,6 +147,9 @@ def test_pages_are_accessible(
     assert [text for text in person.console_errors if "Content Security Policy" in text] == []
 
 
+TOPS = "tabs => tabs.map(tab => tab.getBoundingClientRect().top)"
+
+
 def test_walls_are_accessible(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
     """The pairing screen and the three walls."""
     wall = open_visitor("wall", camera=False)
@@ -157,6 +160,9 @@ def test_walls_are_accessible(hub: Demo, open_visitor: Callable[..., Visitor]) -
         open_wall(wall, number, role)
         expect(wall.page.get_by_test_id("patient-banner").first).to_be_visible()
         assert violations(wall.page) == []
+        if role == "record":
+            tops = wall.page.locator("[data-testid^=record-tab-]").evaluate_all(TOPS)
+            assert (len(tops), len(set(tops))) == (10, 1), "all pages are named in one row"
     assert wall.foreign_requests == []
 
 

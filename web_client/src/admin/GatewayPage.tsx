@@ -1,7 +1,7 @@
 /** One gateway: its state, what its policy means, what crossed, what was asked; ending its right. */
 // Of this page only: the other pages do not carry it.
 import "@mantine/core/styles/Tabs.layer.css";
-import { Button, Modal, Tabs } from "@mantine/core";
+import { Button, Tabs } from "@mantine/core";
 import { ArrowLeft, ServerOff } from "lucide-react";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
@@ -10,7 +10,8 @@ import { EmptyState, Loading } from "../common/states";
 import styles from "./Admin.module.css";
 import { Refused } from "./AdminPage";
 import type { Gateway } from "./api";
-import { Command, Problem } from "./EnrolDialog";
+import { ConfirmDialog } from "./ConfirmDialog";
+import { Command } from "./EnrolDialog";
 import { Figures, State, useSince } from "./GatewaysPage";
 import { CrossingsLog, QuestionsLog } from "./Log";
 import { useLockOverview, useRevoke } from "./queries";
@@ -116,31 +117,17 @@ function RevokeDialog({ gateway, onClose }: { gateway: Gateway; onClose: () => v
   const { t } = useTranslation();
   const revoke = useRevoke();
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      centered
+    <ConfirmDialog
       title={t("admin.revoke.title", { name: gateway.name })}
-      closeButtonProps={{ "aria-label": t("common.close") }}
+      action={t("admin.revoke.confirm")}
+      testId="btn-revoke-confirm"
+      isBusy={revoke.isPending}
+      error={revoke.error}
+      onConfirm={() => revoke.mutate(gateway.id, { onSuccess: onClose })}
+      onClose={onClose}
     >
-      <div className={styles.form}>
-        {revoke.error !== null && <Problem error={revoke.error} />}
-        <p className={styles.step}>{t("admin.revoke.body", { hospital: gateway.hospital })}</p>
-        {gateway.waiting > 0 && <p className={styles.warn}>{t("admin.revoke.waiting", { count: gateway.waiting })}</p>}
-        <div className={styles.actions}>
-          <Button variant="default" onClick={onClose} data-autofocus>
-            {t("common.cancel")}
-          </Button>
-          <Button
-            color="red"
-            loading={revoke.isPending}
-            onClick={() => revoke.mutate(gateway.id, { onSuccess: onClose })}
-            data-testid="btn-revoke-confirm"
-          >
-            {t("admin.revoke.confirm")}
-          </Button>
-        </div>
-      </div>
-    </Modal>
+      <p className={styles.step}>{t("admin.revoke.body", { hospital: gateway.hospital })}</p>
+      {gateway.waiting > 0 && <p className={styles.warn}>{t("admin.revoke.waiting", { count: gateway.waiting })}</p>}
+    </ConfirmDialog>
   );
 }

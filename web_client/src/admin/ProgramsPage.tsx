@@ -7,6 +7,7 @@ import { EmptyState, Loading } from "../common/states";
 import styles from "./Admin.module.css";
 import { PageHead, Refused } from "./AdminPage";
 import { PROGRAM_KINDS, type Program, type ProgramKind } from "./api";
+import { ConfirmDialog } from "./ConfirmDialog";
 import { Problem } from "./EnrolDialog";
 import { lackingOf, registrationOf, type Written } from "./program";
 import { useCloseProgram, useLockOverview, usePrograms, useRegister } from "./queries";
@@ -210,30 +211,16 @@ function CloseDialog({ program, onClose }: { program: Program; onClose: () => vo
   const { t } = useTranslation();
   const close = useCloseProgram();
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      centered
+    <ConfirmDialog
       title={t("admin.programs.closeTitle", { name: program.name })}
-      closeButtonProps={{ "aria-label": t("common.close") }}
+      action={t("admin.programs.close")}
+      testId="btn-close-confirm"
+      isBusy={close.isPending}
+      error={close.error}
+      onConfirm={() => close.mutate(program.id, { onSuccess: onClose })}
+      onClose={onClose}
     >
-      <div className={styles.form}>
-        {close.error !== null && <Problem error={close.error} />}
-        <p className={styles.step}>{t("admin.programs.closeBody")}</p>
-        <div className={styles.actions}>
-          <Button variant="default" onClick={onClose} data-autofocus>
-            {t("common.cancel")}
-          </Button>
-          <Button
-            color="red"
-            loading={close.isPending}
-            onClick={() => close.mutate(program.id, { onSuccess: onClose })}
-            data-testid="btn-close-confirm"
-          >
-            {t("admin.programs.close")}
-          </Button>
-        </div>
-      </div>
-    </Modal>
+      <p className={styles.step}>{t("admin.programs.closeBody")}</p>
+    </ConfirmDialog>
   );
 }

@@ -25,7 +25,6 @@ export function Missing({ findings, asked = [] }: { findings: readonly Finding[]
         {lacking.map((one) => (
           <li key={one.part} data-state={one.state}>
             {findingText(t, one)}
-            {!one.isNeeded && <span className={styles.soft}> · {t("casepack.ifKnown")}</span>}
             {asked.includes(one.part) && <span className={styles.soft}> · {t("casepack.asking")}</span>}
           </li>
         ))}

@@ -42,7 +42,6 @@ export function Parts({ place, specialty, findings, asks }: PartsProps) {
                   {t(`casepack.state.${one.state}`)}
                 </span>{" "}
                 {findingText(t, one)}
-                {!one.isNeeded && <span className={styles.soft}> · {t("casepack.ifKnown")}</span>}
                 {latest !== undefined && <Asked ask={latest} />}
               </span>
               {mayAsk && (

@@ -156,6 +156,7 @@ function Field({ field, value, onChange }: { field: RequestField; value: string;
     return (
       <TextInput
         label={label}
+        description={field === "title" ? t("casepack.titleHint") : undefined}
         value={value}
         maxLength={200}
         onChange={(event) => onChange(event.currentTarget.value)}
@@ -168,6 +169,7 @@ function Field({ field, value, onChange }: { field: RequestField; value: string;
       value={value}
       maxLength={4000}
       rows={3}
+      classNames={{ input: styles.growing ?? "" }}
       onChange={(event) => onChange(event.currentTarget.value)}
       data-testid={`casepack-${field}`}
     />

@@ -39,6 +39,7 @@ import { SoundStrip } from "./SoundStrip";
 import { SyncBanner } from "./SyncBanner";
 import { type EcgShortcut, type Shortcut, useShortcuts } from "./shortcuts";
 import { Toolbar } from "./Toolbar";
+import type { SendCommand } from "./useTurns";
 import { VideoGrid } from "./VideoGrid";
 import { Views } from "./Views";
 
@@ -263,16 +264,17 @@ function StaleStrip({ sinceMs }: { sinceMs: number | null }) {
 }
 
 /** Send commands; what the server declines is shown, what was not answered is shown by the connection itself. */
-function useCommands(client: ConsultClient): [RefusalBody | null, (command: AnyCommand) => Promise<void>, () => void] {
+function useCommands(client: ConsultClient): [RefusalBody | null, SendCommand, () => void] {
   const [refused, setRefused] = useState<RefusalBody | null>(null);
   const command = useCallback(
-    async (asked: AnyCommand): Promise<void> => {
+    async (asked: AnyCommand, onLost?: () => void): Promise<void> => {
       try {
         await client.socket.command(asked);
         setRefused(null);
       } catch (error) {
         if (error instanceof RefusalError) setRefused(error.body());
         else if (!(error instanceof UnansweredError)) throw error;
+        else onLost?.();
       }
     },
     [client],

@@ -65,7 +65,7 @@ function ScreensBehind({ consult, size }: Pick<SyncBannerProps, "consult" | "siz
       <strong>
         {numbers.length === 1
           ? t("desk.sync.screen", { number: numbers[0] })
-          : t("desk.sync.screens", { numbers: numbers.join(", ") })}
+          : t("desk.sync.screens", { numbers: numbers.join(t("common.listSeparator")) })}
       </strong>
       <span>{t("desk.sync.hint")}</span>
     </div>

@@ -43,6 +43,8 @@ export interface RecordPaneProps {
   leadName?: string | null;
   onFollowingChange?: (following: boolean) => void;
   onTurnPage?: (view: View) => void;
+  /** Names who is here: when it changes, whoever leads tells again how far down the page is. */
+  audience?: string;
   /** The lead's scroll, at most 10 a second, with the view it is about. */
   onScroll?: (y: number, view: View) => void;
   /** The lead's pointer, at most 20 a second. */
@@ -129,6 +131,7 @@ function OpenRecord(props: RecordPaneProps & { patient: PatientBanner; opening: 
           remotePointer={props.remotePointer ?? null}
           onScroll={props.onScroll}
           onPoint={props.onPoint}
+          audience={props.audience ?? "all"}
           onOwnScroll={() => browseAlone(view)}
         >
           <PageContent view={shown} />

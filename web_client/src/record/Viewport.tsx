@@ -45,6 +45,7 @@ export interface ViewportProps {
   remotePointer: RemotePointer | null;
   onScroll: RecordPaneProps["onScroll"];
   onPoint: RecordPaneProps["onPoint"];
+  audience: string;
   /** Somebody who follows scrolls by hand. */
   onOwnScroll: () => void;
   children: ReactNode;
@@ -117,7 +118,7 @@ function useFollowedScroll(
 
 /** The lead's own movements, as throttled fractions. */
 function useLeadSignals(
-  { view, onScroll, onPoint, leading }: ViewportProps,
+  { view, onScroll, onPoint, leading, audience }: ViewportProps,
   box: RefObject<HTMLDivElement | null>,
   content: RefObject<HTMLDivElement | null>,
 ) {
@@ -137,9 +138,10 @@ function useLeadSignals(
     [signals],
   );
   useEffect(() => {
-    // Taking the lead makes this screen's place everyone's.
-    if (leading && box.current !== null) signals.scroll(scrollFraction(box.current));
-  }, [leading, signals, box]);
+    // Taking the lead makes this screen's place everyone's; who comes, or comes back, has not heard of it, and what was
+    // scrolled while the line was down nobody has.
+    if (leading && audience !== "" && box.current !== null) signals.scroll(scrollFraction(box.current));
+  }, [leading, signals, box, audience]);
   const fractions = (event: PointerEvent): [number, number] => {
     const rect = pointerFrame(content.current)?.getBoundingClientRect();
     if (rect === undefined || rect.width === 0 || rect.height === 0) return [0, 0];

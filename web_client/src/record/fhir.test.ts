@@ -122,6 +122,11 @@ describe("names", () => {
     expect(cutLanguages(text)).toEqual(halves);
   });
 
+  it("leave an abbreviation that stands twice with both", () => {
+    const halves = { zh: "左房及肺静脉 CT", en: "CT of left atrium" };
+    expect(cutLanguages("左房及肺静脉 CT CT of left atrium")).toEqual(halves);
+  });
+
   it("keep the whole text beside the halves", () => {
     expect(readTerm({ text: "肌酐 Creatinine" })).toEqual({ zh: "肌酐", en: "Creatinine", whole: "肌酐 Creatinine" });
   });

@@ -103,7 +103,8 @@ export const plainTerm = (text: string): Term | null => (text === "" ? null : { 
  * "肌酐 Creatinine" as its two halves; null when the text is not clearly written twice.
  *
  * The English half must hold a word in small letters, so "糖类抗原 CA 125" stays
- * whole; a short symbol after the Chinese belongs to it ("肌钙蛋白 I Troponin I").
+ * whole; a short symbol after the Chinese belongs to it ("肌钙蛋白 I Troponin I"),
+ * and so does an abbreviation that stands twice ("左心房 CT CT of the left atrium").
  */
 export function cutLanguages(text: string): { zh: string; en: string } | null {
   const match = /^(.*[\u3000-\u303f\u3400-\u9fff\uff00-\uffef])[\s/·|]+(.+)$/su.exec(text);
@@ -111,6 +112,8 @@ export function cutLanguages(text: string): { zh: string; en: string } | null {
   let [zh, en] = [match[1] ?? "", match[2] ?? ""];
   const symbol = /^([A-Z]|I{2,3}|IV|[A-Z]?\d{1,3}) (.+)$/s.exec(en);
   if (symbol !== null) [zh, en] = [`${zh} ${symbol[1] ?? ""}`, symbol[2] ?? ""];
+  const twice = /^(\S{2,6}) (\1\b.+)$/s.exec(en);
+  if (twice !== null) [zh, en] = [`${zh} ${twice[1] ?? ""}`, twice[2] ?? ""];
   return /[a-z]{3}/.test(en) ? { zh, en } : null;
 }
 

@@ -49,7 +49,9 @@ export function IdentityBar({ consult, me, size = "desk", onCommand }: IdentityB
     >
       <UserRoundCheck aria-hidden="true" className={styles.identityIcon} />
       <span className={styles.identityWords} role="status" data-missing={missing.join(" ")}>
-        {t("share.identity.missing", { sides: missing.map((side) => t(`share.identity.${side}`)).join(", ") })}
+        {t("share.identity.missing", {
+          sides: missing.map((side) => t(`share.identity.${side}`)).join(t("common.listSeparator")),
+        })}
         {check.skipped !== null &&
           ` ${t("share.identity.skipped", { name: nameOf(consult, check.skipped.by), reason: check.skipped.reason })}`}
       </span>

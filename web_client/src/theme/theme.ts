@@ -68,6 +68,8 @@ export const theme = createTheme({
   components: {
     // The placeholder is a focusable child that a menu may not have (axe: aria-required-children).
     Menu: { defaultProps: { withInitialFocusPlaceholder: false } },
+    // Names of programs and hospitals may take two lines.
+    Modal: { styles: { title: { lineHeight: 1.35, overflowWrap: "anywhere" } } },
   },
 });
 

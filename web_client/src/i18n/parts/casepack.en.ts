@@ -7,7 +7,6 @@ export default {
   sentLine: "Case pack version {{version}} from {{hospital}}, {{when}}",
   complete: "Nothing that is needed is missing.",
   missing: "Missing or out of date",
-  ifKnown: "if known",
   modes: "View",
   read: "Sent",
   prepare: "Prepare",
@@ -21,8 +20,9 @@ export default {
     purpose: "Purpose: what should be answered",
     summary: "Summary of the case",
     speciality: "Wanted speciality",
-    title: "Wanted title of the expert (any, if empty)",
+    title: "Wanted title of the expert",
   },
+  titleHint: "Left empty: any title.",
   section: {
     problems: "Problems",
     medication: "Medication",

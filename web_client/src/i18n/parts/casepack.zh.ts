@@ -10,7 +10,6 @@ const zh: SameKeys<typeof en> = {
   sentLine: "病例包第 {{version}} 版，{{hospital}}，{{when}}",
   complete: "必需资料齐全。",
   missing: "缺失或已过期",
-  ifKnown: "如有",
   modes: "视图",
   read: "已发送",
   prepare: "准备",
@@ -24,8 +23,9 @@ const zh: SameKeys<typeof en> = {
     purpose: "会诊目的（希望解决的问题）",
     summary: "病情摘要",
     speciality: "拟邀专业",
-    title: "拟邀专家职称（可不填）",
+    title: "拟邀专家职称",
   },
+  titleHint: "可不填：不限职称。",
   section: {
     problems: "诊断与问题",
     medication: "用药",

@@ -1,4 +1,5 @@
 export default {
+  listSeparator: ", ",
   product: "Consilium",
   tagline: "Teleconsultation for hospitals",
   skipToContent: "Skip to content",

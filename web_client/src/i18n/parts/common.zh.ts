@@ -2,6 +2,7 @@ import type { SameKeys } from "../shape";
 import type en from "./common.en";
 
 const zh: SameKeys<typeof en> = {
+  listSeparator: "、",
   product: "Consilium",
   tagline: "医院远程会诊平台",
   skipToContent: "跳到正文",

@@ -67,7 +67,9 @@ export function AllergyRow({ allergy, open = false, contradicts = false }: Aller
       <div className={styles.rowMain}>
         <Name term={allergy.substance} struck={isWrong} />
         {allergy.reactions.length > 0 && (
-          <p className={styles.dose}>{allergy.reactions.map((reaction) => full(reaction)).join(", ")}</p>
+          <p className={styles.dose}>
+            {allergy.reactions.map((reaction) => full(reaction)).join(t("common.listSeparator"))}
+          </p>
         )}
         {allergy.note !== "" && <p className={styles.note}>{allergy.note}</p>}
       </div>

@@ -240,7 +240,9 @@ export function Drawn({ series, second }: { series: LabSeries; second?: LabSerie
         <Trend series={series} second={second} />
       </Suspense>
       {otherUnits.length > 0 && (
-        <p className={styles.unreadable}>{t("record.labs.mixedUnits", { units: otherUnits.join(", ") })}</p>
+        <p className={styles.unreadable}>
+          {t("record.labs.mixedUnits", { units: otherUnits.join(t("common.listSeparator")) })}
+        </p>
       )}
     </>
   );
