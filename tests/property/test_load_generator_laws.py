@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pylibsrtp import Error as SrtpError
 
 from load_tests.plan.behaviour import CAMERAS
 from load_tests.plan.line import Dice, Direction, Line
@@ -343,6 +344,40 @@ def test_feedback_is_read_as_its_twin_reads_it(data: Any) -> None:
         expected = numbers.heard()
         assert (heard.told, heard.arrived) == (expected.told, expected.arrived)
         assert made.counted().errors.get("rtcp not readable", 0) == broken
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["raw", "rtp", "rtcp"]), st.integers(128, 191), st.binary(max_size=120)), max_size=20
+    )
+)
+def test_whatever_comes_is_survived_and_counted(play: Any) -> None:
+    """Bytes of no meaning, in the clear and under the right keys: nothing ends, nothing is sent for them."""
+    with bench() as made, pytest.MonkeyPatch.context() as patch:
+        begin(made, patch)
+        made.lib.gen_listen(made.state, made.handle, True, math.inf, math.inf)
+        made.lib.gen_track_new(made.state, made.handle, VIDEO, RTX, True, 90_000)
+        made.lib.gen_speak(made.state, made.handle, math.inf)
+        ssrcs = struct.pack("!II", VIDEO, RTX)
+        for how, first, body in play:
+            datagram = bytes((first,)) + body
+            try:
+                if how == "rtp":
+                    datagram = bytes(made.to_near.protect(bytes((0x90, 100)) + body[:6].ljust(6) + ssrcs[:4] + body))
+                elif how == "rtcp":
+                    head = bytes((first, 200 + len(body) % 8, 0, len(body) // 4 % 32)) + ssrcs[4:] + body
+                    datagram = bytes(made.to_near.protect_rtcp(head))
+            except SrtpError:
+                continue
+            made.far.send(datagram)
+            made.turn(BEGIN_S)
+        assert all(192 <= one[1] <= 223 or one[1] & 0x7F == sending.RTX_PT for one in made.turn(BEGIN_S + 0.001))
+        before = made.counted().counts["rtp_in"]
+        sound = packet(VIDEO, 60_000, 0, 60_000, marker=True, key=True, consult=0, sent_ns=1)
+        made.far.send(bytes(made.to_near.protect(sound)))
+        made.turn(BEGIN_S + 0.002)
+        assert made.counted().counts["rtp_in"] == before + 1  # it goes on
 
 
 def test_the_histories_and_tables_that_both_sides_count_on_are_alike() -> None:
