@@ -358,6 +358,7 @@ def test_whatever_comes_is_survived_and_counted(play: Any) -> None:
         begin(made, patch)
         made.lib.gen_listen(made.state, made.handle, True, math.inf, math.inf)
         made.lib.gen_track_new(made.state, made.handle, VIDEO, RTX, True, 90_000)
+        made.lib.gen_track_new(made.state, made.handle, AUDIO, 0, False, 48_000)
         made.lib.gen_speak(made.state, made.handle, math.inf)
         ssrcs = struct.pack("!II", VIDEO, RTX)
         for how, first, body in play:
@@ -374,7 +375,7 @@ def test_whatever_comes_is_survived_and_counted(play: Any) -> None:
             made.turn(BEGIN_S)
         assert all(192 <= one[1] <= 223 or one[1] & 0x7F == sending.RTX_PT for one in made.turn(BEGIN_S + 0.001))
         before = made.counted().counts["rtp_in"]
-        sound = packet(VIDEO, 60_000, 0, 60_000, marker=True, key=True, consult=0, sent_ns=1)
+        sound = packet(AUDIO, 60_000, 0, 60_000, marker=True, key=True, consult=0, sent_ns=1)
         made.far.send(bytes(made.to_near.protect(sound)))
         made.turn(BEGIN_S + 0.002)
         assert made.counted().counts["rtp_in"] == before + 1  # it goes on
