@@ -91,7 +91,7 @@ def _recording(dataset: pydicom.Dataset) -> Recording:
         strips=tuple(sorted(strips, key=lambda strip: -len(strip.leads))),
         start_us=start_us,
         patient=_patient(dataset),
-        device=" ".join(str(dataset.get(k, "")) for k in ("Manufacturer", "ManufacturerModelName")).strip()[:120],
+        device=_device(dataset),
         filter=filters[0] if filters else "",
         simulated=_says_simulated(dataset),
         annotations=_annotations(dataset, groups.index(rhythms[0]) + 1),
@@ -196,6 +196,12 @@ def _filter(channel: Any) -> str:
         return ""
     notch = float(channel.get("NotchFilterFrequency") or 0)
     return f"{float(low):g}-{float(high):g} Hz, " + (f"notch {notch:g} Hz" if notch else "no notch")
+
+
+def _device(dataset: pydicom.Dataset) -> str:
+    """Maker and model; some write the same into both."""
+    named = (str(dataset.get(k, "")).strip() for k in ("Manufacturer", "ManufacturerModelName"))
+    return " ".join(dict.fromkeys(filter(None, named)))[:120]
 
 
 def _patient(dataset: pydicom.Dataset) -> Patient:

@@ -63,6 +63,13 @@ class TestDicom:
         assert recording.filter == "0.05-300 Hz, no notch"
         assert recording.patient.ids == (str(dataset.PatientID),)
 
+    def test_a_maker_that_is_the_model_too_is_named_once(self) -> None:
+        dataset = self.sample()
+        dataset.Manufacturer = dataset.ManufacturerModelName = "Simulated heart"
+        assert read(self.written(dataset)).device == "Simulated heart"
+        dataset.ManufacturerModelName = "M2"
+        assert read(self.written(dataset)).device == "Simulated heart M2"
+
     def test_a_file_with_derived_beats_only_is_refused(self) -> None:
         dataset = self.sample()
         dataset.WaveformSequence = pydicom.Sequence([dataset.WaveformSequence[1]])

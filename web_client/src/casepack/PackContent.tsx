@@ -1,6 +1,7 @@
 /** What a pack holds, section by section, and what it lacks; the same look when it is prepared and when it is read. */
 import { CircleCheck, FileText, TriangleAlert } from "lucide-react";
 import { useTranslation } from "react-i18next";
+import { cutLanguages } from "../record/fhir";
 import { type Finding, type PackLine, type PackRequest, REQUEST_FIELDS, SECTIONS } from "./api";
 import styles from "./CasePack.module.css";
 import { dateText, findingText, gaps, trendText, valueText, whenText } from "./words";
@@ -114,6 +115,19 @@ export function Lines(props: LinesProps) {
   });
 }
 
+/** In the page's language, with the other one small beside it; as written where it is not clearly written twice. */
+function Title({ text }: { text: string }) {
+  const { i18n } = useTranslation();
+  const halves = cutLanguages(text);
+  if (halves === null) return text;
+  const [main, other] = i18n.language === "zh-CN" ? [halves.zh, halves.en] : [halves.en, halves.zh];
+  return (
+    <>
+      {main} <span className={styles.otherName}>{other}</span>
+    </>
+  );
+}
+
 function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine }) {
   const { t } = useTranslation();
   const former = line.trend.slice(1);
@@ -129,7 +143,7 @@ function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine
         />
       )}
       <span className={styles.lineTitle}>
-        {line.title}
+        <Title text={line.title} />
         {told !== undefined && <em className={styles.status}> · {t(`casepack.status.${told}`)}</em>}
         {line.since !== "" && (
           <strong className={styles.since} data-since={line.since}>
