@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from media.aio.clock import Clock, on_grid
 from media.aio.counters import Counters
-from media.core.garbage import GarbagePolicy
+from media.core.garbage import FULL, GarbagePolicy
 
 LOOK_S = 1.0
 
@@ -26,6 +26,8 @@ class GarbageKeeper:
         self._counters = counters
         self._is_idle = is_idle
         self._policy = GarbagePolicy(clock())
+        self._closed = 0
+        """Transports that had closed when everything was looked at."""
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -45,14 +47,19 @@ class GarbageKeeper:
 
     def look(self) -> None:
         """Collect if it is time."""
-        if self._policy.is_due(gc.get_count()[0], idle=self._is_idle(), now_us=self._clock()):
-            began_us = self._clock()
-            found = gc.collect()
-            now_us = self._clock()
-            self._counters.add("garbage_collections")
-            self._counters.add("garbage_objects", found)
-            self._counters.add("garbage_us", now_us - began_us)
-            self._policy.collected(len(gc.get_objects()), now_us)
+        growth, closed = gc.get_count()[0], self._counters.values.get("transports_closed", 0)
+        began_us = self._clock()
+        generation = self._policy.due(growth, left=closed - self._closed, idle=self._is_idle(), now_us=began_us)
+        if generation is None:
+            return
+        found = gc.collect(generation)
+        now_us = self._clock()
+        self._counters.add("garbage_collections")
+        self._counters.add("garbage_objects", found)
+        self._counters.add("garbage_us", now_us - began_us)
+        self._policy.collected(generation, max(0, growth - found), now_us)
+        if generation == FULL:
+            self._closed = closed
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()

@@ -9,11 +9,9 @@ RTCP is handed to ``feedback``; laying out and sending is ``forward``.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import repeat
 from operator import itemgetter
 from struct import error as StructError
-from typing import Final
 
 from media.aio.aiortc_port import (
     SRTP_OK,
@@ -33,7 +31,7 @@ from media.core.capture import CaptureTime
 from media.core.dependency import DependencyReader, MalformedDescriptor
 from media.core.receive import FRESH_AFTER_GAP, ReceiveStream
 from media.core.red import Forms, MalformedRed, forms, wrapped
-from media.core.router import Packet, Picture
+from media.core.router import Picture
 from media.core.sender_report import SourceTime
 from media.core.serial import HALF_16, MASK_16
 from media.core.shape import SOUND, PacketShape, described, read_shape
@@ -50,9 +48,6 @@ Ahead = tuple[int, ...]
 """An entry of the log of ``intake``, its fields in order."""
 _new = tuple.__new__
 """A named tuple without a call in Python."""
-_packet, _picture = partial(_new, Packet), partial(_new, Picture)
-_NO_EXTENSIONS: Final[list[tuple[int, bytes]]] = []
-"""Of packets that bring none; like those of others never changed."""
 _COUNTER, _TIME = itemgetter(9), itemgetter(4)
 
 
@@ -116,7 +111,7 @@ class Ingress:
         receive.advance_all(timestamps, sum(ends) - sum(ats) - rtp.FIXED_HEADER_BYTES * count, times_us)
         self._counters.values["rtp_received"] += count
         stream.time.on_packets(timestamps, times_us)
-        pictures: Sequence[Picture | None] = (None,) * count
+        pictures: Sequence[tuple[int, bool, int, int, int] | None] = (None,) * count
         if stream.producer.is_audio:
             source.key_timestamp = timestamps[-1]
         else:
@@ -126,26 +121,24 @@ class Ingress:
             else:
                 layer.meter.add(layer.index, 0, sum(ends) - sum(payload_ats), times_us[-1])
             if min(picture_ats) >= 0 and min(tl0_ats) >= 0:
-                pictures = list(
-                    map(_picture, zip(picture_ats, map(bool, wides), picture_numbers, tl0_ats, tl0s, strict=True))
-                )
-                source.highest_picture = pictures[-1]
+                every = list(zip(picture_ats, map(bool, wides), picture_numbers, tl0_ats, tl0s, strict=True))
+                pictures, source.highest_picture = every, _new(Picture, every[-1])
             elif max(picture_ats) >= 0:
                 pictures = [
-                    _new(Picture, (at, wide != 0, number, tl0_at, tl0 if tl0_at >= 0 else -1)) if at >= 0 else None
+                    (at, wide != 0, number, tl0_at, tl0 if tl0_at >= 0 else -1) if at >= 0 else None
                     for at, wide, number, tl0_at, tl0 in zip(
                         picture_ats, wides, picture_numbers, tl0_ats, tl0s, strict=True
                     )
                 ]
-                source.highest_picture = next(filter(None, reversed(pictures)))
+                source.highest_picture = _new(Picture, next(filter(None, reversed(pictures))))
             if any(keys):
                 for at in [at for at, key in enumerate(keys) if key]:
                     self._key_frame(stream, extended + at, payload_ats[at], ends[at])
                     source.key_timestamp = timestamps[at]
         source.newest = extended + count - 1
         payloads = map(bytes, map(view.__getitem__, map(slice, payload_ats, ends)))
-        rows = zip(numbers, timestamps, markers, repeat(_NO_EXTENSIONS, count), payloads, pictures, strict=True)
-        source.history.put_all(numbers[0], list(map(_packet, rows)))
+        rows = zip(numbers, timestamps, markers, repeat((), count), payloads, pictures, strict=True)
+        source.history.put_all(numbers[0], list(rows))
         source.highest, source.highest_timestamp = numbers[-1], timestamps[-1]
 
     def arrived(self, transport: Transport, ahead: Sequence[Ahead]) -> None:

@@ -169,7 +169,7 @@ class Lanes:
             self._gather(producer, lane, source, Packet(number, arrived.timestamp, 0, [], b""))
 
     def _gather(self, producer: Producer, lane: Lane[Consumer], source: Source, packet: Packet) -> None:
-        source.history.put(packet.number, packet)
+        source.history.put(packet)
         if not lane.burst:
             self._gathered.append((producer, lane))
         lane.burst.append(packet)

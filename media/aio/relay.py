@@ -643,6 +643,7 @@ class Relay:
         for data_producer in [p for p in self._data_producers.values() if p.transport is transport]:
             self._drop_data_producer(data_producer)
         del self._transports[transport.id]
+        self.counters.add("transports_closed")
         del self._routers[transport.router_id].transports[transport.id]
         self._feedback.forget_transport(transport)
         self._lines.ended(transport)

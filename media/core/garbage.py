@@ -2,44 +2,57 @@
 
 Nearly all that a consult makes dies when it is no longer used. What closes (a Transport with all that is on it) is a
 knot of objects that name each other, which only Python's collector frees. Left to itself that runs by counts of
-allocations, walks everything there is (7 to 11 ms at 100 viewers), and finds nothing as long as nobody leaves. So it is
-switched off, and asked for here, by how many objects more there are than after the last time: a worker in a steady
-state is never stopped, one that people leave is stopped for milliseconds once a minute or once for sixty of them.
+allocations, walks everything there is, and finds nothing as long as nobody leaves: at nine consults it stopped the
+relay for up to a quarter of a second, whenever some more packets were kept. It is switched off, and asked for here:
+
+* *young*, only what was made since the last time, which costs in proportion to that: milliseconds;
+* *full*, everything, only when somebody has left since the last: at once when they were many or nobody is there any
+  more, else once a minute.
 """
 
 from typing import Final
 
+YOUNG, FULL = 0, 2
+"""Python's generations."""
 IDLE_GROWTH: Final = 1_000
-"""Objects more than after the last time that are worth a look while nobody would notice."""
-SLOW_GROWTH: Final = 2_000
-"""The same after ``SLOW_US``: a few viewers."""
+"""Objects made and not freed that are worth a look while nobody would notice."""
+YOUNG_GROWTH: Final = 8_000
+"""The same at any time."""
+MOST_KEPT: Final = 1_000_000
+"""What young looks have kept since everything was looked at: more is no consult, and may be garbage that had grown old
+when it was dropped."""
+LEFT_MANY: Final = 60
+"""Transports that closed: thirty people, tens of megabytes."""
 SLOW_US: Final = 60_000_000
-LEAST_GROWTH: Final = 20_000
-"""The same at any time: about sixty viewers, ten megabytes."""
-GROWTH_SHARE: Final = 0.5
-"""Of what lived after the last time: the work is in proportion to what was made."""
+"""For fewer."""
 
 
 class GarbagePolicy:
     """Decides; `collected` must be told of each time."""
 
     def __init__(self, now_us: int) -> None:
-        self._last_us = now_us
-        self._live = 0
+        self._full_us = now_us
+        self._kept = 0
 
-    def is_due(self, growth: int, *, idle: bool, now_us: int) -> bool:
-        """Call about once a second.
+    def due(self, growth: int, *, left: int, idle: bool, now_us: int) -> int | None:
+        """The generation to look at; None: not now. Call about once a second.
 
         Args:
             growth: objects that were made and not freed since the last time.
+            left: Transports that closed since everything was looked at.
             idle: nobody is connected.
         """
-        if idle and growth >= IDLE_GROWTH:
-            return True
-        if growth >= SLOW_GROWTH and now_us - self._last_us >= SLOW_US:
-            return True
-        return growth >= max(LEAST_GROWTH, GROWTH_SHARE * self._live)
+        if idle and (left or growth >= IDLE_GROWTH):
+            return FULL
+        if left >= LEFT_MANY or (left and now_us - self._full_us >= SLOW_US):
+            return FULL
+        if growth < YOUNG_GROWTH:
+            return None
+        return FULL if self._kept >= MOST_KEPT else YOUNG
 
-    def collected(self, live: int, now_us: int) -> None:
-        """That was done; so many objects live."""
-        self._live, self._last_us = live, now_us
+    def collected(self, generation: int, kept: int, now_us: int) -> None:
+        """That was done; ``kept`` of what was made since the time before live."""
+        if generation == FULL:
+            self._kept, self._full_us = 0, now_us
+        else:
+            self._kept += kept

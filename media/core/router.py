@@ -15,6 +15,7 @@ a viewer should follow is ``layers``.
 """
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -66,6 +67,38 @@ class Packet(NamedTuple):
         return Position(self.number, self.timestamp, picture.number, picture.tl0)
 
 
+Kept = tuple[int, int, int, Sequence[tuple[int, bytes]], bytes, tuple[int, bool, int, int, int] | None]
+"""A `Packet` in a history: fields of plain tuples, which Python's collector looks at once and never again. Named tuples
+it keeps on its list: of nine consults a hundred thousand, a quarter of a second to walk."""
+
+
+class PacketHistory:
+    """The last packets of a source by their number."""
+
+    __slots__ = ("_ring",)
+
+    def __init__(self) -> None:
+        self._ring: History[Kept] = History()
+
+    def put(self, packet: "Packet") -> None:
+        """Keep a packet."""
+        number, timestamp, marker, extensions, payload, picture = packet
+        plain = None if picture is None else tuple.__new__(tuple, picture)
+        self._ring.put(number, (number, timestamp, marker, tuple(extensions), payload, plain))
+
+    def put_all(self, first: int, rows: Sequence[Kept]) -> None:
+        """`put` for packets whose numbers follow each other."""
+        self._ring.put_all(first, rows)
+
+    def get(self, number: int) -> "Packet | None":
+        """The packet of this number, or None when it was overwritten or never here."""
+        kept = self._ring.get(number)
+        if kept is None:
+            return None
+        _, timestamp, marker, extensions, payload, plain = kept
+        return Packet(number, timestamp, marker, list(extensions), payload, None if plain is None else Picture(*plain))
+
+
 class Picture(NamedTuple):
     """Counters of a VP8 payload that a viewer must see go on without a step back (RFC 7741 section 4.2)."""
 
@@ -113,7 +146,7 @@ class Source:
     """The same for VP8 picture ids, extended: lanes without the upper temporal layers count their own."""
     picture: int = -1
     """Highest extended picture id so far."""
-    history: History[Packet] = field(default_factory=History)
+    history: PacketHistory = field(default_factory=PacketHistory)
     key_timestamp: int = -1
     """Of the last key frame."""
     highest: int = -1

@@ -6,34 +6,51 @@ import weakref
 
 from media.aio.counters import Counters
 from media.aio.garbage import GarbageKeeper
-from media.core.garbage import IDLE_GROWTH, LEAST_GROWTH, SLOW_GROWTH, SLOW_US, GarbagePolicy
+from media.core.garbage import (
+    FULL,
+    IDLE_GROWTH,
+    LEFT_MANY,
+    MOST_KEPT,
+    SLOW_US,
+    YOUNG,
+    YOUNG_GROWTH,
+    GarbagePolicy,
+)
 
 
-def test_a_worker_in_a_steady_state_is_never_stopped() -> None:
+def test_a_worker_that_nobody_leaves_is_never_walked_as_a_whole() -> None:
     policy = GarbagePolicy(0)
-    assert not any(policy.is_due(SLOW_GROWTH - 1, idle=False, now_us=hour * 3_600_000_000) for hour in range(100))
+    for minute in range(100):
+        now_us = minute * SLOW_US
+        assert policy.due(YOUNG_GROWTH - 1, left=0, idle=False, now_us=now_us) is None
+        assert policy.due(YOUNG_GROWTH, left=0, idle=False, now_us=now_us) == YOUNG
+        policy.collected(YOUNG, YOUNG_GROWTH, now_us)
 
 
 def test_who_left_is_forgotten_within_a_minute_or_at_once_when_they_were_many() -> None:
     policy = GarbagePolicy(0)
-    assert not policy.is_due(SLOW_GROWTH, idle=False, now_us=SLOW_US - 1)
-    assert policy.is_due(SLOW_GROWTH, idle=False, now_us=SLOW_US)
-    policy.collected(30_000, SLOW_US)
-    assert not policy.is_due(LEAST_GROWTH - 1, idle=False, now_us=SLOW_US + 1)
-    assert policy.is_due(LEAST_GROWTH, idle=False, now_us=SLOW_US + 1)
+    assert policy.due(0, left=1, idle=False, now_us=SLOW_US - 1) is None
+    assert policy.due(0, left=1, idle=False, now_us=SLOW_US) == FULL
+    policy.collected(FULL, 0, SLOW_US)
+    assert policy.due(0, left=LEFT_MANY - 1, idle=False, now_us=SLOW_US + 1) is None
+    assert policy.due(0, left=LEFT_MANY, idle=False, now_us=SLOW_US + 1) == FULL
 
 
-def test_a_large_worker_is_stopped_for_a_share_of_what_it_has() -> None:
+def test_what_grew_old_before_it_was_dropped_is_found_in_the_end() -> None:
     policy = GarbagePolicy(0)
-    policy.collected(200_000, 0)
-    assert not policy.is_due(99_999, idle=False, now_us=1)
-    assert policy.is_due(100_000, idle=False, now_us=1)
+    policy.collected(YOUNG, MOST_KEPT - 1, 1)
+    assert policy.due(YOUNG_GROWTH, left=0, idle=False, now_us=2) == YOUNG
+    policy.collected(YOUNG, 1, 2)
+    assert policy.due(YOUNG_GROWTH, left=0, idle=False, now_us=3) == FULL
+    policy.collected(FULL, 0, 3)
+    assert policy.due(YOUNG_GROWTH, left=0, idle=False, now_us=4) == YOUNG
 
 
 def test_an_idle_worker_is_cleaned_soon() -> None:
     policy = GarbagePolicy(0)
-    assert not policy.is_due(IDLE_GROWTH - 1, idle=True, now_us=SLOW_US)
-    assert policy.is_due(IDLE_GROWTH, idle=True, now_us=1)
+    assert policy.due(IDLE_GROWTH - 1, left=0, idle=True, now_us=SLOW_US) is None
+    assert policy.due(IDLE_GROWTH, left=0, idle=True, now_us=1) == FULL
+    assert policy.due(0, left=1, idle=True, now_us=1) == FULL
 
 
 class Knot:
@@ -45,19 +62,24 @@ class Knot:
 
 def test_the_collector_is_off_and_asked_for() -> None:
     async def play() -> None:
-        counters, idle = Counters(), False
-        keeper = GarbageKeeper(lambda: 0, counters, lambda: idle)
+        counters = Counters()
+        keeper = GarbageKeeper(lambda: 0, counters, lambda: False)
         keeper.start()
         try:
             assert not gc.isenabled()
-            knots = [weakref.ref(Knot()) for _ in range(IDLE_GROWTH)]
+            live = [Knot() for _ in range(IDLE_GROWTH)]
+            knots = [weakref.ref(knot) for knot in live]
+            gc.collect(YOUNG)  # they have grown old when those who made them leave
+            live.clear()
             keeper.look()
             assert all(knot() is not None for knot in knots)  # not worth it while somebody is connected
-            idle = True
+            counters.add("transports_closed", LEFT_MANY)
             keeper.look()
             assert not any(knot() is not None for knot in knots)
             assert counters.values["garbage_collections"] == 1
             assert counters.values["garbage_objects"] >= IDLE_GROWTH
+            keeper.look()
+            assert counters.values["garbage_collections"] == 1
         finally:
             keeper.stop()
         assert gc.isenabled()
