@@ -1,4 +1,4 @@
-"""Which run comes next when the largest number that holds is looked for: grow, then bisect. No clock, no I/O.
+"""Which run comes next when the largest number that holds is looked for: grow by half, then bisect. No clock, no I/O.
 
 A run *holds* or *breaks*, or is *invalid*: then the generators were the bottleneck and it says nothing of the server.
 An invalid run is never counted as either. It closes the way up all the same, for a larger run asks more of the same
@@ -65,7 +65,7 @@ class Search:
         if not self.tried:
             return min(self.start, self.most)
         if ceiling > self.most:
-            return min(2 * max(1, held), self.most)
+            return min(max(held + 1, held * 3 // 2), self.most)
         return (held + ceiling) // 2
 
 
