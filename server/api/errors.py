@@ -32,6 +32,7 @@ class ApiCode(StrEnum):
     PRECONDITION_REQUIRED = "precondition_required"
     PRECONDITION_FAILED = "precondition_failed"
     MEDIA_UNAVAILABLE = "media_unavailable"
+    STORE_UNAVAILABLE = "store_unavailable"
     TOO_BUSY = "too_busy"
     INVITE_INVALID = "invite_invalid"
     CODE_INVALID = "code_invalid"
@@ -76,6 +77,7 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
     ApiCode.PRECONDITION_REQUIRED: (428, "The request lacks If-Match.", "请求缺少 If-Match。"),
     ApiCode.PRECONDITION_FAILED: (412, "The session has moved on.", "会话状态已变更。"),
     ApiCode.MEDIA_UNAVAILABLE: (503, *SIGNALING_SENTENCES[ErrorCode.MEDIA_UNAVAILABLE]),
+    ApiCode.STORE_UNAVAILABLE: (503, *SIGNALING_SENTENCES[ErrorCode.STORE_UNAVAILABLE]),
     ApiCode.TOO_BUSY: (503, *SIGNALING_SENTENCES[ErrorCode.TOO_BUSY]),
     ApiCode.INVITE_INVALID: (410, "This link can no longer be used.", "该链接已失效。"),
     ApiCode.CODE_INVALID: (404, "No screen shows this code now.", "没有屏幕正在显示该配对码。"),

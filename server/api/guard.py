@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from server.api.errors import ApiCode, ApiError
 from server.api.services import SERVICES
 from server.metrics import HTTP_REFUSALS
+from server.storage.database import TROUBLE
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), window-management=(self), "
     "screen-wake-lock=(self), autoplay=(self), geolocation=()",
 }
+STORE_RETRY_S = 2
 _HTTP_ERRORS = {
     404: ApiCode.NOT_FOUND,
     405: ApiCode.METHOD_NOT_ALLOWED,
@@ -73,6 +75,9 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (RequestPayloadError, ConnectionError) as broken:
         # The body does not decode, or its sender has gone: nobody's bug, and not worth a traceback each.
         return _answer(ApiError(ApiCode.MALFORMED, type(broken).__name__), request)
+    except TROUBLE as problem:
+        log.error("request not stored", method=request.method, route=_route(request), error=type(problem).__name__)
+        return _answer(ApiError(ApiCode.STORE_UNAVAILABLE, retry_after_s=STORE_RETRY_S), request)
     except Exception:  # the last net: a bug becomes one log entry and an answer that says nothing about it
         log.exception("request failed", method=request.method, route=_route(request))
         return _answer(ApiError(ApiCode.INTERNAL), request)

@@ -11,8 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.record.aio.store import banner_in, find_one, read_resource, write_resource, written_entry
@@ -20,7 +18,7 @@ from server.record.core.notes import author_of, in_error, note_document
 from server.record.core.resource import FiledResource, file_checked, file_resource
 from server.storage import audit
 from server.storage.at_once import Hand, Prepared, SqlHand
-from server.storage.database import Database
+from server.storage.database import TROUBLE, Database
 from server.storage.models import ConsultPatient, ConsultState, EventRow
 from signaling.core.case import NoteFacts
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
@@ -29,7 +27,6 @@ from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject,
 from signaling.core.ports import Conflict, ViewShown
 from signaling.core.surnames import keys_of
 
-TROUBLE = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
 VIEW_SHOWN = "view_shown"
 """Rows of the event log that say what somebody's page showed: one when it begins, one when it ends. [VW1]"""
 
@@ -64,7 +61,7 @@ class SqlConsultStore:
 
     def is_trouble(self, error: Exception) -> bool:
         """The database is away, stands still, or its disk is full."""
-        return isinstance(error, TROUBLE)
+        return isinstance(error, (*TROUBLE, OSError))
 
     async def load(self, consult: ConsultId) -> Consult | None:
         """Present snapshot, or None when there is no such consult."""

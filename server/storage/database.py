@@ -23,7 +23,8 @@ from typing import Any
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -35,6 +36,8 @@ BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another process (the CLI beside the server) before it fails."""
 
 POOL_SIZE = 8
+TROUBLE = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What a database raises that is away, stands still or has a full disk; anything else is a bug of ours."""
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 

@@ -6,6 +6,7 @@ One file on purpose: every route of one API against one running hub.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from server_hub import Browser, Hub
 from server_seed import DEVICE_SECRET, PASSWORD, fill
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from server.identity.aio.tokens import token_key
 from server.identity.core.tokens import TokenInvalid, read, sign
@@ -233,6 +235,14 @@ async def test_a_bug_leaks_nothing(hub: Hub, monkeypatch: pytest.MonkeyPatch) ->
     status, answer = await browser.get("/api/session", headers={"Cookie": "__Host-consilium=x"})
 
     assert (status, code(answer)) == (500, "internal")
+    assert "secret" not in str(answer)
+
+    async def full(_: object, __: str, **___: object) -> None:
+        raise OperationalError("INSERT INTO secret", None, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(type(hub.services.sessions), "find", full)
+    status, answer = await browser.get("/api/session", headers={"Cookie": "__Host-consilium=x"})
+    assert (status, code(answer)) == (503, "store_unavailable")
     assert "secret" not in str(answer)
 
 
