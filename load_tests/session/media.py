@@ -30,6 +30,9 @@ from load_tests.session.transport import SessionPeer, remote_of
 from media.core import ortc
 
 ECG_STREAM, CTL_STREAM = 0, 1
+SILENT_PATH_S: Final = 7.0
+"""A browser says `disconnected` after some 5 s without consent and is given 2 s to heal."""
+LOST_PATH_S: Final = 20.0
 _LISTENING: Final = frozenset({"ctl", "ecg"})
 
 _VIDEO_FEEDBACK = [
@@ -81,11 +84,9 @@ class Media:
         await asyncio.gather(*(self._transport(name) for name in directions))
         if "recv" in self._peers:
             self._begin_receiving(self._peers["recv"])
-        if "send" in self._peers:
-            await self._begin_sending(self._peers["send"])
-        if wants.watches_ecg or wants.ecg:
-            await self._open_control()
-        await self.follow()
+        if wants.watches_ecg:  # before anything can come
+            self.viewer = waves.Viewer(self._ledger, self._ask_relay, self._changed, self._gap)
+        await _all(self._settle_sending(), self.follow())
 
     async def follow(self) -> bool:
         """Take what is there and was not taken yet; drop what is gone. False: something went while it was asked for.
@@ -94,20 +95,20 @@ class Media:
         """
         if self.receiver is None:
             return True
-        took_all = True
         async with self._consuming:
+            work: list[Coroutine[Any, Any, bool]] = []
             for gone in [one for one in self.expected if one not in self.view.producers and one not in self.view.waves]:
                 self.expected.discard(gone)
                 self.receiver.forget(gone)
             for producer in list(self.view.producers.values()):
                 wanted = self.behaviour.sees if producer["kind"] == "video" else self.behaviour.hears
                 if wanted and producer["participant"] != self.view.you and producer["id"] not in self.expected:
-                    took_all &= await self._unless_gone(producer["id"], self._consume(producer["id"]))
+                    work.append(self._unless_gone(producer["id"], self._consume(producer["id"])))
             for wave in list(self.view.waves.values()):
                 if self.behaviour.watches_ecg and wave["id"] not in self.expected:
                     self._streams.add(wave["waveform"]["stream_id"])
-                    took_all &= await self._unless_gone(wave["id"], self._consume_data(wave["id"], "ecg"))
-        return took_all
+                    work.append(self._unless_gone(wave["id"], self._consume_data(wave["id"], "ecg")))
+            return all(await _all(*work))  # at once, as the web client asks
 
     async def _unless_gone(self, producer: str, taking: Coroutine[Any, Any, None]) -> bool:
         """Take it; False when it is gone."""
@@ -164,6 +165,28 @@ class Media:
         wave_due = self.behaviour.watches_ecg and bool(self.view.waves)
         return wanted <= have and not (wave_due and self.viewer is not None and not self.viewer.last_s)
 
+    async def gone(self) -> bool:
+        """A path has been silent, and the server says that it has no such Transport.
+
+        A browser asks by restarting ICE; here a second connect asks, which changes nothing where there is one.
+
+        Raises:
+            Refused, Lost, TimeoutError: it cannot be asked now.
+        """
+        now_s = time.monotonic()
+        for direction, peer in self._peers.items():
+            if now_s - peer.heard_s > SILENT_PATH_S:
+                fingerprint = {"algorithm": "sha-256", "value": peer.fingerprint}
+                dtls = {"role": "client", "fingerprints": [fingerprint]}
+                try:
+                    await self.signalling.ask(
+                        {"type": "connect_transport", "transport": self._transports[direction], "dtls_parameters": dtls}
+                    )
+                except Refused as refusal:
+                    if refusal.code == "not_found" or now_s - peer.heard_s > LOST_PATH_S:
+                        return True
+        return False
+
     async def close(self) -> None:
         """Stop sending, count what is missing, release the sockets; idempotent."""
         if self.source is not None:
@@ -214,6 +237,12 @@ class Media:
         self._poller.every(FEEDBACK_S, self.receiver.feedback, peer)
         self._poller.every(REPORT_S, self.receiver.report, peer)
 
+    async def _settle_sending(self) -> None:
+        if "send" in self._peers:
+            await self._begin_sending(self._peers["send"])
+        if self.behaviour.watches_ecg or self.behaviour.ecg:
+            await self._open_control()
+
     async def _begin_sending(self, peer: SessionPeer) -> None:
         timed, wants = self._path.line.perfect, self.behaviour
         layers = CAMERAS[wants.camera] if wants.camera else ()
@@ -254,16 +283,15 @@ class Media:
             }
         )  # fmt: skip
         await peer.open_data()
-
-        def ask(message: bytes) -> bool:
-            return peer.send_message(CTL_STREAM, message, reliable=True)
-
-        if self.behaviour.watches_ecg:
-            self.viewer = waves.Viewer(self._ledger, ask, self._changed, self._gap)
+        if self.viewer is not None:
             self._poller.every(FEEDBACK_S, self.viewer.chase, peer)
             self._poller.every(waves.PING_S, self.viewer.ping, peer)
         if "recv" in self._peers:
             await self._consume_data("ctl", "ctl")
+
+    def _ask_relay(self, message: bytes) -> bool:
+        peer = self._peers.get("send")
+        return peer is not None and peer.send_message(CTL_STREAM, message, reliable=True)
 
     async def _consume(self, producer: str) -> None:
         assert self.receiver is not None
@@ -304,6 +332,15 @@ class Media:
             self.viewer.control(message)
         elif label == "ctl" and self.source is not None:
             self.source.asked(message)
+
+
+async def _all(*works: Coroutine[Any, Any, Any]) -> list[Any]:
+    """What all of them give; each is tried to its end before the first failure is told."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 def receivable(capabilities: Mapping[str, Any]) -> dict[str, Any]:

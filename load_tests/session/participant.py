@@ -36,6 +36,7 @@ EXPECTED: Final = (Refused, Lost, HttpRefused, PeerFailed, TimeoutError, OSError
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 MEDIA_KEPT_S: Final = 15.0
 REBUILD_PAUSE_S: Final = 0.2
+PATH_LOOK_S: Final = 1.0
 OUTAGE_S: Final = 0.5
 """A picture or waveform that was there and does not come for so long is gone."""
 WATCH_S: Final = 0.1
@@ -189,7 +190,7 @@ class Participant:
         works: list[Callable[[], Awaitable[None]]] = [self._follow_context, self._arrive]
         behaviour = self.plan.behaviour
         if behaviour.media:
-            works.append(lambda: self._keep_media(signalling, capabilities))
+            works += [lambda: self._keep_media(signalling, capabilities), self._mind_path]
         if behaviour.page_every_s:
             works.append(self._read_record)
         if behaviour.lock_read_every_s:
@@ -245,6 +246,15 @@ class Participant:
                 self._rebuild.set()
                 continue
             await self._changed.wait()
+
+    async def _mind_path(self) -> None:
+        """The server may have lost the media without a word, as when it was killed."""
+        while True:
+            await asyncio.sleep(PATH_LOOK_S)
+            with contextlib.suppress(Refused, TimeoutError):
+                if self.media is not None and not self._rebuild.is_set() and await self.media.gone():
+                    self._rebuild.set()
+                    self._changed.set()
 
     async def _build_media(self, signalling: Signalling, capabilities: Mapping[str, Any]) -> None:
         self._rebuild.clear()

@@ -70,6 +70,8 @@ class SessionPeer(LoadPeer):
     def __init__(self, poller: Poller, bind: str, path: Path, ledger: Ledger) -> None:
         super().__init__(poller, bind)
         self.ice_ms = self.dtls_ms = 0.0
+        self.heard_s = time.monotonic()
+        """When the far end last answered a check: it still knows this Transport."""
         self.arrived_ns = 0
         """When the datagram that is looked at came, since 1970; 0: not known."""
         self.on_message: Callable[[int, bytes], None] = lambda _stream, _message: None
@@ -110,6 +112,7 @@ class SessionPeer(LoadPeer):
         self._send_now(bytes(message))
 
     def _stun(self, data: bytes) -> None:
+        self.heard_s = time.monotonic()
         if not (self._answered.is_set() and data[:2] == b"\x01\x01"):  # one more answer says nothing new
             super()._stun(data)
 
