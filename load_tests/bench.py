@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from load_tests import (
     browser_bench,
+    consult_peers,
     data_bench,
     ecg_archive,
     ecg_codec,
@@ -37,6 +38,7 @@ from load_tests.options import Options, add_options, options_of
 SUITES: dict[str, tuple[Callable[[Options], None], str]] = {
     "relay": (relay_bench.run, "cost of a packet on our paths, loopback"),
     "peers": (peers_bench.run, "the same beside Janus and aiortc, behind one cable"),
+    "consult_peers": (lambda _: consult_peers.run(), "rooms of three cameras and nine watchers beside Janus VideoRoom"),
     "steps": (step_bench.run, "where our own cost goes"),
     "linear": (linear_bench.run, "cost of a packet beside idle consults"),
     "data": (lambda _: data_bench.run(rounds=3, round_s=4.0), "media delay with and without a waveform"),
