@@ -3,7 +3,8 @@
 The hub is a whole `consilium demo`, the gateway `consilium gateway run`, the FHIR server `lock_fhir` (it
 answers from memory, so that what is measured is the lock). One client asks in turn, directly and through the hub's
 API, each over one kept connection: sign-in, permission, context, both audit rows, both policies and the field filter
-are in the figure. Value: percentile through the lock minus the same percentile of direct calls.
+are in the figure. Value: percentile through the lock minus the same percentile of direct calls. Hub and gateway run
+with their steps timed (`lock_traced_process`), and the median of each stage is a figure of its own: the next lever.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from load_tests.demo_process import Demo, demo, free_port
-from load_tests.figures import Scalar, emit, note, percentile
+from load_tests.figures import Scalar, emit, median, note, percentile
+from load_tests.lock_fhir import RESULTS
+from load_tests.lock_stages import BESIDE, PATH, read_marks, stages_of
 
 PARTNER, SYSTEM = "demo-partner", "urn:consilium:demo:mrn"
 READS, WARM = 300, 30
@@ -42,50 +46,74 @@ per_minute = 100000
 """
 
 
+TRACED = "load_tests.lock_traced_process"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One whole read at the client: CLOCK_MONOTONIC in ns, and the answer's bytes."""
+
+    began_ns: int
+    ended_ns: int
+    size: int
+
+    @property
+    def took_ms(self) -> float:
+        return (self.ended_ns - self.began_ns) / 1e6
+
+
 def run() -> None:
     """The suite."""
-    with tempfile.TemporaryDirectory() as place, demo(Path(place) / "hub") as hub:
-        asyncio.run(_measure(hub, Path(place) / "gateway"))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        with demo(place / "hub", module=TRACED) as hub:
+            direct, through = asyncio.run(_measure(hub, place / "gateway"))
+        marks = read_marks([place / "hub", place / "gateway"])
+    params: dict[str, Scalar] = {
+        "reads": READS, "bytes": through[-1].size, "resources": RESULTS, "hub": "consilium demo",
+        "cores": os.cpu_count() or 0,
+    }  # fmt: skip
+    for percent in (50, 99):
+        whole = percentile([one.took_ms for one in through], percent)
+        plain = percentile([one.took_ms for one in direct], percent)
+        emit(f"lock_read_added_ms_p{percent}", whole - plain, "ms", {**params, "aim": 5 if percent == 50 else 20},
+             {"direct_ms": plain, "through_ms": whole})  # fmt: skip
+    found = stages_of(marks, [(one.began_ns, one.ended_ns) for one in through])
+    for name, _from, _to in (*PATH, *BESIDE):
+        beside = (name, _from, _to) in BESIDE
+        emit("lock_read_stage_ms_p50", median(found[name]), "ms",
+             {"stage": name, "beside_the_path": beside, "p99": round(percentile(found[name], 99), 3)})  # fmt: skip
 
 
-async def _measure(hub: Demo, folder: Path) -> None:
+async def _measure(hub: Demo, folder: Path) -> tuple[list[_Read], list[_Read]]:
+    """Reads directly and through the lock, in turn, after some to warm up."""
+    direct: list[_Read] = []
+    through: list[_Read] = []
     async with _doctor(hub) as (http, consult, version, mrn):
         fhir_port = free_port()
         with _fhir(fhir_port, mrn), _gateway(hub, folder, fhir_port):
             through_url = f"{hub.url}/api/consults/{consult}/lock/Observation?version={version}"
             await _ready(http, through_url)
             direct_url = f"http://127.0.0.1:{fhir_port}/Observation/_search"
-            direct: list[float] = []
-            through: list[float] = []
-            size = 0
             for turn in range(WARM + READS):
                 if turn % 200 == 0:
                     note(f"  {turn} of {WARM + READS}")
-                taken, _ = await _timed(http, "POST", direct_url)
-                longer, size = await _timed(http, "GET", through_url)
-                if turn >= WARM:
-                    direct.append(taken)
-                    through.append(longer)
+                direct.append(await _timed(http, "POST", direct_url))
+                through.append(await _timed(http, "GET", through_url))
                 await asyncio.sleep(0.21)  # below what one session may ask in a minute
-    params: dict[str, Scalar] = {
-        "reads": READS, "bytes": size, "resources": 20, "hub": "consilium demo", "cores": os.cpu_count() or 0,
-    }  # fmt: skip
-    for percent in (50, 99):
-        whole, plain = percentile(through, percent), percentile(direct, percent)
-        emit(f"lock_read_added_ms_p{percent}", whole - plain, "ms", {**params, "aim": 5 if percent == 50 else 20},
-             {"direct_ms": plain, "through_ms": whole})  # fmt: skip
+    return direct[WARM:], through[WARM:]
 
 
-async def _timed(http: aiohttp.ClientSession, method: str, url: str) -> tuple[float, int]:
-    """Milliseconds and bytes of one whole read."""
-    began = time.perf_counter()
+async def _timed(http: aiohttp.ClientSession, method: str, url: str) -> _Read:
+    """One whole read."""
+    began_ns = time.perf_counter_ns()
     form = {"patient": "1", "_count": "500"} if method == "POST" else None
     async with http.request(method, url, data=form) as answer:
         body = await answer.read()
-    taken = (time.perf_counter() - began) * 1_000
+    ended_ns = time.perf_counter_ns()
     if answer.status != 200:
         raise AssertionError(f"{answer.status}: {body[:300]!r}")
-    return taken, len(body)
+    return _Read(began_ns, ended_ns, len(body))
 
 
 @contextlib.asynccontextmanager
@@ -142,9 +170,8 @@ def _gateway(hub: Demo, folder: Path, fhir_port: int) -> Iterator[None]:
     (folder / "policy.toml").write_text(POLICY)
     (folder / "gateway.toml").write_text(f'[responder]\ntype = "fhir"\nbase = "http://127.0.0.1:{fhir_port}"\n')
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "gateway", "run", "--data-dir", str(folder)], stdout=log, stderr=subprocess.STDOUT
-        )
+        run_it = [sys.executable, "-m", TRACED, "gateway", "run", "--data-dir", str(folder)]
+        process = subprocess.Popen(run_it, stdout=log, stderr=subprocess.STDOUT)
         with _ended(process):
             yield
 
