@@ -12,11 +12,12 @@ A million takes many minutes to fill. ``--keep FOLDER`` leaves the stores there,
     python -m load_tests.record_million --keep DIR --databases sqlite --sizes 1000000 --only load --seconds 240
     python -m load_tests.record_million --keep DIR --databases sqlite --only time
 
-Cold is: the database's process started anew, and its files taken out of the operating
+Warm is: all files read once, then some rounds of each question about other patients. Cold is: the
+database's process started anew, and its files taken out of the operating
 system's cache, before every question. What a disk or a host keeps is beyond our reach.
 
-No FHIR server that keeps resources runs from the package registries of this project:
-what PyPI and npm have are clients, and frameworks without a store.
+No FHIR server that is kept up and has a store of its own comes from PyPI or npm: what they
+have are clients, routers that search in memory, and frameworks that leave the store to others.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def _measure(name: str, size: int, place: Path, steps: tuple[str, ...], seconds:
             note(f"{name}: {_progress(place)['resources']} of {size}; the next call goes on")
             return
         if "time" in steps:
+            _warm(place)
             _emit_times(
                 _tool("timing", url, "--resources", str(size), "--rounds", str(ROUNDS)), {**params, "cache": "warm"}
             )
@@ -170,6 +172,15 @@ class _Postgresql:
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._owner, str(self._binaries / program), *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._place, timeout=300)
+
+
+def _warm(place: Path) -> None:
+    """Read all files of a store once, so that the operating system has them."""
+    for file in place.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                while opened.read(1 << 22):
+                    pass
 
 
 def _cool(place: Path) -> None:

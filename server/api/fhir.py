@@ -21,6 +21,7 @@ from server.api.fhir_answers import (
     outcome_entry,
     read_form,
     read_json,
+    refused,
     resource_answer,
     searchset,
     version_headers,
@@ -72,12 +73,20 @@ async def metadata(request: web.Request) -> web.StreamResponse:
 
 
 @routes.options("/fhir")
+@routes.options("/fhir/metadata")
 @routes.options("/fhir/{rest:.*}")
 async def preflight(request: web.Request) -> web.StreamResponse:
     """A browser asks before it lets an app's page send."""
     response = web.Response(status=204)
     await allow_origin(request, response)
     return response
+
+
+@routes.route("*", "/fhir/metadata")
+@fhir_route
+async def metadata_otherwise(_request: web.Request) -> web.StreamResponse:
+    """``metadata`` is no type that something could be created in."""
+    return refused(FhirRefusal(FhirCode.METHOD), {"Allow": "GET, HEAD"})
 
 
 # ------------------------------------------------------------------ reading

@@ -246,7 +246,6 @@ def _writer(request: web.Request, caller: Caller) -> Writer:
 
 _OFFERED = (
     ("", "POST"),
-    ("metadata", "GET, HEAD"),
     ("Type", "GET, HEAD, POST, PUT, DELETE"),
     ("Type/_search", "POST"),
     ("Patient/id/$everything", "GET, HEAD, POST"),
