@@ -26,6 +26,7 @@ END_S: Final = 20.0
 AFTER_S: Final = 2.0
 """After the last of its consult."""
 LINE_BYTES: Final = 1 << 22
+PROGRAM: Final = (sys.executable, "-m", "load_tests.run.witness_process")
 
 
 def with_witnesses(needs: WorldNeeds, witnesses: int) -> WorldNeeds:
@@ -53,17 +54,18 @@ class Witnesses:
         self._changed = asyncio.Event()
         self._start_s = 0.0
 
-    async def open(self, origins: Sequence[str], world: World, needs: WorldNeeds) -> None:
+    async def open(
+        self, origins: Sequence[str], world: World, needs: WorldNeeds, program: Sequence[str] = PROGRAM
+    ) -> None:
         """Start the browsers and bring them to the doors of their consults; returns when all are there or have failed.
 
-        Raises:
-            nothing: what goes wrong is a problem of the witnesses.
+        What goes wrong is a problem of the witnesses: it raises nothing.
         """
         if not self.seen:
             return
         seats = [self._seat(number, origins, world, needs) for number in range(len(self.seen))]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "load_tests.run.witness_process", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            *program, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, limit=LINE_BYTES, start_new_session=True,
         )  # fmt: skip
         self._listening = asyncio.create_task(self._listen())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import random
+import sys
+import time
 from typing import Any
 
 import av
@@ -12,13 +14,14 @@ import pytest
 
 from load_tests.plan.behaviour import CAMERAS
 from load_tests.plan.reading import read_scenario
+from load_tests.plan.timetable import timetable
 from load_tests.report.histogram import Histogram
 from load_tests.report.witness import Seen, beside, of_witnesses
-from load_tests.run.witness import with_witnesses
+from load_tests.run.witness import Witnesses, with_witnesses
 from load_tests.session.picture import still_frames
 from load_tests.session.sending import KEY_FACTOR, PAYLOAD_BYTES
 from load_tests.session.trailer import TRAILER, build_trailer
-from load_tests.session.world import needs_of
+from load_tests.session.world import ConsultSecrets, World, needs_of
 
 LAYERS = [*CAMERAS["720p"], *CAMERAS["single"]]
 DESCRIPTOR_BYTES = 5
@@ -99,3 +102,43 @@ def test_only_what_both_measured_is_put_side_by_side() -> None:
 def test_the_world_has_an_account_for_each_witness_of_a_consult(witnesses: int, more: int) -> None:
     needs = needs_of(read_scenario("steady_hub"))  # two consults
     assert with_witnesses(needs, witnesses).each.doctors == needs.each.doctors + more
+
+
+FAILING = "import sys; sys.exit('no browser here')"
+STOPPING = """
+import json, sys
+order = json.loads(sys.stdin.readline())
+for seat in order["seats"]:
+    print(json.dumps({"is": "ready", "witness": seat["number"]}), flush=True)
+sys.stdin.readline()
+print(json.dumps({"is": "problem", "witness": 0, "why": "the page crashed"}), flush=True)
+print(json.dumps({"is": "joined", "witness": 1, "at": 1.0}), flush=True)
+sys.stdin.read()
+print(json.dumps({"is": "left", "witness": 1}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "problems"),
+    [(FAILING, ["no browser here"] * 2), (STOPPING, ["the page crashed", ""])],
+    ids=["no browser", "one page crashes"],
+)
+async def test_a_witness_that_does_not_take_part_is_said_and_ends_nothing(program: str, problems: list[str]) -> None:
+    scenario = read_scenario("steady_hub")
+    needs = needs_of(scenario)
+    told: list[str] = []
+    witnesses = Witnesses(2, scenario, timetable(scenario), told.append)
+    doctors = tuple(f"d{number}" for number in range(needs.each.doctors + 1))
+    secrets = [
+        ConsultSecrets(
+            id=f"c{number}", patient="p", identifiers=("1", "2"), doctors=doctors, partner_doctors=(), rooms=(),
+            devices=(), screens=(),
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    world = World(password="x", consults=tuple(secrets))
+    await witnesses.open(["http://127.0.0.1:1"], world, needs, (sys.executable, "-c", program))
+    await witnesses.begin(time.time())
+    await witnesses.close()
+    assert [one.problem for one in witnesses.seen] == problems
+    assert sum("joined" not in line for line in told) == sum(map(bool, problems))
