@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -64,6 +65,7 @@ def load() -> tuple[Any, Any] | None:
     except (ImportError, EngineUnavailable) as problem:
         if asked == "c":
             raise EngineUnavailable(str(problem)) from None
+        sys.stderr.write(f"generator in pure Python, at several times the cost: {problem}\n")
         return None
     return module.ffi, module.lib
 
