@@ -183,11 +183,15 @@ class Costs(Part):
     rows_per_page: Cost
     rows_per_crossing: Cost
     bytes_per_row: Cost
-    links_per_row: Cost
+    links_per_command: Cost
+    links_per_page: Cost
+    links_per_crossing: Cost
     publishes_per_command: Cost
     publish_us: Cost
     """CPU of redis for a hint, and for each node that it is delivered to the next."""
     delivery_us: Cost
+    redis_fixed_us_per_s: Cost
+    """CPU of redis whatever it is asked."""
     ring_frame_us: Cost
     """CPU of redis for a frame of a live waveform, of which a source has ten a second."""
     ring_frame_bytes: Cost
@@ -358,11 +362,15 @@ class Work:
 
     def rows(self, costs: Costs) -> float:
         """Database rows."""
-        return (
-            self.commands * costs.rows_per_command.value
-            + self.pages * costs.rows_per_page.value
-            + self.crossings * costs.rows_per_crossing.value
-        )
+        return self._sum(costs.rows_per_command, costs.rows_per_page, costs.rows_per_crossing)
+
+    def links(self, costs: Costs) -> float:
+        """Of these, of the event chain."""
+        return self._sum(costs.links_per_command, costs.links_per_page, costs.links_per_crossing)
+
+    def _sum(self, command: Cost, page: Cost, crossing: Cost) -> float:
+        read = self.pages + self.lock_reads
+        return self.commands * command.value + read * page.value + self.crossings * crossing.value
 
 
 def day(given: Assumptions, costs: Costs, scale: float = 1.0) -> list[Work]:
@@ -419,17 +427,17 @@ class Need:
     redis_core: float
     redis_gb: float
     """Memory of the live rings."""
-    commits: float
+    links: float
     chain: float
     """Share of what the chain can take."""
     rows: float
     hub_bps: float
     node_network: float
-    """Share of the busiest node's port."""
+    """Share of a media node's port, of its fuller direction."""
 
     @property
     def nodes(self) -> float:
-        """A node is both: a server process with its media workers."""
+        """Server processes, each with the media workers of its share; a machine may have several."""
         return max(self.media_nodes, self.signalling_nodes)
 
 
@@ -452,22 +460,28 @@ def need(work: Work, given: Assumptions, costs: Costs) -> Need:
     spare = limits.signalling_use.value - hints
     signalling_nodes = max(1.0, math.ceil(own / spare)) if spare > 0 else math.inf
     workers = limits.node_cores.value - 1
-    media_nodes = max(1.0, math.ceil(media / (workers * limits.media_use.value)))
+    fuller = max(relayed.up_bps, relayed.down_bps)
+    media_nodes = max(
+        1.0,
+        math.ceil(media / (workers * limits.media_use.value)),
+        math.ceil(fuller / (limits.node_network_bps.value * limits.single_use.value)),
+    )
     # At least so many listen; as many as hints make necessary would be more, and where none would do, none can be said.
     listening = max(media_nodes, math.ceil(own / limits.signalling_use.value))
     frames = work.ecgs * ECG_MESSAGES_PER_S
-    redis_us = publishes * (costs.publish_us.value + listening * costs.delivery_us.value)
+    redis_us = costs.redis_fixed_us_per_s.value + publishes * (
+        costs.publish_us.value + listening * costs.delivery_us.value
+    )
     rows = work.rows(costs)
-    commits = rows * costs.links_per_row.value
-    bits = relayed.up_bps + relayed.down_bps
+    links = work.links(costs)
     return Need(
         media_cores=media, signalling_cores=own, hint_core=hints, media_nodes=media_nodes,
         signalling_nodes=signalling_nodes, ports=int(2 * math.ceil(media / limits.media_use.value)),
         memory_gb=sessions * costs.session_kb.value / 1e6, redis_ops=publishes * (1 + listening) + frames,
         redis_core=(redis_us + frames * costs.ring_frame_us.value) / 1e6 / REDIS_CORE,
-        redis_gb=work.ecgs * costs.ring_frames.value * costs.ring_frame_bytes.value / 1e9, commits=commits,
-        chain=commits / costs.chain_per_s.value if costs.chain_per_s.value else math.inf, rows=rows,
-        hub_bps=bits, node_network=bits / media_nodes / limits.node_network_bps.value,
+        redis_gb=work.ecgs * costs.ring_frames.value * costs.ring_frame_bytes.value / 1e9, links=links,
+        chain=links / costs.chain_per_s.value if costs.chain_per_s.value else math.inf, rows=rows,
+        hub_bps=relayed.up_bps + relayed.down_bps, node_network=fuller / media_nodes / limits.node_network_bps.value,
     )  # fmt: skip
 
 
@@ -519,7 +533,6 @@ DESIGNS: Final = {
     "matter of policy, not of speed.",
     "a hospital's line": "Pipes between nodes: one copy of each publisher to a node at the hospital or in its region, "
     "and one SVC stream instead of simulcast up.",
-    "a node's network": "More, smaller nodes: a consult needs one node, nothing else is shared.",
 }
 
 
@@ -536,7 +549,6 @@ def uses(given: Assumptions, costs: Costs, scale: float = 1.0) -> list[Use]:
         "database disk, one year": after.database_bytes / given.limits.disk_bytes.value / single,
         "waveform archive, one year": after.archive_bytes / given.limits.archive_bytes.value / single,
         "a hospital's line": hospital_line(given, costs) / given.limits.partner_line_bps.value / single,
-        "a node's network": wanted.node_network / single,
     }
     return sorted((Use(name, share, DESIGNS[name]) for name, share in shares.items()), key=lambda one: -one.share)
 

@@ -157,15 +157,15 @@ def costs_of(runs: dict[str, Run], alone: dict[str, float], commit: str, where: 
     working = consult.mean("server_cpu", SETTLED_S, consult.lasted_s)
     paging = page * consult.total("pages_read", SETTLED_S, consult.lasted_s) / max(1.0, consult.lasted_s - SETTLED_S)
     asked = max(1.0, signalling.count("commands"))
-    row_each = signalling.derived("db_rows") / asked
+    row_each, link_each = (signalling.derived(name) / asked for name in ("db_rows", "db_events"))
     turns = consult.lasted_s / 15
+    ending = consult.lasted_s - 2
     crossing = max(0.0, lock.total("server_cpu") - _sat(lock, listening, joining) - page * lock.count("lock_reads"))
     crossed = max(1.0, lock.count("lock_crossed"))
     made = {
         "relay_us_per_packet": (
-            1e6 * consult.total("worker_cpu", SETTLED_S, consult.lasted_s)
-            / max(1.0, consult.total("rtp_in", SETTLED_S, consult.lasted_s)), "us", consult,
-            "worker_cpu over RTP packets that viewers received, in the settled part",
+            1e6 * consult.mean("worker_cpu", SETTLED_S, ending) / max(1.0, consult.mean("rtp_in", SETTLED_S, ending)),
+            "us", consult, "worker_cpu over RTP packets that viewers received, in the settled part",
         ),
         "idle_us_per_s": (listening, "us/s", idle, "server_cpu over sessions, in the settled part"),
         "active_us_per_s": (
@@ -201,9 +201,21 @@ def costs_of(runs: dict[str, Run], alone: dict[str, float], commit: str, where: 
             lock.derived("db_bytes") / max(1.0, lock.derived("db_rows")), "bytes", lock,
             "growth of the SQLite file, indexes included, over rows",
         ),
-        "links_per_row": (
-            signalling.derived("db_events") / max(1.0, signalling.derived("db_rows")), "links", signalling,
-            "links of the event chain over rows of all tables",
+        "links_per_command": (
+            link_each, "links", signalling, "links of the event chain over commands, joins included"
+        ),
+        "links_per_page": (
+            max(0.0, pages.derived("db_events") - link_each * pages.count("commands"))
+            / max(1.0, pages.count("pages_read")), "links", pages, "links less those of commands, over pages read",
+        ),
+        "links_per_crossing": (
+            max(0.0, lock.derived("db_events") - link_each * lock.count("commands")) / crossed, "links", lock,
+            "links less those of commands, over crossings applied",
+        ),
+        "redis_fixed_us_per_s": (
+            max(0.0, 1e6 * signalling.derived("redis_cpu_s") - signalling.derived("redis_publish")
+                * (alone["publish_us"] + 2 * alone["delivery_us"])) / signalling.lasted_s, "us/s", signalling,
+            "CPU of redis less publishes, over seconds",
         ),
         "publishes_per_command": (
             signalling.derived("redis_publish") / asked, "publishes", signalling, "PUBLISH of redis over commands"

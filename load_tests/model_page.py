@@ -147,11 +147,11 @@ def nodes(model: Model) -> Plot:
     media = [(scale, one.media_nodes) for scale, one in found]
     signalling = [(scale, one.signalling_nodes) for scale, one in found if math.isfinite(one.signalling_nodes)]
     most = max(value for _, value in [*media, *signalling])
-    plot = Plot("Nodes", Axis("times the size", 1, 100, log=True), Axis("nodes", 1, max(10.0, most), log=True))
-    plot.line(media, "c1", "for media")
-    plot.line(signalling, "c3", "for signalling")
+    plot = Plot("Nodes", Axis("times the size", 1, 100, log=True), Axis("number", 1, max(10.0, most), log=True))
+    plot.line(media, "c1", "machines for media")
+    plot.line(signalling, "c3", "server processes")
     if len(signalling) < len(media):
-        plot.note = "Signalling ends where hints of other nodes' consults fill a node's core."
+        plot.note = "Processes end where hints of others' consults fill each one's core."
     return plot
 
 
@@ -209,13 +209,14 @@ def _peaks(model: Model) -> list[Sequence[str]]:
         ("media cores", [one.media_cores for one in needs]),
         ("media nodes", [one.media_nodes for one in needs]),
         ("signalling cores", [one.signalling_cores for one in needs]),
-        ("signalling nodes", [one.signalling_nodes for one in needs]),
+        ("server processes", [one.signalling_nodes for one in needs]),
         ("media ports, UDP and TCP", [float(one.ports) for one in needs]),
         ("nodes' lines together, Gbit/s", [one.hub_bps / 1e9 for one in needs]),
         ("memory of sessions, GB", [one.memory_gb for one in needs]),
         ("redis operations a second", [one.redis_ops for one in needs]),
         ("redis core", [one.redis_core for one in needs]),
         ("redis memory, GB", [one.redis_gb for one in needs]),
+        ("links of the event chain a second", [one.links for one in needs]),
         ("database rows a second", [one.rows for one in needs]),
         ("crossings of the lock a second", [one.crossings for one in peaks]),
         ("database rows a year", [one.rows for one in years]),

@@ -38,6 +38,8 @@ STOP_S: Final = 15.0
 DRAIN_S: Final = 90.0
 """At the end so long is waited for what still has to cross."""
 LOOK_S: Final = 0.2
+USUAL: Final = 4
+"""Messages that wait in a gateway at any moment, on their way."""
 SOURCE: Final = "his"
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 PAGE_MB: Final = os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -153,23 +155,25 @@ class Hospitals:
 
     async def cut(self, for_s: float, ledger: Ledger) -> None:
         """Cut all lines for so long; how long draining takes is counted when it is done."""
-        began_us = time.time_ns() // 1_000
+        began_us, before = time.time_ns() // 1_000, [one.waiting for one in self.all]
         for one in self.all:
             one.line.cut()
         await asyncio.sleep(for_s)
-        for one in self.all:
+        for one, usual in zip(self.all, before, strict=True):
             one.line.mend()
-            task = asyncio.create_task(self._drain(one, began_us, ledger), name=f"drain-{one.name}")
+            task = asyncio.create_task(self._drain(one, began_us, usual, ledger), name=f"drain-{one.name}")
             self._drains.add(task)
             task.add_done_callback(self._drains.discard)
 
-    async def _drain(self, hospital: Hospital, cut_us: int, ledger: Ledger) -> None:
+    async def _drain(self, hospital: Hospital, cut_us: int, usual: int, ledger: Ledger) -> None:
         began = time.monotonic()
         last = hospital.journal("SELECT max(id) FROM outward")
         if await _until(lambda: not hospital.journal(OPEN, last), DRAIN_S):
             ledger.add("lock_drain_ms", (time.monotonic() - began) * 1000)
         else:
             ledger.miss("lock_drain_ms")
+        # What came meanwhile has waited behind that: the outage is over when no more waits than before.
+        await _until(lambda: hospital.waiting <= max(USUAL, usual), DRAIN_S)
         self.outages.append((cut_us, time.time_ns() // 1_000))
 
     async def audit(self, ledger: Ledger) -> int | None:
