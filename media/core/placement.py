@@ -102,7 +102,8 @@ class WorkerLoad:
         """Share of a core in use or promised; 1 is all of it."""
         self._settle(now_ms)
         by_lag = self.lag_ms / self.limits.loop_lag_ms * self.limits.consult
-        return max(self.share, by_lag) + sum(cost for _, cost in self._charged)
+        promised = sum(cost * (1 - max(0, now_ms - at_ms) / SETTLE_MS) for at_ms, cost in self._charged)
+        return max(self.share, by_lag) + promised
 
     def takes_consult(self, now_ms: int) -> bool:
         """Room for another consult; with hysteresis."""
