@@ -15,8 +15,11 @@ import pytest
 from load_tests.plan.behaviour import CAMERAS
 from load_tests.plan.reading import read_scenario
 from load_tests.plan.timetable import timetable
+from load_tests.report import witness_table
+from load_tests.report.digest import summarise
 from load_tests.report.histogram import Histogram
 from load_tests.report.witness import Seen, beside, of_witnesses
+from load_tests.run.conduct import Record
 from load_tests.run.witness import Witnesses, with_witnesses
 from load_tests.session.picture import still_frames
 from load_tests.session.sending import KEY_FACTOR, PAYLOAD_BYTES
@@ -142,3 +145,28 @@ async def test_a_witness_that_does_not_take_part_is_said_and_ends_nothing(progra
     await witnesses.close()
     assert [one.problem for one in witnesses.seen] == problems
     assert sum("joined" not in line for line in told) == sum(map(bool, problems))
+
+
+def test_witnesses_have_tables_of_their_own_and_are_in_no_figure_of_the_sessions() -> None:
+    watched, away = Seen("chromium-0", "load-0"), Seen("chromium-1", "load-1", problem="<no browser>")
+    for at in range(3):
+        watched.look(at, told(at, clickToFirstFrameMs=640.0, forward_ms=[4.0], event_ms=[9.0]))
+    planned = timetable(scenario := read_scenario("steady_hub"))
+    alone = Record(scenario, planned, started_s=1_000.0, ended_s=1_090.0)
+    alone.totals.add("forward_ms", 1.5)
+    together = Record(scenario, planned, started_s=1_000.0, ended_s=1_090.0, witnesses=[watched, away])
+    together.totals.add("forward_ms", 1.5)
+    before, after = (summarise(one, same_host=True) for one in (alone, together))
+    assert after.distributions == before.distributions
+    assert after.derived == before.derived
+    assert after.valid == before.valid
+    assert [one.problem for one in after.witnesses] == ["", "<no browser>"]
+    assert "chromium-1 did not take part to the end: <no browser>." in " ".join(after.notes)
+    shown = witness_table.html(after)
+    assert "&lt;no browser&gt;" in shown
+    assert "<no browser>" not in shown
+    assert "first_picture_ms" in shown
+    assert "| forward_ms | 4 | 4 | 1.5 | 1.5 |" in witness_table.markdown(after)
+    assert "witness chromium-1: <no browser>" in witness_table.told(after)
+    assert witness_table.html(before) == ""
+    assert not witness_table.markdown(before)
