@@ -29,9 +29,11 @@ from load_tests.model import (
     uses,
     year,
 )
+from load_tests.model_check import Row, compare
 from load_tests.model_command import model
+from load_tests.model_measure import Run
 from load_tests.model_page import html, plots
-from load_tests.plan.reading import Exit
+from load_tests.plan.reading import Exit, read_scenario
 
 
 def cost(value: float) -> Cost:
@@ -47,8 +49,8 @@ COSTS = Costs(
             "page_ms": 5, "crossing_ms": 10, "gateway_ms": 8, "session_kb": 100, "commands_per_session": 10,
             "rows_per_command": 2, "rows_per_page": 1, "rows_per_crossing": 5, "bytes_per_row": 400,
             "links_per_command": 1, "links_per_page": 1, "links_per_crossing": 2,
-            "redis_fixed_us_per_s": 1000, "publishes_per_command": 1, "publish_us": 10, "delivery_us": 2, "ring_frame_us": 10,
-            "ring_frame_bytes": 800, "ring_frames": 300, "hint_us": 50,
+            "redis_fixed_us_per_s": 1000, "publishes_per_command": 1, "publish_us": 10, "delivery_us": 2,
+            "ring_frame_us": 10, "ring_frame_bytes": 800, "ring_frames": 300, "hint_us": 50,
             "chain_per_s": 1000, "ecg_bytes_per_s": 6000,
         }.items()
     },
@@ -122,6 +124,21 @@ def test_what_runs_out_first_is_the_fullest() -> None:
     slow = COSTS.model_copy(update={"chain_per_s": cost(0.001)})
     assert uses(GIVEN, slow)[0].name == "event chain"
     assert all(one.design for one in found)
+
+
+def test_a_run_is_held_against_what_its_own_people_should_have_done() -> None:
+    """Predicted from the scenario, measured from the run's files; the settled part only."""
+    scenario = read_scenario("two_nodes", {"consults.count": 1, "duration_s": 40})
+    quiet = [{"t": float(at), "rtp_in": 9e9} for at in range(20)]
+    settled = [{"t": float(at), "rtp_in": 2500.0, "server_cpu": 0.1, "worker_cpu": 0.05} for at in range(20, 40)]
+    summary = {"lasted_s": 40, "sessions": 8, "derived": {"db_rows": 100, "redis_xadd": 395}, "counts": {}}
+    rows = {one.what: one for one in compare(Run("a run", summary, quiet + settled), scenario, COSTS)}
+    assert rows["relay sends"].measured == 2500
+    assert rows["relay sends"].ratio == pytest.approx(1, abs=0.05)
+    assert rows["redis XADD"].predicted == pytest.approx(390)  # ten frames a second from the first second on
+    assert rows["database rows"].measured == 100
+    assert Row("nothing", "", 0, 1).ratio is None
+    assert "Checked against a run" in html(Model(GIVEN, COSTS), list(rows.values()), "a run")
 
 
 def test_a_hospitals_line_is_for_as_many_consults_as_it_nearly_always_has() -> None:
