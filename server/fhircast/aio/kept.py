@@ -132,11 +132,15 @@ class KeptSubscriptions:
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
 
-    async def lost(self, row: FhircastSubscription) -> bool:
-        """Its process is gone and it has not come back; False when it has, or another process says so."""
-        same = FhircastSubscription.id == row.id, FhircastSubscription.node == row.node, FhircastSubscription.connected
+    async def is_orphan(self, row: FhircastSubscription) -> bool:
+        """Whether it is still so that it has not come back, and nobody has dealt with it."""
+        async with self._database.read() as session:
+            return bool(await session.scalar(select(exists().where(*_still(row)))))
+
+    async def lost(self, row: FhircastSubscription) -> None:
+        """Its process is gone and it has not come back."""
         change = {"connected": False, "behind": "lost"}
-        return await self._write(update(FhircastSubscription).where(*same).values(change)) == 1
+        await self._write(update(FhircastSubscription).where(*_still(row)).values(change))
 
     async def is_succeeded(self, row: FhircastSubscription, since_ms: int) -> bool:
         """Whether the same program of the same person has subscribed again since its process last spoke."""
@@ -157,6 +161,11 @@ class KeptSubscriptions:
             result = await session.execute(statement)
             assert isinstance(result, CursorResult)
             return int(result.rowcount)
+
+
+def _still(row: FhircastSubscription) -> tuple[Any, ...]:
+    same = FhircastSubscription.id == row.id, FhircastSubscription.node == row.node
+    return (*same, FhircastSubscription.connected)
 
 
 def restored(row: FhircastSubscription, endpoint: str, topic: str, program: Program) -> Subscription:

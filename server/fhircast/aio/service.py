@@ -161,6 +161,8 @@ class FhircastService:
         self._accused: set[str] = set()
         """Subscriptions of which was said that they do not follow."""
         self._budgets: dict[tuple[str, str | None], TokenBucket] = {}
+        self._losing: set[str] = set()
+        """Subscriptions of dead processes that are to be named."""
         self._strangers = 0
         self._started_s = 0.0
         self._standing = Standing(settings.dead_s, settings.alive_s)
@@ -762,8 +764,21 @@ class FhircastService:
         else:
             dead = self._standing.look(words, now_s)
         for row in await self.kept.orphans(dead) if dead else ():
-            if await self.kept.lost(row) and not await self.kept.is_succeeded(row, words[row.node]):
-                self._note(partial(self._name_lost, row))
+            if row.id not in self._losing:
+                self._losing.add(row.id)
+                self._note(partial(self._lose, row, words[row.node]))
+
+    async def _lose(self, row: FhircastSubscription, since_ms: int) -> None:
+        """Named first and then written down as lost: whoever dies in between leaves it to the next that looks.
+
+        To name it twice changes nothing.
+        """
+        self._losing.discard(row.id)
+        if not await self.kept.is_orphan(row):
+            return
+        if not await self.kept.is_succeeded(row, since_ms):
+            await self._name_lost(row)
+        await self.kept.lost(row)
 
     async def _name_lost(self, row: FhircastSubscription) -> None:
         FHIRCAST.labels("lost").inc()
