@@ -82,7 +82,7 @@ class Bench:
         self.receive, self.send = session(KEYS[0], Policy.SSRC_ANY_INBOUND), session(KEYS[1], Policy.SSRC_ANY_OUTBOUND)
         cast = self.engine.ffi.cast
         self.lib.gen_keys(
-            self.state, self.handle, *(cast("void *", swift._handle(one)) for one in (self.receive, self.send))
+            self.state, self.handle, *(cast("void *", swift.srtp_handle(one)) for one in (self.receive, self.send))
         )
 
     @property

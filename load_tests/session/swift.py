@@ -82,7 +82,7 @@ class SwiftPeer(SessionPeer):
         await super().connect_to(remote)
         if self.handle is None:
             raise PeerFailed("closed meanwhile")
-        keys = [_handle(session) for session in (self.dtls._rx_srtp, self.dtls._tx_srtp)]
+        keys = [srtp_handle(session) for session in (self.dtls._rx_srtp, self.dtls._tx_srtp)]
         cast, lib = self.engine.ffi.cast, self.engine.lib
         lib.gen_keys(self.engine.state, self.handle, *(cast("void *", key) for key in keys))
 
@@ -262,5 +262,6 @@ def _name(row: Any, ffi: Any, mid: str, rid: str, more: Sequence[tuple[str, byte
     row.block_bytes, row.rtx_block_bytes = len(block), len(repaired)
 
 
-def _handle(session: Any) -> int:
+def srtp_handle(session: Any) -> int:
+    """The address of libsrtp's context behind a pylibsrtp session; good as long as the session lives."""
     return int(_binding.ffi.cast("uintptr_t", session._srtp[0]))
