@@ -160,7 +160,7 @@ QUERIES = {
             *(f"{prefix}{number}" for prefix in (*PREFIXES, "ap") for number in NUMBERS),
             *(
                 f"{prefix}5{unit}"
-                for prefix in PREFIXES
+                for prefix in ("", "ne", "gt")
                 for unit in ("||mmol/L", "|http://unitsofmeasure.org|mg", "|urn:none|mg", "||")
             ),
             "4.1,gt90||mg",

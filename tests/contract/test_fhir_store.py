@@ -148,19 +148,25 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
             if resources[number]["resourceType"] == "Observation":
                 resources[number]["status"] = "corrected"
             await put_resource(session, resources[number], actor="x", at_ms=8_000 + number)
-    written = {}
+    written, found_by = {}, [index_values(one) for one in resources]
     async with database.read() as session:
         for row in await session.scalars(select(FhirResource)):
             written[(row.type, row.id)] = row.written_at_ms, row.patient_id, row.res
     chance = random.Random(SEED)
     edges = [("Observation", [("_lastUpdated", value)]) for value in QUERIES["Observation"]["_lastUpdated"]]
-    both = [("Observation", [("value-quantity", one)]) for one in QUERIES["Observation"]["value-quantity"]]
-    for kind, pairs in (*edges, *both, *(some_query(chance) for _ in range(100))):
+    quantities = QUERIES["Observation"]["value-quantity"]
+    some = [one for one in quantities if "|" in one] + random.Random(SEED).sample(quantities, 24)
+    numbers = [("Observation", [("value-quantity", one)]) for one in some]
+    numbers += [
+        ("Observation", [("code-value-quantity", one)]) for one in QUERIES["Observation"]["code-value-quantity"]
+    ]
+    systems = [("Observation", [("code", f"{LOINC}|")]), ("Patient", [("identifier", "urn:mrn|")]),
+               ("Observation", [("status", "final"), ("code:not", f"{LOINC}|")])]  # fmt: skip
+    for kind, pairs in (*edges, *numbers, *systems, *(some_query(chance) for _ in range(80))):
         query = parse_query(kind, pairs)
         expected = []
-        for one in resources:
+        for one, values in zip(resources, found_by, strict=True):
             at_ms, whose, res = written[(one["resourceType"], one["id"])]
-            values = index_values(one)
             subject = Subject(one["id"], whose, at_ms, values)
             if one["resourceType"] == kind and matches(query, subject):
                 expected.append((at_ms, values.clinical.low_us, res, one["id"]))
