@@ -85,7 +85,7 @@ class SqlConsultStore:
                     _SWAP, consult=before.id, to_revision=after.revision, to_status=after.status.value,
                     to_snapshot=snapshot,
                 )  # fmt: skip
-            return revision == before.revision
+            return bool(revision == before.revision)
 
         def swap_and_chain(hand: Hand) -> bool:
             swapped = swap(hand)
