@@ -626,13 +626,13 @@ class Model:
             part = getattr(self.given, table)
             for name in type(part).model_fields:
                 assumed = getattr(part, name)
-                more = part.model_copy(update={name: assumed.model_copy(update={"value": assumed.value * by})})
-                yield f"{table}.{name}", self.given.model_copy(update={table: more}), self.costs
+                other = part.model_copy(update={name: assumed.model_copy(update={"value": assumed.value * by})})
+                yield f"{table}.{name}", self.given.model_copy(update={table: other}), self.costs
         for index, kind in enumerate(self.given.kind):
             for name in ("each_day", "minutes"):
                 assumed = getattr(kind, name)
-                more = kind.model_copy(update={name: assumed.model_copy(update={"value": assumed.value * by})})
-                kinds = (*self.given.kind[:index], more, *self.given.kind[index + 1 :])
+                dearer = kind.model_copy(update={name: assumed.model_copy(update={"value": assumed.value * by})})
+                kinds = (*self.given.kind[:index], dearer, *self.given.kind[index + 1 :])
                 yield f"{kind.name}: {name}", self.given.model_copy(update={"kind": kinds}), self.costs
 
     def _answer(self, given: Assumptions, costs: Costs) -> tuple[float, float, float]:

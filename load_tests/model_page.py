@@ -235,7 +235,7 @@ def _first(model: Model, scale: float) -> str:
 
 def _kinds(model: Model) -> list[Sequence[str]]:
     peak = max(model.given.by_hour.shares)
-    found = []
+    found: list[Sequence[str]] = []
     for kind in model.given.kind:
         all_ = shape(kind, model.costs.ecg_bytes_per_s.value).all
         begun = getattr(model.given.size, kind.per).value * kind.each_day.value * peak / 3600

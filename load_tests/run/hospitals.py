@@ -188,7 +188,7 @@ class Hospitals:
         left = sum(one.waiting for one in self.all)
         with contextlib.closing(_open(self._hub_data / "consilium.db")) as db:
             rows = db.execute(CROSSINGS).fetchall()
-            (reports,) = db.execute(REPORTS).fetchone()
+            reports = int(db.execute(REPORTS).fetchone()[0])
         results = self._count(rows, ledger)
         taken, unsure, crossed = (ledger.counts[name] for name in ("lock_taken", "lock_unsure", "lock_crossed"))
         lost, invented = max(0, taken - crossed), max(0, crossed - taken - unsure)

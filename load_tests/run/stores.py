@@ -48,12 +48,10 @@ async def _postgres(url: str) -> dict[str, float]:
         tables = [str(name) for (name,) in await answer.fetchall()]
         rows = {}
         for name in tables:
-            row = await (await db.execute(f'SELECT count(*) FROM "{name}"')).fetchone()  # type: ignore[arg-type] # noqa: S608 - ours
+            row = await (await db.execute(f'SELECT count(*) FROM "{name}"')).fetchone()  # noqa: S608 - ours
             rows[name] = float(row[0]) if row else 0.0
         size = await (await db.execute("SELECT pg_database_size(current_database())")).fetchone()
-        done = await (
-            await db.execute("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
-        ).fetchone()
+        done = await (await db.execute(COMMITS)).fetchone()
     return {
         "db_rows": sum(rows.values()), "db_events": rows.get("event", 0.0), "db_bytes": float(size[0]) if size else 0.0,
         "db_commits": float(done[0]) if done else 0.0,
