@@ -1563,6 +1563,15 @@ void gen_line_cut(gen_state *state, gen_line *line, int cut)
     leave_lock(state);
 }
 
+/* From now on the line loses this share, whatever it lost before. */
+void gen_line_lose(gen_state *state, gen_line *line, double loss)
+{
+    enter(state);
+    line->loss = loss;
+    leave_lock(state);
+    gen_line_cut(state, line, line->cut);
+}
+
 /* A Transport that is still there goes on without a line. */
 void gen_line_free(gen_state *state, gen_line *line)
 {

@@ -120,6 +120,7 @@ int gen_take(gen_state *state, unsigned char *room, int room_bytes, int *peer, i
 gen_line *gen_line_new(gen_state *state, double loss, double delay_s, double jitter_s, double up_bps, double down_bps,
                        uint64_t up_seed, uint64_t down_seed);
 void gen_line_cut(gen_state *state, gen_line *line, int cut);
+void gen_line_lose(gen_state *state, gen_line *line, double loss);
 void gen_line_free(gen_state *state, gen_line *line);
 
 gen_peer *gen_peer_new(gen_state *state, int id, int fd, gen_line *line, uint32_t consult, uint32_t own_ssrc);

@@ -181,13 +181,21 @@ class EngineLine:
             engine.state, line.loss, line.delay_ms / 1000, line.jitter_ms / 1000, line.up_bps, line.down_bps,
             *path.seeds,
         )  # fmt: skip
+        self._loss = line.loss
         self.set_cut(path.cut)
+        self.set_loss(path.loss)
 
     def set_cut(self, cut: bool) -> None:
         """Nothing passes, or again what the line lets pass."""
         if self._engine.state == self._engine.ffi.NULL:
             return
         self._engine.lib.gen_line_cut(self._engine.state, self.handle, cut)
+
+    def set_loss(self, share: float) -> None:
+        """Lose so many besides what the line itself loses."""
+        if self._engine.state != self._engine.ffi.NULL:
+            whole = 1 - (1 - self._loss) * (1 - share)
+            self._engine.lib.gen_line_lose(self._engine.state, self.handle, whole)
 
     def close(self) -> None:
         """Drop what is on the way."""

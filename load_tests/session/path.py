@@ -17,6 +17,9 @@ class Carrier(Protocol):
     def set_cut(self, cut: bool) -> None:
         """Nothing passes, or again what the line lets pass."""
 
+    def set_loss(self, share: float) -> None:
+        """Lose so many besides what the line itself loses."""
+
     def close(self) -> None:
         """Drop what is on the way."""
 
@@ -27,7 +30,8 @@ class Path:
     def __init__(self, line: Line, seed: str, ledger: Ledger) -> None:
         self.line = line
         self.cut = False
-        self._loss = 0.0
+        self.loss = 0.0
+        """Besides what the line itself loses."""
         self._chance = random.Random(f"{seed}-loss")
         self.perfect = line.perfect
         """Datagrams may go straight through; asked for each of them."""
@@ -64,7 +68,7 @@ class Path:
 
     def _carry(self, direction: Direction, datagram: bytes, onward: Callable[[bytes], object]) -> bool:
         now_s = self._loop.time()
-        lost = self.cut or (self._loss > 0 and self._chance.random() < self._loss)
+        lost = self.cut or (self.loss > 0 and self._chance.random() < self.loss)
         at_s = None if lost else direction.admit(now_s, len(datagram))
         if at_s is None:
             self._ledger.count("line_lost")
@@ -77,7 +81,9 @@ class Path:
     def set_cut(self, cut: bool) -> None:
         """Cut the line, or mend it."""
         self.cut = cut
-        self.perfect = self.line.perfect and not cut and not self._loss
+        self.perfect = self.line.perfect and not cut and not self.loss
+        if self.carrier is not None:
+            self.carrier.set_cut(cut)
         if cut:
             self._open.clear()
         else:
@@ -85,8 +91,10 @@ class Path:
 
     def set_loss(self, share: float) -> None:
         """Lose so many of the datagrams of both directions, besides what the line itself loses."""
-        self._loss = share
+        self.loss = share
         self.perfect = self.line.perfect and not self.cut and not share
+        if self.carrier is not None:
+            self.carrier.set_loss(share)
 
     async def uncut(self) -> None:
         """Wait until something can pass."""

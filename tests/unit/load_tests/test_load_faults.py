@@ -198,6 +198,32 @@ async def test_loss_comes_on_top_of_a_line_and_ends() -> None:
     assert line.perfect
 
 
+class Carrier:
+    """Stands for what carries datagrams instead of the path."""
+
+    def __init__(self) -> None:
+        self.told: list[float] = []
+
+    def set_cut(self, cut: bool) -> None:
+        self.told.append(cut)
+
+    def set_loss(self, share: float) -> None:
+        self.told.append(share)
+
+    def close(self) -> None:
+        self.told.append(-1)
+
+
+async def test_whoever_carries_a_line_is_told_what_becomes_of_it() -> None:
+    line, carrier = LinePath(Line(), "s", Ledger()), Carrier()
+    line.carrier = carrier
+    line.set_cut(True)
+    line.set_loss(0.25)
+    line.set_cut(False)
+    line.close()
+    assert carrier.told == [True, 0.25, False, -1]
+
+
 def test_a_clock_jumps_in_a_process_that_runs_and_monotonic_ones_stay(tmp_path: Path) -> None:
     clock = tmp_path / "clock"
     write_step(clock, 0)
