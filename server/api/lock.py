@@ -158,16 +158,17 @@ async def _until_over(request: web.Request, asker: _Asker, asking: asyncio.Task[
 
 
 async def _asker(request: web.Request) -> _Asker:
-    principal = await permitted(request, Action.READ_RECORD)
+    consult = ConsultId(request.match_info["consult"])
+    standing: list[tuple[Membership | None, str | None]] = []
+
+    def look(hand: Hand, principal: Principal) -> None:
+        standing.append((membership_in(hand, principal, consult), snapshot_in(hand, consult)))
+
+    principal = await permitted(request, Action.READ_RECORD, beside=look)
     text = request.query.get("version", "")
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_VERSION):
         raise ApiError(ApiCode.MALFORMED, "version")
-    consult = ConsultId(request.match_info["consult"])
-
-    def standing(hand: Hand) -> tuple[Membership | None, str | None]:
-        return membership_in(hand, principal, consult), snapshot_in(hand, consult)
-
-    found, snapshot = await services(request).database.at_once.read(standing)
+    ((found, snapshot),) = standing
     if found is None:
         raise ApiError(ApiCode.NOT_FOUND)
     context = _shown(snapshot, int(text))

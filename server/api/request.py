@@ -9,6 +9,7 @@ from server.api.errors import ApiCode, ApiError
 from server.api.guard import bearer
 from server.api.services import SERVICES, Services
 from server.identity.aio.members import membership_in
+from server.identity.aio.sessions import Beside
 from server.identity.aio.throttle import TooManyAttempts
 from server.identity.core.policy import Action, allowed
 from server.identity.core.principal import Membership, PersonPrincipal, Principal
@@ -89,11 +90,12 @@ def wall_slot(request: web.Request) -> int | None:
     return int(text)
 
 
-async def caller(request: web.Request, *, active: bool = True) -> Principal:
+async def caller(request: web.Request, *, active: bool = True, beside: Beside | None = None) -> Principal:
     """Who asks.
 
     Args:
         active: False on what a page asks again and again by itself: that keeps nobody signed in (G3).
+        beside: what else is read of whoever it is; where it can be, in the same visit to the database.
 
     Raises:
         ApiError: ``not_signed_in``.
@@ -108,19 +110,25 @@ async def caller(request: web.Request, *, active: bool = True) -> Principal:
     elif secret is not None:
         found = await parts.devices.find(secret) if len(secret) <= MAX_SECRET_CHARS else None
     elif cookie := _cookie(request, SESSION_COOKIE):
-        found = await parts.sessions.find(cookie, touch=active)
+        found = await parts.sessions.find(cookie, touch=active, beside=beside)
+        beside = None
     if found is None:
         raise ApiError(ApiCode.NOT_SIGNED_IN)
+    if beside is not None:
+        also, known = beside, found
+        await parts.database.at_once.read(lambda hand: also(hand, known))
     return found
 
 
-async def permitted(request: web.Request, action: Action, *, active: bool = True) -> Principal:
-    """Who asks, if their role may do this at all.
+async def permitted(
+    request: web.Request, action: Action, *, active: bool = True, beside: Beside | None = None
+) -> Principal:
+    """Who asks, if their role may do this at all; arguments as of `caller`.
 
     Raises:
         ApiError: ``not_signed_in`` or ``not_allowed``.
     """
-    principal = await caller(request, active=active)
+    principal = await caller(request, active=active, beside=beside)
     if not allowed(principal.access, action):
         raise ApiError(ApiCode.NOT_ALLOWED)
     return principal

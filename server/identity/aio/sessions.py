@@ -8,6 +8,7 @@ browser keeps.
 import contextlib
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from sqlalchemy import bindparam, select, update
 from server.clock import NowMs
 from server.identity.aio.passwords import Passwords
 from server.identity.aio.throttle import Attempts, TooManyAttempts
-from server.identity.core.principal import AccessRole, GuestPrincipal, PersonPrincipal
+from server.identity.core.principal import AccessRole, GuestPrincipal, PersonPrincipal, Principal
 from server.identity.core.rules import (
     LOGIN_ADDRESS,
     LOGIN_AND_ADDRESS,
@@ -34,6 +35,9 @@ from server.storage.database import Database
 from server.storage.models import Account, ConsultState, Hospital, Invite, Person, WebSession
 from signaling.core.ids import ConsultId
 from signaling.core.model import ConsultStatus
+
+Beside = Callable[[Hand, Principal], None]
+"""Reads more of somebody in the visit that finds her; what it finds is worth nothing unless she is found alive."""
 
 
 class BadCredentials(Exception):
@@ -136,20 +140,31 @@ class Sessions:
             await audit.append(session, [audit.Entry(kind="login", at_ms=now_ms, actor=principal.actor)])
         return SignedIn(cookie=cookie, person=principal)
 
-    async def find(self, cookie: str, *, touch: bool) -> PersonPrincipal | GuestPrincipal | None:
+    async def find(
+        self, cookie: str, *, touch: bool, beside: Beside | None = None
+    ) -> PersonPrincipal | GuestPrincipal | None:
         """Who this cookie belongs to, if its session is alive; ``touch`` keeps it alive."""
-        return await self.by_credential(hash_secret(cookie), touch=touch)
+        return await self.by_credential(hash_secret(cookie), touch=touch, beside=beside)
 
     async def by_credential(
-        self, credential: str, *, touch: bool, lapsed: bool = False
+        self, credential: str, *, touch: bool, lapsed: bool = False, beside: Beside | None = None
     ) -> PersonPrincipal | GuestPrincipal | None:
         """The same by the stored hash.
 
         Args:
             lapsed: also whose session has run out of time, as long as nobody has ended it.
+            beside: what else is read of whoever it is, in the same visit to the database.
         """
+
+        def look(hand: Hand) -> tuple[_SessionRow | None, PersonPrincipal | GuestPrincipal | None]:
+            row = _session_row(hand, credential)
+            principal = None if row is None else _principal(row, credential)
+            if principal is not None and beside is not None:
+                beside(hand, principal)
+            return row, principal
+
         now_ms = self._now_ms()
-        row = await self._database.at_once.read(lambda hand: _session_row(hand, credential))
+        row, principal = await self._database.at_once.read(look)
         if row is None:
             return None
         alive = session_alive(
@@ -161,7 +176,6 @@ class Sessions:
         )
         if row.revoked or not (alive or lapsed):
             return None
-        principal = _principal(row, credential)
         if principal is not None and alive and touch and now_ms - row.last_seen_ms >= TOUCH_MS:
             await self._database.at_once.write(lambda hand: hand.rows(_TOUCH, credential=credential, now_ms=now_ms))
         return principal

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -23,7 +25,7 @@ from lock_kit import (
     start_hub,
     until,
 )
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from server.enrol.core.codes import CODE_MS
 from server.exits import Exit, StartError
@@ -177,6 +179,51 @@ async def test_what_fails_inside_ends_one_question_only(hub: Hub, tmp_path: Path
             assert len((await response.json())["entry"]) == 30
             assert response.headers["X-Next-Page"] == "p2"
         assert one.gateway.link.state.attempts == 1
+    await doctor.http.close()
+
+
+async def test_each_read_looks_anew_who_may_and_is_on_record_at_both_ends(hub: Hub, tmp_path: Path) -> None:
+    """[LK20] [LK22] (G5) Nothing is remembered of who may; an answer of which either end has no row does not leave."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    doctor, version = await hub.doctor(), await hub.open_patient()
+    path = f"/api/consults/c1/lock/Observation?version={version}"
+    inside = Answerer(resources=({**OBSERVATION},))
+    async with running(folder, Inside(responder=inside)) as one:
+        await one.connected()
+
+        async def told() -> str:
+            status, answer = await doctor.get(path)
+            return "answered" if status == 200 else str(answer["error"]["code"])
+
+        assert await told() == "answered"
+        with contextlib.closing(sqlite3.connect(hub.data_dir / "consilium.db", isolation_level=None)) as db:
+            member = "consult_member SET role = role, consult_id = ? WHERE consult_id = ? AND subject_id = 'd1'"
+            for undo, without, code in (
+                ("UPDATE chain_head SET id = 1", "UPDATE chain_head SET id = 2", "internal"),
+                ("UPDATE person SET active = 1 WHERE id = 'd1'", "UPDATE person SET active = 0 WHERE id = 'd1'",
+                 "not_signed_in"),
+                (f"UPDATE {member}", f"UPDATE {member}", "not_found"),
+            ):  # fmt: skip
+                others = ("c1", "c2") if "?" in without else ()
+                db.execute(without, others[::-1])
+                assert await told() == code
+                db.execute(undo, others)
+                assert await told() == "answered"
+        with contextlib.closing(sqlite3.connect(folder.journal, isolation_level=None)) as db:
+            db.execute("ALTER TABLE question RENAME TO gone")
+            assert await told() == "hospital_unreachable"
+            db.execute("ALTER TABLE gone RENAME TO question")
+        assert await told() == "answered"
+
+        inside.gate = asyncio.Event()
+        inside.began.clear()
+        slow = asyncio.create_task(doctor.get(path))
+        await asyncio.wait_for(inside.began.wait(), 20)
+        assert hub.services is not None
+        async with hub.services.database.write() as session:
+            await session.execute(text("UPDATE web_session SET revoked = 1"))
+        assert (await slow)[1]["error"]["code"] == "not_signed_in"
+        await asyncio.wait_for(inside.cancelled.wait(), 20)
     await doctor.http.close()
 
 
