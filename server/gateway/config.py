@@ -124,6 +124,7 @@ class JournalPart(_Part):
     keep_rows: Annotated[int, Field(ge=1_000)] = DEFAULTS.keep_rows
     inward_count: Annotated[int, Field(ge=1)] = DEFAULTS.inward_count
     inward_bytes: Annotated[int, Field(ge=1_000_000)] = DEFAULTS.inward_bytes
+    keep_free_bytes: Annotated[int, Field(ge=1_000_000)] = DEFAULTS.keep_free_bytes
 
     @property
     def limits(self) -> JournalLimits:

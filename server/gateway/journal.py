@@ -14,6 +14,7 @@ be put at all is `policy.py`.
 """
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from server.lock.core.wire import GENESIS, Gap
 
 __all__ = ["Journal", "JournalLimits", "Level", "Stored"]
 T = TypeVar("T")
+FILE = "journal.db"
 
 
 class Journal:
@@ -46,8 +48,8 @@ class Journal:
             server.exits.StartError: the file cannot be used, or its keys are not here.
         """
         self._limits, self._now_us = limits, now_us
-        self._rows = Rows(keys, limits, now_us)
-        self._scribe = Scribe(folder / "journal.db", SCHEMA, lambda db: begin(db, keys))
+        self._rows = Rows(keys, limits, now_us, lambda: _free_bytes(folder / FILE))
+        self._scribe = Scribe(folder / FILE, SCHEMA, lambda db: begin(db, keys))
         self._waiting = self._bytes = self._parked_bytes = 0
         self.put_event = asyncio.Event()
         """Set when something new waits to be sent; whoever waits clears it."""
@@ -222,3 +224,12 @@ class Journal:
         except sqlite3.Error as problem:
             name = getattr(problem, "sqlite_errorname", type(problem).__name__)
             raise LockRefused(RefusalCode.UNAVAILABLE, f"the journal cannot be written: {name}") from None
+
+
+def _free_bytes(file: Path) -> int:
+    """Of the disk, what is free when SQLite has copied into the file what lies in its write-ahead log."""
+    try:
+        log_bytes = file.with_name(f"{file.name}-wal").stat().st_size
+    except FileNotFoundError:
+        log_bytes = 0
+    return shutil.disk_usage(file.parent).free - log_bytes

@@ -5,10 +5,11 @@ Each method is a job or part of one: it changes nothing but the database, since 
 """
 
 import hashlib
+import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgpack
@@ -19,7 +20,7 @@ from server.gateway.journal_schema import Meta, bound_to, delete_oldest, meta, s
 from server.gateway.sealing import NotAuthentic, SealingKeys
 from server.lock.core.link import Arrived, Settled
 from server.lock.core.proof import next_mark
-from server.lock.core.wire import GENESIS, OPERATOR_KIND, OUTCOME_KIND, OUTCOME_SOURCE, Gap
+from server.lock.core.wire import GENESIS, MAX_FORMERS, OPERATOR_KIND, OUTCOME_KIND, OUTCOME_SOURCE, Gap
 
 APPLIED = "applied"
 
@@ -40,6 +41,9 @@ class JournalLimits:
     inward_count: int = 10_000
     """What the hub sent and no system here has taken yet; beyond it the hub keeps the rest."""
     inward_bytes: int = 512 * 1024**2
+    keep_free_bytes: int = 64 * 1024**2
+    """Of the disk, left for what is written when the hub has taken something: without it a journal that filled its disk
+    could never let go of anything again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +58,8 @@ class Stored:
     journaled_us: int
     digest: bytes
     mark: bytes
+    formers: tuple[str, ...] = ()
+    """Gateways that this machine was when it may have been sent before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,13 +81,18 @@ class Level:
 class Rows:
     """What may be done with the rows of one journal."""
 
-    def __init__(self, keys: SealingKeys, limits: JournalLimits, now_us: Callable[[], int]) -> None:
-        self._keys, self._limits, self._now_us = keys, limits, now_us
+    def __init__(
+        self, keys: SealingKeys, limits: JournalLimits, now_us: Callable[[], int], free_bytes: Callable[[], int]
+    ) -> None:
+        self._keys, self._limits, self._now_us, self._free_bytes = keys, limits, now_us, free_bytes
 
     def begin_as(self, db: sqlite3.Connection, gateway: str) -> Level:
         """See `Journal.start`."""
         former = meta(db, Meta.GATEWAY)
         if former is not None and gateway != former:
+            # What waits may have crossed under that name, its acknowledgement lost: the hub is told whose it was. [LK1]
+            formers = [*_formers(db), (former, int(meta(db, Meta.LAST_ID) or 0))]
+            set_meta(db, Meta.FORMERS, json.dumps(formers[-MAX_FORMERS:]))
             self.renew(db)
             set_meta(db, Meta.INWARD_UP_TO, 0)
             set_meta(db, Meta.INWARD_MARK, GENESIS)
@@ -126,6 +137,13 @@ class Rows:
         waiting, waiting_bytes = total(db, "waiting")
         if waiting + 1 > self._limits.max_count or waiting_bytes + size > self._limits.max_bytes:
             raise LockRefused(RefusalCode.FULL, f"{waiting} crossings with {waiting_bytes} bytes wait")
+        self._check_disk(db, size)
+
+    def _check_disk(self, db: sqlite3.Connection, size: int) -> None:
+        # Pages that settled rows gave back stay in the file: they are room too.
+        inside = db.execute("PRAGMA freelist_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
+        if self._free_bytes() + inside - size < self._limits.keep_free_bytes:
+            raise LockRefused(RefusalCode.FULL, "the disk is full")
 
     def _seal(self, table: str, id_: int, source: str, crossing: Crossing, digest: bytes) -> bytes:
         packed = msgpack.packb([crossing.key, crossing.patient, crossing.about, digest, crossing.body])
@@ -137,12 +155,14 @@ class Rows:
             (meta(db, Meta.STREAM), first, max_count),
         )
         found: list[Stored | Gap] = []
-        size = 0
+        size, formers = 0, _formers(db)
         for row in rows:
             size += row["size"]
             if found and size > max_bytes:
                 break
             one = self._open("outward", row)
+            if isinstance(one, Stored) and formers:
+                one = replace(one, formers=tuple(gateway for gateway, last in formers if one.id <= last))
             if isinstance(one, Gap) and row["state"] == "pending":
                 db.execute("UPDATE outward SET state = 'lost', code = ? WHERE id = ?", (one.code, row["id"]))
             found.append(one)
@@ -240,6 +260,7 @@ class Rows:
             waiting["n"] + 1 > self._limits.inward_count or waiting["size"] + size > self._limits.inward_bytes
         ):
             raise LockRefused(RefusalCode.FULL, f"{waiting['n']} wait for systems here")
+        self._check_disk(db, size)
 
     def renew(self, db: sqlite3.Connection) -> None:
         waiting = db.execute("SELECT * FROM outward WHERE state = 'pending' ORDER BY id").fetchall()
@@ -405,6 +426,11 @@ def fits(db: sqlite3.Connection, up_to: int, mark: bytes) -> bool:
     if up_to > last or (up_to < last and _mark_of(db, up_to + 1) is None):
         return False  # beyond this journal, or before what it still remembers
     return mark == (GENESIS if up_to == 0 else _mark_of(db, up_to))
+
+
+def _formers(db: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Who the machine was, and the last row it had then; the oldest first."""
+    return [(str(gateway), int(last)) for gateway, last in json.loads(meta(db, Meta.FORMERS) or "[]")]
 
 
 def _mark_of(db: sqlite3.Connection, sequence: int) -> bytes | None:

@@ -58,6 +58,8 @@ class Meta(StrEnum):
     INWARD_MARK = "inward_mark"
     GATEWAY = "gateway"
     """As whom the machine is enrolled."""
+    FORMERS = "formers"
+    """As whom it was enrolled before, each with the last row it had then: JSON list of (gateway, id)."""
     KEYS = "keys"
     """A fingerprint by which the journal knows its keys again."""
 

@@ -31,6 +31,7 @@ from server.lock.core.clock import ClockOffset, is_suspect
 from server.lock.core.link import Arrived, Receiver, Sender, Settled, parts_of
 from server.lock.core.proof import gateway_statement, hub_statement, verified
 from server.lock.core.wire import (
+    FORMER,
     FRAME_BYTES,
     PART_BYTES,
     PATH,
@@ -387,11 +388,12 @@ class _Connection:
         at_us = self._sent[one.sequence] = self._now_us()
         self._sender.sent(one.sequence, size)
         crossing = one.crossing
+        about = crossing.about + tuple((FORMER, gateway) for gateway in one.formers)
         head = Cross(
             sequence=one.sequence, source=one.source, kind=crossing.kind, key=crossing.key, patient=crossing.patient,
-            about=crossing.about, media_type=crossing.media_type, made_us=crossing.made_us,
-            received_us=one.received_us, journaled_us=one.journaled_us, sent_us=at_us, size=size, digest=one.digest,
-            mark=one.mark, body=crossing.body[:PART_BYTES],
+            about=about, media_type=crossing.media_type, made_us=crossing.made_us, received_us=one.received_us,
+            journaled_us=one.journaled_us, sent_us=at_us, size=size, digest=one.digest, mark=one.mark,
+            body=crossing.body[:PART_BYTES],
         )  # fmt: skip
         await self._pipe.carry(head)
         for part in parts_of(one.sequence, crossing.body):

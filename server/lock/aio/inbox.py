@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.gateway.adapters.bugs import where
 from server.gateway.core.crossing import Crossing
 from server.lock.core.link import Arrived
-from server.lock.core.wire import MAX_ITEMS, Gap, crossing_of
+from server.lock.core.wire import MAX_FORMERS, MAX_ITEMS, Cross, Gap, crossing_of, formers_of
 from server.metrics import LOCK_CROSSINGS
 from server.storage import audit
 from server.storage.database import Database
@@ -185,8 +185,7 @@ class Inbox:
             row = await session.get(GatewayRow, origin.gateway)
             if row is None or row.revoked_at_ms is not None or row.connection != origin.connection:
                 raise Fenced
-            hashed = key_hash(origin.gateway, arrived.frame.source, arrived.frame.key)
-            return not await self._is_known(session, origin.gateway, hashed)
+            return not await self._is_known(session, origin, arrived.frame)
 
     async def _database_writes(self) -> bool:
         try:
@@ -202,7 +201,7 @@ class Inbox:
             await self._advance(session, origin, frame.sequence, frame.sequence, frame.mark)
             hashed = key_hash(origin.gateway, frame.source, frame.key)
             at_us = self._now_us()
-            if await self._is_known(session, origin.gateway, hashed):
+            if await self._is_known(session, origin, frame):
                 verdict, code, reason = REPEATED, "", ""
             elif give_up:
                 verdict, code, reason = REFUSED, "internal", "the hub could not apply it"
@@ -253,13 +252,25 @@ class Inbox:
         if moved.one_or_none() is None:
             raise Fenced
 
-    async def _is_known(self, session: AsyncSession, gateway: str, hashed: str) -> bool:
-        query = select(LockCrossing.id).where(
-            LockCrossing.gateway_id == gateway,
-            LockCrossing.key_hash == hashed,
-            LockCrossing.verdict.in_((APPLIED, REPEATED)),
-        )
-        return await session.scalar(query.limit(1)) is not None
+    async def _is_known(self, session: AsyncSession, origin: From, frame: Cross) -> bool:
+        """Whether this gateway, or one that it says its machine was before, has brought it already. [LK1]
+
+        Such a word is believed within one hospital: it can keep back nothing but the speaker's own crossing.
+        """
+        for gateway in dict.fromkeys((origin.gateway, *formers_of(frame)[:MAX_FORMERS])):
+            query = (
+                select(LockCrossing.id)
+                .join(GatewayRow, GatewayRow.id == LockCrossing.gateway_id)
+                .where(
+                    GatewayRow.hospital_id == origin.hospital,
+                    LockCrossing.gateway_id == gateway,
+                    LockCrossing.key_hash == key_hash(gateway, frame.source, frame.key),
+                    LockCrossing.verdict.in_((APPLIED, REPEATED)),
+                )
+            )
+            if await session.scalar(query.limit(1)) is not None:
+                return True
+        return False
 
 
 def key_hash(gateway: str, source: str, key: str) -> str:

@@ -37,6 +37,10 @@ OPERATOR_KIND = "LOCK operator"
 OUTCOME_SOURCE = "lock"
 """The gateway's own source: what became of what the hub sent [LK18], and what the hospital's operator did with a
 crossing by hand [LK23]. No adapter may have this name."""
+FORMER = "former-gateway"
+"""Name in a crossing's ``about``: the gateway that this machine was before it enrolled again, which may have sent the
+crossing without hearing what became of it. [LK1]"""
+MAX_FORMERS = 4
 OPERATOR_REASONS = ("wrong_patient", "duplicate", "obsolete", "corrected", "test", "mended", "other")
 """Why an operator sent again or gave up: words of a list, since what somebody types may name a patient (G8)."""
 
@@ -356,7 +360,7 @@ _FRAMES: tuple[tuple[type[Any], dict[str, Check]], ...] = (
             "kind": _text(MAX_KIND_CHARS, 1),
             "key": _text(MAX_KEY_CHARS, 1),
             "patient": _IDENTIFIERS,
-            "about": _each(_PAIR, MAX_ABOUT),
+            "about": _each(_PAIR, MAX_ABOUT + MAX_FORMERS),
             "media_type": _text(MAX_KIND_CHARS, 1),
             "made_us": _NUMBER,
             "received_us": _NUMBER,
@@ -457,5 +461,10 @@ def crossing_of(frame: Cross, body: bytes) -> Crossing:
         media_type=frame.media_type,
         body=body,
         made_us=frame.made_us,
-        about=frame.about,
+        about=tuple(pair for pair in frame.about if pair[0] != FORMER),
     )
+
+
+def formers_of(frame: Cross) -> tuple[str, ...]:
+    """Gateways as which the sender may have sent it before. [LK1]"""
+    return tuple(value for name, value in frame.about if name == FORMER)

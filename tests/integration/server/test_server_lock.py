@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,6 +191,37 @@ async def test_enrolled_again_it_loses_nothing_and_claims_no_loss(hub: Hub, tmp_
     assert await hub.crossed() == [(1, "ORU^R01", "applied", ""), (1, "ORU^R01", "applied", "")]
 
 
+async def test_enrolled_again_while_an_acknowledgement_was_lost_nothing_is_applied_twice(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """[LK1] [LK12] The hub has it, the machine does not know, and comes back under another name."""
+    folder = await new_gateway_folder(hub, tmp_path / "g")
+    await hub.stop()
+    async with running(folder) as one:
+        await one.gateway.outlet("lis").put(result(1))
+        await one.gateway.outlet("ecg").put(ecg(1, 100))
+    unheard = tmp_path / "unheard.db"
+    shutil.copy(folder.journal, unheard)
+    await hub.start()
+    async with running(folder) as one:
+        await one.drained()
+    for name in (folder.journal.name, f"{folder.journal.name}-wal", f"{folder.journal.name}-shm"):
+        folder.journal.with_name(name).unlink(missing_ok=True)
+    shutil.copy(unheard, folder.journal)  # as if the line had broken before the acknowledgements came
+    await enrol(folder, hub=hub.origin, code=await hub.code(), again=True)
+    async with running(folder) as one:
+        await one.gateway.outlet("lis").put(result(2))
+        await one.drained()
+    verdicts = [row[2] for row in await hub.crossed()]
+    assert verdicts == ["applied", "applied", "repeated", "repeated", "applied"]
+    assert await hub.rows("SELECT id, version FROM fhir_resource WHERE id LIKE 'lab-%' ORDER BY id") == [
+        ("lab-1", 1),
+        ("lab-2", 1),
+    ]
+    [(about,)] = await hub.rows("SELECT about FROM lock_file")
+    assert "former" not in about
+
+
 async def test_a_disk_that_fails_under_the_line_ends_neither_program_nor_data(hub: Hub, tmp_path: Path) -> None:
     """[LK12] While the journal cannot be written sources are refused and the line waits; then everything goes on."""
     folder = await new_gateway_folder(hub, tmp_path / "g")
@@ -207,6 +240,57 @@ async def test_a_disk_that_fails_under_the_line_ends_neither_program_nor_data(hu
         await one.gateway.outlet("lis").put(result(2))
         await one.drained()
     assert [row[2] for row in await hub.crossed()] == ["applied", "applied"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 16 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    try:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", place], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs to mount a file system, so root")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+async def test_a_full_disk_is_said_and_empties_itself_when_the_hub_is_back(hub: Hub, small_disk: Path) -> None:
+    """[LK11] [LK12] By the journal, then by others: what waits crosses once, and its room serves again."""
+    folder = await new_gateway_folder(hub, small_disk, config="[journal]\nkeep_free_bytes = 1000000\n")
+    async with running(folder) as one:
+        outlet, numbers = one.gateway.outlet("ecg"), itertools.count(1)
+        await hub.stop()
+
+        async def fill() -> None:
+            for number in numbers:
+                await outlet.put(ecg(number, 100_000))
+
+        with pytest.raises(LockRefused) as told:
+            await fill()
+        assert (told.value.code, told.value.reason) == (RefusalCode.FULL, "the disk is full")
+        await hub.start()
+        await one.drained()
+
+        # Room that the journal has given back inside its file is nobody else's.
+        with contextlib.suppress(OSError), (small_disk / "others").open("wb", buffering=0) as others:
+            while others.write(bytes(4_096)):
+                pass
+        await outlet.put(ecg(next(numbers), 100_000))
+        await one.drained()
+        await hub.stop()
+        with pytest.raises(LockRefused) as told:
+            await fill()
+        assert told.value.code is RefusalCode.FULL
+        await hub.start()
+        await one.drained()
+        last = await outlet.put(ecg(next(numbers), 100_000))
+        await one.drained()
+    assert [row[:3:2] for row in await hub.crossed()] == [
+        (sequence, "applied") for sequence in range(1, last.sequence + 1)
+    ]
 
 
 async def test_a_hub_restored_from_a_backup_says_what_it_lost(hub: Hub, tmp_path: Path) -> None:
