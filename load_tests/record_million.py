@@ -56,6 +56,9 @@ def run(
     """Every size on every database that is there."""
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="record-")))
+        if keep is None or not keep.exists():
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o711)  # the user of PostgreSQL passes through it to its own
         for name in databases:
             if name == "postgresql" and _binaries() is None:
                 note("PostgreSQL's initdb and pg_ctl are not installed: left out")

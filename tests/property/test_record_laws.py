@@ -160,8 +160,8 @@ def test_prefixes_of_quantities_agree_with_each_other(number: float, comparator:
     ("ap-100", (-90, -110), (-89.9, 100)),
 ])  # fmt: skip
 def test_a_number_says_as_much_as_it_was_written_with(asked: str, fits: Any, not_: Any) -> None:
-    asked = asked_quantity(asked)
-    assert [at for at in (*fits, *not_) if quantity_fits(Quantity(at, at), asked)] == list(fits)
+    value = asked_quantity(asked)
+    assert [at for at in (*fits, *not_) if quantity_fits(Quantity(at, at), value)] == list(fits)
 
 
 @given(
