@@ -1,9 +1,10 @@
 """Where the server's processes spend their CPU, by py-spy: a sampler that reads their Python stacks from outside.
 
 It reads while the process runs on (``--nonblocking``): stopped for each look, a relay would be late by it, and C frames
-take so long to unwind that a server hardly works any more. Time in C counts for the Python function that called it. A
-run with a profile is not for the record all the same. py-spy is a program (``pip install py-spy``), not a library of ours, and needs the right to trace: root, or a
-kernel that lets a parent trace its children.
+take so long to unwind that a server hardly works any more. Time in C counts for the Python function that called it, and
+a thread that waits for the disk counts as if it worked. A run with a profile is not for the record all the same. py-spy
+is a program (``pip install py-spy``), not a library of ours, and needs the right to trace: root, or a kernel that lets
+a parent trace its children.
 
 A *sample* is one look at a thread that was on the CPU. ``self`` is what a function did by itself, ``with`` what it did
 together with all that it called.
