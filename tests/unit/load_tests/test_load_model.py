@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -81,6 +82,8 @@ def test_two_doctors_send_three_layers_and_get_one() -> None:
     assert mine.up_pps == pytest.approx(sum(packets for packets, _ in layers) + 50)
     assert mine.down_pps == pytest.approx(layers[1][0] + 50)
     assert flow(doctor, [BEHAVIOURS["wall_record"]], 0).down_pps == 0
+    wall = flow(BEHAVIOURS["wall_ecg"], [BEHAVIOURS["bedside_monitor"]], 4000)
+    assert wall.down_bps == flow(BEHAVIOURS["bedside_monitor"], [], 4000).up_bps > 8 * 2 * 4000
 
 
 def test_littles_law_and_units() -> None:
@@ -115,6 +118,10 @@ def test_hints_to_every_node_end_what_more_nodes_can_do() -> None:
     small, large = (need(busiest(GIVEN, COSTS, scale), GIVEN, COSTS) for scale in (1, 1000))
     assert math.isfinite(small.signalling_nodes)
     assert large.signalling_nodes == math.inf
+    # Redis has not less to do because there is no answer any more.
+    steps = [need(busiest(GIVEN, COSTS, scale), GIVEN, COSTS) for scale in range(1, 400, 7)]
+    assert steps[-1].signalling_nodes == math.inf
+    assert all(one.redis_ops <= two.redis_ops for one, two in itertools.pairwise(steps))
     assert "cannot" in html(Model(GIVEN, COSTS, scales=(1.0, 1000.0)), (), "")
 
 
