@@ -138,7 +138,7 @@ def step_of(place: int, entry: Any) -> Step:
         id=id_,
         condition=condition,
         if_match=read_etag(request.get("ifMatch")),
-        if_none_match=tuple(one.strip() for one in (if_none_match or "").split(",")),
+        if_none_match=() if if_none_match is None else tuple(one.strip() for one in if_none_match.split(",")),
         full_url=full_url if isinstance(full_url, str) else "",
         resource=resource if method in ("POST", "PUT") else None,
     )

@@ -10,8 +10,8 @@ NOT_OFFERED = (
     "Chains (up to three steps) and _has are offered for every reference parameter; the modifiers :missing (but for "
     "_id, _lastUpdated and composites), :not, :exact and :contains; the prefix ap for quantities (a tenth), whose "
     "units are compared as written. Not offered, and refused by name: patch, history of a type or of the system, the "
-    "modifiers :above, :below, :in, :of-type and :identifier, the prefix ap for dates, _elements, _summary but for "
-    "count and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, subscriptions."
+    "modifiers :above, :below, :in, :not-in, :text, :of-type and :identifier, the prefix ap for dates, _elements, "
+    "_summary but for count and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, subscriptions."
 )
 _KINDS = {
     TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string", QUANTITY: "quantity",
