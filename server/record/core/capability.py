@@ -11,7 +11,8 @@ NOT_OFFERED = (
     "_id, _lastUpdated and composites), :not, :exact and :contains; the prefix ap for quantities (a tenth), whose "
     "units are compared as written. Not offered, and refused by name: patch, history of a type or of the system, the "
     "modifiers :above, :below, :in, :not-in, :text, :of-type and :identifier, the prefix ap for dates, _elements, "
-    "_summary but for count and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, subscriptions."
+    "_summary but for count and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, "
+    "subscriptions."
 )
 _KINDS = {
     TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string", QUANTITY: "quantity",
