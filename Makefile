@@ -57,14 +57,14 @@ unit-python: .venv/dev
 # a whole file to a process: some files are one story on one server
 integration: .venv/dev tests/.debian ## contracts on real Redis and PostgreSQL, real peers
 	$(say) "contract and integration tests"
-	@$(BIN)/pytest -q -n 2 --dist loadfile tests/contract tests/integration
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long" tests/contract tests/integration
 
 browser: .venv/dev tests/.debian $(WEB)/dist/index.html ## what people see, in real Chromium
 	$(say) "browser tests"
 	@$(BIN)/pytest -q -m "not long" tests/browser
 
-long: .venv/dev tests/.debian $(WEB)/dist/index.html ## browser tests too long for every change
-	@$(BIN)/pytest -q -m long tests/browser
+long: .venv/dev tests/.debian $(WEB)/dist/index.html ## tests too long for every change: browsers, generators on other machines
+	@$(BIN)/pytest -q -m long tests/browser tests/integration/load
 
 bench: .venv/dev tests/.debian tests/.debian-bench $(WEB)/dist/index.html ## figures, one JSON object a line
 	@$(BIN)/python -m load_tests.bench

@@ -153,6 +153,7 @@ async def machines() -> AsyncIterator[tuple[Namespace, list[Namespace]]]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 @pytest.mark.skipif(bool(namespaces.why_not()), reason=f"no network namespaces here: {namespaces.why_not()}")
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_agents_on_two_machines_play_one_consult_against_a_server_on_a_third(tmp_path: Path) -> None:
     scenario, data = tmp_path / "machines.toml", tmp_path / "data"
