@@ -77,6 +77,7 @@ COUNTS: Final[dict[str, Figure]] = {
     "ecg_missing": Figure("ecg", "frames that a viewer never had: an open gap"),
     "ecg_gone": Figure("ecg", "of these, told by the server that they will never come"),
     "ecg_twice": Figure("ecg", "frames that came again with other bytes"),
+    "vitals_in": Figure("ecg", "vital signs that viewers have"),
     "ecg_foreign": Figure("ecg", "messages of a stream that was not announced in this consult: must be none"),
     "ecg_refused": Figure("ecg", "messages that are not sound"),
     "commands": Figure("signalling", "commands that were sent"),

@@ -28,6 +28,8 @@ class ConsultView:
         self.producers: dict[str, dict[str, Any]] = {}
         self.waves: dict[str, dict[str, Any]] = {}
         """DataProducers with a waveform, by id."""
+        self.vitals: dict[str, dict[str, Any]] = {}
+        """Those with vital signs."""
         self.bound = False
         """A binding of this participant's own device stands."""
 
@@ -44,6 +46,7 @@ class ConsultView:
         self.participants = set(snapshot["participants"])
         self.producers = dict(snapshot["producers"])
         self.waves = {key: one for key, one in snapshot["data_producers"].items() if one["waveform"]}
+        self.vitals = {key: one for key, one in snapshot["data_producers"].items() if one["label"] == "vitals"}
         self.bound = self.you in snapshot["bindings"]
 
     def misses(self, event: Mapping[str, Any]) -> bool:
@@ -76,18 +79,23 @@ class ConsultView:
                 self.producers.pop(event["producer"], None)
             case "data_producer_added" if event["data_producer"]["waveform"]:
                 self.waves[event["data_producer"]["id"]] = event["data_producer"]
+            case "data_producer_added" if event["data_producer"]["label"] == "vitals":
+                self.vitals[event["data_producer"]["id"]] = event["data_producer"]
             case "data_producer_closed":
                 self.waves.pop(event["data_producer"], None)
+                self.vitals.pop(event["data_producer"], None)
             case "device_bound":
                 self.bound = self.bound or event["binding"]["device"] == self.you
             case "device_unbound":
                 self.bound = self.bound and event["device"] != self.you
                 for closed in event["closed"]:
                     self.waves.pop(closed, None)
+                    self.vitals.pop(closed, None)
             case "media_reset":
                 self.media_epoch = event["media_epoch"]
                 self.producers.clear()
                 self.waves.clear()
+                self.vitals.clear()
             case "consult_ended":
                 self.ended = True
         return True

@@ -97,7 +97,8 @@ class Media:
             return True
         async with self._consuming:
             work: list[Coroutine[Any, Any, bool]] = []
-            for gone in [one for one in self.expected if one not in self.view.producers and one not in self.view.waves]:
+            there = self.view.producers.keys() | self.view.waves.keys() | self.view.vitals.keys()
+            for gone in self.expected - there:
                 self.expected.discard(gone)
                 self.receiver.forget(gone)
             for producer in list(self.view.producers.values()):
@@ -108,6 +109,8 @@ class Media:
                 if self.behaviour.watches_ecg and wave["id"] not in self.expected:
                     self._streams.add(wave["waveform"]["stream_id"])
                     work.append(self._unless_gone(wave["id"], self._consume_data(wave["id"], "ecg")))
+            for vitals in self.view.vitals.keys() - self.expected if self.behaviour.watches_ecg else ():
+                work.append(self._unless_gone(vitals, self._consume_data(vitals, "vitals")))
             return all(await _all(*work))  # at once, as the web client asks
 
     async def _unless_gone(self, producer: str, taking: Coroutine[Any, Any, None]) -> bool:
@@ -328,6 +331,8 @@ class Media:
             if waves.stream_of(message) not in self._streams:
                 self._ledger.count("ecg_foreign")
             self.viewer.message(message, peer.arrived_ns)
+        elif label == "vitals":
+            self._ledger.count("vitals_in")
         elif label == "ctl" and self.viewer is not None:
             self.viewer.control(message)
         elif label == "ctl" and self.source is not None:

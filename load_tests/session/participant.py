@@ -42,6 +42,10 @@ OUTAGE_S: Final = 0.5
 WATCH_S: Final = 0.1
 TRACE_S: Final = 1.0
 CONTEXT_S: Final = 1.0
+SETTLED_S, AGAIN_S = 0.3, 2.0
+"""When a shown page is told, and told again if that was declined."""
+FIRST_PAGE: Final[Mapping[str, Any]] = {"page": "summary", "item": ""}
+RECORD_SCREEN: Final = 1
 LEAVE_S: Final = 3.0
 PAGES: Final = ("summary", "labs", "medications", "vitals", "reports")
 
@@ -106,6 +110,8 @@ class Participant:
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._rebuild = asyncio.Event()
+        self._page = asyncio.Event()
+        """Another page may be shown."""
         self._context = asyncio.Event()
         """Another patient may be open."""
         self._syncing = False
@@ -197,6 +203,8 @@ class Participant:
             works.append(self._read_lock)
         if behaviour.watches_ecg:
             works.append(self._report_traces)
+        if behaviour.who in ("doctor", "guest") or behaviour.screen == RECORD_SCREEN:
+            works.append(self._report_view)
         if self.plan.leads:
             works += [self._open_patient, *([self._turn_pages] if behaviour.turn_every_s else [])]
             works += [self._move_pointer] if behaviour.point_hz else []
@@ -352,11 +360,13 @@ class Participant:
         kind = event["type"]
         if kind == "page_turned":
             self._heard_turn(event)
+            self._page.set()
         elif kind == "media_reset":
             self._rebuild.set()
         elif kind in ("context_opened", "context_closed"):
             self._office.forget_page()
             self._context.set()
+            self._page.set()
         self._changed.set()
         self._arrived.set()
 
@@ -411,6 +421,23 @@ class Participant:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONTEXT_S):
                     await self._context.wait()
+
+    async def _report_view(self) -> None:
+        """Say which page of the record is shown here, as soon as it has settled. [VW1]"""
+        told: tuple[int, Mapping[str, Any]] | None = None
+        while True:
+            self._page.clear()
+            shown = (self.view.context_version, self.view.view or FIRST_PAGE)
+            if self.view.patient and shown != told and self._signalling is not None:
+                await asyncio.sleep(SETTLED_S)
+                if shown == (self.view.context_version, self.view.view or FIRST_PAGE):
+                    command = {"type": "show_view", "context_version": shown[0], "view": shown[1]}
+                    with contextlib.suppress(Refused):  # said again below, as the page then is
+                        await self._signalling.ask(command)
+                        told = shown
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S):
+                    await self._page.wait()
 
     async def _report_traces(self) -> None:
         """Tell the consult how each trace is here, when that has lasted a second. [EC6]"""
