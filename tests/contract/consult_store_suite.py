@@ -81,7 +81,7 @@ class ConsultStoreSuite:
         after, events = step(before, Join())
         await store.commit(before, after, events, ACTOR.participant)
         with pytest.raises(Conflict):
-            await store.commit(before, after, events, ACTOR.participant)
+            await store.commit(before, after.model_copy(update={"title": "of the slower"}), events, ACTOR.participant)
         assert await store.load(CONSULT) == after
         assert len(await store.events_since(CONSULT, 0, 10) or ()) == len(events)
 
