@@ -34,6 +34,7 @@ from load_tests.steps import (
     take_lead,
     with_monitored_patient,
 )
+from tests.browser.drift import Overheard, differences, host_cookie, simulated_guest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -42,7 +43,7 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     """The whole path: picture, sound, ECG, record; a crash, a worker's death, a wall cut off. [W14, W19, W24]"""
     anna = open_visitor("anna")
     sign_in(anna, first_doctor(hub))
-    open_running_consult(anna)
+    consult = open_running_consult(anna)
     with_monitored_patient(anna)
     expect_moving_video(anna.page)
     expect_sound(anna.page)
@@ -54,12 +55,21 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
 
     # Doctor B by a one-time link.
     bo = open_visitor("bo")
+    overheard = Overheard(bo.page)
     join_by_link(bo, invite(anna, "Dr Bo"))
     expect_moving_video(bo.page)
     expect_sound(bo.page)
     speak(anna)
     expect_redundant_sound(bo.page)
     expect_live_ecg(bo.page)
+    # A simulated guest of the load tests says to the server what this real one said.
+    wait_until(
+        bo.page, lambda: any(one["type"] == "report_ecg_state" for one in overheard.commands), "a trace's report"
+    )
+    cookie = host_cookie(anna.context.cookies())
+    simulated = simulated_guest(hub.url, consult, shown_patient(anna.page), cookie)
+    drift = differences(overheard.commands, simulated)
+    assert not drift, drift
 
     # A station's three screens.
     walls = {role: open_visitor(f"wall-{role}", camera=False) for role in ("record", "video", "ecg")}
