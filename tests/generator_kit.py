@@ -68,7 +68,7 @@ class Bench:
         self.near.connect(self.far.getsockname())
         self.handed: list[tuple[bytes, int]] = []
         self.changes = 0
-        self.path: Any = SimpleNamespace(line=self.line, cut=False, carrier=None, seeds=(11, 22))
+        self.path: Any = SimpleNamespace(line=self.line, cut=False, loss=0.0, carrier=None, seeds=(11, 22))
         number, self.handle = self.engine.open(
             self.near.fileno(), self.path, self.consult, swift.OWN_SSRC,
             lambda datagram, stamp_ns: self.handed.append((datagram, stamp_ns)), self._changed,

@@ -90,10 +90,10 @@ steps = st.lists(
     st.tuples(
         st.sampled_from([VIDEO, VIDEO, VIDEO, VIDEO, AUDIO, RTX, STRANGE]),
         st.sampled_from([1, 1, 1, 1, 1, 2, 3, 20, 0, -1, -3, 600]),  # how far the number goes on
-        st.sampled_from([1, 1, 1, 1, 2, 5, 0, -2, 450]),  # and the transport-wide one
+        st.sampled_from([1, 1, 1, 1, 2, 5, 0, -2, 450, 0x8800]),  # and the transport-wide one
         st.booleans(),
         st.booleans(),
-        st.sampled_from([0.0, 0.001, 0.02, 0.06, 0.3, 1.3]),  # time that passes before
+        st.sampled_from([0.0, 0.001, 0.02, 0.06, 0.3, 1.05, 1.3]),  # time that passes before
         st.sampled_from([0, 0, 0, 4]),  # consult it comes from
         st.sampled_from(["", "", "", "", "junk", "report", "broken report"]),
     ),
