@@ -202,7 +202,7 @@ def of_witnesses(witnesses: Sequence[Seen]) -> list[str]:
         cores = sum(one.state().cpu_cores for one in witnesses)
         found.append(
             f"{len(witnesses)} real Chromiums took part as viewers and used {cores:.2f} cores of this machine. "
-            "Simulated cameras send a still picture in packets of true size, which costs less to decode than a real one."
+            "Simulated cameras send a still picture in packets of true size: cheaper to decode than a real one."
         )
     return found
 
