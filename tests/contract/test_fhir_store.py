@@ -392,6 +392,14 @@ HOSTILE = (
     (entry("DELETE", "Observation?patient=p0"), "many_match"),
     (entry("POST", "Observation", without_id(observation("x", "p0")), ifNoneExist="code=9&_count=0"), "query"),
     (entry("POST", "Observation", without_id(observation("x", "p0")), ifNoneExist="code=&status=final"), "query"),
+    (entry("PUT", "Patient?identifier=urn:mrn|", patient("p0")), "query"),
+    (
+        entry(
+            "POST", "Observation", observation("x", "p0", performer=[{"reference": "Organization?identifier=urn:o|"}])
+        ),
+        "query",
+    ),
+    (entry("DELETE", "Observation?patient.identifier=urn:mrn|"), "query"),
     (entry("POST", "Observation", without_id(observation("x", "p0")), ifNoneExist=7), "bundle"),  # type: ignore[arg-type]
     (entry("DELETE", "http://["), "bundle"),
     (entry("PUT", "Encounter?identifier=urn:v|1", encounter("e1", "p1")), "wrong_id"),

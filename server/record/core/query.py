@@ -12,7 +12,7 @@ In one file, because the readers of parameters, chains and composites call each 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from server.record.core.dates import COMPARE, DateInvalid, DateRange, parse_date
@@ -199,9 +199,19 @@ def parse_condition(kind: str, pairs: Sequence[tuple[str, str]]) -> Query:
     if any(name.partition(":")[0] in _CONTROLS for name, _ in pairs):
         raise FhirRefusal(FhirCode.QUERY, "a condition says what to find, not how to show it")
     query = parse_query(kind, pairs)
+    if any(isinstance(value, TokenValue) and not value.code for one in _criteria(query) for value in one.values):
+        # A number that is empty (`urn:mrn|`) would fit everybody who has one.
+        raise FhirRefusal(FhirCode.QUERY, "a condition names a code, not a system alone")
     if not query.criteria and not query.links and query.ids is None and query.patients is None:
         raise FhirRefusal(FhirCode.QUERY, "a condition names what it is about")
     return query
+
+
+def _criteria(query: Query) -> Iterator[Criterion]:
+    """With those at the ends of its chains."""
+    yield from query.criteria
+    for link in query.links:
+        yield from _criteria(link.query)
 
 
 _NAMES_SOMEBODY = frozenset({"identifier", "accession", "birthdate", "death-date"})
