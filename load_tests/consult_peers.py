@@ -47,7 +47,7 @@ from load_tests.worker_process import Worker, WorkerFailed, worker
 from media.core import control
 
 CAMERAS_EACH, WATCHERS_EACH = 3, 9
-ROOMS: Final = (1, 2, 3, 4, 6, 8, 12, 16)
+ROOMS: Final = (1, 2, 4, 8, 12, 16, 20, 24, 32)
 SETTLE_S, WINDOW_S = 8.0, 5.0
 BOUND_MS, LOSS, GENERATOR_SHARE = 50.0, 0.001, 0.9
 LAYERS: Final = CAMERAS["720p"]
