@@ -23,6 +23,7 @@ from server.record.aio.search import search
 from server.record.aio.store import read_resource, versions_of
 from server.record.core.bundle import Step, rewritten, step_of
 from server.record.core.layout import parse_json
+from server.record.core.query import parse_condition
 from server.record.core.reach import Reach
 
 Json = dict[str, Any]
@@ -86,7 +87,10 @@ async def _found(session: AsyncSession, step: Step, reach: Reach) -> _Found:
         return _Found()
     if step.condition is None:
         return _Found(step.id)
-    ids = [row.id for row in (await search(session, step.type, list(step.condition), reach=reach)).rows]
+    ids = [
+        row.id
+        for row in (await search(session, step.type, parse_condition(step.type, step.condition), reach=reach)).rows
+    ]
     if step.type != "Patient":
         return _Found(ids[0]) if len(ids) == 1 else _Found()
     survivors = {await survivor_of(session, one) for one in ids}
@@ -122,7 +126,8 @@ async def is_stranger(session: AsyncSession, patient: str, said: Json) -> bool:
 async def patients_named(session: AsyncSession, system: str, value: str, reach: Reach) -> list[str]:
     """Every stored patient with an identifier; records that were merged into one another may share it."""
     token = ("identifier", f"{token_part(system)}|{token_part(value)}")
-    return [row.id for row in (await search(session, "Patient", [token], reach=reach)).rows]
+    # As a condition: a number that is empty is refused, or it would name everybody whom the system knows.
+    return [row.id for row in (await search(session, "Patient", parse_condition("Patient", [token]), reach=reach)).rows]
 
 
 async def _entry(

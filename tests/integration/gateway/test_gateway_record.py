@@ -187,6 +187,22 @@ async def test_a_merge_by_several_numbers_finds_every_record_and_one_cut_by_the_
     assert {row.patient_id for row in await hub.rows("Observation")} == {await hub.who(MRN, "10042")}
 
 
+async def test_an_empty_number_is_nobodys(database: Database, tmp_path: Path) -> None:
+    """`system|` asks for everybody who has a number there: not even the only patient is changed by it."""
+    hub = Hub(database, tmp_path)
+    await hub.hl7(message("ADT^A04", PV1))
+    crossing = converted(message("ADT^A08", PV1)).crossing()
+    bundle = json.loads(crossing.body)
+    (entry,) = (one for one in bundle["entry"] if one["request"]["url"].startswith("Patient?"))
+    entry["request"] |= {"method": "PUT", "url": f"Patient?identifier={MRN}|"}
+    entry["request"].pop("ifNoneExist", None)
+    entry["resource"]["gender"] = "other"
+    with pytest.raises(CrossingRefused):
+        await hub.take(dataclasses.replace(crossing, body=json.dumps(bundle).encode()))
+    (row,) = await hub.rows("Patient")
+    assert row.version == 1
+
+
 async def test_an_adt_leaves_what_it_does_not_say_and_deletes_what_it_says(database: Database, tmp_path: Path) -> None:
     """Empty leaves, "" deletes; what another source wrote (photo, link, another system's number) stays."""
     hub = Hub(database, tmp_path)
