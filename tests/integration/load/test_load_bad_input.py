@@ -151,23 +151,30 @@ behaviour = "listener"
 """
 
 
-def start(tmp_path: Path) -> subprocess.Popen[str]:
-    """A run."""
+def start(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int], str]:
+    """A run whose people are at work, all its processes, and what it has said."""
     (tmp_path / "mortal.toml").write_text(RUN)
-    return subprocess.Popen(
+    run = subprocess.Popen(
         [sys.executable, "-m", "load_tests", str(tmp_path / "mortal.toml"), "--workers", "1", "--results",
          str(tmp_path / "results"), "--processes", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
     )  # fmt: skip
+    assert run.stdout is not None
+    said, working = "", 0
+    while working < 2:
+        line = run.stdout.readline()
+        assert line, said
+        said += line
+        working += "2/2 joined, 2 complete" in line
+    return run, descendants(run.pid), said
 
 
 def descendants(pid: int) -> list[int]:
     """Of a process, by the kernel's own list."""
     found = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
     return found
 
 
@@ -180,15 +187,8 @@ def command_of(pid: int) -> str:
 
 @pytest.mark.timeout(DEADLINE_S + 30)
 def test_a_server_that_dies_ends_the_run_with_everything_until_then(tmp_path: Path) -> None:
-    run = start(tmp_path)
-    assert run.stdout is not None
-    said, working = "", 0
-    while working < 2:  # people are at work
-        line = run.stdout.readline()
-        assert line, said
-        said += line
-        working += "2/2 joined, 2 complete" in line
-    (server,) = [pid for pid in descendants(run.pid) if " -m server serve" in command_of(pid)]
+    run, processes, said = start(tmp_path)
+    (server,) = [pid for pid in processes if " -m server serve" in command_of(pid)]
     os.kill(server, signal.SIGKILL)
     said += run.communicate(timeout=DEADLINE_S)[0]
     assert run.returncode == Exit.SERVER, said
@@ -207,17 +207,13 @@ def test_a_server_that_dies_ends_the_run_with_everything_until_then(tmp_path: Pa
 
 @pytest.mark.timeout(DEADLINE_S + 30)
 def test_a_run_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
-    run = start(tmp_path)
-    deadline = time.monotonic() + DEADLINE_S
-    programs = ("redis-server", "-m server serve", "load_tests.run.agent", "media.aio.worker")
-    named: list[str] = []
-    while not all(any(program in one for one in named) for program in programs):
-        assert time.monotonic() < deadline, named
-        time.sleep(0.05)
-        processes = descendants(run.pid)
-        named = [command_of(pid) for pid in processes]
+    run, processes, _said = start(tmp_path)
+    named = [command_of(pid) for pid in processes]
+    for program in ("redis-server", "-m server serve", "load_tests.run.agent", "media.aio.worker"):
+        assert any(program in one for one in named), named
     run.kill()
     run.communicate(timeout=DEADLINE_S)
+    deadline = time.monotonic() + DEADLINE_S
     while left := [one for pid, one in zip(processes, named, strict=True) if one and command_of(pid) == one]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
