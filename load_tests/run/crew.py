@@ -17,6 +17,7 @@ from typing import Any, Final
 from load_tests.plan.reading import Exit, RunError
 from load_tests.plan.timetable import files_for
 from load_tests.report.ledger import Ledger
+from load_tests.run.guard import ends_with_us
 from load_tests.run.link import KEY_VARIABLE, Link, LinkLost, greet, new_key, read_key
 
 START_S: Final = 60.0
@@ -176,6 +177,7 @@ async def _start(stack: contextlib.AsyncExitStack, key: str) -> Started:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "load_tests.run.agent", "--once", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, KEY_VARIABLE: key, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+        preexec_fn=ends_with_us(),
     )  # fmt: skip
     one = Started(process, deque(maxlen=LAST_LINES))
     listening = asyncio.create_task(_listen(one))
