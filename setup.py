@@ -1,7 +1,7 @@
 """The optional parts in C; everything else about the package is in pyproject.toml.
 
-Relaying and load generators work without them, in pure Python. So whatever is missing (cffi, a compiler, Python's headers) is told
-in one line and the installation goes on.
+Relaying and load generators work without them, in pure Python. So whatever is missing (cffi, a compiler, Python's
+headers) is told in one line and the installation goes on.
 """
 
 import runpy

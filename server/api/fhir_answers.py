@@ -13,9 +13,10 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from server.api.errors import ApiCode, ApiError
 from server.api.smart import allow_origin
+from server.decimals import parse_json
 from server.metrics import HTTP_REFUSALS
 from server.record.aio.store import Stored, row_text
-from server.record.core.layout import etag, parse_json
+from server.record.core.layout import etag
 from server.record.core.outcome import FhirCode, FhirRefusal
 from server.storage.chain import canonical_json
 from server.storage.fhir_tables import FhirResource

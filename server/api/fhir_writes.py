@@ -16,6 +16,7 @@ from server.api.fhir_answers import (
 from server.api.fhir_shared import address_of, may, next_url, on_record, search_place, self_url, type_of
 from server.api.request import services
 from server.api.smart import base_of
+from server.decimals import text_of
 from server.metrics import RECORD_READS
 from server.record.aio.carrying import Result, Writer
 from server.record.aio.writes import (
@@ -31,7 +32,6 @@ from server.record.aio.writes import (
 )
 from server.record.core.bundle import Step, read_condition, read_etag
 from server.record.core.cursor import Position
-from server.record.core.layout import text_of
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
 from server.record.core.params import TYPES
 from server.record.core.query import Query

@@ -6,7 +6,6 @@ server is asked, so the log costs the doctor no wait. What is answered is filter
 """
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from server.decimals import text_of
 from server.gateway.adapters.bugs import where
 from server.gateway.core.crossing import LockRefused
 from server.gateway.core.policy import Policy
@@ -148,7 +148,10 @@ class Asking:
         else:
             entries = [{"resource": one, "search": {"mode": "match"}} for one in kept]
             value = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            body = text_of(value).encode()
+        except ValueError:  # NaN, or half a surrogate pair: read as JSON, and not to be written
+            raise QueryFailed(QueryCode.MALFORMED) from None
         if len(body) > min(ask.max_bytes, questions.max_bytes if questions else 0):
             raise QueryFailed(QueryCode.TOO_LARGE)
         return body, len(kept)

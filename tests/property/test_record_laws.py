@@ -10,11 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from server.decimals import parse_json
 from server.record.core.bundle import plan, references_in, rewritten
 from server.record.core.cursor import seal, unseal
 from server.record.core.dates import COMPARE, FUTURE_US, PAST_US, DateInvalid, DateRange, compare, parse_date
 from server.record.core.index import INDEX_VERSION, fold, index_rows, index_values
-from server.record.core.layout import kept_text, parse_json, sent_text
+from server.record.core.layout import kept_text, sent_text
 from server.record.core.meaning import Subject, matches
 from server.record.core.outcome import FhirRefusal
 from server.record.core.params import TYPES, clinical_date

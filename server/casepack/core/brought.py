@@ -12,6 +12,7 @@ from typing import Any
 
 from server.casepack.core.evidence import attachments_of, counts, matches
 from server.casepack.core.tables import Match
+from server.decimals import parse_json
 from server.record.core.resource import BINARY_TYPES
 
 MOST = 50
@@ -37,7 +38,7 @@ def read_answer(body: bytes, match: Match, patient: tuple[tuple[str, str], ...] 
         AnswerUnusable: nothing of it may be shown.
     """
     try:
-        bundle = json.loads(body)
+        bundle = parse_json(body)
         entries = bundle["entry"] if bundle.get("entry") else []
         found = [one["resource"] for one in entries]
         found = [one for one in found if one["resourceType"] == match.type]

@@ -18,6 +18,8 @@ from urllib.parse import quote_plus, urlsplit
 
 import aiohttp
 
+from server.decimals import parse_json
+
 ACCEPT: Final = "application/fhir+json"
 READ_BYTES: Final = 64 * 1024
 MAX_WAIT_S: Final = 3600.0
@@ -160,7 +162,7 @@ class FhirHttp:
                 if len(body) > limit:
                     raise HttpProblem("too_large")
         try:
-            return json.loads(body)
+            return parse_json(body)
         except (ValueError, RecursionError):
             raise HttpProblem("not_json") from None
 

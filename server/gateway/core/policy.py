@@ -12,7 +12,6 @@ Reasons name kinds, types and elements, never their values (G8).
 """
 
 import hashlib
-import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from server.decimals import parse_json, text_of
 from server.gateway.core.crossing import FHIR_JSON, Crossing, LockRefused, RefusalCode
 from server.gateway.core.fields import FieldFilter, FieldRule, FieldsInvalid, check_path
 from server.gateway.core.responder import QueryCode, QueryFailed, RecordQuery
@@ -215,9 +215,9 @@ class Policy:
 
     def _body(self, body: bytes, types: frozenset[str] | None) -> tuple[bytes, tuple[str, ...]]:
         try:
-            bundle, left_out = self._filter.bundle(json.loads(body), types)
+            bundle, left_out = self._filter.bundle(parse_json(body), types)
             # Also here: NaN, Infinity and half a surrogate pair can be read as JSON and not be written.
-            text = json.dumps(bundle, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            text = text_of(bundle).encode()
         except (ValueError, RecursionError) as problem:
             if isinstance(problem, FieldsInvalid):
                 code = RefusalCode.NOT_ALLOWED if "may cross" in str(problem) else RefusalCode.MALFORMED

@@ -138,7 +138,7 @@ def merged_identifiers(
         raise Hl7Refused(Hl7Code.SEGMENT, "MRG")
     default = ctx.profile.default_authority
     found = [dt.identifier(cx, ctx, default=default) for cx in groups[0].all(1)[:MAX_IDENTIFIERS]]
-    pairs = pairs_of([one for one in found if one is not None])
+    pairs = pairs_of([one for one in found if one is not None], "MRG")
     if not pairs:
         raise Hl7Refused(Hl7Code.PATIENT_IDENTIFIER, "MRG-1")
     others = [pair for pair in dict.fromkeys(pairs) if pair not in survivor]

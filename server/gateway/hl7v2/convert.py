@@ -5,12 +5,12 @@ repeat is recognised by its key and changes nothing even where it is not.
 """
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from server.decimals import text_of
 from server.gateway.core.crossing import FHIR_JSON, MAX_KEY_CHARS, MAX_PATIENT_IDENTIFIERS, Crossing
 from server.gateway.hl7v2 import adt, documents, orders, oru, pharmacy, referral, schedule
 from server.gateway.hl7v2.bundle import Transaction
@@ -88,7 +88,7 @@ class Converted:
 
 def bundle_body(bundle: Json) -> bytes:
     """A bundle as it crosses."""
-    return json.dumps(bundle, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return text_of(bundle).encode()
 
 
 def header_of(message: Message) -> Header:

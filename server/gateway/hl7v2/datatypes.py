@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, Final
 
+from server.decimals import decimal_of
 from server.gateway.hl7v2 import tables
 from server.gateway.hl7v2.message import Composite
 from server.gateway.hl7v2.profile import Profile
@@ -289,7 +290,14 @@ def quantity(raw: str, unit: Json) -> Json | None:
 
 
 def _value(digits: str) -> int | float:
-    return int(digits) if digits.lstrip("+-").isdigit() else float(digits)
+    """As precise as it was written: 7.40 stays 7.40 (R4 section 2.24.0.1)."""
+    bare = digits.lstrip("+-")
+    if bare.isdigit():
+        return int(digits)
+    whole, _, part = bare.partition(".")
+    sign = "-" if digits.startswith("-") else ""
+    whole = whole.lstrip("0") or "0"
+    return decimal_of(f"{sign}{whole}.{part}") if part else int(f"{sign}{whole}")
 
 
 def attachment(ed: Composite, ctx: Context) -> tuple[str, bytes] | None:

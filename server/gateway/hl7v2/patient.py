@@ -6,6 +6,7 @@ system is the one by which the hub finds the patient; a message without any is r
 
 from typing import Final
 
+from server.gateway.core.crossing import is_identifier
 from server.gateway.hl7v2 import datatypes as dt
 from server.gateway.hl7v2 import tables
 from server.gateway.hl7v2.bundle import Transaction
@@ -93,10 +94,17 @@ def identifiers_of(pid: Segment, ctx: Context) -> list[Json]:
     return list(unique.values())
 
 
-def pairs_of(identifiers: list[Json]) -> tuple[tuple[str, str], ...]:
-    """(system, value) of those that have a system and are a person's, in their order."""
+def pairs_of(identifiers: list[Json], place: str) -> tuple[tuple[str, str], ...]:
+    """(system, value) of those that have a system and are a person's, in their order.
+
+    Raises:
+        Hl7Refused: one of them cannot be carried; without it the rest might be somebody else's.
+    """
     persons = [one for one in identifiers if one.get("system") and not _is_counted_apart(one)]
-    return tuple((one["system"], one["value"]) for one in persons)
+    pairs = tuple((one["system"], one["value"]) for one in persons)
+    if not all(is_identifier(*pair) for pair in pairs):
+        raise Hl7Refused(Hl7Code.PATIENT_IDENTIFIER, place)
+    return pairs
 
 
 def _is_counted_apart(identifier: Json) -> bool:
@@ -107,7 +115,7 @@ def patient_of(message: Message, ctx: Context) -> tuple[Json, tuple[tuple[str, s
     """Patient and its (system, value) pairs, the first of which is its key.
 
     Raises:
-        Hl7Refused: no PID, no PID-3, or none with a system.
+        Hl7Refused: no PID, no PID-3, none with a system, or one that cannot be carried.
     """
     found = list(message.named("PID"))
     if len(found) != 1:  # ORU R01 may hold results of several patients: none of them may become another's
@@ -117,7 +125,7 @@ def patient_of(message: Message, ctx: Context) -> tuple[Json, tuple[tuple[str, s
     if not identifiers:
         raise Hl7Refused(Hl7Code.REQUIRED_FIELD, "PID-3")
     primary = ctx.profile.primary_system
-    pairs = tuple(sorted(pairs_of(identifiers), key=lambda pair: pair[0] != primary))
+    pairs = tuple(sorted(pairs_of(identifiers, "PID"), key=lambda pair: pair[0] != primary))
     if not pairs:
         raise Hl7Refused(Hl7Code.PATIENT_IDENTIFIER, "PID-3")
     patient = {"resourceType": "Patient", "identifier": identifiers, "active": True} | mapped(PATIENT, pid, ctx)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import msgpack
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.decimals import parse_json
 from server.gateway.core.crossing import FHIR_JSON, Crossing
 from server.gateway.hl7v2.signals import MERGE, merge_of
 from server.gateway.sealing import sync_folder
@@ -26,7 +27,6 @@ from server.lock.aio.outbox import MalformedOutcome, outcome
 from server.lock.aio.standing import is_stranger, patients_named, settled
 from server.lock.core.wire import OPERATOR_KIND, OPERATOR_REASONS, OUTCOME_KIND, OUTCOME_SOURCE
 from server.record.aio.merge import merge_patient, survivor_of
-from server.record.core.layout import parse_json
 from server.record.core.outcome import FhirRefusal
 from server.record.core.reach import Reach
 from server.record.core.resource import ResourceInvalid

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.decimals import parse_json
 from server.gateway.hl7v2.bundle import token_part
 from server.lock.aio.inbox import CrossingRefused
 from server.lock.core.standing import TYPES, is_other_person, plain, standing
@@ -22,7 +23,6 @@ from server.record.aio.merge import survivor_of
 from server.record.aio.search import search
 from server.record.aio.store import read_resource, versions_of
 from server.record.core.bundle import Step, rewritten, step_of
-from server.record.core.layout import parse_json
 from server.record.core.query import parse_condition
 from server.record.core.reach import Reach
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.decimals import parse_json
 from server.record.aio.merge import survivor_of
 from server.record.aio.search import matching_ids, search
 from server.record.aio.store import (
@@ -38,7 +39,7 @@ from server.record.core.bundle import (
 )
 from server.record.core.cursor import Position
 from server.record.core.index import hash64, index_values
-from server.record.core.layout import etag, parse_json
+from server.record.core.layout import etag
 from server.record.core.meaning import Subject, matches
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
 from server.record.core.query import Query, parse_condition, parse_query, types_beside

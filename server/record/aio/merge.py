@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.decimals import parse_json
 from server.record.aio.store import read_resource, write_resource
 from server.record.core.bundle import rewritten
-from server.record.core.layout import parse_json
 from server.record.core.outcome import FhirCode, FhirRefusal
 from server.record.core.resource import file_checked
 from server.storage import audit

@@ -10,8 +10,9 @@ import structlog
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from server.decimals import parse_json
 from server.record.core.index import INDEX_VERSION, IndexRows, index_rows, index_values, primary_partition
-from server.record.core.layout import kept_text, parse_json
+from server.record.core.layout import kept_text
 from server.record.core.params import TYPES
 from server.record.core.resource import first_code, is_test, patient_of
 from server.storage.database import Database

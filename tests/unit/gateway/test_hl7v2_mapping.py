@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from server.gateway.core.policy import parse_policy
 from server.gateway.hl7v2.errors import Hl7Code, Hl7Refused
 from server.gateway.hl7v2.signals import NULLED, Ended, ended_by, merge_of
 from server.record.core.bundle import read_condition
@@ -512,3 +513,27 @@ def test_public_sample_messages(name: str, kind: str, types: set[str]) -> None:
     assert made.kind == kind
     assert {entry["resource"]["resourceType"] for entry in made.bundle["entry"]} == types
     assert made.seen["lf"] == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "crosses"),
+    [("7.40", "7.40"), ("+07.50", "7.50"), ("-.5", "-0.5"), ("12.", "12"), ("120", "120"), ("0.00", "0.00")],
+)
+def test_a_number_crosses_as_precise_as_it_was_written(written: str, crosses: str) -> None:
+    """R4 section 2.24.0.1: 7.40 says more than 7.4; by the mapping, the crossing's body and the hospital's policy."""
+    made = converted(message("ORU^R01", "OBR|1||L1|1^Gas", f"OBX|1|NM|2744-1^pH^LN||{written}|||N|||F"))
+    rules = (
+        '[[out]]\nkind = "*"\ntypes = ["Observation", "Patient"]\n[fields.Observation]\nallow = ["status", "value[x]"]'
+    )
+    policy = parse_policy(f'version = 1\n{rules}\n[fields.Patient]\nallow = ["identifier"]', b"s" * 32)
+
+    crossed = policy.outward("lis", made.crossing())
+    for body in (made.crossing().body, crossed.crossing.body):
+        assert f'"value":{crosses}' in body.decode()
+
+
+def test_a_number_of_the_person_that_cannot_be_carried_refuses_the_message() -> None:
+    """Escaped control characters within an identifier; the refusal names the place, never the value (G8)."""
+    with pytest.raises(Hl7Refused) as refused:
+        converted(message("ADT^A01", PV1).replace(b"330402197803020011", b"3304\n02197803020011"))
+    assert (refused.value.code, refused.value.place) == (Hl7Code.PATIENT_IDENTIFIER, "PID")
