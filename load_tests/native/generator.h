@@ -74,7 +74,7 @@ typedef struct {
     gen_histogram histograms[4];
 } gen_figures;
 
-#define GEN_VERSION 2         /* load_tests/session/engine.py names the one it fits */
+#define GEN_VERSION 3         /* load_tests/session/engine.py names the one it fits */
 
 #define GEN_RTP_IN 0
 #define GEN_RTP_IN_BYTES 1

@@ -72,7 +72,7 @@ class Dice:
 
 
 class Direction:
-    """One direction of a line; ``native/generator.c`` has its twin."""
+    """One direction of a line; ``native/line.c`` has its twin."""
 
     def __init__(self, line: Line, rate_bps: int, seed: int | str) -> None:
         self.line = line

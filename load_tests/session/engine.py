@@ -1,4 +1,4 @@
-"""The thread in C that plays a generator's media, where it was built (``native/generator.c``), and its Python side.
+"""The thread in C that plays a generator's media, where it was built (``native``), and its Python side.
 
 All Transports of a process share one `Engine`. It owns their sockets' reading and writing; what is no media comes
 back here and goes on to its Transport under asyncio. What it counts is added to the ledger when a report is due.
@@ -22,7 +22,7 @@ from load_tests.report.ledger import Ledger
 from load_tests.session.path import Path
 
 VARIABLE: Final = "CONSILIUM_GENERATOR"
-VERSION: Final = 2
+VERSION: Final = 3
 """``GEN_VERSION`` of the C side."""
 ROOM_BYTES: Final = 65_536
 AT_ONCE: Final = 256
@@ -38,6 +38,14 @@ _ERRORS: Final = {"GEN_RTP_UNREADABLE": "rtp not readable", "GEN_RTCP_UNREADABLE
 _HISTOGRAMS: Final = {
     "GEN_FORWARD": "forward_ms", "GEN_JITTER": "jitter_ms", "GEN_FREEZE": "freeze_ms", "GEN_LATE": "generator_late_ms",
 }  # fmt: skip
+NEEDED: Final = (
+    "gen_new", "gen_free", "gen_bell", "gen_run", "gen_stop", "gen_turn", "gen_figures_take", "gen_take",
+    "gen_line_new", "gen_line_cut", "gen_line_lose", "gen_line_free",
+    "gen_peer_new", "gen_peer_free", "gen_keys", "gen_send", "gen_track_new", "gen_track_forget", "gen_listen",
+    "gen_camera", "gen_rates", "gen_microphone", "gen_speak", "gen_hear",
+    "GEN_DATAGRAM", "GEN_CHANGED", *_COUNTS, *_ERRORS, *_HISTOGRAMS,
+)  # fmt: skip
+"""All that ``generator.h`` offers: a build that lacks any of it is of another day, whatever its version says."""
 
 OnDatagram = Callable[[bytes, int], None]
 """``(datagram, stamp_ns)``: what is no media, with the kernel's time of arrival or, behind a line, the line's."""
@@ -60,14 +68,21 @@ def load() -> tuple[Any, Any] | None:
         return None
     try:
         module = importlib.import_module("load_tests.native._generator")
-        if module.lib.GEN_VERSION != VERSION:
-            raise EngineUnavailable(f"built as version {module.lib.GEN_VERSION}, {VERSION} is needed: install again")
+        _check(module.lib)
     except (ImportError, EngineUnavailable) as problem:
         if asked == "c":
             raise EngineUnavailable(str(problem)) from None
         sys.stderr.write(f"generator in pure Python, at several times the cost: {problem}\n")
         return None
     return module.ffi, module.lib
+
+
+def _check(lib: Any) -> None:
+    built = getattr(lib, "GEN_VERSION", 0)
+    if built != VERSION:
+        raise EngineUnavailable(f"built as version {built}, {VERSION} is needed: install again")
+    if missing := [name for name in NEEDED if not hasattr(lib, name)]:
+        raise EngineUnavailable(f"built without {', '.join(missing)}: install again")
 
 
 class Engine:

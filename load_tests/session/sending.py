@@ -8,7 +8,7 @@ rid, packets are numbered transport-wide, what is asked for again is sent as RTX
 Each media payload ends with where it comes from and the time of sending (`trailer`), by which viewers know how long the
 way took; on a line that delays, with zeros, because there it would be the emulated line that is measured.
 
-The sender gives way to a thin line as `rate` has it. This is the description in Python of what ``native/generator.c``
+The sender gives way to a thin line as `rate` has it. This is the description in Python of what ``native/send.c``
 does faster, and what is used where that was not built.
 """
 

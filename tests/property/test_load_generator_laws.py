@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from load_tests.plan.behaviour import CAMERAS
 from load_tests.plan.line import Dice, Direction, Line
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
+from load_tests.session import engine as engines
 from load_tests.session import receiving, sending
 from load_tests.session.receiving import FEEDBACK_S, OWN_SSRC, REPORT_S, Receiver
 from load_tests.session.sending import HISTORY, KEY_FACTOR, Numbers, picture_sizes
@@ -29,6 +33,7 @@ from tests.generator_kit import Bench
 
 VIDEO, RTX, AUDIO, STRANGE = 0x1000, 0x1001, 0x2000, 0x9999
 BEGIN_S = 100.0
+HEADER = Path(__file__).parents[2] / "load_tests/native/generator.h"
 MADE = [
     {"consumer": "c1", "producer": "p1", "kind": "video",
      "rtp_parameters": {"encodings": [{"ssrc": VIDEO, "rtx": {"ssrc": RTX}}], "codecs": [{"clockRate": 90_000}]}},
@@ -387,3 +392,24 @@ def test_the_histories_and_tables_that_both_sides_count_on_are_alike() -> None:
         assert len(picture_sizes()) == sending.SIZES
         assert HISTORY == 512
         assert OWN_SSRC == 0x33333333
+
+
+def test_a_build_of_another_day_is_told_to_be_installed_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another version, or without any one of the names: a sentence; media then goes in Python, or not at all."""
+    declared = set(re.findall(r"\b(gen_\w+)\(", HEADER.read_text())) | set(
+        re.findall(r"define (GEN_\w+)", HEADER.read_text())
+    )
+    assert set(engines.NEEDED) == declared - {"GEN_VERSION"}
+    whole: dict[str, Any] = dict.fromkeys(engines.NEEDED, 1) | {"GEN_VERSION": engines.VERSION}
+    for gone in (*engines.NEEDED, "GEN_VERSION"):
+        lib = SimpleNamespace(**{name: value for name, value in whole.items() if name != gone})
+        stale = SimpleNamespace(ffi=None, lib=lib)
+        monkeypatch.setattr(engines, "importlib", SimpleNamespace(import_module=lambda _name, stale=stale: stale))
+        monkeypatch.setenv(engines.VARIABLE, "c")
+        with pytest.raises(engines.EngineUnavailable, match="install again"):
+            engines.load()
+        monkeypatch.setenv(engines.VARIABLE, "auto")
+        assert engines.load() is None
+        assert capsys.readouterr().err.count("install again") == 1

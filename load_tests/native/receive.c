@@ -1,0 +1,260 @@
+/* What a viewer makes of the media that comes: counts, gaps, pictures, freezes, latency.
+ *
+ * The same steps as load_tests/session/receiving.py. Most packets are never decrypted: the first ones of a track, one in
+ * SAMPLE_EVERY and repairs are. Everything of a datagram is the server's word until libsrtp has checked it, and is
+ * measured against the datagram's length also afterwards. What is answered is in rtcp_out.c. */
+#include "inside.h"
+
+static void add(gen_state *state, int what, double value)
+{
+    gen_histogram *histogram = state->figures.histograms + what;
+    uint64_t units;
+    int shift;
+    if (value < 0)
+        value = 0;
+    units = value * 1000 < 1099511627775.0 ? (uint64_t)llrint(value * 1000) : 1099511627775ULL;
+    shift = units > 255 ? 56 - __builtin_clzll(units) : 0;
+    histogram->buckets[((uint64_t)shift << 7) + (units >> shift)]++;
+    if (!histogram->count++ || value < histogram->lowest)
+        histogram->lowest = value;
+    if (value > histogram->highest)
+        histogram->highest = value;
+    histogram->total += value;
+}
+
+static int payload_at(const unsigned char *packet, int bytes)
+{
+    int at = 12 + 4 * (packet[0] & 15);
+    if (packet[0] & 0x10 && at + 4 <= bytes)
+        at += 4 + 4 * (int)get16(packet + at + 2);
+    return at;
+}
+
+static void hole(gen_state *state, gen_peer *peer, gen_track *track, int ahead, double now_s)
+{
+    int64_t numbers[MAX_MISSING];
+    if (track->missing_count + ahead > MAX_MISSING) {
+        track->lost += ahead - 1;
+        count(state, GEN_RTP_LOST, ahead - 1);
+        return;
+    }
+    for (int i = 0; i < ahead - 1; i++) {
+        numbers[i] = track->highest + 1 + i;
+        track->missing[track->missing_count++] = (gen_missing){numbers[i], now_s, now_s};
+    }
+    if (track->video)
+        send_nack(state, peer, track, numbers, ahead - 1, now_s);
+}
+
+/* It is no longer missed; what is behind it moves up, so that numbers stay ascending. */
+static void found(gen_track *track, int64_t number)
+{
+    for (int i = 0; i < track->missing_count; i++)
+        if (track->missing[i].number == number) {
+            memmove(track->missing + i, track->missing + i + 1,
+                    sizeof track->missing[0] * (size_t)(--track->missing_count - i));
+            return;
+        }
+}
+
+static void picture(gen_state *state, gen_peer *peer, gen_track *track, double now_s)
+{
+    count(state, GEN_FRAMES_IN, 1);
+    if (track->picture_s <= 0 && track->key_seen) {
+        track->picture_s = now_s;
+        hand_over(state, peer, GEN_CHANGED, NULL, 0, 0);
+    }
+    if (track->last_frame_s > 0) {
+        double gap_s = now_s - track->last_frame_s, usual_s = track->frame_gap_s;
+        double limit_s = 3 * usual_s > usual_s + FREEZE_LEAST_S ? 3 * usual_s : usual_s + FREEZE_LEAST_S;
+        if (gap_s > limit_s) { /* WebRTC's definition of a freeze (webrtc-stats, freezeCount) */
+            count(state, GEN_FREEZES, 1);
+            add(state, GEN_FREEZE, gap_s * 1000);
+        } else {
+            track->frame_gap_s += (gap_s - usual_s) / 30;
+        }
+    }
+    track->last_frame_s = now_s;
+}
+
+/* media.core.codecs.vp8_starts_key_frame */
+static int starts_key_frame(const unsigned char *data, int bytes)
+{
+    int at = 1;
+    if (bytes < 2 || (data[0] & 0x17) != 0x10)
+        return 0;
+    if (data[0] & 0x80) {
+        int flags = data[at++];
+        if (flags & 0x80) {
+            if (at >= bytes)
+                return 0;
+            at += data[at] & 0x80 ? 2 : 1;
+        }
+        at += (flags & 0x40) != 0;
+        at += (flags & 0x30) != 0;
+    }
+    return at < bytes && !(data[at] & 1);
+}
+
+/* Decrypt a copy; its bytes, 0 when it is not readable. */
+static int opened(gen_state *state, gen_peer *peer, const unsigned char *data, int bytes)
+{
+    memcpy(state->scratch, data, (size_t)bytes);
+    if (!peer->receive || state->unprotect(peer->receive, state->scratch, &bytes) != 0 || bytes < 12) {
+        count(state, GEN_RTP_UNREADABLE, 1);
+        return 0;
+    }
+    return bytes;
+}
+
+static void sample(gen_state *state, gen_peer *peer, gen_track *track, const unsigned char *data, int bytes,
+                   int64_t stamp_ns)
+{
+    const unsigned char *packet = state->scratch, *trailer;
+    int at;
+    bytes = opened(state, peer, data, bytes);
+    if (!bytes)
+        return;
+    at = payload_at(packet, bytes);
+    if (!track->key_seen && track->video) {
+        track->key_seen = at < bytes && starts_key_frame(packet + at, bytes - at);
+        track->to_sample = track->key_seen ? SAMPLE_EVERY : 1;
+    }
+    trailer = packet + bytes - TRAILER_BYTES;
+    if (bytes - at < TRAILER_BYTES || memcmp(trailer, MARK, sizeof MARK) != 0)
+        return; /* of a real browser */
+    if (get32(trailer + 4) != peer->consult)
+        count(state, GEN_RTP_FOREIGN, 1);
+    if (peer->timed) {
+        int64_t sent_ns = (int64_t)((uint64_t)get32(trailer + 8) << 32 | get32(trailer + 12));
+        if (sent_ns)
+            add(state, GEN_FORWARD, (double)(stamp_ns - sent_ns) / 1e6);
+    }
+}
+
+static void take_track(gen_state *state, gen_peer *peer, gen_track *track, const unsigned char *data, int bytes,
+                       int64_t stamp_ns, double now_s)
+{
+    uint16_t seq = (uint16_t)get16(data + 2);
+    double transit;
+    track->packets++;
+    count(state, GEN_RTP_IN, 1);
+    count(state, GEN_RTP_IN_BYTES, bytes);
+    if (track->highest < 0) {
+        track->highest = seq;
+        track->first_s = now_s;
+        count(state, GEN_TRACKS_RECEIVED, 1);
+        hand_over(state, peer, GEN_CHANGED, NULL, 0, 0);
+    } else {
+        int ahead = (uint16_t)(seq - (uint16_t)track->highest);
+        if (ahead > 0 && ahead < 0x8000) {
+            if (ahead > 1)
+                hole(state, peer, track, ahead, now_s);
+            track->highest += ahead;
+        } else if (track->missing_count) {
+            found(track, track->highest - (uint16_t)((uint16_t)track->highest - seq));
+        }
+    }
+    transit = (double)stamp_ns / 1e9 * track->clock_hz - get32(data + 4);
+    if (track->packets > 1) {
+        double change = fabs(transit - track->transit);
+        track->jitter += ((change < track->clock_hz ? change : track->clock_hz) - track->jitter) / 16;
+    }
+    track->transit = transit;
+    if (track->video && data[1] & 0x80)
+        picture(state, peer, track, now_s);
+    if (--track->to_sample <= 0) {
+        track->to_sample = SAMPLE_EVERY;
+        sample(state, peer, track, data, bytes, stamp_ns);
+    }
+}
+
+static void take_repair(gen_state *state, gen_peer *peer, gen_track *track, const unsigned char *data, int bytes)
+{
+    int at;
+    count(state, GEN_RTX_IN, 1);
+    bytes = opened(state, peer, data, bytes);
+    if (!bytes || track->highest < 0)
+        return;
+    at = payload_at(state->scratch, bytes);
+    if (at + 2 <= bytes)
+        found(track, track->highest - (uint16_t)((uint16_t)track->highest - get16(state->scratch + at)));
+}
+
+static void take_rtp(gen_state *state, gen_peer *peer, const unsigned char *data, int bytes, int64_t stamp_ns,
+                     double now_s)
+{
+    uint32_t ssrc = get32(data + 8);
+    if (!peer->listening)
+        return;
+    number_of(state, peer, data, bytes, stamp_ns);
+    for (int i = 0; i < peer->track_count; i++) {
+        gen_track *track = peer->tracks[i];
+        if (track->ssrc == ssrc) {
+            take_track(state, peer, track, data, bytes, stamp_ns, now_s);
+            return;
+        }
+        if (track->rtx_ssrc == ssrc && ssrc) {
+            take_repair(state, peer, track, data, bytes);
+            return;
+        }
+    }
+    if (ssrc == PROBATOR)
+        return;
+    for (int i = 0; i < FORGOTTEN && i < peer->forgotten_count; i++)
+        if (peer->forgotten[i] == ssrc)
+            return;
+    count(state, GEN_RTP_STRANGE, 1);
+}
+
+gen_track *gen_track_new(gen_state *state, gen_peer *peer, uint32_t ssrc, uint32_t rtx_ssrc, int video, int clock_hz)
+{
+    gen_track *track = calloc(1, sizeof *track);
+    if (!track)
+        return NULL;
+    track->ssrc = ssrc;
+    track->rtx_ssrc = rtx_ssrc;
+    track->video = video;
+    track->clock_hz = clock_hz;
+    track->highest = -1;
+    track->frame_gap_s = 1.0 / 30;
+    track->to_sample = 1;
+    enter(state);
+    if (peer->track_count == MAX_TRACKS) {
+        leave_lock(state);
+        free(track);
+        return NULL;
+    }
+    peer->tracks[peer->track_count++] = track;
+    leave_lock(state);
+    return track;
+}
+
+void gen_track_forget(gen_state *state, gen_peer *peer, gen_track *track)
+{
+    enter(state);
+    settle(state, peer, track, 0, 1);
+    for (int i = 0; i < peer->track_count; i++)
+        if (peer->tracks[i] == track) {
+            memmove(peer->tracks + i, peer->tracks + i + 1, sizeof *peer->tracks * (size_t)(--peer->track_count - i));
+            break;
+        }
+    peer->forgotten[peer->forgotten_count++ % FORGOTTEN] = track->ssrc;
+    peer->forgotten[peer->forgotten_count++ % FORGOTTEN] = track->rtx_ssrc;
+    leave_lock(state);
+    free(track);
+}
+
+/* It receives: feedback and reports from these moments on. */
+void gen_listen(gen_state *state, gen_peer *peer, int timed, double feedback_s, double report_s)
+{
+    enter(state);
+    if (!peer->arrivals)
+        peer->arrivals = calloc(ARRIVALS, sizeof *peer->arrivals);
+    peer->listening = peer->arrivals != NULL;
+    peer->timed = timed;
+    peer->feedback_s = feedback_s;
+    peer->report_s = report_s;
+    set_due(peer);
+    leave_lock(state);
+}
