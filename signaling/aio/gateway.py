@@ -7,12 +7,19 @@ session's outbox in one order.
 
 What is relied on without being documented, each held by a test against a real
 server in ``tests/integration/signaling``: ``eio.handlers`` (to wrap the three engine
-events), ``eio.sockets[...].queue`` (to know when the writer has room) and
-``eio._async["websocket"]`` (to see text frames before the engine parses them).
+events), ``eio.sockets[...]`` with its ``queue``, ``last_ping``, ``closed`` and
+``check_ping_timeout`` (to write past the engine's queue and yet after what is in it) and
+``eio._async["websocket"]`` (to see text frames before the engine parses them, and to write).
+
+The engine would put each frame into a queue and wake a task for it, which makes
+another task with a timer to wait for the next one. With hundreds of sockets in a
+consult that is most of what an event costs. So frames go to the WebSocket itself;
+the engine's queue has the handshake, pings and the disconnect.
 """
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field
@@ -41,6 +48,9 @@ _CONNECTION = "consilium.connection"
 """Key of our connection in python-engineio's environ."""
 
 _PONG, _CLOSE = "3", "1"
+
+_AT_ONCE_BYTES = 16 * 1024
+"""Longer frames are compressed in a thread, so they wait; a frame of this size fits any transport's empty buffer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +93,7 @@ class _Connection:
     request: web.Request
     deadline: asyncio.TimerHandle
     sid: str = ""
+    websocket: "_GuardedWebSocket | None" = None
     greeted: bool = False
     """A connect was sent; there is only one."""
     malformed: int = 0
@@ -217,9 +228,9 @@ class SignalingGateway:
                 connection.session.goodbye("server_stopping")
             else:
                 self._cut(connection)
-        closers = [c.closer for c in self._connections.values() if c.closer is not None]
-        if closers:
-            await asyncio.wait(closers, timeout=2 * self._settings.goodbye_s)
+        closing = [self._spawn(self._gone(c, c.session)) for c in self._connections.values() if c.session is not None]
+        if closing:
+            await asyncio.wait(closing, timeout=2 * self._settings.goodbye_s)
         while self._connections:
             _, connection = self._connections.popitem()
             self._cut(connection)
@@ -269,9 +280,7 @@ class SignalingGateway:
         connection.deadline.cancel()
         connection.sid = sid
         connection.session = self._new_session(connection, admission)
-        connection.session.start()
         self._bound_sockets(admission)
-        connection.closer = self._spawn(self._close_when_finished(connection, connection.session))
 
     def _bound_sockets(self, admission: Admission) -> None:
         """[SE13]"""
@@ -305,11 +314,19 @@ class SignalingGateway:
             raise Refusal(ErrorCode.INTERNAL) from None
 
     def _new_session(self, connection: _Connection, admission: Admission) -> Session:
-        async def send(frame: bytes) -> None:
-            await self._send(connection.eio_sid, frame)
+        def finished() -> None:
+            assert connection.session is not None
+            connection.closer = self._spawn(self._close_finished(connection, connection.session))
 
-        now_s = asyncio.get_running_loop().time
-        return Session(admission, send, self._service.execute, now_s, self._settings.session)
+        return Session(
+            admission,
+            lambda frame: self._send_now(connection, frame),
+            lambda frame: self._send(connection, frame),
+            self._service.execute,
+            finished,
+            asyncio.get_running_loop().time,
+            self._settings.session,
+        )
 
     # ------------------------------------------------------------ traffic
 
@@ -359,14 +376,39 @@ class SignalingGateway:
             else:
                 self._cut(connection)
 
-    async def _send(self, eio_sid: str, frame: bytes) -> None:
-        """Put a frame on the wire; returns when the writer has taken it.
+    def _send_now(self, connection: _Connection, frame: bytes) -> bool:
+        """Put a frame on the wire if all before it has left this process; whether that was so."""
+        socket, websocket = self._sio.eio.sockets.get(connection.eio_sid), connection.websocket
+        transport = connection.request.transport
+        if (
+            socket is None
+            or websocket is None
+            or transport is None
+            or len(frame) > _AT_ONCE_BYTES
+            or socket.closed
+            or not socket.queue.empty()
+            or transport.get_write_buffer_size()
+            or (socket.last_ping and time.time() - socket.last_ping > self._settings.ping_timeout_s)
+        ):
+            return False
+        if not websocket.write_now(frame):
+            self._cut(connection)  # it comes back and asks for what it missed
+        return True
+
+    async def _send(self, connection: _Connection, frame: bytes) -> None:
+        """Put a frame on the wire; returns when there is room for another.
 
         Waiting for it here makes the session's outbox the only place where
         frames pile up.
         """
-        await self._sio.eio.send(eio_sid, frame)
-        await self._written(eio_sid)
+        socket = self._sio.eio.sockets.get(connection.eio_sid)
+        if socket is None or socket.closed or connection.websocket is None or not await socket.check_ping_timeout():
+            return
+        await socket.queue.join()
+        try:
+            await connection.websocket.write(frame)
+        except (ConnectionError, RuntimeError):  # as aiohttp says that it is closed, or closing
+            self._cut(connection)
 
     async def _written(self, eio_sid: str) -> None:
         socket = self._sio.eio.sockets.get(eio_sid)
@@ -375,9 +417,14 @@ class SignalingGateway:
 
     # ------------------------------------------------------------ close
 
-    async def _close_when_finished(self, connection: _Connection, session: Session) -> None:
+    async def _gone(self, connection: _Connection, session: Session) -> None:
+        """Wait for the end of who was told goodbye, and who may still be waiting for an answer before it."""
+        await session.answered()
+        if connection.closer is not None:
+            await asyncio.wait([connection.closer])
+
+    async def _close_finished(self, connection: _Connection, session: Session) -> None:
         """After a goodbye: flush, disconnect, close; cut when the peer does not read."""
-        await session.finished.wait()
         self.counters[f"goodbye_{session.goodbye_reason}"] += 1
         await session.flushed(self._settings.goodbye_s)
         try:
@@ -417,8 +464,6 @@ class SignalingGateway:
         session = connection.session
         if session is None:
             return
-        if connection.closer is not None and not session.finished.is_set():
-            connection.closer.cancel()
         await session.stop()
         if session.goodbye_reason == "removed":
             # Again, for the case that a `join` was under way when the right ended.
@@ -444,6 +489,34 @@ class _GuardedWebSocket(WebSocket):  # type: ignore[misc] # python-engineio has 
     def __init__(self, handler: Any, server: Any, on_text: Callable[[dict[str, Any], str], bool]) -> None:
         super().__init__(handler, server)
         self._on_text = on_text
+
+    async def __call__(self, environ: dict[str, Any]) -> Any:
+        environ[_CONNECTION].websocket = self
+        return await super().__call__(environ)
+
+    async def write(self, frame: bytes) -> None:
+        """Put a binary frame on the wire; returns when there is room for another.
+
+        Raises:
+            ConnectionError, RuntimeError: it is closed, or closing.
+        """
+        await self._sock.send_bytes(frame)
+
+    def write_now(self, frame: bytes) -> bool:
+        """The same where nothing is to be waited for; whether the frame is on the wire.
+
+        The coroutine that sends has nothing to await then, so it ends in its first step, without a task. Where it does
+        wait after all, it is not known how much was written, and nothing may follow.
+        """
+        sending = self._sock.send_bytes(frame)
+        try:
+            sending.send(None)
+        except StopIteration:
+            return True
+        except (ConnectionError, RuntimeError):
+            return False
+        sending.close()
+        return False
 
     async def wait(self) -> bytes | str:
         """The next frame for the engine: binary, pong or close.

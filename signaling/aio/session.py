@@ -9,6 +9,7 @@ Who the others are is ``service.py``; the socket itself is ``gateway.py``.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,52 +49,61 @@ class Session:
 
     Args:
         admission: what the token said.
+        send_now: puts a frame on the wire if that needs no waiting; whether it did.
         send: puts a frame on the wire; returns when there is room for the next.
         execute: carries out one command.
+        finished: called once, when a goodbye was said: the gateway flushes and closes.
         now_s: monotonic clock.
     """
 
     def __init__(
         self,
         admission: Admission,
+        send_now: Callable[[bytes], bool],
         send: Callable[[bytes], Awaitable[None]],
         execute: Execute,
+        finished: Callable[[], None],
         now_s: Callable[[], float],
         limits: SessionLimits,
     ) -> None:
         self.admission = admission
         self.goodbye_reason: str | None = None
         self.hears = True
-        self.finished = asyncio.Event()
-        """Set when a goodbye was said: the gateway flushes and closes."""
+        self.finished = False
+        """A goodbye was said."""
         self.too_busy = 0
         self._execute = execute
+        self._when_finished = finished
         self._now_s = now_s
         self._limits = limits
         self._bucket = TokenBucket(limits.commands_hz, limits.commands_burst)
-        self._inbox: asyncio.Queue[tuple[int, dict[str, Any]]] = asyncio.Queue(limits.inbox)
-        self._outbox = Outbox(send, limits.outbox, lambda: self.goodbye("too_slow"))
+        self._inbox: deque[tuple[int, dict[str, Any]]] = deque()
+        self._outbox = Outbox(send_now, send, limits.outbox, lambda: self.goodbye("too_slow"))
         self._answering = False
         self._held: list[bytes] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        """Begin to work."""
-        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._outbox.run())]
+        self._stopped = False
+        self._worker: asyncio.Task[None] | None = None
+        """Works off the inbox; None when it is empty."""
 
     async def stop(self) -> None:
-        """End both tasks; idempotent."""
-        for task in self._tasks:
-            task.cancel()
-        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+        """End what is under way, and begin nothing more; idempotent."""
+        self._stopped = True
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.cancel()
+        ends = (self._outbox.stop(), *([worker] if worker is not None else ()))
+        for outcome in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(outcome, Exception):
                 log.error("session task failed", exc_info=outcome)
-        self._tasks = []
+
+    async def answered(self) -> None:
+        """Wait until no command is being carried out; after `goodbye` there is one at most."""
+        if self._worker is not None:
+            await asyncio.wait([self._worker])
 
     async def flushed(self, timeout_s: float) -> None:
         """Wait until the goodbye is on the wire, at most ``timeout_s``."""
-        if self._tasks:
-            await asyncio.wait([self._tasks[1]], timeout=timeout_s)
+        await self._outbox.flushed(timeout_s)
 
     def receive(self, ack_id: int, payload: dict[str, Any]) -> bool:
         """Take a command without waiting.
@@ -101,8 +111,10 @@ class Session:
         Returns:
             False when it was answered with ``too_busy``.
         """
-        if self._bucket.take(self._now_s()) and not self._inbox.full():
-            self._inbox.put_nowait((ack_id, payload))
+        if self._bucket.take(self._now_s()) and len(self._inbox) < self._limits.inbox:
+            self._inbox.append((ack_id, payload))
+            if self._worker is None and not self._stopped:
+                self._worker = asyncio.create_task(self._work())
             return True
         self.too_busy += 1
         self._answer(ack_id, _refused(Refusal(ErrorCode.TOO_BUSY)))
@@ -133,14 +145,15 @@ class Session:
             self._farewell()
 
     def _farewell(self) -> None:
-        if not self.finished.is_set():
+        if not self.finished:
+            self.finished = True
             goodbye = Goodbye.model_validate({"reason": self.goodbye_reason})
             self._outbox.finish(encode_event("signal", goodbye.model_dump(mode="json")))
-            self.finished.set()
+            self._when_finished()
 
     async def _work(self) -> None:
-        while True:
-            ack_id, payload = await self._inbox.get()
+        while self._inbox:
+            ack_id, payload = self._inbox.popleft()
             if self.goodbye_reason is not None:
                 return  # what was still queued has no effect
             self._answering = True
@@ -151,6 +164,7 @@ class Session:
                 self._outbox.offer(frame)
             if self.goodbye_reason is not None:
                 self._farewell()
+        self._worker = None
 
     async def _carry_out(self, payload: dict[str, Any]) -> dict[str, Any]:
         """The acknowledgement; never raises, so that no client waits for ever. [SE2]"""

@@ -14,7 +14,12 @@ class Wire:
         self.sent: list[bytes] = []
         self.overflows = 0
         self.room = asyncio.Event()
-        self.outbox = Outbox(self._send, limit, self._overflowed)
+        self.outbox = Outbox(self._send_now, self._send, limit, self._overflowed)
+
+    def _send_now(self, frame: bytes) -> bool:
+        if self.room.is_set():
+            self.sent.append(frame)
+        return self.room.is_set()
 
     async def _send(self, frame: bytes) -> None:
         await self.room.wait()
@@ -27,7 +32,7 @@ class Wire:
     async def drain(self) -> list[bytes]:
         self.outbox.finish(b"end")
         self.room.set()
-        await self.outbox.run()
+        await self.outbox.flushed(10.0)
         return self.sent
 
 
@@ -70,7 +75,7 @@ async def test_too_many_events_end_it_once_and_drop_all() -> None:
         wire.outbox.offer(b"%d" % number)
     assert wire.overflows == 1
     wire.room.set()
-    await wire.outbox.run()
+    await wire.outbox.flushed(10.0)
     assert wire.sent == [b"goodbye"]
     assert len(wire.outbox) == 0
 
@@ -88,11 +93,35 @@ async def test_nothing_follows_the_last_frame() -> None:
 async def test_what_is_offered_while_sending_waits_its_turn() -> None:
     """One sender, also while it is blocked."""
     wire = Wire()
-    running = asyncio.create_task(wire.outbox.run())
     wire.outbox.offer(b"1")
     await asyncio.sleep(0)
-    wire.outbox.offer(b"2")
     wire.room.set()
+    wire.outbox.offer(b"2")
+    wire.outbox.offer(b"beat", "beat")
+    assert wire.sent == []
+    assert await wire.drain() == [b"1", b"2", b"beat", b"end"]
+
+
+async def test_with_room_a_frame_leaves_in_the_call_and_again_after_a_wait() -> None:
+    """No task for it, and no frame twice."""
+    wire = Wire()
+    wire.outbox.offer(b"1")
+    wire.room.set()
+    await wire.outbox.flushed(10.0)
+    wire.outbox.offer(b"2")
+    wire.outbox.offer(b"beat", "beat")
     wire.outbox.finish(b"end")
-    await running
-    assert wire.sent == [b"1", b"2", b"end"]
+    assert wire.sent == [b"1", b"2", b"beat", b"end"]
+
+
+async def test_a_stopped_outbox_sends_no_more() -> None:
+    """Whatever is still offered by those who do not know yet."""
+    wire = Wire()
+    wire.outbox.offer(b"1")
+    await asyncio.sleep(0)
+    await wire.outbox.stop()
+    wire.room.set()
+    wire.outbox.offer(b"2")
+    wire.outbox.finish(b"end")
+    await wire.outbox.flushed(10.0)
+    assert wire.sent == []
