@@ -112,6 +112,7 @@ int gen_take(gen_state *state, unsigned char *room, int room_bytes, int *peer, i
     return head[0];
 }
 
+/* NULL, and errno says why: no memory, or a socket that cannot be waited for. */
 gen_peer *gen_peer_new(gen_state *state, int id, int fd, gen_line *line, uint32_t consult, uint32_t own_ssrc)
 {
     gen_peer *peer = calloc(1, sizeof *peer);
@@ -133,13 +134,20 @@ gen_peer *gen_peer_new(gen_state *state, int id, int fd, gen_line *line, uint32_
         if (!peers) {
             leave_lock(state);
             free(peer);
+            errno = ENOMEM;
             return NULL;
         }
         state->peers = peers;
         state->peer_room = room;
     }
+    if (epoll_ctl(state->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int why = errno;
+        leave_lock(state);
+        free(peer);
+        errno = why;
+        return NULL;
+    }
     state->peers[state->peer_count++] = peer;
-    epoll_ctl(state->epoll, EPOLL_CTL_ADD, fd, &event);
     leave_lock(state);
     return peer;
 }
@@ -163,11 +171,9 @@ void gen_peer_free(gen_state *state, gen_peer *peer)
         settle(state, peer, peer->tracks[i], 0, 1);
         free(peer->tracks[i]);
     }
-    for (int i = 0; i < peer->layer_count; i++)
-        free(peer->layers[i].history);
+    drop_camera(peer);
     leave_lock(state);
     free(peer->arrivals);
-    free(peer->queue);
     free(peer->sent_us);
     free(peer->sent_bytes);
     free(peer);

@@ -45,6 +45,7 @@
 #define STEP_S 1e-6
 #define READS 8               /* runs in one system call */
 #define READ_BYTES 65536
+#define ROUNDS 16             /* such calls for one Transport at one look */
 #define EVENTS 128
 #define BATCH 64              /* datagrams in one system call */
 #define SLOT_BYTES 1664
@@ -196,13 +197,13 @@ struct gen_state {
     gen_peer *sender;         /* whose datagrams are in the slots */
     int slot_count;
     int slot_bytes[BATCH];
-    unsigned char slots[BATCH][SLOT_BYTES];
+    _Alignas(8) unsigned char slots[BATCH][SLOT_BYTES]; /* libsrtp looks at words, as in what is read */
 
     unsigned char handed[HANDED_BYTES];
     int handed_from, handed_to;
     int64_t wall_ns;          /* not 0: it stands there */
     unsigned char filler[2048];
-    unsigned char scratch[SLOT_BYTES + 512];
+    _Alignas(8) unsigned char scratch[SLOT_BYTES + 512];
     unsigned char reads[READS][READ_BYTES];
 };
 
@@ -297,6 +298,7 @@ static void pace(gen_state *state, gen_peer *peer, double now_s);
 static uint32_t camera_time(const gen_peer *peer, double now_s);
 static void take_picture(gen_state *state, gen_peer *peer, double now_s);
 static void speak(gen_state *state, gen_peer *peer, double now_s);
+static void drop_camera(gen_peer *peer);
 
 /* loop.c */
 static void take(gen_state *state, gen_peer *peer, const unsigned char *data, int bytes, int64_t stamp_ns, double now_s);

@@ -164,12 +164,17 @@ gen_line *gen_line_new(gen_state *state, double loss, double delay_s, double jit
     return line;
 }
 
+static void set_perfect(gen_line *line)
+{
+    line->perfect = !line->cut && line->loss <= 0 && line->delay_s <= 0 && line->jitter_s <= 0 &&
+                    line->up.rate_bps <= 0 && line->down.rate_bps <= 0;
+}
+
 void gen_line_cut(gen_state *state, gen_line *line, int cut)
 {
     enter(state);
     line->cut = cut;
-    line->perfect = !cut && line->loss <= 0 && line->delay_s <= 0 && line->jitter_s <= 0 && line->up.rate_bps <= 0 &&
-                    line->down.rate_bps <= 0;
+    set_perfect(line);
     leave_lock(state);
 }
 
@@ -178,8 +183,8 @@ void gen_line_lose(gen_state *state, gen_line *line, double loss)
 {
     enter(state);
     line->loss = loss;
+    set_perfect(line);
     leave_lock(state);
-    gen_line_cut(state, line, line->cut);
 }
 
 /* A Transport that is still there goes on without a line. */

@@ -45,8 +45,8 @@ static void receive(gen_state *state, gen_peer *peer, double now_s)
 {
     struct mmsghdr messages[READS];
     struct iovec parts[READS];
-    unsigned char control[READS][128];
-    int many;
+    _Alignas(struct cmsghdr) unsigned char control[READS][128];
+    int many, rounds = 0;
     do {
         memset(messages, 0, sizeof messages);
         for (int i = 0; i < READS; i++) {
@@ -72,7 +72,7 @@ static void receive(gen_state *state, gen_peer *peer, double now_s)
             if (segment > 0)
                 arrive(state, peer, state->reads[i], bytes, segment, stamp_ns, now_s);
         }
-    } while (many == READS);
+    } while (many == READS && ++rounds < ROUNDS); /* the rest at the next look: nobody is kept waiting by a flood */
 }
 
 static void set_due(gen_peer *peer)

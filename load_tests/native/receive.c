@@ -120,8 +120,10 @@ static void sample(gen_state *state, gen_peer *peer, gen_track *track, const uns
         track->key_seen = at < bytes && starts_key_frame(packet + at, bytes - at);
         track->to_sample = track->key_seen ? SAMPLE_EVERY : 1;
     }
+    if (bytes - at < TRAILER_BYTES)
+        return;
     trailer = packet + bytes - TRAILER_BYTES;
-    if (bytes - at < TRAILER_BYTES || memcmp(trailer, MARK, sizeof MARK) != 0)
+    if (memcmp(trailer, MARK, sizeof MARK) != 0)
         return; /* of a real browser */
     if (get32(trailer + 4) != peer->consult)
         count(state, GEN_RTP_FOREIGN, 1);
@@ -215,7 +217,7 @@ gen_track *gen_track_new(gen_state *state, gen_peer *peer, uint32_t ssrc, uint32
     track->ssrc = ssrc;
     track->rtx_ssrc = rtx_ssrc;
     track->video = video;
-    track->clock_hz = clock_hz;
+    track->clock_hz = clock_hz > 0 ? clock_hz : 1; /* the server's word: it is divided by */
     track->highest = -1;
     track->frame_gap_s = 1.0 / 30;
     track->to_sample = 1;
@@ -240,7 +242,8 @@ void gen_track_forget(gen_state *state, gen_peer *peer, gen_track *track)
             break;
         }
     peer->forgotten[peer->forgotten_count++ % FORGOTTEN] = track->ssrc;
-    peer->forgotten[peer->forgotten_count++ % FORGOTTEN] = track->rtx_ssrc;
+    if (track->rtx_ssrc)
+        peer->forgotten[peer->forgotten_count++ % FORGOTTEN] = track->rtx_ssrc;
     leave_lock(state);
     free(track);
 }

@@ -1,7 +1,7 @@
 /* What the server says of what is sent: feedback, NACK, wishes for a key frame, REMB, sender reports.
  *
- * A compound is checked whole before any of it counts, as media/core/rtcp.py does; feedback that contradicts itself
- * (media/core/twcc.py) changes nothing. What was told waits in a sum until the caller asks. */
+ * The lengths of a compound are checked before any of it counts; feedback that contradicts itself (media/core/twcc.py)
+ * changes nothing. What media/core/rtcp.py besides calls malformed is left out here without a word. What was told waits in a sum until the caller asks. */
 #include "inside.h"
 
 /* Transport-wide feedback: what arrived and how delayed; 0 when it contradicts itself (media.core.twcc.read_feedback). */
@@ -103,6 +103,14 @@ static void take_sender_report(gen_peer *peer, const unsigned char *at, double n
         }
 }
 
+/* 18 bits of mantissa, 6 of exponent: what does not fit is as much as fits. */
+static int64_t remb_bps(uint32_t word)
+{
+    int64_t mantissa = word & 0x3FFFF;
+    int exponent = (int)(word >> 18 & 0x3F);
+    return mantissa > INT64_MAX >> exponent ? INT64_MAX : mantissa << exponent;
+}
+
 /* One packet of a compound; 0 when it is too short for what it says it is. */
 static int take_control(gen_state *state, gen_peer *peer, const unsigned char *at, int bytes, double now_s)
 {
@@ -131,7 +139,7 @@ static int take_control(gen_state *state, gen_peer *peer, const unsigned char *a
         for (int p = 12; format == 4 && p + 8 <= bytes; p += 8)
             want_key(peer, get32(at + p));
         if (format == 15 && bytes >= 20 && memcmp(at + 12, "REMB", 4) == 0)
-            peer->heard.remb_bps = (int64_t)(get32(at + 16) & 0x3FFFF) << (at[17] >> 2);
+            peer->heard.remb_bps = remb_bps(get32(at + 16));
         return 1;
     default:
         return 1;
@@ -140,15 +148,19 @@ static int take_control(gen_state *state, gen_peer *peer, const unsigned char *a
 
 static void take_rtcp(gen_state *state, gen_peer *peer, const unsigned char *data, int bytes, double now_s)
 {
-    unsigned char packet[2048];
+    _Alignas(8) unsigned char packet[2048]; /* libsrtp looks at words */
     int good = bytes <= 1600, at = 0;
     if (good) {
         memcpy(packet, data, (size_t)bytes);
         good = peer->receive && state->unprotect_rtcp(peer->receive, packet, &bytes) == 0;
     }
-    /* Checked whole before any of it counts (media.core.rtcp.parse). */
-    for (int p = 0; good && p < bytes; p += 4 + 4 * (int)get16(packet + p + 2))
-        good = p + 4 <= bytes && packet[p] >> 6 == 2 && p + 4 + 4 * (int)get16(packet + p + 2) <= bytes;
+    /* Its lengths, before any of it counts (media.core.rtcp.parse). */
+    for (int p = 0; good && p < bytes;) {
+        good = p + 4 <= bytes && packet[p] >> 6 == 2;
+        if (good)
+            p += 4 + 4 * (int)get16(packet + p + 2);
+        good = good && p <= bytes;
+    }
     while (good && at < bytes) {
         int length = 4 + 4 * (int)get16(packet + at + 2), inside = length;
         if (packet[at] & 0x20 && length > 4 && packet[at + length - 1] <= length - 4)

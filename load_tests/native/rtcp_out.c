@@ -228,7 +228,7 @@ static void report_received(gen_state *state, gen_peer *peer, double now_s)
             put32(packet + bytes + 8, (uint32_t)track->highest);
             put32(packet + bytes + 12, (uint32_t)track->jitter);
             put32(packet + bytes + 16, track->lsr);
-            put32(packet + bytes + 20, track->lsr ? (uint32_t)((now_s - track->report_s) * 65536) : 0);
+            put32(packet + bytes + 20, track->lsr ? (uint32_t)(int64_t)((now_s - track->report_s) * 65536) : 0);
             bytes += 24;
             blocks++;
         }

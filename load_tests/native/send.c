@@ -95,7 +95,12 @@ static void cut_picture(gen_peer *peer, int index, uint32_t timestamp)
     int key = way->key_wanted, many, each;
     double size = (double)way->is.bitrate_bps / 8 / way->is.frames_per_s;
     way->key_wanted = 0;
-    size *= key ? (double)KEY_FACTOR : (double)peer->sizes[peer->size_at++ % peer->size_count];
+    if (key) {
+        size *= KEY_FACTOR;
+    } else {
+        size *= (double)peer->sizes[peer->size_at];
+        peer->size_at = (peer->size_at + 1) % peer->size_count;
+    }
     many = (int)ceil(size / PAYLOAD_BYTES);
     many = many < 1 ? 1 : many;
     each = (int)(size / many);
@@ -178,11 +183,22 @@ static int remember(gen_peer *peer)
     return peer->speaking;
 }
 
+/* Nothing of what it showed until now is repaired or sent any more. */
+static void drop_camera(gen_peer *peer)
+{
+    for (int i = 0; i < peer->layer_count; i++)
+        free(peer->layers[i].history);
+    free(peer->queue);
+    peer->queue = NULL;
+    peer->layer_count = peer->queue_head = peer->queue_count = 0;
+    peer->picture_s = peer->pace_s = INFINITY;
+}
+
 void gen_camera(gen_state *state, gen_peer *peer, const gen_layer *layers, int count_, const float *sizes, int size_count,
                 int size_at, double due_s, int payload_type, int rtx_payload_type, int timed)
 {
-    double bitrate = 0;
     enter(state);
+    drop_camera(peer);
     peer->queue_room = 4096;
     peer->queue = calloc((size_t)peer->queue_room, sizeof *peer->queue);
     if (remember(peer) && peer->queue) {
@@ -193,12 +209,11 @@ void gen_camera(gen_state *state, gen_peer *peer, const gen_layer *layers, int c
                 break;
             for (int k = 0; k < HISTORY; k++)
                 way->history[k].seq = -1;
-            bitrate += layers[i].bitrate_bps;
             peer->layer_count = i + 1;
         }
         peer->sizes = sizes;
         peer->size_count = size_count;
-        peer->size_at = size_at;
+        peer->size_at = size_at % size_count;
         peer->payload_type = payload_type;
         peer->rtx_payload_type = rtx_payload_type;
         peer->sends_timed = timed;

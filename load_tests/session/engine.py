@@ -130,15 +130,18 @@ class Engine:
 
         Args:
             release: called when the engine is closed first; does what `forget` wants.
+
+        Raises:
+            OSError: the socket cannot be waited for, or there is no memory.
         """
         carrier = path.carrier
         if not isinstance(carrier, EngineLine):
             carrier = path.carrier = EngineLine(self, path)
         self._next += 1
-        self._takers[self._next] = (datagram, changed, release)
         handle = self.lib.gen_peer_new(self.state, self._next, descriptor, carrier.handle, consult + 1, own_ssrc)
         if handle == self.ffi.NULL:
-            raise MemoryError
+            raise OSError(self.ffi.errno, os.strerror(self.ffi.errno))
+        self._takers[self._next] = (datagram, changed, release)
         return self._next, handle
 
     def forget(self, number: int, handle: Any) -> None:
@@ -196,6 +199,8 @@ class EngineLine:
             engine.state, line.loss, line.delay_ms / 1000, line.jitter_ms / 1000, line.up_bps, line.down_bps,
             *path.seeds,
         )  # fmt: skip
+        if self.handle == engine.ffi.NULL:
+            raise MemoryError
         self._loss = line.loss
         self.set_cut(path.cut)
         self.set_loss(path.loss)

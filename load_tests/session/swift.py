@@ -63,6 +63,8 @@ class SwiftPeer(SessionPeer):
         super().__init__(wiring, bind, path, ledger)
         self.engine = engine
         self.on_changed: Callable[[], None] = lambda: None
+        self.on_released: Callable[[], None] = lambda: None
+        """The handle and all tracks of it are about to be freed."""
         self.number, self.handle = engine.open(
             self._socket.fileno(),
             path,
@@ -80,11 +82,10 @@ class SwiftPeer(SessionPeer):
             PeerFailed: it did not come up.
         """
         await super().connect_to(remote)
-        if self.handle is None:
-            raise PeerFailed("closed meanwhile")
+        handle = self.open_handle
         keys = [srtp_handle(session) for session in (self.dtls._rx_srtp, self.dtls._tx_srtp)]
         cast, lib = self.engine.ffi.cast, self.engine.lib
-        lib.gen_keys(self.engine.state, self.handle, *(cast("void *", key) for key in keys))
+        lib.gen_keys(self.engine.state, handle, *(cast("void *", key) for key in keys))
 
     async def close(self) -> None:
         """Say goodbye and release the socket; idempotent."""
@@ -96,7 +97,19 @@ class SwiftPeer(SessionPeer):
     def _release(self) -> None:
         if self.handle is not None:
             handle, self.handle = self.handle, None
+            self.on_released()
             self.engine.forget(self.number, handle)
+
+    @property
+    def open_handle(self) -> Any:
+        """The handle.
+
+        Raises:
+            PeerFailed: it was closed meanwhile.
+        """
+        if self.handle is None:
+            raise PeerFailed("closed meanwhile")
+        return self.handle
 
     def _send_now(self, datagram: bytes) -> bool:
         if self.handle is None:
@@ -115,17 +128,25 @@ class SwiftTrack:
     """One Consumer's stream, as the engine sees it."""
 
     def __init__(self, consumer: str, producer: str, kind: Literal["audio", "video"], cdata: Any) -> None:
-        self.consumer, self.producer, self.kind, self.cdata = consumer, producer, kind, cdata
+        self.consumer, self.producer, self.kind = consumer, producer, kind
+        self._cdata: Any = cdata
+
+    def release(self) -> Any:
+        """What is behind it is about to be freed; from now on it was never here. The second time: None."""
+        cdata, self._cdata = self._cdata, None
+        return cdata
 
     @property
     def here(self) -> bool:
         """What it is for has been seen or heard once."""
-        return bool(self.cdata.picture_s if self.kind == "video" else self.cdata.first_s)
+        if self._cdata is None:
+            return False
+        return bool(self._cdata.picture_s if self.kind == "video" else self._cdata.first_s)
 
     @property
     def last_frame_s(self) -> float:
-        """When the newest picture was whole."""
-        return float(self.cdata.last_frame_s)
+        """When the newest picture was whole; 0: never."""
+        return 0.0 if self._cdata is None else float(self._cdata.last_frame_s)
 
 
 class SwiftReceiver:
@@ -134,34 +155,40 @@ class SwiftReceiver:
     def __init__(self, peer: SwiftPeer, changed: Callable[[], None], *, timed: bool) -> None:
         self.tracks: dict[int, SwiftTrack] = {}
         self._peer = peer
-        peer.on_changed = changed
+        peer.on_changed, peer.on_released = changed, self._release
         now_s = time.monotonic()
         first = [now_s + random.random() * interval_s for interval_s in (FEEDBACK_S, REPORT_S)]
-        peer.engine.lib.gen_listen(peer.engine.state, peer.handle, timed, *first)
+        peer.engine.lib.gen_listen(peer.engine.state, peer.open_handle, timed, *first)
 
     def add(self, made: Mapping[str, Any]) -> SwiftTrack:
         """Expect what ``consume`` promised."""
         parameters = made["rtp_parameters"]
         encoding, engine = parameters["encodings"][0], self._peer.engine
-        if self._peer.handle is None:
-            raise PeerFailed("closed meanwhile")
         cdata = engine.lib.gen_track_new(
-            engine.state, self._peer.handle, encoding["ssrc"], encoding.get("rtx", {}).get("ssrc", 0),
+            engine.state, self._peer.open_handle, encoding["ssrc"], encoding.get("rtx", {}).get("ssrc", 0),
             made["kind"] == "video", parameters["codecs"][0]["clockRate"],
         )  # fmt: skip
         if cdata == engine.ffi.NULL:
             raise MemoryError
+        if encoding["ssrc"] in self.tracks:
+            self._forget(encoding["ssrc"])
         track = self.tracks[encoding["ssrc"]] = SwiftTrack(made["consumer"], made["producer"], made["kind"], cdata)
         return track
 
     def forget(self, producer: str) -> None:
         """Its Producer was closed."""
-        engine = self._peer.engine
         for ssrc, track in list(self.tracks.items()):
             if track.producer == producer:
-                del self.tracks[ssrc]
-            if track.producer == producer and self._peer.handle is not None:
-                engine.lib.gen_track_forget(engine.state, self._peer.handle, track.cdata)
+                self._forget(ssrc)
+
+    def _forget(self, ssrc: int) -> None:
+        engine = self._peer.engine
+        engine.lib.gen_track_forget(engine.state, self._peer.handle, self.tracks.pop(ssrc).release())
+
+    def _release(self) -> None:
+        for track in self.tracks.values():
+            track.release()
+        self.tracks.clear()
 
     def close(self) -> None:
         """Count what is still missing as lost; idempotent. Its Transport is still open."""
@@ -184,7 +211,7 @@ class SwiftSender:
         self._heard: Any = peer.engine.ffi.new("gen_heard *")
         self._looked_s = 0.0
         lib, state = peer.engine.lib, peer.engine.state
-        lib.gen_speak(state, peer.handle, time.monotonic() + random.random() * REPORT_S)
+        lib.gen_speak(state, peer.open_handle, time.monotonic() + random.random() * REPORT_S)
 
     def close(self) -> None:
         """Stop both; idempotent."""
@@ -206,7 +233,7 @@ class SwiftSender:
         factors = engine.ffi.from_buffer("float[]", sizes)
         due_s = time.monotonic() + self._chance.random() / layers[0].frames_per_s
         engine.lib.gen_camera(
-            engine.state, self._peer.handle, rows, len(layers), factors, len(sizes), size_at(self._chance), due_s,
+            engine.state, self._peer.open_handle, rows, len(layers), factors, len(sizes), size_at(self._chance), due_s,
             VIDEO_PT, RTX_PT, self._timed,
         )  # fmt: skip
         return int(rows[0].ssrc), int(rows[0].rtx_ssrc)
@@ -238,7 +265,7 @@ class SwiftSender:
         head = bytes(row.block[0 : row.block_bytes])
         level_at = head.rindex(bytes((ortc.EXTENSION_IDS[ortc.AUDIO_LEVEL_URI] << 4, 0x7F))) + LEVEL_ELEMENT_BYTES
         engine.lib.gen_microphone(
-            engine.state, self._peer.handle, row, due_s, phase_s, AUDIO_PT, level_at, self._timed
+            engine.state, self._peer.open_handle, row, due_s, phase_s, AUDIO_PT, level_at, self._timed
         )  # fmt: skip
         return int(row.ssrc)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import re
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pylibsrtp import Error as SrtpError
 
+from load_tests.peer import PeerFailed
 from load_tests.plan.behaviour import CAMERAS
 from load_tests.plan.line import Dice, Direction, Line
+from load_tests.poller import Poller
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
 from load_tests.session import engine as engines
 from load_tests.session import receiving, sending
+from load_tests.session.path import Path as LinePath
 from load_tests.session.receiving import FEEDBACK_S, OWN_SSRC, REPORT_S, Receiver
 from load_tests.session.sending import HISTORY, KEY_FACTOR, Numbers, picture_sizes
-from load_tests.session.swift import SwiftSender
+from load_tests.session.swift import SwiftPeer, SwiftReceiver, SwiftSender
 from load_tests.session.trailer import build_trailer, read_trailer
 from media.core import ortc, rtcp, rtp, twcc
 from media.core.codecs import vp8_starts_key_frame
@@ -231,7 +236,7 @@ def begin(made: Bench, patch: Any) -> tuple[SwiftSender, list[Any]]:
     from load_tests.session import swift
 
     patch.setattr(swift, "time", made.clock)
-    peer: Any = type("Peer", (), {"engine": made.engine, "handle": made.handle})()
+    peer: Any = SimpleNamespace(engine=made.engine, handle=made.handle, open_handle=made.handle)
     sender = SwiftSender(peer, "s", timed=True)
     sender.begin_camera(CAMERAS["720p"])
     layers = list(CAMERAS["720p"])
@@ -295,7 +300,7 @@ def test_a_microphone_speaks_every_20_ms_and_reports() -> None:
         from load_tests.session import swift
 
         patch.setattr(swift, "time", made.clock)
-        peer: Any = type("Peer", (), {"engine": made.engine, "handle": made.handle})()
+        peer: Any = SimpleNamespace(engine=made.engine, handle=made.handle, open_handle=made.handle)
         ssrc = SwiftSender(peer, "s", timed=True).begin_microphone()
         sound, reports = [], []
         for step in range(5000):
@@ -413,3 +418,91 @@ def test_a_build_of_another_day_is_told_to_be_installed_again(
         monkeypatch.setenv(engines.VARIABLE, "auto")
         assert engines.load() is None
         assert capsys.readouterr().err.count("install again") == 1
+
+
+@pytest.mark.parametrize("exponent", [0, 17, 45, 46, 63])
+def test_the_most_that_a_receiver_takes_is_never_less_than_it_said(exponent: int) -> None:
+    """REMB has 18 bits of mantissa and 6 of exponent: more than 63 bits hold is as much as they hold."""
+    with bench() as made:
+        heard = made.engine.ffi.new("gen_heard *")
+        for mantissa in (1, 2, 0x3FFFF):
+            one = bytearray(rtcp.build_remb(1, 0, []))
+            struct.pack_into("!I", one, 16, exponent << 18 | mantissa)
+            (item,) = rtcp.parse(bytes(one))
+            assert isinstance(item, rtcp.Remb)
+            made.far.send(bytes(made.to_near.protect_rtcp(bytes(one))))
+            made.turn(BEGIN_S)
+            made.lib.gen_hear(made.state, made.handle, heard)
+            assert heard.remb_bps == min(item.bitrate_bps, (1 << 63) - 1)
+
+
+def test_a_flood_to_one_transport_does_not_keep_the_others_waiting() -> None:
+    """What is too much for one look is taken at the next ones, in order."""
+    with bench() as made:
+        for index in range(200):
+            made.far.send(bytes([1, index]))
+        made.turn(BEGIN_S)
+        assert len(made.handed) == 128
+        made.turn(BEGIN_S + 0.001)
+        assert [one[1] for one, _ in made.handed] == list(range(200))
+
+
+def test_tracks_that_were_closed_are_remembered_as_its_twin_remembers_them() -> None:
+    """64 streams, and one without repairs is one; what stands still as a clock is not divided by."""
+    with bench() as made:
+        made.lib.gen_listen(made.state, made.handle, True, math.inf, BEGIN_S + 0.5)
+        for ssrc in range(1, 51):
+            track = made.lib.gen_track_new(made.state, made.handle, ssrc, 0, False, 48_000)
+            made.lib.gen_track_forget(made.state, made.handle, track)
+        made.lib.gen_track_new(made.state, made.handle, AUDIO, 0, False, 0)
+        for ssrc, seq in ((1, 1), (50, 1), (AUDIO, 1), (AUDIO, 2), (AUDIO, 3), (STRANGE, 1)):
+            plain = packet(ssrc, seq, seq * 960, seq, marker=False, key=False, consult=0, sent_ns=0)
+            made.far.send(bytes(made.to_near.protect(plain)))
+            made.turn(BEGIN_S)
+        made.turn(BEGIN_S + 1)
+        counted = made.counted()
+        assert counted.counts["rtp_strange"] == 1
+        assert math.isfinite(counted.distributions["jitter_ms"].total)
+
+
+def test_a_camera_that_begins_again_sends_nothing_of_the_first() -> None:
+    with bench() as made, pytest.MonkeyPatch.context() as patch:
+        sender, _ = begin(made, patch)
+        first = {ssrc_of(one) for one in play_camera(made, 0.05)}  # within its first pictures, which are paced
+        sender.begin_camera(CAMERAS["720p"])
+        again = play_camera(made, 0.3, begin_s=BEGIN_S + 0.05)
+        assert again
+        assert first.isdisjoint(ssrc_of(one) for one in again)
+        assert all(read_trailer(payload_of(one)) is not None for one in again)
+
+
+async def test_what_was_freed_is_never_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Transport or an engine that is closed takes its tracks along, whoever still has them; a socket that cannot be
+    waited for is told."""
+    monkeypatch.setenv(engines.VARIABLE, "auto")
+    found = engines.load()
+    if found is None:
+        pytest.skip("the generator's C side was not built")
+    engine, poller, ledger = engines.Engine(*found), Poller(), Ledger()
+    peer = SwiftPeer(engine, poller, "127.0.0.1", LinePath(Line(), "s", ledger), ledger, 0)
+    receiver = SwiftReceiver(peer, lambda: None, timed=True)
+    audio = receiver.add(MADE[1])
+    again = receiver.add(MADE[1])  # in its place
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        plain = packet(AUDIO, 1, 0, 1, marker=True, key=True, consult=0, sent_ns=0)
+        far.sendto(plain, peer._socket.getsockname())
+        engine.lib.gen_turn(engine.state, BEGIN_S, 0)
+    assert (again.here, audio.here) == (True, False)
+    with pytest.raises(OSError, match="Bad file") as why:
+        engine.open(-1, LinePath(Line(), "s", ledger), 0, 1, lambda *_: None, lambda: None, lambda: None)
+    assert why.value.errno == errno.EBADF
+    engine.close()
+    assert not receiver.tracks
+    assert not again.here
+    assert again.last_frame_s == 0
+    receiver.close()
+    for build in (lambda: receiver.add(MADE[0]), lambda: SwiftSender(peer, "s", timed=True)):
+        with pytest.raises(PeerFailed, match="closed meanwhile"):
+            build()
+    peer._socket.close()
+    await poller.close()
