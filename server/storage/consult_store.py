@@ -40,6 +40,13 @@ _SWAP = Prepared(
     .values(revision=bindparam("to_revision"), status=bindparam("to_status"), snapshot=bindparam("to_snapshot"))
 )
 _SNAPSHOT = Prepared(select(ConsultState.snapshot).where(ConsultState.consult_id == bindparam("consult")))
+_EVENTS = Prepared(
+    select(EventRow.body)
+    .where(EventRow.consult_id == bindparam("consult"), EventRow.revision > bindparam("after"))
+    .order_by(EventRow.revision)
+    .limit(bindparam("most"))
+)
+"""Asked every 2 s for each consult in which somebody is. [SE10]"""
 
 
 def snapshot_in(hand: Hand, consult: ConsultId) -> str | None:
@@ -168,17 +175,12 @@ class SqlConsultStore:
 
     async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
         """Events after ``revision``, oldest first; None when there are more than ``limit``."""
-        query = (
-            select(EventRow.body)
-            .where(EventRow.consult_id == consult, EventRow.revision > revision)
-            .order_by(EventRow.revision)
-            .limit(limit + 1)
+        rows = await self._database.at_once.read(
+            lambda hand: hand.rows(_EVENTS, consult=consult, after=revision, most=limit + 1)
         )
-        async with self._database.read() as session:
-            bodies = (await session.scalars(query)).all()
-        if len(bodies) > limit:
+        if len(rows) > limit:
             return None
-        return [EVENTS.validate_json(body) for body in bodies]
+        return [EVENTS.validate_json(body) for (body,) in rows]
 
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""
