@@ -8,9 +8,9 @@ that chains its event. Publishing follows the commit and is not done here.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.record.aio.store import banner_in, find_one, read_resource, write_resource, written_entry
@@ -19,12 +19,13 @@ from server.record.core.resource import FiledResource, file_checked, file_resour
 from server.storage import audit
 from server.storage.at_once import Hand, Prepared, SqlHand
 from server.storage.database import TROUBLE, Database
-from server.storage.models import ConsultPatient, ConsultState, EventRow
+from server.storage.models import ConsultPatient, ConsultSeat, ConsultState, EventRow, Process
 from signaling.core.case import NoteFacts
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import EVENTS, AnyEvent, NoteMarkedInError, NotePut
 from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner
 from signaling.core.ports import Conflict, ViewShown
+from signaling.core.seats import seat_changes
 from signaling.core.surnames import keys_of
 
 VIEW_SHOWN = "view_shown"
@@ -38,6 +39,17 @@ _SWAP = Prepared(
     update(ConsultState)
     .where(ConsultState.consult_id == bindparam("consult"))
     .values(revision=bindparam("to_revision"), status=bindparam("to_status"), snapshot=bindparam("to_snapshot"))
+)
+_STAND = Prepared(
+    delete(ConsultSeat).where(
+        ConsultSeat.consult_id == bindparam("consult"), ConsultSeat.participant_id == bindparam("participant")
+    )
+)
+_SIT = Prepared(
+    insert(ConsultSeat).values(consult_id=bindparam("of"), participant_id=bindparam("who"), node=bindparam("to_node"))
+)
+_SEATS = Prepared(
+    select(ConsultSeat.participant_id, ConsultSeat.node).where(ConsultSeat.consult_id == bindparam("consult"))
 )
 _SNAPSHOT = Prepared(select(ConsultState.snapshot).where(ConsultState.consult_id == bindparam("consult")))
 _EVENTS = Prepared(
@@ -75,15 +87,16 @@ class SqlConsultStore:
         return consult_of(await self._database.at_once.read(lambda hand: snapshot_in(hand, consult)))
 
     async def commit(
-        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None, node: str = ""
     ) -> None:
-        """Store ``after`` and chain ``events``.
+        """Store ``after`` and chain ``events``, and whom ``node`` has now.
 
         Raises:
             Conflict: the stored revision is no longer ``before.revision``.
         """
         snapshot = after.model_dump_json()
         entries = [_entry(before.id, event, actor) for event in events]
+        gained, gone = seat_changes(before, events)
 
         def swap(hand: Hand) -> bool:
             [(revision,)] = hand.rows(_REVISION, consult=before.id) or [(None,)]
@@ -92,6 +105,10 @@ class SqlConsultStore:
                     _SWAP, consult=before.id, to_revision=after.revision, to_status=after.status.value,
                     to_snapshot=snapshot,
                 )  # fmt: skip
+                for who in (*gone, *(gained if node else ())):
+                    hand.rows(_STAND, consult=before.id, participant=who)
+                for who in gained if node else ():
+                    hand.rows(_SIT, of=before.id, who=who, to_node=node)
             return bool(revision == before.revision)
 
         def swap_and_chain(hand: Hand) -> bool:
@@ -182,6 +199,34 @@ class SqlConsultStore:
             return None
         return [EVENTS.validate_json(body) for (body,) in rows]
 
+    async def seats(self, consult: ConsultId) -> tuple[int, Mapping[ParticipantId, str]]:
+        """Which process has each participant, and the revision at which that is so."""
+        return await self._database.at_once.write(lambda hand: _seats_in(hand, consult), revocable=True)
+
+    async def seated(self) -> Mapping[ConsultId, frozenset[str]]:
+        """The processes that have participants, of each consult in which anybody is."""
+        query = select(ConsultSeat.consult_id, ConsultSeat.node).distinct()
+        found: dict[ConsultId, frozenset[str]] = {}
+        async with self._database.read() as session:
+            for consult, node in await session.execute(query):
+                found[ConsultId(consult)] = found.get(ConsultId(consult), frozenset()) | {str(node)}
+        return found
+
+    async def say_alive(self, node: str, word: int) -> None:
+        """A process lives."""
+        async with self._database.write() as session:
+            await session.merge(Process(node=node, word=word))
+
+    async def last_words(self) -> Mapping[str, int]:
+        """What each process said last."""
+        async with self._database.read() as session:
+            return {str(row[0]): int(row[1]) for row in await session.execute(select(Process.node, Process.word))}
+
+    async def forget_nodes(self, nodes: Collection[str]) -> None:
+        """They are dead and have nobody; idempotent."""
+        async with self._database.write() as session:
+            await session.execute(delete(Process).where(Process.node.in_(list(nodes))))
+
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""
         member = select(ConsultPatient.patient_id).where(
@@ -213,6 +258,12 @@ class SqlConsultStore:
         )
         async with self._database.read() as session:
             return [ConsultId(consult) for consult in await session.scalars(query)]
+
+
+def _seats_in(hand: Hand, consult: ConsultId) -> tuple[int, dict[ParticipantId, str]]:
+    """Both of one moment: the row of the revision is locked, as a commit locks it."""
+    [(revision,)] = hand.rows(_REVISION, consult=consult) or [(0,)]
+    return revision, {ParticipantId(who): str(node) for who, node in hand.rows(_SEATS, consult=consult)}
 
 
 async def _file(

@@ -225,6 +225,26 @@ class ConsultState(Base):
     snapshot: Mapped[str] = mapped_column(Text)
 
 
+class ConsultSeat(Base):
+    """Which process has a participant of a consult; written with the commit that gives it the participant."""
+
+    __tablename__ = "consult_seat"
+
+    consult_id: Mapped[str] = mapped_column(ForeignKey("consult.id"), primary_key=True)
+    participant_id: Mapped[str] = mapped_column(Key, primary_key=True)
+    node: Mapped[str] = mapped_column(Key)
+
+
+class Process(Base):
+    """A process that serves consults beside others."""
+
+    __tablename__ = "process"
+
+    node: Mapped[str] = mapped_column(Key, primary_key=True)
+    word: Mapped[int] = mapped_column(BigInteger)
+    """Another one each time it says that it lives."""
+
+
 class EventRow(Base):
     """One link of the append-only chain: a consult event or an audit entry. `chain.py` says how it is hashed."""
 

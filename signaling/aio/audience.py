@@ -52,6 +52,8 @@ class Audience:
         self.admitted: dict[ParticipantId, Admission] = {}
         """By what right each participant who is here, or was a moment ago, came in. [SE12]"""
         self.graces: dict[ParticipantId, asyncio.TimerHandle] = {}
+        self.elsewhere: set[ParticipantId] = set()
+        """Whom another process has, or may have, since it was last told of them here. [SE8]"""
         self.silent_transports: dict[ParticipantId, set[TransportId]] = {}
         self.views: dict[ParticipantId, TokenBucket] = {}
         """How often each participant may still say what it looks at. [ME12]"""

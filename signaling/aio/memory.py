@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from signaling.core.case import NoteFacts
 from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import AnyEvent, NoteMarkedInError, NotePut
 from signaling.core.model import AnchorType, Consult, ConsultStatus, JsonObject, PatientBanner
 from signaling.core.ports import Conflict
+from signaling.core.seats import seat_changes
 from signaling.core.surnames import keys_of
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ class MemoryStore:
         self._patients: dict[ConsultId, dict[PatientId, PatientBanner]] = {}
         self._resources: dict[tuple[str, str, str], JsonObject] = {}
         self._notes: dict[tuple[PatientId, str], NoteFacts] = {}
+        self._seats: dict[ConsultId, dict[ParticipantId, str]] = {}
+        self._words: dict[str, int] = {}
 
     def add(
         self,
@@ -45,9 +48,9 @@ class MemoryStore:
         return self._consults.get(consult)
 
     async def commit(
-        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None, node: str = ""
     ) -> None:
-        """Store ``after`` and append ``events``.
+        """Store ``after`` and append ``events``, and whom ``node`` has now.
 
         Raises:
             Conflict: the stored revision is no longer ``before.revision``.
@@ -57,6 +60,11 @@ class MemoryStore:
             raise Conflict
         self._consults[before.id] = after
         self._events[before.id].extend(events)
+        seats = self._seats.setdefault(before.id, {})
+        gained, gone = seat_changes(before, events)
+        seats.update(dict.fromkeys(gained, node) if node else {})
+        for who in gone:
+            seats.pop(who, None)
         for event in events:
             if isinstance(event, NotePut):
                 note = event.note
@@ -69,6 +77,26 @@ class MemoryStore:
         """Events after ``revision``, oldest first; None when there are more than ``limit``."""
         missed = [event for event in self._events.get(consult, ()) if event.revision > revision]
         return None if len(missed) > limit else missed
+
+    async def seats(self, consult: ConsultId) -> tuple[int, Mapping[ParticipantId, str]]:
+        """Which process has each participant, and the revision at which that is so."""
+        return self._consults[consult].revision, dict(self._seats.get(consult, {}))
+
+    async def seated(self) -> Mapping[ConsultId, frozenset[str]]:
+        """The processes that have participants, of each consult in which anybody is."""
+        return {consult: frozenset(seats.values()) for consult, seats in self._seats.items() if seats}
+
+    async def say_alive(self, node: str, word: int) -> None:
+        """A process lives."""
+        self._words[node] = word
+
+    async def last_words(self) -> Mapping[str, int]:
+        """What each process said last."""
+        return dict(self._words)
+
+    async def forget_nodes(self, nodes: Collection[str]) -> None:
+        """They are dead and have nobody; idempotent."""
+        self._words = {node: word for node, word in self._words.items() if node not in nodes}
 
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""

@@ -20,13 +20,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Any, Literal
 
 from signaling.aio.audience import BEAT_PARTS, Audience, Peer
 from signaling.aio.media_calls import MediaCalls
+from signaling.aio.nodes import Nodes, NodeTimes
 from signaling.aio.viewing import Viewing
 from signaling.core import binding, ecg, occurrences, sharing
 from signaling.core.admission import Admission
@@ -89,6 +90,7 @@ from signaling.core.messages import (
 )
 from signaling.core.model import Connection, Consult, PatientBanner, Role, UnboundReason, Value
 from signaling.core.ports import Conflict, ConsultStore, EventBus, MediaPlane, SnapshotOrder, ViewLog, WaveformArchive
+from signaling.core.seats import moved_away, orphaned
 from signaling.core.signals import signal_of
 from signaling.core.surnames import namesakes
 
@@ -191,6 +193,8 @@ class ServiceSettings:
     """Pause before what must be stored is tried again."""
     sole_node: bool = True
     """No other node serves these consults: whoever has no socket here has none. [SE8]"""
+    nodes: NodeTimes = field(default_factory=NodeTimes)
+    """Where others do: how each finds out which of them is dead."""
 
 
 class ConsultService:
@@ -213,6 +217,9 @@ class ConsultService:
         self._media = MediaCalls(media, settings.media_timeout_s)
         self._now_ms = now_ms
         self._settings = settings
+        self.node = secrets.token_hex(8)
+        """This process, by a name that no other one has or had."""
+        self._nodes = Nodes(store, self.node, self._take_over, settings.nodes)
         self._audiences: dict[ConsultId, Audience] = {}
         self._opening: dict[ConsultId, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -250,6 +257,8 @@ class ConsultService:
     async def start(self) -> None:
         """Listen to the other nodes and begin to beat."""
         await self._bus.start()
+        if not self._settings.sole_node:
+            await self._nodes.start()
         self._viewing.start()
         self._beats = asyncio.create_task(self._beat_forever())
         if self._archive is not None:
@@ -257,6 +266,7 @@ class ConsultService:
 
     async def stop(self) -> None:
         """End every task and timer; idempotent. Participants stay: they may come back to the next process."""
+        await self._nodes.stop()
         tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._joins, *([self._beats] if self._beats else [])]
         for audience in self._audiences.values():
             for participant in list(audience.graces):
@@ -418,10 +428,12 @@ class ConsultService:
     def _entering(self, audience: Audience, state: Consult, actor: Admission) -> list[AnyEvent]:
         """A page that takes over from another one has shown nothing yet: it starts as one that was away. [SE5]
 
+        Here or at another process, which learns by it that the participant is elsewhere (`seats.moved_away`).
+
         Whoever cannot be told to stop sending is stopped with the same commit. [SE15]
         """
         older = audience.peers.get(actor.participant)
-        away = occurrences.socket_lost(state, actor.participant, self._now_ms()) if older is not None else []
+        away = occurrences.socket_lost(state, actor.participant, self._now_ms())
         if older is not None and not older.hears:
             away += closed_sources(reduce(apply, away, state), actor.participant, self._now_ms())
         back = handle(reduce(apply, away, state), actor, Join(), self._now_ms())
@@ -437,6 +449,7 @@ class ConsultService:
         peer.hold_events()
         audience.peers[who] = peer
         audience.admitted[who] = peer.admission
+        audience.elsewhere.discard(who)
         audience.stop_grace(who)
         return [] if older is None or older.hears else [older]
 
@@ -796,7 +809,7 @@ class ConsultService:
                 return []
             try:
                 async with asyncio.timeout(self._settings.store_timeout_s):
-                    await self._store.commit(before, reduce(apply, events, before), events, actor)
+                    await self._store.commit(before, reduce(apply, events, before), events, actor, self.node)
             except Conflict:
                 told += await self._fetch_missed(audience)
             else:
@@ -839,6 +852,7 @@ class ConsultService:
         peer = audience.peers.get(who)
         self._viewing.end(audience.state.id, who)
         audience.forget(who)
+        audience.elsewhere.discard(who)
         if peer is not None:
             peer.goodbye("removed")
         self._spawn(self._media.release(audience.state.id, who))
@@ -880,12 +894,36 @@ class ConsultService:
         async with asyncio.timeout(self._settings.store_timeout_s):
             missed = await self._store.events_since(consult, audience.state.revision, self._settings.catch_up_events)
             if missed is not None:
-                return audience.tell(missed)
+                told = audience.tell(missed)
+                self._let_go(audience, moved_away(told, audience.graces))
+                return told
             state = await self._store.load(consult)
+            _, seats = await self._store.seats(consult)
         if state is not None and state.revision > audience.state.revision:
             audience.state = state
+            self._let_go(audience, {who for who in audience.peers if seats.get(who) != self.node})
             self._beat(audience)
         return []
+
+    def _let_go(self, audience: Audience, moved: Collection[ParticipantId]) -> None:
+        """Another process has these now: they came back to it, or it took this one for dead. [SE5] [SE8]
+
+        Whoever still has a socket here is told to go, with the media that is here, and comes back as a newcomer does.
+        """
+        if self._settings.sole_node:
+            return
+        audience.elsewhere.update(moved)
+        for who in moved:
+            if who in audience.admitted:
+                self._spawn(self._media.release(audience.state.id, who))
+            peer = audience.peers.get(who)
+            if peer is None:
+                continue
+            now = audience.state.participants.get(who)
+            is_back = now is not None and now.connection is not Connection.RECONNECTING
+            self._viewing.end(audience.state.id, who)
+            audience.forget(who)
+            peer.goodbye("replaced" if is_back else "server_stopping")
 
     async def _open(self, consult: ConsultId) -> Audience:
         """The consult's audience on this node, made when its first session comes.
@@ -913,6 +951,34 @@ class ConsultService:
         for participant in audience.state.participants:
             self._start_grace(audience, participant)
 
+    async def _take_over(self, consult: ConsultId, dead: Collection[str]) -> None:
+        """Whom dead processes had is without a socket, and this one gives them their grace time. [SE8]
+
+        Of several processes that find the same the first commit counts: the seats of the others are older than it.
+
+        Raises:
+            Refusal: nothing happened, or another process was faster.
+        """
+        audience = await self._open(consult)
+        taken: list[ParticipantId] = []
+        async with asyncio.timeout(self._settings.store_timeout_s):
+            revision, seats = await self._store.seats(consult)
+        await self._catch_up(audience)
+
+        def decide(state: Consult) -> list[AnyEvent]:
+            taken[:] = [who for who, node in seats.items() if node in dead] if state.revision == revision else []
+            return orphaned(state, taken, self._now_ms())
+
+        try:
+            await self._change(audience, None, decide)
+        finally:  # also when it is not known whether it was stored: whose they are is asked when the grace time is over
+            for who in taken:
+                if who not in audience.peers:
+                    self._start_grace(audience, who)
+        if taken:
+            log.warning("taken over", extra={"consult": consult, "participants": len(taken)})
+        self._desert_if_empty(audience)
+
     def _audience_of(self, peer: Peer) -> Audience:
         audience = self._audiences.get(peer.admission.consult)
         if audience is None or audience.peers.get(peer.admission.participant) is not peer:
@@ -929,9 +995,27 @@ class ConsultService:
         )
 
     async def _grace_over(self, audience: Audience, who: ParticipantId) -> None:
-        await self._insist(audience, lambda state: self._absent(audience, who, state, occurrences.grace_over))
+        if await self._is_mine(audience, who):
+            await self._insist(audience, lambda state: self._absent(audience, who, state, occurrences.grace_over))
+        elif who not in audience.peers:
+            audience.forget(who)
         audience.stop_grace(who)
         self._desert_if_empty(audience)
+
+    async def _is_mine(self, audience: Audience, who: ParticipantId) -> bool:
+        """Whether no other process has the participant: that one has a grace time of its own for it. [SE4] [SE8]"""
+        while not self._settings.sole_node and self._audiences.get(audience.state.id) is audience:
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    _, seats = await self._store.seats(audience.state.id)
+                is_mine = seats.get(who, self.node) == self.node
+                if is_mine:
+                    audience.elsewhere.discard(who)
+                return is_mine
+            except Exception as error:  # as in `_insist`
+                log.warning("grace put off", extra={"consult": audience.state.id, "error": type(error).__name__})
+            await asyncio.sleep(self._settings.retry_s)
+        return True
 
     def _absent(
         self,
@@ -940,8 +1024,9 @@ class ConsultService:
         state: Consult,
         occurrence: Callable[[Consult, ParticipantId, int], list[AnyEvent]],
     ) -> list[AnyEvent]:
-        """What happens to a participant who has no socket here, unless it came back meanwhile."""
-        return [] if who in audience.peers else occurrence(state, who, self._now_ms())
+        """What happens to a participant who has no socket here, unless it came back meanwhile, here or elsewhere."""
+        here = who in audience.peers or who in audience.elsewhere
+        return [] if here else occurrence(state, who, self._now_ms())
 
     async def _insist(self, audience: Audience, decide: Decide) -> None:
         """Change what has happened in any case: when the store fails, again until it does not.
@@ -1041,7 +1126,7 @@ class ConsultService:
     ) -> None:
         """A Transport fell silent (7 s), closed (30 s) or is alive again. [ME8]"""
         audience = self._audiences.get(consult)
-        if audience is None or participant not in audience.state.participants:
+        if audience is None or participant not in audience.state.participants or participant in audience.elsewhere:
             return
         silent = audience.silent_transports.setdefault(participant, set())
         if connection is Connection.CONNECTED:
@@ -1056,7 +1141,7 @@ class ConsultService:
     async def producers_closed(self, consult: ConsultId, participant: ParticipantId) -> None:
         """A participant's sending Transport died; what it sent is gone. [ME1]"""
         audience = self._audiences.get(consult)
-        if audience is not None:
+        if audience is not None and participant not in audience.elsewhere:
             await self._insist(audience, lambda state: closed_sources(state, participant, self._now_ms()))
 
     async def active_speaker(self, consult: ConsultId, producer: ProducerId | None) -> None:

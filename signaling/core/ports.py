@@ -5,7 +5,7 @@ Adapters: stores in ``signaling.aio.memory`` and ``server.storage``; buses in
 ``server.media_plane``. One contract suite per port runs on every adapter.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from signaling.core.case import NoteFacts
@@ -43,9 +43,12 @@ class ConsultStore(Protocol):
         """Present snapshot, or None when there is no such consult."""
 
     async def commit(
-        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None, node: str = ""
     ) -> None:
-        """Store ``after`` and append ``events`` in one transaction.
+        """Store ``after`` and append ``events`` in one transaction, and with them whom the process now has. [SE8]
+
+        Args:
+            node: the process; it has whoever `seats.seat_changes` says. Empty: whoever had them has them.
 
         Raises:
             Conflict: the stored revision is no longer ``before.revision``.
@@ -53,6 +56,21 @@ class ConsultStore(Protocol):
 
     async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
         """Events after ``revision``, oldest first; None when there are more than ``limit``."""
+
+    async def seats(self, consult: ConsultId) -> tuple[int, Mapping[ParticipantId, str]]:
+        """Which process has each participant, and the revision at which that is so."""
+
+    async def seated(self) -> Mapping[ConsultId, frozenset[str]]:
+        """The processes that have participants, of each consult in which anybody is."""
+
+    async def say_alive(self, node: str, word: int) -> None:
+        """A process lives; ``word`` is another one each time."""
+
+    async def last_words(self) -> Mapping[str, int]:
+        """What each process said last."""
+
+    async def forget_nodes(self, nodes: Collection[str]) -> None:
+        """They are dead and have nobody; idempotent."""
 
     async def patient(self, consult: ConsultId, patient: PatientId) -> PatientBanner | None:
         """Banner of a patient who belongs to the consult, else None."""

@@ -22,12 +22,14 @@ from signaling.core.messages import (
     EndConsult,
     FreezePage,
     Join,
+    Leave,
     MarkNoteInError,
     OpenContext,
     PutNote,
     TakeLead,
 )
 from signaling.core.model import AnchorType, Consult, PatientBanner, View
+from signaling.core.occurrences import socket_lost
 from signaling.core.ports import Conflict, ConsultStore
 from tests.signaling_kit import CONSULT, PATIENTS, admission, consult
 from tests.signaling_world import PEOPLE, SHAPE, Aimed, Asked, Step, run
@@ -95,6 +97,35 @@ class ConsultStoreSuite:
         )
         assert sum(outcome is None for outcome in outcomes) == 1
         assert all(outcome is None or isinstance(outcome, Conflict) for outcome in outcomes)
+
+    async def test_who_commits_a_connection_has_the_participant(self, make_store: MakeStore) -> None:
+        """[SE8] With the commit or not at all; who commits for nobody takes nobody."""
+        store = await make_store(consult(), PATIENTS)
+        before, who = consult(), ACTOR.participant
+        assert (await store.seated(), await store.seats(CONSULT)) == ({}, (0, {}))
+        after, events = step(before, Join())
+        await store.commit(before, after, events, who, "n1")
+        with pytest.raises(Conflict):
+            await store.commit(before, after, events, who, "n2")
+        led, events = step(after, TakeLead())
+        await store.commit(after, led, events, who, "n2")
+        assert await store.seats(CONSULT) == (led.revision, {who: "n1"})
+        away = socket_lost(led, who, 1)
+        lost = reduce(apply, away, led)
+        await store.commit(led, lost, away, None, "n2")
+        assert (await store.seated(), (await store.seats(CONSULT))[1]) == ({CONSULT: {"n2"}}, {who: "n2"})
+        left, events = step(lost, Leave())
+        await store.commit(lost, left, events, who)
+        assert (await store.seated(), await store.seats(CONSULT)) == ({}, (left.revision, {}))
+
+    async def test_processes_speak_until_they_are_forgotten(self, make_store: MakeStore) -> None:
+        """[SE8]"""
+        store = await make_store(consult(), PATIENTS)
+        for node, word in (("n1", 1), ("n2", 1), ("n1", 2)):
+            await store.say_alive(node, word)
+        assert await store.last_words() == {"n1": 2, "n2": 1}
+        await store.forget_nodes({"n1", "n3"})
+        assert await store.last_words() == {"n2": 1}
 
     async def test_commit_to_a_consult_that_is_not_there_conflicts(self, make_store: MakeStore) -> None:
         store = await make_store(consult(), PATIENTS)

@@ -1,8 +1,8 @@
 """Subscriptions in the database: what is needed to go on with one in another process. (H2, H6, H19)
 
 A process that has subscriptions says every moment that it lives, in one row of them. One that says nothing any more
-has died (`core/standing.py`), and whoever was connected to it may still show a patient: another process finds its rows
-and has them named (W19). A program that
+has died (`signaling/core/standing.py`), and whoever was connected to it may still show a patient: another process
+finds its rows and has them named (W19). A program that
 comes back to its endpoint, at whatever process, is taken over there. Of two that want the same row the database
 lets one have it.
 """

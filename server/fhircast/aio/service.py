@@ -51,7 +51,6 @@ from server.fhircast.core.hub import (
 from server.fhircast.core.notices import Notice, current_context, present
 from server.fhircast.core.refusals import HubRefusal, unknown_topic
 from server.fhircast.core.requests import Subscribe, Unsubscribe, read_answer
-from server.fhircast.core.standing import Standing
 from server.identity.core.principal import participant_id
 from server.identity.core.secret import hash_secret
 from server.metrics import FHIRCAST
@@ -70,6 +69,7 @@ from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.messages import ConsultEnded
 from signaling.core.model import Consult, ConsultStatus, JsonObject, ProgramTrouble, Role
 from signaling.core.ports import ConsultStore, EventBus
+from signaling.core.standing import Standing
 
 log = structlog.get_logger(__name__)
 

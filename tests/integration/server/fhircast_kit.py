@@ -30,6 +30,7 @@ from server.storage.models import EventRow
 from server.storage.seeding import put_fhir_resource
 from server.storage.smart_tables import SmartClient, SmartGrant, SmartToken
 from signaling.aio.memory import MemoryBus
+from signaling.aio.nodes import NodeTimes
 from signaling.aio.service import ConsultService, ServiceSettings
 from signaling.core import messages as m
 from signaling.core.admission import Admission
@@ -362,7 +363,8 @@ async def prepare(folder: Path) -> None:
 async def running_node(folder: Path, port: int, bus: EventBus, settings: FhircastSettings) -> AsyncIterator[Cast]:
     """One process of a hub, on a folder that others may serve too."""
     services = build_services(load_settings({}, port=port, data_dir=folder / "data"), None)
-    alone = ServiceSettings(sole_node=settings.sole_node)
+    nodes = NodeTimes(alive_s=settings.alive_s, dead_s=settings.dead_s)
+    alone = ServiceSettings(sole_node=settings.sole_node, nodes=nodes)
     consults = ConsultService(services.store, bus, MemoryMedia(), services.now_ms, alone)
     app = build_web(services, None)
     hub = app[FHIRCAST_SERVICE] = FhircastService(

@@ -1,4 +1,4 @@
-"""Two processes of one hub on a real redis and one database: one is killed, its programs go on at the other."""
+"""Two processes of one hub on a real redis and one database: one is killed, its people and programs go on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from server_hub import quiet_port
 from signaling.aio.redis_bus import RedisBus
 from signaling.core import messages as m
 from signaling.core.ids import PatientId
-from signaling.core.model import Role
+from signaling.core.model import Connection, Role
 from tests.contract.signaling.conftest import RedisServer, redis_server  # noqa: F401 - fixture
 
 SETTINGS = replace(quick(answer_ms=600_000), sole_node=False, dead_s=3.0)
@@ -46,7 +46,11 @@ def first(tmp_path: Path, redis_server: RedisServer) -> Iterator[tuple[int, int]
 
 
 async def _serve(folder: Path, port: int, url: str) -> None:
-    async with _node(folder, port, url):
+    """A doctor who leads is here, and somebody who has just lost the socket; their media too."""
+    async with _node(folder, port, url) as cast:
+        leader = await cast.here("d2", Role.DOCTOR)
+        await cast.consults.execute(leader, m.TakeLead())
+        await cast.consults.detach(await cast.here("d3", Role.DOCTOR))
         await asyncio.Event().wait()
 
 
@@ -70,7 +74,7 @@ async def _listens(port: int) -> None:
 
 
 def test_a_process_that_is_killed(first: tuple[int, int], tmp_path: Path, redis_server: RedisServer) -> None:  # noqa: F811
-    """[PR2] [PR3] [PR4] (H6) (H14) (H19) (W19) Who comes to the other goes on there; who does not is named."""
+    """[SE8] [PR2] [PR3] [PR4] (H6) (H14) (H19) (W19) Who comes to the other goes on there; who does not is named."""
     asyncio.run(_killed(*first, tmp_path, redis_server.url))
 
 
@@ -78,6 +82,7 @@ async def _killed(child: int, port: int, folder: Path, url: str) -> None:
     await _listens(port)
     async with _node(folder, quiet_port(), url) as cast:
         doctor = await cast.here("d1", Role.DOCTOR)
+        left = (await cast.until(lambda state: state.lead and len(state.participants) == 3)).media_epoch
         origin = f"http://127.0.0.1:{port}"
         back, gone = [Program(origin, await add_token(cast.services.database, ALL, client=one)) for one in CLIENTS]
         cast.programs += [back, gone]
@@ -106,3 +111,10 @@ async def _killed(child: int, port: int, folder: Path, url: str) -> None:
         assert (await resumed.event("Patient-open"))["event"]["context"][0]["resource"]["id"] == "pt2"
         assert (await cast.log("program_in_step")) == []
         assert [one.name for one in (await cast.state()).programs.values()] == ["Lost PACS"]
+        # Whoever was there has no socket; who was here stays, and media begins anew.
+        state = await cast.until(lambda state: state.media_epoch > left)
+        shown = {one.name: one.connection for one in state.participants.values()}
+        away = Connection.RECONNECTING
+        assert shown == {"d1": Connection.CONNECTED, "d2": away, "d3": away}
+        assert len(await cast.log("media_reset")) == 1
+        assert set((await cast.services.store.seats(state.id))[1].values()) == {cast.consults.node}

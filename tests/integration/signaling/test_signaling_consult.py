@@ -310,11 +310,11 @@ class FullStore(MemoryStore):
         return isinstance(error, OSError)
 
     async def commit(
-        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None, node: str = ""
     ) -> None:
         if self.full:
             raise OSError("no space left")
-        await super().commit(before, after, events, actor)
+        await super().commit(before, after, events, actor, node)
 
 
 async def test_who_asks_while_nothing_can_be_stored_is_told_so(make_hub: MakeHub, make_client: MakeClient) -> None:

@@ -70,7 +70,7 @@ class Elsewhere(MemoryStore):
         """Times someone was turned away."""
 
     async def commit(
-        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None
+        self, before: Consult, after: Consult, events: Sequence[AnyEvent], actor: ParticipantId | None, node: str = ""
     ) -> None:
         await asyncio.sleep(0)
         if self.failing or self.rng.random() < self.failures:
@@ -78,7 +78,7 @@ class Elsewhere(MemoryStore):
             raise OSError("disk on fire")
         if self.rng.random() < self.meddling:
             await self.meddle()
-        await super().commit(before, after, events, actor)
+        await super().commit(before, after, events, actor, node)
 
     async def events_since(self, consult: ConsultId, revision: int, limit: int) -> Sequence[AnyEvent] | None:
         if self.failing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.fhircast.aio.service import FhircastSettings
-from server.fhircast.core.standing import Standing
+from signaling.core.standing import Standing
 
 SETTINGS = FhircastSettings()
 DEAD_S, LOOK_S = SETTINGS.dead_s, SETTINGS.alive_s

@@ -1,9 +1,11 @@
-"""Which other processes are alive, judged by what each of them last wrote and by one's own clock alone. (W19)
+"""Which other processes are alive, judged by what each of them last wrote and by one's own clock alone. [SE8] (W19)
 
 A process that dies can say nothing, so each says every second and a half that it lives, and who has not is dead.
 Clocks of two machines differ by more than that: only whether a word is *another* one counts, never what time it names.
 And a database that was away for a while kept everybody from writing: time counts only between two looks that both
 succeeded, and never more of it than one look should take.
+
+Consults ask it of processes that have participants, FHIRcast of those that outside programs are connected to.
 """
 
 from collections.abc import Mapping
