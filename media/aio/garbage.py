@@ -9,9 +9,7 @@ from collections.abc import Callable
 
 from media.aio.clock import Clock, on_grid
 from media.aio.counters import Counters
-from media.core.garbage import FULL, GarbagePolicy
-
-LOOK_S = 1.0
+from media.core.garbage import COUNT_US, FULL, LOOK_US, GarbagePolicy
 
 
 class GarbageKeeper:
@@ -28,6 +26,8 @@ class GarbageKeeper:
         self._policy = GarbagePolicy(clock())
         self._closed = 0
         """Transports that had closed when everything was looked at."""
+        self._old = 0
+        self._counted_us = clock()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -47,9 +47,13 @@ class GarbageKeeper:
 
     def look(self) -> None:
         """Collect if it is time."""
-        growth, closed = gc.get_count()[0], self._counters.values.get("transports_closed", 0)
         began_us = self._clock()
-        generation = self._policy.due(growth, left=closed - self._closed, idle=self._is_idle(), now_us=began_us)
+        growth, closed = gc.get_count()[0], self._counters.values.get("transports_closed", 0)
+        if began_us - self._counted_us >= COUNT_US:
+            self._old, self._counted_us = len(gc.get_objects(generation=1)), began_us
+        generation = self._policy.due(
+            growth, left=closed - self._closed, old=self._old, idle=self._is_idle(), now_us=began_us
+        )
         if generation is None:
             return
         found = gc.collect(generation)
@@ -57,13 +61,13 @@ class GarbageKeeper:
         self._counters.add("garbage_collections")
         self._counters.add("garbage_objects", found)
         self._counters.add("garbage_us", now_us - began_us)
-        self._policy.collected(generation, max(0, growth - found), now_us)
         if generation == FULL:
-            self._closed = closed
+            self._policy.collected(now_us)
+            self._closed, self._old = closed, 0
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(on_grid(loop.time(), LOOK_S), self._on_timer)
+        self._timer = loop.call_at(on_grid(loop.time(), LOOK_US / 1e6), self._on_timer)
 
     def _on_timer(self) -> None:
         self.look()
