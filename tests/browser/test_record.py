@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from load_tests.chromium import Visitor, wait_until
+from load_tests.chromium import DESKTOP, PHONE, Visitor, wait_until
 from load_tests.demo_process import Demo
 from load_tests.steps import (
     expect_page,
@@ -44,6 +44,32 @@ def scrolled_to(page: Page) -> float:
             "box => box.scrollTop / Math.max(1, box.scrollHeight - box.clientHeight)"
         )
     )
+
+
+def expect_identity_on_a_phone(page: Page) -> None:
+    """(W18) (W23) Both identifiers and the tick stand whole on a phone, and leave it four fifths for the rest."""
+    page.set_viewport_size(PHONE)
+    banner, tick = page.get_by_test_id("patient-banner").first, page.get_by_test_id("identity-open")
+    parts = [banner.locator("strong").first, *banner.get_by_test_id("banner-identifier").all()]
+    assert len(parts) == 3  # the name and two identifiers
+    wait_until(page, lambda: lowest(tick) <= PHONE["height"] / 5, "the tick stands in the uppermost fifth")
+    for part in (*parts, tick):
+        box = part.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE["width"]
+        assert part.evaluate("""part => {
+            const box = part.getBoundingClientRect();
+            const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+            return part.contains(top);
+        }"""), "nothing lies over it"
+    page.set_viewport_size(DESKTOP)
+
+
+def lowest(part: Locator) -> float:
+    """Where it ends, in px from the top; as if below every screen while it is not drawn."""
+    box = part.bounding_box()
+    return float("inf") if box is None else box["y"] + box["height"]
 
 
 def mark_together(anna: Visitor, bo: Visitor) -> None:
@@ -147,6 +173,7 @@ def test_followers_see_what_the_lead_sees(hub: Demo, open_visitor: Callable[...,
     assert shown_patient(bo.page) == shown_patient(anna.page)
 
     # [IC2] (W23) The bar stands on both screens and names who is missing until both sides have ticked.
+    expect_identity_on_a_phone(bo.page)
     for someone, side in ((anna, "hub"), (bo, "partner")):
         missing = someone.page.locator("[data-testid=identity-bar] [data-missing]")
         expect(missing).to_have_attribute("data-missing", "hub partner" if side == "hub" else "partner")

@@ -143,6 +143,7 @@ it("asks for what each kind of program needs before it is sent", () => {
 it("figures are read at a glance", () => {
   expect([400, 12_400, 3_240_000, 400_000_000].map(durationText)).toEqual(["0.4 ms", "12 ms", "3.2 s", "7 min"]);
   expect([offsetText(1_500), offsetText(-1_500_000), offsetText(null)]).toEqual(["+1.5 ms", "−1.5 s", "–"]);
+  expect([offsetText(-49), offsetText(49), offsetText(-50)]).toEqual(["0.0 ms", "0.0 ms", "−0.1 ms"]);
   expect([sizeText(12), sizeText(2_048), sizeText(5_000_000)]).toEqual(["12 B", "2.0 KiB", "4.8 MiB"]);
   expect(enrolCommand("https://hub.example", true)).toContain("--hub https://hub.example --ca consilium-ca.crt");
   const everything = { direction: "in", kind: "", outcome: "", fromMs: null, toMs: null } as const;

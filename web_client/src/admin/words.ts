@@ -15,9 +15,10 @@ export function durationText(us: number | null): string {
   return s < 7_200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3_600)} h`;
 }
 
-/** With its sign: ahead of the hub is plus. */
+/** With its sign: ahead of the hub is plus. What rounds to nothing has none: "−0.0 ms" would be neither. */
 export function offsetText(us: number | null): string {
   if (us === null) return "–";
+  if (Math.abs(us) < 50) return durationText(0);
   return `${us < 0 ? "−" : "+"}${durationText(Math.abs(us))}`;
 }
 

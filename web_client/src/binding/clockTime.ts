@@ -1,8 +1,7 @@
-import { currentLanguage } from "../i18n";
+import { clockText, dayText } from "../home/consults";
 
-/** A time of day as this person reads it; with the date when it is another day. */
+/** Local time of day as on every other page; with the date when it is another day. */
 export function clockTime(ms: number): string {
-  const isToday = new Date(ms).toDateString() === new Date().toDateString();
-  const day = isToday ? {} : ({ month: "numeric", day: "numeric" } as const);
-  return new Intl.DateTimeFormat(currentLanguage(), { ...day, hour: "2-digit", minute: "2-digit" }).format(ms);
+  const isToday = dayText(ms) === dayText(Date.now());
+  return isToday ? clockText(ms) : `${dayText(ms)} ${clockText(ms)}`;
 }

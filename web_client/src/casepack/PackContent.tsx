@@ -1,6 +1,7 @@
 /** What a pack holds, section by section, and what it lacks; the same look when it is prepared and when it is read. */
 import { CircleCheck, FileText, TriangleAlert } from "lucide-react";
-import { useTranslation } from "react-i18next";
+import { Fragment } from "react";
+import { Trans, useTranslation } from "react-i18next";
 import { cutLanguages } from "../record/fhir";
 import { type Finding, type PackLine, type PackRequest, REQUEST_FIELDS, SECTIONS } from "./api";
 import styles from "./CasePack.module.css";
@@ -25,12 +26,29 @@ export function Missing({ findings, asked = [] }: { findings: readonly Finding[]
       <ul>
         {lacking.map((one) => (
           <li key={one.part} data-state={one.state}>
-            {findingText(t, one)}
+            <FindingWords finding={one} />
             {asked.includes(one.part) && <span className={styles.soft}> · {t("casepack.asking")}</span>}
           </li>
         ))}
       </ul>
     </section>
+  );
+}
+
+/** "12-lead ECG within 24 h: too old (2026-11-21 08:05)": no line ends within the date. */
+export function FindingWords({ finding }: { finding: Finding }) {
+  const { t } = useTranslation();
+  return (
+    <>
+      {findingText(t, finding)}
+      {finding.atMs !== null && (
+        <Trans
+          i18nKey="casepack.at"
+          values={{ when: dateText(finding) }}
+          components={{ date: <span className={styles.oneRow} /> }}
+        />
+      )}
+    </>
   );
 }
 
@@ -157,7 +175,13 @@ function Line({ line, hrefOf, leftOut, onToggle }: LinesProps & { line: PackLine
         {line.flag !== "" && line.flag !== "N" && <strong className={styles.flag}>{line.flag}</strong>}
         {former.length > 0 && (
           <span className={styles.trend}>
-            {t("casepack.trend")}: {former.map((one) => trendText(one, line.unit)).join(" ← ")}
+            {t("casepack.trend")}
+            {former.map((one, index) => (
+              <Fragment key={index}>
+                {index > 0 && " ← "}
+                <span className={styles.oneRow}>{trendText(one, line.unit)}</span>
+              </Fragment>
+            ))}
           </span>
         )}
         {line.attachments.map(({ binary, title }) =>

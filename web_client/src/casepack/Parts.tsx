@@ -5,8 +5,9 @@ import { ApiError } from "../common/http";
 import { localized } from "../i18n";
 import type { CaseAsk, Finding, LockCode } from "./api";
 import styles from "./CasePack.module.css";
+import { FindingWords } from "./PackContent";
 import { useAsk } from "./queries";
-import { dateText, findingText, whenText } from "./words";
+import { dateText, whenText } from "./words";
 
 export interface PartsProps {
   place: {
@@ -41,7 +42,7 @@ export function Parts({ place, specialty, findings, asks }: PartsProps) {
                 <span className={styles.state} data-state={one.state}>
                   {t(`casepack.state.${one.state}`)}
                 </span>{" "}
-                {findingText(t, one)}
+                <FindingWords finding={one} />
                 {latest !== undefined && <Asked ask={latest} />}
               </span>
               {mayAsk && (

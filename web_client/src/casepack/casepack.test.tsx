@@ -1,16 +1,18 @@
 import { MantineProvider } from "@mantine/core";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { cleanup, fireEvent, render, screen, waitFor } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen, waitFor } from "@testing-library/react";
 import type { ReactNode } from "react";
 import { afterEach, expect, it } from "vitest";
 import type { ConsultCard, Person } from "../common/api";
 import { ApiError, type Http, HttpContext } from "../common/http";
+import { i18n, setLanguage } from "../i18n";
 import { readDraft, readOverview } from "./api";
 import CasePackPage from "./CasePackPage";
 import { HomeAsks } from "./HomeAsks";
+import { FindingWords } from "./PackContent";
 import { ConsultPacks } from "./PackLine";
 import { Prepare } from "./Prepare";
-import { dateText, fhirTime, gaps, localTime, trendText } from "./words";
+import { dateText, fhirTime, findingText, gaps, localTime, trendText } from "./words";
 
 afterEach(cleanup);
 
@@ -247,4 +249,19 @@ it("a former value in another unit says its unit", () => {
   const former = { value: "90", unit: "mg/dL", flag: "", atMs: null, isDay: false };
   expect(trendText(former, "mmol/L")).toBe("90 mg/dL");
   expect(trendText(former, "mg/dL")).toBe("90");
+});
+
+it("a finding says once that it is there, and in Chinese with Chinese signs", async () => {
+  const [found, old] = readDraft({
+    findings: [
+      { ...finding, state: "present", why: "found" },
+      { ...finding, state: "stale", why: "too_old", at_ms: 0 },
+    ],
+  }).findings;
+  if (found === undefined || old === undefined) throw new Error("two were read");
+  const { container } = render(<FindingWords finding={old} />);
+  expect([findingText(i18n.t, found), container.textContent]).toEqual(["Echo", `Echo: too old (${dateText(old)})`]);
+  await act(() => setLanguage("zh-CN"));
+  expect(container.textContent).toBe(`超声：时间过久（${dateText(old)}）`);
+  await act(() => setLanguage("en"));
 });

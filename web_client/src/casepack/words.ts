@@ -13,10 +13,10 @@ export function dateText({ atMs, isDay }: { atMs: number | null; isDay: boolean 
   return atMs !== null && isDay ? new Date(atMs).toISOString().slice(0, 10) : whenText(atMs);
 }
 
-/** "12-lead ECG within 24 h: too old (2026-11-21 08:05)". */
+/** "12-lead ECG within 24 h: too old"; what is there needs no second word that it is. */
 export function findingText(t: TFunction, finding: Finding): string {
-  const when = finding.atMs === null ? "" : ` (${dateText(finding)})`;
-  return `${localized(finding)}: ${t(`casepack.why.${finding.why}`)}${when}`;
+  const part = localized(finding);
+  return finding.why === "found" ? part : t("casepack.finding", { part, why: t(`casepack.why.${finding.why}`) });
 }
 
 export function valueText({ value, unit }: PackValue): string {

@@ -5,7 +5,8 @@ import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError, useHttp } from "../common/http";
 import { num, obj, str } from "../common/read";
-import { currentLanguage, localized } from "../i18n";
+import { clockText } from "../home/consults";
+import { localized } from "../i18n";
 import { QrCode } from "../wall/QrCode";
 import styles from "./Dialogs.module.css";
 
@@ -97,10 +98,7 @@ function Created({ invite, onAnother }: { invite: Invite; onAnother: () => void 
     await navigator.clipboard.writeText(invite.url);
     setCopied(true);
   };
-  const time =
-    invite.expiresAtMs === null
-      ? ""
-      : new Intl.DateTimeFormat(currentLanguage(), { hour: "2-digit", minute: "2-digit" }).format(invite.expiresAtMs);
+  const time = invite.expiresAtMs === null ? "" : clockText(invite.expiresAtMs);
   return (
     <div className={styles.form}>
       <TextInput

@@ -71,7 +71,10 @@ export function Identity({ patient }: { patient: Patient }) {
       </span>
       {patient.identifiers.map((identifier) => (
         <span className={styles.fact} key={`${identifier.label} ${identifier.value}`}>
-          <span className={styles.key}>{identifier.label}</span> <span className={styles.id}>{identifier.value}</span>
+          <span className={styles.key}>{identifier.label}</span>{" "}
+          <span className={styles.id} data-testid="banner-identifier">
+            {identifier.value}
+          </span>
         </span>
       ))}
       {patient.test && <strong className={styles.test}>{t("record.banner.test")}</strong>}

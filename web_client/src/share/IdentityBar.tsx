@@ -56,12 +56,13 @@ export function IdentityBar({ consult, me, size = "desk", onCommand }: IdentityB
           ` ${t("share.identity.skipped", { name: nameOf(consult, check.skipped.by), reason: check.skipped.reason })}`}
       </span>
       {canAct && mine === null && (
-        <Button size="compact-sm" onClick={() => setStep("tick")} data-testid="identity-open">
+        <Button className={styles.answer} size="compact-sm" onClick={() => setStep("tick")} data-testid="identity-open">
           {t("share.identity.open")}
         </Button>
       )}
       {canAct && (
         <Button
+          className={styles.answer}
           size="compact-sm"
           variant="default"
           color="red"
@@ -72,7 +73,13 @@ export function IdentityBar({ consult, me, size = "desk", onCommand }: IdentityB
         </Button>
       )}
       {canAct && check.skipped === null && (
-        <Button size="compact-sm" variant="subtle" onClick={() => setStep("skip")} data-testid="identity-skip">
+        <Button
+          className={styles.answer}
+          size="compact-sm"
+          variant="subtle"
+          onClick={() => setStep("skip")}
+          data-testid="identity-skip"
+        >
           {t("share.identity.skip")}
         </Button>
       )}

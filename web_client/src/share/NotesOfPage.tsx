@@ -2,7 +2,7 @@
 import { Button, TextInput } from "@mantine/core";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import { currentLanguage } from "../i18n";
+import { clockText, dayText } from "../home/consults";
 import type { Note } from "./notes";
 import styles from "./share.module.css";
 import { type Sharing, useSharing } from "./sharing";
@@ -99,7 +99,6 @@ function Apart({ note }: { note: Note }) {
 }
 
 function when(at: string): string {
-  const time = new Date(at);
-  if (Number.isNaN(time.getTime())) return at;
-  return time.toLocaleString(currentLanguage(), { dateStyle: "medium", timeStyle: "short" });
+  const ms = Date.parse(at);
+  return Number.isNaN(ms) ? at : `${dayText(ms)} ${clockText(ms)}`;
 }

@@ -8,7 +8,7 @@ export function Clock({ className, withDate = false }: { className?: string | un
     const timer = setInterval(() => setNow(new Date()), 1_000);
     return () => clearInterval(timer);
   }, []);
-  const time = new Intl.DateTimeFormat(currentLanguage(), { hour: "2-digit", minute: "2-digit", hour12: false });
+  const time = new Intl.DateTimeFormat(currentLanguage(), { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const date = new Intl.DateTimeFormat(currentLanguage(), { weekday: "long", day: "numeric", month: "long" });
   return (
     <time className={className} dateTime={now.toISOString()}>

@@ -28,7 +28,7 @@ export default {
     hub: "hub",
     partner: "partner side",
     skipped: "Put off by {{name}}: {{reason}}",
-    open: "We heard and compared",
+    open: "Heard & compared",
     wrong: "Not this patient",
     skip: "Cannot wait",
     intro: "Tick what was read aloud at the bedside and agrees with the banner. At least two.",

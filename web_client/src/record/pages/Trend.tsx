@@ -45,7 +45,8 @@ export default function Trend({ series, second }: TrendProps) {
   return (
     <figure className={styles.figure}>
       <div ref={box} className={styles.chart} role="img" aria-label={label} data-testid="lab-trend" />
-      {range !== null && (
+      {second !== undefined && <figcaption className={styles.soft}>{t("record.vitals.lines")}</figcaption>}
+      {second === undefined && range !== null && (
         <figcaption className={styles.soft}>
           {t("record.labs.rangeNote", { range: `${range.text} ${series.latest?.unit ?? ""}` })}
         </figcaption>

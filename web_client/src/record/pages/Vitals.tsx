@@ -111,7 +111,6 @@ function OneSign({ card }: { card: VitalCard | undefined }) {
         </p>
       </header>
       <Drawn series={series} second={second} />
-      {second !== undefined && <p className={styles.soft}>{t("record.vitals.lines")}</p>}
       <Section title={t("record.labs.history")} count={vitalRows(card).length}>
         <Values card={card} />
       </Section>
