@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from server.gateway.core.crossing import Crossing, LockRefused, Receipt, RefusalCode, check_crossing
-from server.gateway.journal_rows import JournalLimits, Level, Rows, Stored, begin, execute, fits, level_of
+from server.gateway.journal_rows import (
+    JournalLimits,
+    Level,
+    MayCross,
+    Rows,
+    Stored,
+    begin,
+    execute,
+    fits,
+    level_of,
+)
 from server.gateway.journal_schema import SCHEMA, Meta, delete_oldest, set_meta
 from server.gateway.scribe import Scribe, ScribeBusy
 from server.gateway.sealing import SealingKeys
@@ -39,16 +49,24 @@ class Journal:
 
     Args:
         now_us: wall clock, for the log only.
+        may_cross: asked, in the journal's thread, before a crossing is sent again without an operator. [LK25]
     """
 
-    def __init__(self, folder: Path, keys: SealingKeys, limits: JournalLimits, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keys: SealingKeys,
+        limits: JournalLimits,
+        now_us: Callable[[], int],
+        may_cross: MayCross = lambda _source, _crossing: True,
+    ) -> None:
         """Open or make it.
 
         Raises:
             server.exits.StartError: the file cannot be used, or its keys are not here.
         """
         self._limits, self._now_us = limits, now_us
-        self._rows = Rows(keys, limits, now_us, lambda: _free_bytes(folder / FILE))
+        self._rows = Rows(keys, limits, now_us, lambda: _free_bytes(folder / FILE), may_cross)
         self._scribe = Scribe(folder / FILE, SCHEMA, lambda db: begin(db, keys))
         self._waiting = self._bytes = self._parked_bytes = 0
         self.put_event = asyncio.Event()
@@ -109,15 +127,25 @@ class Journal:
         """
         return await self._run(lambda db: self._rows.read(db, first, max_bytes, max_count), lazy=True)
 
-    async def settle(self, settled: Sequence[Settled], at_us: int, sent: Mapping[int, int]) -> None:
+    async def settle(self, settled: Sequence[Settled], at_us: int, sent: Mapping[int, int]) -> int:
         """The hub has these: content goes, except of what it refused.
 
         Args:
             sent: when each number was sent last, as far as this connection sent it.
+
+        Returns:
+            How many that were refused wait anew, because one of these made their patient known. [LK25]
         """
         # Lazy: what a power cut forgets of it, the hub acknowledges again. [LK13]
-        level = await self._run(lambda db: self._rows.settle(db, settled, at_us, sent), lazy=True)
+        level = await self._run(
+            lambda db: self._rows.settle(db, settled, at_us, sent), lazy=True, after=self._was_settled
+        )
+        return level.sent_again
+
+    def _was_settled(self, level: Level) -> None:
         self._waiting, self._bytes, self._parked_bytes = level.waiting, level.waiting_bytes, level.parked_bytes
+        if level.sent_again:
+            self.put_event.set()
 
     async def resume(self, up_to: int, mark: bytes) -> bool:
         """Whether the hub's word fits this journal; False: it is an old copy, or its twin went on. [LK9]"""

@@ -1,7 +1,8 @@
 """The journal's rows, inside one transaction of its writer: what `journal.py` runs in the thread of `scribe.py`.
 
 Each method is a job or part of one: it changes nothing but the database, since it may run twice, and whoever refuses
-(`LockRefused`) does so before anything is written.
+(`LockRefused`) does so before anything is written. A little longer than 500 lines, because every method here writes the
+same two tables in one transaction and shares how a row is numbered, sealed and opened.
 """
 
 import hashlib
@@ -16,13 +17,31 @@ import msgpack
 
 from server.exits import Exit, StartError
 from server.gateway.core.crossing import Crossing, LockRefused, Receipt, RefusalCode
+from server.gateway.journal_awaiting import (
+    any_awaits,
+    await_patient,
+    awaiting,
+    is_registration,
+    leave_to_operator,
+    patient_macs,
+)
 from server.gateway.journal_schema import Meta, bound_to, delete_oldest, meta, sealed_with, set_meta, total
 from server.gateway.sealing import NotAuthentic, SealingKeys
 from server.lock.core.link import Arrived, Settled
 from server.lock.core.proof import next_mark
-from server.lock.core.wire import GENESIS, MAX_FORMERS, OPERATOR_KIND, OUTCOME_KIND, OUTCOME_SOURCE, Gap
+from server.lock.core.wire import (
+    GENESIS,
+    MAX_FORMERS,
+    OPERATOR_KIND,
+    OUTCOME_KIND,
+    OUTCOME_SOURCE,
+    PATIENT_INCOMPLETE,
+    Gap,
+)
 
 APPLIED = "applied"
+MayCross = Callable[[str, Crossing], bool]
+"""Whether the present policy still names what its source (first argument) put under an earlier one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,15 +95,19 @@ class Level:
     inward_up_to: int
     inward_mark: bytes
     inward_waiting: int
+    sent_again: int = 0
+    """By what was done just now: waits anew, since its patient has become known. [LK25]"""
 
 
 class Rows:
     """What may be done with the rows of one journal."""
 
     def __init__(
-        self, keys: SealingKeys, limits: JournalLimits, now_us: Callable[[], int], free_bytes: Callable[[], int]
-    ) -> None:
+        self, keys: SealingKeys, limits: JournalLimits, now_us: Callable[[], int], free_bytes: Callable[[], int],
+        may_cross: MayCross,
+    ) -> None:  # fmt: skip
         self._keys, self._limits, self._now_us, self._free_bytes = keys, limits, now_us, free_bytes
+        self._may_cross = may_cross
 
     def begin_as(self, db: sqlite3.Connection, gateway: str) -> Level:
         """See `Journal.start`."""
@@ -101,9 +124,7 @@ class Rows:
         return level_of(db)
 
     def put(self, db: sqlite3.Connection, source: str, crossing: Crossing, received_us: int) -> tuple[Receipt, int]:
-        key_mac = self._keys.fingerprint(crossing.key.encode())
-        content = (crossing.kind, crossing.media_type, crossing.patient, crossing.about, crossing.body)
-        content_mac = self._keys.fingerprint(msgpack.packb(content))
+        key_mac, content_mac = macs = self._macs(crossing)
         known = db.execute(
             "SELECT id, seq, content_mac FROM outward WHERE source = ? AND key_mac = ?", (source, key_mac)
         ).fetchone()
@@ -111,9 +132,20 @@ class Rows:
             if known["content_mac"] != content_mac:
                 raise LockRefused(RefusalCode.KEY_REUSED, "the same control id came with other content")
             return Receipt(sequence=known["id"], repeated=True), 0
-        size = len(crossing.body)
         if source != OUTCOME_SOURCE:
-            self._check_room(db, size)
+            self._check_room(db, len(crossing.body))
+        return Receipt(sequence=self._add(db, source, crossing, received_us, macs), repeated=False), len(crossing.body)
+
+    def _macs(self, crossing: Crossing) -> tuple[bytes, bytes]:
+        """Of key and content."""
+        content = (crossing.kind, crossing.media_type, crossing.patient, crossing.about, crossing.body)
+        return self._keys.fingerprint(crossing.key.encode()), self._keys.fingerprint(msgpack.packb(content))
+
+    def _add(
+        self, db: sqlite3.Connection, source: str, crossing: Crossing, received_us: int, macs: tuple[bytes, bytes]
+    ) -> int:
+        """Give it the next number; the id of its row. There is room, and no row has its key."""
+        key_mac, content_mac = macs
         sequence, before = int(meta(db, Meta.LAST) or 0) + 1, bytes(meta(db, Meta.MARK) or GENESIS)
         digest = hashlib.sha256(crossing.body).digest()
         mark = next_mark(before, sequence, source, crossing.key, digest)
@@ -124,14 +156,14 @@ class Rows:
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', ?, ?, ?)",
             (
                 id_, meta(db, Meta.STREAM), sequence, source, crossing.kind, key_mac, content_mac,
-                crossing.media_type, size, crossing.made_us, received_us, self._now_us(), mark, self._keys.newest,
-                self._seal("outward", id_, source, crossing, digest),
+                crossing.media_type, len(crossing.body), crossing.made_us, received_us, self._now_us(), mark,
+                self._keys.newest, self._seal("outward", id_, source, crossing, digest),
             ),
         )  # fmt: skip
         set_meta(db, Meta.LAST_ID, id_)
         set_meta(db, Meta.LAST, sequence)
         set_meta(db, Meta.MARK, mark)
-        return Receipt(sequence=id_, repeated=False), size
+        return id_
 
     def _check_room(self, db: sqlite3.Connection, size: int) -> None:
         waiting, waiting_bytes = total(db, "waiting")
@@ -188,30 +220,61 @@ class Rows:
         )  # fmt: skip
 
     def settle(self, db: sqlite3.Connection, settled: Sequence[Settled], at_us: int, sent: Mapping[int, int]) -> Level:
-        stream = meta(db, Meta.STREAM)
+        stream, sent_again = meta(db, Meta.STREAM), 0
         for one in settled:
             gone = one.verdict == APPLIED or one.verdict == "repeated"
             state = "acknowledged" if gone else one.verdict
-            db.execute(
+            registered = self._registered(db, stream, one.sequence) if gone else ()
+            done = db.execute(
                 _SETTLE,
                 (
-                    state,
-                    one.code,
-                    one.received_us,
-                    one.committed_us,
-                    at_us,
-                    sent.get(one.sequence),
-                    gone,
-                    stream,
-                    one.sequence,
-                    gone,
+                    state, one.code, one.received_us, one.committed_us, at_us, sent.get(one.sequence), gone, stream,
+                    one.sequence, gone,
                 ),
-            )
+            )  # fmt: skip
+            if done.rowcount and registered:
+                sent_again += self._send_again(db, registered)
+            elif done.rowcount and one.code == PATIENT_INCOMPLETE:
+                self._await_patient(db, stream, one.sequence)
         if settled and settled[-1].sequence > int(meta(db, Meta.SETTLED) or 0):
             set_meta(db, Meta.SETTLED, settled[-1].sequence)
         delete_oldest(db, "outward", self._limits.keep_rows, "state <> 'pending'")
         level = level_of(db)
-        return level if level.parked_bytes <= self._limits.parked_bytes else self._unpark(db)
+        level = level if level.parked_bytes <= self._limits.parked_bytes else self._unpark(db)
+        return replace(level, sent_again=sent_again)
+
+    def _registered(self, db: sqlite3.Connection, stream: str, sequence: int) -> list[bytes]:
+        """By what the patient is known whom a number registers; nothing while nobody's registration is awaited."""
+        row = self._row(db, stream, sequence) if any_awaits(db) else None
+        one = self._open("outward", row) if row is not None and is_registration(row["kind"]) else None
+        return patient_macs(self._keys, one.crossing) if isinstance(one, Stored) else []
+
+    def _await_patient(self, db: sqlite3.Connection, stream: str, sequence: int) -> None:
+        row = self._row(db, stream, sequence)
+        # A registration that is sent again behind a newer one would be older news.
+        one = None if is_registration(row["kind"]) else self._open("outward", row)
+        if isinstance(one, Stored):
+            await_patient(db, one.id, patient_macs(self._keys, one.crossing))
+
+    def _row(self, db: sqlite3.Connection, stream: str, sequence: int) -> Any:
+        return db.execute("SELECT * FROM outward WHERE stream = ? AND seq = ?", (stream, sequence)).fetchone()
+
+    def _send_again(self, db: sqlite3.Connection, macs: list[bytes]) -> int:
+        """Number anew, in their order, what was refused until this patient is known; what finds no room stays."""
+        done = 0
+        for id_ in awaiting(db, macs):
+            row = db.execute("SELECT * FROM outward WHERE id = ?", (id_,)).fetchone()
+            one = self._open("outward", row)
+            if not isinstance(one, Stored) or not self._may_cross(one.source, one.crossing):
+                leave_to_operator(db, id_)
+                continue
+            try:
+                self._check_room(db, row["size"])
+            except LockRefused:
+                break
+            self._number_anew(db, one)
+            done += 1
+        return done
 
     def _unpark(self, db: sqlite3.Connection) -> Level:
         while (level := level_of(db)).parked_bytes > self._limits.parked_bytes:
@@ -288,14 +351,17 @@ class Rows:
         if row is None or not isinstance(one, Stored):
             return False
         self._check_room(db, row["size"])
+        self._number_anew(db, one)
+        self._note_operation(db, "resend", "outward", row, reason, who)
+        return True
+
+    def _number_anew(self, db: sqlite3.Connection, one: Stored) -> None:
         # The key goes with the content: it is by the newer number that a repeat is recognised.
         db.execute(
             "UPDATE outward SET state = 'resent', sealed = NULL, key_mac = ? WHERE id = ?",
-            (secrets.token_bytes(16), id_),
+            (secrets.token_bytes(16), one.id),
         )
-        self.put(db, one.source, one.crossing, one.received_us)
-        self._note_operation(db, "resend", "outward", row, reason, who)
-        return True
+        self._add(db, one.source, one.crossing, one.received_us, self._macs(one.crossing))
 
     def discard(self, db: sqlite3.Connection, id_: int, reason: str, who: str) -> bool:
         """See `Journal.discard`: a number that waits becomes a gap, a message from the hub an outcome."""

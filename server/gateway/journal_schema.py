@@ -1,7 +1,9 @@
 """Tables of the journal file and the few words that read and write them.
 
 Totals are kept by triggers, in the same transaction as the rows they count: a journal with a million waiting
-crossings is not counted anew for each message. Times are UTC microseconds and order nothing.
+crossings is not counted anew for each message. ``awaiting`` finds what was refused until its patient is known, by
+fingerprints of the patient's identifiers; a row of it goes with the content that it finds. Times are UTC microseconds
+and order nothing.
 """
 
 import sqlite3
@@ -30,6 +32,13 @@ CREATE INDEX IF NOT EXISTS outward_parked ON outward (id) WHERE state <> 'pendin
 CREATE TRIGGER IF NOT EXISTS outward_added AFTER INSERT ON outward BEGIN {_MORE} END;
 CREATE TRIGGER IF NOT EXISTS outward_changed AFTER UPDATE OF state, sealed ON outward BEGIN {_LESS} {_MORE} END;
 CREATE TRIGGER IF NOT EXISTS outward_removed AFTER DELETE ON outward BEGIN {_LESS} END;
+CREATE TABLE IF NOT EXISTS awaiting (mac BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (mac, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS awaiting_row ON awaiting (id);
+CREATE TRIGGER IF NOT EXISTS awaiting_changed AFTER UPDATE OF state, sealed ON outward
+  WHEN OLD.state = 'refused' AND (NEW.state <> 'refused' OR NEW.sealed IS NULL)
+  BEGIN DELETE FROM awaiting WHERE id = NEW.id; END;
+CREATE TRIGGER IF NOT EXISTS awaiting_removed AFTER DELETE ON outward WHEN OLD.state = 'refused'
+  BEGIN DELETE FROM awaiting WHERE id = OLD.id; END;
 CREATE TABLE IF NOT EXISTS inward ({_ROW}, delivered_us INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS inward_key ON inward (key_mac);
 CREATE INDEX IF NOT EXISTS inward_waiting ON inward (kind, id, size) WHERE state = 'pending';

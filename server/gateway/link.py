@@ -404,7 +404,9 @@ class _Connection:
             await self._settled_hint.wait()
             self._settled_hint.clear()
             settled, self._settled = self._settled, []
-            await self._journal.settle(settled, self._now_us(), self._sent)
+            sent_again = await self._journal.settle(settled, self._now_us(), self._sent)
+            if sent_again:
+                log.info("sent again, since their patient is known now", count=sent_again)
             for one in settled:
                 self._sent.pop(one.sequence, None)
                 if one.verdict not in ("applied", "repeated"):

@@ -74,7 +74,10 @@ class Gateway:
         self.timing = timing or Timing(now_us=server_clock_us())
         self._policies = _Policies(load_policy(folder))
         keys = journal_keys(folder)
-        self.journal = Journal(folder.path, keys, config.journal.limits, self.timing.now_us)
+        self.journal = Journal(
+            folder.path, keys, config.journal.limits, self.timing.now_us,
+            lambda source, crossing: self._policies().still_names(source, crossing),
+        )  # fmt: skip
         asking = Asking(self.journal, keys, inside.responder, self._policies, self.timing.now_us)
         self.link = Link(
             self.identity, self.journal, asking, self._policies, self.timing, proxy=config.hub.proxy,

@@ -149,6 +149,9 @@ class Scribe:
         with contextlib.suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            # On a full disk the log cannot grow to where it would begin anew by itself: what it holds goes into the
+            # file, and the next job finds its room.
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
 
 def _settle(job: _Job, result: Any, problem: Exception | None) -> None:

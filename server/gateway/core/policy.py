@@ -160,6 +160,11 @@ class Policy:
             body, left_out = self._body(crossing.body, frozenset(rule.types) or None)
         return Admitted(crossing=replace(crossing, patient=patient, about=about, body=body), left_out=left_out)
 
+    def still_names(self, source: str, crossing: Crossing) -> bool:
+        """Whether what was let out once is of a kind and form that still may leave."""
+        rule = next((one for one in self.file.out if _matches(one, source, crossing)), None)
+        return rule is not None and crossing.media_type in rule.media_types
+
     def inward(self, crossing: Crossing) -> None:
         """Whether it may enter the hospital.
 

@@ -22,14 +22,15 @@ from server.decimals import parse_json
 from server.gateway.core.crossing import FHIR_JSON, Crossing
 from server.gateway.hl7v2.signals import MERGE, merge_of
 from server.gateway.sealing import sync_folder
+from server.lock.aio.held import Held
 from server.lock.aio.inbox import CrossingRefused, From
 from server.lock.aio.outbox import MalformedOutcome, outcome
 from server.lock.aio.standing import is_stranger, patients_named, settled
-from server.lock.core.wire import OPERATOR_KIND, OPERATOR_REASONS, OUTCOME_KIND, OUTCOME_SOURCE
+from server.lock.core.wire import OPERATOR_KIND, OPERATOR_REASONS, OUTCOME_KIND, OUTCOME_SOURCE, PATIENT_INCOMPLETE
 from server.record.aio.merge import merge_patient, survivor_of
 from server.record.core.outcome import FhirRefusal
 from server.record.core.reach import Reach
-from server.record.core.resource import ResourceInvalid
+from server.record.core.resource import PatientIncomplete, ResourceInvalid
 from server.storage import audit
 from server.storage.lock_tables import LockFile
 
@@ -74,7 +75,8 @@ class Applying:
         """Apply one crossing.
 
         Raises:
-            CrossingRefused: ``unsupported``, ``malformed``, ``invalid`` or a code of the record.
+            CrossingRefused: ``unsupported``, ``malformed``, ``invalid``, ``patient_incomplete``, ``other_person`` or a
+                code of the record.
         """
         if origin.source == OUTCOME_SOURCE and crossing.kind == OPERATOR_KIND:
             await _operation(session, crossing, origin, at_ms)
@@ -101,9 +103,11 @@ class Applying:
         except (ValueError, RecursionError):
             raise CrossingRefused("malformed", "the body is not JSON") from None
         try:
-            made = await settled(session, bundle, kind=crossing.kind, owner=origin.hospital)
+            made = await settled(session, bundle, owner=origin.hospital, held=Held(session, crossing, origin))
             await self._apply_bundle(session, made, actor=origin.actor, at_ms=at_ms, owner_hospital=origin.hospital)
             await _merge(session, crossing, bundle, origin, at_ms)
+        except PatientIncomplete as incomplete:
+            raise CrossingRefused(PATIENT_INCOMPLETE, incomplete.detail) from None
         except FhirRefusal as refusal:
             raise CrossingRefused(refusal.code.value, _places(refusal)) from None
         except ResourceInvalid as invalid:

@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.decimals import parse_json
 from server.gateway.hl7v2.bundle import token_part
+from server.lock.aio.held import Held
 from server.lock.aio.inbox import CrossingRefused
-from server.lock.core.standing import TYPES, is_other_person, plain, standing
+from server.lock.core.standing import TYPES, is_other_person, overtaken, plain, standing
 from server.record.aio.merge import survivor_of
 from server.record.aio.search import search
 from server.record.aio.store import read_resource, versions_of
@@ -31,12 +32,12 @@ MAX_VERSIONS = 50
 """Of a patient that are looked at for an earlier name."""
 
 
-async def settled(session: AsyncSession, bundle: Any, *, kind: str, owner: str) -> Any:
+async def settled(session: AsyncSession, bundle: Any, *, owner: str, held: Held) -> Any:
     """The Bundle that is to be applied.
 
     Args:
-        kind: of the crossing.
         owner: the gateway's hospital.
+        held: the crossing's kind, and whether it was held back while newer ones came.
 
     Raises:
         CrossingRefused: ``other_person``.
@@ -60,10 +61,8 @@ async def settled(session: AsyncSession, bundle: Any, *, kind: str, owner: str) 
             await _refuse_other_person(session, step, one.id)
         if one.left_out:
             continue
-        stored = await _entry(session, step, entry, one.id, names, kind)
-        if stored is None:
-            gone |= set(_attached(entry["resource"]))
-        else:
+        stored = await _entry(session, step, entry, one.id, names, held, gone)
+        if stored is not None:
             kept.append(stored)
     return {**bundle, "entry": [_renamed(one, names) for one in kept if not _is_of(one, gone)]}
 
@@ -131,9 +130,19 @@ async def patients_named(session: AsyncSession, system: str, value: str, reach: 
 
 
 async def _entry(
-    session: AsyncSession, step: Step, entry: Json, found: str | None, names: Mapping[str, str], kind: str
+    session: AsyncSession,
+    step: Step,
+    entry: Json,
+    found: str | None,
+    names: Mapping[str, str],
+    held: Held,
+    gone: set[str],
 ) -> Json | None:
-    """The entry as it is applied; None where what is there stays."""
+    """The entry as it is applied; None where what is there stays.
+
+    Args:
+        gone: to which the pages of what is older than what is there are added.
+    """
     if step.resource is None:
         return entry
     said: Json = rewritten(step.resource, names)
@@ -144,7 +153,11 @@ async def _entry(
     whose = said.get("subject", {}).get("reference")
     if step.type != "Patient" and whose not in (None, f"Patient/{row[0].patient_id}"):
         return entry  # another patient's: refused where it is written
-    becomes = standing(parse_json(row[0].json), said, kind)
+    present = parse_json(row[0].json)
+    is_older = await held.is_older_than(row[0])
+    becomes = overtaken(present, said, held.kind) if is_older else standing(present, said, held.kind)
+    if is_older or becomes is None:
+        gone |= set(_attached(entry["resource"]))
     if becomes is None:
         return None
     request = {**entry["request"], "url": f"{step.type}/{found}"}

@@ -71,6 +71,19 @@ def standing(present: Json, coming: Json, kind: str) -> Json | None:
     return found
 
 
+def overtaken(present: Json, coming: Json, kind: str) -> Json | None:
+    """What is to be stored where ``coming`` is older than ``present``, whatever its status says; None: it stays.
+
+    It adds its own lines to a report and its images to a study, and changes nothing that is there.
+    """
+    if coming["resourceType"] == "ImagingStudy":
+        return standing(coming, present, kind)
+    lines = _joined(present.get("result"), coming.get("result"))
+    if coming["resourceType"] == "DiagnosticReport" and lines != present.get("result", []):
+        return {**present, "result": lines}
+    return None
+
+
 def is_other_person(known: Json, said: Json) -> bool:
     """Whether a message with a patient's number is about somebody else: birth date and name both differ.
 

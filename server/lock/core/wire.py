@@ -43,6 +43,8 @@ crossing without hearing what became of it. [LK1]"""
 MAX_FORMERS = 4
 OPERATOR_REASONS = ("wrong_patient", "duplicate", "obsolete", "corrected", "test", "mended", "other")
 """Why an operator sent again or gave up: words of a list, since what somebody types may name a patient (G8)."""
+PATIENT_INCOMPLETE = "patient_incomplete"
+"""A refusal: the record does not know the patient yet, and the message says too little of who it is (W18). [LK25]"""
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 

@@ -55,6 +55,15 @@ class ResourceInvalid(FhirRefusal, ValueError):
         super().__init__(code, detail, places)
 
 
+class PatientIncomplete(ResourceInvalid):
+    """A patient without what every screen must show (W18): another message may bring it."""
+
+    def within(self, expression: str) -> "PatientIncomplete":
+        """See `FhirRefusal.within`."""
+        told = super().within(expression)
+        return PatientIncomplete(told.detail, told.places)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FiledResource:
     """A checked resource with what it is filed by.
@@ -114,7 +123,7 @@ def file_checked(raw: dict[str, Any]) -> FiledResource:
         try:
             banner_of(raw, test=is_test(raw))
         except BannerInvalid as problem:
-            raise ResourceInvalid(str(problem)) from None
+            raise PatientIncomplete(str(problem)) from None
     if kind == "Binary":
         _check_binary(raw)
     return FiledResource(

@@ -361,6 +361,32 @@ def arrived(crossing: Crossing, sequence: int) -> Arrived:
     return Arrived(frame=frame, body=crossing.body, received_us=8_000_000)
 
 
+async def test_a_result_that_waited_for_its_patient_does_not_undo_what_came_meanwhile(
+    database: Database, tmp_path: Path
+) -> None:
+    """[LK25] HL7 v2 need not say when a result was issued: the hub goes by when it had refused the older one."""
+    hub = Hub(database, tmp_path)
+    await enrolled(database)
+    clock = iter(range(1_000_000, 10**9, 1_000_000))
+    inbox = Inbox(database, Applying(apply_bundle, tmp_path), lambda: next(clock))
+    bare = PID.split("||19780302")[0]
+    undated = [line.replace("|20260314093000|", "||") for line in RESULT]
+    corrected = [line.replace("|88.5|", "|91.25|").replace("|F|||2026", "|C|||2026") for line in undated[:2]]
+    early, late = message("ORU^R01", *undated, pid=bare), message("ORU^R01", *corrected, pid=bare, control="C3")
+    told = []
+    for sequence, data in enumerate((early, message("ADT^A04", PV1, control="C2"), late, early, early), 1):
+        verdict = await inbox.commit(
+            dataclasses.replace(ORIGIN, sequence=sequence), arrived(converted(data).crossing(), sequence)
+        )
+        told.append(verdict[:2])
+    assert told == [("refused", "patient_incomplete"), *[("applied", "")] * 3, ("repeated", "")]
+    found = [(json.loads(row.json)["status"], "91.25" in row.json) for row in await hub.rows("Observation")]
+    assert sorted(found) == [("corrected", False), ("corrected", True), ("final", False), ("final", False)]
+    (report,) = await hub.rows("DiagnosticReport")
+    assert len(json.loads(report.json)["result"]) == 4, "lines that only the older one has"
+    assert {row.patient_id for row in await hub.rows("Observation")} == {await hub.who(MRN, "10042")}
+
+
 async def test_a_patient_of_one_number_is_there_by_the_visit_and_a_thinner_one_is_not(
     database: Database, tmp_path: Path
 ) -> None:

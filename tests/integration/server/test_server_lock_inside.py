@@ -1,4 +1,8 @@
-"""From a hospital's system to the hub's record and back: `gateway.toml`, MLLP, policy, journal, lock, record."""
+"""From a hospital's system to the hub's record and back: `gateway.toml`, MLLP, policy, journal, lock, record.
+
+A result that comes before anything that says who its patient is (no birth date, one number) is refused, and crosses by
+itself when the admission has. [LK25]
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from server.gateway.config import load_config
 from server.gateway.configure import build_inside
 from server.gateway.core.crossing import FHIR_JSON, Crossing
 from server.gateway.hl7v2.outgoing import control_id
-from tests.hl7v2_kit import PV1, RESULT, message
+from tests.hl7v2_kit import PID, PV1, RESULT, message
 
 SYSTEM = "urn:north:mrn"
 CONFIG = f"""
@@ -111,12 +115,22 @@ async def test_an_admission_and_a_result_reach_the_record_and_opinions_come_back
             await one.connected()
             reader, writer = await open_hl7_connection("127.0.0.1", port_in, encoding="utf-8")
             answers = []
-            for data in (message("ADT^A01", PV1), message("ORU^R01", *RESULT, control="C2"), message("ADT^A08")):
+            urgent = [line.replace("F77^LIS", "F76^LIS") for line in RESULT[:2]]
+            before = message("ORU^R01", *urgent, control="C0", pid=PID.split("||19780302")[0])
+            results = "SELECT 1 FROM lock_crossing WHERE kind = 'ORU^R01' AND verdict = '{}'".format
+            for data, crosses in (
+                (before, results("refused")),
+                (message("ADT^A01", PV1), results("applied")),
+                (message("ORU^R01", *RESULT, control="C2"), ""),
+                (message("ADT^A08"), ""),
+            ):
                 writer.writemessage(hl7.parse(data.decode()))
                 await writer.drain()
                 answers.append([str(field) for field in (await reader.readmessage()).segment("MSA")[1:3]])
+                if crosses:
+                    await until(lambda query=crosses: hub.rows(query))
             writer.close()
-            assert answers == [["AA", "C1"], ["AA", "C2"], ["AR", "C1"]], "the policy does not name A08"
+            assert answers == [["AA", "C0"], ["AA", "C1"], ["AA", "C2"], ["AR", "C1"]], "the policy does not name A08"
             await one.drained()
             for key, kind in (("opinion-1", "ORU^R01"), ("opinion-2", "ORU^R01"), ("letter-3", "MDM^T02")):
                 crossing = Crossing(
@@ -137,15 +151,18 @@ async def test_an_admission_and_a_result_reach_the_record_and_opinions_come_back
     finally:
         if archive is not None:
             archive.close()
-    crossed = [(1, "ADT^A01", "applied", ""), (2, "ORU^R01", "applied", "")]
-    outcomes = [(number, "LOCK outcome", "applied", "") for number in (3, 4, 5)]
+    crossed = [
+        (1, "ORU^R01", "refused", "patient_incomplete"), (2, "ADT^A01", "applied", ""),
+        (3, "ORU^R01", "applied", ""), (4, "ORU^R01", "applied", ""),
+    ]  # fmt: skip
+    outcomes = [(number, "LOCK outcome", "applied", "") for number in (5, 6, 7)]
     assert await hub.crossed() == crossed + outcomes
     sent = "SELECT key, state, code, body IS NULL FROM lock_outbox ORDER BY sequence"
     assert [row[1:] for row in await hub.rows(sent)] == [
         ("delivered", "", 1), ("refused", "hospital_rejects", 1), ("delivered", "", 1)
     ]  # fmt: skip
     rows = await hub.rows("SELECT type, count(*) FROM fhir_resource WHERE owner = 'north' GROUP BY type ORDER BY type")
-    assert rows == [("Binary", 1), ("DiagnosticReport", 1), ("Encounter", 1), ("Observation", 4), ("Patient", 1)]
+    assert rows == [("Binary", 1), ("DiagnosticReport", 2), ("Encounter", 1), ("Observation", 5), ("Patient", 1)]
     assert (
         len({whose for (whose,) in await hub.rows("SELECT patient_id FROM fhir_resource WHERE owner = 'north'")}) == 1
     )

@@ -21,12 +21,13 @@ import pytest
 from server.exits import StartError
 from server.gateway.core.crossing import MAX_KEY_CHARS, Crossing, LockRefused, Receipt, RefusalCode
 from server.gateway.journal import Journal, JournalLimits, Stored
+from server.gateway.journal_rows import MayCross
 from server.gateway.sealing import load_keys, rotate
 from server.lock.aio.applying import _keep
 from server.lock.aio.gateways import lock_key
 from server.lock.core.link import Arrived, Settled
 from server.lock.core.proof import next_mark
-from server.lock.core.wire import GENESIS, OPERATOR_KIND, Cross, Gap
+from server.lock.core.wire import GENESIS, OPERATOR_KIND, PATIENT_INCOMPLETE, Cross, Gap
 
 Open = Callable[..., Journal]
 
@@ -35,9 +36,9 @@ Open = Callable[..., Journal]
 async def opened(tmp_path: Path) -> AsyncIterator[Open]:
     journals: list[Journal] = []
 
-    def make(**limits: int) -> Journal:
+    def make(may_cross: MayCross = lambda _source, _crossing: True, **limits: int) -> Journal:
         keys = load_keys(tmp_path / "journal.keys")
-        journals.append(Journal(tmp_path, keys, JournalLimits(**limits), lambda: 7))
+        journals.append(Journal(tmp_path, keys, JournalLimits(**limits), lambda: 7, may_cross))
         return journals[-1]
 
     yield make
@@ -385,3 +386,58 @@ async def test_an_operator_sends_again_or_gives_up_and_both_sides_know(opened: O
     assert await journal.next_inward(["MDM^T02"]) is None
     outcomes = [one for one in await read(journal, 7) if isinstance(one, Stored)]
     assert msgpack.unpackb(outcomes[0].crossing.body)["code"] == "discarded"
+
+
+def about(number: int, kind: str, *patient: tuple[str, str]) -> Crossing:
+    return replace(crossing(number, kind=kind), patient=patient)
+
+
+async def numbered(journal: Journal, first: int) -> list[tuple[int, str]]:
+    return [(one.sequence, one.crossing.key) for one in await read(journal, first) if isinstance(one, Stored)]
+
+
+async def test_what_waits_for_its_patient_goes_again_behind_the_registration(opened: Open) -> None:
+    """[LK25] Only after an applied registration, only under the same system and number, in order, over a restart."""
+    journal, mine = opened(), ("urn:mrn", "1")
+    everybody = [(1, mine), (2, ("urn:other", "1")), (3, mine), (4, ("", "1")), (5, mine)]
+    for number, patient in everybody:
+        await journal.put("lis", about(number, "ORU^R01", patient), received_us=number)
+    refused = [*settled(1, 4, "refused", PATIENT_INCOMPLETE), *settled(5, 5, "refused", "invalid")]
+    assert await journal.settle(refused, 9, {}) == 0
+    for number in (6, 7, 8):
+        await journal.put("his", about(number, "ADT^A01", mine, ("urn:card", "K")), received_us=6)
+    assert await journal.settle(settled(6, 6, "refused", PATIENT_INCOMPLETE), 9, {}) == 0, "it registers nobody"
+    journal.put_event.clear()
+    assert await journal.settle(settled(7, 7), 9, {}) == 2
+    assert journal.put_event.is_set()
+    assert await journal.settle(settled(7, 7), 9, {}) == 0, "told twice"
+    await journal.close()
+    journal = opened()
+    assert await numbered(journal, 7) == [(8, "k8"), (9, "k1"), (10, "k3")]
+    assert (await journal.put("lis", about(1, "ORU^R01", mine), received_us=1)).repeated
+    again = [one for one in await read(journal, 9) if isinstance(one, Stored)]
+    assert [one.received_us for one in again] == [1, 3], "as old as it is"
+    assert await journal.settle([*settled(8, 8), *settled(9, 9, "refused", PATIENT_INCOMPLETE)], 9, {}) == 0
+    await journal.put("his", about(11, "ADT^A08", mine), received_us=6)
+    assert await journal.settle([*settled(10, 10), *settled(11, 11)], 9, {}) == 1, "refused again, it waits again"
+    assert (await journal.level()).parked == 4
+
+
+async def test_what_waits_for_its_patient_stays_where_there_is_no_room_or_no_leave(opened: Open) -> None:
+    """[LK25] The next registration brings the next; what the policy no longer names is left to the operator."""
+    mine = ("urn:mrn", "1")
+    journal = opened(lambda source, _crossing: source != "ris", max_count=2)
+    for number, source in ((1, "lis"), (2, "ris"), (3, "lis"), (4, "lis"), (5, "lis")):
+        await journal.put(source, about(number, "ORU^R01", mine), received_us=1)
+        await journal.settle(settled(number, number, "refused", PATIENT_INCOMPLETE), 9, {})
+    assert await journal.discard(4, "obsolete", "wang")
+    await journal.settle(settled(6, 6), 9, {})  # what the hub is told of it
+    for number in (7, 10):
+        await journal.put("his", about(number, "ADT^A08", mine), received_us=1)
+        if number == 7:
+            assert await journal.settle(settled(7, 7), 9, {}) == 2
+            assert await numbered(journal, 8) == [(8, "k1"), (9, "k3")]
+            assert await journal.settle(settled(8, 9), 9, {}) == 0
+    assert await journal.settle(settled(10, 10), 9, {}) == 1
+    assert await numbered(journal, 11) == [(11, "k5")]
+    assert (await journal.level()).parked == 1, "the operator has it"
