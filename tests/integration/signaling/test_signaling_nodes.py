@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 
@@ -11,7 +12,7 @@ from signaling.aio.nodes import NodeTimes
 from signaling.aio.service import ConsultService, ServiceSettings
 from signaling.core import messages as m
 from signaling.core.admission import Admission
-from signaling.core.ids import ParticipantId
+from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.model import Connection, Consult
 from tests.signaling_kit import CONSULT, PATIENTS, MemoryMedia, admission, consult, until
 
@@ -39,9 +40,9 @@ class Page:
 class Node:
     """A service with media of its own, on a bus of its own: every hint to the others is lost."""
 
-    def __init__(self, store: MemoryStore, dead_s: float, grace_s: float) -> None:
+    def __init__(self, store: MemoryStore, dead_s: float, grace_s: float, beat_s: float) -> None:
         times = NodeTimes(alive_s=dead_s / 5, dead_s=dead_s)
-        settings = ServiceSettings(beat_s=0.1, retry_s=0.01, sole_node=False, nodes=times, grace_s=grace_s)
+        settings = ServiceSettings(beat_s=beat_s, retry_s=0.01, sole_node=False, nodes=times, grace_s=grace_s)
         self.media = MemoryMedia()
         self.service = ConsultService(store, MemoryBus(), self.media, lambda: 1_000, settings)
 
@@ -65,8 +66,8 @@ def store() -> MemoryStore:
 async def make_node(store: MemoryStore) -> AsyncIterator[MakeNode]:
     running: list[Node] = []
 
-    async def make(dead_s: float = 1.0, grace_s: float = 60.0) -> Node:
-        running.append(Node(store, dead_s, grace_s))
+    async def make(dead_s: float = 1.0, grace_s: float = 60.0, beat_s: float = 0.1) -> Node:
+        running.append(Node(store, dead_s, grace_s, beat_s))
         await running[-1].service.start()
         return running[-1]
 
@@ -144,6 +145,33 @@ async def test_who_comes_to_another_process_is_there_only(store: MemoryStore, ma
     await one.service.producers_closed(CONSULT, ParticipantId("a"))
     await until(lambda: not one.service._audiences[CONSULT].graces)
     assert (connections(store), now(store).revision) == ({"a": HERE, "b": HERE}, before)
+
+
+async def test_a_socket_that_is_lost_late_takes_nobody_back(store: MemoryStore, make_node: MakeNode) -> None:
+    """[SE3] [SE5] The former process has not heard yet that the participant is elsewhere."""
+    late, two = await make_node(60.0, beat_s=600.0), await make_node(60.0)
+    a = await late.join("a")
+    again = await two.join("a")
+    await late.service.detach(a)
+    assert (connections(store), again.goodbye_reason) == ({"a": HERE}, None)
+    assert (await store.seats(CONSULT))[1] == {ParticipantId("a"): two.service.node}
+
+
+async def test_two_that_find_the_same_at_the_same_moment(store: MemoryStore, make_node: MakeNode) -> None:
+    """[CO6] [SE8] The one whose commit is the later has taken nobody, though it saw the same seats."""
+    dead, *others = [await make_node(60.0) for _ in range(3)]
+    await dead.join("a")
+    await dead.service.stop()
+    seats, both = store.seats, asyncio.Barrier(2)
+
+    async def seen_by_both(consult: ConsultId) -> tuple[int, Mapping[ParticipantId, str]]:
+        found = await seats(consult)
+        await both.wait()
+        return found
+
+    store.seats = seen_by_both  # type: ignore[method-assign]
+    await asyncio.gather(*(one.service._take_over(CONSULT, {dead.service.node}) for one in others))
+    assert (connections(store), now(store).media_epoch) == ({"a": AWAY}, 1)
 
 
 async def test_a_process_without_its_bus_is_not_dead(store: MemoryStore, make_node: MakeNode) -> None:
