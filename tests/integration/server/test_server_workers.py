@@ -167,13 +167,13 @@ async def spread(plane: WorkerMediaPlane, consult: ConsultId) -> tuple[int, Pers
 
 
 async def test_consults_go_where_there_is_room(plane: WorkerMediaPlane) -> None:
-    consults = [ConsultId(f"place-{number}") for number in range(6)]
-    for consult in consults:
+    """That many spread evenly is a law of `media.core.placement`; here a worker's own report may come in between."""
+    for number, full in enumerate((0, 1, 0)):
+        fill(plane, full)
+        calm(plane, 1 - full)
+        consult = ConsultId(f"place-{number}")
         await plane.open(consult)
-    assert sorted(home_of(plane, consult) for consult in consults) == [0, 0, 0, 1, 1, 1]
-    fill(plane, 0)
-    await plane.open(ConsultId("place-7"))
-    assert home_of(plane, ConsultId("place-7")) == 1
+        assert home_of(plane, consult) == 1 - full
 
 
 async def test_at_capacity_new_consults_are_refused_in_words_and_running_ones_go_on(plane: WorkerMediaPlane) -> None:
