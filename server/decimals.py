@@ -59,27 +59,33 @@ def text_of(value: Any) -> str:
     """Canonical JSON with decimals as they were written.
 
     Raises:
-        ValueError: a number that JSON does not have, or a text with our own mark in it.
+        ValueError: a number that JSON does not have, or a text or name with our own mark in it.
+        RecursionError: nested too deeply.
     """
-    marked = _marked(value)
-    text = canonical_json(value if marked is None else marked)
-    return text if marked is None else _MARKED.sub(r"\1", text)
+    text = canonical_json(value)
+    if _MARK in text:
+        raise ValueError("a text with a private mark")
+    return _MARKED.sub(r"\1", canonical_json(_marked(value))) if _has_exact(value) else text
+
+
+def _has_exact(value: Any) -> bool:
+    """Seldom; every answer through the lock is asked, so without a call for each of its parts."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+        elif isinstance(one, Exact):
+            return True
+    return False
 
 
 def _marked(value: Any) -> Any:
-    """A copy with every `Exact` as a marked text; None where there is none, which is nearly always."""
+    """A copy with every `Exact` as a marked text."""
     if isinstance(value, Exact):
         return f"{_MARK}{value.text}"
     if isinstance(value, dict):
-        changed = {name: found for name, item in value.items() if (found := _marked(item)) is not None}
-        return {**value, **changed} if changed else None
-    if isinstance(value, list):
-        found = [_marked(item) for item in value]
-        return (
-            [item if one is None else one for item, one in zip(value, found, strict=True)]
-            if any(one is not None for one in found)
-            else None
-        )
-    if isinstance(value, str) and _MARK in value:
-        raise ValueError("a text with a private mark")
-    return None
+        return {name: _marked(item) for name, item in value.items()}
+    return [_marked(item) for item in value] if isinstance(value, list) else value

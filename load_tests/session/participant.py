@@ -3,6 +3,9 @@
 The states are a browser's. When the socket is lost it fetches a new token and joins again, after a pause that grows;
 its media goes on by itself if that took less than 15 s and the worker is still the same, else it is built anew. What
 it waits for and never gets is counted as missing when it leaves.
+
+A long file on purpose: each of these states can be cut off by a lost socket or by the end of the run, and whoever reads
+one has to see what the others leave behind.
 """
 
 from __future__ import annotations

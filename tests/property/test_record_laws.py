@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from server.decimals import parse_json
+from server.decimals import Exact, parse_json, text_of
 from server.record.core.bundle import plan, references_in, rewritten
 from server.record.core.cursor import seal, unseal
 from server.record.core.dates import COMPARE, FUTURE_US, PAST_US, DateInvalid, DateRange, compare, parse_date
@@ -326,3 +326,14 @@ def test_a_person_reads_no_partition_but_her_patients(mine: frozenset[str], aske
     assert len(allowed) == len(mine)
     assert all(reach.covers(one, "anywhere") for one in mine)
     assert not any(reach.covers(one, "anywhere") for one in (asked or frozenset()) - mine)
+
+
+MARKED = ({"\ue000decimal:1": 1}, [{"a": "\ue000decimal:1"}], [Exact("7.40"), "\ue000decimal:"])
+
+
+@pytest.mark.parametrize("value", MARKED)
+)
+def test_nobody_writes_with_the_writers_own_mark(value: object) -> None:
+    """As a name or a text: it would come out of `text_of` as something else."""
+    with pytest.raises(ValueError, match="private mark"):
+        text_of(value)
