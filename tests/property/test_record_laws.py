@@ -332,7 +332,6 @@ MARKED = ({"\ue000decimal:1": 1}, [{"a": "\ue000decimal:1"}], [Exact("7.40"), "\
 
 
 @pytest.mark.parametrize("value", MARKED)
-)
 def test_nobody_writes_with_the_writers_own_mark(value: object) -> None:
     """As a name or a text: it would come out of `text_of` as something else."""
     with pytest.raises(ValueError, match="private mark"):
