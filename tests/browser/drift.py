@@ -18,6 +18,7 @@ import aiohttp
 import msgpack
 from playwright.sync_api import Page, WebSocket
 
+from load_tests.chromium import wait_until
 from load_tests.plan.behaviour import BEHAVIOURS
 from load_tests.plan.line import Line
 from load_tests.plan.timetable import Planned
@@ -124,6 +125,20 @@ def differences(real: Sequence[Command], simulated: Sequence[Command]) -> list[s
         if fields[0] - OPTIONAL.get(kind, set()) != fields[1] - OPTIONAL.get(kind, set()):
             found.append(f"{kind}: only one of both says {sorted(fields[0] ^ fields[1])}")
     return found
+
+
+def expect_same_commands(page: Page, overheard: Overheard, simulated: Sequence[Command]) -> None:
+    """The page says what the simulation says. A busy browser opens its camera long after it has joined: it has time."""
+    found: list[str] = []
+
+    def alike() -> bool:
+        found[:] = differences(overheard.commands, simulated)
+        return not found
+
+    try:
+        wait_until(page, alike, "the same commands", timeout_ms=WITHIN_S * 1000)
+    except AssertionError as error:
+        raise AssertionError(found) from error
 
 
 def host_cookie(cookies: Sequence[Mapping[str, Any]]) -> str:
