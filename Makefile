@@ -70,8 +70,8 @@ bench: .venv/dev tests/.debian tests/.debian-bench $(WEB)/dist/index.html ## fig
 	@$(BIN)/python -m load_tests.bench
 
 soak: .venv/dev tests/.debian $(WEB)/dist/index.html ## an hour of sessions that come and go, an hour of live ECG; watches memory
-	@$(BIN)/python -m load_tests.soak
-	$(BIN)/python -m load_tests.ecg_soak
+	@$(BIN)/python -m load_tests.bench.soak
+	$(BIN)/python -m load_tests.bench.ecg.soak
 
 fuzz: .venv/dev ## minutes of hostile bytes for every parser; CONSILIUM_FUZZ_SECONDS each, ones that break go to tests/fuzz/corpus
 	@$(BIN)/python -m tests.fuzz

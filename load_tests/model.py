@@ -1,14 +1,14 @@
 """From measured costs to a country: what so many hospitals, doctors and teams need by hour of day, and what gives out.
 
-Pure arithmetic. In come assumptions (`model_assumptions.toml`: how many, how often, how long, each with its reason)
-and costs (`measured.json`: what a packet, a join, a page, a crossing costs on a machine that was measured, each with
-the run and commit it comes from). Out comes a day: concurrent consults by Little's law, packets and bits by who
-publishes and who looks in each kind of consult, cores, nodes, redis operations, database rows, and how full each thing
-is of which there is only one.
+Pure arithmetic. In come assumptions (`assumptions.toml` in `modelling/`: how many, how often, how long, each with its
+reason) and costs (`measured.json` there: what a packet, a join, a page, a crossing costs on a machine that was
+measured, each with the run and commit it comes from). Out comes a day: concurrent consults by Little's law, packets
+and bits by who publishes and who looks in each kind of consult, cores, nodes, redis operations, database rows, and
+how full each thing is of which there is only one.
 
 The product as it is decides the shapes: a consult's media are on the node that has its sockets (pipes lead between
 workers of one machine, not between machines), each node hears every hint of every other, every clinical change is a
-link of one hash chain. How costs are measured is `model_measure`; page and plots are `model_page`.
+link of one hash chain. How costs are measured is `modelling.measure`; page and plots are `modelling.page`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from load_tests.plan.behaviour import BEHAVIOURS, CAMERAS, Behaviour, Layer
 
-ASSUMPTIONS: Final = Path(__file__).parent / "model_assumptions.toml"
-MEASURED: Final = Path(__file__).parent / "measured.json"
+ASSUMPTIONS: Final = Path(__file__).parent / "modelling/assumptions.toml"
+MEASURED: Final = Path(__file__).parent / "modelling/measured.json"
 
 PAYLOAD_BYTES: Final = 1_100
 """Of a full video packet, as the generators and browsers cut them."""

@@ -62,7 +62,7 @@
 #define ARRIVALS 1024
 #define WIDE_ID 5
 #define TICK_WIDE_NS 250000
-#define MAX_STATUSES 900      /* load_tests.feedback_runs, as the next */
+#define MAX_STATUSES 900      /* load_tests.rig.feedback_runs, as the next */
 #define MAX_HOLE 400
 #define HISTORY 512           /* load_tests.session.sending, as the next */
 #define PAYLOAD_BYTES 1100

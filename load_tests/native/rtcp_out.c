@@ -1,7 +1,7 @@
 /* What is said to the server: transport-wide feedback, NACK and PLI for what is missing, reports of both kinds.
  *
  * Layouts: RFC 3550 (reports, SDES), RFC 4585 (NACK, PLI), draft-holmer-rmcat-transport-wide-cc-extensions-01. The twins
- * are load_tests/feedback_runs.py and the builders of media/core/rtcp.py; every packet is below the size of a slot by the
+ * are load_tests/rig/feedback_runs.py and the builders of media/core/rtcp.py; every packet is below the size of a slot by the
  * bounds that are named where it is built. */
 #include "inside.h"
 
@@ -81,7 +81,7 @@ static void chunk(unsigned char *body, int *at, int *symbol, int *many, int next
     *many = times;
 }
 
-/* One transport-wide feedback from an arrival on; the first that is not in it (load_tests.feedback_runs). */
+/* One transport-wide feedback from an arrival on; the first that is not in it (load_tests.rig.feedback_runs). */
 static int build_wide(gen_state *state, gen_peer *peer, int position, double now_s)
 {
     const arrival *all = peer->arrivals;

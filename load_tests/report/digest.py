@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from load_tests.bench.soak import slope_per_hour
 from load_tests.plan.scenario import Bound
 from load_tests.report.histogram import Histogram
 from load_tests.report.plots import STEADY_S, totals_by_look
@@ -22,7 +23,6 @@ from load_tests.report.validity import GeneratorState, busiest, reasons
 from load_tests.report.witness import beside, of_witnesses
 from load_tests.run.conduct import Record
 from load_tests.run.crew import Hand
-from load_tests.soak import slope_per_hour
 
 OUTAGES: Final = {"picture back": "picture", "wave back": "wave", "signalling back": "joined"}
 """Events of a session that end an outage, and of what."""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from load_tests.bench.soak import slope_per_hour
 from load_tests.report.histogram import Histogram, merged
 from load_tests.report.recovery import recoveries
 from load_tests.report.svg import Axis, Plot, Point, number
 from load_tests.run.conduct import Record
-from load_tests.soak import slope_per_hour
 
 STAGES: Final = ("sign_in", "token", "socket", "enter", "transport", "ice", "dtls")
 HEAT_ROWS: Final = 24

@@ -32,8 +32,8 @@ import aiohttp
 from load_tests.plan.reading import Exit
 from load_tests.plan.scenario import Scenario
 from load_tests.plan.timetable import Planned, files_for, timetable
-from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.rig.poller import Poller
 from load_tests.run.link import HELLO_S, KEY_VARIABLE, Link, LinkLost, greet, read_key
 from load_tests.session.engine import Engine, EngineUnavailable, load
 from load_tests.session.hospital import HospitalSystem

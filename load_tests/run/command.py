@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cyclopts import App
 
-from load_tests.model_command import model
+from load_tests.modelling.command import model
 from load_tests.plan.reading import Exit, RunError, names, read_scenario
 from load_tests.plan.scenario import Scenario
 from load_tests.report import files, page, witness_table

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from load_tests.demo_process import free_port
 from load_tests.plan.reading import Exit, RunError
 from load_tests.report.ledger import Ledger
+from load_tests.rig.demo_process import free_port
 from load_tests.run.cuttable import CuttableLine
 from load_tests.run.guard import ends_with_us
 from load_tests.session.hospital import ID, MRN

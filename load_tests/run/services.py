@@ -20,8 +20,8 @@ from typing import Final
 
 import psycopg
 
-from load_tests.demo_process import free_port
 from load_tests.plan.reading import Exit, RunError
+from load_tests.rig.demo_process import free_port
 from load_tests.run.guard import command_of, end, ends_with_us
 
 UP_S: Final = 30.0

@@ -23,12 +23,12 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from load_tests.demo_process import Demo, free_port
 from load_tests.plan.behaviour import Behaviour
 from load_tests.plan.reading import Exit, RunError
 from load_tests.plan.scenario import Scenario, Serving
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
+from load_tests.rig.demo_process import Demo, free_port
 from load_tests.run.guard import RunFolder, ends_with_us, mount_small, unmount, write_step
 from load_tests.run.lags import LoopLags
 from load_tests.run.pinning import pin

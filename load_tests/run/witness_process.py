@@ -25,9 +25,9 @@ from playwright.async_api import BrowserContext, Page, Playwright, async_playwri
 from playwright.async_api import Error as BrowserError
 from pydantic import BaseModel, ConfigDict
 
-from load_tests.chromium import CHROMIUM, DESKTOP, MEDIA, QUIET
-from load_tests.drive import process_cpu_s
-from load_tests.ecg_page import descendants, root_process
+from load_tests.browsers.chromium import CHROMIUM, DESKTOP, MEDIA, QUIET
+from load_tests.browsers.page import descendants, root_process
+from load_tests.rig.drive import process_cpu_s
 
 COOKIE: Final = "__Host-consilium"
 SCRIPT: Final = Path(__file__).with_name("witness.js")

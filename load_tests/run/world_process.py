@@ -1,9 +1,9 @@
 """Fill a server's database with the accounts and records that a scenario needs; alone in a process.
 
-What is measured runs in processes of its own, so of the load tests only this module and ``desk_process`` import the
+What is measured runs in processes of its own, so of the load tests only such modules (``…process``) import the
 server. Standard input has a `WorldNeeds`, standard output gets the `World`: names, and the secrets that only whoever
-made them knows. The database belongs to a server for tests: all patients are labelled test data [W9], everybody has the
-same password. For a server that runs elsewhere its administrator runs this beside it, before it starts::
+made them knows. The database belongs to a server for tests: all patients are labelled test data [W9], everybody has
+the same password. For a server that runs elsewhere its administrator runs this beside it, before it starts::
 
     python -m load_tests.run.world_process --data-dir DIR < needs.json > world.json
 

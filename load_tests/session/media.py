@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from load_tests.plan.behaviour import CAMERAS, Layer
 from load_tests.plan.timetable import Planned
-from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.rig.poller import Poller
 from load_tests.session import waves
 from load_tests.session.consult import ConsultView
 from load_tests.session.engine import Engine

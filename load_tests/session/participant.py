@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from load_tests.peer import PeerFailed
 from load_tests.plan.timetable import Planned
-from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.rig.peer import PeerFailed
+from load_tests.rig.poller import Poller
 from load_tests.session import waves
 from load_tests.session.consult import ConsultView
 from load_tests.session.engine import Engine

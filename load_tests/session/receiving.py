@@ -17,9 +17,9 @@ from typing import Any, Final, Literal
 
 from pylibsrtp import Error as SrtpError
 
-from load_tests.feedback_runs import RunRecorder
-from load_tests.peer import LoadPeer
 from load_tests.report.ledger import Ledger
+from load_tests.rig.feedback_runs import RunRecorder
+from load_tests.rig.peer import LoadPeer
 from load_tests.session.trailer import read_trailer
 from media.core import ortc, rtcp, rtp
 from media.core.codecs import vp8_starts_key_frame

@@ -28,13 +28,13 @@ from typing import Any, Final
 
 from pylibsrtp import Error as SrtpError
 
-from load_tests.peer import LoadPeer
 from load_tests.plan.behaviour import Layer
 from load_tests.report.ledger import Ledger
+from load_tests.rig.peer import LoadPeer
+from load_tests.rig.traffic import ntp_now
 from load_tests.session.picture import still_frames
 from load_tests.session.rate import Heard, SendRate
 from load_tests.session.trailer import TRAILER, build_trailer
-from load_tests.traffic import ntp_now
 from media.core import ortc, rtcp, rtp, twcc
 from media.core.codecs import Codec
 

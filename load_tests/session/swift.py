@@ -14,10 +14,10 @@ from typing import Any, Final, Literal
 
 from pylibsrtp import _binding
 
-from load_tests.peer import PeerFailed, Remote
 from load_tests.plan.behaviour import Layer
-from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.rig.peer import PeerFailed, Remote
+from load_tests.rig.poller import Poller
 from load_tests.session.engine import Engine
 from load_tests.session.path import Path
 from load_tests.session.picture import still_frames

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 
-from load_tests.peer import ANCILLARY_BYTES, SO_TIMESTAMPNS, UDP_GRO, LoadPeer, PeerFailed, Remote
-from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.rig.peer import ANCILLARY_BYTES, SO_TIMESTAMPNS, UDP_GRO, LoadPeer, PeerFailed, Remote
+from load_tests.rig.poller import Poller
 from load_tests.session.path import Path
 from media.core.sctp import Association, Message, State
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Playwright, sync_playwright
 
-from load_tests.chromium import CHROMIUM, Visitor, visitor
-from load_tests.demo_process import Demo, demo
+from load_tests.browsers.chromium import CHROMIUM, Visitor, visitor
+from load_tests.rig.demo_process import Demo, demo
 
 
 @pytest.fixture(scope="session")

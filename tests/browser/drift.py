@@ -18,12 +18,12 @@ import aiohttp
 import msgpack
 from playwright.sync_api import Page, WebSocket
 
-from load_tests.chromium import wait_until
+from load_tests.browsers.chromium import wait_until
 from load_tests.plan.behaviour import BEHAVIOURS
 from load_tests.plan.line import Line
 from load_tests.plan.timetable import Planned
-from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.rig.poller import Poller
 from load_tests.run.agent import begin_engine
 from load_tests.session.office import SESSION_COOKIE
 from load_tests.session.participant import Participant, Setting

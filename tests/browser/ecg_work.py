@@ -8,7 +8,7 @@ import pydicom
 from playwright.sync_api import Page, TimeoutError, expect
 from pydicom.data import get_testdata_file
 
-from load_tests.chromium import wait_until
+from load_tests.browsers.chromium import wait_until
 
 TITLE = "Earlier, at rest"
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from load_tests.chromium import Visitor
-from load_tests.demo_process import Demo
-from load_tests.steps import open_running_consult, sign_in, with_monitored_patient
+from load_tests.browsers.chromium import Visitor
+from load_tests.browsers.steps import open_running_consult, sign_in, with_monitored_patient
+from load_tests.rig.demo_process import Demo
 from server.bedside.client import Assignment, Signalling, buy_token
 from server.identity.core.secret import hash_secret
 from signaling.core import messages as m

@@ -10,9 +10,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from load_tests.chromium import Visitor, wait_until
-from load_tests.demo_process import Demo
-from load_tests.steps import (
+from load_tests.browsers.chromium import Visitor, wait_until
+from load_tests.browsers.steps import (
     expect_live_ecg,
     expect_moving_video,
     expect_page,
@@ -34,6 +33,7 @@ from load_tests.steps import (
     take_lead,
     with_monitored_patient,
 )
+from load_tests.rig.demo_process import Demo
 from tests.browser.drift import Overheard, expect_same_commands, host_cookie, simulated_guest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]

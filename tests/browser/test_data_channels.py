@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from playwright.sync_api import Page, Playwright
 
-from load_tests.chromium import CHROMIUM, QUIET
+from load_tests.browsers.chromium import CHROMIUM, QUIET
 from media.aio.supervisor import Supervisor, WorkerSettings
 
 pytestmark = pytest.mark.browser

@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import CDPSession, Page, Playwright, WebSocket, expect
 
-from load_tests.chromium import Visitor, visitor, wait_until
-from load_tests.demo_process import Demo, demo
-from load_tests.steps import (
+from load_tests.browsers.chromium import Visitor, visitor, wait_until
+from load_tests.browsers.steps import (
     MONITORED_PATIENT,
     first_doctor,
     open_patient,
@@ -40,6 +39,7 @@ from load_tests.steps import (
     sign_in,
     with_monitored_patient,
 )
+from load_tests.rig.demo_process import Demo, demo
 from media.core.waveform import Flag
 from media.core.waveform.frame import parse_frame
 from tests.browser import ecg_device

@@ -16,9 +16,8 @@ import aiohttp
 import pytest
 from playwright.sync_api import expect
 
-from load_tests.chromium import Visitor, wait_until
-from load_tests.demo_process import Demo
-from load_tests.steps import (
+from load_tests.browsers.chromium import Visitor, wait_until
+from load_tests.browsers.steps import (
     expect_live_ecg,
     first_doctor,
     open_running_consult,
@@ -28,6 +27,7 @@ from load_tests.steps import (
     take_lead,
     with_monitored_patient,
 )
+from load_tests.rig.demo_process import Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(400)]
 

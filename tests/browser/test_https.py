@@ -23,9 +23,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Playwright, expect
 
-from load_tests.chromium import Visitor, visitor
-from load_tests.demo_process import free_port
-from load_tests.steps import open_running_consult
+from load_tests.browsers.chromium import Visitor, visitor
+from load_tests.browsers.steps import open_running_consult
+from load_tests.rig.demo_process import free_port
 from server.app import open_database
 from server.clock import server_clock
 from server.demo.seed import PASSWORD, PEOPLE, seed

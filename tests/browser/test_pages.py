@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from load_tests.chromium import DESKTOP, PHONE, Visitor
-from load_tests.demo_process import Demo
-from load_tests.steps import first_doctor, join_from_prejoin, open_wall, sign_in
+from load_tests.browsers.chromium import DESKTOP, PHONE, Visitor
+from load_tests.browsers.steps import first_doctor, join_from_prejoin, open_wall, sign_in
+from load_tests.rig.demo_process import Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

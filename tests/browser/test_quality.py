@@ -22,11 +22,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Playwright, expect
 
-from load_tests import chromium, demo_process
-from load_tests.chromium import Visitor, wait_until
-from load_tests.demo_process import Demo
-from load_tests.namespaces import why_not
-from load_tests.steps import (
+from load_tests.browsers import chromium
+from load_tests.browsers.chromium import Visitor, wait_until
+from load_tests.browsers.steps import (
     expect_live_ecg,
     expect_moving_video,
     first_doctor,
@@ -36,6 +34,9 @@ from load_tests.steps import (
     sign_in,
     with_monitored_patient,
 )
+from load_tests.rig import demo_process
+from load_tests.rig.demo_process import Demo
+from load_tests.rig.namespaces import why_not
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

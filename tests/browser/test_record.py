@@ -7,9 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from load_tests.chromium import DESKTOP, PHONE, Visitor, wait_until
-from load_tests.demo_process import Demo
-from load_tests.steps import (
+from load_tests.browsers.chromium import DESKTOP, PHONE, Visitor, wait_until
+from load_tests.browsers.steps import (
     expect_page,
     first_doctor,
     invite,
@@ -20,6 +19,7 @@ from load_tests.steps import (
     take_lead,
     with_monitored_patient,
 )
+from load_tests.rig.demo_process import Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from load_tests.chromium import Visitor, wait_until
-from load_tests.demo_process import Demo
-from load_tests.steps import (
+from load_tests.browsers.chromium import Visitor, wait_until
+from load_tests.browsers.steps import (
     expect_live_ecg,
     expect_moving_video,
     first_doctor,
@@ -26,6 +25,7 @@ from load_tests.steps import (
     sign_in,
     with_monitored_patient,
 )
+from load_tests.rig.demo_process import Demo
 from tests.browser import ecg_work
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Playwright
 
-from load_tests import web_bundle
-from load_tests.chromium import CHROMIUM, QUIET, wait_until
+from load_tests.browsers import web_bundle
+from load_tests.browsers.chromium import CHROMIUM, QUIET, wait_until
 from tests.browser.test_data_channels import Relay
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]

@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pylibsrtp import Error as SrtpError
 
-from load_tests.peer import PeerFailed
 from load_tests.plan.behaviour import CAMERAS
 from load_tests.plan.line import Dice, Direction, Line
-from load_tests.poller import Poller
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
+from load_tests.rig.peer import PeerFailed
+from load_tests.rig.poller import Poller
 from load_tests.session import engine as engines
 from load_tests.session import receiving, sending
 from load_tests.session.path import Path as LinePath

@@ -17,7 +17,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from load_tests.demo_process import Demo, demo
+from load_tests.rig.demo_process import Demo, demo
 from media.core.waveform import Flag, WaveformFrame, split_message
 from server.bedside.client import DataIn, Media, Signalling, running
 from signaling.core import messages as m

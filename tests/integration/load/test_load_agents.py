@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from load_tests import namespaces
 from load_tests.plan.reading import Exit, read_scenario
 from load_tests.report.summary import Summary
+from load_tests.rig import namespaces
 from load_tests.run.link import KEY_VARIABLE, new_key
 from load_tests.session.world import needs_of
 

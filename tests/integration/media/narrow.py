@@ -17,8 +17,8 @@ from typing import Any
 
 from playwright.async_api import Page, async_playwright
 
-from load_tests.chromium import CHROMIUM, QUIET
-from load_tests.namespaces import why_not
+from load_tests.browsers.chromium import CHROMIUM, QUIET
+from load_tests.rig.namespaces import why_not
 from media.aio.client import WorkerClient
 from media.core import control
 

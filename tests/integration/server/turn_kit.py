@@ -13,7 +13,7 @@ from typing import Any
 
 from aioice import turn
 
-from load_tests.demo_process import free_port
+from load_tests.rig.demo_process import free_port
 from server.network import trusting
 from server.settings import Settings, load_settings
 from server.tls import make_authority

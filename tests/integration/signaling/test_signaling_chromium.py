@@ -17,7 +17,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 from signaling_hub import Hub, MakeClient, MakeHub
 
-from load_tests.chromium import CHROMIUM, QUIET
+from load_tests.browsers.chromium import CHROMIUM, QUIET
 from signaling.core.messages import Produce
 from signaling.core.model import Consult, Role
 from tests.signaling_kit import admission, until

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from load_tests import sdp
-from load_tests.consult_peers import Point
-from load_tests.janus_room import offer, streams
+from load_tests.peers import sdp
+from load_tests.peers.consults import Point
+from load_tests.peers.janus_room import offer, streams
 from load_tests.plan.behaviour import CAMERAS
 from media.core import ortc
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from load_tests import sdp, step_bench
-from load_tests.drive import Load, Round, middle
-from load_tests.feedback_runs import RunRecorder
-from load_tests.peers_bench import FULL_SHARE, next_rate, too_much
-from load_tests.soak import quarters_us, slope_per_hour
-from load_tests.traffic import NACK_EVERY, Subscriber
+from load_tests.bench import steps as step_bench
+from load_tests.bench.soak import quarters_us, slope_per_hour
+from load_tests.peers import sdp
+from load_tests.peers.relays import FULL_SHARE, next_rate, too_much
+from load_tests.rig.drive import Load, Round, middle
+from load_tests.rig.feedback_runs import RunRecorder
+from load_tests.rig.traffic import NACK_EVERY, Subscriber
 from media.core import rtcp
 from tests.feedback_report import parse_feedback
 

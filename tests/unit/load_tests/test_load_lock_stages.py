@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from load_tests.lock_stages import BESIDE, ENDED, MARKS, PATH, read_marks, stages_of
+from load_tests.bench.lock.stages import BESIDE, ENDED, MARKS, PATH, read_marks, stages_of
 
 MS = 1_000_000
 

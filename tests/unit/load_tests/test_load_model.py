@@ -30,10 +30,10 @@ from load_tests.model import (
     uses,
     year,
 )
-from load_tests.model_check import Row, compare
-from load_tests.model_command import model
-from load_tests.model_measure import Run
-from load_tests.model_page import html, plots
+from load_tests.modelling.check import Row, compare
+from load_tests.modelling.command import model
+from load_tests.modelling.measure import Run
+from load_tests.modelling.page import html, plots
 from load_tests.plan.reading import Exit, read_scenario
 
 

@@ -6,10 +6,10 @@ import socket
 
 from aioice import stun
 
-from load_tests.peer import Remote
 from load_tests.plan.line import Line
-from load_tests.poller import Poller
 from load_tests.report.ledger import Ledger
+from load_tests.rig.peer import Remote
+from load_tests.rig.poller import Poller
 from load_tests.session.path import Path
 from load_tests.session.transport import SessionPeer
 

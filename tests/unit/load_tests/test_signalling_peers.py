@@ -8,9 +8,9 @@ from typing import Any
 import msgpack
 import pytest
 
-from load_tests.fan_client import FanClient
-from load_tests.signalling_peers import FIRST_DELIVERIES, Audience, Search, Server, Step
-from load_tests.socketio_process import admitted, seal
+from load_tests.peers.fan_client import FanClient
+from load_tests.peers.signalling import FIRST_DELIVERIES, Audience, Search, Server, Step
+from load_tests.peers.socketio_process import admitted, seal
 
 KEY = bytes(32)
 

@@ -1,0 +1,1 @@
+"""What the lock adds to a read of a hospital's record."""

@@ -1,0 +1,1 @@
+"""The record as it grows: import, search, and a patient's page."""

@@ -1,0 +1,1 @@
+"""What benchmarks and sessions are built of: a cheap WebRTC peer, its packets, lines, the processes measured."""
