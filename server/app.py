@@ -390,6 +390,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         port=settings.media_port,
         protocols=tuple(protocol for protocol in PROTOCOLS if protocol in settings.media_protocols),
         forward=settings.forward,
+        first=settings.media_first,
         log_level=logging.getLogger().getEffectiveLevel(),  # the worker says as much as this process does
     )
 

@@ -19,11 +19,14 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from media.aio.scheduling import give_way
 from media.core.control import MediaError
+from media.core.precedence import Policy
 from server.api.services import SERVICES, DemoInfo
 from server.app import GATEWAY, MEDIA, build_app
 from server.exits import Exit, StartError
-from server.metrics import ASYNCIO_TASKS
+from server.media_plane import WorkerMediaPlane
+from server.metrics import ASYNCIO_TASKS, MEDIA_FIRST
 from server.settings import Settings
 from server.tls import AuthorityFiles, CertificateWatch, server_context
 from server.trust import build_trust_app
@@ -111,6 +114,8 @@ async def run(settings: Settings, demo: DemoInfo | None = None) -> None:
     with stop_signals() as stop:
         async with serving(settings, demo) as app, _renewing_workers(app):
             settle_memory()
+            if settings.media_first:
+                let_media_go_first(app[MEDIA])
             await stop.wait()
             await _drain(app, settings.drain_s, stop)
 
@@ -120,6 +125,13 @@ def settle_memory() -> None:
     again, 0.2 to 0.3 s in which nobody is answered; now it looks at what consults make."""
     gc.collect()
     gc.freeze()
+
+
+def let_media_go_first(media: WorkerMediaPlane) -> None:
+    """For good: nothing of this is given back. So only a process that does nothing but serve may do it."""
+    now = give_way(but=[media.pool.spawner_thread])
+    MEDIA_FIRST.set(now.policy is Policy.BATCH)
+    log.info("media goes first", policy=str(now.policy), nice=now.nice, session_nice=now.session_nice)
 
 
 async def _drain(app: web.Application, at_most_s: float, stop: "StopSignals") -> None:

@@ -477,7 +477,8 @@ class WorkerMediaPlane:
     def _notified(self, index: int, note: control.AnyNotification) -> None:
         if isinstance(note, control.Load):
             load = self._pool.loads[index]
-            self._gauges.show(index, note, self._pool.busy(index), load.consults)
+            turn_us = self._pool.workers[index].turn_us
+            self._gauges.show(index, note, self._pool.busy(index), load.consults, turn_us)
             return
         self._queue(index, note)
 

@@ -49,6 +49,10 @@ WORKER_PACKETS = Gauge(
 WORKER_TRANSPORTS = Gauge("consilium_media_worker_transports", "Transports that are open.", _WORKER)
 WORKER_CONSUMERS = Gauge("consilium_media_worker_consumers", "Consumers that are open.", _WORKER)
 WORKER_CONSULTS = Gauge("consilium_media_worker_consults", "Consults placed there.", _WORKER)
+WORKER_TURN = Gauge(
+    "consilium_media_worker_turn_seconds", "Turn that the kernel grants the worker; 0: it has one for all.", _WORKER
+)
+MEDIA_FIRST = Gauge("consilium_media_first", "1 while media workers go before this process on a core that both want.")
 
 
 LAG_STEP_S: Final = 0.02
@@ -102,7 +106,7 @@ REGISTRY.register(LOOP_LAGS)
 class WorkerGauges:
     """The gauges of this machine's media workers, by the worker's number."""
 
-    def show(self, worker: int, load: Load, busy: float, consults: int) -> None:
+    def show(self, worker: int, load: Load, busy: float, consults: int, turn_us: int) -> None:
         """What a worker has just reported."""
         name = str(worker)
         WORKER_UP.labels(name).set(1)
@@ -114,6 +118,7 @@ class WorkerGauges:
         WORKER_TRANSPORTS.labels(name).set(load.transports)
         WORKER_CONSUMERS.labels(name).set(load.consumers)
         WORKER_CONSULTS.labels(name).set(consults)
+        WORKER_TURN.labels(name).set(turn_us / 1_000_000)
 
     def died(self, worker: int) -> None:
         """It is gone; its last load says nothing of the next one."""
@@ -124,5 +129,5 @@ class WorkerGauges:
         """The server stops: no old figures."""
         for gauge in (WORKER_UP, WORKER_BUSY, WORKER_CPU, WORKER_PACKETS):
             gauge.clear()
-        for gauge in (WORKER_TRANSPORTS, WORKER_CONSUMERS, WORKER_CONSULTS):
+        for gauge in (WORKER_TRANSPORTS, WORKER_CONSUMERS, WORKER_CONSULTS, WORKER_TURN):
             gauge.clear()

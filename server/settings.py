@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     """Share of a core above which nobody joins a consult on that worker; those who are there stay."""
     media_loop_lag_ms: Annotated[float, Field(ge=1, le=10_000)] = 100
     """Usual delay of a worker's event loop that counts as much as ``media_full``."""
+    media_first: bool = True
+    """On a core that both want media workers go before the server: a picture that waits is late, a page is not."""
     forward: Literal["auto", "c", "python"] = "auto"
     """How media packets are sent on: by the C function, in Python, or by what there is."""
     turn_urls: Names = ()

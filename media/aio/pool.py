@@ -109,6 +109,11 @@ class WorkerPool:
         await self._loader.stop()
 
     @property
+    def spawner_thread(self) -> int:
+        """Kernel's id of the thread that starts workers: they inherit how it stands with the kernel."""
+        return self._loader.spawner.thread
+
+    @property
     def clock_anchor_ns(self) -> int:
         """What makes the workers' time of the monotonic clock."""
         return self._loader.anchor_ns

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from media.aio.clock import clock_anchor_ns
+from media.aio.spawner import Child, Spawner
 from media.core.control import MediaError, MediaErrorCode
 from media.core.ortc_transport import PROTOCOLS, Protocol
 
@@ -50,6 +51,8 @@ class WorkerSettings:
     """A worker that lived this long was healthy: the next is started without a pause."""
     standby_after_s: float = 3.0
     """When a standby is loaded: not while the application itself is starting and needs the cores."""
+    first: bool = True
+    """Workers ask the kernel for short turns, which come sooner (``media.core.precedence``)."""
     log_level: int = logging.INFO
     """Least level of the worker's own log, on the application's standard error."""
 
@@ -58,7 +61,7 @@ class WorkerSettings:
 class Loaded:
     """A worker that has dialled in and waits for its ``start``."""
 
-    process: asyncio.subprocess.Process
+    process: Child
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     pipe: Path
@@ -76,6 +79,7 @@ class Loader:
         """Loads whose taker was cancelled."""
         self._loading = False
         self._loads = 0
+        self.spawner = Spawner()
         self.anchor_ns = clock_anchor_ns()
         """All workers tell the same time, also after a step of the machine's clock and across a replacement."""
 
@@ -165,11 +169,7 @@ class Loader:
         server = await asyncio.start_unix_server(connected, path)
         process = None
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(path, pipe),
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is the application's: it ends the worker in its own order
-            )
+            process = await self.spawner.start(self._command(path, pipe))
             async with asyncio.timeout(self._settings.ready_timeout_s):
                 reader, writer = await _first(accepted, process)
         except BaseException:
@@ -192,10 +192,12 @@ class Loader:
             command += ["--protocol", protocol]
         if self._settings.forward is not None:
             command += ["--forward", self._settings.forward]
+        if self._settings.first:
+            command.append("--first")
         return command
 
 
-async def end_process(process: asyncio.subprocess.Process, timeout_s: float) -> None:
+async def end_process(process: Child, timeout_s: float) -> None:
     """Wait for a worker whose control connection is closed: it ends by itself, or is killed."""
     if process.returncode is not None:
         return
@@ -221,7 +223,7 @@ def _usable(spare: "asyncio.Task[Loaded]") -> bool:
 
 async def _first(
     accepted: "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]",
-    process: asyncio.subprocess.Process,
+    process: Child,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """The worker's connection, or the news that it ended instead."""
     ended = asyncio.create_task(process.wait())

@@ -20,6 +20,7 @@ from typing import Any
 
 from media.aio.client import NotificationCallback, WorkerClient
 from media.aio.spare import Loaded, Loader, WorkerSettings, end_process
+from media.aio.spawner import Child
 from media.core import control
 from media.core.control import MediaError, MediaErrorCode
 from media.core.heartbeat import LOOK_S, Heartbeat, Vitals
@@ -71,7 +72,7 @@ class Supervisor:
         self._on_death = on_death
         self._owns_loader = loader is None
         self._loader = loader if loader is not None else Loader(settings)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._client: WorkerClient | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
@@ -83,6 +84,8 @@ class Supervisor:
         self.port = settings.port
         """UDP port in use; known after ``start``."""
         self.restarts = 0
+        self.turn_us = 0
+        """Length of the turns that the kernel grants the present worker; 0 where it has one for all."""
 
     @property
     def client(self) -> WorkerClient:
@@ -254,9 +257,9 @@ class Supervisor:
             if code == EXIT_PORT:
                 raise PortTaken(self.port, self._settings.bind)
             raise MediaError(MediaErrorCode.WORKER_GONE, f"the media worker ended with code {code}")
-        self.port = ready.result().port
+        self.port, self.turn_us = ready.result().port, ready.result().turn_us
         self._up.set()
-        log.info("media worker ready", extra={"pid": self.pid, "port": self.port})
+        log.info("media worker ready", extra={"pid": self.pid, "port": self.port, "turn_us": self.turn_us})
 
     async def _end_worker(self) -> None:
         self._up.clear()

@@ -30,6 +30,7 @@ from media.aio.log import configure_log
 from media.aio.loop import MediaLoop
 from media.aio.ports import allow_descriptors
 from media.aio.relay import Relay
+from media.aio.scheduling import go_first, standing
 from media.core import control
 from media.core.ortc_transport import PROTOCOLS, Protocol
 
@@ -52,6 +53,7 @@ class WorkerArguments:
     pipe: Path | None
     clock_anchor_ns: int | None
     forward: ForwardPath | None
+    first: bool
 
 
 def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
@@ -65,6 +67,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
     parser.add_argument("--clock-anchor", type=int, help="wall time less monotonic time, ns: the other workers' clock")
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="listen on this only; repeatable")
     parser.add_argument("--forward", choices=get_args(ForwardPath), help=f"how packets are sent on; else {VARIABLE}")
+    parser.add_argument("--first", action="store_true", help="ask the kernel for short turns, which come sooner")
     parser.add_argument("--standby", action="store_true", help="wait for a start call before taking the port")
     parser.add_argument("--log-level", type=int, default=logging.INFO, help="least level logged, as Python's logging")
     parsed = parser.parse_args(arguments)
@@ -79,6 +82,7 @@ def parse_arguments(arguments: Sequence[str]) -> WorkerArguments:
         pipe=parsed.pipe,
         clock_anchor_ns=parsed.clock_anchor,
         forward=parsed.forward,
+        first=parsed.first,
     )
 
 
@@ -134,7 +138,8 @@ async def _relay(arguments: WorkerArguments, server: ControlServer, reader: asyn
     try:
         if arguments.pipe is not None:
             relay.pipes.open(arguments.pipe)
-        server.notify(control.WorkerReady(pid=os.getpid(), port=port, addresses=list(arguments.addresses)))
+        addresses, turn_us = list(arguments.addresses), standing().turn_us
+        server.notify(control.WorkerReady(pid=os.getpid(), port=port, addresses=addresses, turn_us=turn_us))
         log.info("relaying", extra={"port": port, "addresses": ",".join(arguments.addresses)})
         meter.start()
         await server.serve(relay)
@@ -161,6 +166,8 @@ def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
     configure_log(arguments.log_level)
     allow_descriptors()
+    if arguments.first:
+        go_first()
     with asyncio.Runner(loop_factory=MediaLoop) as runner:
         sys.exit(runner.run(run(arguments)))
 

@@ -352,6 +352,8 @@ class WorkerReady(Notification):
     pid: int
     port: int
     addresses: list[str]
+    turn_us: int = 0
+    """Length of the turns that the kernel grants it; 0 where it has one for all. (``media.core.precedence``)"""
 
 
 class TransportState(Notification):

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 
 import msgpack
 
+from media.aio.scheduling import follow_nice
 from server.waveforms.core.beats import HeartWindow, beats_of, summary
 from server.waveforms.core.index import LENGTH
 from server.waveforms.core.stream import StreamInfo
@@ -78,5 +79,6 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 if __name__ == "__main__":
     os.nice(NICE)
+    follow_nice()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from media.aio.scheduling import follow_nice
+
 MEMORY_BYTES: Final = 3 << 30
 CPU_S: Final = 300
 NICE: Final = 10
@@ -21,6 +23,7 @@ NICE: Final = 10
 def main() -> None:
     """Do one job."""
     os.nice(NICE)
+    follow_nice()
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import socketio
 from server_hub import Browser, quiet_port
 from server_seed import fill
 
+from media.aio.scheduling import standing
+from media.core.precedence import behind, in_front
 from server.app import open_database
 from server.exits import Exit
 from server.settings import load_settings
@@ -58,6 +61,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "server", "serve", "--port", str(port), "--data-dir", str(tmp_path),
         stderr=subprocess.PIPE, env=CLEAN | {f"CONSILIUM_{name}": value for name, value in chosen.items()},
+        start_new_session=True,
     )  # fmt: skip
     sio = socketio.AsyncClient(serializer="msgpack", reconnection=False)
     server = Running(process, Browser(f"http://127.0.0.1:{port}"), sio)
@@ -121,3 +125,16 @@ async def test_sighup_replaces_a_worker_once_its_consults_have_ended(running: Ru
     await running.ok(type="leave")
     await running.logged("media workers replaced")
     assert "ERROR" not in "".join(running.log)
+
+    # Also a worker that comes later goes before the server's threads, of which one starts workers and stays as it was.
+    usual, pid = standing(), running.process.pid
+    wanted = behind(replace(usual, session_nice=0))
+    threads = [standing(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    assert sorted((thread.policy, thread.nice) for thread in threads) == sorted(
+        [(wanted.policy, wanted.nice)] * (len(threads) - 1) + [(usual.policy, usual.nice)]
+    )
+    worker = standing(int(re.findall(r"media worker ready.* pid=(\d+)", "".join(running.log))[-1]))
+    in_turn = in_front(usual) if usual.turn_us else usual
+    assert (worker.policy, worker.nice, worker.turn_us) == (in_turn.policy, in_turn.nice, in_turn.turn_us)
+    session = Path(f"/proc/{pid}/autogroup")  # not every kernel shares out between sessions
+    assert not session.exists() or session.read_text().split()[-1] == str(wanted.session_nice)

@@ -86,6 +86,12 @@ def test_how_packets_are_sent_on_reaches_the_worker(path: str) -> None:
     assert parse_arguments(command[3:]).forward == path
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_workers_go_first_unless_told_otherwise(first: bool) -> None:
+    settings = worker_settings(load_settings({} if first else {"CONSILIUM_MEDIA_FIRST": "0"}))
+    assert parse_arguments(Loader(settings)._command(Path("control"), Path("pipe"))[3:]).first is first
+
+
 def test_options_win_over_the_environment() -> None:
     assert load_settings({"CONSILIUM_PORT": "9000"}, port=9001, host=None).port == 9001
 
