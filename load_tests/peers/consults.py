@@ -6,12 +6,17 @@ a browser's feedback, latency from what packets end with to the kernel's arrival
 agreed on by its control connection, as the server does it, towards Janus by `janus_room`; no server of ours takes part.
 
 Relays stand in a network namespace on one core, one at a time; the generator in another, on the others (`namespaces`).
-Rooms are added, ours and Janus in turns at each number, until forward p99 passes ``BOUND_MS``, more than ``LOSS`` of
-the packets never come, or a picture does not come at all. Where the generator itself used more than
-``GENERATOR_SHARE`` of its cores the point says nothing, and the run ends there.
+Rooms are added, ours and Janus in turns at each number, until a bound is passed twice: forward p99 above ``BOUND_MS``,
+more than ``LOSS`` of the packets never there, a picture that never came, or watchers who get less than ``FULL`` of what
+the cameras would send. (Cameras give way to a relay that is full, as browsers do: without that last bound it would only
+look thrifty.) Where the generator used more than ``GENERATOR_SHARE`` of its cores a point says nothing, and that relay
+has held "at least" what it held before.
 
 What each does: Janus repairs from a buffer, and is told to send viewers what publishers send. Ours also estimates each
 viewer's line, paces, and chooses layers by it. Packets are not equal, so cost is told for a packet, with the bitrate.
+
+``--keep FILE``: each point is written there as soon as it is measured, and one that is there is not measured again, so
+that a comparison may be ended at any time and goes on with the same command.
 """
 
 from __future__ import annotations
@@ -19,39 +24,43 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
+import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 from load_tests.bench.options import own_core
+from load_tests.peers.consult_rooms import (
+    CAMERAS_EACH,
+    LARGEST,
+    WATCHERS_EACH,
+    Crowd,
+    crowd,
+    fill_janus,
+    fill_ours,
+)
 from load_tests.peers.janus import JanusFailed
-from load_tests.peers.janus_room import JanusPeer, JanusRooms
-from load_tests.plan.behaviour import CAMERAS
-from load_tests.plan.line import Line
+from load_tests.peers.janus_room import JanusRooms
 from load_tests.report.ledger import Ledger
 from load_tests.rig import namespaces
-from load_tests.rig.contenders import remote_of
 from load_tests.rig.figures import Scalar, emit, note
 from load_tests.rig.namespaces import GENERATOR_ADDRESS, RELAY_ADDRESS, RelaySide
 from load_tests.rig.peer import PeerFailed
-from load_tests.rig.poller import Poller
-from load_tests.rig.worker_process import Worker, WorkerFailed, worker
-from load_tests.session.engine import Engine, load
-from load_tests.session.media import audio_parameters, receivable, video_parameters
-from load_tests.session.path import Path
-from load_tests.session.rate import LOOK_S
-from load_tests.session.swift import SwiftPeer, SwiftReceiver, SwiftSender
-from media.core import control
+from load_tests.rig.worker_process import WorkerFailed, worker
+from load_tests.run.agent import raise_descriptors
 
-CAMERAS_EACH, WATCHERS_EACH = 3, 9
-ROOMS: Final = (1, 2, 4, 8, 12, 16, 20, 24, 32)
+RELAYS: Final = ("consilium", "janus_best", "janus_default")
+ROOMS: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
+TRIES: Final = 2
 SETTLE_S, WINDOW_S = 8.0, 5.0
-BOUND_MS, LOSS, GENERATOR_SHARE = 50.0, 0.001, 0.9
-LAYERS: Final = CAMERAS["720p"]
-LARGEST: Final = LAYERS[-1]
+BOUND_MS, LOSS, FULL, GENERATOR_SHARE = 50.0, 0.001, 0.9, 0.9
+WHOLE_KBPS: Final = CAMERAS_EACH * LARGEST.bitrate_bps / 1000
+"""Of all three cameras' largest pictures."""
 FAILURES: Final = (JanusFailed, PeerFailed, WorkerFailed, TimeoutError, OSError)
 
 
@@ -74,9 +83,20 @@ class Point:
     """of so many."""
 
     @property
+    def passed(self) -> list[str]:
+        """Bounds that were."""
+        looked_at = {
+            "late": self.forward_p99_ms > BOUND_MS,
+            "lost": self.lost_share > LOSS,
+            "nothing": self.here < self.wanted,
+            "thin": self.viewer_kbps < FULL * WHOLE_KBPS,
+        }
+        return [name for name, is_passed in looked_at.items() if is_passed]
+
+    @property
     def held(self) -> bool:
-        """Everything came, in time."""
-        return self.forward_p99_ms <= BOUND_MS and self.lost_share <= LOSS and self.here == self.wanted
+        """Everything came, whole and in time."""
+        return not self.passed
 
     @property
     def valid(self) -> bool:
@@ -84,144 +104,28 @@ class Point:
         return self.generator_share <= GENERATOR_SHARE
 
 
-@dataclass
-class Crowd:
-    """All peers of one relay, in one engine."""
+class Kept:
+    """Points that were measured, in a file if there is one."""
 
-    engine: Engine
-    poller: Poller
-    ledger: Ledger = field(default_factory=Ledger)
-    peers: list[SwiftPeer] = field(default_factory=list)
-    receivers: list[SwiftReceiver] = field(default_factory=list)
-    senders: list[SwiftSender] = field(default_factory=list)
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._points: dict[str, Point] = {}
+        if path is not None and path.exists():
+            said = json.loads(path.read_text("utf-8"))
+            self._points = {name: Point(**point) for name, point in said.items()}
 
-    def peer(self, kind: type[SwiftPeer], room: int) -> Any:
-        """A new one."""
-        seed = f"{room}-{len(self.peers)}"
-        path = Path(Line(), seed, self.ledger)
-        made = kind(self.engine, self.poller, GENERATOR_ADDRESS, path, self.ledger, room)
-        self.peers.append(made)
-        return made
+    def get(self, name: str, rooms: int) -> Point | None:
+        """Of an earlier run."""
+        return self._points.get(f"{name} {rooms}")
 
-    def sender(self, peer: SwiftPeer) -> SwiftSender:
-        """For a connected peer."""
-        made = SwiftSender(peer, f"seed-{len(self.senders)}", timed=True)
-        self.senders.append(made)
-        self.poller.every(LOOK_S, made.steer, peer)
-        return made
-
-    def receiver(self, peer: SwiftPeer) -> SwiftReceiver:
-        """For a peer that is about to be sent something."""
-        made = SwiftReceiver(peer, lambda: None, timed=True)
-        self.receivers.append(made)
-        return made
-
-    async def close(self) -> None:
-        """All of them."""
-        for sender in self.senders:
-            sender.close()
-        for peer in self.peers:
-            self.poller.forget(peer)
-            with contextlib.suppress(PeerFailed):
-                await peer.close()
-        self.engine.close()
-        await self.poller.close()
-
-
-@contextlib.asynccontextmanager
-async def crowd() -> AsyncIterator[Crowd]:
-    """With an engine of its own, so that its figures are of this relay alone."""
-    found = load()
-    if found is None:
-        raise PeerFailed("the generator's C side is not built")
-    made = Crowd(Engine(*found), Poller())
-    made.engine.start()
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-# ---------------------------------------------------------------- ours
-
-
-async def fill_ours(crowd: Crowd, relay: Worker, rooms: int) -> None:
-    """Rooms of our worker."""
-    for room in range(rooms):
-        opened = await relay.call(control.OpenRouter(router=f"r{room}"))
-        capabilities = receivable(opened["rtp_capabilities"])
-        producers: list[str] = []
-        for camera in range(CAMERAS_EACH):
-            producers += await _our_camera(crowd, relay, room, f"r{room}-c{camera}")
-        for watcher in range(WATCHERS_EACH):
-            await _our_watcher(crowd, relay, room, f"r{room}-w{watcher}", producers, capabilities)
-
-
-async def _our_transport(
-    crowd: Crowd, relay: Worker, room: int, name: str, direction: Literal["send", "recv"]
-) -> SwiftPeer:
-    made = control.CreateTransport(router=f"r{room}", transport=name, owner=name, direction=direction)
-    options = await relay.call(made)
-    peer: SwiftPeer = crowd.peer(SwiftPeer, room)
-    fingerprint = {"algorithm": "sha-256", "value": peer.fingerprint}
-    shown = {"role": "client", "fingerprints": [fingerprint]}
-    await relay.call(control.ConnectTransport(transport=name, dtls_parameters=shown))
-    await peer.connect_to(remote_of(options))
-    return peer
-
-
-async def _our_camera(crowd: Crowd, relay: Worker, room: int, name: str) -> list[str]:
-    peer = await _our_transport(crowd, relay, room, name, "send")
-    sender = crowd.sender(peer)
-    said: list[tuple[Literal["audio", "video"], dict[str, Any]]] = [
-        ("video", video_parameters(LAYERS, sender.begin_camera(LAYERS))),
-        ("audio", audio_parameters(sender.begin_microphone())),
-    ]
-    for kind, parameters in said:
-        await relay.call(
-            control.Produce(transport=name, producer=f"{name}-{kind}", kind=kind, rtp_parameters=parameters)
-        )
-    return [f"{name}-{kind}" for kind, _ in said]
-
-
-async def _our_watcher(
-    crowd: Crowd, relay: Worker, room: int, name: str, producers: Sequence[str], capabilities: dict[str, Any]
-) -> None:
-    peer = await _our_transport(crowd, relay, room, name, "recv")
-    receiver = crowd.receiver(peer)
-    for producer in producers:
-        consumer = f"{name}-{producer}"
-        made = await relay.call(
-            control.Consume(transport=name, consumer=consumer, producer=producer, rtp_capabilities=capabilities)
-        )
-        receiver.add({**made, "consumer": consumer, "producer": producer})
-        if producer.endswith("video"):
-            await relay.call(
-                control.ViewConsumer(consumer=consumer, width=LARGEST.width, height=LARGEST.height, rank="main")
-            )
-        await relay.call(control.ResumeConsumer(consumer=consumer))
-
-
-# ---------------------------------------------------------------- Janus
-
-
-async def fill_janus(crowd: Crowd, relay: JanusRooms, rooms: int) -> None:
-    """Rooms of Janus."""
-    for room in range(rooms):
-        feeds = list(range(1, CAMERAS_EACH + 1))
-        await relay.make_room(room + 1, CAMERAS_EACH)
-        for feed in feeds:
-            peer: JanusPeer = crowd.peer(JanusPeer, room)
-            await relay.publish(room + 1, feed, peer, LAYERS)
-            sender = crowd.sender(peer)
-            sender.begin_camera(LAYERS)
-            sender.begin_microphone()
-        for _ in range(WATCHERS_EACH):
-            viewer: JanusPeer = crowd.peer(JanusPeer, room)
-            told = await relay.watch(room + 1, feeds, viewer)
-            receiver = crowd.receiver(viewer)
-            for made in told:
-                receiver.add(made)
+    def put(self, name: str, point: Point) -> None:
+        """Written at once: whoever ends the run loses the point that is being measured, no more."""
+        self._points[f"{name} {point.rooms}"] = point
+        if self._path is not None:
+            said = {name: dataclasses.asdict(one) for name, one in self._points.items()}
+            beside = self._path.with_name(self._path.name + ".new")
+            beside.write_text(json.dumps(said, indent=1), "utf-8")
+            beside.replace(self._path)
 
 
 # ---------------------------------------------------------------- measuring
@@ -229,6 +133,7 @@ async def fill_janus(crowd: Crowd, relay: JanusRooms, rooms: int) -> None:
 
 async def measure(crowd: Crowd, cpu_s: Any, rooms: int) -> Point:
     """One window."""
+    await crowd.begin()
     await asyncio.sleep(SETTLE_S)
     crowd.engine.settle(Ledger())
     ledger = Ledger()
@@ -275,36 +180,60 @@ async def one_point(name: str, side: RelaySide, rooms: int) -> Point:
         return await measure(people, janus.cpu_s, rooms)
 
 
-async def compare(core: int, rooms: Sequence[int]) -> None:
+async def settled_point(name: str, side: RelaySide, rooms: int) -> Point | None:
+    """The first try that says something for the relay, else the last; None when it cannot be brought up.
+
+    On a machine that others share one bad window may be their doing, and Janus does not always come up.
+    """
+    point = None
+    for _ in range(TRIES):
+        try:
+            point = await one_point(name, side, rooms)
+        except FAILURES as problem:
+            note(f"consult_peers: {name} with {rooms} rooms: {type(problem).__name__} {problem}")
+            continue
+        note(f"  {rooms} rooms, {name}: {point} {' '.join(point.passed)}")
+        if point.held and point.valid:
+            break
+    return point
+
+
+@dataclass
+class Found:
+    """What became of one relay."""
+
+    best: int = 0
+    ended_by: str = "rooms"
+    """Bounds that were passed with the next number of rooms; or ``generator``, ``up`` (it could not be brought up),
+    ``rooms`` (no more were asked for)."""
+
+
+async def compare(core: int, rooms: Sequence[int], kept: Kept) -> None:
     """All points, inside the generator's namespace."""
-    best: dict[str, int] = {}
+    found = {name: Found() for name in RELAYS}
+    trying = list(RELAYS)
     with namespaces.relay_side(core) as side:
-        trying = ["consilium", "janus_best", "janus_default"]
         for count in rooms:
             points: dict[str, Point] = {}
             for name in list(trying):
-                try:
-                    point = points[name] = await one_point(name, side, count)
-                except FAILURES as problem:
-                    note(f"consult_peers: {name} left out from {count} rooms on: {problem}")
-                    trying.remove(name)
+                point = kept.get(name, count) or await settled_point(name, side, count)
+                if point is not None:
+                    points[name] = point
+                if point is not None and point.valid:
+                    kept.put(name, point)
+                if point is not None and point.valid and point.held:
+                    found[name].best = count
                     continue
-                note(f"  {count} rooms, {name}: {point}")
-                if not point.valid:
-                    note("consult_peers: the generator is full; what comes says nothing")
-                    trying.clear()
-                    break
-                if point.held:
-                    best[name] = count
-                else:
-                    trying.remove(name)
+                trying.remove(name)
+                found[name].ended_by = _end(point)
             report(points)
-            if not trying:
-                break
-    if "consilium" in best:
-        params: dict[str, Scalar] = {"bound_ms": BOUND_MS, "loss": LOSS, "cameras": CAMERAS_EACH}
-        others = {name: float(count) for name, count in best.items() if name != "consilium"}
-        emit("consult_rooms_on_a_core", best["consilium"], "rooms", {**params, "watchers": WATCHERS_EACH}, others)
+    report_best(found)
+
+
+def _end(point: Point | None) -> str:
+    if point is None:
+        return "up"
+    return " ".join(point.passed) if point.valid else "generator"
 
 
 def report(points: dict[str, Point]) -> None:
@@ -320,6 +249,7 @@ def report(points: dict[str, Point]) -> None:
             f"{name}_viewer_kbps": round(one.viewer_kbps), f"{name}_core": round(one.core_share, 3),
             f"{name}_lost_share": round(one.lost_share, 6), f"{name}_tracks": f"{one.here}/{one.wanted}",
             f"{name}_generator": round(one.generator_share, 2), f"{name}_packets_per_s": round(one.packets_per_s),
+            f"{name}_passed": " ".join(one.passed),
         }  # fmt: skip
     for figure, field_name, unit in (
         ("consult_forward_ms_p50", "forward_p50_ms", "ms"), ("consult_forward_ms_p99", "forward_p99_ms", "ms"),
@@ -329,22 +259,48 @@ def report(points: dict[str, Point]) -> None:
         emit(figure, getattr(ours, field_name), unit, params, others)
 
 
-def run(rooms: Sequence[int] = ROOMS) -> None:
+def report_best(found: dict[str, Found]) -> None:
+    """How many rooms each held, and what ended it."""
+    params: dict[str, Scalar] = {
+        "bound_ms": BOUND_MS, "loss": LOSS, "full": FULL, "cameras": CAMERAS_EACH, "watchers": WATCHERS_EACH,
+    }  # fmt: skip
+    params |= {f"{name}_ended_by": one.ended_by for name, one in found.items()}
+    others = {name: float(one.best) for name, one in found.items() if name != "consilium"}
+    emit("consult_rooms_on_a_core", found["consilium"].best, "rooms", params, others)
+
+
+def run(rooms: Sequence[int] = ROOMS, keep: str = "") -> None:
     """The comparison, in namespaces of its own; left out with a note where they cannot be had."""
     reason = namespaces.why_not()
     if reason is not None:
         note(f"consult_peers: left out, no network namespaces here: {reason}")
         return
-    code = namespaces.run_inside("load_tests.peers.consults", ["--rooms", ",".join(map(str, rooms))])
+    raise_descriptors()  # Janus has several for each PeerConnection
+    arguments = ["--inside", "--rooms", ",".join(map(str, rooms)), "--keep", keep]
+    code = namespaces.run_inside("load_tests.peers.consults", arguments)
     if code:
         raise SystemExit(code)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The inside of the comparison with Janus; see `run`.")
-    parser.add_argument("--rooms", required=True, help="how many rooms, as 1,2,4")
+def main() -> int:
+    """The comparison, or the inside of it."""
+    parser = argparse.ArgumentParser(description="Our media worker beside Janus VideoRoom with a consult's cameras.")
+    parser.add_argument("--rooms", default=",".join(map(str, ROOMS)), help="how many rooms, as 1,2,4")
+    parser.add_argument("--keep", default="", metavar="FILE", help="points are kept there, not measured again")
     parser.add_argument("--nice", type=int, default=-20, help="priority of generator and relays")
+    parser.add_argument("--inside", action="store_true", help="in the generator's namespace already")
     chosen = parser.parse_args()
+    rooms = [int(word) for word in chosen.rooms.split(",")]
+    if not chosen.inside:
+        run(rooms, chosen.keep)
+        return 0
     with own_core(chosen.nice) as relay_core:
-        asyncio.run(compare(relay_core, [int(word) for word in chosen.rooms.split(",")]))
-    sys.exit(0)
+        asyncio.run(compare(relay_core, rooms, Kept(Path(chosen.keep) if chosen.keep else None)))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

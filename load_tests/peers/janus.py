@@ -38,7 +38,15 @@ MODULES = ("/usr/lib", "/usr/local/lib")
 
 
 class JanusFailed(Exception):
-    """Janus is not installed, did not come up, or declined something."""
+    """Janus is not installed, did not come up, or declined something.
+
+    Attributes:
+        code: Janus's own of what it declined; 0 for the rest.
+    """
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def modules_folder() -> Path:
@@ -122,7 +130,7 @@ class JanusApi:
         reply = await self.request(said)
         data = reply["plugindata"]["data"]
         if "error" in data:
-            raise JanusFailed(f"{data.get('error_code')}: {data['error']}")
+            raise JanusFailed(f"{data.get('error_code')}: {data['error']}", data.get("error_code", 0))
         return data, reply.get("jsep", {}).get("sdp", "")
 
     async def request(self, said: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +154,7 @@ class JanusApi:
         finally:
             del self._waiting[transaction]
         if reply["janus"] == "error":
-            raise JanusFailed(f"{reply['error']['code']}: {reply['error']['reason']}")
+            raise JanusFailed(f"{reply['error']['code']}: {reply['error']['reason']}", reply["error"]["code"])
         return reply
 
     async def _read(self) -> None:

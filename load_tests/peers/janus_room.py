@@ -8,17 +8,22 @@ picture, and declines transport-wide numbers, with which Janus does nothing towa
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from load_tests.peers import sdp
-from load_tests.peers.janus import Janus
+from load_tests.peers.janus import Janus, JanusFailed
 from load_tests.plan.behaviour import Layer
 from load_tests.rig.peer import LoadPeer, Remote
 from load_tests.session.media import audio_parameters, video_parameters
 from load_tests.session.sending import AUDIO_PT, RTX_PT, VIDEO_PT
 from load_tests.session.swift import SwiftPeer
+
+NO_SUCH_FEED: Final = 428
+FEED_S, FEED_PAUSE_S = 15.0, 0.1
 
 
 class JanusPeer(SwiftPeer):
@@ -64,7 +69,7 @@ class JanusRooms(Janus):
         handle = await self._api.attach()
         wanted = [{"feed": feed} for feed in feeds]
         join = {"request": "join", "ptype": "subscriber", "room": room, "streams": wanted}
-        _, offered = await self._api.message(handle, join)
+        offered = await self._subscribe(handle, join)
         relay = sdp.parse(offered)
         for section in relay.sections:
             section.twcc_id = 0
@@ -73,6 +78,23 @@ class JanusRooms(Janus):
         peer.relay_offers = True
         await peer.connect_to(relay.remote)
         return [one.made() for one in streams(offered)]
+
+    async def _subscribe(self, handle: int, join: dict[str, Any]) -> str:
+        """Janus's offer. A feed is there for it once its own end of the publisher's handshake is done, which may be
+        well after ours where it is busy; until then it has no such feed.
+
+        Raises:
+            JanusFailed: still not after ``FEED_S``, or anything else.
+        """
+        deadline_s = time.monotonic() + FEED_S
+        while True:
+            try:
+                _, offered = await self._api.message(handle, join)
+                return offered
+            except JanusFailed as problem:
+                if problem.code != NO_SUCH_FEED or time.monotonic() > deadline_s:
+                    raise
+            await asyncio.sleep(FEED_PAUSE_S)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ Root makes them directly; others may where the system lets them have user namesp
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 GENERATOR_ADDRESS, RELAY_ADDRESS = "10.99.0.1", "10.99.0.2"
-CARRIER_TIMEOUT_S = 5.0
+CARRIER_TIMEOUT_S, TIDY_TIMEOUT_S = 5.0, 15.0
 TOOLS = ("unshare", "nsenter", "setpriv", "taskset", "ip")
 
 
@@ -39,7 +40,14 @@ def _unshare() -> list[str]:
 
 def run_inside(module: str, arguments: Sequence[str]) -> int:
     """Run a module of ours in a new namespace, the generator's; its exit code."""
-    return subprocess.run([*_unshare(), sys.executable, "-m", module, *arguments], check=False).returncode
+    process = subprocess.Popen([*_unshare(), sys.executable, "-m", module, *arguments])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # it had the signal too, and has relays to end and folders to remove
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(TIDY_TIMEOUT_S)
+        process.kill()
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from load_tests.peers import sdp
-from load_tests.peers.consults import Point
-from load_tests.peers.janus_room import offer, streams
+from load_tests.peers.consults import Kept, Point
+from load_tests.peers.janus import JanusApi, JanusFailed
+from load_tests.peers.janus_room import NO_SUCH_FEED, JanusRooms, offer, streams
 from load_tests.plan.behaviour import CAMERAS
 from media.core import ortc
 
@@ -53,11 +61,82 @@ def test_a_camera_offers_its_layers_largest_first_and_the_extensions_that_its_pa
     assert read.remote.address == ("10.0.0.1", 4000)
 
 
-def test_a_point_holds_only_when_everything_came_and_says_nothing_when_the_generator_was_full() -> None:
-    good = Point(1, 1.0, 2.0, 0.0, 100.0, 100.0, 3.0, 0.5, 0.5, here=6, wanted=6)
-    assert good.held
-    assert good.valid
-    for name, value in (("forward_p99_ms", 51.0), ("lost_share", 0.002), ("here", 5), ("forward_p99_ms", float("inf"))):
-        assert not Point(**{**{f: getattr(good, f) for f in good.__slots__}, name: value}).held
-    full = {f: getattr(good, f) for f in good.__slots__} | {"generator_share": 0.95}
-    assert not Point(**full).valid
+GOOD = Point(1, 1.0, 2.0, 0.0, 100.0, 5_400.0, 3.0, 0.5, 0.5, here=6, wanted=6)
+
+
+def test_a_point_holds_only_when_everything_came_whole_and_says_nothing_when_the_generator_was_full() -> None:
+    assert GOOD.held
+    assert GOOD.valid
+    for name, value, passed in (
+        ("forward_p99_ms", 51.0, "late"), ("forward_p99_ms", float("inf"), "late"), ("lost_share", 0.002, "lost"),
+        ("here", 5, "nothing"), ("viewer_kbps", 4_500.0, "thin"),
+    ):  # fmt: skip
+        assert replace(GOOD, **{name: value}).passed == [passed]
+    assert not replace(GOOD, generator_share=0.95).valid
+
+
+def test_points_are_kept_for_whoever_goes_on(tmp_path: Path) -> None:
+    place = tmp_path / "points.json"
+    Kept(place).put("consilium", GOOD)
+    began = Kept(place)
+    began.put("consilium", replace(GOOD, rooms=2, forward_p99_ms=float("inf")))
+    again = Kept(place)
+    assert again.get("consilium", 1) == GOOD
+    late = again.get("consilium", 2)
+    assert late is not None
+    assert late.passed == ["late"]
+    assert again.get("janus_best", 1) is None
+    assert Kept(None).get("consilium", 1) is None
+
+
+class Behind:
+    """The far end of Janus's socket: whoever asks for a feed is refused ``refusals`` times with ``code``."""
+
+    def __init__(self, place: Path, code: int, refusals: int) -> None:
+        self.code, self.refusals, self.asked = code, refusals, 0
+        self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listening.setblocking(False)
+        self.listening.bind(str(place))
+        self.listening.listen()
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        client, _ = await loop.sock_accept(self.listening)
+        client.setblocking(False)
+        with client:
+            while said := await loop.sock_recv(client, 65_536):
+                asked = json.loads(said)
+                answer = {"transaction": asked["transaction"], **self.answer(asked)}
+                await loop.sock_sendall(client, json.dumps(answer).encode())
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["janus"] == "create":
+            return {"janus": "success", "data": {"id": 7}}
+        self.asked += 1
+        if self.asked <= self.refusals:
+            refused = {"error_code": self.code, "error": "No such feed (1)"}
+            return {"janus": "event", "plugindata": {"data": refused}}
+        return {"janus": "event", "plugindata": {"data": {}}, "jsep": {"sdp": OFFERED}}
+
+
+@pytest.mark.parametrize(("code", "asked"), [(NO_SUCH_FEED, 3), (421, 1)])
+async def test_a_feed_that_is_not_there_yet_is_asked_for_again_and_nothing_else_is(
+    tmp_path: Path, code: int, asked: int
+) -> None:
+    behind = Behind(tmp_path / "api", code, 2)
+    serving = asyncio.create_task(behind.serve())
+    poller: Any = None
+    rooms = JanusRooms(poller, "janus_best", 1)
+    rooms._api = JanusApi()
+    try:
+        await rooms._api.open(tmp_path / "api")
+        if code == NO_SUCH_FEED:
+            assert await rooms._subscribe(1, {"request": "join"}) == OFFERED
+        else:
+            with pytest.raises(JanusFailed, match="421"):
+                await rooms._subscribe(1, {"request": "join"})
+    finally:
+        await rooms._api.close()
+        behind.listening.close()
+        await serving
+    assert behind.asked == asked
