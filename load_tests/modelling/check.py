@@ -12,7 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
-from load_tests.model import ECG_MESSAGES_PER_S, Costs, Flow, flow
+from load_tests.modelling.consult import ECG_MESSAGES_PER_S, Flow, flow
+from load_tests.modelling.given import Costs
 from load_tests.modelling.measure import Run
 from load_tests.plan.behaviour import Behaviour
 from load_tests.plan.scenario import Scenario

@@ -6,8 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from load_tests.model import ASSUMPTIONS, MEASURED, Model, read_assumptions, read_costs
+from load_tests.model import Model
 from load_tests.modelling.check import Row, compare
+from load_tests.modelling.given import ASSUMPTIONS, MEASURED, read_assumptions, read_costs
 from load_tests.modelling.measure import read_run
 from load_tests.modelling.page import write
 from load_tests.plan.reading import Exit, RunError, parse_scenario

@@ -1,6 +1,7 @@
 """The costs of the model, measured: a suite of small runs of the load tests' own scenarios, and what is taken of each.
 
-    python -m load_tests.modelling.measure [--results DIR]      # five minutes, on a machine that does nothing else
+    python -m load_tests.modelling.measure [--results DIR]      # six minutes, on a machine that does nothing else
+    python -m load_tests.modelling.measure --part chain         # half a minute; all other numbers stay as they are
 
 writes ``measured.json``: each number with the run it comes from (its id has the commit) and how it was made of that
 run's files. A cost is a difference wherever a run does more than one thing: what listening costs is taken from what
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from load_tests.model import MEASURED, Cost, Costs
+from load_tests.modelling.given import MEASURED, Cost, Costs, read_costs
 from load_tests.report.digest import machine, source
 from load_tests.run.services import Postgres, Redis
 
@@ -42,6 +43,18 @@ RUNS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 SETTLED_S: Final = 30.0
 """Everybody is there by then, in all of them."""
+PARTS: Final = ("chain", "hints", "ring")
+ALONE: Final = (
+    ("hint_us", "hint_us", "us", "CPU of a process with the product's bus over hints heard"),
+    ("publish_us", "publish_us", "us", "CPU of redis a PUBLISH, nine subscribers against one"),
+    ("delivery_us", "delivery_us", "us", "CPU of redis for each further subscriber of a PUBLISH"),
+    ("ring_frame_us", "frame_us", "us", "CPU of redis a frame that the product's ring appends"),
+    ("ring_frame_bytes", "frame_bytes", "bytes", "growth of redis's memory a frame"),
+    ("ring_frames", "frames_kept", "frames", "what the product's ring keeps of a waveform"),
+    ("chain_per_s", "links_per_s", "links/s",
+     "the most that one, two or four processes append at a time on PostgreSQL without fsync, up to 64 links a commit"),
+)  # fmt: skip
+"""Of parts: the cost, what `modelling.process` calls it, its unit, how it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +123,22 @@ def play(results: Path, scenario: str, settings: Sequence[str]) -> Run:
     return read_run(fresh.pop().parent)
 
 
-def parts() -> dict[str, float]:
+def parts(wanted: Sequence[str] = PARTS) -> dict[str, float]:
     """What `modelling.process` measures, on a PostgreSQL and a redis of this run."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o711)  # PostgreSQL's own user comes through
-        return asyncio.run(_parts(place, Postgres(Path(place) / "postgres"), Redis()))
+        return asyncio.run(_parts(place, Postgres(Path(place) / "postgres"), Redis(), wanted))
 
 
-async def _parts(place: str, postgres: Postgres, redis: Redis) -> dict[str, float]:
+async def _parts(place: str, postgres: Postgres, redis: Redis, wanted: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     try:
         await postgres.start()
         await redis.start()
         of = {**os.environ, "CONSILIUM_DATABASE_URL": postgres.url}
         await _said("server", "db", "upgrade", "--data-dir", place, environment=of)
-        for what, url in (("chain", postgres.url), ("hints", redis.url), ("ring", redis.url)):
+        for what in wanted:
+            url = postgres.url if what == "chain" else redis.url
             found |= json.loads(await _said("load_tests.modelling.process", what, url))
     finally:
         await asyncio.to_thread(redis.stop)
@@ -229,17 +243,18 @@ def costs_of(runs: dict[str, Run], alone: dict[str, float], commit: str, where: 
         name: Cost(value=round(value, 4), unit=unit, run=run.id, how=how)
         for name, (value, unit, run, how) in made.items()
     }
-    for name, key, unit, how in (
-        ("hint_us", "hint_us", "us", "CPU of a process with the product's bus over hints heard"),
-        ("publish_us", "publish_us", "us", "CPU of redis a PUBLISH, nine subscribers against one"),
-        ("delivery_us", "delivery_us", "us", "CPU of redis for each further subscriber of a PUBLISH"),
-        ("ring_frame_us", "frame_us", "us", "CPU of redis a frame that the product's ring appends"),
-        ("ring_frame_bytes", "frame_bytes", "bytes", "growth of redis's memory a frame"),
-        ("ring_frames", "frames_kept", "frames", "what the product's ring keeps of a waveform"),
-        ("chain_per_s", "links_per_s", "links/s", "one writer on PostgreSQL without fsync, a transaction a link"),
-    ):
-        found[name] = Cost(value=round(alone[key], 4), unit=unit, run=f"modelling.process {commit[:8]}", how=how)
+    found |= costs_alone(alone, commit)
     return Costs(commit=commit, machine=where, **found)
+
+
+def costs_alone(alone: dict[str, float], commit: str) -> dict[str, Cost]:
+    """Those of the parts that were measured."""
+    run = f"modelling.process {commit[:8]}"
+    return {
+        name: Cost(value=round(alone[key], 4), unit=unit, run=run, how=how)
+        for name, key, unit, how in ALONE
+        if key in alone
+    }
 
 
 def _joining(run: Run, listening_us: float) -> float:
@@ -263,13 +278,26 @@ def _alone(path: Path, *, again: bool) -> dict[str, float]:
     return found
 
 
+def _write(costs: Costs, output: Path) -> None:
+    output.write_text(costs.model_dump_json(indent=1) + "\n", "utf-8")
+    print(f"{output} is written", file=sys.stderr)
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure the costs that the model counts with.")
     parser.add_argument("--results", type=Path, default=None, help="folder that keeps the runs' reports")
     parser.add_argument("--output", type=Path, default=MEASURED)
     parser.add_argument("--again", action="store_true", help="run only what --results does not hold yet")
+    parser.add_argument("--part", choices=PARTS, help="measure this alone and leave the file's other numbers")
     chosen = parser.parse_args()
+    commit, dirty = source()
+    commit += "+" if dirty else ""
+    if chosen.part:
+        told = parts([chosen.part])
+        print(json.dumps(told), file=sys.stderr)
+        _write(read_costs(chosen.output).model_copy(update=costs_alone(told, commit)), chosen.output)
+        return 0
     folder = chosen.results or Path(tempfile.mkdtemp(prefix="consilium-model-"))
     runs = {}
     for name, (scenario, *settings) in RUNS.items():
@@ -283,10 +311,7 @@ def main() -> int:
     if len(runs) < len(RUNS):
         return 1
     alone = _alone(folder / "parts.json", again=chosen.again)
-    commit, dirty = source()
-    costs = costs_of(runs, alone, commit + ("+" if dirty else ""), f"{machine().cpu}, {machine().cores} cores")
-    chosen.output.write_text(costs.model_dump_json(indent=1) + "\n", "utf-8")
-    print(f"{chosen.output} is written", file=sys.stderr)
+    _write(costs_of(runs, alone, commit, f"{machine().cpu}, {machine().cores} cores"), chosen.output)
     return 0
 
 

@@ -10,25 +10,10 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from load_tests.model import (
-    SITES,
-    Assumed,
-    Cost,
-    Costs,
-    Kind,
-    Model,
-    Need,
-    Work,
-    between,
-    busiest,
-    day,
-    hospital_line,
-    need,
-    shape,
-    uses,
-    year,
-)
+from load_tests.model import Model, Need, Work, busiest, day, hospital_line, need, uses, year
 from load_tests.modelling.check import CANNOT, Row
+from load_tests.modelling.consult import between, shape
+from load_tests.modelling.given import SITES, Assumed, Cost, Costs, Kind
 from load_tests.report.page import PAGE_STYLE
 from load_tests.report.svg import STYLE, Axis, Plot, number
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from load_tests.model import SITES, Cost, Costs, Kind, between, busiest, need, read_assumptions, shape, uses, year
+from load_tests.model import busiest, need, uses, year
+from load_tests.modelling.consult import between, shape
+from load_tests.modelling.given import SITES, Cost, Costs, Kind, read_assumptions
 from load_tests.plan.behaviour import BEHAVIOURS
 
 GIVEN = read_assumptions()

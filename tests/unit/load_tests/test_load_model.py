@@ -9,31 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from load_tests.model import (
-    BEHAVIOURS,
-    CAMERAS,
-    Assumptions,
-    Cost,
-    Costs,
-    Kind,
-    Model,
-    busiest,
-    day,
-    flow,
-    need,
-    poisson_most,
-    read_assumptions,
-    read_costs,
-    shape,
-    shown,
-    stream,
-    uses,
-    year,
-)
+from load_tests.model import Model, busiest, day, need, poisson_most, uses, year
 from load_tests.modelling.check import Row, compare
 from load_tests.modelling.command import model
-from load_tests.modelling.measure import Run
+from load_tests.modelling.consult import flow, shape, shown, stream
+from load_tests.modelling.given import Assumptions, Cost, Costs, Kind, read_assumptions, read_costs
+from load_tests.modelling.measure import ALONE, Run, costs_alone
 from load_tests.modelling.page import html, plots
+from load_tests.plan.behaviour import BEHAVIOURS, CAMERAS
 from load_tests.plan.reading import Exit, read_scenario
 
 
@@ -146,6 +129,14 @@ def test_a_run_is_held_against_what_its_own_people_should_have_done() -> None:
     assert rows["database rows"].measured == 100
     assert Row("nothing", "", 0, 1).ratio is None
     assert "Checked against a run" in html(Model(GIVEN, COSTS), list(rows.values()), "a run")
+
+
+def test_a_part_that_is_measured_alone_gives_its_own_numbers_only() -> None:
+    found = costs_alone({"links_per_s": 5.25, "links_per_s_of_1": 4.0}, "0123456789")
+    assert {name: (one.value, one.run) for name, one in found.items()} == {
+        "chain_per_s": (5.25, "modelling.process 01234567")
+    }
+    assert {name for name, *_ in ALONE} <= set(Costs.model_fields)
 
 
 def test_a_hospitals_line_is_for_as_many_consults_as_it_nearly_always_has() -> None:
