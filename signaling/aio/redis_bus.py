@@ -2,7 +2,7 @@
 
 A hint carries nothing else; what happened is read from the store. Publishing
 never fails: while redis is away hints are lost and counted, and the beat's own look
-into the store finds what they would have told (``service.py``). The
+into the store finds what they would have told (``beats.py``). The
 subscription comes back by itself.
 """
 

@@ -4,7 +4,7 @@ python-socketio would run one client's handlers side by side; here a client's
 commands take effect, and are answered, in the order in which they were sent.
 [SE1] A client that asks faster than it is served is told ``too_busy`` at once.
 
-Who the others are is ``service.py``; the socket itself is ``gateway.py``.
+Who the others are is ``attendance.py``; the socket itself is ``gateway.py``.
 """
 
 import asyncio

@@ -136,7 +136,7 @@ async def test_who_saw_what_and_when(hub: Hub, service: ConsultService) -> None:
     start = hub.clock.ms
     labs = View(page=Page.LABS, item="2823-3")
     await service.execute(doc, m.ShowView(context_version=1, view=View()))
-    await until(lambda: not service._viewing._waiting)
+    await until(lambda: not service._here.viewing._waiting)
     hub.clock.ms += 1_000
     await service.execute(doc, m.ShowView(context_version=1, view=labs))
     await service.execute(nurse, m.ShowView(context_version=1, view=labs))

@@ -260,7 +260,7 @@ async def test_who_publishes_anew_replaces_what_was_there(room: Room, publisher:
 async def test_a_page_that_takes_over_ends_what_the_encoder_sends(room: Room, publisher: Publisher) -> None:
     """[SE15] The page has sent nothing yet: with its join the encoder's sources, Transport and session are gone."""
     await publisher.publish()
-    media: Any = room.app[SESSIONS]._service._media._media
+    media: Any = room.app[SESSIONS]._service._here.media._media
     assert (await media.stats())["transports_now"] == 1
     headers = {"Authorization": f"Bearer {ENCODER_SECRET}"}
     async with room.http.post("/api/consults/c1/token", json={}, headers=headers) as answer:
@@ -281,7 +281,7 @@ async def test_a_publisher_whose_media_is_gone_leaves(room: Room, publisher: Pub
     """The worker is replaced: an encoder cannot be told to make a new Transport, so its session is over."""
     await publisher.publish()
     service: Any = room.app[SESSIONS]._service
-    await service.media_reset("c1")
+    await service.news.media_reset("c1")
 
     async def gone() -> bool:
         return await room.participants() == {}
@@ -300,7 +300,7 @@ async def test_consent_lost_ends_the_session(room: Room, publisher: Publisher) -
     await publisher.publish()
     (who,) = await room.participants()
     service: Any = room.app[SESSIONS]._service
-    await service.producers_closed("c1", who)
+    await service.news.producers_closed("c1", who)
 
     async def gone() -> bool:
         return await room.participants() == {}

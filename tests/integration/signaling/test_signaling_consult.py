@@ -189,7 +189,7 @@ async def test_worker_replacement_reaches_everyone(hub: Hub, make_client: MakeCl
     """[ME2] [ME4] New epoch, nothing produced any more, and new Transports carry the new epoch."""
     a = await make_client(hub, "a")
     await a.ok(type="produce", transport="t", kind="video", rtp_parameters={}, source="camera")
-    await hub.service.media_reset((await hub.state()).id)
+    await hub.service.news.media_reset((await hub.state()).id)
     assert (await a.heard("media_reset"))["media_epoch"] == 1
     assert (await hub.state()).producers == {}
     assert (await a.ok(type="create_transport", direction="send"))["media_epoch"] == 1
@@ -203,7 +203,7 @@ async def test_answer_of_a_dead_worker_is_not_believed(hub: Hub, make_client: Ma
         a.refusal(type="produce", transport="t", kind="video", rtp_parameters={}, source="camera")
     )
     await until(lambda: hub.media.calls)
-    await hub.service.media_reset((await hub.state()).id)
+    await hub.service.news.media_reset((await hub.state()).id)
     hub.media.gate.set()
     assert await asked == "media_unavailable"
     assert (await hub.state()).producers == {}
@@ -242,11 +242,11 @@ async def test_silent_transport_shows_as_unstable(hub: Hub, make_client: MakeCli
     """[ME8]"""
     a, b = await make_client(hub, "a"), await make_client(hub, "b")
     state, who = await hub.state(), ParticipantId("b")
-    await hub.service.transport_changed(state.id, who, "t1", Connection.UNSTABLE)
-    await hub.service.transport_changed(state.id, who, "t2", Connection.UNSTABLE)
-    await hub.service.transport_changed(state.id, who, "t1", Connection.CONNECTED)
+    await hub.service.news.transport_changed(state.id, who, "t1", Connection.UNSTABLE)
+    await hub.service.news.transport_changed(state.id, who, "t2", Connection.UNSTABLE)
+    await hub.service.news.transport_changed(state.id, who, "t1", Connection.CONNECTED)
     assert (await hub.state()).participants[who].connection is Connection.UNSTABLE
-    await hub.service.transport_changed(state.id, who, "t2", Connection.CONNECTED)
+    await hub.service.news.transport_changed(state.id, who, "t2", Connection.CONNECTED)
     assert (await hub.state()).participants[who].connection is Connection.CONNECTED
     assert a.sio.connected
     assert b.sio.connected

@@ -142,8 +142,8 @@ async def test_who_comes_to_another_process_is_there_only(store: MemoryStore, ma
     await until(lambda: set(one.media.released) == {"a", "b"})
     before = now(store).revision
     await one.service.detach(a)
-    await one.service.producers_closed(CONSULT, ParticipantId("a"))
-    await until(lambda: not one.service._audiences[CONSULT].graces)
+    await one.service.news.producers_closed(CONSULT, ParticipantId("a"))
+    await until(lambda: not one.service._here.audiences[CONSULT].graces)
     assert (connections(store), now(store).revision) == ({"a": HERE, "b": HERE}, before)
 
 
@@ -170,7 +170,7 @@ async def test_two_that_find_the_same_at_the_same_moment(store: MemoryStore, mak
         return found
 
     store.seats = seen_by_both  # type: ignore[method-assign]
-    await asyncio.gather(*(one.service._take_over(CONSULT, {dead.service.node}) for one in others))
+    await asyncio.gather(*(one.service._attendance.take_over(CONSULT, {dead.service.node}) for one in others))
     assert (connections(store), now(store).media_epoch) == ({"a": AWAY}, 1)
 
 

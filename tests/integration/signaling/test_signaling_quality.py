@@ -79,9 +79,9 @@ async def test_news_of_a_line_reach_one_participant_and_no_store(hub: Hub, make_
     a, b = await make_client(hub, "a"), await make_client(hub, "b")
     before = await hub.state()
 
-    await hub.service.line_news(CONSULT, ParticipantId("b"), layers())
-    await hub.service.line_news(CONSULT, ParticipantId("b"), line())
-    await hub.service.line_news(CONSULT, ParticipantId("nobody"), line())
+    await hub.service.news.line_news(CONSULT, ParticipantId("b"), layers())
+    await hub.service.news.line_news(CONSULT, ParticipantId("b"), line())
+    await hub.service.news.line_news(CONSULT, ParticipantId("nobody"), line())
 
     await until(lambda: {"consumer_layers", "line_quality"} <= types(b))
     told = next(s for s in b.signals if s["type"] == "consumer_layers")

@@ -261,12 +261,12 @@ async def test_a_path_that_fell_silent_while_the_store_failed_is_told_in_the_end
         return state.participants[who].connection
 
     store.failing = True
-    telling = asyncio.create_task(service.transport_changed(CONSULT, who, TransportId("t"), Connection.UNSTABLE))
+    telling = asyncio.create_task(service.news.transport_changed(CONSULT, who, TransportId("t"), Connection.UNSTABLE))
     await until(lambda: store.failed > 2)
     store.failing = False
     await telling
     assert await connection() is Connection.UNSTABLE
-    await service.transport_changed(CONSULT, who, TransportId("t"), Connection.CONNECTED)
+    await service.news.transport_changed(CONSULT, who, TransportId("t"), Connection.CONNECTED)
     assert await connection() is Connection.CONNECTED
 
 
@@ -276,11 +276,11 @@ async def test_nothing_is_insisted_on_for_a_consult_that_nobody_has_open(make_se
     service = await make_service(store)
     await join(service, "d")
     store.failing = True
-    telling = asyncio.create_task(service.media_reset(CONSULT))
+    telling = asyncio.create_task(service.news.media_reset(CONSULT))
     await until(lambda: store.failed > 2)
     assert not telling.done()
-    service._audiences.clear()  # as deserting does
-    async with asyncio.timeout(10):
+    service._here.audiences.clear()  # as deserting does
+    async with asyncio.timeout(60):
         await telling
 
 
@@ -332,7 +332,7 @@ async def test_an_empty_consult_costs_nothing_and_can_be_entered_again(make_serv
         assert media.consults == {CONSULT}
         await service.execute(second, m.Leave())
         await until(lambda: media.consults == set())
-    assert service._audiences == {}
+    assert service._here.audiences == {}
 
 
 async def test_a_restarting_worker_keeps_nobody_out_of_the_record(make_service: MakeService) -> None:
@@ -355,5 +355,5 @@ async def test_a_dead_sending_transport_takes_its_sources_along(make_service: Ma
     one, two = await join(service, "d"), await join(service, "e")
     await service.execute(one, produce())
     await service.execute(two, produce())
-    await service.producers_closed(CONSULT, one.admission.participant)
+    await service.news.producers_closed(CONSULT, one.admission.participant)
     assert {p.participant for p in two.present().producers.values()} == {"e"}
