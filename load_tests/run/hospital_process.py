@@ -1,7 +1,7 @@
 """A hospital's FHIR server as the lock's load needs one: answers from memory for any of the world's patients.
 
 ``python -m load_tests.run.hospital_process`` prints ``listening PORT`` and serves until it is ended. A search for a
-Patient finds whom its identifier names; every patient has the same twenty laboratory results (`bench.lock.fhir`).
+Patient finds whom its identifier names; every patient has the same twenty laboratory results (`rig.fhir`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 
 from aiohttp import web
 
-from load_tests.bench.lock.fhir import RESULTS, observation, searchset
+from load_tests.rig.fhir import RESULTS, observation, searchset
 
 ANSWER = searchset([observation(number) for number in range(RESULTS)])
 

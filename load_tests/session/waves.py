@@ -20,9 +20,8 @@ from typing import Any, Final
 
 import msgpack
 
-from load_tests.bench.ecg.codec import encode_all
-from load_tests.bench.ecg.records import LEADS, record_500
 from load_tests.report.ledger import Ledger
+from load_tests.rig.ecg_records import LEADS, encode_all, record_500
 from media.core.waveform import Flag, MalformedFrame, WaveformFrame, build_message, split_message, with_flags
 
 FRAME_S: Final = 0.1

@@ -24,10 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from load_tests.bench.ecg.codec import encode_all
-from load_tests.bench.ecg.records import record_500
 from load_tests.bench.ecg.rig import OTHERS_SHARE
 from load_tests.browsers.page import Machine
+from load_tests.rig.ecg_records import encode_all, record_500
 from load_tests.rig.figures import Scalar, emit, note
 from media.core.tap import TapKind, build_record
 

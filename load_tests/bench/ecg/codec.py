@@ -26,17 +26,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from load_tests.bench.ecg.records import LEADS, Record, record_500, sample_record, simulated_500
 from load_tests.browsers.web_bundle import build_program
+from load_tests.rig.ecg_records import EPOCH_US, LEADS, Record, encode_all, record_500, sample_record, simulated_500
 from load_tests.rig.figures import Scalar, emit, median, note
-from media.core.waveform import FrameWriter, split_message
+from media.core.waveform import FrameWriter
 from media.core.waveform.frame import HEADER_BYTES
 
 BATCHES = 40
 CPU_FLOOR = 0.9
 """Less of the time on the core, and something else was measured."""
 RUN_TIMEOUT_S = 120
-EPOCH_US = 1_700_000_000_000_000
 
 DECODE = """
 import { readFileSync } from "node:fs";
@@ -156,17 +155,6 @@ def timed(work: Callable[[], int], batches: int) -> Timed:
         taken_us.append((time.perf_counter_ns() - start) / 1000 / frames)
     share = (time.process_time() - cpu_began) / (time.perf_counter() - began)
     return Timed(median(taken_us), share)
-
-
-def encode_all(record: Record, redundant: bool) -> list[bytes]:
-    """The record as messages of a source, with or without the frame before each."""
-    writer = FrameWriter(record.stream())
-    messages = []
-    for first, samples in record.blocks():
-        t0_us = EPOCH_US + first * 1_000_000_000 // record.sample_rate_mhz
-        message = writer.write(samples, t0_us=t0_us, context_version=1)
-        messages.append(message if redundant else split_message(message)[0].encoded)
-    return messages
 
 
 def _encoders(record: Record) -> dict[str, Callable[[], int]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from load_tests.bench.ecg.records import LEADS
+from load_tests.rig.ecg_records import LEADS
 from load_tests.rig.figures import percentile
 from media.core.control import JsonObject, Request, TapData
 from server.app import check_schema

@@ -32,12 +32,11 @@ from typing import Any, Literal
 from google_crc32c import value as crc32c
 from OpenSSL import SSL
 
-from load_tests.bench.ecg.codec import encode_all
-from load_tests.bench.ecg.records import record_500
 from load_tests.bench.options import Options, own_core
 from load_tests.peers import ws_hub
 from load_tests.rig.contenders import remote_of
 from load_tests.rig.drive import IDLE_FLOOR, LATE_LIMIT_MS, overflowed_datagrams
+from load_tests.rig.ecg_records import encode_all, record_500
 from load_tests.rig.figures import Scalar, emit, note, percentile
 from load_tests.rig.peer import ANCILLARY_BYTES, SO_TIMESTAMPNS, LoadPeer
 from load_tests.rig.poller import Poller

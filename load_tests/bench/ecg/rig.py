@@ -21,10 +21,10 @@ from typing import Any
 
 from playwright.async_api import Page, async_playwright
 
-from load_tests.bench.ecg.records import LEADS, record_500
 from load_tests.browsers.chromium import CHROMIUM, QUIET
 from load_tests.browsers.page import Browser, Machine, root_process
 from load_tests.rig.contenders import remote_of
+from load_tests.rig.ecg_records import LEADS, record_500
 from load_tests.rig.figures import Scalar
 from load_tests.rig.lossy_path import LossyPath
 from load_tests.rig.peer import LoadPeer

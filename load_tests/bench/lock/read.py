@@ -1,6 +1,6 @@
 """What the lock adds to a read: hub, gateway and a FHIR server on one machine, against a direct call to that server.
 
-The hub is a whole `consilium demo`, the gateway `consilium gateway run`, the FHIR server `fhir` (it
+The hub is a whole `consilium demo`, the gateway `consilium gateway run`, the FHIR server `rig.fhir` (it
 answers from memory, so that what is measured is the lock). One client asks in turn, directly and through the hub's
 API, each over one kept connection: sign-in, permission, context, both audit rows, both policies and the field filter
 are in the figure. Value: percentile through the lock minus the same percentile of direct calls. Hub and gateway run
@@ -24,9 +24,9 @@ from typing import Any
 
 import aiohttp
 
-from load_tests.bench.lock.fhir import RESULTS
 from load_tests.bench.lock.stages import BESIDE, PATH, read_marks, stages_of
 from load_tests.rig.demo_process import Demo, demo, free_port
+from load_tests.rig.fhir import RESULTS
 from load_tests.rig.figures import Scalar, emit, median, note, percentile
 
 PARTNER, SYSTEM = "demo-partner", "urn:consilium:demo:mrn"
@@ -150,7 +150,7 @@ async def _ready(http: aiohttp.ClientSession, url: str) -> None:
 
 @contextlib.contextmanager
 def _fhir(port: int, mrn: str) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "load_tests.bench.lock.fhir", str(port), SYSTEM, mrn])
+    process = subprocess.Popen([sys.executable, "-m", "load_tests.rig.fhir", str(port), SYSTEM, mrn])
     with _ended(process):
         yield
 

@@ -26,7 +26,7 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from load_tests.bench.ecg.records import record_500
+from load_tests.rig.ecg_records import record_500
 from media.aio.client import WorkerClient
 from media.core.waveform import Assembler, Flag, FrameWriter, Placement, split_message, with_flags
 from tests.integration.media.conftest import RunningWorker

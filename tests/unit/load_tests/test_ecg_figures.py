@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from load_tests.bench.ecg import relay as ecg_relay
-from load_tests.bench.ecg.codec import encode_all, fhir_json
+from load_tests.bench.ecg.codec import fhir_json
 from load_tests.bench.ecg.latency import Result, live_share
-from load_tests.bench.ecg.records import record_500
 from load_tests.bench.ecg.rig import OTHERS_SHARE, Watch
 from load_tests.browsers.page import Machine
+from load_tests.rig.ecg_records import encode_all, record_500
 from load_tests.rig.lossy_path import LossyPath, Weather
 from media.core.waveform import split_message
 

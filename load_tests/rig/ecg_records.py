@@ -16,10 +16,11 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 
-from media.core.waveform import StreamFormat
+from media.core.waveform import FrameWriter, StreamFormat, split_message
 from media.sources.simulator import Settings, Simulator
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+EPOCH_US = 1_700_000_000_000_000
 
 
 class NoRecord(Exception):
@@ -93,3 +94,14 @@ def simulated_500(seconds: int = 10) -> Record:
     made = simulator.format
     samples = simulator.block(made.sample_rate_mhz * seconds // 1000).samples[: len(LEADS)]
     return Record("simulator", np.ascontiguousarray(samples), made.sample_rate_mhz, made.lsb_nv)
+
+
+def encode_all(record: Record, redundant: bool) -> list[bytes]:
+    """The record as messages of a source, with or without the frame before each."""
+    writer = FrameWriter(record.stream())
+    messages = []
+    for first, samples in record.blocks():
+        t0_us = EPOCH_US + first * 1_000_000_000 // record.sample_rate_mhz
+        message = writer.write(samples, t0_us=t0_us, context_version=1)
+        messages.append(message if redundant else split_message(message)[0].encoded)
+    return messages

@@ -1,6 +1,6 @@
-"""A hospital's FHIR server as the benchmark of the lock needs one: it answers from memory, at once.
+"""A hospital's FHIR server as benchmarks and runs of the lock need one: it answers from memory, at once.
 
-``python -m load_tests.bench.lock.fhir PORT SYSTEM VALUE`` serves one patient with twenty laboratory results.
+``python -m load_tests.rig.fhir PORT SYSTEM VALUE`` serves one patient with twenty laboratory results.
 """
 
 from __future__ import annotations
