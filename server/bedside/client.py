@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import functools
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
@@ -57,6 +58,8 @@ OPEN_S = 15.0
 CLOSE_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 EVENT_LIMIT = 1000
+TRANSPORTS = 16
+"""Named as gone, not looked at yet; there are two at a time."""
 MESSAGES = 1024
 """Of a channel, not taken yet: a whole ring of a stream may come at once."""
 
@@ -109,9 +112,11 @@ class Signalling:
         self.mismatch: m.DeviceMismatch | None = None
         """What we said of our patient when it was not the bound one. (W22)"""
         self.ended = False
+        self.gone: deque[str] = deque(maxlen=TRANSPORTS)
+        """Transports of ours whose worker died while others of the consult go on. [ME17]"""
         self.lost = asyncio.Event()
         self.changed = asyncio.Event()
-        """Set at every change of ``context``, ``binding`` or ``media_epoch``; whoever waits clears it."""
+        """Set at every change of ``context``, ``binding``, ``media_epoch`` or ``gone``; whoever waits clears it."""
         self._socket = socketio.AsyncClient(serializer="msgpack", reconnection=False, handle_sigint=False)
         self._socket.on("event", self._on_event)
         self._socket.on("signal", self._on_signal)
@@ -190,9 +195,14 @@ class Signalling:
             self._take(event)
 
     def _on_signal(self, raw: Any) -> None:
-        if isinstance(raw, dict) and raw.get("type") == "goodbye":
+        if not isinstance(raw, dict):
+            return
+        if raw.get("type") == "goodbye":
             self.ended = self.ended or raw.get("reason") == "ended"
             self.lost.set()
+        elif raw.get("type") == "transport_gone":
+            self.gone.append(str(raw.get("transport")))
+            self.changed.set()
 
     def _on_disconnect(self, *_reason: Any) -> None:
         self.lost.set()
@@ -313,6 +323,11 @@ class Media:
         self._errors: list[Exception] = []
         self._connects: list[asyncio.Task[m.Done]] = []
 
+    @property
+    def is_gone(self) -> bool:
+        """The worker of one of our Transports died. ICE would tell half a minute later, having asked in vain."""
+        return any(transport.id in self._signalling.gone for transport in self._transports.values())
+
     async def load(self, capabilities: dict[str, Any]) -> None:
         """Take the router's capabilities; once, before anything else."""
         await self._device.load(RtpCapabilities.model_validate(capabilities))
@@ -393,6 +408,8 @@ class Media:
         transport.on("error", self._errors.append)
         transport.on("connectionstatechange", self._state_changed)
         self._transports[direction] = transport
+        if self.is_gone:
+            self.broken.set()
         return transport
 
     def _connect(self, transport: Transport, dtls: DtlsParameters) -> None:
@@ -548,18 +565,25 @@ async def _one_media(signalling: Signalling, capabilities: dict[str, Any], perfo
             running(build_and_perform()) as performing,
             running(media.broken.wait()) as broken,
             running(_epoch_passed(signalling, epoch)) as reset,
+            running(_worker_gone(signalling, media)) as gone,
             running(signalling.lost.wait()) as lost,
         ):
-            await asyncio.wait({performing, broken, reset, lost}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({performing, broken, reset, gone, lost}, return_when=asyncio.FIRST_COMPLETED)
             if performing.done():
                 performing.result()
-            log.info("building the media again", media_reset=reset.done(), path_broken=broken.done())
+            log.info("building the media again", media_reset=reset.done(), path_broken=broken.done() or gone.done())
     finally:
         await media.close()
 
 
 async def _epoch_passed(signalling: Signalling, epoch: int) -> None:
     while signalling.media_epoch == epoch and not signalling.ended:
+        signalling.changed.clear()
+        await signalling.changed.wait()
+
+
+async def _worker_gone(signalling: Signalling, media: Media) -> None:
+    while not media.is_gone:
         signalling.changed.clear()
         await signalling.changed.wait()
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import aioice.ice
 import msgpack
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from media.core.waveform.vitals import VitalSign, read_vital
 from media.sources import LiveFormat, LiveItem, LiveSource, PatientReport
 from media.sources.simulator import Settings, SimulatedMonitor, Simulator
 from server.api.waveforms import OFFICE
-from server.app import open_database
+from server.app import MEDIA, open_database
 from server.bedside.client import Assignment, DataIn, DataOut, Media, Signalling, running
 from server.bedside.program import Given, streams_of
 from server.bedside.station import CTL, Station
@@ -34,7 +35,7 @@ from server.settings import load_settings
 from server.storage.database import Database
 from server.waveforms.desk import LiveStream
 from signaling.core import messages as m
-from signaling.core.ids import PatientId
+from signaling.core.ids import ConsultId, PatientId
 from signaling.core.model import WaveformStream
 
 pytestmark = pytest.mark.timeout(240)
@@ -293,10 +294,14 @@ async def test_the_command_streams_until_ctrl_c_and_says_what_it_cannot(
         assert "Traceback" not in said
 
 
-async def test_a_hub_that_restarts_costs_no_sample(tmp_path: Path) -> None:
-    """[W42] [W3] [C21] The device comes back by itself, sends what was measured meanwhile, and the archive goes on."""
+async def test_a_hub_that_restarts_costs_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[W42] [W3] [C21] The device comes back by itself, sends what was measured meanwhile, and the archive goes on.
+
+    So it does when the consult goes on and only the worker with the device has died, of which it is told. [ME17]
+    """
+    monkeypatch.setattr(aioice.ice, "CONSENT_FAILURES", 1_000_000)  # else it finds out by itself, half a minute later
     monitor = Settings(seed=9)
-    settings = load_settings({}, data_dir=tmp_path / "data", port=quiet_port(), media_port=0)
+    settings = load_settings({}, data_dir=tmp_path / "data", port=quiet_port(), media_port=0, media_workers=2)
     database = await open_database(settings)
     await fill(database)
     await database.close()
@@ -316,10 +321,19 @@ async def test_a_hub_that_restarts_costs_no_sample(tmp_path: Path) -> None:
         async with serving(settings) as app:
             async with member(address) as (signalling, _):
                 await signalling.ask(m.OpenContext(patient=PATIENT), m.Done)
+                pool, home = app[MEDIA].pool, app[MEDIA].home(ConsultId("c1"))
+                assert home is not None
+                await pool.wait_up(SOON_S, 1 - home)
+                pool.loads[home].charge(1.0, 1 << 62)  # full: the device goes to the other one
                 made, _, working = await device.enter_async_context(
                     station(address, SimulatedMonitor(monitor), Given(BAND))
                 )
                 before = await archived(app, 10)
+                pid, epoch = pool.workers[1 - home].pid, signalling.media_epoch
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+                before = await archived(app, before.open.state.current.seq + 20)
+                assert signalling.media_epoch == epoch, "nobody else noticed"
             newest = before.open.state.current.seq
         sent = made.resent_frames
         async with serving(settings) as app:
