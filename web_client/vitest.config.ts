@@ -7,6 +7,7 @@ export default defineConfig({
   // The time limits are for what hangs: on a busy machine a test takes many times its usual time.
   test: {
     environment: "happy-dom",
+    setupFiles: ["./vitest.setup.ts"],
     include: ["src/**/*.test.{ts,tsx}"],
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -131,7 +131,7 @@ it("a turn while the line is down is said, is not made up for later, and both si
   expect(page()).toBe("labs");
 
   server.isUp = true;
-  await waitFor(() => expect(told()).toContain("Everyone is on “Labs”"), { timeout: 15_000 });
+  await waitFor(() => expect(told()).toContain("Everyone is on “Labs”"));
   expect([page(), server.view.page]).toEqual(["labs", "labs"]);
   expect(server.commands.some(({ type }) => type === "turn_page")).toBe(false);
 
@@ -148,7 +148,7 @@ it("a turn whose answer alone was lost is no lost turn", async () => {
   server.mute = false;
   act(() => server.cut());
   server.isUp = true;
-  await waitFor(() => expect(page()).toBe("reports"), { timeout: 15_000 });
+  await waitFor(() => expect(page()).toBe("reports"));
   expect([told(), server.view.page]).toEqual(["", "reports"]);
 });
 
@@ -168,6 +168,6 @@ it("whoever comes, or comes back, is told how far down the lead's page is, and n
   expect(client.store.getState().consult?.participants.bo?.context_seen).toBe(1);
   act(() => server.cut());
   server.isUp = true;
-  await waitFor(() => expect(client.store.getState().status.phase).toBe("connected"), { timeout: 15_000 });
+  await waitFor(() => expect(client.store.getState().status.phase).toBe("connected"));
   await waitFor(() => expect(scrolls()).toBe(3));
 });

@@ -1,5 +1,5 @@
 /** Long records come in pages, each entry once; nothing of a former patient's pages, pictures or sheets stays (W19, W24). */
-import { cleanup, configure, fireEvent, render, screen, waitFor } from "@testing-library/react";
+import { cleanup, fireEvent, render, screen, waitFor } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { setLanguage } from "../i18n";
 import { AppProviders } from "../theme";
@@ -21,10 +21,6 @@ const patient = (id: string): NonNullable<RecordPaneProps["patient"]> => ({
   ],
   test: true,
 });
-
-// Hundreds of rows on a busy machine.
-configure({ asyncUtilTimeout: 15_000 });
-vi.setConfig({ testTimeout: 30_000 });
 
 interface Asked {
   path: string;

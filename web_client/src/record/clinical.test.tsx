@@ -1,5 +1,5 @@
 /** What the record says and does not say: negations, withdrawn entries, units, ratings. A wrong word here treats a patient wrongly. */
-import { cleanup, configure, render, screen, within } from "@testing-library/react";
+import { cleanup, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { setLanguage } from "../i18n";
 import { contentKey, wordsOf } from "../share/shape";
@@ -223,8 +223,6 @@ describe("withdrawn entries", () => {
     expect(page("1812")).toBe(page("1812"));
   });
 });
-
-configure({ asyncUtilTimeout: 15_000 });
 
 describe("pages", () => {
   const subject = { reference: "Patient/p1" };

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Consult, Joined, Participant, PatientBanner, Pointed } from "../protocol";
 import { NO_TRACE, SUMMARY } from "../protocol";
 import { afterEvent, afterJoin, afterSignal, type ConsultState, createConsultStore, outOfSync } from "./consultStore";
@@ -54,12 +54,14 @@ describe("consult store", () => {
 
   it("[SE14] knows how long a server that is about to restart will last", () => {
     const beat = { type: "beat", revision: 9, context_version: 3, server_time_ms: 1_000_000 } as const;
+    vi.useFakeTimers();
     const told = afterSignal(present(), { ...beat, same_surname: false, stops_at_ms: 1_030_000 }).stopsAtMs ?? 0;
     expect(told - performance.now()).toBeGreaterThan(29_000);
     expect(told - performance.now()).toBeLessThanOrEqual(30_000);
     expect(
       afterSignal(present({ stopsAtMs: told }), { ...beat, same_surname: false, stops_at_ms: null }).stopsAtMs,
     ).toBeNull();
+    vi.useRealTimers();
   });
 
   it("[ME4] counts a new media generation for a reset and for a join that does not resume", () => {

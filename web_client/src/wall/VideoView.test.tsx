@@ -11,7 +11,10 @@ vi.mock("../media/SoundOutlet", () => ({
   useSound: () => ({ blocked: false, resume: () => undefined }),
 }));
 
-afterEach(cleanup);
+afterEach(() => {
+  cleanup();
+  vi.useRealTimers();
+});
 
 it("[W9] marks a screen shared by a simulated room as simulated", () => {
   const room = { id: "r", role: "room", name: "Room", hospital: "", connection: "connected", simulated: true };
@@ -28,6 +31,7 @@ const line = { estimateBps: 90_000, roundTripMs: 300, lost: 0.2, via: "tcp" };
 
 /** A wall whose room's last new picture came 7.5 s ago. */
 function showStanding(layers: object): void {
+  vi.useFakeTimers();
   const consult = { participants: { r: room as Participant }, producers: {} } as unknown as Consult;
   const stoodSinceMs = performance.now() - 7_500;
   const camera = {
