@@ -297,12 +297,12 @@ class DataPlane:
     def _ask_source(self, producer: DataProducer) -> None:
         """Have a source send again what has not come, over the line on which it is answered. [WF18]"""
         assert producer.waveform_stream is not None
-        if not self.hub.awaits_source(producer.waveform_stream):
-            self._lacking.discard(producer)
+        line = self.listener(producer.transport.owner)
+        if line is None or not self.hub.awaits_source(producer.waveform_stream):
+            self._lacking.discard(producer)  # where nobody listens, its next frame is soon enough to look again
             return
         self._lacking.add(producer)
-        line = self.listener(producer.transport.owner)
-        if line is None or line.channel.buffered_bytes > BACKLOG_LIMIT_BYTES:
+        if line.channel.buffered_bytes > BACKLOG_LIMIT_BYTES:
             return
         for message in self.hub.ask_source(producer.waveform_stream, self._clock()):
             line.channel.send(message)

@@ -4,13 +4,17 @@ import asyncio
 import socket
 from typing import Any
 
+import msgpack
+
 from media.aio.clock import start_clock
 from media.aio.counters import Counters
 from media.aio.udp import OUTBOX_BYTES, UdpPort
 from media.core import rtcp
+from media.core.control import WaveformSource
 from media.core.twcc import ArrivalRecorder
 from tests.integration.media.inside import Blocking, Direct, frame, pair
-from tests.integration.media.peer import until, video_parameters, vp8
+from tests.integration.media.peer import Peer, until, video_parameters, vp8
+from tests.integration.media.test_data import frames
 
 SO_NO_CHECK = 11
 NEVER_SEEN = {"role": "client", "fingerprints": [{"algorithm": "sha-256", "value": ":".join(["AB"] * 32)}]}
@@ -19,18 +23,21 @@ NEVER_SEEN = {"role": "client", "fingerprints": [{"algorithm": "sha-256", "value
 async def test_consent_by_the_table_of_times(direct: Direct) -> None:
     """ARCHITECTURE section 8: no check for 7 s is unstable, a check recovers, 30 s closes and frees everything."""
     publisher, viewer = await pair(direct)
-    direct.notes.clear()
+    with direct.stopped():
+        for peer in (publisher, viewer):
+            await peer.check(nominate=True)
+        direct.notes.clear()
 
-    direct.pass_time(6.9)
-    assert direct.states == []
-    direct.pass_time(0.2)
-    assert direct.states == [(publisher.id, "unstable"), (viewer.id, "unstable")]
-    await publisher.check(nominate=True)
-    direct.pass_time(0)
-    assert direct.states[-1] == (publisher.id, "connected")
-    direct.pass_time(6.8)
-    direct.pass_time(18)
-    assert direct.states[-1] == (viewer.id, "closed")
+        direct.pass_time(6.9)
+        assert direct.states == []
+        direct.pass_time(0.2)
+        assert direct.states == [(publisher.id, "unstable"), (viewer.id, "unstable")]
+        await publisher.check(nominate=True)
+        direct.pass_time(0)
+        assert direct.states[-1] == (publisher.id, "connected")
+        direct.pass_time(6.8)
+        direct.pass_time(18)
+        assert direct.states[-1] == (viewer.id, "closed")
 
     assert direct.relay.stats()["consumers_now"] == 0
     assert direct.relay.stats()["producers_now"] == 1
@@ -61,13 +68,14 @@ async def test_a_transport_nobody_uses_does_not_end(direct: Direct) -> None:
 
 async def test_what_was_connected_and_never_checked_ends_with_its_producers(direct: Direct) -> None:
     """A publisher whose signalling passes the firewall and whose media do not."""
-    direct.relay.create_transport("r", "walled", "someone", "send")
-    direct.relay.connect_transport("walled", NEVER_SEEN)
-    direct.relay.produce("walled", "cam", "video", video_parameters(), False)
+    with direct.stopped():
+        direct.relay.create_transport("r", "walled", "someone", "send")
+        direct.relay.connect_transport("walled", NEVER_SEEN)
+        direct.relay.produce("walled", "cam", "video", video_parameters(), False)
 
-    direct.pass_time(29)
-    assert direct.states == []
-    direct.pass_time(1.5)
+        direct.pass_time(29)
+        assert direct.states == []
+        direct.pass_time(1.5)
 
     assert direct.states == [("walled", "closed")]
     assert [note.producer for note in direct.notes if note.event == "producer_closed"] == ["cam"]
@@ -89,6 +97,35 @@ async def test_an_address_changes_hands_only_when_its_peer_is_silent(direct: Dir
     await until(lambda: direct.relay.counters.values["rtp_received"] == 1, "media of the new owner")
     publisher._socket = home
     for peer in (publisher, viewer):
+        await peer.close()
+
+
+async def test_a_source_that_cannot_be_asked_keeps_nobody_awake(direct: Direct) -> None:
+    """A hole is asked for on ``ctl`` [WF18]; who does not listen there is not waited for fifty times a second."""
+    client: Any = direct
+    source, ears = Peer(client, "r", "send", owner="device"), Peer(client, "r", "recv", owner="device")
+    for peer in (source, ears):
+        await peer.join()
+    unreliable = {"streamId": 0, "ordered": False, "maxRetransmits": 0}
+    direct.relay.produce_data(source.id, "lead", "ecg", "", unreliable, WaveformSource(stream_id=7, simulated=True))
+    up = await source.channel(unreliable, "ecg")
+    await until(lambda: up.is_open, "the channel")
+    messages, data = frames(stream_id=7, count=12), direct.relay._routers["r"].data
+    for message in (messages[0], messages[5]):
+        up.send(message)
+    await until(lambda: data.hub.counters["frames"] == 2, "frames with a hole")
+    assert data.hub.awaits_source(7)
+    assert not data.backlogged
+
+    direct.relay.consume_data(ears.id, "answers", "ctl")
+    told = await ears.channel({"streamId": 0, "ordered": True}, "ctl")
+    await until(lambda: told.is_open, "its ears")
+    direct.relay.resume_data_consumer("answers")
+    up.send(messages[6])
+    await until(lambda: ears.got.messages, "the question")
+    assert msgpack.unpackb(ears.got.messages[0]) == {"t": "nack", "stream": 7, "first": 1, "last": 3}
+    assert data.backlogged
+    for peer in (source, ears):
         await peer.close()
 
 
