@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from load_tests.peers import sdp
+from load_tests.peers import consults, sdp
 from load_tests.peers.consults import Kept, Point
 from load_tests.peers.janus import JanusApi, JanusFailed
 from load_tests.peers.janus_room import NO_SUCH_FEED, JanusRooms, offer, streams
@@ -87,6 +88,29 @@ def test_points_are_kept_for_whoever_goes_on(tmp_path: Path) -> None:
     assert late.passed == ["late"]
     assert again.get("janus_best", 1) is None
     assert Kept(None).get("consilium", 1) is None
+
+
+async def test_a_relay_is_added_to_until_it_failed_twice_and_what_is_kept_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    async def one_point(name: str, _side: Any, rooms: int) -> Point:
+        asked.append((name, rooms))
+        if name == "janus_default" and rooms == 2:
+            raise JanusFailed("janus did not come up")
+        late = (name == "janus_best" and rooms == 4) or asked == [("consilium", 1)]
+        return replace(GOOD, rooms=rooms, forward_p99_ms=60.0 if late else 2.0)
+
+    monkeypatch.setattr(consults, "one_point", one_point)
+    monkeypatch.setattr(consults.namespaces, "relay_side", lambda _core: nullcontext())
+    for measured in (11, 2):
+        asked.clear()
+        await consults.compare(0, [1, 2, 4], Kept(tmp_path / "points.json"))
+        assert len(asked) == measured
+        last = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (last["value"], last["against"]) == (4, {"janus_best": 2.0, "janus_default": 1.0})
+        assert [last["params"][f"{name}_ended_by"] for name in consults.RELAYS] == ["rooms", "late", "up"]
 
 
 class Behind:
