@@ -8,6 +8,7 @@ told, since they are so whatever is stored.
 """
 
 import json
+from asyncio import to_thread
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +25,7 @@ from server.api.fhir_answers import (
     refused,
     resource_answer,
     searchset,
+    some_of,
     version_headers,
 )
 from server.api.fhir_shared import (
@@ -38,6 +40,7 @@ from server.api.fhir_shared import (
     type_of,
 )
 from server.api.fhircast import HUB
+from server.api.request import services
 from server.api.smart import allow_origin, base_of
 from server.record.aio.everything import everything
 from server.record.aio.search import Page, search, visible
@@ -46,6 +49,7 @@ from server.record.core.bundle import references_in
 from server.record.core.capability import capability_statement
 from server.record.core.cursor import Position
 from server.record.core.dates import DateInvalid, parse_date
+from server.record.core.elements import parse_elements
 from server.record.core.outcome import FhirCode, FhirRefusal, Place, information, outcome
 from server.record.core.params import TYPES
 from server.record.core.query import Query, parse_query, types_beside
@@ -97,6 +101,7 @@ async def metadata_otherwise(_request: web.Request) -> web.StreamResponse:
 async def read(request: web.Request) -> web.StreamResponse:
     """One resource, its present version."""
     kind, id_ = address_of(request)
+    elements = _elements_asked(request, kind)
     async with asking(request, ("r", kind)) as (caller, session):
         found = await read_resource(session, kind, id_)
     row = found[0] if found is not None else None
@@ -107,7 +112,7 @@ async def read(request: web.Request) -> web.StreamResponse:
         raise FhirRefusal(FhirCode.NOT_FOUND)
     if seen.deleted:
         raise FhirRefusal(FhirCode.DELETED)
-    return _one(request, stored_of(seen))
+    return _one(request, stored_of(seen), elements)
 
 
 @routes.get("/fhir/{type}/{id}/_history/{version}")
@@ -115,6 +120,7 @@ async def read(request: web.Request) -> web.StreamResponse:
 async def vread(request: web.Request) -> web.StreamResponse:
     """One resource, one version."""
     kind, id_ = address_of(request)
+    elements = _elements_asked(request, kind)
     text = request.match_info["version"]
     stored = None
     async with asking(request, ("r", kind)) as (caller, session):
@@ -128,7 +134,7 @@ async def vread(request: web.Request) -> web.StreamResponse:
         raise FhirRefusal(FhirCode.NOT_FOUND)
     if not stored.json:
         raise FhirRefusal(FhirCode.DELETED)
-    return _one(request, stored)
+    return _one(request, stored, elements)
 
 
 @routes.get("/fhir/{type}/{id}/_history")
@@ -179,11 +185,20 @@ def _since(text: str | None) -> int | None:
         raise FhirRefusal(FhirCode.QUERY, "", [Place("http._since")]) from None
 
 
-def _one(request: web.Request, stored: Stored) -> web.StreamResponse:
+def _elements_asked(request: web.Request, kind: str) -> frozenset[str] | None:
+    """Of one resource; ``_elements`` may stand more than once."""
+    texts = request.query.getall("_elements", [])
+    try:
+        return parse_elements(kind, ",".join(texts)) if any(texts) else None
+    except FhirRefusal as refusal:
+        raise refusal.within("http._elements") from None
+
+
+def _one(request: web.Request, stored: Stored, elements: frozenset[str] | None) -> web.StreamResponse:
     headers = version_headers(stored)
     if headers["ETag"] in (one.strip() for one in request.headers.get("If-None-Match", "").split(",")):
         return web.Response(status=304, headers=headers)
-    return resource_answer(stored.json, headers=headers)
+    return resource_answer(some_of(stored.json, elements), headers=headers)
 
 
 # ------------------------------------------------------------------ search
@@ -214,7 +229,8 @@ async def _search(request: web.Request, kind: str, pairs: list[tuple[str, str]])
             pairs = [(str(name), str(value)) for name, value in asked["pairs"]]
             after = None if asked["at"] is None else Position(asked["at"], asked["res"])
             lenient = asked["lenient"]
-        query = parse_query(kind, pairs, lenient=lenient, base=base_of(request))
+        now_us = services(request).now_ms() * 1_000 if asked is None else asked.get("now")
+        query = parse_query(kind, pairs, lenient=lenient, base=base_of(request), now_us=now_us)
         for beside in types_beside(query):
             caller.need("s", beside)
         page = await search(session, kind, query, reach=caller.reach, after=after)
@@ -222,21 +238,29 @@ async def _search(request: web.Request, kind: str, pairs: list[tuple[str, str]])
     shown = [row.patient_id for row in (*page.rows, *included)]
     names = sorted({name.partition(":")[0][:40] for name, _ in query.pairs} - set(_unknown(query)))
     await on_record(request, caller.token, "fhir_search", kind, shown, len(page.rows), parameters=names)
-    return _page(request, caller.token, query, replace(page, included=included), lenient=lenient)
+    page = replace(page, included=included)
+    base = base_of(request)
+    # A part is made by reading the whole: with a thousand long ones that is nothing for the event loop.
+    entries = _entries(base, query, page) if query.elements is None else await to_thread(_entries, base, query, page)
+    return _page(request, caller.token, query, page, entries, lenient=lenient)
 
 
 def _unknown(query: Query) -> list[str]:
     return [name.removeprefix("http.") for name in query.ignored]
 
 
-def _page(request: web.Request, token: AccessToken, query: Query, page: Page, *, lenient: bool) -> web.StreamResponse:
-    base = base_of(request)
-    url = f"{base}/{query.type}"
+def _entries(base: str, query: Query, page: Page) -> list[str]:
+    entries = [entry_text(base, row, "match", query.elements) for row in page.rows]
+    return entries + [entry_text(base, row, "include") for row in page.included]
+
+
+def _page(
+    request: web.Request, token: AccessToken, query: Query, page: Page, entries: list[str], *, lenient: bool
+) -> web.StreamResponse:
+    url = f"{base_of(request)}/{query.type}"
     links = [("self", self_url(request, token, query, lenient=lenient))]
     if page.following is not None:
         links.append(("next", next_url(request, token, url, search_place(query, page.following, lenient=lenient))))
-    entries = [entry_text(base, row, "match") for row in page.rows]
-    entries += [entry_text(base, row, "include") for row in page.included]
     notes = [f"{name} was left out" for name in query.ignored]
     notes += ["not everything that was to be included is here"] if page.cut else []
     if notes:

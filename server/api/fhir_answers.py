@@ -13,9 +13,10 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from server.api.errors import ApiCode, ApiError
 from server.api.smart import allow_origin
-from server.decimals import parse_json
+from server.decimals import parse_json, text_of
 from server.metrics import HTTP_REFUSALS
 from server.record.aio.store import Stored, row_text
+from server.record.core.elements import subset
 from server.record.core.layout import etag
 from server.record.core.outcome import FhirCode, FhirRefusal
 from server.storage.chain import canonical_json
@@ -149,10 +150,15 @@ async def _limited(request: web.Request, most: int) -> bytes:
 # ------------------------------------------------------------------ Bundles
 
 
-def entry_text(base: str, row: FhirResource, mode: str) -> str:
-    """An entry of a searchset; the resource is the text that is stored."""
+def entry_text(base: str, row: FhirResource, mode: str, elements: frozenset[str] | None = None) -> str:
+    """An entry of a searchset; the resource is the text that is stored, or the ``elements`` of it that are wanted."""
     url = json.dumps(f"{base}/{row.type}/{row.id}")
-    return f'{{"fullUrl":{url},"resource":{row_text(row)},"search":{{"mode":"{mode}"}}}}'
+    return f'{{"fullUrl":{url},"resource":{some_of(row_text(row), elements)},"search":{{"mode":"{mode}"}}}}'
+
+
+def some_of(text: str, elements: frozenset[str] | None) -> str:
+    """Text of a resource, or of the elements of it that are wanted."""
+    return text if elements is None else text_of(subset(parse_json(text), elements))
 
 
 def outcome_entry(outcome: dict[str, Any]) -> str:

@@ -106,7 +106,8 @@ def next_url(request: web.Request, token: AccessToken, url: str, content: dict[s
 def search_place(query: Query, at: Position | None, *, lenient: bool = False) -> dict[str, Any]:
     """What the cursor of a search's page holds; ``at`` is None for the first."""
     place = [None, None] if at is None else [at.at, at.res]
-    return {"type": query.type, "pairs": query.pairs, "lenient": lenient, "at": place[0], "res": place[1]}
+    told = {"type": query.type, "pairs": query.pairs, "lenient": lenient, "at": place[0], "res": place[1]}
+    return {**told, "now": query.now_us}
 
 
 def self_url(request: web.Request, token: AccessToken, query: Query, *, lenient: bool) -> str:

@@ -30,6 +30,7 @@ from server.record.aio.store import (
 )
 from server.record.aio.writes import apply_bundle
 from server.record.core.cursor import Position
+from server.record.core.dates import parse_date
 from server.record.core.index import index_values
 from server.record.core.meaning import Subject, matches
 from server.record.core.outcome import FhirCode, FhirRefusal
@@ -41,6 +42,7 @@ from server.storage.database import Database
 from server.storage.fhir_tables import FhirResource, FhirStore, FhirString, FhirToken, FhirVersion
 from tests.fhir_kit import (
     CODES,
+    DATES,
     LOINC,
     QUERIES,
     encounter,
@@ -57,6 +59,7 @@ PATIENTS = ("p0", "p1", "p2")
 ALL = Reach.of_patients(PATIENTS)
 NORTH = Reach.of_hospital("north")
 WIDE = ("code", "identifier")
+NOW_US = parse_date("2026-11-22T12:00:00Z").low_us
 
 
 @pytest.fixture
@@ -162,8 +165,11 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
     ]
     systems = [("Observation", [("code", f"{LOINC}|")]), ("Patient", [("identifier", "urn:mrn|")]),
                ("Observation", [("status", "final"), ("code:not", f"{LOINC}|")])]  # fmt: skip
-    for kind, pairs in (*edges, *numbers, *systems, *(some_query(chance) for _ in range(80))):
-        query = parse_query(kind, pairs)
+    near = [("Observation", [("date", f"ap{date}")]) for date in DATES]
+    near += [("Observation", [("_lastUpdated", f"ap1970-01-01T00:00:0{at}Z")]) for at in ("2", "3", "1.222")]
+    near += [("Observation", [("patient", "p1"), ("date", "ap2025-06")]), ("Encounter", [("date", "ap2020")])]
+    for kind, pairs in (*edges, *numbers, *systems, *near, *(some_query(chance) for _ in range(80))):
+        query = parse_query(kind, pairs, now_us=NOW_US)
         expected = []
         for one, values in zip(resources, found_by, strict=True):
             at_ms, whose, res = written[(one["resourceType"], one["id"])]
@@ -180,7 +186,8 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
         assert [row.id for page in pages for row in page.rows] == [one[3] for one in expected], (kind, pairs)
         assert all(len(page.rows) == query.count for page in pages[:-1])
         async with database.read() as session:
-            counted = await search(session, kind, [*pairs, ("_summary", "count")], reach=reach)
+            counting = parse_query(kind, [*pairs, ("_summary", "count")], now_us=NOW_US)
+            counted = await search(session, kind, counting, reach=reach)
         assert counted.total == len(expected)
     for pairs, reach in NO_SCAN:
         assert await scans(database, "Observation", pairs, reach) == [], (pairs, reach)
@@ -188,6 +195,7 @@ async def test_search_finds_what_the_filter_finds_page_by_page(database: Databas
 
 NO_SCAN: tuple[tuple[list[tuple[str, str]], Reach], ...] = (
     ([("patient", "p0"), ("date", "ge2024")], ALL),
+    ([("patient", "p0"), ("date", "ap2020")], ALL),
     ([("code", CODES[0]), ("status", "final")], ALL),
     ([("_sort", "-_lastUpdated")], ALL),
     ([("category", "laboratory"), ("_sort", "-_lastUpdated")], ALL),
@@ -205,7 +213,7 @@ NO_SCAN: tuple[tuple[list[tuple[str, str]], Reach], ...] = (
 
 async def scans(database: Database, kind: str, pairs: list[tuple[str, str]], reach: Reach) -> list[str]:
     """Where the database would read a table of the record from end to end: what grows with other people's records."""
-    query = parse_query(kind, pairs)
+    query = parse_query(kind, pairs, now_us=NOW_US)
     plan = Plan(query, reach)
     statement = plan.counting() if query.count_only else plan.page(None)
     async with database.read() as session:
@@ -226,7 +234,7 @@ async def every_page(
     after: Position | None = None
     while True:
         async with database.read() as session:
-            page = await search(session, kind, pairs, reach=reach, after=after)
+            page = await search(session, kind, parse_query(kind, pairs, now_us=NOW_US), reach=reach, after=after)
         yield page
         if page.following is None:
             return

@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from server.decimals import Exact, parse_json, text_of
 from server.record.core.bundle import plan, references_in, rewritten
 from server.record.core.cursor import seal, unseal
-from server.record.core.dates import COMPARE, FUTURE_US, PAST_US, DateInvalid, DateRange, compare, parse_date
+from server.record.core.dates import COMPARE, FUTURE_US, PAST_US, DateInvalid, DateRange, around, compare, parse_date
+from server.record.core.elements import is_subsetted, parse_elements, subset
 from server.record.core.index import INDEX_VERSION, fold, index_rows, index_values
 from server.record.core.layout import kept_text, sent_text
 from server.record.core.meaning import Subject, matches
 from server.record.core.outcome import FhirRefusal
 from server.record.core.params import TYPES, clinical_date
 from server.record.core.quantities import QUANTITY_COMPARE, Quantity, quantity_fits, quantity_of
-from server.record.core.query import parse_query
+from server.record.core.query import DateValue, parse_condition, parse_query
 from server.record.core.reach import Reach, in_compartment
+from server.record.core.resource import check_resource
 from server.smart.core.scopes import LEVELS, Scopes
 from tests.fhir_kit import QUERIES, record
 
@@ -46,6 +48,78 @@ def test_prefixes_agree_with_each_other(its: DateRange, asked: DateRange) -> Non
     assert not (say["eb"] and (say["gt"] or say["eq"]))
     assert say["gt"] or say["lt"] or say["eq"]
     assert say["sa"] == all(point > asked.high_us for point in (its.low_us, its.high_us))
+    assert say["ap"] == (not say["sa"] and not say["eb"])
+
+
+@given(ranges, points)
+def test_what_is_near_grows_with_the_time_since(asked: DateRange, now_us: int) -> None:
+    """R4 section 3.1.1.4.6: a tenth of the gap between now and the date, on both sides; none while it is now."""
+    near = around(asked, now_us)
+    gap_us = (
+        0 if asked.low_us <= now_us <= asked.high_us else min(abs(asked.low_us - now_us), abs(asked.high_us - now_us))
+    )
+    assert asked.low_us - near.low_us == near.high_us - asked.high_us == gap_us // 10
+
+
+@pytest.mark.parametrize(("asked", "near", "not_"), [
+    ("ap2016-11-22", ("2015-12-01", "2016-11-22", "2017-11-01"), ("2015-11-01", "2017-12-01")),
+    ("ap2026-11-22", ("2026-11-22T23:59:59Z", "2026"), ("2026-11-21", "2026-11-23")),
+    ("ap2027-11-22", ("2027-10-20", "2027-12-20"), ("2027-10-01", "2028")),
+])  # fmt: skip
+def test_near_dates_as_the_standard_recommends(asked: str, near: Any, not_: Any) -> None:
+    now_us = parse_date("2026-11-22T12:00:00Z").low_us
+    [criterion] = parse_query("Observation", [("date", asked)], now_us=now_us).criteria
+    (value,) = criterion.values
+    assert isinstance(value, DateValue)
+    its = {text: compare(value.prefix, parse_date(text), value.range) for text in (*near, *not_)}
+    assert [text for text, fits in its.items() if fits] == list(near)
+
+
+def test_a_condition_of_a_write_never_asks_for_what_is_near() -> None:
+    """The same condition must mean the same tomorrow."""
+    with pytest.raises(FhirRefusal):
+        parse_condition("Observation", [("date", "ap2026-11-22")])
+
+
+@given(st.integers(0, 10_000), st.data())
+@settings(max_examples=60)
+def test_a_part_says_nothing_that_the_whole_does_not(seed: int, data: st.DataObject) -> None:
+    """[W18] Elements are left out or stand as they are; what must stay stays; what lacks something says so."""
+    whole = data.draw(st.sampled_from(record(seed, 1, 3)))
+    whole = {**whole, "modifierExtension": [{"url": "urn:x"}], "_status": {"id": "s"}}
+    kind = whole["resourceType"]
+    known = {"Observation": "code,value,note,effective", "Encounter": "period,class,type", "Patient": "name,birthDate"}
+    names = data.draw(st.sets(st.sampled_from(known[kind].split(",")), min_size=1))
+    asked = parse_elements(kind, ",".join(sorted(names)))
+    part = subset(whole, asked)
+    tags = part["meta"].get("tag", []) if "meta" in part else []
+    assert all(whole[name] == value for name, value in part.items() if name != "meta")
+    whose = {path.partition(".")[0] for path in TYPES[kind].patient}
+    for name in ("resourceType", "id", "modifierExtension", "status", *whose):
+        assert (name in part) == (name in whole)
+    assert ("_status" in part) == (kind != "Patient"), "an element and what is said of it go together"
+    assert any(map(is_subsetted, tags)) == (part.keys() != whole.keys())
+    if any(map(is_subsetted, tags)):
+        with pytest.raises(FhirRefusal):
+            check_resource(part)
+    assert subset(part, asked) == part, "a part of the part is the part"
+
+
+def test_what_changes_the_meaning_of_the_rest_stays() -> None:
+    """[W18] A refusal to give a drug does not become an order; a whole answer has no tag; decimals stay as written."""
+    never = {
+        "resourceType": "MedicationRequest", "id": "m", "status": "active", "intent": "order", "doNotPerform": True,
+        "medicationReference": {"reference": "#drug"}, "contained": [{"resourceType": "Medication", "id": "drug"}],
+        "subject": {"reference": "Patient/p0"}, "note": [{"text": "x"}],
+        "dosageInstruction": [{"doseAndRate": [{"doseQuantity": {"value": Exact("7.40")}}]}],
+    }  # fmt: skip
+    part = subset(never, parse_elements("MedicationRequest", "dosageInstruction"))
+    assert part.keys() == never.keys() - {"note"} | {"meta"}
+    assert '"value":7.40' in text_of(part)
+    assert subset(never, parse_elements("MedicationRequest", "note,dosageInstruction")) == never
+    for bad in ("", ",", "value[x]", "valueQuantity", "Observation.code", "nothing", "_status", "code,nothing", "\0"):
+        with pytest.raises(FhirRefusal):
+            parse_elements("Observation", bad)
 
 
 @given(st.datetimes(), st.sampled_from(["%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]))
@@ -101,6 +175,7 @@ names = st.sampled_from(
         "code:missing",
         "value-quantity",
         "code-value-quantity",
+        "_elements",
         "patient.name",
         "subject:Patient.identifier",
         "_has:Observation:patient:code",

@@ -38,6 +38,7 @@ from server.record.core.bundle import (
     unresolved,
 )
 from server.record.core.cursor import Position
+from server.record.core.elements import subset
 from server.record.core.index import hash64, index_values
 from server.record.core.layout import etag
 from server.record.core.meaning import Subject, matches
@@ -348,12 +349,12 @@ class Run:
     async def _search(self, step: Step) -> Result:
         outside = self._writer.outside
         base = outside.base if outside is not None else ""
-        query = parse_query(step.type, step.condition or (), base=base)
+        query = parse_query(step.type, step.condition or (), base=base, now_us=self._writer.at_ms * 1_000)
         for beside in types_beside(query):
             self._need("s", beside)
         page = await search(self._session, step.type, query, reach=self._writer.reach)
         included = [row for row in page.included if outside is None or outside.covers("r", row.type)]
-        entries = [_match_entry(base, row, "match") for row in page.rows]
+        entries = [_match_entry(base, row, "match", query.elements) for row in page.rows]
         entries += [_match_entry(base, row, "include") for row in included]
         if page.cut:
             told = outcome([information("not everything that was to be included is here", severity="warning")])
@@ -404,6 +405,8 @@ async def _one_at_a_time(session: AsyncSession, owner: str) -> None:
         await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
 
 
-def _match_entry(base: str, row: FhirResource, mode: str) -> dict[str, Any]:
+def _match_entry(base: str, row: FhirResource, mode: str, elements: frozenset[str] | None = None) -> dict[str, Any]:
     url = f"{base}/{row.type}/{row.id}".removeprefix("/")
-    return {"fullUrl": url, "resource": parse_json(row_text(row)), "search": {"mode": mode}}
+    whole = parse_json(row_text(row))
+    resource = whole if elements is None else subset(whole, elements)
+    return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}

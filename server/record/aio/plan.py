@@ -308,6 +308,7 @@ def _dates(value: DateValue, low: Any, high: Any) -> ColumnElement[bool]:
         "le": and_(low <= asked.high_us, or_(low < asked.low_us, inside)),
         "sa": low > asked.high_us,
         "eb": and_(low < asked.low_us, high < asked.low_us),
+        "ap": and_(low <= asked.high_us, high >= asked.low_us),
     }
     return and_(low > UNDATED_US, conditions[value.prefix])
 
@@ -346,6 +347,7 @@ def _updates(value: DateValue, at_ms: Any) -> ColumnElement[bool]:
         "le": at_ms <= max(first - 1, last),
         "sa": at_ms > high // 1_000,
         "eb": at_ms < -(-(low - 999) // 1_000),
+        "ap": and_(at_ms >= -(-(low - 999) // 1_000), at_ms <= high // 1_000),
     }
     return conditions[value.prefix]
 

@@ -8,11 +8,12 @@ CREATED = "2026-11-22"
 INTERACTIONS = ("read", "vread", "create", "update", "delete", "history-instance", "search-type")
 NOT_OFFERED = (
     "Chains (up to three steps) and _has are offered for every reference parameter; the modifiers :missing (but for "
-    "_id, _lastUpdated and composites), :not, :exact and :contains; the prefix ap for quantities (a tenth), whose "
-    "units are compared as written. Not offered, and refused by name: patch, history of a type or of the system, the "
-    "modifiers :above, :below, :in, :not-in, :text, :of-type and :identifier, the prefix ap for dates, _elements, "
-    "_summary but for count and false, _include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, "
-    "subscriptions."
+    "_id, _lastUpdated and composites), :not, :exact and :contains; the prefix ap for quantities (a tenth) and for "
+    "dates (a tenth of the time between the date and now, on both sides); _elements for reading and searching "
+    "(mandatory and modifying elements and the patient stay; what is tagged SUBSETTED cannot be written). Units of "
+    "quantities are compared as written. Not offered, and refused by name: patch, history of a type or of the system, "
+    "the modifiers :above, :below, :in, :not-in, :text, :of-type and :identifier, _summary but for count and false, "
+    "_include:iterate, _filter, _text and _content, XML and Turtle, GraphQL, subscriptions."
 )
 _KINDS = {
     TOKEN: "token", DATE: "date", REFERENCE: "reference", STRING: "string", QUANTITY: "quantity",

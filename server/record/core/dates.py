@@ -1,4 +1,4 @@
-"""FHIR dates as ranges, and the eight ways of comparing them (R4 search, section 3.1.1.4.7).
+"""FHIR dates as ranges, and the nine ways of comparing them (R4 search, section 3.1.1.4.7).
 
 A FHIR date says as much as it was written with: ``2026-03`` is the whole of
 March. Every date is therefore a range of microseconds since 1970, ends included.
@@ -118,6 +118,15 @@ Compare = Callable[[DateRange, DateRange], bool]
 """``(the resource's, the asked one)``."""
 
 
+def around(asked: DateRange, now_us: int) -> DateRange:
+    """What is near a date: it, and on both sides a tenth of the time between it and now (R4 section 3.1.1.4.6).
+
+    Today is today to the microsecond; a day of ten years ago is that day, a year before and a year after it.
+    """
+    gap_us = max(0, asked.low_us - now_us, now_us - asked.high_us) // 10
+    return DateRange(asked.low_us - gap_us, asked.high_us + gap_us)
+
+
 def _eq(its: DateRange, asked: DateRange) -> bool:
     return asked.low_us <= its.low_us and its.high_us <= asked.high_us
 
@@ -139,8 +148,9 @@ COMPARE: dict[str, Compare] = {
     "le": lambda its, asked: _lt(its, asked) or _eq(its, asked),
     "sa": lambda its, asked: its.low_us > asked.high_us,
     "eb": lambda its, asked: its.high_us < asked.low_us,
+    "ap": lambda its, asked: its.low_us <= asked.high_us and its.high_us >= asked.low_us,
 }
-"""By prefix. ``ap`` is not offered: how near is near would be ours to invent."""
+"""By prefix. With ``ap`` the asked one has been widened (`around`), and any part in common is enough."""
 
 
 def compare(prefix: str, its: DateRange, asked: DateRange) -> bool:

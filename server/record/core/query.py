@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from server.record.core.dates import COMPARE, DateInvalid, DateRange, parse_date
+from server.record.core.dates import COMPARE, DateInvalid, DateRange, around, parse_date
+from server.record.core.elements import parse_elements
 from server.record.core.index import fold
 from server.record.core.outcome import FhirCode, FhirRefusal, Place
 from server.record.core.params import (
@@ -66,7 +67,7 @@ class TokenValue:
 
 @dataclass(frozen=True, slots=True)
 class DateValue:
-    """A prefix and the range it compares with."""
+    """A prefix and the range it compares with; with ``ap`` what is near enough."""
 
     prefix: str
     range: DateRange
@@ -131,8 +132,10 @@ class Query:
         includes: ``Type:parameter``, and the one type of target that is wanted (empty: any).
         by_update: sorted by when it was written, else by the clinical date.
         ordered: the order was asked for.
+        elements: the elements that are wanted of what fits; None for whole resources.
         ignored: parameters that were left out.
         pairs: what was read, for the cursor.
+        now_us: what ``ap`` of a date was reckoned from, for the cursor.
     """
 
     type: str
@@ -148,17 +151,35 @@ class Query:
     count_only: bool = False
     includes: tuple[tuple[str, str], ...] = ()
     revincludes: tuple[str, ...] = ()
+    elements: frozenset[str] | None = None
     ignored: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = field(default=())
+    now_us: int | None = None
 
 
-def parse_query(kind: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = False, base: str = "") -> Query:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Where and when a query is asked."""
+
+    base: str
+    now_us: int | None
+
+
+def parse_query(
+    kind: str,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    lenient: bool = False,
+    base: str = "",
+    now_us: int | None = None,
+) -> Query:
     """Read a search.
 
     Args:
         pairs: names and values in their order, percent-decoded.
         lenient: leave out unknown parameters instead of refusing the query.
         base: our own address: a reference that begins with it is one into this store.
+        now_us: microseconds since 1970, the same for all pages of a search; without it no date is asked for by ``ap``.
 
     Raises:
         FhirRefusal: ``query``, ``unsupported`` or ``too_many``; nothing else, whatever the text.
@@ -167,12 +188,12 @@ def parse_query(kind: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = 
         raise FhirRefusal(FhirCode.UNKNOWN_TYPE)
     if len(pairs) > MAX_PAIRS or any(len(value) > MAX_VALUE_CHARS * 10 for _, value in pairs):
         raise FhirRefusal(FhirCode.TOO_MANY, "a query has a limit")
-    query, ignored = Query(kind), []
+    query, asked, ignored = Query(kind), _Asked(base, now_us), []
     for name, value in pairs:
         if value == "":
             continue  # R4 section 3.1.1.1.1: an empty parameter is no parameter
         try:
-            found = _one(query, name, value, base)
+            found = _one(query, name, value, asked)
         except FhirRefusal as refusal:
             raise refusal.within(_shown(name)) if not refusal.places else refusal from None
         if found is not None:
@@ -182,7 +203,8 @@ def parse_query(kind: str, pairs: Sequence[tuple[str, str]], *, lenient: bool = 
         else:
             detail = "the parameter is not offered; `Prefer: handling=lenient` leaves it out"
             raise FhirRefusal(FhirCode.UNSUPPORTED, detail, [Place(_shown(name))])
-    return replace(query, ignored=tuple(ignored), pairs=tuple((name, value) for name, value in pairs if value))
+    kept = tuple((name, value) for name, value in pairs if value)
+    return replace(query, ignored=tuple(ignored), pairs=kept, now_us=now_us)
 
 
 def _shown(name: str) -> str:
@@ -234,20 +256,20 @@ def types_beside(query: Query) -> set[str]:
     return beside
 
 
-def _one(query: Query, name: str, value: str, own: str) -> Query | None:
+def _one(query: Query, name: str, value: str, asked: _Asked) -> Query | None:
     """The query with one more parameter; None when there is no such parameter."""
     if name in _CONTROLS:
         return _CONTROLS[name](query, value)
     if name.startswith("_has:") or "." in name:
-        return _linked(query, name, value, own)
+        return _linked(query, name, value, asked)
     base, _, modifier = name.partition(":")
     param = TYPES[query.type].params.get(base)
     if param is None and base not in COMMON:
         return None
     if modifier == MISSING:
         return _with(query, _missing(base, value, param))
-    if own and param is not None and param.kind == REFERENCE:
-        value = ",".join(one.removeprefix(f"{own}/") for one in value.split(","))
+    if asked.base and param is not None and param.kind == REFERENCE:
+        value = ",".join(one.removeprefix(f"{asked.base}/") for one in value.split(","))
     if base == "_id":
         _plain(modifier)
         ids = frozenset(one for one in _values(value) if is_id(one))
@@ -258,6 +280,8 @@ def _one(query: Query, name: str, value: str, own: str) -> Query | None:
     if param is not None and param.parts is not None:
         return _with(query, *_composite(base, modifier, _values(value), param.parts))
     kind = COMMON[base] if param is None else param.kind
+    if kind == DATE:
+        return _with(query, _date(base, modifier, _values(value), param, asked.now_us))
     return _with(query, _READERS[kind](base, modifier, _values(value), param))
 
 
@@ -273,7 +297,7 @@ def _missing(name: str, value: str, param: Param | None) -> Criterion:
     return Criterion(name, MISSING, (value == "true",))
 
 
-def _linked(query: Query, name: str, value: str, own: str) -> Query | None:
+def _linked(query: Query, name: str, value: str, place: _Asked) -> Query | None:
     """With a chain (R4 section 3.1.1.4.11) or a ``_has`` (3.1.1.4.12)."""
     if name.count(".") + name.count("_has:") > MAX_STEPS:
         raise FhirRefusal(FhirCode.TOO_MANY, "the chain is too long")
@@ -282,7 +306,7 @@ def _linked(query: Query, name: str, value: str, own: str) -> Query | None:
         via, _, asked = rest.partition(":")
         if not asked or f"{source}:{via}" not in INCLUDES or not _can_point(f"{source}:{via}", query.type):
             return None
-        link = Link(via, _at_the_end(source, asked, value, own), reverse=True)
+        link = Link(via, _at_the_end(source, asked, value, place), reverse=True)
     else:
         head, _, asked = name.partition(".")
         via, _, target = head.partition(":")
@@ -294,12 +318,12 @@ def _linked(query: Query, name: str, value: str, own: str) -> Query | None:
         target = target or param.targets[0]
         if target not in TYPES or (param.targets and target not in param.targets):
             raise FhirRefusal(FhirCode.UNSUPPORTED, "the parameter does not refer to that type")
-        link = Link(via, _at_the_end(target, asked, value, own))
+        link = Link(via, _at_the_end(target, asked, value, place))
     return replace(query, links=(*query.links, link))
 
 
-def _at_the_end(kind: str, name: str, value: str, own: str) -> Query:
-    found = None if name.partition(":")[0] in _CONTROLS else _one(Query(kind), name, value, own)
+def _at_the_end(kind: str, name: str, value: str, place: _Asked) -> Query:
+    found = None if name.partition(":")[0] in _CONTROLS else _one(Query(kind), name, value, place)
     if found is None:
         raise FhirRefusal(FhirCode.UNSUPPORTED, "the parameter at the end of the chain is not offered")
     return found
@@ -361,20 +385,26 @@ def _split(mark: re.Pattern[str], text: str, most: int = 0) -> list[str]:
     return mark.sub("\\1\0", text, count=most).split("\0")
 
 
-def _date(name: str, modifier: str, values: list[str], param: Param | None) -> Criterion:
+def _date(name: str, modifier: str, values: list[str], param: Param | None, now_us: int | None) -> Criterion:
     _plain(modifier, _MODIFIERS[DATE])
-    return Criterion(name, DATE, tuple(map(_date_value, values)), clinical=param is not None and param.clinical)
+    dates = tuple(_date_value(value, now_us) for value in values)
+    return Criterion(name, DATE, dates, clinical=param is not None and param.clinical)
 
 
-def _date_value(text: str) -> DateValue:
+def _date_value(text: str, now_us: int | None) -> DateValue:
     prefix, rest = (text[:2], text[2:]) if text[:1].isalpha() else ("eq", text)
     if prefix not in COMPARE:
         raise FhirRefusal(FhirCode.UNSUPPORTED, "the prefix is not offered")
     try:
         # A plus sign arrives as a space where a client forgot to escape it.
-        return DateValue(prefix, parse_date(rest.replace(" ", "+")))
+        asked = parse_date(rest.replace(" ", "+"))
     except DateInvalid:
         raise FhirRefusal(FhirCode.QUERY, "not a FHIR date") from None
+    if prefix != "ap":
+        return DateValue(prefix, asked)
+    if now_us is None:
+        raise FhirRefusal(FhirCode.UNSUPPORTED, "a condition of a write does not ask for what is near")
+    return DateValue(prefix, around(asked, now_us))
 
 
 def _quantity(name: str, modifier: str, values: list[str], _param: Param | None) -> Criterion:
@@ -443,7 +473,7 @@ def _patients(value: str, modifier: str) -> list[str]:
     return [id_ for text in _values(value) if is_id(id_ := _unescape(text).removeprefix("Patient/"))]
 
 
-_READERS = {TOKEN: _token, DATE: _date, STRING: _string, REFERENCE: _reference, QUANTITY: _quantity}
+_READERS = {TOKEN: _token, STRING: _string, REFERENCE: _reference, QUANTITY: _quantity}
 
 
 # ------------------------------------------------------------------ result parameters
@@ -477,6 +507,11 @@ def _summary(query: Query, value: str) -> Query:
     if value != "count":
         raise FhirRefusal(FhirCode.UNSUPPORTED, "_summary is count or false")
     return replace(query, count_only=True)
+
+
+def _some_elements(query: Query, value: str) -> Query:
+    names = parse_elements(query.type, value)
+    return replace(query, elements=names if query.elements is None else query.elements | names)
 
 
 def _include(query: Query, value: str) -> Query:
@@ -521,6 +556,7 @@ _CONTROLS = {
     "_count": _count,
     "_total": _total,
     "_summary": _summary,
+    "_elements": _some_elements,
     "_include": _include,
     "_revinclude": _revinclude,
     "_format": _format,

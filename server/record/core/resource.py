@@ -8,15 +8,15 @@ checked on the way in is sent as it was stored.
 
 import base64
 import binascii
-import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from server.record.core.banner import BannerInvalid, banner_of
+from server.record.core.elements import is_subsetted, model_of
 from server.record.core.index import walk
 from server.record.core.layout import kept_text
 from server.record.core.outcome import FhirCode, FhirRefusal, Place
@@ -141,7 +141,10 @@ def file_checked(raw: dict[str, Any]) -> FiledResource:
 def _checked(kind: str, raw: dict[str, Any]) -> None:
     try:
         _refuse_null(kind, raw)
-        _model(kind).model_validate(raw)
+        model_of(kind).model_validate(raw)
+        if any(map(is_subsetted, (raw.get("meta") or {}).get("tag") or [])):
+            detail = f"{kind} is a part of a resource (SUBSETTED): stored, it would end what it lacks"
+            raise ResourceInvalid(detail, (Place(f"{kind}.meta.tag"),))
         text = kept_text(raw)
         if len(text.encode()) > MAX_JSON_BYTES:
             raise ResourceInvalid(f"{kind} is too large", code=FhirCode.TOO_LARGE)
@@ -184,12 +187,6 @@ def is_test(raw: dict[str, Any]) -> bool:
     """Whether the resource is tagged as test data."""
     tags = raw.get("meta", {}).get("tag", [])
     return any((tag.get("system"), tag.get("code")) == TEST_TAG for tag in tags)
-
-
-def _model(kind: str) -> type[BaseModel]:
-    # One module per type: importing all of R4B takes seconds.
-    found: type[BaseModel] = getattr(importlib.import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
-    return found
 
 
 def _refuse_null(kind: str, value: Any, depth: int = 0) -> None:

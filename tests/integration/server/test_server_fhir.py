@@ -271,6 +271,39 @@ async def test_search_pages_and_its_parameters_stay_out_of_addresses(hub: Hub, a
     assert refusal(await app.get("/Observation?date=2025-13")) == (400, "query")
 
 
+async def test_a_part_says_that_it_is_one_and_what_is_near_stays_near(hub: Hub, app: App) -> None:
+    """[W18] `_elements` (R4 section 3.1.1.5.8) and `ap` of dates (3.1.1.4.6), one now for all pages of a search."""
+    _, whole = await app.get("/Observation/k0")
+    _, part = await app.get("/Observation/k0?_elements=value")
+    assert part.keys() == {"resourceType", "id", "meta", "status", "code", "subject", "valueQuantity"} < whole.keys()
+    assert (part["meta"]["versionId"], part["meta"]["tag"][-1]["code"]) == ("1", "SUBSETTED")
+    assert refusal(await app.fhir("PUT", "/Observation/k0", part)) == (422, "invalid"), "it would end what it lacks"
+    assert (await app.get("/Observation/k0/_history/1?_elements=value"))[1] == part
+    assert (await app.get("/Observation/k0"))[1] == whole
+    for bad in ("/Observation/k0?_elements=valueQuantity", "/Observation?_elements=code,colour"):
+        assert refusal(await app.get(bad)) == (400, "query")
+    _, page = await app.get("/Observation?_elements=value&_elements=code&_count=1&_include=Observation:patient")
+    shown = {one["search"]["mode"]: one["resource"] for one in page["entry"]}
+    assert shown["match"].keys() == part.keys()
+    assert "name" in shown["include"], "what comes along comes whole"
+    _, following = await app.get(next(one["url"] for one in page["link"] if one["relation"] == "next"))
+    assert following["entry"][0]["resource"].keys() == part.keys()
+    batch = {"resourceType": "Bundle", "type": "batch", "entry": [
+        {"request": {"method": "GET", "url": "Observation?_id=k0&_elements=value"}}
+    ]}  # fmt: skip
+    _, done = await app.fhir("POST", "", batch)
+    assert done["entry"][0]["resource"]["entry"][0]["resource"] == part
+    # It is the middle of June: from February there is a tenth of 106 days on both sides, into January and March.
+    asked = "/Observation?date=ap2025-02&_sort=date"
+    assert await app.ids(asked) == ["k2", "k1"]
+    _, page = await app.get(f"{asked}&_count=1")
+    hub.clock.ms = 1_740_000_000_000
+    assert await app.ids(asked) == ["k2"], "now it is February itself"
+    more = await app.ids(next(one["url"] for one in page["link"] if one["relation"] == "next"))
+    assert more == ["k1"], "a search goes on from when it began"
+    assert refusal(await app.fhir("PUT", "/Observation?date=ap2021", whole)) == (400, "unsupported")
+
+
 async def test_a_person_reaches_the_patients_of_her_consults_while_they_last(hub: Hub, app: App) -> None:
     """Whoever may not see a resource cannot tell it from one that does not exist."""
     await (await as_gateway(app, hub)).fhir("POST", "/Patient", without_id(patient("pt9", "王", "Wang X")))
