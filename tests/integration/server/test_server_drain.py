@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import socketio
 from server_hub import Browser, quiet_port
 from server_seed import fill
 
 from media.aio.scheduling import standing
-from media.core.precedence import behind, in_front
+from media.core.precedence import Policy, behind, in_front
 from server.app import open_database
 from server.exits import Exit
 from server.settings import load_settings
@@ -34,6 +35,7 @@ class Running:
     process: asyncio.subprocess.Process
     browser: Browser
     sio: socketio.AsyncClient
+    metrics: str
     signals: list[dict[str, Any]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
@@ -45,26 +47,37 @@ class Running:
             while not condition():
                 await asyncio.sleep(0.02)
 
+    async def told(self, name: str) -> list[str]:
+        """The metrics, once this one is among them."""
+        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+            while True:
+                async with session.get(self.metrics) as answer:
+                    lines = (await answer.text()).splitlines()
+                if any(line.startswith(name) for line in lines):
+                    return lines
+                await asyncio.sleep(0.05)
+
     async def ok(self, **command: Any) -> dict[str, Any]:
-        ack = await self.sio.call("command", command, timeout=20)
+        ack = await self.sio.call("command", command, timeout=60)
         assert ack["ok"], ack
         return dict(ack["result"])
 
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    port = quiet_port()
+    port, metrics_port = quiet_port(), quiet_port()
     database = await open_database(load_settings({}, data_dir=tmp_path, port=port))
     await fill(database)
     await database.close()
     chosen = {"MEDIA_PORT": "0", "MEDIA_WORKERS": "1", "MEDIA_ADDRESSES": "127.0.0.1", "DRAIN_S": "600"}
+    chosen["METRICS_PORT"] = str(metrics_port)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "server", "serve", "--port", str(port), "--data-dir", str(tmp_path),
         stderr=subprocess.PIPE, env=CLEAN | {f"CONSILIUM_{name}": value for name, value in chosen.items()},
         start_new_session=True,
     )  # fmt: skip
     sio = socketio.AsyncClient(serializer="msgpack", reconnection=False)
-    server = Running(process, Browser(f"http://127.0.0.1:{port}"), sio)
+    server = Running(process, Browser(f"http://127.0.0.1:{port}"), sio, f"http://127.0.0.1:{metrics_port}/metrics")
     sio.on("signal", server.signals.append)
 
     async def follow() -> None:
@@ -79,8 +92,9 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         await server.browser.sign_in("d1@hub")
         _, issued = await server.browser.post("/api/consults/c1/token")
         await sio.connect(
-            server.browser.origin, auth={"token": issued["token"], "protocol": 1}, transports=["websocket"]
-        )
+            server.browser.origin, auth={"token": issued["token"], "protocol": 1}, transports=["websocket"],
+            wait_timeout=60,
+        )  # fmt: skip
         await server.ok(type="join")
         yield server
     finally:
@@ -138,3 +152,6 @@ async def test_sighup_replaces_a_worker_once_its_consults_have_ended(running: Ru
     assert (worker.policy, worker.nice, worker.turn_us) == (in_turn.policy, in_turn.nice, in_turn.turn_us)
     session = Path(f"/proc/{pid}/autogroup")  # not every kernel shares out between sessions
     assert not session.exists() or session.read_text().split()[-1] == str(wanted.session_nice)
+    told = await running.told("consilium_media_worker_turn_seconds{")
+    assert f'consilium_media_worker_turn_seconds{{worker="0"}} {in_turn.turn_us / 1e6}' in told
+    assert f"consilium_media_first {float(wanted.policy is Policy.BATCH)}" in told
