@@ -106,18 +106,18 @@ _ANSWERS: dict[ApiCode, tuple[int, str, str]] = {
     ApiCode.CASEPACK_UNFINISHED: (
         422,
         "Reason, purpose, summary and the wanted speciality are needed before the case pack is sent.",
-        "发送病例包前须填写会诊理由、目的、病情摘要和拟邀专业。",
+        "发送会诊资料前须填写会诊理由、目的、病情摘要和拟邀专业。",
     ),
     ApiCode.CASEPACK_CHANGED: (
         409,
         "The record has changed since you looked. Check the case pack again, then send it.",
-        "病历已有更新，请重新核对病例包后再发送。",
+        "病历已有更新，请重新核对会诊资料后再发送。",
     ),
     ApiCode.CASEPACK_UNCHANGED: (409, "Nothing has changed since the last version was sent.", "内容与已发送版本相同。"),
     ApiCode.CASEPACK_DAMAGED: (
         500,
         "The stored case pack is not the one that was sent. It is not shown. Tell the administrator.",
-        "存储的病例包与发送时不一致，已停止显示，请联系管理员。",
+        "存储的会诊资料与发送时不一致，已停止显示，请联系管理员。",
     ),
     ApiCode.ALREADY_ASKED: (409, "This part has been asked for already.", "该项已在索取中。"),
     ApiCode.ASK_CLOSED: (409, "This request has been answered or declined already.", "该索取已被回复或拒绝。"),

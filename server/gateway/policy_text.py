@@ -7,13 +7,13 @@ def policy_lines(policy: Policy) -> list[str]:
     """One line a rule; what is not named does not cross."""
     file = policy.file
     lines = [f"Policy {policy.fingerprint}. What is not named here does not cross. 未列出的内容一律不放行。", ""]
-    lines.append("Out of the hospital 出院方向:" if file.out else "Nothing leaves the hospital. 无任何数据可离开医院。")
+    lines.append("Out of the hospital 送出医院:" if file.out else "Nothing leaves the hospital. 无任何数据可离开医院。")
     for rule in file.out:
         types = ", ".join(rule.types) or ", ".join(sorted(file.fields)) or "no type"
         sources = f" from {', '.join(rule.sources)}" if rule.sources else ""
         lines.append(f"  {rule.kind}{sources} as {', '.join(rule.media_types)}: {types}")
     lines.append("")
-    lines.append("Into the hospital 入院方向:" if file.in_ else "Nothing enters the hospital. 无任何数据可进入医院。")
+    lines.append("Into the hospital 送入医院:" if file.in_ else "Nothing enters the hospital. 无任何数据可进入医院。")
     lines.extend(f"  {rule.kind} as {', '.join(rule.media_types)}" for rule in file.in_)
     lines.append("")
     lines.append("Elements 字段:")

@@ -45,7 +45,7 @@ SENTENCES: dict[ErrorCode, tuple[str, str]] = {
     ErrorCode.ALREADY_JOINED: ("You have already joined.", "您已加入会诊。"),
     ErrorCode.NOT_ALLOWED: ("Your role may not do this.", "您的角色无权执行此操作。"),
     ErrorCode.NOT_FOUND: ("There is no such thing in this consult.", "本次会诊中没有该内容。"),
-    ErrorCode.NOT_LEAD: ("Only the one who leads may turn the page.", "只有主导者可以翻页。"),
+    ErrorCode.NOT_LEAD: ("Only the one who leads may turn the page.", "只有主讲人可以翻页。"),
     ErrorCode.CONSULT_FULL: ("The consult is full.", "会诊人数已满。"),
     ErrorCode.CONSULT_ENDED: ("The consult has ended.", "会诊已结束。"),
     ErrorCode.CONTEXT_CHANGED: ("Another patient has been opened meanwhile.", "当前患者已变更。"),

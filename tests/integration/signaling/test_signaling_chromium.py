@@ -176,7 +176,7 @@ async def test_refusals_reach_the_page_in_both_languages(hub: Hub, open_page: Op
     refused = await page.evaluate(
         "() => window.page.command(() => ({type: 'turn_page', context_version: 1, view: {page: 'labs', item: ''}}))"
     )
-    assert refused == {"code": "not_lead", "zh": "只有主导者可以翻页。"}
+    assert refused == {"code": "not_lead", "zh": "只有主讲人可以翻页。"}
 
 
 async def test_a_cut_socket_is_resumed_as_the_same_participant(hub: Hub, open_page: OpenPage) -> None:

@@ -1,5 +1,6 @@
 /** Both languages say everything: the same keys, the same blanks to fill, nothing left empty. */
 import { describe, expect, it } from "vitest";
+import { WORDS } from "../waveform/words";
 import { en, localized, setLanguage, zh } from ".";
 
 type Tree = { readonly [key: string]: string | Tree };
@@ -43,6 +44,28 @@ describe("translations", () => {
     );
     // The product's name is a name.
     expect(untranslated.map(([key]) => key)).toEqual(["common.product"]);
+  });
+});
+
+/** Words that mislead a Chinese ward, or are programmers' own, with what each would be read as. */
+const MISREAD: Readonly<Record<string, string>> = {
+  上下文: "a programmer's context: the number that screens are compared by is 同步号",
+  陈旧: "an old infarction (陈旧性心肌梗死), beside an ECG that is merely late",
+  首诊: "a first visit, which this system may not offer (C1)",
+  出院方向: "a discharge",
+  入院方向: "an admission",
+  转诊单: "a referral to another hospital; a consult has a 会诊申请单",
+  主导: "a second word for 主讲",
+  协作医院: "a second word for 合作医院",
+};
+
+describe("Chinese", () => {
+  it.each(Object.entries(MISREAD))("says %s nowhere: it reads as %s", (word) => {
+    const painted = sentences(JSON.parse(JSON.stringify(WORDS.zh)) as Tree, "painted.");
+
+    const found = [...chinese, ...painted].filter(([, text]) => text.includes(word));
+
+    expect(found).toEqual([]);
   });
 });
 

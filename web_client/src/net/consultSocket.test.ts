@@ -32,7 +32,7 @@ class FakeServer {
       return { ok: true, result: { events, snapshot: null } };
     }
     if (command.type === "turn_page") {
-      return { ok: false, refusal: { code: "not_lead", en: "Only the one who leads.", zh: "只有主导者。" } };
+      return { ok: false, refusal: { code: "not_lead", en: "Only the one who leads.", zh: "只有主讲人。" } };
     }
     return { ok: true, result: {} };
   }
@@ -250,7 +250,7 @@ describe("ConsultSocket", () => {
   it("turns a refusal into an error with both sentences", async () => {
     const { socket } = await connected();
     const turn = socket.command({ type: "turn_page", context_version: 1, view: { page: "labs", item: "" } });
-    await expect(turn).rejects.toMatchObject({ code: "not_lead", zh: "只有主导者。" });
+    await expect(turn).rejects.toMatchObject({ code: "not_lead", zh: "只有主讲人。" });
   });
 
   it("rejects commands at once while there is no connection", async () => {

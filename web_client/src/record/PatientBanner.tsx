@@ -46,7 +46,9 @@ export function PatientBanner({ patient, contextVersion, size = "desk", namesake
         </strong>
       )}
       {size !== "compact" && (
-        <span className={styles.context}>{t("record.banner.context", { version: contextVersion })}</span>
+        <span className={styles.context} title={t("record.banner.contextHint")}>
+          {t("record.banner.context", { version: contextVersion })}
+        </span>
       )}
     </section>
   );

@@ -105,7 +105,7 @@ const EN: EcgWords = {
 };
 
 const ZH: EcgWords = {
-  states: { LIVE: "实时", DELAYED: "延迟", STALE: "陈旧", LOST: "信号丢失" },
+  states: { LIVE: "实时", DELAYED: "延迟", STALE: "过时", LOST: "信号丢失" },
   seconds: "秒",
   age: "时延",
   simulated: "模拟信号",
@@ -153,7 +153,7 @@ const ZH: EcgWords = {
   since: "已",
   liveGoesOn: "实时继续：",
   loading: "正在载入较早的数据",
-  farView: "远看放大",
+  farView: "远距显示",
   recorded: "已记录",
 };
 

@@ -89,7 +89,7 @@ export default {
     nobody: "nobody of {{hospital}} is in this consult: please call them",
   },
   lock: {
-    not_allowed: "the hospital's policy lets the gateway not answer this",
+    not_allowed: "the hospital's rules do not let the gateway give this",
     not_found: "the gateway found nothing",
     not_fresh: "what the gateway found is not recent or not final",
     unavailable: "the gateway could not reach the hospital's record",

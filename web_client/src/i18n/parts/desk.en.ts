@@ -115,7 +115,7 @@ export default {
     intro: "All screens and participants of this consult will change to this patient.",
     current: "open now",
     choose: "Choose a patient",
-    verify: "Compare with the referral",
+    verify: "Compare with the consult request",
     confirmName: "Name, date of birth and identifiers agree",
     open: "Open on all screens",
     back: "Choose another",

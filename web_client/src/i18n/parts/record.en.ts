@@ -24,7 +24,9 @@ export default {
     months_one: "{{count}} month",
     months_other: "{{count}} months",
     test: "TEST PATIENT",
-    context: "Context {{version}}",
+    context: "Sync no. {{version}}",
+    contextHint:
+      "Screens with the same number show the same opening of the patient. If they differ, check the patient before you go on.",
     none: "No patient is open",
   },
   following: "Following {{name}}",

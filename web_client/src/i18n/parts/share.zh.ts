@@ -27,14 +27,14 @@ export default {
   apart: "页面内容已变化，或在此处排版不同。手写内容单独显示，不覆盖在页面上。",
   identity: {
     label: "身份核对",
-    missing: "身份核对：请口述两项身份标识。尚未核对：{{sides}}。",
-    hub: "中心",
-    partner: "协作医院一方",
+    missing: "身份核对：请念出两项身份标识。尚未核对：{{sides}}。",
+    hub: "会诊中心",
+    partner: "合作医院",
     skipped: "{{name}} 暂缓核对：{{reason}}",
     open: "已听清并核对",
     wrong: "不是该患者",
     skip: "情况紧急",
-    intro: "勾选床旁口述且与患者信息栏一致的内容，至少两项。",
+    intro: "请勾选床旁念出且与患者信息栏一致的内容，至少两项。",
     confirm: "核对一致",
     title: {
       tick: "身份核对",

@@ -2,11 +2,11 @@ import type { SameKeys } from "../shape";
 import type en from "./station.en";
 
 const zh: SameKeys<typeof en> = {
-  title: "会诊站点",
-  lead: "每个站点有多块墙面屏幕。用屏幕上显示的配对码完成配对，并选择其用途。",
+  title: "会诊工作站",
+  lead: "每个工作站有多块大屏。请输入屏幕上显示的配对码完成配对，并选择其用途。",
   empty: "尚无会诊室",
-  emptyBody: "会诊室和站点由管理员设置。",
-  forbidden: "您的账号无权查看站点",
+  emptyBody: "会诊室和工作站由管理员设置。",
+  forbidden: "您的账号无权查看工作站",
   screen: "屏幕 {{number}}",
   role: { record: "患者病历", video: "合作医院现场", ecg: "实时心电图" },
   roleHint: {
@@ -43,13 +43,13 @@ const zh: SameKeys<typeof en> = {
     codeShort: "配对码由 6 位字母和数字组成。",
     role: "显示内容",
     submit: "配对此屏幕",
-    submitting: "正在配对…",
+    submitting: "正在配对……",
     invalid: "没有屏幕在等待此配对码。配对码每 5 分钟更换一次，请再查看显示屏。",
   },
   unpairDialog: {
     title: "解除 {{station}} 屏幕 {{number}} 的配对？",
     body: "显示屏将立即清空，并显示新的配对码。",
-    inConsult: "该站点正在进行会诊。",
+    inConsult: "该工作站正在进行会诊。",
     submit: "解除配对",
   },
 };
