@@ -54,7 +54,7 @@ def test_a_server_that_gave_way_stands_behind_with_all_threads_but_the_one_that_
     for thread in (own, again, early, late):
         assert (thread["policy"], thread["nice"]) == (wanted.policy, wanted.nice)
     assert (kept["policy"], kept["nice"]) == (standing().policy, standing().nice)
-    assert own["session_nice"] in (None, STEPS if wanted.policy is Policy.BATCH else 0)
+    assert own["session_nice"] in (None, STEPS if standing().policy is Policy.OTHER else 0)
     assert again == own
 
 
