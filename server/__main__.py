@@ -18,9 +18,11 @@ INTERRUPTED = 130
 app = App(name="consilium", help="Real-time teleconsultation server.")
 audit_app = App(name="audit", help="The audit trail.")
 db_app = App(name="db", help="The database.")
+lock_app = App(name="lock", help="What the lock keeps at this hub, sealed.")
 turn_app = App(name="turn", help="coturn, for participants whose firewall lets nothing else through.")
 app.command(audit_app)
 app.command(db_app)
+app.command(lock_app)
 app.command(turn_app)
 app.command(
     "server.gateway.commands:gateway_app",
@@ -119,6 +121,34 @@ def audit_verify(*, data_dir: Path | None = None) -> int:
     from server.settings import load_settings
 
     return _guarded(lambda: commands.audit_verify(load_settings(data_dir=data_dir)))
+
+
+@lock_app.command(name="rotate-key")
+def lock_rotate_key(*, data_dir: Path | None = None) -> int:
+    """Add a key to those that seal the lock's files and rows; it seals from now on, older keys open what they sealed.
+
+    Args:
+        data_dir: folder of database, keys and files.
+    """
+    from server import commands
+    from server.settings import load_settings
+
+    return _guarded(lambda: commands.lock_rotate_key(load_settings(data_dir=data_dir)))
+
+
+@lock_app.command(name="seal")
+def lock_seal(*, data_dir: Path | None = None) -> int:
+    """Seal with the newest key what an earlier version left open and what older keys sealed; also beside the hub.
+
+    Says which older keys may be taken out of the file then. Exit code 8: something does not open; it was left as it is.
+
+    Args:
+        data_dir: folder of database, keys and files.
+    """
+    from server import commands
+    from server.settings import load_settings
+
+    return _guarded(lambda: commands.lock_seal(load_settings(data_dir=data_dir)))
 
 
 @db_app.command(name="upgrade")

@@ -45,7 +45,7 @@ from server.identity.core.tokens import TokenInvalid
 from server.live import LiveSessions
 from server.lock.aio.gateways import lock_key
 from server.lock.aio.leaving import EndBindings
-from server.lock.aio.parts import LockParts, build_lock
+from server.lock.aio.parts import LockParts, build_lock, vault_of
 from server.media_plane import WorkerMediaPlane
 from server.metrics import TOKENS
 from server.nettest import NetTests
@@ -143,6 +143,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     async def database_part(_app: web.Application) -> AsyncIterator[None]:
         await check_schema(services.database)
         await reindex(services.database)
+        await lock.vault.open(services.database)
         yield
         await services.database.close()
 
@@ -210,7 +211,7 @@ def lock_of(services: Services, end_bindings: EndBindings | None = None) -> Lock
         key,
         settings.origins,
         apply_bundle,
-        settings.data_dir,
+        vault_of(settings),
         services.now_ms,
         server_clock_us(),
         end_bindings,

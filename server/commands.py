@@ -7,6 +7,7 @@ wait for that.
 import asyncio
 import datetime
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -16,7 +17,11 @@ from server.clock import server_clock
 from server.doctor import examine
 from server.enrol.aio.codes import EnrolmentCodes
 from server.exits import Exit, StartError
+from server.gateway.sealing import rotate
 from server.lifecycle import run
+from server.lock.aio.parts import vault_of
+from server.lock.aio.resealing import reseal
+from server.lock.aio.vault import KEYS_VARIABLE, Vault
 from server.log import configure_log
 from server.network import openings
 from server.settings import Settings
@@ -97,6 +102,43 @@ async def _enrol_code(settings: Settings, hospital: str, name: str) -> int:
     print(f"{made.code}\n\nGood for one use within 15 minutes, at the hospital's gateway 15 分钟内一次有效:")
     print(f"  consilium gateway enrol --hub {settings.main_origin} --code {made.code}")
     return Exit.OK
+
+
+def lock_rotate_key(settings: Settings) -> int:
+    return asyncio.run(_with_vault(settings, _rotate_key))
+
+
+def lock_seal(settings: Settings) -> int:
+    return asyncio.run(_with_vault(settings, _seal))
+
+
+async def _with_vault(settings: Settings, work: Callable[[Vault, Database], Awaitable[int]]) -> int:
+    database, vault = Database(settings.database), vault_of(settings)
+    try:
+        await require_schema(database)
+        await vault.open(database)
+        return await work(vault, database)
+    finally:
+        await database.close()
+
+
+async def _rotate_key(vault: Vault, database: Database) -> int:
+    if vault.place.given:
+        raise StartError(Exit.SETTINGS, f"The keys come from {KEYS_VARIABLE}: add the new one where that is set.")
+    key = rotate(vault.place.path)
+    await vault.open(database)
+    print(f"Key {key} added; it seals from now on. `consilium lock seal` seals what is there with it.")
+    return Exit.OK
+
+
+async def _seal(vault: Vault, database: Database) -> int:
+    done, unused = await reseal(vault, database)
+    print(f"{done.files} files and {done.rows} rows sealed with key {vault.newest}.")
+    for key in unused:
+        print(f"Key {key} seals nothing any more: it may be taken out of the keys.")
+    for one in done.unopened:
+        print(f"Left as it is, since it does not open: {one}")
+    return Exit.CHECK_FAILED if done.unopened else Exit.OK
 
 
 def turn_config(settings: Settings, output: Path | None, peers: list[str], listen: list[str]) -> int:

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     """Shared with coturn (`consilium turn config`). Empty: that in ``turn_secret_file``."""
     turn_secret_file: Path | None = None
     """Empty: ``turn-secret`` in ``data_dir``, made at the first start."""
+    lock_keys: SecretStr | None = None
+    """Content of the file of keys that seal what the lock keeps here. Empty: those in ``lock_keys_file``."""
+    lock_keys_file: Path | None = None
+    """Empty: ``lock-files.keys`` in ``data_dir``. Made at the first start, mode 0600; away from the data it protects
+    them where the disk or a copy of it is lost."""
     turn_lifetime_s: Annotated[int, Field(ge=60, le=86_400)] = 3_600
     """How long a participant's TURN credentials open new connections; those that are open go on."""
     tls_cert_file: Path | None = None

@@ -13,18 +13,21 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 
 from server.api.errors import ApiCode, ApiError
+from server.api.gateways import LOCK
 from server.api.record import note_read, open_context
 from server.api.request import services
 from server.api.waveforms import OFFICE
-from server.imaging.find import binary_bytes, dicom_instance, lists_instance, read_file, stored_digest
+from server.imaging.find import binary_bytes, dicom_instance, lists_instance, stored_digest
 from server.imaging.render import FULL, WINDOWS, Picture, Undrawable, draw
-from server.lock.aio.parts import FOLDER
+from server.lock.aio.vault import KeyAway
 from server.record.aio.store import find_one
 from server.waveforms.office import JobFailed
 
+log = structlog.get_logger(__name__)
 routes = web.RouteTableDef()
 
 AT_ONCE: web.AppKey[asyncio.Semaphore] = web.AppKey("imaging_at_once", asyncio.Semaphore)
@@ -75,17 +78,25 @@ async def _bytes(request: web.Request, patient: str, study: str, instance: str) 
         resource: dict[str, Any] | None = await find_one(session, patient, "ImagingStudy", study)
         if resource is None or not lists_instance(resource, instance):
             return None
-    return await _filed(request, patient, instance)
+    return await _filed(request, patient, instance, ApiCode.PICTURE_UNREADABLE)
 
 
-async def _filed(request: web.Request, patient: str, instance: str) -> bytes | None:
-    """The bytes of an instance that are filed under this patient."""
+async def _filed(request: web.Request, patient: str, instance: str, unreadable: ApiCode) -> bytes | None:
+    """The bytes of an instance that are filed under this patient.
+
+    Raises:
+        ApiError: ``unreadable`` where they are there and the key that sealed them is not.
+    """
     async with services(request).database.read() as session:
         digest = await stored_digest(session, patient, instance)
         own = await binary_bytes(session, patient, instance) if digest is None else None
     if digest is None:
         return own
-    return await asyncio.to_thread(read_file, services(request).settings.data_dir / FOLDER, digest)
+    try:
+        return await asyncio.to_thread(request.app[LOCK].vault.read, digest)
+    except KeyAway as away:
+        log.error("a file of the lock cannot be opened", key=away.key)
+        raise ApiError(unreadable, "key") from None
 
 
 @contextlib.asynccontextmanager
@@ -144,7 +155,7 @@ async def trace(request: web.Request) -> web.Response:
     async with services(request).database.read() as session:
         document = await find_one(session, patient, "DocumentReference", request.match_info["document"])
     instance = dicom_instance(document or {})
-    data = None if instance is None else await _filed(request, patient, instance)
+    data = None if instance is None else await _filed(request, patient, instance, ApiCode.FILE_UNREADABLE)
     await note_read(request, principal, found, context, "DocumentReference/ecg", 0 if data is None else 1)
     if data is None:
         raise ApiError(ApiCode.NOT_FOUND)

@@ -31,7 +31,7 @@ from server.metrics import LOCK_QUESTIONS
 from server.record.aio.store import find_one
 from server.storage import audit
 from server.storage.at_once import Hand
-from server.storage.consult_store import consult_of, snapshot_in
+from server.storage.consult_store import snapshot_in
 from server.storage.fhir_tables import FhirResource
 from server.storage.models import ConsultRow
 from signaling.core.ids import ConsultId
@@ -171,7 +171,7 @@ async def _asker(request: web.Request) -> _Asker:
     ((found, snapshot),) = standing
     if found is None:
         raise ApiError(ApiCode.NOT_FOUND)
-    context = _shown(snapshot, int(text))
+    context = _shown(request, consult, snapshot, int(text))
     return _Asker(principal=principal, found=found, context=context, snapshot=snapshot or "")
 
 
@@ -187,18 +187,18 @@ async def _still(request: web.Request, asker: _Asker, *, caller_too: bool) -> No
     consult = asker.found.consult
     snapshot = await services(request).database.at_once.read(lambda hand: snapshot_in(hand, consult))
     if snapshot != asker.snapshot:  # else it says what it said before
-        _shown(snapshot, asker.context.version)
+        _shown(request, consult, snapshot, asker.context.version)
     if caller_too:
         await member(request, await permitted(request, Action.READ_RECORD, active=False))
 
 
-def _shown(snapshot: str | None, version: int) -> Context:
-    consult = consult_of(snapshot)
-    if consult is None or consult.status is ConsultStatus.ENDED:
+def _shown(request: web.Request, consult: ConsultId, snapshot: str | None, version: int) -> Context:
+    shown = request.app[LOCK].consult_of(consult, snapshot)
+    if shown is None or shown.status is ConsultStatus.ENDED:
         raise ApiError(ApiCode.CONSULT_ENDED)
-    if consult.context is None or consult.context.version != version:
+    if shown.context is None or shown.context.version != version:
         raise ApiError(ApiCode.CONTEXT_CHANGED)
-    return consult.context
+    return shown.context
 
 
 async def _hospital(request: web.Request, asker: _Asker) -> tuple[str, Pairs]:

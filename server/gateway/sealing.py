@@ -1,9 +1,10 @@
-"""Encryption of the journal at rest: AES-256-GCM under keys of a file with mode 0600, or of the environment.
+"""Encryption at rest at both ends of the lock: AES-256-GCM under keys of a file with mode 0600, or of the environment.
 
 Each sealed value is bound to its row by the additional data: moved to another row, or to another
 table, it does not open. The file holds several keys: new rows are sealed with the last one, older ones open
 what they sealed (`consilium gateway rotate-key` adds one; a key whose rows are all gone may be taken out). A separate
-key, which never changes, makes the fingerprints by which repeats are recognised.
+key, which never changes, makes the fingerprints by which repeats are recognised. What of the hub is sealed with it is
+`server.lock.aio.vault`.
 """
 
 import contextlib
@@ -59,19 +60,29 @@ class SealingKeys:
         return hmac.new(self.mac, value, hashlib.sha256).digest()[:MAC_BYTES]
 
 
-def load_keys(path: Path, given: str = "") -> SealingKeys:
+def load_keys(path: Path, given: str = "", given_by: str = "CONSILIUM_GATEWAY_KEYS") -> SealingKeys:
     """The keys of a journal, made at the first start.
 
     Args:
         given: content of the file, from the environment, where a hospital keeps keys elsewhere.
+        given_by: which variable of the environment.
 
     Raises:
         StartError: the file cannot be used, or others may read it.
     """
     if given:
-        return _parse(given, "CONSILIUM_GATEWAY_KEYS")
+        return _parse(given, given_by)
     with contextlib.suppress(FileExistsError):
         write_private(path, _text_of(new_keys()).encode(), exclusive=True)
+    return read_keys(path)
+
+
+def read_keys(path: Path) -> SealingKeys:
+    """The keys of a file that is there.
+
+    Raises:
+        StartError: the file is missing, cannot be used, or others may read it.
+    """
     return _parse(read_private(path).decode("utf-8", "replace"), str(path))
 
 
@@ -167,5 +178,5 @@ def _parse(text: str, where: str) -> SealingKeys:
         if not keys or any(len(key) != KEY_BYTES for key in (*keys.values(), mac)):
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise StartError(Exit.SETTINGS, f"{where} does not hold the keys of a journal.") from None
+        raise StartError(Exit.SETTINGS, f"{where} does not hold keys as this program makes them.") from None
     return SealingKeys(mac, keys, list(keys)[-1])

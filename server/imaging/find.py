@@ -9,10 +9,9 @@ import base64
 import binascii
 import hashlib
 import json
-from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.record.aio.store import find_one
@@ -46,14 +45,17 @@ def dicom_instance(document: dict[str, Any]) -> str | None:
 
 async def stored_digest(session: AsyncSession, patient: str, instance: str) -> str | None:
     """SHA-256 under which the lock keeps the newest file of an instance; None when none came."""
+    written_before = and_(LockFile.sealed_with == "", LockFile.about.contains(instance))
     query = (
-        select(LockFile.sha256, LockFile.about, LockFile.size_bytes)
-        .where(LockFile.patient_id == patient, LockFile.media_type == DICOM, LockFile.about.contains(instance))
+        select(LockFile.sha256, LockFile.instance, LockFile.sealed_with, LockFile.about, LockFile.size_bytes)
+        .where(LockFile.patient_id == patient, LockFile.media_type == DICOM)
+        .where(or_(LockFile.instance == instance, written_before))
         .order_by(LockFile.at_ms.desc())
         .limit(_LOOKED_AT)
     )
-    for sha256, about, size in await session.execute(query):
-        if dict(json.loads(about)).get("instance") == instance and size <= MAX_BYTES:
+    for sha256, named, sealed_with, about, size in await session.execute(query):
+        of = named if sealed_with else dict(json.loads(about)).get("instance")
+        if of == instance and size <= MAX_BYTES:
             return str(sha256)
     return None
 
@@ -67,12 +69,3 @@ async def binary_bytes(session: AsyncSession, patient: str, instance: str) -> by
         return base64.b64decode(found.get("data", ""), validate=True)
     except binascii.Error:
         return None
-
-
-def read_file(folder: Path, sha256: str) -> bytes | None:
-    """A file of the lock, if it still is what it was filed as."""
-    try:
-        data = (folder / sha256[:2] / sha256).read_bytes()
-    except OSError:
-        return None
-    return data if hashlib.sha256(data).hexdigest() == sha256 else None

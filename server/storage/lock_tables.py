@@ -105,11 +105,13 @@ class LockOutbox(Base):
     key: Mapped[str] = mapped_column(String(200))
     media_type: Mapped[str] = mapped_column(Key)
     patient: Mapped[str] = mapped_column(Text)
-    """JSON list of (system, value)."""
+    """JSON list of (system, value), sealed; empty once the body is gone."""
     about: Mapped[str] = mapped_column(Text)
-    """JSON list of (name, value)."""
+    """JSON list of (name, value), sealed; empty once the body is gone."""
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Gone once the hospital has it or has refused it."""
+    """Sealed. Gone once the hospital has it or has refused it."""
+    sealed_with: Mapped[str] = mapped_column(Key, default="")
+    """Id of the key; empty where nothing is sealed. (`server.lock.aio.vault`)"""
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     mark: Mapped[bytes] = mapped_column(LargeBinary(32))
     made_us: Mapped[int] = mapped_column(BigInteger)
@@ -146,7 +148,7 @@ class LockQuestion(Base):
 
 
 class LockFile(Base):
-    """A file that crossed (DICOM, WFDB, PDF): its bytes are in the lock's folder under their hash."""
+    """A file that crossed (DICOM, WFDB, PDF): its bytes are sealed in the lock's folder under their hash."""
 
     __tablename__ = "lock_file"
 
@@ -159,7 +161,22 @@ class LockFile(Base):
     kind: Mapped[str] = mapped_column(Key)
     media_type: Mapped[str] = mapped_column(Key)
     about: Mapped[str] = mapped_column(Text)
+    """JSON list of (name, value), sealed: it names the patient."""
+    instance: Mapped[str] = mapped_column(Key, default="")
+    """UID of a DICOM object, by which a study names it."""
+    sealed_with: Mapped[str] = mapped_column(Key, default="")
+    """Id of the key of ``about``; empty where that lies open, as earlier versions wrote it."""
     sha256: Mapped[str] = mapped_column(Hash)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     made_us: Mapped[int] = mapped_column(BigInteger)
     at_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class LockKey(Base):
+    """A key that ever sealed something of the lock: with it the hub knows at its start whether its keys are here."""
+
+    __tablename__ = "lock_key"
+
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    proof: Mapped[bytes] = mapped_column(LargeBinary)
+    """Known text, sealed with it."""

@@ -1,18 +1,15 @@
 """How what crossed becomes part of the record.
 
 FHIR transactions go to the store as they are, owned by the gateway's hospital, in the inbox's own transaction. A
-file (DICOM, PDF, WFDB) is written under its hash and synced before the row that names it is committed: a
+file (DICOM, PDF, WFDB) is written sealed (`vault.py`) and synced before the row that names it is committed: a
 crash between the two leaves a file nobody names, never a name without a file. Outcomes of what the hub sent
 end the outbox row they belong to; what the hospital's operator did by hand becomes a row of the audit chain. [LK23]
 """
 
 import asyncio
-import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgpack
@@ -21,12 +18,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from server.decimals import parse_json
 from server.gateway.core.crossing import FHIR_JSON, Crossing
 from server.gateway.hl7v2.signals import MERGE, merge_of
-from server.gateway.sealing import sync_folder
 from server.lock.aio.held import Held
 from server.lock.aio.inbox import CrossingRefused, From
 from server.lock.aio.outbox import MalformedOutcome, outcome
 from server.lock.aio.standing import is_stranger, patients_named, settled
-from server.lock.core.wire import OPERATOR_KIND, OPERATOR_REASONS, OUTCOME_KIND, OUTCOME_SOURCE, PATIENT_INCOMPLETE
+from server.lock.aio.vault import Vault
+from server.lock.core.wire import (
+    OPERATOR_KIND,
+    OPERATOR_REASONS,
+    OUTCOME_KIND,
+    OUTCOME_SOURCE,
+    PATIENT_INCOMPLETE,
+    Pairs,
+)
 from server.record.aio.merge import merge_patient, survivor_of
 from server.record.core.outcome import FhirRefusal
 from server.record.core.reach import Reach
@@ -34,6 +38,7 @@ from server.record.core.resource import PatientIncomplete, ResourceInvalid
 from server.storage import audit
 from server.storage.lock_tables import LockFile
 
+MAX_UID = 64
 ACTIONS = {word: word for word in ("resend", "discard")}
 DIRECTIONS = {word: word for word in ("outward", "inward")}
 FILE_TYPES = frozenset(
@@ -65,11 +70,11 @@ class Applying:
     """The inbox's `Apply`.
 
     Args:
-        folder: where files go; made with mode 0700.
+        vault: where files go.
     """
 
-    def __init__(self, apply_bundle: ApplyBundle, folder: Path) -> None:
-        self._apply_bundle, self._folder = apply_bundle, folder
+    def __init__(self, apply_bundle: ApplyBundle, vault: Vault) -> None:
+        self._apply_bundle, self._vault = apply_bundle, vault
 
     async def __call__(self, session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> None:
         """Apply one crossing.
@@ -114,17 +119,24 @@ class Applying:
             raise CrossingRefused("invalid", str(invalid)) from None
 
     async def _file(self, session: AsyncSession, crossing: Crossing, origin: From, at_ms: int) -> None:
-        digest = hashlib.sha256(crossing.body).hexdigest()
-        await asyncio.to_thread(_keep, self._folder / digest[:2] / digest, crossing.body)
+        digest = await asyncio.to_thread(self._vault.keep, crossing.body)
+        file, about = f"lf_{secrets.token_hex(12)}", json.dumps(crossing.about, ensure_ascii=False)
         session.add(
             LockFile(
-                id=f"lf_{secrets.token_hex(12)}", gateway_id=origin.gateway, stream=origin.stream,
+                id=file, gateway_id=origin.gateway, stream=origin.stream,
                 sequence=origin.sequence, patient_id=await _whose(session, crossing, origin), kind=crossing.kind,
-                media_type=crossing.media_type, about=json.dumps(crossing.about, ensure_ascii=False), sha256=digest,
+                media_type=crossing.media_type, instance=instance_of(crossing.about), sha256=digest,
                 size_bytes=len(crossing.body), made_us=crossing.made_us, at_ms=at_ms,
+                **self._vault.seal_row(LockFile.__tablename__, file, about=about),
             )
         )  # fmt: skip
         await session.flush()
+
+
+def instance_of(about: Pairs) -> str:
+    """UID of a DICOM object, as its row names it in the open; empty for what is none (PS3.5 9.1: 64 characters)."""
+    instance = dict(about).get("instance", "")
+    return instance if len(instance) <= MAX_UID else ""
 
 
 async def _merge(session: AsyncSession, crossing: Crossing, bundle: Any, origin: From, at_ms: int) -> None:
@@ -191,23 +203,6 @@ async def _operation(session: AsyncSession, crossing: Crossing, origin: From, at
     except Exception:  # the decoder documents no closed list of what it raises on hostile bytes
         raise CrossingRefused("malformed", "operator") from None
     await audit.append(session, [audit.Entry(kind="lock_operator", at_ms=at_ms, actor=origin.actor, body=body)])
-
-
-def _keep(path: Path, body: bytes) -> None:
-    """Write a file whole, its name and its folder's name durable, whatever an earlier try left behind."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        for old in path.parent.glob(f".{path.name}.*"):
-            old.unlink(missing_ok=True)  # of a process that was killed: the same crossing came again
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    sync_folder(path.parent)
-    sync_folder(path.parent.parent)
 
 
 def _places(refusal: FhirRefusal) -> str:

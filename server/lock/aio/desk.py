@@ -24,6 +24,7 @@ from server.lock.aio.inbox import From, Inbox
 from server.lock.aio.nodes import Here, LockNodes
 from server.lock.aio.pipe import Pipe, PipeClosed
 from server.lock.aio.session import WINDOW_BYTES, WINDOW_COUNT, LockSession
+from server.lock.aio.vault import Vault
 from server.lock.core.answers import WholeAnswer
 from server.lock.core.link import Receiver, Sender
 from server.lock.core.wire import FRAME_BYTES, Ask, Welcome, WireError
@@ -58,11 +59,12 @@ class LockDesk:
         database: Database,
         admission: Admission,
         inbox: Inbox,
+        vault: Vault,
         now_us: Callable[[], int],
         nodes: LockNodes | None = None,
     ) -> None:
         self._database, self._admission, self._inbox, self._now_us = database, admission, inbox, now_us
-        self._nodes = nodes
+        self._vault, self._nodes = vault, nodes
         self._live: dict[str, LockSession] = {}
         self._entering: dict[str, asyncio.Lock] = {}
         self._revoked: set[str] = set()
@@ -194,6 +196,7 @@ class LockDesk:
                 window_bytes=WINDOW_BYTES,
             ),
             self._inbox,
+            self._vault,
             self._database,
             self._now_us,
             hello.settled,

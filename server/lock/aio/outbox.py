@@ -2,12 +2,13 @@
 
 `enqueue` belongs into the transaction of whatever makes the message (a signed opinion, a report), so the two are
 never apart. Numbers are the gateway's own; the body stays until the outcome came back (`outcome`), which the
-gateway sends as an ordinary crossing and therefore exactly once. [LK18]
+gateway sends as an ordinary crossing and therefore exactly once. [LK18] Until then it lies sealed (`vault.py`).
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 from sqlalchemy import func, select, update
@@ -15,13 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from server.gateway.core.crossing import Crossing, LockRefused, RefusalCode, check_crossing
+from server.lock.aio.vault import Vault
 from server.lock.core.proof import next_mark
-from server.lock.core.wire import GENESIS
+from server.lock.core.wire import GENESIS, Pairs
 from server.storage import audit
 from server.storage.lock_tables import GatewayRow, LockOutbox
 
 SOURCE = "hub"
-
+DAMAGED = "damaged"
+CONTENT_GONE: dict[str, Any] = {"body": None, "patient": "[]", "about": "[]", "sealed_with": ""}
 
 MOST_WAITING, MOST_BYTES = 10_000, 1024**3
 """Of one hospital, until its gateway has it; then whoever makes messages for it is told that it is full."""
@@ -44,7 +47,14 @@ class Queued:
 
 
 async def enqueue(
-    session: AsyncSession, gateway: str, crossing: Crossing, *, actor: str, now_us: int, consult: str | None = None
+    session: AsyncSession,
+    vault: Vault,
+    gateway: str,
+    crossing: Crossing,
+    *,
+    actor: str,
+    now_us: int,
+    consult: str | None = None,
 ) -> Queued:
     """Queue a message for a hospital, in the caller's write transaction; the same key again queues nothing new.
 
@@ -68,12 +78,15 @@ async def enqueue(
     digest = hashlib.sha256(crossing.body).digest()
     mark = next_mark(row.outbox_mark, sequence, SOURCE, crossing.key, digest)
     row.outbox_last, row.outbox_mark = sequence, mark
+    sealed = vault.seal_row(
+        LockOutbox.__tablename__, gateway, sequence,
+        body=crossing.body, patient=json.dumps(crossing.patient), about=json.dumps(crossing.about),
+    )  # fmt: skip
     session.add(
         LockOutbox(
             gateway_id=gateway, sequence=sequence, source=SOURCE, kind=crossing.kind, key=crossing.key,
-            media_type=crossing.media_type, patient=json.dumps(crossing.patient), about=json.dumps(crossing.about),
-            body=crossing.body, size_bytes=len(crossing.body), mark=mark, made_us=crossing.made_us, queued_us=now_us,
-            state="waiting",
+            media_type=crossing.media_type, size_bytes=len(crossing.body), mark=mark, made_us=crossing.made_us,
+            queued_us=now_us, state="waiting", **sealed,
         )
     )  # fmt: skip
     await session.flush()
@@ -114,15 +127,52 @@ async def outbox_fits(session: AsyncSession, gateway: str, up_to: int, mark: byt
 
 
 async def next_out(session: AsyncSession, gateway: str, first: int, count: int) -> list[LockOutbox]:
-    """Rows from ``first`` on, in order, without their bodies: these are read one by one."""
+    """Rows from ``first`` on, in order, without their content: that is read one by one (`content_of`)."""
+    content = (LockOutbox.body, LockOutbox.patient, LockOutbox.about)
     query = (
         select(LockOutbox)
-        .options(defer(LockOutbox.body, raiseload=True))
+        .options(*(defer(column, raiseload=True) for column in content))
         .where(LockOutbox.gateway_id == gateway, LockOutbox.sequence >= first)
         .order_by(LockOutbox.sequence)
         .limit(count)
     )
     return list((await session.scalars(query)).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What of a row tells of a patient."""
+
+    body: bytes
+    patient: Pairs
+    about: Pairs
+
+
+async def content_of(session: AsyncSession, vault: Vault, gateway: str, sequence: int) -> Content | None:
+    """Of one row, opened; None when it is gone.
+
+    Raises:
+        server.lock.aio.vault.KeyAway: sealed with a key that is not here.
+        server.gateway.sealing.NotAuthentic: it is not what was queued.
+    """
+    query = select(LockOutbox.body, LockOutbox.patient, LockOutbox.about, LockOutbox.sealed_with)
+    row = (
+        await session.execute(query.where(LockOutbox.gateway_id == gateway, LockOutbox.sequence == sequence))
+    ).one_or_none()
+    if row is None or row.body is None:
+        return None
+    place, key = (LockOutbox.__tablename__, gateway, sequence), row.sealed_with
+    return Content(
+        vault.unseal(key, row.body, *place, "body"),
+        read_pairs(vault.unseal_text(key, row.patient, *place, "patient")),
+        read_pairs(vault.unseal_text(key, row.about, *place, "about")),
+    )
+
+
+async def give_up_damaged(session: AsyncSession, gateway: str, sequence: int) -> None:
+    """A row that does not open under its own key is not sent; what is left of it stays."""
+    row = update(LockOutbox).where(LockOutbox.gateway_id == gateway, LockOutbox.sequence == sequence)
+    await session.execute(row.values(state="refused", code=DAMAGED))
 
 
 async def outcome(session: AsyncSession, gateway: str, body: bytes) -> None:
@@ -141,8 +191,13 @@ async def outcome(session: AsyncSession, gateway: str, body: bytes) -> None:
     done = await session.execute(
         update(LockOutbox)
         .where(LockOutbox.gateway_id == gateway, LockOutbox.key == key)
-        .values(state="refused" if code else "delivered", code=code, delivered_us=at_us, body=None)
+        .values(state="refused" if code else "delivered", code=code, delivered_us=at_us, **CONTENT_GONE)
         .returning(LockOutbox.sequence)
     )
     if done.one_or_none() is None:
         raise MalformedOutcome
+
+
+def read_pairs(text: str) -> Pairs:
+    """A column of pairs, as JSON."""
+    return tuple((name, value) for name, value in json.loads(text))

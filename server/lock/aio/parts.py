@@ -5,7 +5,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -22,10 +21,15 @@ from server.lock.aio.gateways import Gateways
 from server.lock.aio.inbox import Inbox
 from server.lock.aio.leaving import EndBindings, Leaving
 from server.lock.aio.nodes import LockNodes
+from server.lock.aio.vault import KEYS_FILE, KeyPlace, Vault
 from server.lock.core.proof import public_bytes
 from server.lock.core.wire import Pairs
+from server.settings import Settings
+from server.storage.consult_store import consult_of
 from server.storage.database import Database
 from server.storage.lock_tables import LockQuestion
+from signaling.core.ids import ConsultId
+from signaling.core.model import Consult, ConsultStatus
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +39,7 @@ LATER = 10_000
 FLUSH_S = 0.5
 REMEMBER_S = 30.0
 REMEMBERED = 1_000
+PARSED = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +65,14 @@ class LockParts:
         hub_key: bytes,
         database: Database,
         nodes: LockNodes | None,
+        vault: Vault,
     ) -> None:
-        self.desk, self.gateways, self.codes, self.hub_key = desk, gateways, codes, hub_key
+        self.desk, self.gateways, self.codes, self.hub_key, self.vault = desk, gateways, codes, hub_key, vault
         self._database, self._nodes = database, nodes
         self._questions: list[dict[str, Any]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._targets: OrderedDict[tuple[str, int], tuple[float, Target]] = OrderedDict()
+        self._parsed: OrderedDict[ConsultId, tuple[str, Consult]] = OrderedDict()
 
     def target(self, consult: str, version: int) -> Target | None:
         """What `remember` was told of this context version, if it is not long ago."""
@@ -82,6 +89,25 @@ class LockParts:
     def forget(self, consult: str, version: int) -> None:
         """Look it up anew at the next question."""
         self._targets.pop((consult, version), None)
+
+    def consult_of(self, consult: ConsultId, snapshot: str | None) -> Consult | None:
+        """The consult of a snapshot that was just read: parsed once for each text, since reads come far more often
+        than anything changes, and a process that was idle takes 0.15 ms for it.
+
+        What is remembered is what a text means, never what is stored now: a caller reads that each time.
+        """
+        known = self._parsed.get(consult)
+        if known is not None and known[0] == snapshot:
+            return known[1]
+        parsed = consult_of(snapshot)
+        if snapshot is None or parsed is None or parsed.status is ConsultStatus.ENDED:
+            self._parsed.pop(consult, None)
+            return parsed
+        self._parsed[consult] = (snapshot, parsed)
+        self._parsed.move_to_end(consult)
+        if len(self._parsed) > PARSED:
+            self._parsed.popitem(last=False)
+        return parsed
 
     def note_question(self, **row: Any) -> None:
         """How a question ended, for the lock's log: written with others a moment later, so that nobody waits for it.
@@ -111,7 +137,12 @@ class LockParts:
             log.exception("outcome of questions not written down", count=len(rows))
 
     async def start(self) -> None:
-        """Begin to hear the hub's other processes, where there are some."""
+        """Take the keys of what is sealed, and begin to hear the hub's other processes, where there are some.
+
+        Raises:
+            server.exits.StartError: a key that was used is not here.
+        """
+        await self.vault.open(self._database)
         if self._nodes is not None:
             await self._nodes.start(self.desk)
 
@@ -125,12 +156,19 @@ class LockParts:
             await asyncio.gather(self._flushing, return_exceptions=True)
 
 
+def vault_of(settings: Settings) -> Vault:
+    """Of files and rows that are kept sealed; not opened yet."""
+    given = "" if settings.lock_keys is None else settings.lock_keys.get_secret_value()
+    path = settings.lock_keys_file or settings.data_dir / KEYS_FILE
+    return Vault(settings.data_dir / FOLDER, KeyPlace(path=path, given=given))
+
+
 def build_lock(
     database: Database,
     key: Ed25519PrivateKey,
     origins: frozenset[str],
     apply_bundle: ApplyBundle,
-    data_dir: Path,
+    vault: Vault,
     now_ms: NowMs,
     now_us: Callable[[], int],
     end_bindings: EndBindings | None = None,
@@ -144,7 +182,7 @@ def build_lock(
     """
     codes = EnrolmentCodes(database, now_ms)
     before = Leaving(database, end_bindings) if end_bindings is not None else None
-    inbox = Inbox(database, Applying(apply_bundle, data_dir / FOLDER), now_us, before)
+    inbox = Inbox(database, Applying(apply_bundle, vault), now_us, before)
     nodes = LockNodes(redis_url, key.private_bytes_raw(), now_ms) if redis_url else None
-    desk = LockDesk(database, Admission(database, key, origins, now_us), inbox, now_us, nodes)
-    return LockParts(desk, Gateways(database, codes, now_ms), codes, public_bytes(key), database, nodes)
+    desk = LockDesk(database, Admission(database, key, origins, now_us), inbox, vault, now_us, nodes)
+    return LockParts(desk, Gateways(database, codes, now_ms), codes, public_bytes(key), database, nodes, vault)

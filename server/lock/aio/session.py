@@ -9,19 +9,20 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.gateway.core.crossing import is_identifier
 from server.gateway.core.responder import QueryCode, QueryFailed
+from server.gateway.sealing import NotAuthentic
 from server.lock.aio.inbox import Fenced, From, Inbox, Verdict
-from server.lock.aio.outbox import next_out, outbox_inside
+from server.lock.aio.outbox import DAMAGED, Content, content_of, give_up_damaged, next_out, outbox_inside
 from server.lock.aio.pipe import Pipe, PipeClosed
+from server.lock.aio.vault import KeyAway, Vault
 from server.lock.core.answers import Answers, WholeAnswer
 from server.lock.core.clock import ClockOffset
 from server.lock.core.link import Arrived, Receiver, Sender, Settled, parts_of
@@ -37,7 +38,6 @@ from server.lock.core.wire import (
     Cross,
     Frame,
     Gap,
-    Pairs,
     Part,
     Ping,
     Pong,
@@ -89,6 +89,7 @@ class LockSession:
         receiver: Receiver,
         sender: Sender,
         inbox: Inbox,
+        vault: Vault,
         database: Database,
         now_us: Callable[[], int],
         settled: int,
@@ -97,7 +98,7 @@ class LockSession:
         self.outbox_hint = asyncio.Event()
         self.ended = asyncio.Event()
         self._pipe, self._receiver, self._sender = pipe, receiver, sender
-        self._inbox, self._database, self._now_us = inbox, database, now_us
+        self._inbox, self._vault, self._database, self._now_us = inbox, vault, database, now_us
         self._arrived: asyncio.Queue[Arrived | Gap] = asyncio.Queue(WINDOW_COUNT + 1)
         self._arrived_bytes = 0
         self._answers = Answers()
@@ -276,26 +277,38 @@ class LockSession:
         while not self._sender.may_send(row.size_bytes):
             self._window_moved.clear()
             await self._window_moved.wait()
-        key = (LockOutbox.gateway_id == row.gateway_id, LockOutbox.sequence == row.sequence)
-        async with self._database.read() as session:
-            body = await session.scalar(select(LockOutbox.body).where(*key))
-        if body is None:
+        content = await self._content(row)
+        if not isinstance(content, Content):
             self._sender.sent(row.sequence, 0)
-            await self._pipe.carry(Gap(first=row.sequence, last=row.sequence, code="settled", mark=row.mark))
+            await self._pipe.carry(Gap(first=row.sequence, last=row.sequence, code=content, mark=row.mark))
             return
+        key = (LockOutbox.gateway_id == row.gateway_id, LockOutbox.sequence == row.sequence)
         at_us = self._now_us()
         async with self._database.write() as session:
             await session.execute(update(LockOutbox).where(*key).values(sent_us=at_us))
         self._sender.sent(row.sequence, row.size_bytes)
         head = Cross(
             sequence=row.sequence, source=row.source, kind=row.kind, key=row.key,
-            patient=_pairs(row.patient), about=_pairs(row.about), media_type=row.media_type, made_us=row.made_us,
+            patient=content.patient, about=content.about, media_type=row.media_type, made_us=row.made_us,
             received_us=row.queued_us, journaled_us=row.queued_us, sent_us=at_us, size=row.size_bytes,
-            digest=hashlib.sha256(body).digest(), mark=row.mark, body=body[:PART_BYTES],
+            digest=hashlib.sha256(content.body).digest(), mark=row.mark, body=content.body[:PART_BYTES],
         )  # fmt: skip
         await self._pipe.carry(head)
-        for part in parts_of(row.sequence, body):
+        for part in parts_of(row.sequence, content.body):
             await self._pipe.carry(part)
+
+    async def _content(self, row: LockOutbox) -> Content | str:
+        """What is to be sent, or the code of the gap in its place. [LK14]"""
+        try:
+            async with self._database.read() as session:
+                return await content_of(session, self._vault, row.gateway_id, row.sequence) or "settled"
+        except KeyAway:
+            raise  # it waits until the key is back
+        except NotAuthentic:
+            log.error("what waits for a hospital is damaged", gateway=row.gateway_id, sequence=row.sequence)
+        async with self._database.write() as session:
+            await give_up_damaged(session, row.gateway_id, row.sequence)
+        return DAMAGED
 
     def _acknowledged(self, frame: Ack) -> None:
         settled = self._sender.take(frame.first, frame.items)
@@ -362,6 +375,9 @@ def _why(tasks: list[asyncio.Task[None]]) -> Ended:
             return Ended("", str(problem))
         case SQLAlchemyError() | OSError():
             return Ended("unavailable")
+        case KeyAway():
+            log.error("what waits for a hospital cannot be opened", key=problem.key)
+            return Ended("unavailable")
         case _:
             log.error("lock session broke", exc_info=problem)
             return Ended("unavailable")
@@ -386,7 +402,3 @@ def _checked(question: Ask) -> Ask:
 
 def _of(origin: From, frame: Cross) -> From:
     return dataclasses.replace(origin, sequence=frame.sequence, source=frame.source)
-
-
-def _pairs(text: str) -> Pairs:
-    return tuple((name, value) for name, value in json.loads(text))

@@ -14,9 +14,11 @@ from sqlalchemy import select
 
 from server.gateway.adapters import fhir_news
 from server.gateway.core.crossing import Crossing
+from server.gateway.sealing import load_keys
 from server.lock.aio.applying import Applying
 from server.lock.aio.inbox import CrossingRefused, From, Inbox
 from server.lock.aio.leaving import Leaving
+from server.lock.aio.vault import KeyPlace, Vault
 from server.lock.core.link import Arrived
 from server.lock.core.wire import Cross
 from server.record.aio.merge import merge_patient
@@ -62,11 +64,16 @@ async def database(tmp_path: Path, empty: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
+def vault_in(folder: Path) -> Vault:
+    keys = folder / "lock-files.keys"
+    return Vault(folder / "lock", KeyPlace(path=keys), load_keys(keys))
+
+
 class Hub:
     """The record's end of the lock."""
 
     def __init__(self, database: Database, folder: Path) -> None:
-        self._database, self._apply = database, Applying(apply_bundle, folder)
+        self._database, self._apply = database, Applying(apply_bundle, vault_in(folder))
         self._at_ms = 1_000
 
     async def take(self, *crossings: Crossing, origin: From = ORIGIN) -> None:
@@ -336,7 +343,9 @@ async def test_a_transfer_and_a_discharge_end_bindings_before_they_count_as_take
     await hub.hl7(message("ADT^A01", PV1))
     patient = await hub.who(MRN, "10042")
     await enrolled(database)
-    inbox = Inbox(database, Applying(apply_bundle, tmp_path), lambda: 9_000_000, Leaving(database, ward.end_bindings))
+    inbox = Inbox(
+        database, Applying(apply_bundle, vault_in(tmp_path)), lambda: 9_000_000, Leaving(database, ward.end_bindings)
+    )
     for sequence, event in enumerate(("A08", "A02", "A03"), 1):
         crossing = converted(message(f"ADT^{event}", PV1, control=event)).crossing()
         origin = dataclasses.replace(ORIGIN, sequence=sequence)
@@ -368,7 +377,7 @@ async def test_a_result_that_waited_for_its_patient_does_not_undo_what_came_mean
     hub = Hub(database, tmp_path)
     await enrolled(database)
     clock = iter(range(1_000_000, 10**9, 1_000_000))
-    inbox = Inbox(database, Applying(apply_bundle, tmp_path), lambda: next(clock))
+    inbox = Inbox(database, Applying(apply_bundle, vault_in(tmp_path)), lambda: next(clock))
     bare = PID.split("||19780302")[0]
     undated = [line.replace("|20260314093000|", "||") for line in RESULT]
     corrected = [line.replace("|88.5|", "|91.25|").replace("|F|||2026", "|C|||2026") for line in undated[:2]]

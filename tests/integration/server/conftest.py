@@ -13,9 +13,10 @@ from aiohttp.test_utils import TestServer
 from server_hub import LIMITS, Browser, Clock, Hub, quiet_port
 from server_seed import PASSWORD, QUICK, fill
 
+from server.api.gateways import LOCK
 from server.api.nettest import NETTESTS
 from server.api.services import DemoInfo, DemoLogin, Services
-from server.app import build_services, check_schema, prepare_data_dir
+from server.app import build_services, check_schema, lock_of, prepare_data_dir
 from server.http import build_web
 from server.identity.aio.invites import Invites
 from server.identity.aio.passwords import Passwords
@@ -61,6 +62,8 @@ async def make_hub(tmp_path: Path, filled: Path) -> AsyncIterator[Callable[..., 
         await check_schema(services.database)
         app = build_web(services, None)
         app[NETTESTS] = NetTests(MemoryMedia())
+        app[LOCK] = lock_of(services)
+        await app[LOCK].vault.open(services.database)
         server = TestServer(app, host="127.0.0.1", port=port)
         await server.start_server()
         browsers: list[Browser] = []

@@ -201,7 +201,7 @@ class Hub:
         assert self.services is not None
         assert self.lock is not None
         async with self.services.database.write() as session:
-            await enqueue(session, gateway, crossing, actor="server", now_us=wall_us())
+            await enqueue(session, self.lock.vault, gateway, crossing, actor="server", now_us=wall_us())
         self.lock.desk.outbox_grew(gateway)
 
     async def all_settled(self) -> bool:

@@ -14,7 +14,7 @@ from test_server_api import code, open_patient
 
 from server.demo import scans
 from server.imaging.find import DICOM, binary_id
-from server.lock.aio.parts import FOLDER
+from server.lock.aio.parts import FOLDER, vault_of
 from server.record.aio.store import banner_in, put_resource
 from server.storage.lock_tables import GatewayRow, LockFile
 from signaling.core.model import PatientBanner
@@ -107,6 +107,7 @@ async def test_a_picture_is_drawn_for_the_open_patient_only(hub: Hub) -> None:
 
 
 async def test_an_image_that_came_through_the_lock_is_shown_and_a_changed_file_is_not(hub: Hub) -> None:
+    """As an earlier version kept it, and sealed; one whose key is away is said to be there."""
     browser, key = await hub.doctor(), "xray"
     instance = scans.uid(key, 1)
     data = scans.radiograph(await banner(hub, "pt1"), key, 1, TAKEN)
@@ -133,6 +134,18 @@ async def test_an_image_that_came_through_the_lock_is_shown_and_a_changed_file_i
         assert json.loads(answer.headers["X-Picture"])["at_detector"] is True
     file.write_bytes(data[:-2] + b"\xff\x0f")
     assert (await browser.get(path))[0] == 404
+    vault = vault_of(hub.services.settings)
+    await vault.open(hub.services.database)
+    vault.keep(data)
+    async with browser.http.get(path, headers={"Origin": hub.origin}) as answer:
+        assert answer.status == 200
+    sealed = vault.path(digest)
+    content = sealed.read_bytes()
+    sealed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert (await browser.get(path))[0] == 404
+    sealed.write_bytes(content.replace(vault.newest.encode(), b"deadbeef", 1))
+    status, answer = await browser.get(path)
+    assert (status, code(answer)) == (422, "picture_unreadable")
 
 
 @pytest.mark.parametrize("damaged", [b"x" * 128 + b"DICMxxxx"])

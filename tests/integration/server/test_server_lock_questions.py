@@ -114,10 +114,10 @@ async def test_a_consults_participant_asks_her_patients_hospital(hub: Hub, tmp_p
         inside.gate = asyncio.Event()
         inside.began.clear()
         slow = asyncio.create_task(doctor.get(f"{path}?version={version}"))
-        await asyncio.wait_for(inside.began.wait(), 20)
+        await asyncio.wait_for(inside.began.wait(), 60)
         await hub.open_patient(ended=True)
         assert (await slow)[1]["error"]["code"] == "consult_ended"
-        await asyncio.wait_for(inside.cancelled.wait(), 20)
+        await asyncio.wait_for(inside.cancelled.wait(), 60)
         assert (await doctor.get(f"{path}?version={version}"))[1]["error"]["code"] == "consult_ended"
         listed = status_lines(folder, one.gateway.identity)
         async with hub.admin() as admin:
@@ -197,12 +197,17 @@ async def test_each_read_looks_anew_who_may_and_is_on_record_at_both_ends(hub: H
 
         assert await told() == "answered"
         with contextlib.closing(sqlite3.connect(hub.data_dir / "consilium.db", isolation_level=None)) as db:
+            snapshot = "UPDATE consult_state SET snapshot = json_set(snapshot, '$.{}', {}) WHERE consult_id = 'c1'"
             member = "consult_member SET role = role, consult_id = ? WHERE consult_id = ? AND subject_id = 'd1'"
             for undo, without, code in (
                 ("UPDATE chain_head SET id = 1", "UPDATE chain_head SET id = 2", "internal"),
                 ("UPDATE person SET active = 1 WHERE id = 'd1'", "UPDATE person SET active = 0 WHERE id = 'd1'",
                  "not_signed_in"),
                 (f"UPDATE {member}", f"UPDATE {member}", "not_found"),
+                # Another process of this hub, between two reads that would have parsed the same snapshot.
+                (snapshot.format("status", "'open'"), snapshot.format("status", "'ended'"), "consult_ended"),
+                (snapshot.format("context.version", version), snapshot.format("context.version", version + 1),
+                 "context_changed"),
             ):  # fmt: skip
                 others = ("c1", "c2") if "?" in without else ()
                 db.execute(without, others[::-1])
@@ -218,12 +223,12 @@ async def test_each_read_looks_anew_who_may_and_is_on_record_at_both_ends(hub: H
         inside.gate = asyncio.Event()
         inside.began.clear()
         slow = asyncio.create_task(doctor.get(path))
-        await asyncio.wait_for(inside.began.wait(), 20)
+        await asyncio.wait_for(inside.began.wait(), 60)
         assert hub.services is not None
         async with hub.services.database.write() as session:
             await session.execute(text("UPDATE web_session SET revoked = 1"))
         assert (await slow)[1]["error"]["code"] == "not_signed_in"
-        await asyncio.wait_for(inside.cancelled.wait(), 20)
+        await asyncio.wait_for(inside.cancelled.wait(), 60)
     await doctor.http.close()
 
 

@@ -23,8 +23,8 @@ from server.gateway.core.crossing import MAX_KEY_CHARS, Crossing, LockRefused, R
 from server.gateway.journal import Journal, JournalLimits, Stored
 from server.gateway.journal_rows import MayCross
 from server.gateway.sealing import load_keys, rotate
-from server.lock.aio.applying import _keep
 from server.lock.aio.gateways import lock_key
+from server.lock.aio.vault import KeyPlace, Vault
 from server.lock.core.link import Arrived, Settled
 from server.lock.core.proof import next_mark
 from server.lock.core.wire import GENESIS, OPERATOR_KIND, PATIENT_INCOMPLETE, Cross, Gap
@@ -303,15 +303,17 @@ async def test_names_are_durable_before_anything_depends_on_them(
         made = list(pool.map(lambda _process: lock_key(tmp_path).private_bytes_raw(), range(8)))
     assert len(set(made)) == 1, "processes of one hub that start together have one key, and never half of one"
     assert tmp_path.stat().st_ino in synced[1:]
-    left = tmp_path / "lock" / "ab" / ".abc.dead"
+    keys = tmp_path / "lock-files.keys"
+    vault = Vault(tmp_path / "lock", KeyPlace(path=keys), load_keys(keys))
+    path = vault.path(hashlib.sha256(b"DICM").hexdigest())
+    left = path.with_name(f".{path.name}.dead")
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half a file of a process that was killed")
-    path = tmp_path / "lock" / "ab" / "abc"
     for _again in range(2):
         synced.clear()
-        _keep(path, b"DICM")
+        vault.keep(b"DICM")
         assert synced[-2:] == [path.parent.stat().st_ino, path.parent.parent.stat().st_ino]
-    assert [one.name for one in path.parent.iterdir()] == ["abc"]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
