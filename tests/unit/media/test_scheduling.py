@@ -16,10 +16,10 @@ from dataclasses import asdict
 from media.aio.scheduling import give_way, standing
 from media.core.precedence import STEPS
 end = threading.Event()
-early, kept = [threading.Thread(target=end.wait) for _ in range(2)]
+early, kept = [threading.Thread(target=end.wait, daemon=True) for _ in range(2)]
 early.start(), kept.start()
 own = give_way(but=[kept.native_id])
-late = threading.Thread(target=end.wait)
+late = threading.Thread(target=end.wait, daemon=True)
 late.start()
 told = [own, give_way(but=[kept.native_id]), *(standing(one.native_id) for one in (early, late, kept))]
 end.set()
