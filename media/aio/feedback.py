@@ -18,7 +18,7 @@ from media.aio.transport import REPORT_TURNS, Transport
 from media.core import rtcp
 from media.core.remb import LossBasedEstimate
 from media.core.rewriter import Segment
-from media.core.router import Flow, Packet, Source
+from media.core.router import Flow, Packet, Source, let_go
 from media.core.sender_report import compact_ntp, round_trip_us
 
 TRANSPORT_CC_INTERVAL_US = 100_000
@@ -277,6 +277,7 @@ class Feedback:
         for consumer in transport.consumers.values():
             if consumer.flow is Flow.LIVE:
                 self._forwarder.send_sender_report(consumer, now_us)
+            let_go(consumer, now_us // 1000)
         if transport.streams:
             self._receiver_report(transport, now_us)
 

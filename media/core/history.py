@@ -24,6 +24,11 @@ class History(Generic[P]):
         self._numbers = [-1] * size
         self._packets: list[P | None] = [None] * size
 
+    @property
+    def size(self) -> int:
+        """How many it keeps."""
+        return self._mask + 1
+
     def put(self, number: int, packet: P) -> None:
         """Keep a packet; it replaces the one ``size`` numbers earlier."""
         slot = number & self._mask

@@ -97,7 +97,7 @@ class Segment:
 class ViewerNumbers:
     """One viewer's shift of a lane's numbers, timestamps and VP8 pictures."""
 
-    __slots__ = ("_last_ms", "_next", "_picture", "_ssrc", "_timestamp", "_tl0", "before", "now")
+    __slots__ = ("_next", "_picture", "_ssrc", "_timestamp", "_tl0", "before", "now", "stopped_ms")
 
     def __init__(self, first_seq: int) -> None:
         self.now = Segment(0, 0, 0, 0, 0)
@@ -107,7 +107,8 @@ class ViewerNumbers:
         self._ssrc: int | None = None
         self._timestamp = 0
         self._picture = self._tl0 = -1
-        self._last_ms = 0
+        self.stopped_ms = 0
+        """When it last stopped."""
 
     def start(
         self,
@@ -141,7 +142,7 @@ class ViewerNumbers:
         self.now = Segment(at.number, (self._next - at.number) % _SEQ, now_timestamp, picture, tl0, source)
 
     def _place(self, timestamp: int, now_ms: int, clock_rate_hz: int, timestamp_shift: int | None) -> int:
-        elapsed = max(1, (now_ms - self._last_ms) * clock_rate_hz // 1000)
+        elapsed = max(1, (now_ms - self.stopped_ms) * clock_rate_hz // 1000)
         if timestamp_shift is not None:
             step = (timestamp + timestamp_shift - self._timestamp) & _TS_MASK
             # The publisher's clock decides, within what can be true: never back, and not far from the time that passed.
@@ -177,4 +178,4 @@ class ViewerNumbers:
             self._picture = (at.picture + now.picture_shift) & 0x7FFF
         if at.tl0 >= 0:
             self._tl0 = (at.tl0 + now.tl0_shift) & 0xFF
-        self._last_ms = now_ms
+        self.stopped_ms = now_ms

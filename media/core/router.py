@@ -16,12 +16,12 @@ a viewer should follow is ``layers``.
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from media.core.history import History
-from media.core.rewriter import Position, SourceNumbers, ViewerNumbers
+from media.core.history import HISTORY_PACKETS, History
+from media.core.rewriter import Position, Segment, SourceNumbers, ViewerNumbers
 
 
 class Flow(Enum):
@@ -77,8 +77,22 @@ class PacketHistory:
 
     __slots__ = ("_ring",)
 
-    def __init__(self) -> None:
-        self._ring: History[Kept] = History()
+    def __init__(self, size: int = HISTORY_PACKETS) -> None:
+        self._ring: History[Kept] = History(size)
+
+    @property
+    def size(self) -> int:
+        """How many packets it keeps at most."""
+        return self._ring.size
+
+    def tail(self, highest: int) -> "PacketHistory":
+        """The last few up to this number, in a history of their own."""
+        made = PacketHistory(REMAINING_PACKETS)
+        for number in range(highest - REMAINING_PACKETS + 1, highest + 1):
+            kept = self._ring.get(number)
+            if kept is not None:
+                made._ring.put(number, kept)
+        return made
 
     def put(self, packet: "Packet") -> None:
         """Keep a packet."""
@@ -110,6 +124,12 @@ class Picture(NamedTuple):
     tl0_at: int
     """Offset of TL0PICIDX, -1 without."""
     tl0: int
+
+
+REMAINING_PACKETS: Final = 64
+"""Kept of a lane that a viewer left: a probe whether its line can carry the picture again is made of them."""
+REMEMBERED_MS: Final = 3_000
+"""A viewer asks for packets of what it has left within a few round trips; a history holds about as much."""
 
 
 @dataclass(slots=True, eq=False)
@@ -153,6 +173,13 @@ class Source:
     """Highest number handed to viewers."""
     highest_timestamp: int = 0
     highest_picture: Picture | None = None
+
+    def ended(self) -> "Source":
+        """What is left of it for who followed it long ago: where it is now, and its last few packets."""
+        return Source(
+            self.ssrc, self.newest, highest=self.highest, highest_timestamp=self.highest_timestamp,
+            highest_picture=self.highest_picture, history=self.history.tail(self.highest),
+        )  # fmt: skip
 
     def handed_out(self, burst: list[Packet]) -> None:
         """These packets are the viewers' now."""
@@ -246,6 +273,24 @@ def stop(consumer: ConsumerState) -> bool:
         consumer.lane.let_out(consumer)
     consumer.flow = Flow.IDLE
     return was_live
+
+
+def let_go(consumer: ConsumerState, now_ms: int) -> None:
+    """A viewer that left a lane a while ago no longer keeps what was sent there: a megabyte for each that changed."""
+    numbers = consumer.numbers
+    if now_ms - numbers.stopped_ms < REMEMBERED_MS:
+        return
+    if numbers.before is not None:
+        numbers.before = _without_packets(numbers.before)
+    if consumer.lane is None:
+        numbers.now = _without_packets(numbers.now)
+
+
+def _without_packets(segment: Segment) -> Segment:
+    source: Source | None = segment.source
+    if source is None or source.history.size <= REMAINING_PACKETS:
+        return segment
+    return replace(segment, source=source.ended())
 
 
 EVERY_TEMPORAL: Final = 7

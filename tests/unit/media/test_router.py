@@ -5,7 +5,21 @@ from hypothesis import strategies as st
 
 from media.core.history import History
 from media.core.rewriter import ViewerNumbers
-from media.core.router import EVERY_TEMPORAL, RUN_PACKETS, ConsumerState, ExtensionPlan, Flow, Lane, plan_runs, stop
+from media.core.router import (
+    EVERY_TEMPORAL,
+    REMAINING_PACKETS,
+    REMEMBERED_MS,
+    RUN_PACKETS,
+    ConsumerState,
+    ExtensionPlan,
+    Flow,
+    Lane,
+    Packet,
+    Source,
+    let_go,
+    plan_runs,
+    stop,
+)
 
 PLAN = ExtensionPlan(ids=frozenset({4}))
 
@@ -94,3 +108,53 @@ def test_history_forgets_the_oldest_and_never_confuses() -> None:
     assert history.get(12) == "p12"
     assert history.get(11) is None
     assert history.get(27) is None
+
+
+def followed(packets: int) -> Source:
+    source = Source(7, newest=packets)
+    for number in range(packets):
+        packet = Packet(number, number * 3000, 0, [], b"p")
+        source.history.put(packet)
+        source.handed_out([packet])
+    return source
+
+
+def kept(source: Source) -> list[int]:
+    return [number for number in range(source.highest + 1) if source.history.get(number) is not None]
+
+
+def test_what_was_left_keeps_its_packets_for_a_while_and_then_a_few() -> None:
+    """A thousand packets for each viewer that ever changed its layer were a hundred megabytes an hour."""
+    old, new = followed(1000), followed(10)
+    one = consumer()
+    one.numbers.start(7, old.end(), 0, 90_000, source=old)
+    one.numbers.stop(old.end(), 5_000)
+    one.numbers.start(8, new.end(), 5_000, 90_000, source=new)
+    one.lane = Lane(0, EVERY_TEMPORAL)
+
+    let_go(one, 5_000 + REMEMBERED_MS - 1)
+    assert one.numbers.before is not None
+    assert one.numbers.before.source is old
+
+    shift = one.numbers.before.shift
+    let_go(one, 5_000 + REMEMBERED_MS)
+    assert one.numbers.before.shift == shift
+    assert one.numbers.before.source.end() == old.end()
+    assert kept(one.numbers.before.source) == list(range(1000 - REMAINING_PACKETS, 1000))
+    assert one.numbers.now.source is new, "what it follows is kept whole"
+    assert kept(old) == list(range(1000)), "others may follow it still"
+
+    left = one.numbers.before
+    let_go(one, 60_000)
+    assert one.numbers.before is left, "once is enough"
+
+
+def test_a_viewer_that_follows_nothing_keeps_nothing_whole() -> None:
+    old = followed(200)
+    one = consumer()
+    one.numbers.start(7, old.end(), 0, 90_000, source=old)
+    one.numbers.stop(old.end(), 5_000)
+    let_go(one, 5_000 + REMEMBERED_MS)
+    for segment in (one.numbers.now, one.numbers.before):
+        assert segment is not None
+        assert len(kept(segment.source)) == REMAINING_PACKETS
