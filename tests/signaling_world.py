@@ -19,6 +19,7 @@ from signaling.core.ids import DataProducerId, ParticipantId, PatientId, Produce
 from signaling.core.model import (
     AnchorType,
     Area,
+    Connection,
     Consult,
     EcgMarkDraft,
     EcgSnapshot,
@@ -439,7 +440,9 @@ def happen(state: Consult, happened: Happened, now_ms: int) -> list[m.AnyEvent]:
         case "lost":
             return occurrences.socket_lost(state, happened.who, now_ms)
         case "grace over":
-            return occurrences.grace_over(state, happened.who, now_ms)
+            who = state.participants.get(happened.who)
+            is_away = who is not None and who.connection is Connection.RECONNECTING
+            return occurrences.removed(state, happened.who, now_ms) if is_away else []
         case "silent" | "healthy" as what:
             return occurrences.path_changed(state, happened.who, now_ms, healthy=what == "healthy")
         case "reset":

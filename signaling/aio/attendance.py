@@ -84,12 +84,17 @@ class Attendance:
                 raise ServerStopping
             capabilities = await node.media.capabilities(actor.consult)
             deaf: list[Peer] = []
-            snapshot = await self._changes.change(
-                audience,
-                actor.participant,
-                lambda state: self._entering(audience, state, actor),
-                committed=lambda: deaf.extend(self._admit(audience, peer)),
-            )
+            try:
+                snapshot = await self._changes.change(
+                    audience,
+                    actor.participant,
+                    lambda state: self._entering(audience, state, actor),
+                    committed=lambda: deaf.extend(self._admit(audience, peer)),
+                )
+            except Exception as error:
+                if not isinstance(error, Refusal) and actor.participant not in audience.peers:
+                    self._start_grace(audience, actor.participant)  # it may have been stored, and nobody come back
+                raise
             if deaf:
                 await node.media.release(actor.consult, actor.participant)
         finally:
@@ -138,7 +143,7 @@ class Attendance:
             Refusal: ``not_found``.
         """
         node = self._node
-        async with node.opening.setdefault(consult, asyncio.Lock()):
+        async with node.opening(consult):
             audience = node.audiences.get(consult)
             if audience is not None:
                 return audience
@@ -184,7 +189,7 @@ class Attendance:
         """Nothing when the participant has meanwhile come back by another right."""
         if audience.admitted.get(who) is not admission:
             return []
-        return occurrences.dismissed(state, who, self._node.now_ms())
+        return occurrences.removed(state, who, self._node.now_ms())
 
     # ------------------------------------------------------------ grace
 
@@ -197,19 +202,25 @@ class Attendance:
 
     async def _grace_over(self, audience: Audience, who: ParticipantId) -> None:
         if await self._is_mine(audience, who):
-            await self._changes.insist(
-                audience, lambda state: self._absent(audience, who, state, occurrences.grace_over)
-            )
+            # Also of whom the state knows no loss: it could not be stored, or nobody learnt that a join was.
+            await self._changes.insist(audience, lambda state: self._absent(audience, who, state, occurrences.removed))
         elif who not in audience.peers:
             audience.forget(who)
         audience.stop_grace(who)
         self._node.desert_if_empty(audience)
+        self._node.look_quiet()
 
     async def _is_mine(self, audience: Audience, who: ParticipantId) -> bool:
-        """Whether no other process has the participant: that one has a grace time of its own for it. [SE4] [SE8]"""
+        """Whether no other process has the participant: that one has a grace time of its own for it. [SE4] [SE8]
+
+        By the newest state: what was stored here without an answer looks like another's until the seats are read.
+        """
         node = self._node
-        while not node.settings.sole_node and node.is_open(audience):
+        while node.is_open(audience):
             try:
+                await self._changes.catch_up(audience)
+                if node.settings.sole_node:
+                    return True
                 async with node.store_time():
                     _, seats = await node.store.seats(audience.state.id)
                 is_mine = seats.get(who, node.name) == node.name

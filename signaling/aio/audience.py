@@ -7,6 +7,7 @@ vouches for, and what a newcomer gets as its snapshot.
 
 import asyncio
 import zlib
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from signaling.core.messages import AnyEvent, AnySignal
 from signaling.core.model import Consult
 from signaling.core.signals import key_of
 
+MAX_TAKEN_BACK = 64
+"""A participant has 13 at most; which of them were stored is known with the next beat."""
 BEAT_PARTS = 20
 """Moments of the interval between beats; each consult has one of them."""
 
@@ -61,6 +64,10 @@ class Audience:
         """How often each participant may still ask for what stays in the log, by command."""
         self.arrivals = 0
         """Joins under way."""
+        self.hinted = 0
+        """The newest revision that another node has named, while it is being asked for; else 0."""
+        self.taken_back: deque[str] = deque(maxlen=MAX_TAKEN_BACK)
+        """Sources that the relay has closed although they may have been stored: nobody learnt whether. [ME9]"""
         self.beats_at = zlib.crc32(state.id.encode()) % BEAT_PARTS
         self.refreshing = False
         """A beat is under way: it waits for the store."""

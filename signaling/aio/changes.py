@@ -15,15 +15,16 @@ Commands, lost sockets, grace timers, hints and the media plane's news all end i
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import reduce
 
 from signaling.aio.audience import Audience
 from signaling.aio.this_node import ThisNode
 from signaling.core import binding
+from signaling.core.consult import taken_back
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.fold import apply
-from signaling.core.ids import ConsultId, ParticipantId
+from signaling.core.ids import ConsultId, DataProducerId, ParticipantId
 from signaling.core.messages import (
     AnchorClosed,
     AnchorOpened,
@@ -32,11 +33,13 @@ from signaling.core.messages import (
     ContextClosed,
     ContextOpened,
     ContextResumed,
+    DataProducerAdded,
     DeviceUnbound,
     MediaReset,
     ParticipantLeft,
+    ProducerAdded,
 )
-from signaling.core.model import Connection, Consult
+from signaling.core.model import Connection, Consult, ConsultStatus
 from signaling.core.ports import Conflict
 from signaling.core.seats import moved_away
 
@@ -54,6 +57,9 @@ class Changes:
 
     def __init__(self, node: ThisNode) -> None:
         self._node = node
+        self._hints: dict[ConsultId, int] = {}
+        """What the other nodes are still to be told."""
+        self._hinting = False
         node.bus.listen(self._hinted)
 
     # ------------------------------------------------------------ change
@@ -86,7 +92,7 @@ class Changes:
                 self._consequences(audience, told)
             after = audience.state
         if events:
-            await self._node.bus.publish(after.id, after.revision)
+            self._hint(after)
         return after
 
     async def insist(self, audience: Audience, decide: Decide) -> None:
@@ -129,10 +135,40 @@ class Changes:
 
     # ------------------------------------------------------------ catching up
 
+    def _hint(self, state: Consult) -> None:
+        """Nobody's answer waits for the bus; what waits for it is the newest revision of each consult."""
+        self._hints[state.id] = state.revision
+        if not self._hinting:
+            self._hinting = True
+            self._node.spawn(self._send_hints())
+
+    async def _send_hints(self) -> None:
+        try:
+            while self._hints:
+                consult = next(iter(self._hints))
+                await self._node.bus.publish(consult, self._hints.pop(consult))
+        finally:
+            self._hinting = False
+
     async def _hinted(self, consult: ConsultId, revision: int) -> None:
+        """Returns at once: one consult's trouble with the store must not keep other consults' hints waiting."""
         audience = self._node.audiences.get(consult)
-        if audience is not None and revision > audience.state.revision:
-            await self.catch_up(audience)
+        if audience is None or revision <= audience.state.revision:
+            return
+        if not audience.hinted:
+            self._node.spawn(self._follow(audience))
+        audience.hinted = max(audience.hinted, revision)
+
+    async def _follow(self, audience: Audience) -> None:
+        try:
+            asked_for = 0
+            while audience.state.revision < audience.hinted != asked_for:
+                asked_for = audience.hinted
+                await self.catch_up(audience)
+        except Exception as error:  # whatever the store's trouble is, the next beat asks again
+            log.warning("hint put off", extra={"consult": audience.state.id, "error": type(error).__name__})
+        finally:
+            audience.hinted = 0
 
     async def catch_up(self, audience: Audience) -> None:
         """Tell what other nodes committed.
@@ -156,8 +192,11 @@ class Changes:
             state = await store.load(consult)
             _, seats = await store.seats(consult)
         if state is not None and state.revision > audience.state.revision:
-            audience.state = state
-            self._let_go(audience, {who for who in audience.peers if seats.get(who) != self._node.name})
+            before, audience.state = audience.state, state
+            self._jumped(audience, before)
+            self._let_go(
+                audience, {who for who in (*audience.peers, *audience.graces) if seats.get(who) != self._node.name}
+            )
             self._node.beat(audience)
         return []
 
@@ -171,7 +210,9 @@ class Changes:
             if isinstance(event, ParticipantLeft):
                 self._gone(audience, event.participant)
             elif isinstance(event, DeviceUnbound):
-                self._node.spawn(self._close_feeds(audience, event))
+                self._node.spawn(self._close_feeds(audience, event.device, event.closed))
+            elif isinstance(event, ProducerAdded | DataProducerAdded):
+                self._close_if_taken_back(audience, event)
             elif isinstance(event, MediaReset):
                 audience.silent_transports.clear()
             elif isinstance(event, ConsultEnded):
@@ -179,19 +220,45 @@ class Changes:
         self._node.desert_if_empty(audience)
         self._node.look_quiet()
 
-    async def _close_feeds(self, audience: Audience, event: DeviceUnbound) -> None:
+    def _jumped(self, audience: Audience, before: Consult) -> None:
+        """The same, where the events between two states were too many to be asked for."""
+        node, after = self._node, audience.state
+        ended = after.status is ConsultStatus.ENDED
+        if ended or after.context_changed_at_ms != before.context_changed_at_ms:
+            node.viewing.end_all(after.id, node.now_ms())
+        for who in before.participants.keys() - after.participants.keys():
+            self._gone(audience, who)
+        closed: dict[ParticipantId, list[DataProducerId]] = {}
+        for source in before.data_producers.values():
+            if source.id not in after.data_producers:
+                closed.setdefault(source.participant, []).append(source.id)
+        for device, sources in closed.items():
+            node.spawn(self._close_feeds(audience, device, sources))
+        if after.media_epoch != before.media_epoch:
+            audience.silent_transports.clear()
+        if ended:
+            self._ended(audience)
+
+    def _close_if_taken_back(self, audience: Audience, event: ProducerAdded | DataProducerAdded) -> None:
+        """A source that was stored and not answered. [ME9]"""
+        source = event.producer.id if isinstance(event, ProducerAdded) else event.data_producer.id
+        if source in audience.taken_back:
+            now_ms = self._node.now_ms
+            self._node.spawn(self.insist(audience, lambda state: taken_back(state, source, now_ms())))
+
+    async def _close_feeds(self, audience: Audience, device: ParticipantId, closed: Iterable[DataProducerId]) -> None:
         """Close at the relay what the state has closed, and do not give up while the relay may still carry it. [BI3]
 
         Only where the device's media is; with a device, a worker or a consult that is gone all of it went anyway.
         """
-        consult, epoch, left = audience.state.id, audience.state.media_epoch, list(event.closed)
+        consult, epoch, left = audience.state.id, audience.state.media_epoch, list(closed)
         while (
             left
             and self._node.is_open(audience)
-            and event.device in audience.admitted
+            and device in audience.admitted
             and audience.state.media_epoch == epoch
         ):
-            left = await self._node.media.close_feeds(consult, event.device, left)
+            left = await self._node.media.close_feeds(consult, device, left)
             if left:
                 await asyncio.sleep(self._node.settings.retry_s)
 

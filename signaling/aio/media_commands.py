@@ -14,9 +14,9 @@ from signaling.aio.this_node import ThisNode
 from signaling.core.admission import Admission
 from signaling.core.bucket import TokenBucket
 from signaling.core.case import Known
-from signaling.core.consult import handle
+from signaling.core.consult import handle, taken_back
 from signaling.core.errors import ErrorCode, Refusal
-from signaling.core.messages import MediaCommand, MediaResult, TransportOptions, ViewConsumer
+from signaling.core.messages import DataProduced, MediaCommand, MediaResult, Produced, TransportOptions, ViewConsumer
 
 
 class MediaCommands:
@@ -26,6 +26,7 @@ class MediaCommands:
         self._node = node
         self._changes = changes
         self._facts = facts
+        self._under_way: set[asyncio.Task[MediaResult]] = set()
 
     async def view(self, audience: Audience, actor: Admission, command: ViewConsumer) -> MediaResult:
         """Straight to the media plane: the consult does not know what its participants look at. [ME12]
@@ -40,27 +41,68 @@ class MediaCommands:
         return await self._node.media.ask(actor, command)
 
     async def carry_out(self, audience: Audience, actor: Admission, command: MediaCommand) -> MediaResult:
-        """[ME1]-[ME7]
+        """[ME1]-[ME7] [ME9] The relay cannot be called back: once asked, a command runs to its end without its asker.
 
         Raises:
             Refusal: the rules', or the media plane's; nothing happened.
         """
-        media, now_ms = self._node.media, self._node.now_ms
         epoch = audience.state.media_epoch
         known = Known(patient=await self._facts.patient(actor.consult, command))
-        handle(audience.state, actor, command, now_ms(), known)
+        handle(audience.state, actor, command, self._node.now_ms(), known)
+        doing = asyncio.create_task(self._ask(audience, actor, command, replace(known, media_epoch=epoch)))
+        self._under_way.add(doing)
+        doing.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            self._node.spawn(self._for_nobody(doing, audience, actor))
+            raise
+
+    async def stop(self) -> None:
+        """End what is under way; idempotent."""
+        under_way = list(self._under_way)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _ask(self, audience: Audience, actor: Admission, command: MediaCommand, known: Known) -> MediaResult:
+        media = self._node.media
         result = await media.ask(actor, command)
-        answered = replace(known, media=result, media_epoch=epoch)
+        answered = replace(known, media=result)
         try:
             await self._changes.change(
-                audience, actor.participant, lambda state: handle(state, actor, command, now_ms(), answered)
+                audience,
+                actor.participant,
+                lambda state: handle(state, actor, command, self._node.now_ms(), answered),
             )
         except Exception:  # whatever stopped the commit, nothing may stay in the relay that the state does not know
+            if (source := _source_of(result)) is not None:
+                audience.taken_back.append(source)  # it may have been stored all the same: then the state follows
             await media.undo(actor, result)
             if actor.participant not in audience.state.participants:
                 await media.release(actor.consult, actor.participant)  # it left meanwhile; this came after
             raise
         if isinstance(result, TransportOptions):
             audience.silent_transports.pop(actor.participant, None)
-            return result.model_copy(update={"media_epoch": epoch})
+            return result.model_copy(update={"media_epoch": known.media_epoch})
         return result
+
+    async def _for_nobody(self, doing: asyncio.Task[MediaResult], audience: Audience, actor: Admission) -> None:
+        """Who asked has gone, and never hears of what was made: it could not even close it. [ME9]"""
+        await asyncio.wait({doing})
+        if doing.cancelled() or doing.exception() is not None:
+            return
+        if (source := _source_of(doing.result())) is not None:
+            await self._node.media.undo(actor, doing.result())
+            await self._changes.insist(audience, lambda state: taken_back(state, source, self._node.now_ms()))
+
+
+def _source_of(result: MediaResult) -> str | None:
+    """What a command has made that others are told of."""
+    match result:
+        case Produced():
+            return result.producer
+        case DataProduced():
+            return result.data_producer
+        case _:
+            return None

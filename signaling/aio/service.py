@@ -64,8 +64,8 @@ class ConsultService:
         self._beats = Beats(self._here, changes)
         self._facts = Facts(self._here)
         self._strips = Strips(self._here, changes)
-        media_commands = MediaCommands(self._here, changes, self._facts)
-        self._commands = Commands(self._here, changes, self._facts, media_commands, self._strips)
+        self._media_commands = MediaCommands(self._here, changes, self._facts)
+        self._commands = Commands(self._here, changes, self._facts, self._media_commands, self._strips)
         self._outside = Outside(self._here, changes)
         self.news = MediaNews(self._here, changes)
         """The media plane's listener."""
@@ -106,6 +106,7 @@ class ConsultService:
         await self._nodes.stop()
         await self._beats.stop()
         await self._attendance.stop()
+        await self._media_commands.stop()
         await self._here.stop()
         await self._here.viewing.stop()
         await self._here.bus.stop()

@@ -5,9 +5,10 @@ ends here when nobody is left; its state moves in ``changes.py`` and nowhere els
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from signaling.aio.audience import Audience, Peer
@@ -50,8 +51,8 @@ class ThisNode:
         """By which other processes know this one; none has or had the same."""
         self.viewing = Viewing(now_ms)
         self.audiences: dict[ConsultId, Audience] = {}
-        self.opening: dict[ConsultId, asyncio.Lock] = {}
-        """Held while a consult's audience is made, or its media closed because it has none."""
+        self._opening: dict[ConsultId, tuple[asyncio.Lock, int]] = {}
+        """With how many hold or want it."""
         self.namesakes: frozenset[ConsultId] = frozenset()
         """Consults whose patient shares a family name with another consult's. [SN1]"""
         self.stops_at_ms: int | None = None
@@ -123,8 +124,21 @@ class ThisNode:
             del self.audiences[audience.state.id]
             self.spawn(self._close_media(audience.state.id))
 
+    @contextlib.asynccontextmanager
+    async def opening(self, consult: ConsultId) -> AsyncIterator[None]:
+        """Held while a consult's audience is made, or its media closed because it has none."""
+        lock, users = self._opening.get(consult) or (asyncio.Lock(), 0)
+        self._opening[consult] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            _, users = self._opening.pop(consult)
+            if users > 1:
+                self._opening[consult] = lock, users - 1
+
     async def _close_media(self, consult: ConsultId) -> None:
-        async with self.opening.setdefault(consult, asyncio.Lock()):
+        async with self.opening(consult):
             if consult not in self.audiences:
                 await self.media.close(consult)
 

@@ -24,7 +24,7 @@ from signaling.core.admission import Admission
 from signaling.core.case import Case, Known, require_context
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.fold import RevisionGap, apply
-from signaling.core.ids import ParticipantId, ProducerId
+from signaling.core.ids import DataProducerId, ParticipantId, ProducerId
 from signaling.core.messages import (
     AnyCommand,
     AnyEvent,
@@ -171,6 +171,15 @@ def closed_sources(state: Consult, participant: ParticipantId, now_ms: int) -> l
         if p.participant == participant
     ]
     return closed
+
+
+def taken_back(state: Consult, source: str, now_ms: int) -> list[AnyEvent]:
+    """The relay has closed a source that was stored: nobody heard of it, or of that. [ME9]"""
+    if source in state.producers:
+        return [ProducerClosed(revision=state.revision + 1, at_ms=now_ms, producer=ProducerId(source))]
+    if source in state.data_producers:
+        return [DataProducerClosed(revision=state.revision + 1, at_ms=now_ms, data_producer=DataProducerId(source))]
+    return []
 
 
 def _require_presence(state: Consult, actor: Admission, command: AnyCommand) -> None:

@@ -18,16 +18,11 @@ def socket_lost(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEven
     return _connection(state, who, now_ms, Connection.RECONNECTING)
 
 
-def grace_over(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent]:
-    """Not back in time: removed, with everything it sent, and the lead if it led. [SE4]"""
-    participant = state.participants.get(who)
-    if participant is None or participant.connection is not Connection.RECONNECTING:
-        return []
-    return _left(state, who, now_ms)
+def removed(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent]:
+    """Not back in time, or without the right to be here: gone with what it sent, and the lead if it led. [SE4] [SE12]
 
-
-def dismissed(state: Consult, who: ParticipantId, now_ms: int) -> list[AnyEvent]:
-    """The right to be here is over: removed at once, connected or not. [SE12]"""
+    Connected or not, as far as the state knows: a loss may not have been stored.
+    """
     if who not in state.participants:
         return []
     return _left(state, who, now_ms)

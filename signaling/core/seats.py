@@ -50,12 +50,15 @@ def moved_away(events: Iterable[AnyEvent], waiting: Collection[ParticipantId] = 
     Args:
         waiting: who had no connection already. With one, they are where it was committed.
     """
-    return {
-        event.participant
-        for event in events
-        if isinstance(event, ConnectionChanged)
-        and (event.connection is Connection.RECONNECTING or event.participant in waiting)
-    }
+    moved: set[ParticipantId] = set()
+    for event in events:
+        match event:
+            case ConnectionChanged(participant=who, connection=connection):
+                if connection is Connection.RECONNECTING or who in waiting:
+                    moved.add(who)
+            case ParticipantJoined(participant=one) if one.id in waiting:  # back by another name or role
+                moved.add(one.id)
+    return moved
 
 
 def orphaned(state: Consult, whose: Sequence[ParticipantId], now_ms: int) -> list[AnyEvent]:

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from signaling_elsewhere import MakeService
 from signaling_hub import ORIGIN, Client, Hub, MakeClient, MakeHub, MakeRaw, Raw
 
 from signaling.aio.gateway import GatewaySettings, SignalingGateway
@@ -17,7 +18,7 @@ from signaling.aio.service import ConsultService, ServiceSettings
 from signaling.core.admission import Admission
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.model import Role
-from tests.signaling_kit import PATIENTS, MemoryMedia, admission, consult
+from tests.signaling_kit import CONSULT, PATIENTS, MemoryMedia, admission, consult
 
 QUICK_BEATS = ServiceSettings(beat_s=0.2, grace_s=30.0)
 DEFAULTS = GatewaySettings()
@@ -107,3 +108,21 @@ async def make_raw() -> AsyncIterator[MakeRaw]:
         yield make
         for raw in opened:
             await raw.close()
+
+
+@pytest.fixture
+async def make_service() -> AsyncIterator[MakeService]:
+    running: list[ConsultService] = []
+
+    async def make(store: MemoryStore, media: MemoryMedia | None = None, **settings: Any) -> ConsultService:
+        if await store.load(CONSULT) is None:
+            store.add(consult(), PATIENTS)
+        quick = {"beat_s": 0.05, "retry_s": 0.01, "sole_node": False, **settings}
+        service = ConsultService(store, MemoryBus(), media or MemoryMedia(), lambda: 1_000, ServiceSettings(**quick))
+        await service.start()
+        running.append(service)
+        return service
+
+    yield make
+    for service in running:
+        await service.stop()

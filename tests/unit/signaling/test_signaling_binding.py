@@ -243,8 +243,8 @@ def test_a_binding_ends_when_the_device_leaves_for_good(bedside: Consult) -> Non
     assert away.bindings
     for events in (
         handle(state, MONITOR, m.Leave(), NOW_MS),
-        occurrences.grace_over(away, who, NOW_MS),
-        occurrences.dismissed(state, who, NOW_MS),
+        occurrences.removed(away, who, NOW_MS),
+        occurrences.removed(state, who, NOW_MS),
     ):
         assert [event.type for event in events] == ["device_unbound", "participant_left"]
         assert last(events).reason is UnboundReason.DEVICE_LEFT

@@ -260,12 +260,14 @@ def test_a_token_for_another_consult_opens_nothing_here() -> None:
     assert refused(room(DOC), stranger, m.Join()) is ErrorCode.NOT_FOUND
 
 
-def test_grace_removes_only_who_is_still_away() -> None:
-    """[SE4] Back in the last moment."""
+def test_who_is_removed_is_gone_once() -> None:
+    """[SE4] [SE12] Shown as reconnecting or not: the loss of a socket may not have been stored."""
     state = room(DOC)
-    assert occurrences.grace_over(state, DOC.participant, 0) == []
     away = reduce(apply, occurrences.socket_lost(state, DOC.participant, 0), state)
-    assert [event.type for event in occurrences.grace_over(away, DOC.participant, 0)] == ["participant_left"]
+    for before in (state, away):
+        left = occurrences.removed(before, DOC.participant, 0)
+        assert [event.type for event in left] == ["participant_left"]
+        assert occurrences.removed(reduce(apply, left, before), DOC.participant, 0) == []
 
 
 def test_a_silent_path_does_not_hide_a_lost_socket() -> None:
