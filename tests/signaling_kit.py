@@ -184,7 +184,7 @@ class MemoryMedia:
         del self.owned[identity]
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait for a condition; fail when it does not come true in time."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while not condition():

@@ -62,7 +62,7 @@ def postgres_folder() -> Iterator[Path]:
             check=True,
             capture_output=True,
             cwd=folder,
-            timeout=60,
+            timeout=100,
         )
         yield folder
         subprocess.run(
@@ -70,7 +70,7 @@ def postgres_folder() -> Iterator[Path]:
             check=True,
             capture_output=True,
             cwd=folder,
-            timeout=60,
+            timeout=100,
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -32,7 +32,7 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[EventBus]:
     if request.param == "memory":
         made: EventBus = MemoryBus()
     else:
-        made = RedisBus(request.getfixturevalue("redis_server").url)
+        made = RedisBus(request.getfixturevalue("redis_server").url, timeout_s=10.0)
     yield made
     await made.stop()
 
@@ -59,7 +59,7 @@ async def test_stop_is_idempotent_and_silences(bus: EventBus) -> None:
 
 @pytest.fixture
 async def two_nodes(redis_server: Any) -> AsyncIterator[tuple[RedisBus, RedisBus]]:
-    nodes = RedisBus(redis_server.url, timeout_s=0.5), RedisBus(redis_server.url, timeout_s=0.5)
+    nodes = RedisBus(redis_server.url, timeout_s=10.0), RedisBus(redis_server.url, timeout_s=10.0)
     yield nodes
     for node in nodes:
         await node.stop()
@@ -105,7 +105,7 @@ async def test_junk_on_the_channel_is_counted(redis_server: Any, junk: bytes) ->
     """Whoever else writes to our redis cannot stop the bus."""
     import redis.asyncio as redis
 
-    bus = RedisBus(redis_server.url)
+    bus = RedisBus(redis_server.url, timeout_s=10.0)
     heard = hear(bus)
     await bus.start()
     other = redis.Redis.from_url(redis_server.url)

@@ -4,6 +4,7 @@ Starting one costs two seconds, so the tests of a module share it; each opens a 
 reads counters as differences.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from media.aio.client import WorkerClient
 from media.aio.supervisor import Supervisor, WorkerSettings
 from media.core.control import AnyNotification
 from tests.integration.media.inside import Direct
+from tests.integration.media.peer import WAIT_S
 
 
 @dataclass
@@ -37,10 +39,11 @@ class RunningWorker:
 
     async def until_count(self, name: str, least: int) -> None:
         """Wait until something was counted so often."""
-        for _ in range(4000):
-            if (seen := await self.count(name)) >= least:
-                return
-        raise AssertionError(f"{name} is {seen}, not {least}")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + WAIT_S
+        while (seen := await self.count(name)) < least:
+            assert loop.time() < deadline, f"{name} is {seen}, not {least}"
+            await asyncio.sleep(0.002)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -144,7 +144,7 @@ class ForeignClient:
                 await transport.close()
 
 
-async def frames(track: Any, count: int, timeout_s: float = 30.0) -> list[Any]:
+async def frames(track: Any, count: int, timeout_s: float = 90.0) -> list[Any]:
     """The next decoded frames of a track."""
     async with asyncio.timeout(timeout_s):
         return [await track.recv() for _ in range(count)]

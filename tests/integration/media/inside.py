@@ -1,8 +1,9 @@
 """The relay in this process: a hand on its clock, its socket and its state, with real peers around it."""
 
+import contextlib
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from media.aio.clock import start_clock
@@ -17,9 +18,9 @@ class Direct:
 
     def __init__(self, addresses: Sequence[str] = ("127.0.0.1",), bind: str = "127.0.0.1") -> None:
         self.skipped_us = 0
-        real = start_clock()
+        self._real, self._stopped_us = start_clock(), -1
         self.notes: list[AnyNotification] = []
-        self.relay = Relay(lambda: real() + self.skipped_us, self.notes.append, addresses)
+        self.relay = Relay(self._clock, self.notes.append, addresses)
         self.relay.open(bind, 0)
 
     def __getattr__(self, name: str) -> Any:
@@ -29,6 +30,19 @@ class Direct:
             return getattr(self.relay, name)(*arguments)
 
         return call
+
+    def _clock(self) -> int:
+        return (self._real() if self._stopped_us < 0 else self._stopped_us) + self.skipped_us
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The clock stands but for `pass_time`: how fast this machine is does not matter meanwhile."""
+        self._stopped_us = self._real()
+        try:
+            yield
+        finally:
+            self.skipped_us -= self._real() - self._stopped_us
+            self._stopped_us = -1
 
     def pass_time(self, seconds: float) -> None:
         self.skipped_us += int(seconds * 1e6)

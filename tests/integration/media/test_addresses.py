@@ -107,8 +107,11 @@ async def test_both_protocols_get_one_number() -> None:
 @pytest.mark.parametrize(("protocol", "free"), [("udp", socket.SOCK_STREAM), ("tcp", socket.SOCK_DGRAM)])
 async def test_only_what_is_asked_for_is_listened_on(protocol: str, free: socket.SocketKind) -> None:
     both = Both()
-    port = both.open(0, protocol)
-    assert can_take(free, port)
+    for _ in range(20):  # another program, or a connection that has ended, may have the same number there
+        if taken := can_take(free, both.open(0, protocol)):
+            break
+        both.close()
+    assert taken
     both.close()
 
 
@@ -139,7 +142,8 @@ async def test_a_free_number_is_looked_for_until_both_have_it(monkeypatch: pytes
 
         monkeypatch.setattr(both.tcp, "open", open_tcp)
         assert both.open(0) != taken
-    assert tried == [0, 0]
+    assert len(tried) >= 2
+    assert set(tried) == {0}
     both.close()
 
 

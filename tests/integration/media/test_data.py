@@ -62,11 +62,11 @@ async def test_ping_and_a_waveform_with_its_repair(worker: RunningWorker, pair: 
     assert answers["label"] == "ctl"
     up = await source.channel(unreliable, "ecg")
     ask = await asks.channel(reliable, "ctl")
-    await hears.channel(wave["sctp_stream_parameters"], "ecg")
-    await hears.channel(answers["sctp_stream_parameters"], "ctl")
+    down = await hears.channel(wave["sctp_stream_parameters"], "ecg")
+    told = await hears.channel(answers["sctp_stream_parameters"], "ctl")
     await client.resume_data_consumer("wave")
     await client.resume_data_consumer("answers")
-    await until(lambda: up.is_open and ask.is_open, "channels up")
+    await until(lambda: all(one.is_open for one in (up, ask, down, told)), "all channels")
 
     messages = frames(stream_id=7, count=5)
     for message in messages:
@@ -145,9 +145,9 @@ async def test_a_hostile_association_costs_only_its_own_transport(
     result = await client.consume_data(hears.id, "heard", "chat")
     up = await source.channel({"streamId": 3, "ordered": True}, "chat")
     bad = await asks.channel({"streamId": 3, "ordered": True}, "chat")
-    await hears.channel(result["sctp_stream_parameters"], "chat")
+    down = await hears.channel(result["sctp_stream_parameters"], "chat")
     await client.resume_data_consumer("heard")
-    await until(lambda: up.is_open and bad.is_open, "both channels")
+    await until(lambda: all(one.is_open for one in (up, bad, down)), "all channels")
 
     await asks.send_endless_message()
     await worker.until_count("sctp_abuse", 1)

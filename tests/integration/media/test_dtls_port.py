@@ -39,7 +39,7 @@ class Ends:
                 assert self.ports[other].offer(datagram)
 
     async def handshake(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(
                 *(
                     self.ports[role].handshake(DtlsParameters(role, "sha-256", self.fingerprints[other]))  # type: ignore[arg-type]

@@ -87,11 +87,14 @@ async def test_no_datagram_for_25_seconds_and_back(direct: Direct) -> None:
     """Total loss shorter than consent: nothing is closed, the picture goes on where it stood."""
     publisher, viewer = await pair(direct)
     await send(direct, publisher, viewer, 1, 5)
-    for _ in range(5):
-        direct.pass_time(5.0)
-    assert {state for _, state in direct.states[-2:]} == {"unstable"}
-    for peer in (publisher, viewer):
-        await peer.check(nominate=True)
+    with direct.stopped():
+        for peer in (publisher, viewer):
+            await peer.check(nominate=True)
+        for _ in range(5):
+            direct.pass_time(5.0)
+        assert {state for _, state in direct.states[-2:]} == {"unstable"}
+        for peer in (publisher, viewer):
+            await peer.check(nominate=True)
     await send(direct, publisher, viewer, 6, 5)
     assert unbroken(viewer)
     direct.pass_time(0.0)
@@ -163,7 +166,7 @@ async def test_noise_as_payload_and_jumps_in_the_numbering(direct: Direct) -> No
         await asyncio.sleep(0.01)
         return any(len(packet.payload) == 782 for packet in viewer.got.rtp[before:])
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await again():
             pass
     assert own_errors(direct) == {}

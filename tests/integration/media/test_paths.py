@@ -156,7 +156,7 @@ async def test_the_worker_comes_back_on_its_port_after_sigkill() -> None:
         os.kill(pid, signal.SIGKILL)
         gone = await calls_until_refused(supervisor)
         assert gone.code is MediaErrorCode.WORKER_GONE
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await back.wait()
 
         assert supervisor.port == port
@@ -187,7 +187,7 @@ async def test_a_standby_takes_over() -> None:
     try:
         port = supervisor.port
         for _ in range(2):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(100):
                 spare = supervisor._loader._spare
                 assert spare is not None
                 loaded = await asyncio.shield(spare)
@@ -214,7 +214,7 @@ async def test_a_worker_that_hangs_is_replaced() -> None:
         hung = supervisor.pid
         assert hung is not None
         os.kill(hung, signal.SIGSTOP)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             await back.wait()
         assert supervisor.pid != hung
     finally:
@@ -237,7 +237,7 @@ async def test_the_worker_ends_by_itself(end: str, tmp_path: Path) -> None:
     server = await asyncio.start_unix_server(lambda r, w: accepted.put_nowait((r, w)), path)
     command = (sys.executable, "-m", "media.aio.worker", "--control", str(path), "--address", "127.0.0.1")
     process = await asyncio.create_subprocess_exec(*command)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         reader, writer = await accepted.get()
         ready = next(FrameReader().feed(await reader.read(1000)))
         assert ready["note"]["event"] == "ready"
@@ -256,7 +256,7 @@ async def test_the_worker_ends_by_itself(end: str, tmp_path: Path) -> None:
 async def test_no_control_socket_is_an_exit_code(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "media.aio.worker", "--control", str(tmp_path / "none"), "--address", "::1")
     process = await asyncio.create_subprocess_exec(*command)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         assert await process.wait() == 4
 
 

@@ -52,21 +52,22 @@ async def test_samples_come_exactly_at_their_times_in_wire_order(pylsl: Any, out
     from media.sources.lsl import LslSource
 
     name, sender = outlet
-    source = LslSource(name)
+    source = LslSource(name, find_s=60.0)
     try:
         (format_,) = await source.open()
         assert format_.leads == ("II", "aVR", "V2")
         assert (format_.sample_rate_mhz, format_.lsb_nv, format_.simulated) == (500_000, 1000, False)
         rng = np.random.default_rng(4)
         table = rng.integers(-5000, 5000, (370, 3)).astype(np.int16)
+        before_us = time.monotonic_ns() // 1000
         start = pylsl.local_clock()
-        start_us = time.monotonic_ns() // 1000
-        await asyncio.to_thread(sender.wait_for_consumers, 10)
+        after_us = time.monotonic_ns() // 1000
+        await asyncio.to_thread(sender.wait_for_consumers, 60)
         await pushed(sender, table[:220], start)
         await pushed(sender, table[220:], start + 1.54)  # the device lost 550 samples
         blocks: list[Block] = []
         items = source.items()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(b.samples.shape[1] for b in blocks) < 350:
                 _, item = await anext(items)
                 assert isinstance(item, Block)
@@ -77,7 +78,8 @@ async def test_samples_come_exactly_at_their_times_in_wire_order(pylsl: Any, out
             (0, 50), (0, 50), (0, 50), (0, 50), (0, 20), (550, 50), (0, 50), (0, 50),
         ]  # fmt: skip
         assert [b.restart for b in blocks] == [True, *[False] * 7]
-        assert abs(blocks[0].captured_us - start_us) < 20_000, "same machine: the correction is near 0"
+        # The correction is near 0: same machine. How near is half the shortest of the library's questions to itself.
+        assert before_us - 250_000 < blocks[0].captured_us < after_us + 250_000
         steps = np.diff([b.captured_us for b in blocks])
         np.testing.assert_allclose(steps[:3], 100_000, atol=500)
     finally:
@@ -99,6 +101,6 @@ async def test_channels_without_a_unit_are_refused(pylsl: Any) -> None:
     name = f"raw-{uuid.uuid4().hex[:8]}"
     sender = pylsl.StreamOutlet(pylsl.StreamInfo(name, "ECG", 2, RATE, pylsl.cf_float32, name))
     with pytest.raises(SourceError) as raised:
-        await LslSource(name).open()
+        await LslSource(name, find_s=60.0).open()
     assert raised.value.code is SourceErrorCode.SCALE_UNKNOWN
     del sender

@@ -91,7 +91,7 @@ class Feed:
         await store.commit(state, state.model_copy(update=changes), [], None)
         ws = await doctor.http.ws_connect(self.server.make_url("/ws/waveforms"), max_msg_size=1 << 16)
         await ws.send_bytes(b"\0" + msgpack.packb({"t": "hello", "token": token["token"]}))
-        welcome = await asyncio.wait_for(ws.receive_bytes(), 30)
+        welcome = await asyncio.wait_for(ws.receive_bytes(), 60)
         assert msgpack.unpackb(welcome[1:])["t"] == "welcome"
         return ws
 
@@ -121,7 +121,7 @@ async def feed(
 
 async def receive(ws: aiohttp.ClientWebSocketResponse, kind: int = 1) -> bytes:
     """The next of a kind, without its first byte."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             data: bytes = await ws.receive_bytes()
             if data[0] == kind:
@@ -210,6 +210,7 @@ async def test_strangers_of_one_address_do_not_keep_others_out(feed: Feed, monke
     """[G13] Who says nothing has a short while, and a share of the room."""
     monkeypatch.setattr("server.waveforms.feed.STRANGERS_PER_ADDRESS", 3)
     monkeypatch.setattr("server.waveforms.feed.STRANGERS", 5)
+    monkeypatch.setattr("server.waveforms.feed.HELLO_S", 600.0)
     url = feed.server.make_url("/ws/waveforms")
 
     def of(address: str) -> aiohttp.ClientSession:
@@ -226,5 +227,5 @@ async def test_strangers_of_one_address_do_not_keep_others_out(feed: Feed, monke
         monkeypatch.setattr("server.waveforms.feed.STRANGERS", 50)
         monkeypatch.setattr("server.waveforms.feed.HELLO_S", 0.2)
         ws = await third.ws_connect(url)
-        assert (await asyncio.wait_for(ws.receive(), 30)).type is aiohttp.WSMsgType.CLOSE
+        assert (await asyncio.wait_for(ws.receive(), 60)).type is aiohttp.WSMsgType.CLOSE
         assert ws.close_code == 4400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,10 +65,10 @@ class Client:
         self.sio.on("disconnect", lambda *_: self.disconnected.set())
 
     async def connect(self, auth: dict[str, Any]) -> None:
-        await self.sio.connect(self.hub.url, auth=auth, transports=["websocket"], wait_timeout=5)
+        await self.sio.connect(self.hub.url, auth=auth, transports=["websocket"], wait_timeout=60)
 
     async def command(self, **command: Any) -> dict[str, Any]:
-        ack = await self.sio.call("command", command, timeout=10)
+        ack = await self.sio.call("command", command, timeout=60)
         assert isinstance(ack, dict)
         return ack
 
@@ -101,7 +102,8 @@ class Raw:
     async def _read(self) -> None:
         async for message in self.ws:
             if message.type == aiohttp.WSMsgType.TEXT and message.data == "2":
-                await self.ws.send_str("3")
+                with contextlib.suppress(ConnectionError):  # the other end has gone meanwhile
+                    await self.ws.send_str("3")
             elif message.type == aiohttp.WSMsgType.BINARY:
                 self.packets.append(msgpack.unpackb(message.data))
         self.closed.set()

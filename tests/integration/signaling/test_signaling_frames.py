@@ -261,7 +261,7 @@ async def test_a_bug_in_a_command_is_answered(
 
 async def test_command_flood_is_refused_not_queued(make_hub: MakeHub, make_raw: MakeRaw) -> None:
     """[SE11] Beyond the burst every command is answered too_busy; in order, and the session lives on."""
-    hub = await make_hub(gateway=GatewaySettings(session=SessionLimits(commands_hz=5.0, commands_burst=10)))
+    hub = await make_hub(gateway=GatewaySettings(session=SessionLimits(commands_hz=0.001, commands_burst=10)))
     raw = await make_raw(hub)
     for number in range(40):
         await raw.packet(2, ["command", {"type": "sync", "since": 0}], ack_id=number)

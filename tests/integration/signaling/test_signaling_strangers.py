@@ -16,7 +16,7 @@ async def test_strangers_are_few_and_keep_nobody_out_for_long(
     make_hub: MakeHub, make_raw: MakeRaw, make_client: MakeClient
 ) -> None:
     """[SE13] One too many is answered 503 before it costs a socket; a stranger that leaves makes room."""
-    hub = await make_hub(gateway=GatewaySettings(strangers=3, strangers_per_address=3))
+    hub = await make_hub(gateway=GatewaySettings(strangers=3, strangers_per_address=3, handshake_s=600))
     strangers = [await make_raw(hub, None) for _ in range(3)]
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await make_raw(hub, None)
@@ -31,7 +31,7 @@ async def test_strangers_are_few_and_keep_nobody_out_for_long(
 
 async def test_one_address_cannot_take_all_places(make_hub: MakeHub, make_raw: MakeRaw) -> None:
     """[SE13] Every address of 127.0.0.0/8 is this machine's own, so the second person comes from another one."""
-    hub = await make_hub(gateway=GatewaySettings(strangers=5, strangers_per_address=2))
+    hub = await make_hub(gateway=GatewaySettings(strangers=5, strangers_per_address=2, handshake_s=600))
     for _ in range(2):
         await make_raw(hub, None)
     with pytest.raises(aiohttp.WSServerHandshakeError):
@@ -40,7 +40,7 @@ async def test_one_address_cannot_take_all_places(make_hub: MakeHub, make_raw: M
     async with aiohttp.ClientSession(connector=connector) as elsewhere:
         url = f"{hub.url}/socket.io/?EIO=4&transport=websocket"
         async with elsewhere.ws_connect(url) as welcome:
-            assert (await welcome.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT
+            assert (await welcome.receive(timeout=60)).type is aiohttp.WSMsgType.TEXT
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_a_handshake_that_fails_leaves_nothing_behind(
             b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n"
             b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + headers + b"\r\n"
         )
-        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+        assert (await asyncio.wait_for(reader.readline(), 60)).startswith(b"HTTP/1.1 400")
         writer.close()
     await until(lambda: hub.gateway.strangers == 0 and not hub.gateway._sio.eio.sockets)
     assert "Traceback" not in caplog.text
