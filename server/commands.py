@@ -132,9 +132,9 @@ async def _rotate_key(vault: Vault, database: Database) -> int:
 
 
 async def _seal(vault: Vault, database: Database) -> int:
-    done, unused = await reseal(vault, database)
+    done = await reseal(vault, database)
     print(f"{done.files} files and {done.rows} rows sealed with key {vault.newest}.")
-    for key in unused:
+    for key in done.unused:
         print(f"Key {key} seals nothing any more: it may be taken out of the keys.")
     for one in done.unopened:
         print(f"Left as it is, since it does not open: {one}")

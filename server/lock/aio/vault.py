@@ -12,7 +12,6 @@ key. `resealing.py` seals it.
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import os
 import secrets
@@ -192,7 +191,7 @@ class Vault:
         return self.folder / digest[:2] / f"{digest}{ENDING}"
 
     def kept(self) -> Iterator[tuple[str, str]]:
-        """Every file: its SHA-256, and the key that sealed it; empty where it lies open."""
+        """Every file: its SHA-256 and the key that sealed it; empty where it lies open, ``?`` where it does not say."""
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
             digest = path.name.removesuffix(ENDING)
             if len(digest) != DIGEST_LETTERS or not set(digest) <= _HEX:
@@ -200,8 +199,7 @@ class Vault:
             if path.name == digest:
                 yield digest, ""
             else:
-                with contextlib.suppress(OSError, NotAuthentic), path.open("rb") as file:
-                    yield digest, split(file.read(_HEAD_BYTES))[0]
+                yield digest, _key_of(path)
 
     def keep(self, body: bytes) -> str:
         """Keep a file, its name and its folder's name durable, whatever an earlier try left; its SHA-256.
@@ -285,6 +283,14 @@ def split(content: bytes) -> tuple[str, bytes]:
     if not content.startswith(MAGIC) or not key or len(content) <= end or not key.isascii():
         raise NotAuthentic
     return key.decode(), content[end:]
+
+
+def _key_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return split(file.read(_HEAD_BYTES))[0]
+    except (OSError, NotAuthentic):
+        return "?"
 
 
 def _plain(path: Path, digest: str) -> bytes | None:

@@ -68,9 +68,9 @@ async def refused_start(hub: Hub, told: str) -> None:
 
 
 async def test_a_file_and_a_message_lie_sealed_and_nothing_is_lost_with_or_without_their_keys(
-    hub: Hub, tmp_path: Path
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """[LK26] [LK27] (G4, C34) Files and the rows that tell of a patient, through restarts, other keys, and a change of keys."""
+    """[LK26] [LK27] (G4, C34) Files and rows that tell of a patient: through restarts, other keys, a change of keys."""
     inlet = Inbound()
     folder = await new_gateway_folder(hub, tmp_path / "g", POLICY)
     body = b"DICM" + NAME.encode() * 50
@@ -131,7 +131,16 @@ async def test_a_file_and_a_message_lie_sealed_and_nothing_is_lost_with_or_witho
     async with hub.services.database.read() as session:
         assert await stored_digest(session, "pt1", "1.2.3") == named
         assert await stored_digest(session, "pt1", INSTANCE) == digest
+    # What does not open is named and left, and its key stays in use.
+    spoilt = vault.path("ab" * 32)
+    spoilt.parent.mkdir(exist_ok=True)
+    spoilt.write_bytes((files / f"{digest}.sealed").read_bytes())
+    assert await asyncio.to_thread(lock_seal, data_dir=hub.data_dir) == Exit.CHECK_FAILED
+    assert "abab" in capsys.readouterr().out
+    assert (old,) in await hub.rows("SELECT id FROM lock_key")
+    spoilt.unlink()
     assert await asyncio.to_thread(lock_seal, data_dir=hub.data_dir) == Exit.OK
+    assert f"Key {old} seals nothing any more" in capsys.readouterr().out
     change(hub, "PRAGMA secure_delete = ON", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
     assert lying_open(hub.data_dir, *words) == []
     assert {key for _digest, key in vault.kept()} == {vault.newest}
