@@ -52,7 +52,7 @@ from load_tests.rig.figures import Scalar, emit, note
 from load_tests.rig.namespaces import GENERATOR_ADDRESS, RELAY_ADDRESS, RelaySide
 from load_tests.rig.peer import PeerFailed
 from load_tests.rig.worker_process import WorkerFailed, worker
-from load_tests.run.agent import raise_descriptors
+from load_tests.run.limits import raise_descriptors
 
 RELAYS: Final = ("consilium", "janus_best", "janus_default")
 ROOMS: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)

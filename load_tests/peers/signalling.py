@@ -44,7 +44,7 @@ from load_tests.peers.socketio_process import KEY_VARIABLE, seal
 from load_tests.rig.demo_process import free_port
 from load_tests.rig.drive import process_cpu_s
 from load_tests.rig.figures import Scalar, emit, note, percentile
-from load_tests.run.agent import raise_descriptors
+from load_tests.run.limits import raise_descriptors
 
 SOCKETS: Final = 300
 SIZES: Final = (10, 30, 100, 300)

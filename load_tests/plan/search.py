@@ -1,8 +1,9 @@
 """Which run comes next when the largest number that holds is looked for: grow by half, then bisect. No clock, no I/O.
 
 A run *holds* or *breaks*, or is *invalid*: then the generators were the bottleneck and it says nothing of the server.
-An invalid run is never counted as either. It closes the way up all the same, for a larger run asks more of the same
-generators; what is found below it is then a least number: "at least n, the generators ended first".
+An invalid run is never counted as either: it is run again at once, for something else may have had the machine. Only a
+number that was invalid `TRIES` times closes the way up, for a larger run asks more of the same generators; what is
+found below it is then a least number: "at least n, the generators ended first".
 
 The search believes that what breaks with n breaks with more. Runs near the edge go either way, so a number that held in
 one run and broke in another has broken.
@@ -12,6 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+TRIES: Final = 2
+"""Runs of one number, all invalid, after which the generators are taken to have ended there."""
 
 
 class Outcome(StrEnum):
@@ -59,6 +64,9 @@ class Search:
 
     def next(self) -> int | None:
         """The number to run now; None: the answer is known."""
+        for number, outcomes in self.tried.items():
+            if verdict(outcomes) is Outcome.INVALID and len(outcomes) < TRIES and self.held < number < self.broke:
+                return number
         held, ceiling = self.held, self.ceiling
         if ceiling <= held + 1:
             return None

@@ -33,11 +33,13 @@ class Planned:
     until_s: float
     """When it leaves."""
     leads: bool = False
+    of: int = 0
+    """The scenario's seed."""
 
     @property
     def seed(self) -> str:
-        """Of everything random that it does."""
-        return f"session-{self.number}"
+        """Of everything random that it does, and of what its line loses."""
+        return f"{self.of}-session-{self.number}"
 
 
 FILES_EACH = 4
@@ -69,7 +71,7 @@ def timetable(scenario: Scenario) -> list[Planned]:
                     Planned(
                         number=len(planned), consult=consult, behaviour=behaviour, kind=population.behaviour,
                         index=index, line=scenario.line_of(population), at_s=begin_s + offset_s, until_s=until_s,
-                        leads=behaviour.leads and not led,
+                        leads=behaviour.leads and not led, of=scenario.seed,
                     )
                 )  # fmt: skip
                 led = led or behaviour.leads

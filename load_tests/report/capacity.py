@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from load_tests.plan.search import Outcome, Search
-from load_tests.report.page import PAGE_STYLE, limit, shown, where
+from load_tests.report.page import head, limit, shown, where
 from load_tests.report.summary import Summary, Verdict
+from load_tests.run.profile import table
 
 
 class Step(BaseModel):
@@ -48,6 +49,12 @@ class Found(BaseModel):
     start: int
     most: int
     steps: tuple[Step, ...]
+    options: tuple[str, ...] = ()
+    """Of all its runs, as on the command line."""
+    profile: str = ""
+    """Folder of a further run of the first number that broke, which a profiler looked at; it is no step."""
+    causes: tuple[str, ...] = ()
+    """What the server's processes did most there, a line for each process."""
 
     def search(self) -> Search:
         """Where it stands."""
@@ -141,16 +148,28 @@ def said(step: Step) -> str:
 
 def markdown(found: Found) -> str:
     """The report as text."""
-    head, cells = rows(found)
-    lines = [f"# Capacity: {found.scenario}", "", answer(found), "", found.where, "", f"| {' | '.join(head)} |"]
-    lines += [f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in cells), ""]
+    columns, cells = rows(found)
+    lines = [f"# Capacity: {found.scenario}", "", answer(found), "", *(f"* {one}" for one in found.causes)]
+    lines += [*([""] if found.causes else []), found.where, "", f"| {' | '.join(columns)} |"]
+    lines += [f"|{'---|' * len(columns)}", *(f"| {' | '.join(row)} |" for row in cells), ""]
     lines += [f"* {note}" for note in found.notes]
     return "\n".join(lines) + "\n"
 
 
+def causes(folded: Mapping[str, str], most: int = 3) -> tuple[str, ...]:
+    """Of stacks by process: in which functions each was on the CPU most, themselves, as shares of its samples."""
+    found = []
+    for name, text in folded.items():
+        total, alone, _ = table(text)
+        if total:
+            first = ", ".join(f"{one} {times / total:.0%}" for one, times in alone.most_common(most))
+            found.append(f"{name}: most of its own time in {first}")
+    return tuple(found)
+
+
 def html(found: Found) -> str:
     """The report as a page that needs nothing but itself and the runs' folders beside it."""
-    head, cells = rows(found)
+    columns, cells = rows(found)
     folders = [step.folder for step in sorted(found.steps, key=lambda one: one.consults)]
     body = []
     for row, folder in zip(cells, folders, strict=True):
@@ -158,11 +177,16 @@ def html(found: Found) -> str:
         inner = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:-1])
         link = f'<td><a href="runs/{escape(folder)}/report.html">{row[0]}</a></td>'
         body.append(f'<tr>{link}{inner}<td class="w {style}">{escape(row[-1])}</td></tr>')
+    names = "".join(f"<th>{escape(one)}" for one in columns)
+    profiled = ""
+    if found.profile:
+        why = "".join(f"<li>{escape(one)}</li>" for one in found.causes) or "<li>nothing could be read</li>"
+        link = f'<a href="runs/{escape(found.profile)}/profile.md">profile</a>'
+        profiled = f"<h2>With the first number that broke, by the {link}</h2><ul>{why}</ul>"
     return "\n".join([
-        '<!doctype html><html lang="en"><meta charset="utf-8">', f"<title>Capacity: {escape(found.scenario)}</title>",
-        f"<style>{PAGE_STYLE}body{{max-width:none}}</style><h1>Capacity: {escape(found.scenario)}</h1>",
-        f"<p>{escape(answer(found))}</p><p><small>{escape(found.where)}</small></p>",
-        f"<table><tr>{''.join(f'<th>{escape(one)}' for one in head)}</tr>{''.join(body)}</table>",
+        *head(f"Capacity: {found.scenario}", "td.w{min-width:20rem}"), f"<h1>Capacity: {escape(found.scenario)}</h1>",
+        f'<p class="verdict">{escape(answer(found))}</p><p><small>{escape(found.where)}</small></p>',
+        f'<div class="scroll"><table><tr>{names}</tr>{"".join(body)}</table></div>', profiled,
         "<ul>", *(f"<li>{escape(note)}</li>" for note in found.notes), "</ul></html>\n",
     ])  # fmt: skip
 

@@ -11,19 +11,22 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from load_tests.bench.soak import slope_per_hour
 from load_tests.plan.scenario import Bound
 from load_tests.report.histogram import Histogram
-from load_tests.report.plots import STEADY_S, totals_by_look
+from load_tests.report.record import Record
 from load_tests.report.recovery import Recovery, recoveries
+from load_tests.report.slope import Slope, later_half, slope_of
 from load_tests.report.summary import DERIVED, KEPT, NOTHING_LOST, Machine, Summary, describe, judge
-from load_tests.report.validity import GeneratorState, busiest, reasons
+from load_tests.report.validity import GeneratorState, busiest, exhausted, reasons
 from load_tests.report.witness import beside, of_witnesses
-from load_tests.run.conduct import Record
-from load_tests.run.crew import Hand
 
+if TYPE_CHECKING:
+    from load_tests.run.crew import Hand
+
+STOLEN: Final = 0.02
+"""Share of the machine that its host may take before a reader must know it."""
 OUTAGES: Final = {"picture back": "picture", "wave back": "wave", "signalling back": "joined"}
 """Events of a session that end an outage, and of what."""
 
@@ -33,7 +36,9 @@ def summarise(record: Record, *, same_host: bool) -> Summary:
     scenario, totals = record.scenario, record.totals
     generators = tuple(_generator(hand) for hand in record.hands)
     derived = derive(record)
-    because = reasons(generators)
+    because = reasons(
+        generators, looks_late=record.looks_late, looks=len(record.server), clock_jump_ms=record.clock_jump_s * 1000
+    )
     started = datetime.datetime.fromtimestamp(record.started_s, datetime.UTC)
     commit, dirty = source()
     text = scenario.model_dump_json()
@@ -43,12 +48,15 @@ def summarise(record: Record, *, same_host: bool) -> Summary:
         started=started.isoformat(timespec="seconds"), planned_s=scenario.duration_s,
         lasted_s=round(record.length_s, 2), measured_s=round(measured_s(record), 2), interrupted=record.interrupted,
         broken=record.broken, valid=not because, invalid_because=tuple(because), commit=commit, dirty=dirty,
-        same_host=same_host, own_server=record.own_server, machine=machine(), sessions=len(record.planned),
-        consults=scenario.consults.count, generators=generators,
+        same_host=same_host, own_server=record.own_server, machine=machine(record.load_before),
+        sessions=len(record.planned), consults=scenario.consults.count, generators=generators,
         distributions={name: describe(name, one) for name, one in sorted(totals.distributions.items())},
         counts=dict(sorted(totals.counts.items())), derived=derived, errors=dict(totals.errors.most_common()),
         faults=tuple((round(at_s, 2), kind) for at_s, kind in record.faults),
-        bounds=tuple(judge(bound, totals, derived) for bound in (*scenario.bound, *implied(record))),
+        bounds=tuple(
+            judge(bound, totals, derived, measured=measured_s(record) > 0)
+            for bound in (*scenario.bound, *implied(record))
+        ),
         recoveries=recovered(record), notes=tuple(notes(record, same_host)),
         witnesses=tuple(one.state() for one in record.witnesses), beside=beside(record.witnesses, totals.distributions),
     )  # fmt: skip
@@ -67,6 +75,12 @@ def notes(record: Record, same_host: bool) -> list[str]:
         )
     if record.totals.events_left_out:
         found.append(f"{record.totals.events_left_out} events are left out of events.csv.gz.")
+    if record.totals.acks_left_out:
+        found.append(f"{record.totals.acks_left_out} acknowledged actions were too many to be looked for in the log.")
+    if (stolen := stolen_share(record)) is not None and stolen > STOLEN:
+        found.append(f"The machine's host took {stolen:.1%} of its cores for others while it was measured.")
+    if missing := len(record.faults) - len(record.proofs):
+        found.append(f"{missing} fault was still under way when the run ended.")
     if record.kept is not None:
         found += [f"Kept data could not be checked: {record.kept.problem}."] if record.kept.problem else []
         found += record.kept.examples
@@ -102,17 +116,20 @@ def recovered(record: Record) -> tuple[Recovery, ...]:
         for turn, (asked_s, heard_s, _) in record.totals.last_heard.items()
     ]
     turning = {one.consult for one in record.planned if one.leads and one.behaviour.turn_every_s}
-    return recoveries(record.faults, record.length_s, totals_by_look(record), outages, turns, len(turning))
+    looks = record.curve.totals(record.length_s + 1)
+    found = recoveries(record.faults, record.length_s, looks, outages, turns, len(turning))
+    proofs = [*record.proofs, *[""] * len(record.faults)]
+    return tuple(one.model_copy(update={"proof": proof}) for one, proof in zip(found, proofs, strict=False))
 
 
 def measured_s(record: Record) -> float:
-    """Seconds that speeds were measured in."""
-    return max(0.001, record.length_s - record.scenario.measure_from_s)
+    """Seconds that speeds were measured in; 0 for a run that ended while it warmed up."""
+    return max(0.0, record.length_s - record.scenario.measure_from_s)
 
 
 def derive(record: Record) -> dict[str, float | None]:
     """Figures that are one number; None where what they are of was not there."""
-    counts, seconds = record.totals.counts, measured_s(record)
+    counts, seconds, seen = record.totals.counts, measured_s(record), record.totals.distributions
     samples = [one for one in record.server if record.measured(one["t"]) and one["t"] <= record.length_s]
     worker = mean([one["worker_cpu"] for one in samples if "worker_cpu" in one])
     server = mean([one["server_cpu"] + one.get("worker_cpu", 0.0) for one in samples if "server_cpu" in one])
@@ -126,12 +143,15 @@ def derive(record: Record) -> dict[str, float | None]:
         "loss_share": share(counts["rtp_lost"], counts["rtp_lost"] + counts["rtp_in"]),
         "error_share": share(counts["errors"], tried),
         "ecg_missing_share": share(counts["ecg_missing"], counts["ecg_missing"] + counts["ecg_in"]),
-        "packets_in_per_s": round(counts["rtp_in"] / seconds, 1),
-        "packets_out_per_s": round(counts["rtp_out"] / seconds, 1),
+        "consults_finished": finished(record),
+        "packets_in_per_s": rounded(per_second(counts["rtp_in"], seconds)),
+        "packets_out_per_s": rounded(per_second(counts["rtp_out"], seconds)),
+        "received_mbps": rounded(per_second(counts["rtp_in_bytes"] * 8 / 1e6, seconds)),
+        "frozen_s": rounded(seen["freeze_ms"].total / 1000 if "freeze_ms" in seen else 0.0) if seconds else None,
         "server_cores": rounded(server),
+        "stolen_share": rounded(stolen_share(record)),
         "us_per_packet": rounded(1e6 / per_core if per_core else None),
         "packets_per_core": rounded(per_core),
-        "memory_slope_mb_per_h": rounded(memory_slope(samples)),
         **growths(samples),
         "sessions_per_generator_core": rounded(_usual_sessions(record) / generators if generators else None),
         **{name: rounded(value) for name, value in record.stores.items() if name in DERIVED},
@@ -152,52 +172,72 @@ def _lock(record: Record, samples: Sequence[dict[str, float]]) -> dict[str, floa
     }
 
 
-def memory_slope(samples: Sequence[dict[str, float]]) -> float | None:
-    """Growth of all the server's processes, over the later half; None when that is too short to say."""
-    return growth(samples, "server_rss_mb", "worker_rss_mb")
+def finished(record: Record) -> float | None:
+    """Consults in which everybody who was to come got everything; None when not all events of the run were kept."""
+    if record.totals.events_left_out:
+        return None
+    complete = {session for _, session, _, what, _ in record.totals.events if what == "complete"}
+    each: dict[int, bool] = {}
+    for one in record.planned:
+        if one.behaviour.who != "hospital":
+            each[one.consult] = each.get(one.consult, True) and one.number in complete
+    return float(sum(each.values()))
+
+
+def stolen_share(record: Record) -> float | None:
+    """Of the machine's cores, what its host gave to others, mean."""
+    return mean([one["stolen"] for one in record.server if "stolen" in one and record.measured(one["t"])])
 
 
 def growths(samples: Sequence[dict[str, float]]) -> dict[str, float | None]:
-    """What must not grow in a server whose load stands."""
+    """What must not grow in a server whose load stands, an hour, over the later half; None: too short to say."""
+    both = growth(samples, "server_rss_mb", "worker_rss_mb")
+    found = {
+        "memory_slope_mb_per_h": both,
+        "server_memory_mb_per_h": growth(samples, "server_rss_mb"),
+        "worker_memory_mb_per_h": growth(samples, "worker_rss_mb"),
+        "descriptors_per_h": growth(samples, "server_descriptors", "worker_descriptors"),
+        "threads_per_h": growth(samples, "server_threads", "worker_threads"),
+        "tasks_per_h": growth(samples, "server_tasks"),
+    }
     return {
-        "server_memory_mb_per_h": rounded(growth(samples, "server_rss_mb")),
-        "worker_memory_mb_per_h": rounded(growth(samples, "worker_rss_mb")),
-        "descriptors_per_h": rounded(growth(samples, "server_descriptors", "worker_descriptors")),
-        "threads_per_h": rounded(growth(samples, "server_threads", "worker_threads")),
-        "tasks_per_h": rounded(growth(samples, "server_tasks")),
+        **{name: None if one is None else rounded(one.per_hour) for name, one in found.items()},
+        "memory_slope_error_mb_per_h": None if both is None else rounded(both.error),
     }
 
 
-def growth(samples: Sequence[dict[str, float]], *names: str) -> float | None:
-    """Least squares of a sum of gauges over the later half, an hour; None when that is too short to say."""
-    points = [(one["t"], sum(one.get(name, 0.0) for name in names)) for one in samples if names[0] in one]
-    later = points[len(points) // 2 :]
-    if len(later) < 2 or later[-1][0] - later[0][0] < STEADY_S:
-        return None
-    return slope_per_hour(later)
+def growth(samples: Sequence[dict[str, float]], *names: str) -> Slope | None:
+    """Of a sum of gauges; samples that lack one of them, as while a process is away, are left out."""
+    points = [(one["t"], sum(one[name] for name in names)) for one in samples if all(name in one for name in names)]
+    return slope_of(later_half(points))
 
 
 def _usual_sessions(record: Record) -> float:
     """Mean over the whole run."""
-    by_second: dict[int, float] = {}
-    for look in record.curve:
-        by_second[int(look[0])] = by_second.get(int(look[0]), 0.0) + look[1] / 4
-    return mean(list(by_second.values())) or 0.0
+    return mean([values[0] for _, values in record.curve.totals(record.length_s)]) or 0.0
 
 
 def _generator(hand: Hand) -> GeneratorState:
-    late = hand.counts.distributions.get("generator_late_ms", Histogram()).percentile(99)
+    def late(name: str) -> float | None:
+        return rounded(hand.counts.distributions.get(name, Histogram()).percentile(99))
+
     counts = hand.counts.counts
     return GeneratorState(
-        name=hand.name, sessions=len(hand.numbers), cpu_share=round(busiest(hand.cpu), 3),
-        late_p99_ms=None if late is None else round(late, 2), rss_mb=round(hand.rss_mb, 1), sent=counts["rtp_out"],
-        own_loss=counts["send_failed"] + counts["own_drops"], clock_error_ms=round(hand.clock_error_s * 1000, 3),
+        name=hand.name, sessions=len(hand.numbers), plays=hand.plays, cpu_share=round(busiest(hand.cpu), 3),
+        late_p99_ms=late("generator_late_ms"), play_late_p99_ms=late("generator_play_late_ms"),
+        rss_mb=round(hand.rss_mb, 1), sent=counts["rtp_out"], own_loss=counts["send_failed"] + counts["own_drops"],
+        exhausted=exhausted(hand.counts.errors), silent_s=round(hand.silent_s, 1),
+        clock_error_ms=round(hand.clock_error_s * 1000, 3), clock_drift_ms=round(hand.clock_drift_s * 1000, 3),
         lost=hand.lost,
     )  # fmt: skip
 
 
-def machine() -> Machine:
-    """This one."""
+def machine(load_before: float | None = None) -> Machine:
+    """This one.
+
+    Args:
+        load_before: its load of the minute before the run; without it that of now.
+    """
     text = _read("/proc/cpuinfo")
     model = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
@@ -208,7 +248,7 @@ def machine() -> Machine:
         cpu=model or platform.machine(), cores=os.cpu_count() or 1, memory_gb=round(memory, 1),
         kernel=platform.release(), python=platform.python_version(),
         governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or "unknown",
-        load_before=round(os.getloadavg()[1], 2), container=" ".join(limits),
+        load_before=round(os.getloadavg()[0] if load_before is None else load_before, 2), container=" ".join(limits),
     )  # fmt: skip
 
 
@@ -232,6 +272,11 @@ def _read(path: str) -> str:
 def mean(values: Sequence[float]) -> float | None:
     """Arithmetic mean; None of nothing."""
     return sum(values) / len(values) if values else None
+
+
+def per_second(times: float, seconds: float) -> float | None:
+    """None when there was no time to measure in."""
+    return times / seconds if seconds else None
 
 
 def share(part: float, whole: float) -> float | None:

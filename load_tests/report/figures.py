@@ -47,7 +47,10 @@ DISTRIBUTIONS: Final[dict[str, Figure]] = {
     "lock_waiting_messages": Figure("lock", "messages that wait in a gateway, once a second each"),
     "hl7_ack_ms": Figure("lock", "hospital's system sends a message to its gateway's AA"),
     "lock_read_ms": Figure("lock", "a question to the patient's hospital through the lock, answered"),
-    "generator_late_ms": Figure("generator", "how late the generators' timers fired"),
+    "generator_late_ms": Figure(
+        "generator", "moments by how late the generators' event loops were in them, fifty a second"
+    ),
+    "generator_play_late_ms": Figure("generator", "the same of the threads in C that play their media"),
     "server_loop_lag_ms": Figure("server", "moments by how late the server's event loop was in them, fifty a second"),
     "worker_loop_lag_ms": Figure("server", "the same of media workers, twenty a second"),
 }
@@ -77,6 +80,7 @@ COUNTS: Final[dict[str, Figure]] = {
     "ecg_missing": Figure("ecg", "frames that a viewer never had: an open gap"),
     "ecg_gone": Figure("ecg", "of these, told by the server that they will never come"),
     "ecg_twice": Figure("ecg", "frames that came again with other bytes"),
+    "vitals_out": Figure("ecg", "vital signs that devices sent"),
     "vitals_in": Figure("ecg", "vital signs that viewers have"),
     "ecg_foreign": Figure("ecg", "messages of a stream that was not announced in this consult: must be none"),
     "ecg_refused": Figure("ecg", "messages that are not sound"),

@@ -4,37 +4,41 @@
 ``manifest.json``   what was run, where, from which source, with which scenario
 ``summary.json``    every figure, bounds and verdict; its schema is ``summary.schema.json`` beside this module
 ``histograms.json`` the full histograms, to be added to those of other runs
-``samples.csv.gz``  a row a second: server, generators, counts
+``samples.csv.gz``  a row a second: server, machine, generators, counts (README, "Samples and events")
 ``events.csv.gz``   joins, reconnects, gaps and errors of each session, at most 200,000
 ``profile.md``      with ``--profile``: where the server's processes spent their time; ``.folded`` the stacks
 ``server.log``      the end of what a server of the run's own said
 ``report.html``     the page, alone; ``report.md`` the same as text; ``*.svg`` its plots
 ==================  =====================================================================================
 
-Files are written to a folder beside the last one and then renamed, so a folder of that name is whole.
+Files are written to a folder beside the last one and then renamed, so a folder of that name is whole. What was measured
+is written before what is drawn of it. Where the results' folder takes no more, the whole goes to the temporary folder,
+and where that is full too the summary goes to whoever started the run (`rescue`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from load_tests.report import page
-from load_tests.report.plots import all_plots, totals_by_look
+from load_tests.report.plots import all_plots
+from load_tests.report.record import CURVE, Record
 from load_tests.report.summary import Summary
 from load_tests.run import profile
-from load_tests.run.conduct import Record
 
 PACKAGES: Final = ("consilium", "aiohttp", "aiortc", "aioice", "pylibsrtp", "msgpack", "pydantic", "cryptography")
-CURVE: Final = ("sessions", "joined", "pictures", "pictures_wanted", "waves", "waves_wanted")
 MOST_EARLIER: Final = 50
+SPARE: Final = "consilium-load-report-"
 
 
 def write(folder: Path, record: Record, summary: Summary) -> Path:
@@ -51,6 +55,27 @@ def write(folder: Path, record: Record, summary: Summary) -> Path:
     fresh = folder / f".{target.name}.part"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
+    try:
+        _fill(fresh, folder, record, summary)
+        fresh.rename(target)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)  # half a folder would keep the drive full
+        raise
+    return target
+
+
+def rescue(record: Record, summary: Summary) -> str:
+    """Where a run went that its own folder did not take, as a sentence."""
+    with contextlib.suppress(OSError):
+        return f"It is in {write(Path(tempfile.mkdtemp(prefix=SPARE)), record, summary)}."
+    with contextlib.suppress(OSError):
+        kept = Path(tempfile.mkdtemp(prefix=SPARE)) / "summary.json"
+        kept.write_text(summary.model_dump_json(indent=1), "utf-8")
+        return f"The summary is in {kept}."
+    return f"There is no room for it anywhere; this is its summary:\n{summary.model_dump_json()}"
+
+
+def _fill(fresh: Path, folder: Path, record: Record, summary: Summary) -> None:
     (fresh / "summary.json").write_text(summary.model_dump_json(indent=1) + "\n", "utf-8")
     (fresh / "manifest.json").write_text(_text(manifest(record, summary)), "utf-8")
     encoded = {name: one.encode() for name, one in sorted(record.totals.distributions.items())}
@@ -58,19 +83,17 @@ def write(folder: Path, record: Record, summary: Summary) -> Path:
     _table(fresh / "samples.csv.gz", *samples(record))
     events = ([round(row[0] - record.started_s, 4), *row[1:]] for row in record.totals.events)
     _table(fresh / "events.csv.gz", ["t", "session", "behaviour", "what", "value"], events)
-    plots = all_plots(record, [*earlier(folder, summary), json.loads(summary.model_dump_json())])
-    for name, plot in plots.items():
-        (fresh / f"{name}.svg").write_text(plot.svg(alone=True), "utf-8")
-    (fresh / "report.html").write_text(page.html(summary, plots), "utf-8")
     if record.log:
         (fresh / "server.log").write_text(record.log, "utf-8")
-    (fresh / "report.md").write_text(page.markdown(summary), "utf-8")
     if record.profiles:
         (fresh / "profile.md").write_text(profile.markdown(record.profiles, record.profiled_s), "utf-8")
         for name, folded in record.profiles.items():
             (fresh / f"profile-{name}.folded").write_text(folded, "utf-8")
-    fresh.rename(target)
-    return target
+    plots = all_plots(record, [*earlier(folder, summary), json.loads(summary.model_dump_json())])
+    for name, plot in plots.items():
+        (fresh / f"{name}.svg").write_text(plot.svg(alone=True), "utf-8")
+    (fresh / "report.html").write_text(page.html(summary, plots), "utf-8")
+    (fresh / "report.md").write_text(page.markdown(summary), "utf-8")
 
 
 def manifest(record: Record, summary: Summary) -> dict[str, Any]:
@@ -80,6 +103,7 @@ def manifest(record: Record, summary: Summary) -> dict[str, Any]:
         "seed": summary.seed, "commit": summary.commit, "dirty": summary.dirty, "started": summary.started,
         "machine": summary.machine.model_dump(), "same_host": summary.same_host,
         "versions": {name: _version(name) for name in PACKAGES}, "generators": [one.name for one in record.hands],
+        "command": list(record.command),
     }  # fmt: skip
 
 
@@ -93,8 +117,9 @@ def samples(record: Record) -> tuple[list[str], list[list[Any]]]:
         by_second.setdefault(at, {}).update(counts)
     for at, one in record.seconds.items():
         for name, histogram in one.items():
-            by_second.setdefault(at, {})[f"{name}_p99"] = round(histogram.percentile(99) or 0.0, 3)
-    for at_s, values in totals_by_look(record):
+            if (value := histogram.percentile(99)) is not None:  # one of the missing is no number
+                by_second.setdefault(at, {})[f"{name}_p99"] = round(value, 3)
+    for at_s, values in record.curve.totals(record.length_s + 1):
         by_second.setdefault(int(at_s), {}).update(
             {name: round(value, 1) for name, value in zip(CURVE, values, strict=True)}
         )

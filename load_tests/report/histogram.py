@@ -21,6 +21,8 @@ PARTS: Final = 1 << HALF_BITS
 """Parts of a power of two: the relative error is at most 1 / PARTS."""
 MAX_UNITS: Final = (1 << 40) - 1
 ERROR: Final = 1 / PARTS
+MOST_IN_A_STALL: Final = 1_000
+"""Moments that one wake-up may stand for: a machine that slept an hour had no busy loop."""
 
 
 def bucket_of(units: int) -> int:
@@ -143,6 +145,21 @@ class Histogram:
         made.count = sum(made._counts.values())
         made.lowest = lowest if made.count else math.inf
         return made
+
+
+def over_time(late: Histogram, step: float) -> Histogram:
+    """Wake-ups by how late they were, as moments: late by L, by L less a step, by L less two, as each would have been.
+
+    While a loop stands still its timers do not fire, so counting what fires counts a stall once, however long it was,
+    and each quiet moment once too: a percentile of that hides what it is to find. (`media.core.lag` does the same.)
+    """
+    made = Histogram(late.scale)
+    made.missing = late.missing
+    for value, times in late.steps():
+        value = min(value, late.highest)
+        for number in range(min(MOST_IN_A_STALL, 1 + int(value / step))):
+            made.add(value - number * step, times)
+    return made
 
 
 def merged(parts: Iterable[Histogram]) -> Histogram:

@@ -33,6 +33,8 @@ class Ledger:
         self.events_left_out = 0
         self.acks: list[list[Any]] = []
         """``[kind, consult, name, wall time in s]`` of what the server said it had done: it must be found there."""
+        self.acks_left_out = 0
+        """Of these too many to be kept."""
         self.waves: list[list[int]] = []
         """``[consult, stream, numbering, context version, frames, start in us, frame in us]`` of what was measured."""
         self.last_heard: dict[str, list[float]] = {}
@@ -78,6 +80,8 @@ class Ledger:
         """The server has said that something is done: an event of this kind, known by its name in a consult."""
         if len(self.acks) < MOST_ACKNOWLEDGED:
             self.acks.append([kind, consult, name, round(time.time(), 4)])
+        else:
+            self.acks_left_out += 1
 
     def wave(self, *stream: int) -> None:
         """What a device has measured; see `waves`."""
@@ -89,7 +93,7 @@ class Ledger:
             "distributions": {name: one.encode() for name, one in self.distributions.items()},
             "counts": dict(self.counts), "errors": dict(self.errors), "events": self.events,
             "events_left_out": self.events_left_out, "last_heard": self.last_heard,
-            "acks": self.acks, "waves": self.waves,
+            "acks": self.acks, "acks_left_out": self.acks_left_out, "waves": self.waves,
         }  # fmt: skip
         self._clear()
         return report
@@ -106,7 +110,10 @@ class Ledger:
         room = MOST_EVENTS - len(self.events)
         self.events += report["events"][:room]
         self.events_left_out += report["events_left_out"] + max(0, len(report["events"]) - room)
-        self.acks += report.get("acks", [])[: MOST_ACKNOWLEDGED - len(self.acks)]
+        acks = report.get("acks", [])
+        free = MOST_ACKNOWLEDGED - len(self.acks)
+        self.acks += acks[:free]
+        self.acks_left_out += report.get("acks_left_out", 0) + max(0, len(acks) - free)
         self.waves += report.get("waves", [])
         for turn, (asked_s, heard_s, many) in report["last_heard"].items():
             mine = self.last_heard.setdefault(turn, [asked_s, heard_s, 0])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
-from load_tests.bench.soak import slope_per_hour
 from load_tests.report.histogram import Histogram, merged
+from load_tests.report.record import Record
 from load_tests.report.recovery import recoveries
+from load_tests.report.slope import later_half, slope_of
 from load_tests.report.svg import Axis, Plot, Point, number
-from load_tests.run.conduct import Record
 
+TIME: Final = "seconds of the run"
 STAGES: Final = ("sign_in", "token", "socket", "enter", "transport", "ice", "dtls")
 HEAT_ROWS: Final = 24
 KNEE: Final = 1.5
@@ -19,19 +21,27 @@ KNEE: Final = 1.5
 WIDER: Final = 1.2
 KNEE_SAMPLES: Final = 3
 """A knee is no single sample, and none of a load that hardly changes."""
-RASTER_ROWS: Final = 60
-STEADY_S: Final = 60.0
-"""A memory slope over less is noise."""
+VIOLIN_BINS: Final = 48
 
 
 def all_plots(record: Record, earlier: Sequence[dict[str, Any]]) -> dict[str, Plot]:
     """By file name. ``earlier``: summaries of earlier runs of this scenario, oldest first, this one last."""
-    further = {f"6-recovery-{number}": recovery(record, number) for number in range(2, len(record.faults) + 1)}
-    return {
-        "1-load": load(record), "2-cost": cost(record), "3-join": join(record), "4-forward": heat(record),
-        "5-ecg": ecg(record), "6-recovery": recovery(record), **further, "7-memory": memory(record),
-        "8-trend": trend(earlier), **({"9-lock": lock(record)} if record.scenario.hospitals else {}),
+    drawn: dict[str, Callable[[], Plot]] = {
+        "1-load": partial(load, record), "2-cost": partial(cost, record), "3-join": partial(join, record),
+        "4-forward": partial(heat, record), "5-ecg": partial(ecg, record), "6-recovery": partial(recovery, record),
+        **{f"6-recovery-{one}": partial(recovery, record, one) for one in range(2, len(record.faults) + 1)},
+        "7-memory": partial(memory, record), "8-trend": partial(trend, earlier),
+        **({"9-lock": partial(lock, record)} if record.scenario.hospitals else {}),
     }  # fmt: skip
+    return {name: _safely(name, draw) for name, draw in drawn.items()}
+
+
+def _safely(name: str, draw: Callable[[], Plot]) -> Plot:
+    """A plot that cannot be drawn must not cost the figures of a run that took an hour."""
+    try:
+        return draw()
+    except (ArithmeticError, LookupError, TypeError, ValueError) as problem:
+        return Plot(name, Axis("", 0, 1), Axis("", 0, 1), note=f"cannot be drawn: {type(problem).__name__}: {problem}")
 
 
 def lock(record: Record) -> Plot:
@@ -39,38 +49,25 @@ def lock(record: Record) -> Plot:
     waiting = [(one["t"], one["lock_waiting"]) for one in record.server if "lock_waiting" in one]
     taken = [(float(at), float(counts.get("lock_taken", 0))) for at, counts in sorted(record.counts.items())]
     most = max([1.0, *(y for _, y in waiting), *(y for _, y in taken)])
-    plot = Plot("Through the lock", Axis("s", 0, record.length_s), Axis("messages", 0, most * 1.1))
+    plot = Plot("Through the lock", Axis(TIME, 0, record.length_s), Axis("messages", 0, most * 1.1))
     plot.area(waiting, "c3", "waiting in gateways")
     plot.line(taken, "c1", "taken, a second")
     _mark_faults(plot, record)
     return plot
 
 
-def totals_by_look(record: Record) -> list[tuple[float, list[float]]]:
-    """The curve of all generators together, in steps of half a second: mean of each one's looks, then added."""
-    hands = max(1, len(record.hands))
-    steps: dict[int, list[list[float]]] = {}
-    for look in record.curve:
-        if 0 <= look[0] <= record.length_s + 1:
-            steps.setdefault(int(look[0] * 2), []).append(look[1:])
-    return [
-        (step / 2, [sum(column) / len(looks) * hands for column in zip(*looks, strict=True)])
-        for step, looks in sorted(steps.items())
-    ]
-
-
 def load(record: Record) -> Plot:
     """(1) Load and success over time."""
-    curve = totals_by_look(record)
+    curve = record.curve.totals(record.length_s)
     planned = _planned(record)
     most = max([1.0, *(values[0] for _, values in curve), *(y for _, y in planned)])
-    plot = Plot("Load and success", Axis("s", 0, record.length_s), Axis("sessions", 0, most * 1.1))
+    plot = Plot("Load and success", Axis(TIME, 0, record.length_s), Axis("sessions", 0, most * 1.1))
     plot.line(planned, "c5", "planned")
     plot.area([(at, values[1]) for at, values in curve], "c1", "joined")
     plot.line([(at, values[2]) for at, values in curve if values[3]], "c2", "with picture")
     plot.line([(at, values[4]) for at, values in curve if values[5]], "c3", "with ECG")
     errors = [(float(at), most * 0.02) for at, counts in record.counts.items() if counts.get("errors")]
-    plot.points(errors, "c4", "errors")
+    plot.points(errors, "c4", "a second with errors")
     _mark_faults(plot, record)
     return plot
 
@@ -95,16 +92,20 @@ def cost(record: Record) -> Plot:
     most = max([1.0, *(packets for packets, _, _ in samples)])
     high = max([1.0, *(cpu * 100 for _, cpu, _ in samples), *(lag for _, _, lag in samples)])
     plot = Plot(
-        "Media workers: CPU and loop lag against packets sent", Axis("packets/s sent", 0, most * 1.05),
-        Axis("% of a core; ms", 0, high * 1.1),
+        "What forwarding costs the media workers, second by second",
+        Axis("packets sent in the second", 0, most * 1.05), Axis("% of a core, or ms", 0, high * 1.1),
     )  # fmt: skip
-    plot.points([(packets, cpu * 100) for packets, cpu, _ in samples], "c1", "CPU %")
-    plot.points([(packets, lag) for packets, _, lag in samples], "c3", "loop lag ms")
+    plot.points([(packets, cpu * 100) for packets, cpu, _ in samples], "c1", "CPU, % of a core")
+    plot.points([(packets, lag) for packets, _, lag in samples], "c3", "longest loop lag of the second, ms")
     found = knee([(packets, cpu) for packets, cpu, _ in samples])
+    whole = record.totals.distributions.get("worker_loop_lag_ms", Histogram())
+    lag = whole.percentile(99)
+    said = "" if lag is None else f"; loop lag p99 of all moments: {number(lag)} ms"
     if found is not None:
-        plot.upright(found, "knee")
+        plot.upright(found, f"knee at {number(found)}/s")
+        plot.note = f"from the knee on a packet costs {KNEE:g} times as much{said}"
     else:
-        plot.note = "no knee within this load"
+        plot.note = f"no knee within this load{said}"
     return plot
 
 
@@ -128,25 +129,36 @@ def knee(samples: Sequence[Point]) -> float | None:
 
 
 def join(record: Record) -> Plot:
-    """(3) Distribution of join times, with the share of each stage."""
-    whole = record.totals.distributions.get("join_ms", Histogram())
+    """(3) Distribution of join times, and what each stage of joining takes."""
+    seen = record.totals.distributions
+    whole = seen.get("join_ms", Histogram())
     most = max(whole.highest, 100.0)
-    plot = Plot("Joining", Axis("ms", 0, most * 1.05), Axis("share of sessions, %", 0, 100))
+    plot = Plot(
+        "Joining: from the first request to what is there to be had", Axis("ms", 0, most * 1.05),
+        Axis("% of the sessions", 0, 100),
+    )  # fmt: skip
     for name, colour, title in (
         ("join_first_sound_ms", "c2", "first sound"), ("join_first_picture_ms", "c3", "first picture"),
         ("join_first_wave_ms", "c5", "first ECG"), ("join_ms", "c1", "everything"),
     ):  # fmt: skip
-        histogram = record.totals.distributions.get(name, Histogram())
+        histogram = seen.get(name, Histogram())
         if histogram.count:
             plot.line(_cdf(histogram), colour, title)
-    plot.level(95, "95 %", "c4")
-    means = []
-    for stage in STAGES:
-        histogram = record.totals.distributions.get(f"join_{stage}_ms", Histogram())
-        if histogram.mean is not None:
-            means.append(f"{stage.replace('_', ' ')} {histogram.mean:.0f}")
-    plot.note = "mean of each stage, ms: " + ", ".join(means)
+    plot.level(95, "95 %")
+    plot.bars("Stages, each by itself: p50 (thick) and p95 (thin)", _stages(seen), "ms")
+    if whole.missing:
+        plot.note = f"{whole.missing} sessions never had everything: their line ends below 100 %"
     return plot
+
+
+def _stages(seen: dict[str, Histogram]) -> list[tuple[str, float, float]]:
+    rows = []
+    for stage in STAGES:
+        histogram = seen.get(f"join_{stage}_ms", Histogram())
+        near, far = histogram.percentile(50), histogram.percentile(95)
+        if near is not None and far is not None:
+            rows.append((stage.replace("_", " "), near, far))
+    return rows
 
 
 def _cdf(histogram: Histogram) -> list[Point]:
@@ -162,10 +174,11 @@ def _cdf(histogram: Histogram) -> list[Point]:
 def heat(record: Record) -> Plot:
     """(4) Forward latency over time."""
     per_second = {at: one["forward_ms"] for at, one in sorted(record.seconds.items()) if "forward_ms" in one}
+    per_second = {at: one for at, one in per_second.items() if one.count}
     high = max([1.0, *(one.highest for one in per_second.values())])
     plot = Plot(
-        "Forward latency (share of packets in each second)", Axis("s", 0, record.length_s),
-        Axis("ms", 0.05, max(1.0, high), log=True),
+        "Forward latency: each second's packets", Axis(TIME, 0, record.length_s),
+        Axis("ms, logarithmic", 0.05, max(1.0, high), log=True),
     )  # fmt: skip
     edges = [0.05 * (max(1.0, high) / 0.05) ** (row / HEAT_ROWS) for row in range(HEAT_ROWS + 1)]
     for at, histogram in per_second.items():
@@ -175,50 +188,61 @@ def heat(record: Record) -> Plot:
             rows[row] += times
         for row, times in enumerate(rows):
             if times:
-                plot.cell(at, at + 1, edges[row], edges[row + 1], math.sqrt(times / histogram.count))
+                plot.cell(at, at + 1, edges[row], edges[row + 1], 0.8 * math.sqrt(times / histogram.count))
+    for percent, colour in ((50, "c2"), (99, "c3")):
+        found = [(at + 0.5, one.percentile(percent)) for at, one in per_second.items()]
+        plot.line([(at, value) for at, value in found if value is not None], colour, f"p{percent} of the second")
+    plot.note = "the darker, the more of the second's packets" if per_second else "no packet crossed a perfect line"
     _mark_faults(plot, record)
     return plot
 
 
 def ecg(record: Record) -> Plot:
-    """(5) Age of waveforms as a violin, and beside it a raster of the gaps of each stream."""
-    ages = merged([one["ecg_age_ms"] for one in record.seconds.values() if "ecg_age_ms" in one])
-    gaps = [(event[0] - record.started_s, event[1]) for event in record.totals.events if event[3] == "ecg gap"]
+    """(5) Age of waveforms as a violin and second by second, and a raster of the gaps of each viewer."""
+    per_second = {at: one["ecg_age_ms"] for at, one in sorted(record.seconds.items()) if "ecg_age_ms" in one}
+    ages = merged(list(per_second.values()))
     high = max([200.0, ages.percentile(99.9) or 0.0])
     plot = Plot(
-        "ECG: age at the viewer (left), gaps by viewer (right)", Axis("s", -record.length_s / 4, record.length_s),
-        Axis("ms", 0, high),
+        "Age of the ECG when a viewer has it: all (left), second by second (right)",
+        Axis(TIME, -record.length_s / 4, record.length_s, marked_from=0), Axis("ms", 0, high),
     )  # fmt: skip
-    bins = [0] * 48
+    bins = [0] * VIOLIN_BINS
     for value, times in ages.steps():
-        bins[min(47, int(value / high * 48))] += times
+        bins[min(VIOLIN_BINS - 1, int(value / high * VIOLIN_BINS))] += times
     for index, times in enumerate(bins):
         if times:
             half = record.length_s / 9 * math.sqrt(times / max(bins))
             centre = -record.length_s / 8
-            plot.cell(centre - half, centre + half, index * high / 48, (index + 1) * high / 48, 0.6)
-    for percent in (50, 99):
+            edges = index * high / VIOLIN_BINS, (index + 1) * high / VIOLIN_BINS
+            plot.cell(centre - half, centre + half, *edges, 0.6)
+    for percent, colour in ((50, "c2"), (99, "c3")):
+        found = [(at + 0.5, one.percentile(percent)) for at, one in per_second.items()]
+        plot.line([(at, value) for at, value in found if value is not None], colour, f"p{percent} of the second")
         if (age := ages.percentile(percent)) is not None:
-            plot.level(age, f"p{percent} {number(age)} ms", "c3")
-    rows = sorted({session for _, session in gaps})[:RASTER_ROWS]
-    for at, session in gaps:
-        if session in rows:
-            place = (rows.index(session) + 0.5) / max(1, len(rows)) * high
-            plot.cell(at, at + max(0.2, record.length_s / 300), place, place + high / max(20, len(rows)), 1, "c4")
-    plot.note = f"{len(gaps)} gaps" if gaps else "no gap"
+            plot.level(age, f"p{percent} of all {number(age)} ms")
+    gaps: dict[int, list[float]] = {}
+    for at_s, session, _, what, _ in record.totals.events:
+        if what == "ecg gap":
+            gaps.setdefault(session, []).append(at_s - record.started_s)
+    plot.raster("Gaps, by viewer", [(f"session {session}", times) for session, times in sorted(gaps.items())])
+    _mark_faults(plot, record)
+    plot.note = f"{sum(map(len, gaps.values()))} gaps" if gaps else "no gap"
     return plot
 
 
 def recovery(record: Record, number: int = 1) -> Plot:
     """(6) Share of participants with picture and with waveform against seconds after a fault, until the next one."""
     if not record.faults:
-        return Plot("Recovery", Axis("s after the fault", 0, 1), Axis("%", 0, 100), note="nothing was broken")
+        return Plot(
+            "Recovery", Axis("seconds after the fault", 0, 1), Axis("% of those who had it", 0, 100),
+            note="nothing was broken in this run",
+        )  # fmt: skip
     faults = sorted(record.faults)
-    one = recoveries(faults, record.length_s, totals_by_look(record), {}, (), 0)[number - 1]
+    looks = record.curve.totals(record.length_s)
+    one = recoveries(faults, record.length_s, looks, {}, (), 0)[number - 1]
     plot = Plot(
         f"Recovery after {one.kind} at {one.at_s:.0f} s",
-        Axis("s after the fault", -5, max(5.0, one.until_s - one.at_s)),
-        Axis("% of those who had it", 0, 105),
+        Axis("seconds after the fault", -5, max(5.0, one.until_s - one.at_s)), Axis("% of those who had it", 0, 105),
     )  # fmt: skip
     for column, colour, name in ((1, "c1", "joined"), (2, "c2", "picture"), (3, "c3", "ECG")):
         points = [(row[0], 100 * share) for row in one.curve if (share := row[column]) is not None]
@@ -233,25 +257,32 @@ def memory(record: Record) -> Plot:
     server = [(one["t"], one["server_rss_mb"]) for one in record.server if "server_rss_mb" in one]
     workers = [(one["t"], one["worker_rss_mb"]) for one in record.server if "worker_rss_mb" in one]
     high = max([1.0, *(value for _, value in [*server, *workers])])
-    plot = Plot("Resident memory", Axis("s", 0, record.length_s), Axis("MB", 0, high * 1.15))
-    for points, colour, name in ((server, "c1", "server"), (workers, "c2", "media workers")):
+    plot = Plot("Resident memory of the server", Axis(TIME, 0, record.length_s), Axis("MB", 0, high * 1.15))
+    said = []
+    for points, colour, name in ((server, "c1", "hub"), (workers, "c2", "media workers")):
         plot.line(points, colour, name)
-        later = points[len(points) // 2 :]
-        quiet = not record.faults or record.faults[-1][0] < later[0][0] if later else False
-        if quiet and later[-1][0] - later[0][0] >= STEADY_S:
-            slope = slope_per_hour(later)
-            mean_t = sum(at for at, _ in later) / len(later)
-            mean_v = sum(value for _, value in later) / len(later)
-            ends = [(at, mean_v + slope / 3600 * (at - mean_t)) for at in (later[0][0], later[-1][0])]
-            plot.line(ends, "c4")
-            plot.note += f"{name} {slope:+.1f} MB/h   "
+        later = later_half(points)
+        quiet = bool(later) and (not record.faults or record.faults[-1][0] < later[0][0])
+        found = slope_of(later) if quiet else None
+        if found is not None:
+            at_s, value = found.middle
+            edges = (later[0][0], later[-1][0])
+            plot.line([(at, value + found.per_hour / 3600 * (at - at_s)) for at in edges], "c4")
+            said.append(f"{name} {found.per_hour:+.1f} MB/h ({found.low:+.1f} to {found.high:+.1f})")
+    plot.note = "slope over the later half: " + ", ".join(said) if said else "too short, or broken, for a slope"
     return plot
 
 
 def trend(earlier: Sequence[dict[str, Any]]) -> Plot:
     """(8) Headline figures by commit, as parts of their own largest value."""
-    names = (("join_ms", "p95", "c1"), ("forward_ms", "p99", "c2"), ("ecg_age_ms", "p99", "c3"))
-    plot = Plot("Trend by run", Axis("run", 0, max(1, len(earlier) - 1)), Axis("% of the largest", 0, 110))
+    names = (("join_ms", "p95", "c1"), ("forward_ms", "p99", "c2"), ("ecg_age_ms", "p99", "c3"),
+             ("event_ms", "p99", "c5"))  # fmt: skip
+    commits = [one["commit"][:8] + ("+" if one.get("dirty") else "") for one in earlier]
+    plot = Plot(
+        "Headline figures by commit, valid runs on this machine",
+        Axis("commit (+: with changes)", -0.3, max(1, len(earlier) - 1) + 0.3, names=commits or [""]),
+        Axis("% of its largest", 0, 110),
+    )  # fmt: skip
     for figure, percentile, colour in names:
         values = [
             (float(index), float(value))
@@ -262,10 +293,9 @@ def trend(earlier: Sequence[dict[str, Any]]) -> Plot:
         if top:
             points = [(at, 100 * value / top) for at, value in values]
             plot.line(points, colour)
-            plot.points(points, colour, f"{figure[:-3]} {percentile}")
-    plot.note = "  ".join(f"{index}: {one['commit'][:8]}" for index, one in list(enumerate(earlier))[-8:])
+            plot.points(points, colour, f"{figure[:-3].replace('_', ' ')} {percentile}, 100 % = {number(top)} ms")
     if len(earlier) < 2:
-        plot.note = "no earlier run of this scenario on this machine"
+        plot.note = "no earlier run of this scenario on this machine in this folder"
     return plot
 
 

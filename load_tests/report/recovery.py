@@ -63,6 +63,8 @@ class Recovery(Strict):
     """After one fault."""
 
     kind: str
+    proof: str = ""
+    """How it is known that it really happened; empty when the run ended before it was over."""
     at_s: float
     until_s: float
     """When the next fault came, or the run ended."""

@@ -29,12 +29,17 @@ DERIVED: Final[dict[str, str]] = {
     "loss_share": "RTP packets that never came, of those that should have",
     "error_share": "errors, of joins, commands and pages",
     "ecg_missing_share": "waveform frames never had, of those that should have been",
+    "consults_finished": "consults in which everybody who was to come got everything",
     "packets_in_per_s": "RTP packets that the server sent, a second",
     "packets_out_per_s": "RTP packets that the server received, a second",
+    "received_mbps": "what viewers received, Mbit/s, header and tag included",
+    "frozen_s": "seconds that pictures stood, of all viewers together",
     "server_cores": "CPU of all the server's processes, mean",
+    "stolen_share": "share of the machine's cores that its host gave to others, mean",
     "us_per_packet": "CPU of the media workers over the packets they sent",
     "packets_per_core": "packets that a core of media worker sends in a second",
-    "memory_slope_mb_per_h": "growth of the server's resident memory, least squares over the later half",
+    "memory_slope_mb_per_h": "growth of all the server's resident memory over the later half, by Theil and Sen",
+    "memory_slope_error_mb_per_h": "half of the interval in which it lies, 95 %",
     "server_memory_mb_per_h": "the same of the server's process alone",
     "worker_memory_mb_per_h": "the same of its media workers alone",
     "descriptors_per_h": "growth of open descriptors, server and workers, over the later half",
@@ -195,11 +200,18 @@ def check_bounds(scenario: Scenario) -> str:
     return ""
 
 
-def judge(bound: Bound, totals: Ledger, derived: Mapping[str, float | None]) -> Verdict:
-    """Whether a bound held. What was not measured did not hold."""
+def judge(
+    bound: Bound, totals: Ledger, derived: Mapping[str, float | None], *, measured: bool = True
+) -> Verdict:  # fmt: skip
+    """Whether a bound held. What was not measured did not hold.
+
+    Args:
+        measured: there was time to count in; of none no count is nothing.
+    """
     value: float | None
     if bound.percentile == "value":
-        value = derived[bound.figure] if bound.figure in derived else float(totals.counts[bound.figure])
+        counted = float(totals.counts[bound.figure]) if measured else None
+        value = derived.get(bound.figure, counted)
     else:
         histogram = totals.distributions.get(bound.figure, Histogram())
         percent = {"50": 50.0, "95": 95.0, "99": 99.0, "max": 100.0}[bound.percentile]

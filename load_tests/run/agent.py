@@ -5,7 +5,9 @@ after another on any machine; a run on one machine starts its own. It sends to l
 ``--target`` names, whatever a coordinator says. It stops when its coordinator is gone or the time of the run is over.
 
 Once a second it reports what was counted since the last report, and how it fares itself: CPU share and how late its
-timers fire, by which a run is judged valid or not.
+timers fire, by which a run is judged valid or not. Lateness is counted over time, as the server's is (`lags`): a stall
+of a second is late for all the moments that it covers, else nearly all moments of a generator that stands still now and
+then would be good ones.
 """
 
 from __future__ import annotations
@@ -16,28 +18,27 @@ import contextlib
 import faulthandler
 import functools
 import gc
-import ipaddress
 import os
 import resource
-import socket
 import sys
 import time
 import traceback
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from load_tests.plan.reading import Exit
 from load_tests.plan.scenario import Scenario
 from load_tests.plan.timetable import Planned, files_for, timetable
+from load_tests.report.histogram import Histogram, over_time
 from load_tests.report.ledger import Ledger
 from load_tests.rig.poller import Poller
+from load_tests.run.limits import allowed_target, open_files, own_drops, raise_descriptors
 from load_tests.run.link import HELLO_S, KEY_VARIABLE, Link, LinkLost, greet, read_key
 from load_tests.session.engine import Engine, EngineUnavailable, load
 from load_tests.session.hospital import HospitalSystem
-from load_tests.session.participant import Participant, Setting
+from load_tests.session.participant import EXPECTED, Participant, Setting
 from load_tests.session.world import World
 
 REPORT_S: Final = 1.0
@@ -49,6 +50,7 @@ FRESH_S: Final = 1.0
 LEAVE_S: Final = 10.0
 ORDER_S: Final = 1_200.0
 """A coordinator that has said who it is has so long to get its server ready."""
+MOST_STUMBLES: Final = 20
 STRANGERS: Final = 16
 """Connections at one time."""
 
@@ -61,9 +63,13 @@ class Generator:
         self._ledger = Ledger()
         self._sessions: dict[int, Participant | HospitalSystem] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._faults: set[asyncio.Task[None]] = set()
+        """Of lines, under way."""
         self._curve: list[list[float]] = []
         self._cpu_s = time.process_time()
         self._drops = 0
+        self._stumbles: set[str] = set()
+        """Kinds of failure that were said."""
         self._engine: Engine | None = None
         self._end_s = float("inf")
         """On the event loop's clock: from then on what stops coming stops because people leave."""
@@ -76,6 +82,7 @@ class Generator:
         raise_descriptors(files_for(len(plans)))
         start_s = order["start_at"]
         limit_s = scenario.duration_s + max(0.0, start_s - time.time()) + GRACE_S
+        asyncio.get_running_loop().set_exception_handler(self._stumbled)
         poller = Poller()
         self._engine = begin_engine()
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
@@ -103,20 +110,38 @@ class Generator:
                 traceback.print_exc()
                 why = in_words(problem)
             finally:
-                for work in works[:1]:
-                    work.cancel()
-                self._end_s = 0.0
-                await self._leave()
-                for work in works:
-                    work.cancel()
-                await asyncio.gather(*works, return_exceptions=True)
-                self._count_drops()
-                with contextlib.suppress(LinkLost):
-                    await self._link.send({"is": "done", "why": why, **self._content()})
-                await poller.close()
-                if self._engine is not None:
-                    self._engine.close()
-                    self._engine = None
+                try:
+                    await self._wind_up(works, why)
+                    await poller.close()
+                finally:  # its thread must not outlive the sessions whose keys it has
+                    if self._engine is not None:
+                        self._engine.close()
+                        self._engine = None
+
+    async def _wind_up(self, works: list[asyncio.Task[None]], why: str) -> None:
+        """Let everybody leave, and say what was counted to the end."""
+        for work in works[:1]:
+            work.cancel()
+        self._end_s = 0.0
+        self._count_drops()  # of sockets that are closed nobody can tell any more
+        await self._leave()
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        self._count_drops()
+        with contextlib.suppress(LinkLost):
+            await self._link.send({"is": "done", "why": why, **self._content()})
+
+    def _stumbled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback or a task that nobody waits for has failed: counted, and said once of each kind."""
+        problem = context.get("exception")
+        if isinstance(problem, Exception) and not isinstance(problem, EXPECTED):
+            kind = f"bug: {type(problem).__name__}: {problem}"[:160]
+            self._ledger.error(kind)
+            if kind in self._stumbles or len(self._stumbles) >= MOST_STUMBLES:
+                return
+            self._stumbles.add(kind)
+        loop.default_exception_handler(context)
 
     async def _until_told(self, works: list[asyncio.Task[None]], limit_s: float) -> None:
         """Until the coordinator says stop, or is gone, or the time is over.
@@ -151,10 +176,12 @@ class Generator:
             match order["do"]:
                 case "stop":
                     return
-                case "cut":
-                    asyncio.get_running_loop().create_task(self._cut(order["numbers"], order["for_s"]))
-                case "loss":
-                    asyncio.get_running_loop().create_task(self._lose(order["numbers"], order["share"], order["for_s"]))
+                case "cut" | "loss":
+                    met = [one for number in order["numbers"] if (one := self._sessions.get(number)) is not None]
+                    task = asyncio.create_task(self._suffer(met, order["do"], order["share"], order["for_s"]))
+                    self._faults.add(task)
+                    task.add_done_callback(self._faults.discard)
+                    await self._link.send({"is": "met", "sessions": len(met)})
                 case "clock":
                     await self._link.send({"is": "clock", "asked": order["asked"], "mine": time.time()})
 
@@ -185,30 +212,30 @@ class Generator:
         if tasks:
             await asyncio.wait(tasks, timeout=LEAVE_S)
 
-    async def _cut(self, numbers: list[int], for_s: float) -> None:
-        cut = [session for number in numbers if (session := self._sessions.get(number)) is not None]
-        for session in cut:
-            session.path.set_cut(True)
-        await asyncio.sleep(for_s)
-        for session in cut:
-            session.path.set_cut(False)
-
-    async def _lose(self, numbers: list[int], share: float, for_s: float) -> None:
-        met = [session for number in numbers if (session := self._sessions.get(number)) is not None]
+    async def _suffer(self, met: Sequence[Participant | HospitalSystem], what: str, share: float, for_s: float) -> None:
+        """A fault of these lines, from its beginning to its end."""
         for session in met:
-            session.path.set_loss(share)
+            if what == "cut":
+                session.path.set_cut(True)
+            else:
+                session.path.set_loss(share)
         await asyncio.sleep(for_s)
         for session in met:
-            session.path.set_loss(0.0)
+            if what == "cut":
+                session.path.set_cut(False)
+            else:
+                session.path.set_loss(0.0)
 
     async def _probe(self) -> None:
-        """How late timers fire here."""
+        """How late timers fire here, of every moment that has one."""
         loop = asyncio.get_running_loop()
         due_s = loop.time()
         while True:
             due_s = max(due_s + PROBE_S, loop.time())
             await asyncio.sleep(due_s - loop.time())
-            self._ledger.add("generator_late_ms", max(0.0, loop.time() - due_s) * 1000)
+            late = Histogram()
+            late.add(max(0.0, loop.time() - due_s) * 1000)
+            self._ledger.merge("generator_late_ms", over_time(late, PROBE_S * 1000))
 
     async def _look(self) -> None:
         """Four times a second: how many sessions have what they should have."""
@@ -243,11 +270,14 @@ class Generator:
     def _content(self) -> dict[str, Any]:
         if self._engine is not None:
             self._engine.settle(self._ledger)
+            if (late := self._ledger.distributions.get("generator_play_late_ms")) is not None:
+                self._ledger.distributions["generator_play_late_ms"] = over_time(late, PROBE_S * 1000)
         cpu_s, self._cpu_s = self._cpu_s, time.process_time()
         curve, self._curve = self._curve, []
         return {
             "at": time.time(), "ledger": self._ledger.take(), "curve": curve, "cpu_s": self._cpu_s - cpu_s,
             "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "sessions": len(self._sessions),
+            "plays": "Python" if self._engine is None else "C",
         }  # fmt: skip
 
     def _count_drops(self) -> None:
@@ -280,56 +310,6 @@ def end_once(task: asyncio.Task[None]) -> None:
     """Let a session leave; one that is leaving already is not disturbed."""
     if not task.cancelling():
         task.cancel()
-
-
-def own_drops() -> int:
-    """Datagrams that full receive buffers of this process's open sockets have dropped."""
-    mine = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            target = str(entry.readlink())
-            if target.startswith("socket:["):
-                mine.add(target[8:-1])
-    total = 0
-    for name in ("udp", "udp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[9] in mine:
-                    total += int(fields[-1])
-    return total
-
-
-def raise_descriptors(wanted: int = 0) -> None:
-    """Let this process have as many open files as the system allows it.
-
-    Raises:
-        OSError: that is less than ``wanted``.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if wanted > open_files():
-        raise OSError(f"{wanted} open files are needed in one process, the system allows {open_files()}")
-
-
-def open_files() -> int:
-    """How many this process may have."""
-    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
-
-
-async def allowed_target(origin: str, allowed: frozenset[str]) -> bool:
-    """Whether traffic may go there: loopback, or an address that was named when this generator was started."""
-    host = urlsplit(origin).hostname or ""
-    if host in allowed:
-        return True
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    addresses = {str(entry[4][0]) for entry in found}
-    return all(ipaddress.ip_address(one).is_loopback or one in allowed for one in addresses)
 
 
 async def serve(listen: str, key: bytes, allowed: frozenset[str], *, once: bool) -> int:

@@ -6,26 +6,27 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import shutil
-import signal
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from cyclopts import App
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from load_tests.modelling.command import model
 from load_tests.plan.reading import Exit, RunError, names, read_scenario
 from load_tests.plan.scenario import Scenario
-from load_tests.report import files, page, witness_table
+from load_tests.report import files, page, rows, witness_table
 from load_tests.report.digest import summarise
+from load_tests.report.record import Record
 from load_tests.report.summary import Summary, check_bounds
 from load_tests.run.capacity import capacity
-from load_tests.run.conduct import Conductor, Record
+from load_tests.run.conduct import Conductor
+from load_tests.run.patience import Patience
 from load_tests.run.pinning import apart, cores_of, pin, usable_cores
 from load_tests.run.profile import find_program
+from load_tests.run.saying import check_room, refuse
 from load_tests.run.subject import Choice
 from load_tests.run.witness import MOST as MOST_WITNESSES
 
@@ -33,19 +34,20 @@ app = App(name="load", help="Load a Consilium server with simulated sessions, an
 app.command(capacity)
 app.command(model)
 RESULTS = Path("results")
-LEAST_FREE_BYTES = 50 << 20
+TABLE = Path(__file__).parent.parent / "RESULTS.md"
+Number = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=512))]
 
 
 @app.default
 def run(
     scenario: str,
     *,
-    processes: int | None = None,
+    processes: Number | None = None,
     agents: str = "",
     against: str = "",
     world: Path | None = None,
     metrics: str = "",
-    workers: int | None = None,
+    workers: Number | None = None,
     server_cores: str = "",
     generator_cores: str = "",
     profile: bool = False,
@@ -72,11 +74,12 @@ def run(
         set: FIELD=VALUE, a field of the scenario that is different this time, e.g. consults.count=4; repeatable.
         quiet: no progress.
     """
+    patience = Patience()
     try:
         chosen = read_scenario(scenario, dict(_assignment(one) for one in set or []))
         if problem := check_bounds(chosen):
             raise RunError(Exit.ARGUMENTS, f"{chosen.name}: bound: {problem}")
-        _check_room(results)
+        check_room(results)
         mine, theirs = cores_of(generator_cores), cores_of(server_cores)
         if profile:
             find_program()
@@ -86,12 +89,11 @@ def run(
         remote = [one.strip() for one in agents.split(",") if one.strip()]
         count = processes or len(mine) or max(1, len(usable_cores()) - 1)
         pin(0, mine)
-        record = asyncio.run(_conduct(chosen, choice, count, remote, witnesses, quiet=quiet))
+        record = asyncio.run(_conduct(chosen, choice, count, remote, witnesses, patience, quiet=quiet))
         record.notes += filter(None, [apart(theirs, mine)])
     except RunError as problem:
-        print(f"load_tests: {problem}", file=sys.stderr)
-        return problem.exit_code
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not cost the report
+        return refuse(problem)
+    record.command = tuple(sys.argv[1:])
     summary = summarise(record, same_host=all(_is_here(f"http://{one}") for one in remote) and _is_here(against))
     return finish(record, summary, results)
 
@@ -104,17 +106,44 @@ def scenarios() -> int:
     return Exit.OK
 
 
+@app.command(name="row")
+def put_row(*folders: Path, table: Path = TABLE) -> int:
+    """Put rows of runs into the table of RESULTS.md, each once; runs that may not be believed get none.
+
+    Args:
+        folders: of runs, each with its summary.json.
+        table: file with the table.
+    """
+    found, code = [], int(Exit.OK)
+    for folder in folders:
+        try:
+            summary = Summary.model_validate_json((folder / "summary.json").read_text("utf-8"))
+        except (OSError, ValueError) as problem:
+            first = str(problem).splitlines()[0]
+            code = refuse(RunError(Exit.ARGUMENTS, f"{folder} is no folder of a run of this version: {first}."))
+            continue
+        if reason := rows.why_not(summary):
+            code = refuse(RunError(Exit.INVALID, f"{summary.id} has no row. {reason}"))
+        else:
+            found.append(summary)
+    try:
+        for line in rows.add_rows(table, found):
+            print(line)
+    except ValueError as problem:
+        return refuse(RunError(Exit.ARGUMENTS, f"{problem}."))
+    except OSError as problem:
+        return refuse(problem)
+    return code
+
+
 def finish(record: Record, summary: Summary, results: Path) -> int:
     """Write the report and say what came out."""
     code = verdict(summary)
     try:
         folder = files.write(results, record, summary)
     except OSError as problem:
-        kept = Path(tempfile.mkdtemp(prefix="consilium-load-")) / "summary.json"
-        with contextlib.suppress(OSError):
-            kept.write_text(summary.model_dump_json(indent=1), "utf-8")
-        print(f"load_tests: The report cannot be written: {problem}. The summary is in {kept}.", file=sys.stderr)
-        return Exit.STORAGE
+        kept = files.rescue(record, summary)
+        return refuse(RunError(Exit.STORAGE, f"The report cannot be written: {problem}. {kept}"))
     print(f"{summary.scenario}: {page.headline(summary)}")
     for sentence in (*summary.invalid_because, *([summary.broken] if summary.broken else [])):
         print(f"  {sentence}")
@@ -122,7 +151,8 @@ def finish(record: Record, summary: Summary, results: Path) -> int:
         print(f"  {'held    ' if one.held else 'NOT HELD'}  {page.limit(one)}: {page.shown(one.value)}")
     for line in witness_table.told(summary):
         print(f"  {line}")
-    print(page.results_row(summary))
+    reason = rows.why_not(summary)
+    print(f"no row for RESULTS.md: {reason}" if reason else rows.row(summary))
     print(f"report: {folder / 'report.html'}")
     return code
 
@@ -141,17 +171,11 @@ def verdict(summary: Summary) -> int:
 
 
 async def _conduct(
-    scenario: Scenario, choice: Choice, processes: int, agents: list[str], witnesses: int, *, quiet: bool
-) -> Record:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(one, stop.set)
-    told = _nothing if quiet else _tell
-    working = asyncio.create_task(
-        Conductor(scenario, told, stop, witnesses).run(choice, processes, agents, _bind(choice.against))
-    )
-    return await working
+    scenario: Scenario, choice: Choice, processes: int, agents: list[str], witnesses: int, patience: Patience,
+    *, quiet: bool,
+) -> Record:  # fmt: skip
+    conductor = Conductor(scenario, _nothing if quiet else _tell, patience.event(), witnesses)
+    return await conductor.run(choice, processes, agents, _bind(choice.against))
 
 
 def _tell(text: str) -> None:
@@ -171,23 +195,6 @@ def _assignment(text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _check_room(results: Path) -> None:
-    """The results can be written, before anything is measured.
-
-    Raises:
-        RunError: no room, or no right.
-    """
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(results).free
-        with tempfile.TemporaryFile(dir=results):
-            pass
-    except OSError as problem:
-        raise RunError(Exit.STORAGE, f"{results} cannot be written: {problem.strerror}.") from None
-    if free < LEAST_FREE_BYTES:
-        raise RunError(Exit.STORAGE, f"{results} has {free >> 20} MB left, a report needs {LEAST_FREE_BYTES >> 20}.")
-
-
 def _is_here(origin: str) -> bool:
     host = urlsplit(origin).hostname or "localhost"
     with contextlib.suppress(ValueError):
@@ -200,7 +207,10 @@ def _bind(against: str) -> str:
     return "127.0.0.1" if _is_here(against) else "0.0.0.0"  # noqa: S104 - they send first and authenticate by ICE
 
 
-def main() -> int:
-    """Entry point."""
-    result = app()
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Entry point; what is wrong with the arguments has one exit code, whoever found it."""
+    try:
+        result = app(tokens, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return Exit.ARGUMENTS  # it has been printed
     return int(result or 0)

@@ -41,7 +41,14 @@ class Hand:
     cpu: list[float] = field(default_factory=list)
     """CPU share of each second."""
     rss_mb: float = 0.0
-    reported_s: float = 0.0
+    reported_s: float | None = None
+    """When its last report was made, seconds of the run."""
+    silent_s: float = 0.0
+    """Longest time between two of its reports."""
+    clock_drift_s: float = 0.0
+    """By how much its clock has gone another way than ours since the beginning, beyond what cannot be told."""
+    plays: str = ""
+    """What plays its media: ``C`` or ``Python``."""
     process: asyncio.subprocess.Process | None = None
     """Where this run started it."""
     said: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
@@ -50,6 +57,8 @@ class Hand:
     """How many it may have open."""
     counts: Ledger = field(default_factory=Ledger)
     """What it counted of itself."""
+    met: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    """Of each fault of lines that it was told: how many of its sessions it met."""
 
     async def last_word(self, problem: Exception) -> str:
         """Why it is gone: how its process ended, where that is known, else what the link said."""
@@ -70,12 +79,22 @@ class Hand:
             asked = time.time()
             await self.link.send({"do": "clock", "asked": asked})
             answer = await self.link.receive()
-            now = time.time()
-            found = (now - asked, answer["mine"] - (asked + now) / 2)
+            found = compared(asked, answer["mine"], time.time())
             best = min(best, found) if best is not None else found
         assert best is not None
-        self.clock_error_s, self.clock_off_s = best[0] / 2, best[1]
+        self.clock_error_s, self.clock_off_s = best
         self.files = answer.get("files", 0)
+
+    def take_clock(self, asked: float, mine: float, now: float) -> None:
+        """Compare clocks again, while the run goes on: by what is certain, has one of them moved?"""
+        error_s, off_s = compared(asked, mine, now)
+        certain_s = abs(off_s - self.clock_off_s) - error_s - self.clock_error_s
+        self.clock_drift_s = max(self.clock_drift_s, certain_s)
+
+
+def compared(asked: float, mine: float, now: float) -> tuple[float, float]:
+    """Of an answer between ``asked`` and ``now`` by our clock: by how much it may be wrong, and how theirs differs."""
+    return (now - asked) / 2, mine - (asked + now) / 2
 
 
 def how_ended(code: int, said: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Final
 
 import aiohttp
@@ -22,20 +21,34 @@ MOST_CONSULTS: Final = 64
 EACH_S: Final = 20.0
 
 
-async def ghosts(origin: str, world: World, consults: int) -> int | None:
-    """Participants besides the one who looks, over the first consults; None when one could not be looked at."""
+class NotLooked(Exception):
+    """A consult could not be looked at; the text says which and why."""
+
+
+async def ghosts(origin: str, world: World, consults: int) -> int:
+    """Participants besides the one who looks, over the first consults.
+
+    Raises:
+        NotLooked: one could not be looked at.
+    """
     ledger, room = Ledger(), asyncio.Semaphore(AT_ONCE)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
 
-        async def one(number: int) -> int | None:
+        async def one(number: int) -> int:
             async with room:
-                with contextlib.suppress(*EXPECTED):
+                try:
                     async with asyncio.timeout(EACH_S):
                         return await _others(http, origin, world, number, ledger)
-                return None
+                except EXPECTED as problem:
+                    said = str(problem) or type(problem).__name__
+                    raise NotLooked(f"{world.consults[number].id}: {said}") from None
 
-        found = await asyncio.gather(*(one(number) for number in range(min(consults, MOST_CONSULTS))))
-    return None if None in found else sum(others or 0 for others in found)
+        looks = [one(number) for number in range(min(consults, MOST_CONSULTS))]
+        found = await asyncio.gather(*looks, return_exceptions=True)
+    problem = next((each for each in found if isinstance(each, BaseException)), None)
+    if problem is not None:
+        raise problem
+    return sum(each for each in found if isinstance(each, int))
 
 
 async def _others(http: aiohttp.ClientSession, origin: str, world: World, number: int, ledger: Ledger) -> int:

@@ -129,12 +129,13 @@ class Postgres:
         )
         await self._create()
 
-    async def stall(self, for_s: float) -> None:
-        """Nothing of it runs for so long; its connections stand."""
+    async def stall(self, for_s: float) -> int:
+        """Nothing of it runs for so long; its connections stand. How many processes had really stopped."""
         for pid in self.pids():
             _signal(pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(for_s)
+            return sum(_state(pid) == "T" for pid in self.pids())
         finally:
             for pid in self.pids():
                 _signal(pid, signal.SIGCONT)
@@ -194,16 +195,31 @@ class Postgres:
         return lines[-1] if lines else "it said nothing"
 
 
-async def hold_sqlite(file: Path, for_s: float) -> None:
-    """Hold the database's one write lock from outside: whoever writes waits, whoever reads does not."""
+async def hold_sqlite(file: Path, for_s: float) -> bool:
+    """Hold the database's one write lock from outside: whoever writes waits, whoever reads does not.
 
-    def hold() -> None:
-        with contextlib.closing(sqlite3.connect(file, timeout=10, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+    False: a second writer, who asked while it was held, was not turned away.
+    """
+
+    def hold() -> bool:
+        with contextlib.closing(sqlite3.connect(file, timeout=10, isolation_level=None)) as mine:
+            mine.execute("BEGIN IMMEDIATE")
+            held = _turned_away(file)
             time.sleep(for_s)
-            other.execute("ROLLBACK")
+            mine.execute("ROLLBACK")
+            return held
 
-    await asyncio.to_thread(hold)
+    return await asyncio.to_thread(hold)
+
+
+def _turned_away(file: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        other.execute("ROLLBACK")
+    return False
 
 
 def _postgres_program(name: str) -> Path | None:
@@ -215,6 +231,13 @@ def _postgres_program(name: str) -> Path | None:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _state(pid: int) -> str:
+    """A letter, as the kernel has it; empty for what is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +26,10 @@ READY_S: Final = 90.0
 END_S: Final = 20.0
 AFTER_S: Final = 2.0
 """After the last of its consult."""
+ENTERING_S: Final = 10.0
+"""What browsers take to join, to start their decoders and to become quiet: before that nothing is measured."""
+NICE: Final = 10
+"""They give way to server and generators, which would otherwise be measured while they wait for a browser."""
 LINE_BYTES: Final = 1 << 22
 PROGRAM: Final = (sys.executable, "-m", "load_tests.run.witness_process")
 
@@ -33,6 +38,21 @@ def with_witnesses(needs: WorldNeeds, witnesses: int) -> WorldNeeds:
     """A world with accounts for them too."""
     each = -(-witnesses // needs.consults)
     return needs.model_copy(update={"each": needs.each.model_copy(update={"doctors": needs.each.doctors + each})})
+
+
+def warmed_up(scenario: Scenario, planned: Sequence[Planned], witnesses: int) -> tuple[Scenario, tuple[float, float]]:
+    """With witnesses the warming up lasts until they are in, if the run is long enough for that.
+
+    Gives the scenario, and the seconds of the run in which they enter: after the last session has come, and before
+    anything is measured. What a browser's start costs the generators in these says nothing of any figure.
+    """
+    if not witnesses:
+        return scenario, (0.0, 0.0)
+    from_s = max((one.at_s for one in planned), default=0.0) + AFTER_S
+    until_s = max(scenario.measure_from_s, from_s + ENTERING_S)
+    if until_s >= scenario.duration_s:
+        return scenario, (0.0, 0.0)
+    return scenario.model_copy(update={"measure_from_s": until_s}), (from_s, until_s)
 
 
 class Witnesses:
@@ -66,7 +86,7 @@ class Witnesses:
         seats = [self._seat(number, origins, world, needs) for number in range(len(self.seen))]
         self._process = await asyncio.create_subprocess_exec(
             *program, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, limit=LINE_BYTES, start_new_session=True,
+            stderr=subprocess.PIPE, limit=LINE_BYTES, start_new_session=True, preexec_fn=_give_way,
         )  # fmt: skip
         self._listening = asyncio.create_task(self._listen())
         await self._say({"password": world.password, "seats": seats})
@@ -159,3 +179,8 @@ class Witnesses:
         if not one.problem:
             one.problem = why
             self._tell(f"witness {one.name}: {why}")
+
+
+def _give_way() -> None:
+    """A ``preexec_fn``. The end of its input ends the process when the run is gone, and its browsers with it."""
+    os.nice(NICE)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from aiohttp import web
 
 from load_tests.plan.reading import Exit, RunError, parse_scenario
 from load_tests.report.summary import Summary
+from load_tests.run.conduct import ENDED_EARLY
 from load_tests.run.crew import crew
+from load_tests.run.running import SILENT_S, RunningServer
 from load_tests.run.subject import Choice, subject
 from load_tests.session.world import ConsultSecrets, World, needs_of
 
@@ -37,20 +40,23 @@ WORLD = World(
 
 
 @contextlib.asynccontextmanager
-async def somebodys_server(theirs: str) -> AsyncIterator[str]:
-    """Ready, of a version, and knows nobody."""
+async def somebodys_server(theirs: str, *, knows: bool = False) -> AsyncIterator[str]:
+    """Ready, of a version (of none: a page), and knows nobody or all who ask."""
 
     async def ready(_request: web.Request) -> web.Response:
         return web.Response()
 
     async def config(_request: web.Request) -> web.Response:
-        return web.json_response({"version": theirs})
+        return web.Response(text=theirs) if theirs.startswith("<") else web.json_response({"version": theirs})
 
     async def token(_request: web.Request) -> web.Response:
+        if knows:
+            return web.json_response({"token": "t"})
         return web.json_response({"error": {"code": "not_signed_in"}}, status=401)
 
     app = web.Application()
     app.router.add_get("/readyz", ready)
+    app.router.add_get("/nothing", ready)
     app.router.add_get("/api/config", config)
     app.router.add_post("/api/consults/c/token", token)
     runner = web.AppRunner(app)
@@ -69,6 +75,30 @@ async def refused(origin: str, world: Path | None) -> RunError:
         async with subject(Choice(origin, world), needs_of(SCENARIO), SCENARIO):
             pytest.fail("it began")
     return why.value
+
+
+async def test_figures_that_were_asked_for_and_cannot_be_had_and_what_is_no_server_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "world.json"
+    file.write_text(WORLD.model_dump_json())
+    async with somebodys_server(version("consilium"), knows=True) as origin:
+        for metrics, said in (
+            (f"{origin}/nothing", "are no figures of a Consilium server"), ("http://127.0.0.1:1/metrics", "No figures"),
+        ):  # fmt: skip
+            with pytest.raises(RunError, match=said) as why:
+                async with subject(Choice(origin, file, metrics), needs_of(SCENARIO), SCENARIO):
+                    pytest.fail("it began")
+            assert why.value.exit_code == Exit.SERVER
+        async with subject(Choice(origin, file), needs_of(SCENARIO), SCENARIO) as running:
+            assert isinstance(running, RunningServer)
+            assert await running.trouble() == ""
+            origin_now, running.origin = running.origin, "http://127.0.0.1:1"
+            assert await running.trouble() == ""  # not for one answer that did not come
+            running._answered_s -= SILENT_S + 1
+            assert re.fullmatch(r"The server has not answered for 2\d s\.", await running.trouble())
+            running.origin = origin_now
+            assert await running.trouble() == ""
+    async with somebodys_server("<html>") as origin:
+        assert "is no Consilium server" in str(await refused(origin, file))
 
 
 async def test_a_server_that_cannot_be_measured_is_named(tmp_path: Path) -> None:
@@ -108,14 +138,14 @@ def test_a_full_disk_costs_the_report_and_not_the_figures(tmp_path: Path) -> Non
         "import sys, pathlib; sys.path.insert(0, sys.argv[2])\n"
         "from load_tests.run.guard import mount_small\n"
         "from load_tests.run.faults import fill\n"
-        "from load_tests.run import command\n"
+        "from load_tests.run import command, saying\n"
         "from load_tests.plan.reading import RunError\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "try: mount_small(folder, 1)\n"
         "except OSError as problem: sys.exit(f'cannot mount: {problem}')\n"
-        "try: command._check_room(folder)\n"
+        "try: saying.check_room(folder)\n"
         "except RunError as problem: print(problem.exit_code, problem)\n"
-        "fill(folder / 'filler', 0)\n"
+        "fill(folder / 'filler')\n"
         "from tests.unit.load_tests.test_load_report import record\n"
         "from load_tests.report.digest import summarise\n"
         "sys.exit(command.finish(record(), summarise(record(), same_host=True), folder))"
@@ -128,11 +158,12 @@ def test_a_full_disk_costs_the_report_and_not_the_figures(tmp_path: Path) -> Non
         pytest.skip(done.stderr.strip())
     assert done.returncode == Exit.STORAGE, done.stderr
     assert re.match(rf"{Exit.STORAGE:d} .* has [01] MB left, a report needs 50\.", done.stdout)
-    said = re.search(r"The report cannot be written: .*No space left.* The summary is in (.*)\.\n", done.stderr)
+    said = re.search(r"The report cannot be written: .*No space left.* It is in (.*)\.\n", done.stderr)
     assert said is not None, done.stderr
-    assert Summary.model_validate_json(Path(said[1]).read_text()).scenario == "small"
-    Path(said[1]).unlink()
-    Path(said[1]).parent.rmdir()
+    kept = Path(said[1])
+    assert Summary.model_validate_json((kept / "summary.json").read_text()).scenario == "small"
+    assert {"samples.csv.gz", "events.csv.gz", "histograms.json", "report.html"} < {one.name for one in kept.iterdir()}
+    shutil.rmtree(kept.parent)
 
 
 RUN = """
@@ -209,6 +240,44 @@ def test_a_server_that_dies_ends_the_run_with_everything_until_then(tmp_path: Pa
         assert summary.derived[nothing] == 0, summary.notes
     assert (folder / "server.log").stat().st_size
     assert json.loads((folder / "manifest.json").read_text())["scenario"]["server"]["redis"]
+
+
+@pytest.mark.timeout(DEADLINE_S + 30)
+def test_ctrl_c_while_a_run_is_prepared_ends_it_at_once_with_a_report(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    assert run.stdout is not None
+    processes: list[int] = []
+    try:
+        while "preparing" not in (line := run.stdout.readline()):
+            assert line
+        deadline = time.monotonic() + DEADLINE_S
+        while not any("redis-server" in command_of(pid) for pid in processes):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+            processes = descendants(run.pid)
+        run.send_signal(signal.SIGINT)
+        said = run.communicate(timeout=DEADLINE_S)[0]
+    finally:
+        run.kill()
+    assert run.returncode == Exit.INTERRUPTED, said
+    (folder,) = (tmp_path / "results").iterdir()
+    summary = Summary.model_validate_json((folder / "summary.json").read_text())
+    assert summary.interrupted
+    assert ENDED_EARLY in summary.notes
+    assert not [command_of(pid) for pid in processes if command_of(pid)]
+
+
+@pytest.mark.timeout(DEADLINE_S + 30)
+def test_a_system_that_allows_too_few_open_files_is_named_before_anybody_comes(tmp_path: Path) -> None:
+    (tmp_path / "many.toml").write_text(RUN.replace('behaviour = "listener"', 'behaviour = "listener"\neach = 40'))
+    done = subprocess.run(
+        ["prlimit", "--nofile=300:300", sys.executable, "-m", "load_tests", str(tmp_path / "many.toml"), "--processes",
+         "1", "--workers", "1", "--results", str(tmp_path / "results")],
+        capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert done.returncode == Exit.GENERATOR, done.stderr
+    assert re.search(r"may have 300 open files, its share of 41 sessions needs 420: raise its limit", done.stderr)
+    assert not list((tmp_path / "results").iterdir())
 
 
 @pytest.mark.timeout(4 * DEADLINE_S + 30)

@@ -15,7 +15,7 @@ import pytest
 from load_tests.plan.reading import Exit
 from load_tests.report.histogram import Histogram
 from load_tests.report.summary import Summary
-from load_tests.run.agent import allowed_target
+from load_tests.run.limits import allowed_target
 from load_tests.run.link import STRANGER_BYTES, Link, LinkLost, greet, new_key, read_key
 
 DEADLINE_S = 240
@@ -86,6 +86,8 @@ async def test_a_run_measures_what_its_sessions_saw_and_ctrl_c_keeps_it(tmp_path
     assert counts["rtp_out"] > 0
     assert counts["frames_in"] > 0
     assert counts["ecg_in"] > 0
+    assert counts["vitals_out"] > 0  # beside the waveform, as the device program sends them
+    assert counts["vitals_in"] > 0
     assert counts.get("ecg_refused", 0) == counts.get("ecg_twice", 0) == 0
     assert seen["ecg_age_ms"].p50 is not None
     assert seen["ecg_age_ms"].p50 >= 100  # a frame holds 100 ms

@@ -20,7 +20,7 @@ from load_tests.plan.reading import Exit, RunError, parse_scenario
 from load_tests.report.ledger import Ledger
 from load_tests.report.recovery import rank, reached, recoveries
 from load_tests.run import guard
-from load_tests.run.faults import FILLER_BYTES, fill
+from load_tests.run.faults import FILLER_BYTES
 from load_tests.run.guard import RunFolder, sweep, write_step
 from load_tests.run.kept import Asked
 from load_tests.run.kept_process import Found, Stored, check_actions, compare
@@ -252,7 +252,7 @@ def test_a_drive_is_filled_to_its_last_byte_and_no_other(tmp_path: Path) -> None
         "folder = pathlib.Path(sys.argv[1])\n"
         "try: mount_small(folder, 2)\n"
         "except OSError as problem: sys.exit(f'cannot mount: {problem}')\n"
-        "fill(folder / 'filler', 0)\n"
+        "fill(folder / 'filler')\n"
         "try: (folder / 'more').write_bytes(b'x' * 5000); print('room')\n"
         "except OSError as problem: print(problem.strerror, (folder / 'filler').stat().st_size)\n"
         "unmount(folder)"
@@ -265,10 +265,6 @@ def test_a_drive_is_filled_to_its_last_byte_and_no_other(tmp_path: Path) -> None
     assert done.stdout.startswith("No space left on device"), done.stderr
     assert int(done.stdout.split()[-1]) > FILLER_BYTES
     assert not list((tmp_path / "drive").iterdir())  # it was mounted for that process only
-
-
-def test_a_filler_that_cannot_be_written_breaks_nothing_else(tmp_path: Path) -> None:
-    assert fill(tmp_path / "no" / "folder", 5.0) == 5.0
 
 
 # ------------------------------------------------------------- nothing is left behind

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
+import errno
 import gzip
 import json
+import os
+import re
+import signal
+import tempfile
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from load_tests.plan.reading import parse_scenario
+from load_tests.plan.reading import Exit, parse_scenario
 from load_tests.plan.timetable import timetable
-from load_tests.report import files, page, plots
+from load_tests.report import files, page, plots, rows
 from load_tests.report.digest import summarise
+from load_tests.report.figures import COUNTS
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import MOST_EVENTS, Ledger
+from load_tests.report.record import Record
 from load_tests.report.summary import SCHEMA, Summary, judge, schema_text
 from load_tests.report.svg import Axis, Plot, ticks
-from load_tests.report.validity import GeneratorState, busiest, reasons
-from load_tests.run.conduct import Record
-
-GOOD = GeneratorState(
-    name="local-0", sessions=9, cpu_share=0.4, late_p99_ms=3, rss_mb=90, sent=100_000, own_loss=0, clock_error_ms=0
-)
+from load_tests.report.validity import busiest
+from load_tests.run import patience
+from load_tests.run.command import main, put_row
 
 
 def record() -> Record:
@@ -48,7 +54,7 @@ def record() -> Record:
         made.seconds[second]["forward_ms"].add(0.2 + second)
         made.seconds[second]["ecg_age_ms"].add(100 + second)
         made.counts[second] = {"rtp_in": 500, "errors": second % 2}
-        made.curve.append([second, 2, 2, 1 + (second != 11), 2, 2, 2])
+        made.curve.add("local-0", second, [2, 2, 1 + (second != 11), 2, 2, 2])
         made.server.append(
             {"t": second, "server_cpu": 0.1, "worker_cpu": 0.2, "server_rss_mb": 100 + second, "worker_rss_mb": 80,
              "packets_out": 500 + second, "worker_lag_s": 0.002}
@@ -59,23 +65,13 @@ def record() -> Record:
     made.totals.count("joins_tried", 2)
     made.totals.event(1_003.0, 1, "doctor", "ecg gap", 2)
     made.faults.append((10.0, "kill_worker"))
+    made.proofs.append("media worker 7 is gone")
     return made
 
 
 def summary(**changes: Any) -> Summary:
     made = summarise(record(), same_host=True)
     return made.model_copy(update={"valid": True, "bounds": (), "generators": (), **changes})
-
-
-def test_a_generator_that_was_the_bottleneck_makes_the_run_invalid() -> None:
-    assert reasons([GOOD]) == []
-    for change, word in (
-        ({"late_p99_ms": 20.5}, "late by 20 ms"), ({"cpu_share": 0.81}, "81%"), ({"own_loss": 51}, "lost 51 datagrams"),
-        ({"lost": "EOFError"}, "ended early"), ({"late_p99_ms": None}, "did not say"),
-    ):  # fmt: skip
-        (sentence,) = reasons([GOOD, GOOD.model_copy(update=change)])
-        assert word in sentence
-    assert reasons([]) == ["There was no generator."]
 
 
 def test_a_short_peak_of_cpu_is_no_bottleneck_but_five_seconds_are() -> None:
@@ -128,6 +124,127 @@ def test_the_folder_has_every_file_and_every_plot_is_well_formed(tmp_path: Path)
     assert Histogram.decode(full["join_ms"]).missing == 1
 
 
+@pytest.mark.parametrize("length_s", [0.0, 0.4, 3.0])
+def test_a_run_in_which_nothing_came_has_a_whole_report_all_the_same(tmp_path: Path, length_s: float) -> None:
+    full = record()
+    made = Record(full.scenario, full.planned, started_s=1_000.0, ended_s=1_000.0 + length_s, interrupted=True)
+    folder = files.write(tmp_path, made, summarise(made, same_host=True))
+    html = (folder / "report.html").read_text()
+    assert html.count("<svg") == 8
+    assert "cannot be drawn" not in html
+    assert "cannot be drawn" not in (tmp_path / files.write(tmp_path, full, summary()) / "report.html").read_text()
+
+
+def test_a_plot_that_fails_costs_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "knee", lambda _samples: 1 / 0)
+    folder = files.write(tmp_path, record(), summary())
+    assert "cannot be drawn: ZeroDivisionError" in (folder / "2-cost.svg").read_text()
+    assert (folder / "summary.json").exists()
+
+
+def test_where_nothing_can_be_written_the_summary_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full while the report is written: nothing half is left; then the temporary folder, then who started the run."""
+    written, room = Path.write_text, 3
+
+    def full(path: Path, text: str, *rest: str) -> int:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return written(path, text, *rest)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match="No space"):
+        files.write(tmp_path / "results", record(), summary())
+    assert not list((tmp_path / "results").iterdir())
+    said = files.rescue(record(), summary())
+    assert Summary.model_validate_json(said.partition("\n")[2]).scenario == "small"
+    room = 1_000
+    assert Path(files.rescue(record(), summary())[len("It is in ") : -1], "summary.json").exists()
+
+
+def test_a_row_is_of_a_run_that_may_be_believed_and_stands_there_once(tmp_path: Path) -> None:
+    table, folder = tmp_path / "RESULTS.md", tmp_path / "run"
+    table.write_text(f"# Results\n\n{rows.HEAD}\n## Capacity\n\n| a | b |\n")
+    first = summary(commit="abcdef0123", started="2026-11-22T14:00:00+00:00")
+    later = summary(commit="abcdef0123", started="2026-11-22T15:00:00+00:00", dirty=True)
+    assert len(rows.add_rows(table, [later, first])) == 2
+    assert rows.add_rows(table, [first]) == []
+    lines = table.read_text().splitlines()
+    assert [line.split(" | ")[0][-8:] for line in lines[4:6]] == ["14:00:00", "15:00:00"]
+    assert "abcdef01+" in lines[5]
+    assert lines[6:] == ["", "## Capacity", "", "| a | b |"]
+    for wrong, said in (
+        ({"valid": False, "invalid_because": ("Late.",)}, "INVALID: Late."), ({"broken": "It died."}, "It died."),
+        ({"interrupted": True}, "ended by hand"), ({"commit": ""}, "no commit"),
+    ):  # fmt: skip
+        assert said in rows.why_not(summary(**{"commit": "a", **wrong}))
+    with pytest.raises(ValueError, match="has no table"):
+        rows.add_rows(Path(__file__), [first])
+    folder.mkdir()
+    (folder / "summary.json").write_text(summary(commit="a", valid=False).model_dump_json())
+    assert put_row(folder, table=table) == Exit.INVALID
+    assert put_row(tmp_path, table=table) == Exit.ARGUMENTS
+    assert table.read_text().splitlines() == lines
+    assert rows.HEAD in (Path(page.__file__).parent.parent / "RESULTS.md").read_text()
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Handlers that a test installs go with it."""
+    before = {number: signal.getsignal(number) for number in patience.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_mistake_in_the_arguments_has_one_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    for tokens, said in (
+        (["steady_hub", "--procesess", "2"], "procesess"), ([], "--scenario"),
+        (["steady_hub", "--processes", "0"], ">= 1"), (["steady_hub", "--workers=-1"], ">= 1"),
+        (["steady_hub", "--set", "x"], "is not FIELD=VALUE"), (["steady_hubb"], "Did you mean 'steady_hub'?"),
+        (["steady_hub", "--witnesses", "9"], "there are 8 at most"),
+    ):  # fmt: skip
+        assert main(tokens) == Exit.ARGUMENTS, tokens
+        assert said in "".join(capsys.readouterr())
+
+
+def test_every_event_and_sample_is_explained_to_whoever_reads_the_files() -> None:
+    """What sessions write into events.csv.gz stands in the README; so does each column of samples.csv.gz."""
+    root = Path(page.__file__).parent.parent
+    text = (root / "README.md").read_text("utf-8")
+    sources = "".join(one.read_text("utf-8") for one in (root / "session").glob("*.py"))
+    told = set(re.findall(r'_event\("([^"]+)"', sources))
+    assert len(told) > 5
+    columns = set(files.samples(record())[0]) - {"t"} - set(COUNTS)
+    for name in (*told, "picture back", "wave back", *columns, "stolen", "core0_busy", "server_tasks", "worker_deaths"):
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_ctrl_c_is_taken_before_and_after_the_loop_too(capfd: pytest.CaptureFixture[str]) -> None:
+    mine = patience.Patience()
+    signal.raise_signal(signal.SIGINT)  # while nothing runs yet
+    assert asyncio.run(_is_set(mine))
+    mine.over = False
+
+    async def told() -> None:
+        event = mine.event()
+        signal.raise_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await event.wait()
+
+    asyncio.run(told())
+    signal.raise_signal(signal.SIGINT)  # while the report is written
+    assert capfd.readouterr().err.count(patience.ENDING) == 3
+
+
+async def _is_set(mine: patience.Patience) -> bool:
+    return mine.event().is_set()
+
+
 def test_the_trend_shows_valid_earlier_runs_of_the_same_scenario(tmp_path: Path) -> None:
     files.write(tmp_path, record(), summary(valid=False))
     files.write(tmp_path, record(), summary())
@@ -140,7 +257,6 @@ def test_the_headline_says_the_worst_first() -> None:
     assert page.headline(summary()) == "no bounds were set"
     assert page.headline(summary(valid=False)).startswith("INVALID")
     assert "join_ms p95 <= 3000" in page.headline(summary(bounds=summarise(record(), same_host=True).bounds))
-    assert "| INVALID |" in page.results_row(summary(valid=False))
 
 
 def test_the_knee_is_where_a_packet_becomes_dear() -> None:

@@ -18,8 +18,8 @@ from load_tests.plan.timetable import timetable
 from load_tests.report import witness_table
 from load_tests.report.digest import summarise
 from load_tests.report.histogram import Histogram
+from load_tests.report.record import Record
 from load_tests.report.witness import Seen, beside, of_witnesses
-from load_tests.run.conduct import Record
 from load_tests.run.witness import Witnesses, with_witnesses
 from load_tests.session.picture import still_frames
 from load_tests.session.sending import KEY_FACTOR, PAYLOAD_BYTES
