@@ -11,6 +11,7 @@ from signaling.aio.audience import Audience, Peer
 from signaling.aio.changes import Changes
 from signaling.aio.facts import Facts
 from signaling.aio.media_commands import MediaCommands
+from signaling.aio.passing import Passing
 from signaling.aio.strips import Strips
 from signaling.aio.this_node import ThisNode
 from signaling.core.admission import Admission
@@ -110,9 +111,16 @@ class Commands:
     """Commands of participants who are in."""
 
     def __init__(
-        self, node: ThisNode, changes: Changes, facts: Facts, media_commands: MediaCommands, strips: Strips
+        self,
+        node: ThisNode,
+        changes: Changes,
+        facts: Facts,
+        media_commands: MediaCommands,
+        strips: Strips,
+        passing: Passing,
     ) -> None:
         self._node = node
+        self._passing = passing
         self._changes = changes
         self._facts = facts
         self._media_commands = media_commands
@@ -132,7 +140,9 @@ class Commands:
         if isinstance(command, Scroll | Point | PointEcg | Ink):
             self._spend(audience, actor, command)
             handle(audience.state, actor, command, self._node.now_ms())
-            audience.signal(signal_of(actor, command), skip=peer)
+            signal = signal_of(actor, command)
+            audience.signal(signal, skip=peer)
+            self._passing.pass_on(audience, signal)
             return Done()
         if isinstance(command, ViewConsumer):
             return await self._media_commands.view(audience, actor, command)

@@ -157,6 +157,12 @@ class MemoryBus:
         """Call ``listener`` for each hint."""
         self._listeners.append(listener)
 
+    def pass_on(self, consult: ConsultId, key: str, body: bytes) -> None:
+        """There is no other node."""
+
+    def listen_to_signals(self, listener: Callable[[ConsultId, bytes], None]) -> None:
+        """There is no other node."""
+
     async def start(self) -> None:
         """Begin to deliver."""
         if self._task is None:

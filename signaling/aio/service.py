@@ -6,6 +6,7 @@
     outside programs, hospitals          outside.py
     all of it ends in                    changes.py: decide, commit, tell, consequences
     what a beat vouches for              beats.py
+    pointers and strokes, elsewhere too  passing.py
     what they share                      this_node.py: this process and its consults; audience.py: one of them
 
 Here the rooms are put together, started and stopped. Sockets are ``gateway.py``.
@@ -26,6 +27,7 @@ from signaling.aio.media_commands import MediaCommands
 from signaling.aio.media_news import MediaNews
 from signaling.aio.nodes import Nodes
 from signaling.aio.outside import Outside, Step
+from signaling.aio.passing import Passing
 from signaling.aio.settings import DEFAULTS, ServiceSettings
 from signaling.aio.strips import Strips
 from signaling.aio.this_node import ThisNode
@@ -65,7 +67,8 @@ class ConsultService:
         self._facts = Facts(self._here)
         self._strips = Strips(self._here, changes)
         self._media_commands = MediaCommands(self._here, changes, self._facts)
-        self._commands = Commands(self._here, changes, self._facts, self._media_commands, self._strips)
+        self._passing = Passing(self._here)
+        self._commands = Commands(self._here, changes, self._facts, self._media_commands, self._strips, self._passing)
         self._outside = Outside(self._here, changes)
         self.news = MediaNews(self._here, changes)
         """The media plane's listener."""

@@ -97,13 +97,19 @@ class ConsultStore(Protocol):
 
 
 class EventBus(Protocol):
-    """A hint to the other nodes that a consult has moved on; may lose hints."""
+    """A hint to the other nodes that a consult has moved on, and signals for who is there; may lose both."""
 
     async def publish(self, consult: ConsultId, revision: int) -> None:
         """Tell every node, this one included."""
 
     def listen(self, listener: Callable[[ConsultId, int], Awaitable[None]]) -> None:
         """Call ``listener`` for each hint."""
+
+    def pass_on(self, consult: ConsultId, key: str, body: bytes) -> None:
+        """Send a signal to every other node, without waiting; of two that wait with one key the newer goes. [LE4]"""
+
+    def listen_to_signals(self, listener: Callable[[ConsultId, bytes], None]) -> None:
+        """Call ``listener`` for each signal of another node; it checks what it gets, and never raises."""
 
     async def start(self) -> None:
         """Begin to receive."""
