@@ -18,4 +18,4 @@ LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.s
     PYTHONMALLOC=malloc CONSILIUM_FORWARD=c CONSILIUM_GENERATOR=c "$python" -m pytest -q -p no:cacheprovider --capture=no "$@" \
     tests/property/test_media_account_laws.py tests/property/test_media_fanout_laws.py \
     tests/property/test_media_intake_laws.py tests/property/test_media_check_laws.py \
-    tests/property/test_load_generator_laws.py
+    tests/property/test_load_generator_laws.py tests/property/test_load_generator_wire_laws.py

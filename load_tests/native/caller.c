@@ -125,6 +125,7 @@ gen_peer *gen_peer_new(gen_state *state, int id, int fd, gen_line *line, uint32_
     peer->consult = consult;
     peer->own_ssrc = own_ssrc;
     peer->wide_next = -1;
+    peer->reference = -1;
     peer->feedback_s = peer->report_s = peer->speak_s = peer->picture_s = peer->pace_s = peer->sound_s = INFINITY;
     set_due(peer);
     enter(state);
@@ -179,10 +180,11 @@ void gen_peer_free(gen_state *state, gen_peer *peer)
     free(peer);
 }
 
-/* Contexts of libsrtp; NULL: none any more. */
+/* Contexts of libsrtp; NULL: none any more, and what still comes is let fall without a word. */
 void gen_keys(gen_state *state, gen_peer *peer, void *receive, void *send)
 {
     enter(state);
+    peer->over = !receive && (peer->over || peer->receive);
     peer->receive = receive;
     peer->send = send;
     leave_lock(state);

@@ -12,9 +12,9 @@ typedef struct {
     int32_t video;
     int32_t clock_hz;
     int64_t highest;          /* extended sequence number of the newest packet, -1: none came */
+    int64_t base;             /* and of the first */
     int64_t packets;
-    int64_t lost;
-    int64_t lost_told;
+    int64_t expected_told;
     int64_t packets_told;
     double first_s;
     double picture_s;         /* when the first whole picture was there */
@@ -25,8 +25,11 @@ typedef struct {
     double report_s;          /* of the newest sender report, */
     double pli_s;
     uint32_t lsr;             /* and its middle bits */
-    int32_t key_seen;
+    int32_t key_seen;         /* what came since can be decoded, as far as nothing is missing, */
     int32_t to_sample;
+    int64_t key_number;       /* from this packet on */
+    int64_t ends[64];         /* last packets of pictures that wait for others, ascending */
+    int32_t end_count;
     int32_t missing_count;
     gen_missing missing[512];
 } gen_track;
@@ -40,6 +43,7 @@ typedef struct {
     uint32_t rtx_ssrc;
     uint16_t seq;             /* of the newest packet */
     uint16_t rtx_seq;
+    uint32_t timestamp;       /* where its RTP time begins */
     int32_t block_bytes;      /* header extensions; the transport-wide number is at 5 */
     int32_t rtx_block_bytes;
     unsigned char block[64];
@@ -74,7 +78,7 @@ typedef struct {
     gen_histogram histograms[4];
 } gen_figures;
 
-#define GEN_VERSION 3         /* load_tests/session/engine.py names the one it fits */
+#define GEN_VERSION 4         /* load_tests/session/engine.py names the one it fits */
 
 #define GEN_RTP_IN 0
 #define GEN_RTP_IN_BYTES 1
@@ -95,6 +99,10 @@ typedef struct {
 #define GEN_RTP_UNREADABLE 16
 #define GEN_RTCP_UNREADABLE 17
 #define GEN_HANDED_LOST 18    /* datagrams for the caller that it did not take in time */
+
+#define GEN_AUDIO 0           /* kinds of tracks: */
+#define GEN_VP8 1
+#define GEN_VIDEO 2           /* of another codec: nothing is known of its key frames */
 
 #define GEN_FORWARD 0
 #define GEN_JITTER 1

@@ -57,6 +57,8 @@
 #define GIVEN_UP_S 1.0
 #define FREEZE_LEAST_S 0.15
 #define PLI_AGAIN_S 1.0
+#define KEY_WAIT_S 0.2
+#define MOST_ENDS 64
 #define FORGOTTEN 64
 #define PROBATOR 1234
 #define ARRIVALS 1024
@@ -117,6 +119,7 @@ typedef struct {
     int64_t stamp_ns;
     uint8_t first;
     uint8_t key;
+    uint8_t last;
 } kept;
 
 typedef struct {
@@ -157,6 +160,7 @@ struct gen_peer {
     arrival *arrivals;
     int arrival_count;
     int wide_next;            /* -1: nothing came */
+    int over;                 /* its keys are gone: what still comes is nobody's */
     uint8_t feedback_count;
     uint32_t layouts[8];      /* payload type and words of the extension block, where the number was the last time */
     uint16_t layout_at[8];
@@ -179,6 +183,7 @@ struct gen_peer {
     uint16_t wide;            /* newest transport-wide number */
     int64_t *sent_us;
     uint16_t *sent_bytes;
+    int64_t reference;        /* of the newest feedback, unwrapped; -1: none came */
     gen_heard heard;
 };
 
@@ -278,12 +283,14 @@ static void move_parcels(gen_state *state, double now_s);
 static void add(gen_state *state, int what, double value);
 static void take_rtp(gen_state *state, gen_peer *peer, const unsigned char *data, int bytes, int64_t stamp_ns,
                      double now_s);
+static void show(gen_state *state, gen_peer *peer, gen_track *track, double now_s);
 
 /* rtcp_out.c */
 static void number_of(gen_state *state, gen_peer *peer, const unsigned char *data, int bytes, int64_t stamp_ns);
 static void tell_arrivals(gen_state *state, gen_peer *peer, double now_s);
 static void send_nack(gen_state *state, gen_peer *peer, const gen_track *track, const int64_t *numbers, int many,
                       double now_s);
+static void break_off(gen_state *state, gen_peer *peer, gen_track *track, int64_t from, double now_s);
 static void settle(gen_state *state, gen_peer *peer, gen_track *track, double now_s, int ending);
 static void report_received(gen_state *state, gen_peer *peer, double now_s);
 static void report_sent(gen_state *state, gen_peer *peer, double now_s);

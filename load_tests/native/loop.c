@@ -13,6 +13,8 @@ static void take(gen_state *state, gen_peer *peer, const unsigned char *data, in
         return;
     if (data[0] < 128 || data[0] > 191) {
         hand_over(state, peer, GEN_DATAGRAM, data, bytes, stamp_ns);
+    } else if (peer->over) {
+        return;
     } else if (bytes < 12 || bytes > 1600) {
         count(state, GEN_RTP_UNREADABLE, 1);
     } else if (data[1] >= 192 && data[1] <= 223) {
@@ -107,7 +109,7 @@ static void do_due(gen_state *state, gen_peer *peer, double now_s)
         peer->feedback_s = next_of(peer->feedback_s, 0.1, now_s);
         tell_arrivals(state, peer, now_s);
         for (int i = 0; i < peer->track_count; i++)
-            if (peer->tracks[i]->missing_count)
+            if (peer->tracks[i]->missing_count || (peer->tracks[i]->video && !peer->tracks[i]->key_seen))
                 settle(state, peer, peer->tracks[i], now_s, 0);
     }
     if (peer->listening && peer->report_s <= now_s) {

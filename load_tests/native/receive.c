@@ -1,8 +1,10 @@
 /* What a viewer makes of the media that comes: counts, gaps, pictures, freezes, latency.
  *
  * The same steps as load_tests/session/receiving.py. Most packets are never decrypted: the first ones of a track, one in
- * SAMPLE_EVERY and repairs are. Everything of a datagram is the server's word until libsrtp has checked it, and is
- * measured against the datagram's length also afterwards. What is answered is in rtcp_out.c. */
+ * SAMPLE_EVERY, repairs, and all while a picture cannot be decoded, since a key frame may be among them. A picture is
+ * there when nothing from the key frame to its last packet is missing; what is given up ends that until the next key
+ * frame. Everything of a datagram is the server's word until libsrtp has checked it, and is measured against the
+ * datagram's length also afterwards. What is answered is in rtcp_out.c. */
 #include "inside.h"
 
 static void add(gen_state *state, int what, double value)
@@ -34,16 +36,18 @@ static void hole(gen_state *state, gen_peer *peer, gen_track *track, int ahead, 
 {
     int64_t numbers[MAX_MISSING];
     if (track->missing_count + ahead > MAX_MISSING) {
-        track->lost += ahead - 1;
         count(state, GEN_RTP_LOST, ahead - 1);
+        break_off(state, peer, track, track->highest + ahead, now_s);
         return;
     }
     for (int i = 0; i < ahead - 1; i++) {
         numbers[i] = track->highest + 1 + i;
         track->missing[track->missing_count++] = (gen_missing){numbers[i], now_s, now_s};
     }
-    if (track->video)
+    if (track->video) {
+        track->to_sample = 1;
         send_nack(state, peer, track, numbers, ahead - 1, now_s);
+    }
 }
 
 /* It is no longer missed; what is behind it moves up, so that numbers stay ascending. */
@@ -60,7 +64,7 @@ static void found(gen_track *track, int64_t number)
 static void picture(gen_state *state, gen_peer *peer, gen_track *track, double now_s)
 {
     count(state, GEN_FRAMES_IN, 1);
-    if (track->picture_s <= 0 && track->key_seen) {
+    if (track->picture_s <= 0) {
         track->picture_s = now_s;
         hand_over(state, peer, GEN_CHANGED, NULL, 0, 0);
     }
@@ -75,6 +79,38 @@ static void picture(gen_state *state, gen_peer *peer, gen_track *track, double n
         }
     }
     track->last_frame_s = now_s;
+}
+
+/* Those of the pictures that wait which nothing is missing for any more. */
+static void show(gen_state *state, gen_peer *peer, gen_track *track, double now_s)
+{
+    int64_t first = INT64_MAX;
+    int shown = 0;
+    if (!track->key_seen)
+        return;
+    for (int i = 0; i < track->missing_count && first == INT64_MAX; i++)
+        if (track->missing[i].number >= track->key_number)
+            first = track->missing[i].number;
+    while (shown < track->end_count && track->ends[shown] < first) {
+        if (track->ends[shown++] >= track->key_number)
+            picture(state, peer, track, now_s);
+    }
+    if (shown) {
+        track->end_count -= shown;
+        memmove(track->ends, track->ends + shown, sizeof track->ends[0] * (size_t)track->end_count);
+    }
+}
+
+/* The last packet of a picture came. */
+static void picture_ended(gen_state *state, gen_peer *peer, gen_track *track, int64_t number, double now_s)
+{
+    int at;
+    if (track->end_count == MOST_ENDS)
+        memmove(track->ends, track->ends + 1, sizeof track->ends[0] * (size_t)--track->end_count);
+    for (at = track->end_count++; at && track->ends[at - 1] > number; at--)
+        track->ends[at] = track->ends[at - 1];
+    track->ends[at] = number;
+    show(state, peer, track, now_s);
 }
 
 /* media.core.codecs.vp8_starts_key_frame */
@@ -107,8 +143,17 @@ static int opened(gen_state *state, gen_peer *peer, const unsigned char *data, i
     return bytes;
 }
 
-static void sample(gen_state *state, gen_peer *peer, gen_track *track, const unsigned char *data, int bytes,
-                   int64_t stamp_ns)
+/* A packet that was decrypted: may pictures be decoded from here on? */
+static void look_for_key(gen_track *track, int64_t number, const unsigned char *payload, int bytes)
+{
+    if (track->video == GEN_VP8 && number >= track->key_number && starts_key_frame(payload, bytes)) {
+        track->key_seen = 1;
+        track->key_number = number;
+    }
+}
+
+static void sample(gen_state *state, gen_peer *peer, gen_track *track, int64_t number, const unsigned char *data,
+                   int bytes, int64_t stamp_ns)
 {
     const unsigned char *packet = state->scratch, *trailer;
     int at;
@@ -116,10 +161,10 @@ static void sample(gen_state *state, gen_peer *peer, gen_track *track, const uns
     if (!bytes)
         return;
     at = payload_at(packet, bytes);
-    if (!track->key_seen && track->video) {
-        track->key_seen = at < bytes && starts_key_frame(packet + at, bytes - at);
-        track->to_sample = track->key_seen ? SAMPLE_EVERY : 1;
-    }
+    if (at < bytes)
+        look_for_key(track, number, packet + at, bytes - at);
+    if (track->video && (!track->key_seen || track->missing_count))
+        track->to_sample = 1;
     if (bytes - at < TRAILER_BYTES)
         return;
     trailer = packet + bytes - TRAILER_BYTES;
@@ -138,12 +183,13 @@ static void take_track(gen_state *state, gen_peer *peer, gen_track *track, const
                        int64_t stamp_ns, double now_s)
 {
     uint16_t seq = (uint16_t)get16(data + 2);
+    int64_t number;
     double transit;
     track->packets++;
     count(state, GEN_RTP_IN, 1);
     count(state, GEN_RTP_IN_BYTES, bytes);
     if (track->highest < 0) {
-        track->highest = seq;
+        track->highest = track->base = seq;
         track->first_s = now_s;
         count(state, GEN_TRACKS_RECEIVED, 1);
         hand_over(state, peer, GEN_CHANGED, NULL, 0, 0);
@@ -157,30 +203,46 @@ static void take_track(gen_state *state, gen_peer *peer, gen_track *track, const
             found(track, track->highest - (uint16_t)((uint16_t)track->highest - seq));
         }
     }
+    number = track->highest - (uint16_t)((uint16_t)track->highest - seq);
     transit = (double)stamp_ns / 1e9 * track->clock_hz - get32(data + 4);
     if (track->packets > 1) {
         double change = fabs(transit - track->transit);
+        if (change > track->clock_hz) /* RTP time has 32 bits (RFC 3550 section 6.4.1) */
+            change = fabs(remainder(change, 4294967296.0));
         track->jitter += ((change < track->clock_hz ? change : track->clock_hz) - track->jitter) / 16;
     }
     track->transit = transit;
-    if (track->video && data[1] & 0x80)
-        picture(state, peer, track, now_s);
     if (--track->to_sample <= 0) {
         track->to_sample = SAMPLE_EVERY;
-        sample(state, peer, track, data, bytes, stamp_ns);
+        sample(state, peer, track, number, data, bytes, stamp_ns);
     }
+    if (track->video && data[1] & 0x80)
+        picture_ended(state, peer, track, number, now_s);
+    else if (track->end_count)
+        show(state, peer, track, now_s);
 }
 
-static void take_repair(gen_state *state, gen_peer *peer, gen_track *track, const unsigned char *data, int bytes)
+static void take_repair(gen_state *state, gen_peer *peer, gen_track *track, const unsigned char *data, int bytes,
+                        double now_s)
 {
-    int at;
+    int64_t number;
+    int at, missing = track->missing_count;
     count(state, GEN_RTX_IN, 1);
     bytes = opened(state, peer, data, bytes);
     if (!bytes || track->highest < 0)
         return;
     at = payload_at(state->scratch, bytes);
-    if (at + 2 <= bytes)
-        found(track, track->highest - (uint16_t)((uint16_t)track->highest - get16(state->scratch + at)));
+    if (at + 2 > bytes)
+        return;
+    number = track->highest - (uint16_t)((uint16_t)track->highest - get16(state->scratch + at));
+    found(track, number);
+    if (missing == track->missing_count)
+        return; /* padding that probes, or too late */
+    look_for_key(track, number, state->scratch + at + 2, bytes - at - 2);
+    if (state->scratch[1] & 0x80)
+        picture_ended(state, peer, track, number, now_s);
+    else
+        show(state, peer, track, now_s);
 }
 
 static void take_rtp(gen_state *state, gen_peer *peer, const unsigned char *data, int bytes, int64_t stamp_ns,
@@ -197,7 +259,7 @@ static void take_rtp(gen_state *state, gen_peer *peer, const unsigned char *data
             return;
         }
         if (track->rtx_ssrc == ssrc && ssrc) {
-            take_repair(state, peer, track, data, bytes);
+            take_repair(state, peer, track, data, bytes, now_s);
             return;
         }
     }
@@ -218,7 +280,9 @@ gen_track *gen_track_new(gen_state *state, gen_peer *peer, uint32_t ssrc, uint32
     track->rtx_ssrc = rtx_ssrc;
     track->video = video;
     track->clock_hz = clock_hz > 0 ? clock_hz : 1; /* the server's word: it is divided by */
-    track->highest = -1;
+    track->highest = track->base = -1;
+    track->key_number = INT64_MIN;
+    track->key_seen = video == GEN_VIDEO;
     track->frame_gap_s = 1.0 / 30;
     track->to_sample = 1;
     enter(state);

@@ -159,22 +159,40 @@ static void send_nack(gen_state *state, gen_peer *peer, const gen_track *track, 
                       double now_s)
 {
     unsigned char *packet = slot(state, peer);
-    int bytes = put_head(packet, 1, 205, peer->own_ssrc, track->ssrc);
-    count(state, GEN_NACK_OUT, many);
-    for (int i = 0; i < many && bytes < 1200;) {
-        int64_t first = numbers[i++];
+    int bytes = put_head(packet, 1, 205, peer->own_ssrc, track->ssrc), asked = 0;
+    while (asked < many && bytes < 1200) { /* the rest when it is settled the next time */
+        int64_t first = numbers[asked++];
         uint32_t mask = 0;
-        for (; i < many && numbers[i] - first <= 16; i++)
-            mask |= 1u << (numbers[i] - first - 1);
+        for (; asked < many && numbers[asked] - first <= 16; asked++)
+            mask |= 1u << (numbers[asked] - first - 1);
         put16(packet + bytes, (uint32_t)first & 0xFFFF);
         put16(packet + bytes + 2, mask);
         bytes += 4;
     }
+    count(state, GEN_NACK_OUT, asked);
     put16(packet + 2, (uint32_t)bytes / 4 - 1);
     send_rtcp(state, peer, packet, bytes, now_s);
 }
 
-/* Ask again for what is missing; what does not come is lost, and a picture then needs a key frame. */
+/* Pictures cannot be decoded any more: only a key frame helps, of packets from this one on. */
+static void break_off(gen_state *state, gen_peer *peer, gen_track *track, int64_t from, double now_s)
+{
+    if (!track->video)
+        return;
+    if (track->video == GEN_VP8) {
+        track->key_number = from;
+        track->key_seen = 0;
+        track->to_sample = 1;
+        track->end_count = 0;
+    }
+    if (now_s - track->pli_s > PLI_AGAIN_S) {
+        track->pli_s = now_s;
+        send_pli(state, peer, track, now_s);
+    }
+}
+
+/* Ask again for what is missing; what does not come is lost, and pictures then need a key frame. Also where none came
+ * with the first packets (libwebrtc waits 200 ms for it). */
 static void settle(gen_state *state, gen_peer *peer, gen_track *track, double now_s, int ending)
 {
     int64_t again[MAX_MISSING];
@@ -182,12 +200,9 @@ static void settle(gen_state *state, gen_peer *peer, gen_track *track, double no
     for (int i = 0; i < track->missing_count; i++) {
         gen_missing one = track->missing[i];
         if (ending || now_s - one.missed_s > GIVEN_UP_S) {
-            track->lost++;
             count(state, GEN_RTP_LOST, 1);
-            if (track->video && !ending && now_s - track->pli_s > PLI_AGAIN_S) {
-                track->pli_s = now_s;
-                send_pli(state, peer, track, now_s);
-            }
+            if (!ending && one.number >= track->key_number)
+                break_off(state, peer, track, one.number + 1, now_s);
             continue;
         }
         if (track->video && now_s - one.asked_s > NACK_AGAIN_S) {
@@ -199,44 +214,48 @@ static void settle(gen_state *state, gen_peer *peer, gen_track *track, double no
     track->missing_count = left;
     if (many)
         send_nack(state, peer, track, again, many, now_s);
+    if (track->video == GEN_VP8 && !track->key_seen && !ending && track->packets && now_s - track->first_s > KEY_WAIT_S)
+        break_off(state, peer, track, track->key_number, now_s);
 }
 
-/* Once a second: receiver reports. */
+/* Loss as RFC 3550 appendix A.3 has it: what was expected less what came, so repairs do not mend it. */
+static int put_block(gen_state *state, gen_track *track, unsigned char *at, double now_s)
+{
+    int64_t expected = track->highest - track->base + 1, lost = expected - track->packets;
+    int64_t since = expected - track->expected_told, lately = since - (track->packets - track->packets_told), share;
+    add(state, GEN_JITTER, track->jitter / track->clock_hz * 1000);
+    track->expected_told = expected;
+    track->packets_told = track->packets;
+    share = since > 0 && lately > 0 ? 256 * lately / since : 0;
+    lost = lost > 0x7FFFFF ? 0x7FFFFF : lost < -0x800000 ? -0x800000 : lost;
+    put32(at, track->ssrc);
+    put32(at + 4, (uint32_t)(share > 255 ? 255 : share) << 24 | ((uint32_t)lost & 0xFFFFFF));
+    put32(at + 8, (uint32_t)track->highest);
+    put32(at + 12, (uint32_t)track->jitter);
+    put32(at + 16, track->lsr);
+    put32(at + 20, track->lsr ? (uint32_t)(int64_t)((now_s - track->report_s) * 65536) : 0);
+    return 24;
+}
+
+/* Once a second: receiver reports, each with as many blocks as it can count, and each of them fits any path. */
 static void report_received(gen_state *state, gen_peer *peer, double now_s)
 {
-    unsigned char *packet = slot(state, peer);
-    int bytes = 0, position = 0;
+    int position = 0;
     do {
-        unsigned char *head = packet + bytes;
-        int blocks = 0;
-        head[1] = 201;
-        put32(head + 4, peer->own_ssrc);
-        bytes += 8;
-        for (; position < peer->track_count && blocks < 31; position++) {
-            gen_track *track = peer->tracks[position];
-            int64_t lost = track->lost - track->lost_told, packets = track->packets - track->packets_told, share;
-            if (track->highest < 0)
-                continue;
-            add(state, GEN_JITTER, track->jitter / track->clock_hz * 1000);
-            track->lost_told = track->lost;
-            track->packets_told = track->packets;
-            share = 256 * lost / (lost + packets > 1 ? lost + packets : 1);
-            put32(packet + bytes, track->ssrc);
-            put32(packet + bytes + 4,
-                  (uint32_t)(share > 255 ? 255 : share) << 24 |
-                      (uint32_t)(track->lost > 0x7FFFFF ? 0x7FFFFF : track->lost));
-            put32(packet + bytes + 8, (uint32_t)track->highest);
-            put32(packet + bytes + 12, (uint32_t)track->jitter);
-            put32(packet + bytes + 16, track->lsr);
-            put32(packet + bytes + 20, track->lsr ? (uint32_t)(int64_t)((now_s - track->report_s) * 65536) : 0);
-            bytes += 24;
-            blocks++;
-        }
-        head[0] = (unsigned char)(0x80 | blocks);
-        put16(head + 2, (uint32_t)(1 + 6 * blocks));
-    } while (position < peer->track_count && bytes < 1000);
-    bytes += put_sdes(packet + bytes, peer->own_ssrc);
-    send_rtcp(state, peer, packet, bytes, now_s);
+        unsigned char *packet = slot(state, peer);
+        int bytes = 8, blocks = 0;
+        for (; position < peer->track_count && blocks < 31; position++)
+            if (peer->tracks[position]->highest >= 0) {
+                bytes += put_block(state, peer->tracks[position], packet + bytes, now_s);
+                blocks++;
+            }
+        packet[0] = (unsigned char)(0x80 | blocks);
+        packet[1] = 201;
+        put16(packet + 2, (uint32_t)(1 + 6 * blocks));
+        put32(packet + 4, peer->own_ssrc);
+        bytes += put_sdes(packet + bytes, peer->own_ssrc);
+        send_rtcp(state, peer, packet, bytes, now_s);
+    } while (position < peer->track_count);
 }
 
 static int put_report(const gen_state *state, unsigned char *at, const stream *way, uint32_t timestamp)
@@ -262,9 +281,11 @@ static void report_sent(gen_state *state, gen_peer *peer, double now_s)
     int bytes = 0;
     for (int i = 0; i < peer->layer_count; i++)
         if (peer->layers[i].is.bitrate_bps)
-            bytes += put_report(state, packet + bytes, peer->layers + i, camera_time(peer, now_s));
+            bytes += put_report(state, packet + bytes, peer->layers + i,
+                                camera_time(peer, now_s) + peer->layers[i].is.timestamp);
     if (peer->sound_s != INFINITY)
-        bytes += put_report(state, packet + bytes, &peer->sound, (uint32_t)(peer->spoken * 960));
+        bytes += put_report(state, packet + bytes, &peer->sound,
+                            (uint32_t)(peer->spoken * 960) + peer->sound.is.timestamp);
     if (!bytes)
         return;
     bytes += put_sdes(packet + bytes, get32(packet + 4));

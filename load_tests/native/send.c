@@ -56,7 +56,8 @@ static int put_rtp(unsigned char *packet, int type, int marker, uint16_t seq, ui
 static void send_queued(gen_state *state, gen_peer *peer, const queued *one, double now_s)
 {
     stream *way = peer->layers + one->layer;
-    kept what = {.timestamp = one->timestamp, .frame = one->frame, .bytes = one->bytes, .first = one->first, .key = one->key};
+    kept what = {.timestamp = one->timestamp, .frame = one->frame, .bytes = one->bytes, .first = one->first,
+                 .key = one->key, .last = one->last};
     unsigned char *packet = slot(state, peer);
     int bytes;
     what.seq = ++way->is.seq;
@@ -80,7 +81,7 @@ static void repair(gen_state *state, gen_peer *peer, stream *way, uint16_t seq, 
     if (what->seq != seq || !peer->send)
         return;
     packet = slot(state, peer);
-    bytes = put_rtp(packet, peer->rtx_payload_type, 0, ++way->is.rtx_seq, what->timestamp, way->is.rtx_ssrc,
+    bytes = put_rtp(packet, peer->rtx_payload_type, what->last, ++way->is.rtx_seq, what->timestamp, way->is.rtx_ssrc,
                     way->is.rtx_block, way->is.rtx_block_bytes);
     put16(packet + bytes, seq);
     bytes += 2;
@@ -144,7 +145,7 @@ static void take_picture(gen_state *state, gen_peer *peer, double now_s)
     peer->picture_s = peer->picture_s + each_s > now_s ? peer->picture_s + each_s : now_s;
     for (int i = 0; i < peer->layer_count; i++)
         if (peer->layers[i].is.bitrate_bps)
-            cut_picture(peer, i, timestamp);
+            cut_picture(peer, i, timestamp + peer->layers[i].is.timestamp);
     peer->frame++;
     if (peer->pace_s == INFINITY)
         pace(state, peer, now_s);
@@ -161,8 +162,9 @@ static void speak(gen_state *state, gen_peer *peer, double now_s)
     way->is.block[peer->level_at] = fmod(now_s + peer->phase_s, 4) < 2 ? 0x9E : 0x7F;
     way->packets++;
     way->octets += AUDIO_BYTES;
-    bytes = put_rtp(packet, peer->audio_type, 0, ++way->is.seq, (uint32_t)(peer->spoken * 960), way->is.ssrc,
-                    way->is.block, way->is.block_bytes);
+    bytes = put_rtp(packet, peer->audio_type, 0, ++way->is.seq,
+                    (uint32_t)(peer->spoken * 960) + way->is.timestamp, way->is.ssrc, way->is.block,
+                    way->is.block_bytes);
     memcpy(packet + bytes, state->filler, AUDIO_BYTES - TRAILER_BYTES);
     bytes += AUDIO_BYTES - TRAILER_BYTES;
     memcpy(packet + bytes, MARK, sizeof MARK);

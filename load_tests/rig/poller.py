@@ -72,8 +72,12 @@ class Poller:
         readers = self._readers
         for descriptor, _ in events:
             reader = readers.get(descriptor)
-            if reader is not None:
+            if reader is None:
+                continue
+            try:
                 reader()
+            except Exception as problem:
+                self._failed(problem)
         return len(events)
 
     def do_chores(self, now: float) -> None:
@@ -84,7 +88,11 @@ class Poller:
             # Behind by more than an interval: leave the missed ones out instead of doing them all at once.
             following = due + interval_s if due + interval_s > now else now + interval_s
             heapq.heapreplace(chores, (following, number, interval_s, chore, owner))
-            chore()
+            try:
+                chore()
+            except Exception as problem:
+                self._failed(problem)
+            chores = self._chores  # one may have forgotten its owner's
 
     def drain(self, quiet_s: float = 0.01, limit_s: float = 0.5) -> None:
         """Serve until nothing has come for a while, within a limit."""
@@ -92,6 +100,10 @@ class Poller:
         while (now := time.monotonic()) - last < quiet_s and now - began < limit_s:
             if self.serve():
                 last = now
+
+    def _failed(self, problem: Exception) -> None:
+        """What goes wrong for one peer is told to the event loop, and is no reason to leave the others alone."""
+        self._loop.call_exception_handler({"message": "work of a poller", "exception": problem})
 
     async def _keep_chores(self) -> None:
         while True:

@@ -22,7 +22,7 @@ from load_tests.report.ledger import Ledger
 from load_tests.session.path import Path
 
 VARIABLE: Final = "CONSILIUM_GENERATOR"
-VERSION: Final = 3
+VERSION: Final = 4
 """``GEN_VERSION`` of the C side."""
 ROOM_BYTES: Final = 65_536
 AT_ONCE: Final = 256
@@ -36,14 +36,15 @@ _COUNTS: Final = {
 }  # fmt: skip
 _ERRORS: Final = {"GEN_RTP_UNREADABLE": "rtp not readable", "GEN_RTCP_UNREADABLE": "rtcp not readable"}
 _HISTOGRAMS: Final = {
-    "GEN_FORWARD": "forward_ms", "GEN_JITTER": "jitter_ms", "GEN_FREEZE": "freeze_ms", "GEN_LATE": "generator_late_ms",
+    "GEN_FORWARD": "forward_ms", "GEN_JITTER": "jitter_ms", "GEN_FREEZE": "freeze_ms",
+    "GEN_LATE": "generator_play_late_ms",
 }  # fmt: skip
 NEEDED: Final = (
     "gen_new", "gen_free", "gen_bell", "gen_run", "gen_stop", "gen_turn", "gen_figures_take", "gen_take",
     "gen_line_new", "gen_line_cut", "gen_line_lose", "gen_line_free",
     "gen_peer_new", "gen_peer_free", "gen_keys", "gen_send", "gen_track_new", "gen_track_forget", "gen_listen",
     "gen_camera", "gen_rates", "gen_microphone", "gen_speak", "gen_hear",
-    "GEN_DATAGRAM", "GEN_CHANGED", *_COUNTS, *_ERRORS, *_HISTOGRAMS,
+    "GEN_DATAGRAM", "GEN_CHANGED", "GEN_AUDIO", "GEN_VP8", "GEN_VIDEO", *_COUNTS, *_ERRORS, *_HISTOGRAMS,
 )  # fmt: skip
 """All that ``generator.h`` offers: a build that lacks any of it is of another day, whatever its version says."""
 

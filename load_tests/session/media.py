@@ -17,7 +17,7 @@ from load_tests.plan.behaviour import CAMERAS, Layer
 from load_tests.plan.timetable import Planned
 from load_tests.report.ledger import Ledger
 from load_tests.rig.poller import Poller
-from load_tests.session import waves
+from load_tests.session import vitals, waves
 from load_tests.session.consult import ConsultView
 from load_tests.session.engine import Engine
 from load_tests.session.path import Path
@@ -28,8 +28,9 @@ from load_tests.session.signalling import Refused, Signalling
 from load_tests.session.swift import SwiftPeer, SwiftReceiver, SwiftSender
 from load_tests.session.transport import SessionPeer, remote_of
 from media.core import ortc
+from media.core.waveform.vitals import MalformedVital, read_vital
 
-ECG_STREAM, CTL_STREAM = 0, 1
+ECG_STREAM, CTL_STREAM, VITALS_STREAM = 0, 1, 2
 SILENT_PATH_S: Final = 7.0
 """A browser says `disconnected` after some 5 s without consent and is given 2 s to heal."""
 LOST_PATH_S: Final = 20.0
@@ -109,8 +110,8 @@ class Media:
                 if self.behaviour.watches_ecg and wave["id"] not in self.expected:
                     self._streams.add(wave["waveform"]["stream_id"])
                     work.append(self._unless_gone(wave["id"], self._consume_data(wave["id"], "ecg")))
-            for vitals in self.view.vitals.keys() - self.expected if self.behaviour.watches_ecg else ():
-                work.append(self._unless_gone(vitals, self._consume_data(vitals, "vitals")))
+            for one in self.view.vitals.keys() - self.expected if self.behaviour.watches_ecg else ():
+                work.append(self._unless_gone(one, self._consume_data(one, "vitals")))
             return all(await _all(*work))  # at once, as the web client asks
 
     async def _unless_gone(self, producer: str, taking: Coroutine[Any, Any, None]) -> bool:
@@ -127,7 +128,7 @@ class Media:
         return True
 
     async def begin_wave(self, seed: str) -> None:
-        """The device is bound: send its patient's waveform under the open context, or go on with it on a new path."""
+        """The device is bound: send its patient's waveform and numbers, or go on with them on a new path."""
         peer, stream_id = self._peers["send"], self.plan.number + 1
         if self.source is not None and self.source.version != self.view.context_version:
             self.end_wave()
@@ -139,14 +140,27 @@ class Media:
             }
         )  # fmt: skip
         self._wave = made["data_producer"]
+        await self.signalling.ask(
+            {
+                "type": "produce_data", "transport": self._transports["send"], "label": "vitals",
+                "sctp_stream_parameters": {"streamId": VITALS_STREAM, "ordered": True},
+                "vitals": vitals.descriptor(self.view.patient),
+            }
+        )  # fmt: skip
         await peer.open_data()
 
         def send(message: bytes) -> bool:
             return peer.send_message(ECG_STREAM, message, reliable=False)
 
+        def tell(message: bytes) -> bool:
+            return peer.send_message(VITALS_STREAM, message, reliable=True)
+
         if self.source is None:
             self.source = waves.Source(self.plan.consult, stream_id, self.view.context_version, self._ledger, seed)
+            self.source.numbers = vitals.VitalSource(self.source.version, self._ledger, stream_id)
         self.source.attach(send)
+        if self.source.numbers is not None:
+            self.source.numbers.attach(tell)
 
     def end_wave(self) -> None:
         """The binding is over: end the device's stream; idempotent."""
@@ -332,11 +346,19 @@ class Media:
                 self._ledger.count("ecg_foreign")
             self.viewer.message(message, peer.arrived_ns)
         elif label == "vitals":
-            self._ledger.count("vitals_in")
+            self._take_vital(message)
         elif label == "ctl" and self.viewer is not None:
             self.viewer.control(message)
         elif label == "ctl" and self.source is not None:
             self.source.asked(message)
+
+    def _take_vital(self, message: bytes) -> None:
+        try:
+            read_vital(message)
+        except MalformedVital:
+            self._ledger.count("ecg_refused")
+        else:
+            self._ledger.count("vitals_in")
 
 
 async def _all(*works: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,6 +37,8 @@ from load_tests.session.world import World
 
 EXPECTED: Final = (Refused, Lost, HttpRefused, PeerFailed, TimeoutError, OSError, aiohttp.ClientError)
 """What happens to any client of a server under load or that restarts; anything else is our bug."""
+UNDONE: Final = (Refused, TimeoutError)
+"""A command was declined or not answered in time; the socket stands, and whoever works there goes on."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 MEDIA_KEPT_S: Final = 15.0
 REBUILD_PAUSE_S: Final = 0.2
@@ -47,6 +50,7 @@ TRACE_S: Final = 1.0
 CONTEXT_S: Final = 1.0
 SETTLED_S, AGAIN_S = 0.3, 2.0
 """When a shown page is told, and told again if that was declined."""
+LEAD_TRIES: Final = 10
 FIRST_PAGE: Final[Mapping[str, Any]] = {"page": "summary", "item": ""}
 RECORD_SCREEN: Final = 1
 LEAVE_S: Final = 3.0
@@ -221,7 +225,7 @@ class Participant:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run one of the works; a bug of ours is an error of the run, and ends this session's socket."""
+        """Run one of the works until the socket is lost; a bug of ours is an error of the run, and ends that work."""
         try:
             await work()
         except asyncio.CancelledError:
@@ -249,10 +253,12 @@ class Participant:
                     asyncio.get_running_loop().call_later(REBUILD_PAUSE_S, self._changed.set)
                 if self.plan.behaviour.ecg:
                     await self._keep_bound(media)
-            except Refused as refusal:
-                self._note(refusal)
-                if refusal.code in ("not_found", "media_unavailable"):
+            except UNDONE as problem:  # a page that shows nothing tries again, also where nobody answered
+                self._note(problem)
+                if isinstance(problem, TimeoutError) or problem.code in ("not_found", "media_unavailable"):
                     await asyncio.sleep(REBUILD_PAUSE_S)
+                if isinstance(problem, TimeoutError):
+                    continue
             if self._rebuild.is_set() or media.epoch != self.view.media_epoch:
                 self._rebuild.set()
                 continue
@@ -262,7 +268,7 @@ class Participant:
         """The server may have lost the media without a word, as when it was killed."""
         while True:
             await asyncio.sleep(PATH_LOOK_S)
-            with contextlib.suppress(Refused, TimeoutError):
+            with contextlib.suppress(*UNDONE):
                 if self.media is not None and not self._rebuild.is_set() and await self.media.gone():
                     self._rebuild.set()
                     self._changed.set()
@@ -419,7 +425,7 @@ class Participant:
             if version and version != seen and self.plan.behaviour.who not in ("room", "device"):
                 seen = version
                 assert self._signalling is not None
-                with contextlib.suppress(Refused):
+                with contextlib.suppress(*UNDONE):
                     await self._signalling.ask({"type": "confirm_context", "version": version})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONTEXT_S):
@@ -435,7 +441,7 @@ class Participant:
                 await asyncio.sleep(SETTLED_S)
                 if shown == (self.view.context_version, self.view.view or FIRST_PAGE):
                     command = {"type": "show_view", "context_version": shown[0], "view": shown[1]}
-                    with contextlib.suppress(Refused):  # said again below, as the page then is
+                    with contextlib.suppress(*UNDONE):  # said again below, as the page then is
                         await self._signalling.ask(command)
                         told = shown
             with contextlib.suppress(TimeoutError):
@@ -454,17 +460,20 @@ class Participant:
                 if before.get(stream_id) == state != told.get(stream_id) and self._signalling is not None:
                     told[stream_id] = state
                     report = {"type": "report_ecg_state", "stream_id": stream_id, "state": state, "age_ms": None}
-                    with contextlib.suppress(Refused):  # the next change says it again
+                    with contextlib.suppress(*UNDONE):  # the next change says it again
                         await self._signalling.ask({**report, "context_version": self.view.context_version})
             before = now
 
     # ------------------------------------------------------------- working
 
     async def _open_patient(self) -> None:
-        assert self._signalling is not None
-        if not self.view.patient:
-            await self._signalling.ask({"type": "open_context", "patient": self._consult.patient})
-        await self._signalling.ask({"type": "take_lead"})
+        opened = bool(self.view.patient)
+        for _ in range(LEAD_TRIES):
+            opened = opened or await self._try({"type": "open_context", "patient": self._consult.patient})
+            if opened and await self._try({"type": "take_lead"}):
+                return
+            await asyncio.sleep(AGAIN_S)
+            opened = opened or bool(self.view.patient)
 
     async def _turn_pages(self) -> None:
         every_s = self.plan.behaviour.turn_every_s
@@ -546,8 +555,8 @@ class Participant:
         assert self._signalling is not None
         try:
             await self._signalling.ask(command)
-        except Refused as refusal:
-            self._note(refusal)
+        except UNDONE as problem:
+            self._note(problem)
             return False
         return True
 
@@ -585,6 +594,8 @@ class Participant:
     def _note(self, problem: Exception) -> None:
         ours = isinstance(problem, Refused | Lost | HttpRefused | PeerFailed)
         kind = f"{type(problem).__name__} {problem}".strip()[:80] if ours else type(problem).__name__
+        if isinstance(problem, OSError) and (name := errno.errorcode.get(problem.errno or 0)) is not None:
+            kind += f" {name}"  # whether it was the server or ourselves shows in it
         self._ledger.error(kind)
         self._event(kind, 0)
 

@@ -1,13 +1,18 @@
 """What a viewer makes of the media that comes: counts, loss, pictures, freezes, latency, and a browser's answers.
 
 Nothing is decoded. Sequence numbers, markers and header extensions are in the clear, so most packets are never
-decrypted: only the first of a track (is it a key frame?), one in `SAMPLE_EVERY` for the time of sending it ends with,
-and repairs, whose original number is inside. Feedback is a browser's: receiver reports once a second, transport-wide
-feedback ten times a second, NACK for what is missing, a key frame request when that does not help.
+decrypted: one in `SAMPLE_EVERY` for the time of sending it ends with, repairs, whose original number is inside, and all
+while a picture cannot be decoded, since a key frame may be among them. A picture is there when nothing from the key
+frame to its last packet is missing; what is given up ends that until the next key frame.
+
+Feedback is a browser's: receiver reports once a second, transport-wide feedback ten times a second, NACK for what is
+missing, a key frame request when that does not help.
 """
 
 from __future__ import annotations
 
+import bisect
+import math
 import struct
 import time
 from collections import deque
@@ -37,6 +42,9 @@ FREEZE_LEAST_S: Final = 0.15
 STALE_S: Final = 1.0
 """No picture for so long: it is gone."""
 PLI_AGAIN_S: Final = 1.0
+KEY_WAIT_S: Final = 0.2
+"""A stream that began without a key frame: as libwebrtc waits for one before it asks."""
+MOST_ENDS: Final = 64
 _HEAD = struct.Struct("!xBHII")
 
 Kind = Literal["audio", "video"]
@@ -58,14 +66,19 @@ class Track:
     first_s: float = 0.0
     picture_s: float = 0.0
     """When the first whole picture was there."""
+    vp8: bool = True
+    """Its key frames can be told; of another codec's nothing is known."""
     key_seen: bool = False
+    """What came since can be decoded, as far as nothing is missing, from `key_number` on."""
+    key_number: float = -math.inf
+    ends: list[int] = field(default_factory=list)
+    """Last packets of pictures that wait for others, ascending."""
     last_frame_s: float = 0.0
     frame_gap_s: float = 1 / 30
     """Usual time between pictures."""
     missing: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Extended number -> when it was missed, when it was last asked for."""
-    lost: int = 0
-    lost_told: int = 0
+    expected_told: int = 0
     packets_told: int = 0
     transit: float = 0.0
     jitter: float = 0.0
@@ -107,7 +120,10 @@ class Receiver:
         parameters = made["rtp_parameters"]
         encoding = parameters["encodings"][0]
         kind: Kind = made["kind"]
-        track = Track(made["consumer"], made["producer"], kind, encoding["ssrc"], parameters["codecs"][0]["clockRate"])
+        codec = parameters["codecs"][0]
+        track = Track(made["consumer"], made["producer"], kind, encoding["ssrc"], codec["clockRate"])
+        track.vp8 = kind == "video" and is_vp8(codec)
+        track.key_seen = kind == "video" and not track.vp8
         self.tracks[track.ssrc] = track
         if "rtx" in encoding:
             self._repairs[encoding["rtx"]["ssrc"]] = track
@@ -117,7 +133,7 @@ class Receiver:
         """Its Producer was closed."""
         for ssrc, track in list(self.tracks.items()):
             if track.producer == producer:
-                self._settle(track, float("inf"))
+                self._settle(track, math.inf)
                 del self.tracks[ssrc]
                 self._forgotten.append(ssrc)
         self._forgotten += [ssrc for ssrc, track in self._repairs.items() if track.producer == producer]
@@ -126,7 +142,7 @@ class Receiver:
     def close(self) -> None:
         """Count what is still missing as lost; idempotent."""
         for track in self.tracks.values():
-            self._settle(track, float("inf"))
+            self._settle(track, math.inf)
 
     @property
     def pictures(self) -> list[Track]:
@@ -175,31 +191,67 @@ class Receiver:
                 track.highest += ahead
             else:
                 track.missing.pop(track.highest - (-ahead & 0xFFFF), None)
+        number = track.highest - ((track.highest - seq) & 0xFFFF)
         transit = stamp_ns / 1e9 * track.clock_hz - timestamp
         if track.packets > 1:
-            track.jitter += (min(abs(transit - track.transit), track.clock_hz) - track.jitter) / 16
+            change = abs(transit - track.transit)
+            if change > track.clock_hz:  # RTP time has 32 bits (RFC 3550 section 6.4.1)
+                change = abs(math.remainder(change, 4_294_967_296.0))
+            track.jitter += (min(change, track.clock_hz) - track.jitter) / 16
         track.transit = transit
-        if track.kind == "video" and second & 0x80:
-            self._picture(track, now_s)
         track.to_sample -= 1
         if track.to_sample <= 0:
             track.to_sample = SAMPLE_EVERY
-            self._sample(track, bytes(view[start:end]), stamp_ns)
+            self._sample(track, number, bytes(view[start:end]), stamp_ns)
+        if track.kind == "video" and second & 0x80:
+            self._picture_ended(track, number, now_s)
+        elif track.ends:
+            self._show(track, now_s)
 
     def _hole(self, track: Track, ahead: int, now_s: float) -> None:
         numbers = range(track.highest + 1, track.highest + ahead)
         if len(track.missing) + ahead > MOST_MISSING:
-            track.lost += ahead - 1
             self._ledger.count("rtp_lost", ahead - 1)
+            self._break_off(track, track.highest + ahead, now_s)
             return
         for number in numbers:
             track.missing[number] = (now_s, now_s)
         if track.kind == "video":
+            track.to_sample = 1
             self._nack(track, numbers)
+
+    def _picture_ended(self, track: Track, number: int, now_s: float) -> None:
+        """The last packet of a picture came."""
+        del track.ends[: len(track.ends) + 1 - MOST_ENDS]
+        bisect.insort(track.ends, number)
+        self._show(track, now_s)
+
+    def _show(self, track: Track, now_s: float) -> None:
+        """Those of the pictures that wait which nothing is missing for any more."""
+        if not track.key_seen:
+            return
+        first = next((number for number in track.missing if number >= track.key_number), math.inf)
+        shown = bisect.bisect_left(track.ends, first)
+        for number in track.ends[:shown]:
+            if number >= track.key_number:
+                self._picture(track, now_s)
+        del track.ends[:shown]
+
+    def _break_off(self, track: Track, first: float, now_s: float) -> None:
+        """Pictures cannot be decoded any more: only a key frame helps, of packets from this one on."""
+        if track.kind != "video":
+            return
+        if track.vp8:
+            track.key_number, track.key_seen, track.to_sample = first, False, 1
+            track.ends.clear()
+        if now_s - track.pli_s > PLI_AGAIN_S:
+            track.pli_s = now_s
+            self._ledger.count("pli_out")
+            self._peer.send_rtcp(rtcp.build_pli(OWN_SSRC, track.ssrc))
 
     def _picture(self, track: Track, now_s: float) -> None:
         self._ledger.counts["frames_in"] += 1
-        if not track.picture_s and track.key_seen:
+        if not track.picture_s:
             track.picture_s = now_s
             self._changed()
         if track.last_frame_s:
@@ -212,13 +264,17 @@ class Receiver:
                 track.frame_gap_s += (gap_s - track.frame_gap_s) / 30
         track.last_frame_s = now_s
 
-    def _sample(self, track: Track, datagram: bytes, stamp_ns: int) -> None:
+    def _look_for_key(self, track: Track, number: int, packet: bytes, at: int) -> None:
+        if track.vp8 and number >= track.key_number and vp8_starts_key_frame(packet, at, len(packet)):
+            track.key_seen, track.key_number = True, number
+
+    def _sample(self, track: Track, number: int, datagram: bytes, stamp_ns: int) -> None:
         packet = self._opened(datagram)
         if packet is None:
             return
-        if not track.key_seen and track.kind == "video":
-            track.key_seen = vp8_starts_key_frame(packet, _payload_at(packet), len(packet))
-            track.to_sample = SAMPLE_EVERY if track.key_seen else 1
+        self._look_for_key(track, number, packet, _payload_at(packet))
+        if track.kind == "video" and (not track.key_seen or track.missing):
+            track.to_sample = 1
         trailer = read_trailer(packet[_payload_at(packet) :])
         if trailer is None:
             return
@@ -241,8 +297,14 @@ class Receiver:
         if packet is None or track.highest < 0:
             return
         at = _payload_at(packet)
-        behind = (track.highest - int.from_bytes(packet[at : at + 2], "big")) & 0xFFFF
-        track.missing.pop(track.highest - behind, None)
+        number = track.highest - ((track.highest - int.from_bytes(packet[at : at + 2], "big")) & 0xFFFF)
+        if track.missing.pop(number, None) is None:
+            return  # padding that probes, or too late
+        self._look_for_key(track, number, packet, at + 2)
+        if packet[1] & 0x80:
+            self._picture_ended(track, number, now_s)
+        else:
+            self._show(track, now_s)
 
     def _number(self, view: memoryview, start: int, end: int, stamp_ns: int) -> None:
         """Book the transport-wide number of a packet, where it has one."""
@@ -270,7 +332,7 @@ class Receiver:
             self._peer.send_rtcp(packet)
         now_s = time.monotonic()
         for track in self.tracks.values():
-            if track.missing:
+            if track.missing or (track.vp8 and not track.key_seen):
                 self._settle(track, now_s)
 
     def report(self) -> None:
@@ -280,31 +342,36 @@ class Receiver:
 
     def _block(self, track: Track) -> rtcp.ReportBlock:
         self._ledger.add("jitter_ms", track.jitter / track.clock_hz * 1000)
-        lost, packets = track.lost - track.lost_told, track.packets - track.packets_told
-        track.lost_told, track.packets_told = track.lost, track.packets
-        fraction = min(255, 256 * lost // max(1, lost + packets))
-        since = int((time.monotonic() - track.report_s) * 65_536) if track.lsr else 0
+        # RFC 3550 appendix A.3: what was expected less what came, so repairs do not mend it.
+        expected = track.highest - track.base + 1
+        since = expected - track.expected_told
+        lately = since - (track.packets - track.packets_told)
+        track.expected_told, track.packets_told = expected, track.packets
+        fraction = min(255, 256 * lately // since) if since > 0 and lately > 0 else 0
+        delay = int((time.monotonic() - track.report_s) * 65_536) if track.lsr else 0
         return rtcp.ReportBlock(
-            track.ssrc, fraction, track.lost, track.highest & 0xFFFFFFFF, int(track.jitter), track.lsr, since
-        )
+            track.ssrc, fraction, expected - track.packets, track.highest & 0xFFFFFFFF, int(track.jitter), track.lsr,
+            delay,
+        )  # fmt: skip
 
     def _settle(self, track: Track, now_s: float) -> None:
-        """Ask again for what is missing; what does not come is lost, and a picture then needs a key frame."""
+        """Ask again for what is missing; what does not come is lost, and pictures then need a key frame."""
+        ending = now_s == math.inf
         again = []
         for number, (missed_s, asked_s) in list(track.missing.items()):
             if now_s - missed_s > GIVEN_UP_S:
                 del track.missing[number]
-                track.lost += 1
                 self._ledger.count("rtp_lost")
-                if track.kind == "video" and now_s < float("inf") and now_s - track.pli_s > PLI_AGAIN_S:
-                    track.pli_s = now_s
-                    self._ledger.count("pli_out")
-                    self._peer.send_rtcp(rtcp.build_pli(OWN_SSRC, track.ssrc))
+                if not ending and number >= track.key_number:
+                    self._break_off(track, number + 1, now_s)
             elif track.kind == "video" and now_s - asked_s > NACK_AGAIN_S:
                 track.missing[number] = (missed_s, now_s)
                 again.append(number)
         if again:
             self._nack(track, again)
+        waiting = track.vp8 and not track.key_seen and track.packets and not ending
+        if waiting and now_s - track.first_s > KEY_WAIT_S:
+            self._break_off(track, track.key_number, now_s)
 
     def _nack(self, track: Track, numbers: Any) -> None:
         asked = [number & 0xFFFF for number in numbers]
@@ -321,6 +388,11 @@ class Receiver:
             track = self.tracks.get(item.ssrc) if isinstance(item, rtcp.SenderReport) else None
             if track is not None and isinstance(item, rtcp.SenderReport):
                 track.lsr, track.report_s = item.ntp >> 16 & 0xFFFFFFFF, time.monotonic()
+
+
+def is_vp8(codec: Mapping[str, Any]) -> bool:
+    """Of a Consumer's first codec."""
+    return str(codec.get("mimeType", "video/VP8")).lower() == "video/vp8"
 
 
 def _payload_at(packet: bytes) -> int:

@@ -78,6 +78,7 @@ class Numbers:
         self._sent: list[tuple[int, int, int]] = [(-1, 0, 0)] * REMEMBERED
         self._told = self._arrived = self._bytes = self._delays = 0
         self._delay_sum_us = self._least_us = 0.0
+        self._reference: int | None = None
         self.remb_bps = 0
 
     def take(self, size_bytes: int) -> bytes:
@@ -88,17 +89,26 @@ class Numbers:
 
     def told(self, feedback: twcc.ReceivedFeedback) -> None:
         """What of this Transport's packets arrived, and when."""
+        reference = self._unwrapped(feedback.reference)
         self._told += feedback.statuses
         self._arrived += len(feedback.offsets)
         for offset, ticks in zip(feedback.offsets, feedback.ticks, strict=True):
             number, sent_us, size_bytes = self._sent[(feedback.base_seq + offset) % REMEMBERED]
             if number != (feedback.base_seq + offset) & 0xFFFF:
                 continue
-            delay_us = float(feedback.reference * 64_000 + ticks * twcc.TICK_US - sent_us)
+            delay_us = float(reference * 64_000 + ticks * twcc.TICK_US - sent_us)
             self._least_us = min(self._least_us, delay_us) if self._delays else delay_us
             self._delays += 1
             self._delay_sum_us += delay_us
             self._bytes += size_bytes
+
+    def _unwrapped(self, reference: int) -> int:
+        """24 bits of 64 ms wrap after 12 days, which may be now."""
+        if self._reference is None:
+            self._reference = reference + (1 << 24)
+        step = (reference - self._reference) & 0xFF_FFFF
+        self._reference += step if step < 0x80_0000 else step - (1 << 24)
+        return self._reference
 
     def heard(self) -> Heard:
         """All of that since the last call."""
@@ -131,34 +141,37 @@ class Stream:
     def __init__(self, peer: LoadPeer, numbers: Numbers, ledger: Ledger, mid: str, rid: str = "") -> None:
         self.ssrc, self.rtx_ssrc = random.getrandbits(32), random.getrandbits(32)
         self.seq = random.getrandbits(15)
+        self.began = random.getrandbits(32)
+        """RTP time of its beginning; each layer of a browser's camera has its own."""
         self.packets = self.octets = 0
         self._rtx_seq = random.getrandbits(15)
         self._peer, self._numbers, self._ledger = peer, numbers, ledger
         named = [(ortc.MID_URI, mid.encode())]
         self._extensions = Extensions(named + ([(ortc.RID_URI, rid.encode())] if rid else []))
         self._rtx_extensions = Extensions(named + ([(ortc.REPAIRED_RID_URI, rid.encode())] if rid else []))
-        self._history: list[tuple[int, int, bytes]] = [(-1, 0, b"")] * HISTORY
+        self._history: list[tuple[int, int, bool, bytes]] = [(-1, 0, False, b"")] * HISTORY
 
     def send(self, payload_type: int, timestamp: int, payload: bytes, *, marker: bool, keep: bool) -> None:
-        """One packet."""
+        """One packet; ``timestamp`` counts from the beginning."""
+        timestamp = (self.began + timestamp) & 0xFFFF_FFFF
         seq = self.seq = (self.seq + 1) & 0xFFFF
         self.packets += 1
         self.octets += len(payload)
         if keep:
-            self._history[seq % HISTORY] = (seq, timestamp, payload)
+            self._history[seq % HISTORY] = (seq, timestamp, marker, payload)
         block = self._extensions.with_number(self._numbers.take(len(payload) + OVERHEAD_BYTES))
-        head = _HEAD.pack(0x90, marker << 7 | payload_type, seq, timestamp & 0xFFFFFFFF, self.ssrc)
+        head = _HEAD.pack(0x90, marker << 7 | payload_type, seq, timestamp, self.ssrc)
         self._peer.send_rtp(head + block + payload)
         self._ledger.count("rtp_out")
 
     def repair(self, seq: int) -> None:
         """Send a packet again that is still kept (RFC 4588)."""
-        kept, timestamp, payload = self._history[seq % HISTORY]
+        kept, timestamp, marker, payload = self._history[seq % HISTORY]
         if kept != seq:
             return
         self._rtx_seq = (self._rtx_seq + 1) & 0xFFFF
         block = self._rtx_extensions.with_number(self._numbers.take(len(payload) + OVERHEAD_BYTES))
-        head = _HEAD.pack(0x90, RTX_PT, self._rtx_seq, timestamp & 0xFFFFFFFF, self.rtx_ssrc)
+        head = _HEAD.pack(0x90, marker << 7 | RTX_PT, self._rtx_seq, timestamp, self.rtx_ssrc)
         self._peer.send_rtp(head + block + seq.to_bytes(2, "big") + payload)
         self._ledger.count("rtx_out")
 
@@ -333,7 +346,10 @@ class Sender:
             datagram = bytes(view[start : min(start + segment, length)])
             if rtp.is_rtcp(datagram[1]):
                 try:
-                    items = rtcp.parse(self._peer.unprotect_rtcp(datagram))
+                    items = [
+                        twcc.read_feedback(item.fci) if isinstance(item, rtcp.TransportFeedback) else item
+                        for item in rtcp.parse(self._peer.unprotect_rtcp(datagram))
+                    ]
                 except (SrtpError, rtcp.MalformedRtcp):
                     self._ledger.error("rtcp not readable")
                     continue
@@ -357,8 +373,8 @@ class Sender:
                 self._ledger.count("pli_in")
                 for ssrc, _number in item.entries:
                     camera.key_frame(ssrc)
-            case rtcp.TransportFeedback():
-                self.numbers.told(twcc.read_feedback(item.fci))
+            case twcc.ReceivedFeedback():
+                self.numbers.told(item)
             case rtcp.Remb():
                 self.numbers.remb_bps = item.bitrate_bps
 
@@ -367,5 +383,9 @@ def _report(stream: Stream, timestamp: int) -> bytes:
     if not stream.packets:
         return b""
     return rtcp.build_sender_report(
-        stream.ssrc, ntp_now(), timestamp & 0xFFFFFFFF, stream.packets & 0xFFFFFFFF, stream.octets & 0xFFFFFFFF
+        stream.ssrc,
+        ntp_now(),
+        (stream.began + timestamp) & 0xFFFFFFFF,
+        stream.packets & 0xFFFFFFFF,
+        stream.octets & 0xFFFFFFFF,
     )

@@ -22,7 +22,7 @@ from load_tests.session.engine import Engine
 from load_tests.session.path import Path
 from load_tests.session.picture import still_frames
 from load_tests.session.rate import Heard, SendRate
-from load_tests.session.receiving import FEEDBACK_S, OWN_SSRC, REPORT_S
+from load_tests.session.receiving import FEEDBACK_S, OWN_SSRC, REPORT_S, is_vp8
 from load_tests.session.sending import (
     AUDIO_PT,
     AUDIO_S,
@@ -164,9 +164,11 @@ class SwiftReceiver:
         """Expect what ``consume`` promised."""
         parameters = made["rtp_parameters"]
         encoding, engine = parameters["encodings"][0], self._peer.engine
-        cdata = engine.lib.gen_track_new(
-            engine.state, self._peer.open_handle, encoding["ssrc"], encoding.get("rtx", {}).get("ssrc", 0),
-            made["kind"] == "video", parameters["codecs"][0]["clockRate"],
+        codec, lib = parameters["codecs"][0], engine.lib
+        kind = lib.GEN_AUDIO if made["kind"] == "audio" else lib.GEN_VP8 if is_vp8(codec) else lib.GEN_VIDEO
+        cdata = lib.gen_track_new(
+            engine.state, self._peer.open_handle, encoding["ssrc"], encoding.get("rtx", {}).get("ssrc", 0), kind,
+            codec["clockRate"],
         )  # fmt: skip
         if cdata == engine.ffi.NULL:
             raise MemoryError
@@ -281,6 +283,7 @@ def _name(row: Any, ffi: Any, mid: str, rid: str, more: Sequence[tuple[str, byte
     """Numbers and header extensions of a stream."""
     row.ssrc, row.rtx_ssrc = secrets.randbits(32), secrets.randbits(32)
     row.seq, row.rtx_seq = secrets.randbits(15), secrets.randbits(15)
+    row.timestamp = secrets.randbits(32)
     named = [(ortc.MID_URI, mid.encode()), *more]
     block = Extensions(named + ([(ortc.RID_URI, rid.encode())] if rid else [])).with_number(bytes(2))
     repaired = Extensions(named + ([(ortc.REPAIRED_RID_URI, rid.encode())] if rid else [])).with_number(bytes(2))

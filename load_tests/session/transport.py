@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
+from aioice import stun
 from OpenSSL import SSL
 
 from load_tests.report.ledger import Ledger
@@ -112,9 +113,23 @@ class SessionPeer(LoadPeer):
         self._send_now(bytes(message))
 
     def _stun(self, data: bytes) -> None:
-        self.heard_s = time.monotonic()
-        if not (self._answered.is_set() and data[:2] == b"\x01\x01"):  # one more answer says nothing new
+        if self._answered.is_set() and data[:2] == b"\x01\x01":  # one more answer says nothing new
+            self.heard_s = time.monotonic()
+        elif data[:1] == b"\0" or self._is_answer(data):
+            self.heard_s = time.monotonic()
             super()._stun(data)
+
+    def _is_answer(self, data: bytes) -> bool:
+        """The first answer must be signed by who was asked (RFC 8489 section 9.1.4)."""
+        if self._remote is None:
+            return False
+        try:
+            message = stun.parse_message(data)
+        except (ValueError, OSError, struct.error):
+            return False
+        return message.message_class is stun.Class.RESPONSE and message.check_message_integrity(
+            self._remote.password.encode()
+        )
 
     async def _become_connected(self) -> None:
         while not self._answered.is_set():
@@ -219,7 +234,7 @@ class SessionPeer(LoadPeer):
         """Take one datagram, or one run of them that the kernel kept together."""
         try:
             length, ancillary, _flags, _address = self._socket.recvmsg_into(_BUFFERS, ANCILLARY_BYTES)
-        except (BlockingIOError, ConnectionRefusedError):
+        except OSError:  # nothing there, or what the network said of a datagram before: nobody is told
             return
         if not length:
             return

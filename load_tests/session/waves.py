@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import secrets
 import struct
 import time
 import zlib
@@ -22,6 +23,7 @@ import msgpack
 
 from load_tests.report.ledger import Ledger
 from load_tests.rig.ecg_records import LEADS, encode_all, record_500
+from load_tests.session.vitals import VitalSource
 from media.core.waveform import Flag, MalformedFrame, WaveformFrame, build_message, split_message, with_flags
 
 FRAME_S: Final = 0.1
@@ -38,6 +40,7 @@ MOST_HOLE: Final = 600
 PING_S, FAST_PINGS, SLOW_PING_S = 0.2, 10, 5.0
 DELAYED_S, STALE_S, LOST_S = 1.0, 3.0, 5.0
 _SEEN: Final = 1024
+_RUN: Final = secrets.randbelow(0xFFFF)
 
 
 OnGap = Callable[[int], None]
@@ -64,16 +67,19 @@ class Source:
     ``server.bedside`` does.
 
     Args:
-        seed: of this one stream: it names the stream's counting, and no two countings may have one name. [WF19]
+        seed: of this one stream, for what it plays. The name of its counting is another in each run, since no two
+            countings may have one name at a server that stays. [WF19]
     """
 
     def __init__(self, consult: int, stream_id: int, context_version: int, ledger: Ledger, seed: str) -> None:
         self.version = context_version
+        self.numbers: VitalSource | None = None
+        """What the device measures besides; goes and comes with the stream."""
         self._consult, self._stream_id, self._ledger = consult, stream_id, ledger
         self._send: Callable[[bytes], bool] | None = None
         self._unsent: deque[int] = deque(maxlen=KEPT)
         chance = random.Random(seed)
-        self._numbering = chance.randrange(1, 1 << 16)
+        self._numbering = 1 + (_RUN + chance.randrange(0xFFFF)) % 0xFFFF
         self._offset = chance.randrange(len(_frames()))
         self._seq = 0
         self._kept: OrderedDict[int, bytes] = OrderedDict()
@@ -94,9 +100,13 @@ class Source:
     def detach(self) -> None:
         """The path is gone."""
         self._send = None
+        if self.numbers is not None:
+            self.numbers.detach()
 
     def close(self) -> None:
         """End it and tell what was measured; idempotent."""
+        if self.numbers is not None:
+            self.numbers.close()
         if not self._timer.cancelled():
             self._timer.cancel()
             self._ledger.wave(

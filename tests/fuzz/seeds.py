@@ -323,6 +323,7 @@ def write() -> int:
         "payload": _payloads(),
         "dependency": _descriptors(),
         "rtcp": _reports(),
+        "generator": _reports(),
         "sctp": _associations(),
         "framing": _streams(),
         "vitals": _vitals(),

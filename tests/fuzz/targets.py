@@ -46,6 +46,7 @@ from server.lock.core.link import Arrived, Receiver
 from tests import hl7v2_kit, sctp_kit
 from tests.fuzz.engine import Target
 from tests.fuzz.fhir import read_bundle, read_query
+from tests.fuzz.generator import Generator
 
 PASSWORD = "p" * 22
 HUGE = 1 << 20
@@ -397,6 +398,9 @@ TARGETS: dict[str, Target] = {
         Target("payload", read_payload, ("media.core.codecs",), (b"\x9d\x01\x2a",)),
         Target("dependency", read_dependency, ("media.core.dependency",), lines_always=20_000, lines_per_byte=300),
         Target("rtcp", read_rtcp, ("media.core.rtcp", "media.core.twcc"), _RTCP, repair=repair_rtcp),
+        Target(
+            "generator", Generator(), ("media.core.rtcp", "media.core.twcc"), _RTCP, repair=repair_rtcp, share=0.3
+        ),
         Target(
             "sctp",
             read_sctp,

@@ -76,6 +76,13 @@ def test_the_timetable_depends_on_the_seed_alone() -> None:
     other = timetable(parse_scenario({**SMALL, "seed": 2}, "x"))
     assert first == again
     assert [one.at_s for one in first] != [one.at_s for one in other]
+    ways = [
+        Direction(Line(loss=0.5), 0, f"{one.seed}-up")
+        for plan in (first, again, other) for one in sorted(plan, key=lambda one: one.number)
+    ]  # fmt: skip
+    drops = [[way.admit(0.0, 1) for _ in range(40)] for way in ways]
+    assert drops[:2] == drops[2:4]
+    assert len({str(one) for one in drops[2:]}) == 4  # neither two sessions nor two seeds lose alike
     assert [one.index for one in sorted(first, key=lambda one: one.number)] == [0, 1]
 
 

@@ -38,6 +38,12 @@ async def test_a_repeated_check_is_a_sound_one_in_another_transaction() -> None:
 
         answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, again.transaction_id)
         peer._stun(bytes(answer))
+        answer.add_message_integrity(b"password of another")
+        peer._stun(bytes(answer))
+        assert not peer._answered.is_set()  # whoever that was, it was not asked
+        answer.attributes.clear()
+        answer.add_message_integrity(b"password of theirs")
+        peer._stun(bytes(answer))
         assert peer._answered.is_set()
         await peer.close()
     await poller.close()
