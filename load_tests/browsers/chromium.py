@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, Page, Playwright, Request
+from playwright.sync_api import BrowserContext, Page, Playwright, Request, expect
 
 CHROMIUM = "/usr/bin/chromium"
+WAIT_MS = 60_000
+"""For what takes a moment on an idle machine; on a busy one a page may stand still for many seconds."""
+expect.set_options(timeout=WAIT_MS)  # Playwright's own is 5 s
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -74,7 +77,7 @@ def visitor(
         locale=locale,
         color_scheme=color_scheme,  # type: ignore[arg-type]
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(WAIT_MS)
     page = context.pages[0]
     person = Visitor(name, context, page, origin)
 
@@ -92,7 +95,7 @@ def visitor(
             context.close()
 
 
-def wait_until(page: Page, condition: Callable[[], bool], what: str, timeout_ms: int = 20_000) -> None:
+def wait_until(page: Page, condition: Callable[[], bool], what: str, timeout_ms: int = WAIT_MS) -> None:
     """Poll a Python condition while the page goes on running."""
     waited = 0
     while not condition():

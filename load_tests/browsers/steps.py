@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from load_tests.browsers.chromium import Visitor, wait_until
+from load_tests.browsers.chromium import WAIT_MS, Visitor, wait_until
 from load_tests.rig.demo_process import Demo
 
 
@@ -54,24 +55,28 @@ def audio_energy(page: Page) -> float:
     return float(page.evaluate("async () => (await window.__consilium.stats()).audioEnergy"))
 
 
-def expect_moving_video(page: Page) -> None:
-    """Decoded frames keep growing; a receiver that was made anew starts counting from zero."""
-    seen, grown = frames_decoded(page), 0
+def expect_growth(page: Page, read: Callable[[Page], float], more: float, what: str) -> None:
+    """A figure grows by more than this; what was made anew meanwhile counts from zero again."""
+    seen, grown = read(page), 0.0
 
-    def moving() -> bool:
+    def enough() -> bool:
         nonlocal seen, grown
-        now = frames_decoded(page)
-        grown += max(0, now - seen)
+        now = read(page)
+        grown += max(0.0, now - seen)
         seen = now
-        return grown > 20
+        return grown > more
 
-    wait_until(page, moving, "twenty more decoded frames", 30_000)
+    wait_until(page, enough, what)
+
+
+def expect_moving_video(page: Page) -> None:
+    """Decoded frames keep growing."""
+    expect_growth(page, frames_decoded, 20, "twenty more decoded frames")
 
 
 def expect_sound(page: Page) -> None:
     """Received sound is not silence."""
-    before = audio_energy(page)
-    wait_until(page, lambda: audio_energy(page) > before, "audio energy above zero")
+    expect_growth(page, audio_energy, 0.0, "audio energy above zero")
 
 
 def expect_redundant_sound(page: Page) -> None:
@@ -100,18 +105,42 @@ def samples_drawn(page: Page) -> int:
     return int(page.get_by_test_id("ecg").first.get_attribute("data-samples-drawn") or 0)
 
 
-def expect_live_ecg(page: Page, timeout_ms: int = 30_000) -> None:
+def expect_live_ecg(page: Page, timeout_ms: int = WAIT_MS) -> None:
     """The trace is LIVE and its pixels move."""
     ecg = page.get_by_test_id("ecg").first
     expect(ecg).to_have_attribute("data-state", "LIVE", timeout=timeout_ms)
-    before = samples_drawn(page)
-    wait_until(page, lambda: samples_drawn(page) > before + 500, "five hundred more samples drawn")
+    expect_growth(page, samples_drawn, 500, "five hundred more samples drawn")
     box = ecg.bounding_box()
     assert box is not None, "the ECG is not laid out"
     # The page's picture, not the element's: that one waits for two animation frames in which nothing moved.
     area = {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
     picture = page.screenshot(clip=area)  # type: ignore[arg-type]
     wait_until(page, lambda: page.screenshot(clip=area) != picture, "the ECG picture moves")  # type: ignore[arg-type]
+
+
+WATCH_ECG = """() => {
+  window.__ecgSaid = [];
+  window.__ecgWatch?.disconnect();
+  const look = () => {
+    const {state = 'NONE', samplesDrawn = '0', ageMs = ''} = document.querySelector('[data-testid=ecg]')?.dataset ?? {};
+    const last = window.__ecgSaid.at(-1);
+    if (last?.state === state && last.drawn === Number(samplesDrawn)) return;
+    window.__ecgSaid.push({state, drawn: Number(samplesDrawn), age_ms: ageMs === '' ? null : Number(ageMs)});
+  };
+  look();
+  window.__ecgWatch = new MutationObserver(look);
+  window.__ecgWatch.observe(document.body, {subtree: true, childList: true, attributes: true});
+}"""
+
+
+def watch_ecg(page: Page) -> None:
+    """Note from now on all that the trace says of itself: some of it lasts only two seconds."""
+    page.evaluate(WATCH_ECG)
+
+
+def ecg_said(page: Page) -> list[dict[str, Any]]:
+    """Since `watch_ecg`, in order: ``state``, ``drawn`` samples, ``age_ms`` (None while there is none)."""
+    return list(page.evaluate("window.__ecgSaid"))
 
 
 def expect_page(page: Page, name: str) -> None:

@@ -73,10 +73,10 @@ class Demo:
 
     def api(self, path: str) -> object:
         """GET a JSON document without signing in."""
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """Ctrl-C, as a person would; the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout_s)

@@ -7,6 +7,7 @@ same code that sources use.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import http.server
 import io
@@ -22,11 +23,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Page, Playwright, TimeoutError
 
+from load_tests.browsers.chromium import WAIT_MS, wait_until
+from load_tests.browsers.steps import ecg_said, watch_ecg
 from media.core.waveform import FrameWriter, StreamFormat, split_message
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 CLIENT = Path(__file__).parents[2] / "web_client"
 CHROMIUM = "/usr/bin/chromium"
@@ -119,6 +122,15 @@ class Ecg:
         messages = [base64.b64encode(frame).decode() for i, (_, frame) in enumerate(made) if i not in lost]
         self.page.evaluate("ms => { for (const m of ms) harness.channel.push(m); }", messages)
 
+    def live(self, samples: NDArray[np.int16] | None = None) -> None:
+        """Send a signal that ends now until the display is LIVE with one: on a busy machine it may be old by then."""
+        for _ in range(10):
+            self.send(np.zeros(1000, np.int16) if samples is None else samples)
+            with contextlib.suppress(TimeoutError):
+                self.wait("state", "LIVE", timeout_ms=5_000)
+                return
+        raise AssertionError("never LIVE")
+
     def play(self, samples: NDArray[np.int16], *, lost: tuple[int, ...] = ()) -> None:
         """Send a signal frame by frame as time goes on, then a flat line; return when the signal is drawn."""
         flat = np.zeros(TAIL_S * RATE_HZ, np.int16)
@@ -139,7 +151,7 @@ class Ecg:
     def data(self, name: str) -> str:
         return str(self.page.get_attribute("[data-testid=ecg]", f"data-{name}"))
 
-    def wait(self, name: str, value: str, timeout_ms: int = 15_000) -> None:
+    def wait(self, name: str, value: str, timeout_ms: int = WAIT_MS) -> None:
         self.page.wait_for_selector(f"[data-testid=ecg][data-{name}='{value}']", timeout=timeout_ms, state="attached")
 
     def wait_drawn(self, samples: int) -> None:
@@ -169,6 +181,7 @@ def open_ecg(browser: Browser, address: str) -> Iterator[Any]:
     def opener(width: int = 1000, height: int = 420, dpr: float = 1.0, **settings: object) -> Ecg:
         context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=dpr)
         contexts.append(context)
+        context.set_default_timeout(WAIT_MS)
         page = context.new_page()
         page.goto(address)
         ecg = Ecg(page)
@@ -300,8 +313,7 @@ def test_no_product_carries_the_test_hook() -> None:
 def test_another_context_leaves_no_pixel_of_the_old_one(open_ecg: Any) -> None:
     """[W19] [W24] Before anything else is shown, every old sample is gone."""
     ecg = open_ecg()
-    ecg.send(np.tile(np.arange(0, 1000, 20, dtype=np.int16), 40))
-    ecg.wait("state", "LIVE")
+    ecg.live(np.tile(np.arange(0, 1000, 20, dtype=np.int16), 40))
     ecg.wait("context", "1")
     ecg.page.evaluate("harness.change({contextVersion: 2})")
     ecg.wait("sync", "not_in_sync")
@@ -322,12 +334,19 @@ def test_another_context_leaves_no_pixel_of_the_old_one(open_ecg: Any) -> None:
 def test_silence_is_stale_then_lost_and_comes_back(open_ecg: Any) -> None:
     """[W12] [W13] By the table of times; afterwards the display is at now again."""
     ecg = open_ecg()
-    ecg.send(np.zeros(1000, np.int16))
-    for state in ("LIVE", "DELAYED", "STALE", "LOST"):
-        ecg.wait("state", state)
-    ecg.send(np.zeros(1000, np.int16))
-    ecg.wait("state", "LIVE")
-    assert int(ecg.data("age-ms")) < 1000
+    watch_ecg(ecg.page)
+    ecg.live()
+    said: list[dict[str, Any]] = []
+
+    def heard(state: str) -> bool:
+        said[:] = ecg_said(ecg.page)
+        return said[-1]["state"] == state
+
+    wait_until(ecg.page, lambda: heard("LOST"), "the state LOST")
+    states = iter([one["state"] for one in said])
+    assert all(state in states for state in ("LIVE", "DELAYED", "STALE", "LOST")), said
+    ecg.live()
+    assert any(one["state"] == "LIVE" and one["age_ms"] < 1000 for one in ecg_said(ecg.page)[len(said) :])
 
 
 def test_a_closed_path_is_lost_and_an_open_one_asks_for_what_was_missed(open_ecg: Any) -> None:
@@ -346,21 +365,21 @@ def test_a_closed_path_is_lost_and_an_open_one_asks_for_what_was_missed(open_ecg
 def test_after_sleep_it_starts_as_lost(open_ecg: Any) -> None:
     """[W14] What was on screen before the tab slept is not live until something live comes in."""
     ecg = open_ecg()
-    ecg.send(np.zeros(1000, np.int16))
-    ecg.wait("state", "LIVE")
+    ecg.live()
+    watch_ecg(ecg.page)
     ecg.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    ecg.wait("state", "LOST", timeout_ms=3000)
-    ecg.send(np.zeros(500, np.int16))
-    ecg.wait("state", "LIVE")
+    ecg.wait("state", "LOST")
+    assert "STALE" not in [one["state"] for one in ecg_said(ecg.page)], "at once, not when it has aged"
+    ecg.live()
 
 
 def test_a_frozen_worker_is_covered_by_the_page(open_ecg: Any) -> None:
     """[W14] The drawing side hangs: the page says so, and takes it back when it lives again."""
     ecg = open_ecg()
-    ecg.send(np.zeros(1000, np.int16))
-    ecg.wait("state", "LIVE")
-    ecg.page.workers[-1].evaluate("() => { const end = performance.now() + 4500; while (performance.now() < end); }")
-    ecg.page.wait_for_selector("[data-testid=ecg-stopped]", timeout=5000)
+    ecg.live()
+    hang = "const end = performance.now() + 4500; while (performance.now() < end);"
+    ecg.page.workers[-1].evaluate(f"() => {{ setTimeout(() => {{ {hang} }}, 0); }}")  # and answers before
+    ecg.page.wait_for_selector("[data-testid=ecg-stopped]")
     ecg.page.wait_for_selector("[data-testid=ecg-stopped]", state="detached")
 
 
@@ -385,7 +404,7 @@ def test_simulated_is_painted_over_the_strips(open_ecg: Any) -> None:
         painted = len(np.unique(one)) > 1 and len(np.unique(other)) > 1
         return float((one != other).mean()) if painted else 0.0
 
-    deadline = time.monotonic() + 10  # each worker paints when it gets its turn
+    deadline = time.monotonic() + 60  # each worker paints when it gets its turn
     while (found := difference()) <= 0.02 and time.monotonic() < deadline:
         pass
     assert found > 0.02
