@@ -23,7 +23,7 @@ from itertools import groupby
 from operator import itemgetter
 from struct import Struct
 from typing import Any, Final, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from media.aio.aiortc_port import (
     hmac_addresses,
@@ -115,8 +115,8 @@ class FailedBurst:
 
     __slots__ = ("at", "lane", "packets", "producer", "status", "tables")
 
-    def __init__(self, armed: "ArmedLane", packets: int, at: int, status: int) -> None:
-        self.producer, self.lane, self.tables = armed.producer, armed.lane, armed.tables
+    def __init__(self, armed: "ArmedLane", lane: "Lane[Consumer]", packets: int, at: int, status: int) -> None:
+        self.producer, self.lane, self.tables = armed.producer, lane, armed.tables
         self.packets = packets
         self.at = at
         """The group that was being served, of ``tables``; those before it have got everything."""
@@ -129,7 +129,9 @@ class ArmedLane:
     __slots__ = ("__weakref__", "_kept", "cdata", "lane", "producer", "tables")
 
     def __init__(self, ffi: Any, identity: int, producer: Producer, lane: "Lane[Consumer]") -> None:
-        self.producer, self.lane = producer, lane
+        self.producer = producer
+        self.lane = ref(lane)
+        """Which has this one in turn: the two must not keep each other."""
         self.tables: list[tuple[ExtensionPlan, Table]] = [(plan, lane.prepared[plan]) for plan in lane.live]
         groups = ffi.new("in_group[]", len(self.tables))
         for row, (plan, table) in zip(groups, self.tables, strict=True):
@@ -419,8 +421,11 @@ class Intake:
             self._book_sent(entries, code != _FAILED)
             failed = None
             if code == _FAILED:
-                failed = FailedBurst(self._armed[state.lane], state.row_count, state.group, state.status)
-                self._fan.go_on_with(state.templates, state.rows, state.row_count, failed.tables[failed.at][1])
+                armed = self._armed[state.lane]
+                lane = armed.lane()
+                if lane is not None:  # else nobody is left to whom the rest of it could go
+                    failed = FailedBurst(armed, lane, state.row_count, state.group, state.status)
+                    self._fan.go_on_with(state.templates, state.rows, state.row_count, failed.tables[failed.at][1])
             try:
                 self._sending.sent(failed, now_us)
             except Exception:  # a bug met by one burst must not keep the others, nor what waits in the log

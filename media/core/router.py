@@ -197,9 +197,12 @@ class Source:
         return Position(self.highest, self.highest_timestamp, picture.number, picture.tl0)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Lane(Generic[C]):
-    """One sequence of packets that viewers can follow."""
+    """One sequence of packets that viewers can follow.
+
+    No cycle leads through it: its history is a megabyte, which goes with the last who followed.
+    """
 
     spatial: int
     """Layer of the Producer, 0 the smallest."""

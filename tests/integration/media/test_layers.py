@@ -1,9 +1,13 @@
 """Layers through a relay with real peers: which one a viewer gets, how it is moved, and what is said of it."""
 
+import asyncio
+import gc
+import weakref
 from itertools import pairwise
 from struct import pack
 from typing import Any
 
+from media.aio.loop import MediaLoop
 from media.core import ortc, rtcp
 from media.core.control import ConsumerLayers
 from media.core.loudest import PLACES
@@ -362,3 +366,34 @@ async def test_only_the_loudest_voices_of_many_are_forwarded(direct: Direct) -> 
 
     assert all((b.seq - a.seq) & 0xFFFF == 1 for a, b in pairwise(heard(last)))
     await finish(publisher, viewer)
+
+
+async def leaving_a_layer() -> None:
+    direct = Direct()
+    direct.relay.open_router("r")
+    camera, viewer = await watching(direct, SIZES[2])
+    await flow(direct, camera, (0, 1, 2), lambda: newest(viewer) == 2, "the largest")
+    await flow(direct, camera, (0, 1, 2), lambda: len(media(viewer)) > 20, "more of it")
+    producer = direct.relay._producers["cam"]
+    left = weakref.ref(producer.layers[2].lanes[0])
+    gc.collect()
+    gc.disable()
+    try:
+        direct.relay.view_consumer("view", *SIZES[0], "main")
+        await flow(direct, camera, (0, 1, 2), lambda: newest(viewer) == 0, "the smallest")
+        assert producer.layers[2].lanes == []
+        assert left() is None
+    finally:
+        gc.enable()
+    await viewer.close()
+    await camera.peer.close()
+    await direct.relay.close()
+
+
+def test_a_lane_that_everybody_left_is_freed_without_the_collector() -> None:
+    """With a thousand packets: the collector looks at everything only when somebody leaves the consult.
+
+    On the worker's own loop: where the C receive path was built it keeps things of each lane too.
+    """
+    with asyncio.Runner(loop_factory=MediaLoop) as runner:
+        runner.run(leaving_a_layer())
