@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from server.clock import server_clock
-from server.identity.aio.throttle import Attempts, TooManyAttempts
+from server.identity.aio.throttle import Attempts, ForgettingMemory, TooManyAttempts
 from server.identity.core.rules import Throttle
 from tests.contract.signaling.conftest import RedisServer, redis_server  # noqa: F401 - fixture
 
@@ -53,8 +53,25 @@ async def test_attempts_at_once_do_not_slip_through(attempts: Attempts) -> None:
     assert sum(outcome is None for outcome in outcomes) == 3
 
 
-async def test_forgetting_while_the_memory_tidies_up_leaves_no_broken_task() -> None:
+async def test_the_memory_tidies_up_now_and_then_and_not_beside_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It visits a thread for every key: with many people, somebody would always be waiting behind that."""
+    attempts, began = Attempts("", server_clock()), set[object]()
+    for number in range(20):
+        await attempts.take(LIMIT, str(number))
+        began.add(attempts._limiter.storage.timer)
+        await others_done()
+    assert len(began) == 1
+    monkeypatch.setattr(ForgettingMemory, "TIDY_S", 0.0)
+    attempts._limiter.storage._tidy_at_s = 0.0
+    attempts._limiter.storage.events["gone"] = []
+    await attempts.take(LIMIT, "x")
+    await others_done()
+    assert "gone" not in attempts._limiter.storage.events
+
+
+async def test_forgetting_while_the_memory_tidies_up_leaves_no_broken_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sign-in succeeds, and is forgotten, just while the storage looks through what it keeps."""
+    monkeypatch.setattr(ForgettingMemory, "TIDY_S", 0.0)
     failures: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     attempts = Attempts("", server_clock())

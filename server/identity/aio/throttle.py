@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from typing import ClassVar
 
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -27,10 +28,24 @@ class ForgettingMemory(MemoryStorage):
 
     Its own ``clear`` takes the key away under the tidying task, which then ends with
     a ``KeyError`` that nobody awaits. An emptied list instead is something that
-    task expects; it drops the key itself.
+    task expects; it drops the key itself. And it tidies up beside each attempt,
+    with a visit to a thread for every key there is, in the way of whoever is
+    waiting; here it does so now and then.
     """
 
+    TIDY_S: ClassVar[float] = 10.0
     STORAGE_SCHEME: ClassVar[list[str]] = []  # type: ignore[misc]  # found by no URI: the library's own class stays that
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tidy_at_s = 0.0
+
+    async def _MemoryStorage__schedule_expiry(self) -> None:
+        """The library's private method, by the name that Python gives it: what begins a tidying up."""
+        now_s = time.monotonic()
+        if now_s >= self._tidy_at_s:
+            self._tidy_at_s = now_s + self.TIDY_S
+            await super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
 
     async def clear(self, key: str) -> None:
         """Forget what was counted under a key."""
