@@ -26,8 +26,6 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
-import aiohttp
-
 from load_tests.plan.reading import Exit
 from load_tests.plan.scenario import Scenario
 from load_tests.plan.timetable import Planned, files_for, timetable
@@ -85,38 +83,36 @@ class Generator:
         asyncio.get_running_loop().set_exception_handler(self._stumbled)
         poller = Poller()
         self._engine = begin_engine()
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
         gc.freeze()
-        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
-            setting = Setting(
-                origins=tuple(order["origins"]), spread=scenario.server.spread,
-                world=World.model_validate(order["world"]), http=http, poller=poller, ledger=self._ledger,
-                bind=order["bind"], allowed=self._allowed,
-                hospitals=tuple(order["hospitals"]), engine=self._engine,
-            )  # fmt: skip
-            works = [
-                asyncio.create_task(work)
-                for work in (
-                    self._play(plans, setting, start_s, scenario.duration_s),
-                    self._probe(),
-                    self._look(),
-                    self._report(),
-                )
-            ]
-            why = ""
+        setting = Setting(
+            origins=tuple(order["origins"]), spread=scenario.server.spread,
+            world=World.model_validate(order["world"]), poller=poller, ledger=self._ledger,
+            bind=order["bind"], allowed=self._allowed,
+            hospitals=tuple(order["hospitals"]), engine=self._engine,
+        )  # fmt: skip
+        works = [
+            asyncio.create_task(work)
+            for work in (
+                self._play(plans, setting, start_s, scenario.duration_s),
+                self._probe(),
+                self._look(),
+                self._report(),
+            )
+        ]
+        why = ""
+        try:
+            await self._until_told(works, limit_s)
+        except Exception as problem:
+            traceback.print_exc()
+            why = in_words(problem)
+        finally:
             try:
-                await self._until_told(works, limit_s)
-            except Exception as problem:
-                traceback.print_exc()
-                why = in_words(problem)
-            finally:
-                try:
-                    await self._wind_up(works, why)
-                    await poller.close()
-                finally:  # its thread must not outlive the sessions whose keys it has
-                    if self._engine is not None:
-                        self._engine.close()
-                        self._engine = None
+                await self._wind_up(works, why)
+                await poller.close()
+            finally:  # its thread must not outlive the sessions whose keys it has
+                if self._engine is not None:
+                    self._engine.close()
+                    self._engine = None
 
     async def _wind_up(self, works: list[asyncio.Task[None]], why: str) -> None:
         """Let everybody leave, and say what was counted to the end."""

@@ -57,6 +57,11 @@ LEAVE_S: Final = 3.0
 PAGES: Final = ("summary", "labs", "medications", "vitals", "reports")
 
 
+CONNECTIONS: Final = 7
+"""A browser's six and a socket: people who shared a pool would keep open what one slow moment opened."""
+KEPT_ALIVE_S: Final = 60
+
+
 class Stopped(Exception):
     """This session cannot go on; the text is a stable code."""
 
@@ -68,7 +73,6 @@ class Setting:
     origins: tuple[str, ...]
     """Of the server's nodes."""
     world: World
-    http: aiohttp.ClientSession
     poller: Poller
     ledger: Ledger
     bind: str = "127.0.0.1"
@@ -79,6 +83,12 @@ class Setting:
     """See `load_tests.plan.scenario.Serving`."""
     engine: Engine | None = None
     """What plays media in C; None: Python does."""
+
+    @staticmethod
+    def connections() -> aiohttp.ClientSession:
+        """One person's, as many as a browser opens to a server; cookies are set by who has them."""
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEPT_ALIVE_S)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     def origin_of(self, plan: Planned) -> str:
         """The node that a session goes to."""
@@ -110,7 +120,8 @@ class Participant:
         self._setting = setting
         self._ledger = setting.ledger
         self._consult = setting.world.consults[plan.consult]
-        self._office = Office(setting.http, setting.origin_of(plan), self._consult, setting.ledger)
+        self._http = setting.connections()
+        self._office = Office(self._http, setting.origin_of(plan), self._consult, setting.ledger)
         self._signalling: Signalling | None = None
         self._began_s = 0.0
         self._lost_s = 0.0
@@ -159,7 +170,7 @@ class Participant:
             await self.path.uncut()
             await self._office.sign_in(plan.behaviour, plan.index, setting.world.password)
         token = await self._office.token()
-        signalling = self._signalling = Signalling(setting.http, setting.origin_of(plan), self.path, self._ledger)
+        signalling = self._signalling = Signalling(self._http, setting.origin_of(plan), self.path, self._ledger)
         try:
             began = time.monotonic()
             await signalling.open(token, self._on_event, self._on_signal)
@@ -586,10 +597,13 @@ class Participant:
         for outage in (self.picture, self.wave):
             if outage.gone and self.view.producers:
                 self._ledger.miss(outage.figure)
-        await self._drop_media()
-        if self._wave_source is not None:
-            self._wave_source.close()
-        self.path.close()
+        try:
+            await self._drop_media()
+            if self._wave_source is not None:
+                self._wave_source.close()
+            self.path.close()
+        finally:
+            await self._http.close()
 
     def _note(self, problem: Exception) -> None:
         ours = isinstance(problem, Refused | Lost | HttpRefused | PeerFailed)

@@ -31,7 +31,7 @@ SCENARIO = {
 
 def system(plan: Planned) -> HospitalSystem:
     world = World(password="-", consults=(CONSULT,))
-    return HospitalSystem(plan, Setting("", world, None, None, Ledger(), hospitals=(1,)))  # type: ignore[arg-type]
+    return HospitalSystem(plan, Setting("", world, None, Ledger(), hospitals=(1,)))  # type: ignore[arg-type]
 
 
 async def test_what_a_hospitals_system_sends_is_taken_by_the_products_own_reader() -> None:
