@@ -167,7 +167,7 @@ class Leg:
         row.pace(self.pacer)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class InboundStream:
     """One SSRC a client sends."""
 

@@ -659,6 +659,8 @@ class Relay:
         del transport.producers[producer.id]
         for ssrc in [s for s, stream in transport.streams.items() if stream.producer is producer]:
             del transport.streams[ssrc]
+        for layer in producer.layers:  # a stream names its Producer: while others stay nobody looks for such knots
+            layer.media = layer.repair = None
         self._routers[producer.router_id].speakers.remove(producer.id)
         self._routers[producer.router_id].voices.remove(producer.id)
 

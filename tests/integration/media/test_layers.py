@@ -368,7 +368,7 @@ async def test_only_the_loudest_voices_of_many_are_forwarded(direct: Direct) -> 
     await finish(publisher, viewer)
 
 
-async def leaving_a_layer() -> None:
+async def leaving_and_closing() -> None:
     direct = Direct()
     direct.relay.open_router("r")
     camera, viewer = await watching(direct, SIZES[2])
@@ -383,6 +383,11 @@ async def leaving_a_layer() -> None:
         await flow(direct, camera, (0, 1, 2), lambda: newest(viewer) == 0, "the smallest")
         assert producer.layers[2].lanes == []
         assert left() is None
+
+        streams = [weakref.ref(layer.media) for layer in producer.layers if layer.media is not None]
+        assert len(streams) == 3
+        direct.relay.close_producer("cam")
+        assert [stream() for stream in streams] == [None] * 3
     finally:
         gc.enable()
     await viewer.close()
@@ -390,10 +395,10 @@ async def leaving_a_layer() -> None:
     await direct.relay.close()
 
 
-def test_a_lane_that_everybody_left_is_freed_without_the_collector() -> None:
-    """With a thousand packets: the collector looks at everything only when somebody leaves the consult.
+def test_what_ends_while_others_go_on_is_freed_without_the_collector() -> None:
+    """A lane that everybody left, with a thousand packets, and streams: all is looked at only when somebody leaves.
 
     On the worker's own loop: where the C receive path was built it keeps things of each lane too.
     """
     with asyncio.Runner(loop_factory=MediaLoop) as runner:
-        runner.run(leaving_a_layer())
+        runner.run(leaving_and_closing())
