@@ -151,6 +151,20 @@ def lock_seal(*, data_dir: Path | None = None) -> int:
     return _guarded(lambda: commands.lock_seal(load_settings(data_dir=data_dir)))
 
 
+@lock_app.command(name="forget-key")
+def lock_forget_key(key: str, *, data_dir: Path | None = None) -> int:
+    """Give up a key that is lost for good, so that the hub starts without it; files that it sealed are lost with it.
+
+    Args:
+        key: its id, as the refusal to start names it.
+        data_dir: folder of the database, if it is a file.
+    """
+    from server import commands
+    from server.settings import load_settings
+
+    return _guarded(lambda: commands.lock_forget_key(load_settings(data_dir=data_dir), key))
+
+
 @db_app.command(name="upgrade")
 def db_upgrade(*, data_dir: Path | None = None) -> int:
     """Bring the database to the schema of this version; a SQLite file is copied first.

@@ -20,7 +20,7 @@ from server.exits import Exit, StartError
 from server.gateway.sealing import rotate
 from server.lifecycle import run
 from server.lock.aio.parts import vault_of
-from server.lock.aio.resealing import reseal
+from server.lock.aio.resealing import forget, reseal
 from server.lock.aio.vault import KEYS_VARIABLE, Vault
 from server.log import configure_log
 from server.network import openings
@@ -110,6 +110,23 @@ def lock_rotate_key(settings: Settings) -> int:
 
 def lock_seal(settings: Settings) -> int:
     return asyncio.run(_with_vault(settings, _seal))
+
+
+def lock_forget_key(settings: Settings, key: str) -> int:
+    return asyncio.run(_forget_key(settings, key))
+
+
+async def _forget_key(settings: Settings, key: str) -> int:
+    database = Database(settings.database)
+    try:
+        await require_schema(database)
+        messages = await forget(database, key, server_clock()())
+    finally:
+        await database.close()
+    if messages is None:
+        raise StartError(Exit.SETTINGS, f"No key {key!r} is in use.")
+    print(f"Key {key} forgotten, and {messages} messages that waited under it. Files sealed with it cannot be opened.")
+    return Exit.OK
 
 
 async def _with_vault(settings: Settings, work: Callable[[Vault, Database], Awaitable[int]]) -> int:

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.gateway.sealing import NotAuthentic
 from server.lock.aio.applying import instance_of
-from server.lock.aio.outbox import read_pairs
+from server.lock.aio.outbox import CONTENT_GONE, DAMAGED, read_pairs
 from server.lock.aio.vault import Vault
+from server.storage import audit
 from server.storage.database import Database
 from server.storage.lock_tables import LockFile, LockKey, LockOutbox
 
@@ -62,6 +63,26 @@ async def reseal(vault: Vault, database: Database) -> Resealed:
         await session.execute(delete(LockKey).where(LockKey.id.in_(unused)))
     done.unused = sorted(unused)
     return done
+
+
+async def forget(database: Database, key: str, now_ms: int) -> int | None:
+    """Give up a key that is lost, so that the hub starts without it; how many messages went with it, None: no such key.
+
+    Files that it sealed stay where they are and say that their key is away. Messages that wait for a hospital under it
+    are refused as `damaged`: nothing else would let those behind them go on.
+    """
+    async with database.write() as session:
+        gone = await session.execute(delete(LockKey).where(LockKey.id == key).returning(LockKey.id))
+        if gone.one_or_none() is None:
+            return None
+        rows = update(LockOutbox).where(LockOutbox.sealed_with == key, LockOutbox.body.is_not(None))
+        given_up = await session.execute(
+            rows.values(state="refused", code=DAMAGED, **CONTENT_GONE).returning(LockOutbox.sequence)
+        )
+        count = len(given_up.all())
+        entry = audit.Entry(kind="lock_key_forgotten", at_ms=now_ms, body={"key": key, "messages": count})
+        await audit.append(session, [entry])
+    return count
 
 
 def _files(vault: Vault, done: Resealed) -> None:

@@ -39,6 +39,7 @@ MAGIC = b"consilium lock file 1\n"
 DIGEST_LETTERS = 64
 _HEX = frozenset("0123456789abcdef")
 _HEAD_BYTES = len(MAGIC) + 1 + 255 + 1
+_LOST = "Only if a key is lost for good, and what it sealed with it: `consilium lock forget-key KEY`."
 _PROOF, _PROVED, _FILE = "lock_key", b"consilium", "file"
 
 
@@ -87,7 +88,7 @@ class Vault:
         """
         async with database.read() as session:
             proofs = {row.id: bytes(row.proof) for row in (await session.scalars(select(LockKey))).all()}
-        keys = await asyncio.to_thread(self._load, bool(proofs))
+        keys = await asyncio.to_thread(self._load, sorted(proofs))
         for key, proof in proofs.items():
             try:
                 keys.open(key, proof, _bound(_PROOF, key))
@@ -111,17 +112,16 @@ class Vault:
     def _where(self) -> str:
         return KEYS_VARIABLE if self.place.given else str(self.place.path)
 
-    def _load(self, were_used: bool) -> SealingKeys:
+    def _load(self, used: list[str]) -> SealingKeys:
         path = self.place.path
-        if were_used and not self.place.given and not path.exists():
+        if used and not self.place.given and not path.exists():
             raise StartError(
                 Exit.SETTINGS,
-                f"{path} is missing, and the lock's files and rows are sealed with its keys. Bring it back, or name "
-                "its place in CONSILIUM_LOCK_KEYS_FILE. Nothing was changed.",
+                f"{path} is missing, and the lock's files and rows are sealed with its keys ({', '.join(used)}). Bring "
+                f"it back, or name its place in CONSILIUM_LOCK_KEYS_FILE. Nothing was changed. {_LOST}",
             )
-        keys = load_keys(path, self.place.given, KEYS_VARIABLE)
-        self._stamp = _stamp(path)
-        return keys
+        self._stamp = _stamp(path)  # first: what is added from now on is seen
+        return load_keys(path, self.place.given, KEYS_VARIABLE)
 
     def _present(self) -> SealingKeys:
         """The keys, with one that was added to the file meanwhile; a file that lost one is believed at a start only."""
@@ -318,5 +318,5 @@ def _other_keys(where: str, key: str) -> str:
     return (
         f"The lock's files and rows were sealed with key {key}, and {where} does not have it, or has another one of "
         "that name. Bring the former keys back; new ones are added beside them (`consilium lock rotate-key`). Nothing "
-        "was changed."
+        f"was changed. {_LOST}"
     )

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from lock_kit import Hub, Inbound, ecg, fill_hub, new_gateway_folder, result, running, start_hub, until
 
-from server.__main__ import lock_rotate_key, lock_seal
+from server.__main__ import lock_forget_key, lock_rotate_key, lock_seal
 from server.exits import Exit, StartError
 from server.gateway.inside import Inside
 from server.gateway.sealing import load_keys
 from server.imaging.find import stored_digest
+from server.lock.aio.vault import KeyAway
 
 NAME = "Zhuge Confidential=诸葛机密"
 INSTANCE = "1.2.826.0.1.3680043.7"
@@ -170,4 +171,23 @@ async def test_a_file_and_a_message_lie_sealed_and_nothing_is_lost_with_or_witho
     assert outbox[0] == (1, "delivered", "", "[]", "[]", 1)
     assert [row[:3] for row in outbox[1:]] == [(2, "refused", "damaged"), (3, "delivered", "")]
     assert outbox[1][5] == 0, "what is left of it stays"
+    assert await hub.audit_is_whole()
+
+    # Its keys lost for good, it starts again once that is said; what still waited is refused, and the line goes on.
+    await hub.send(gateway, replace(message, key="out-4"))
+    await hub.stop()
+    keys.unlink()
+    await refused_start(hub, "consilium lock forget-key")
+    assert await asyncio.to_thread(lock_forget_key, "nonsense", data_dir=hub.data_dir) == Exit.SETTINGS
+    assert await asyncio.to_thread(lock_forget_key, vault.newest, data_dir=hub.data_dir) == Exit.OK
+    await hub.start()
+    assert hub.lock.vault.newest != vault.newest
+    with pytest.raises(KeyAway):
+        hub.lock.vault.read(digest)
+    await hub.send(gateway, replace(message, key="out-5"))
+    async with running(folder, Inside(inlets=(inlet,))):
+        await until(lambda: hub.all_settled())
+    assert [crossing.key for crossing in inlet.taken] == ["out-1", "out-3", "out-5"]
+    assert hub.lock.vault.keep(body) == digest
+    assert hub.lock.vault.read(digest) == body
     assert await hub.audit_is_whole()
