@@ -36,6 +36,7 @@ from server.record.core.cursor import cursor_key
 from server.smart.aio.access import Recorder
 from server.smart.aio.grants import Grants
 from server.smart.aio.keys import identity_key
+from server.storage.consult_store import Meanings
 
 PAGES = {
     "/": "index.html",
@@ -106,6 +107,7 @@ def add_fhir(app: web.Application, services: Services) -> None:
     folder = services.settings.data_dir
     app[smart.GRANTS] = Grants(services.database, services.now_ms, functools.cache(lambda: identity_key(folder)))
     recorder = app[record.RECORDER] = Recorder(services.database)
+    app[record.MEANINGS] = Meanings()
     app[record.CURSOR_KEY] = cursor_key(token_key(folder))
     for module in (smart, fhir, fhir_writes):
         app.add_routes(module.routes)

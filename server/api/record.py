@@ -16,7 +16,8 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from server.api.errors import ApiCode, ApiError
-from server.api.request import member, permitted, services
+from server.api.request import permitted, services
+from server.identity.aio.members import membership_in
 from server.identity.core.policy import Action
 from server.identity.core.principal import Membership, Principal
 from server.metrics import RECORD_READS
@@ -29,6 +30,9 @@ from server.record.core.reach import Reach
 from server.record.core.resource import BINARY_TYPES, RECORD_TYPES
 from server.smart.aio.access import Recorder
 from server.storage import audit
+from server.storage.at_once import Hand
+from server.storage.consult_store import Meanings, snapshot_in
+from signaling.core.ids import ConsultId
 from signaling.core.model import Context
 
 routes = web.RouteTableDef()
@@ -38,6 +42,8 @@ CURSOR_KEY: web.AppKey[bytes] = web.AppKey("record_cursor_key", bytes)
 
 RECORDER: web.AppKey[Recorder] = web.AppKey("record_recorder", Recorder)
 """Puts readings on record, here and at ``/fhir``; those of one page share a transaction."""
+
+MEANINGS: web.AppKey[Meanings] = web.AppKey("record_meanings", Meanings)
 
 _MAX_VERSION = 2**32 - 1
 
@@ -136,13 +142,21 @@ async def open_context(request: web.Request) -> tuple[Principal, Membership, Con
     Raises:
         ApiError: ``not_allowed``, ``not_found``, ``malformed`` or ``context_changed``.
     """
-    principal = await permitted(request, Action.READ_RECORD)
-    found = await member(request, principal)
+    consult = ConsultId(request.match_info["consult"])
+    standing: list[tuple[Membership | None, str | None]] = []
+
+    def look(hand: Hand, principal: Principal) -> None:
+        standing.append((membership_in(hand, principal, consult), snapshot_in(hand, consult)))
+
+    principal = await permitted(request, Action.READ_RECORD, beside=look)
+    ((found, snapshot),) = standing
+    if found is None:
+        raise ApiError(ApiCode.NOT_FOUND)
     text = request.query.get("version", "")
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_VERSION):
         raise ApiError(ApiCode.MALFORMED, "version")
-    consult = await services(request).store.load(found.consult)
-    context = consult.context if consult is not None else None
+    shown = request.app[MEANINGS].of(consult, snapshot)
+    context = shown.context if shown is not None else None
     if context is None or context.version != int(text):
         raise ApiError(ApiCode.CONTEXT_CHANGED)
     return principal, found, context

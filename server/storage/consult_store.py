@@ -8,6 +8,7 @@ that chains its event. Publishing follows the commit and is not done here.
 
 import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -28,6 +29,9 @@ from signaling.core.ports import Conflict, ViewShown
 from signaling.core.seats import seat_changes
 from signaling.core.surnames import keys_of
 
+_IN_A_QUERY = 400
+MAX_MEANINGS = 512
+"""The longest unused is parsed anew."""
 VIEW_SHOWN = "view_shown"
 """Rows of the event log that say what somebody's page showed: one when it begins, one when it ends. [VW1]"""
 
@@ -72,11 +76,33 @@ def consult_of(snapshot: str | None) -> Consult | None:
     return None if snapshot is None else Consult.model_validate_json(snapshot)
 
 
+class Meanings:
+    """Consults of snapshots that were just read, parsed once for each text: pages are read more often than it changes.
+
+    What is remembered is what a text means, never what is stored now: a caller reads that each time.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[ConsultId, tuple[str, Consult]] = OrderedDict()
+
+    def of(self, consult: ConsultId, snapshot: str | None) -> Consult | None:
+        """What `consult_of` says."""
+        known = self._known.pop(consult, None)
+        parsed = known[1] if known is not None and known[0] == snapshot else consult_of(snapshot)
+        if snapshot is not None and parsed is not None and parsed.status is not ConsultStatus.ENDED:
+            self._known[consult] = snapshot, parsed
+            if len(self._known) > MAX_MEANINGS:
+                self._known.popitem(last=False)
+        return parsed
+
+
 class SqlConsultStore:
     """`signaling.core.ports.ConsultStore` on SQLite or PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._shown: dict[ConsultId, tuple[int, PatientId | None]] = {}
+        """Who is open in each consult that has not ended, and the revision at which that is so."""
 
     def is_trouble(self, error: Exception) -> bool:
         """The database is away, stands still, or its disk is full."""
@@ -175,15 +201,27 @@ class SqlConsultStore:
         )
 
     async def shown_elsewhere(self) -> Mapping[ConsultId, PatientId]:
-        """Who is open where somebody is."""
-        query = select(ConsultState.snapshot).where(ConsultState.status == ConsultStatus.OPEN.value)
+        """Who is open where somebody is.
+
+        Asked every 2 s by each process about all consults of all of them: snapshots are read of those that have
+        changed since, which is one in five where pages are turned every 10 s, and none of those where nobody is.
+        """
+        state = ConsultState
+        open_ = select(state.consult_id, state.revision).where(
+            state.status == ConsultStatus.OPEN.value, state.revision > 0
+        )
         async with self._database.read() as session:
-            consults = [json.loads(snapshot) for snapshot in await session.scalars(query)]
-        return {
-            ConsultId(one["id"]): PatientId(one["context"]["patient"]["id"])
-            for one in consults
-            if one.get("context") and one.get("participants")
-        }
+            revisions = {ConsultId(row[0]): int(row[1]) for row in await session.execute(open_)}
+            known = {consult: shown for consult, shown in self._shown.items() if revisions.get(consult) == shown[0]}
+            changed = [consult for consult in revisions if consult not in known]
+            for start in range(0, len(changed), _IN_A_QUERY):
+                some = select(state.consult_id, state.revision, state.snapshot).where(
+                    state.consult_id.in_(changed[start : start + _IN_A_QUERY])
+                )
+                rows = [(str(row[0]), int(row[1]), str(row[2])) for row in await session.execute(some)]
+                known |= await asyncio.to_thread(_shown_in, rows)  # at the first time all of a country's
+        self._shown = known
+        return {consult: patient for consult, (_, patient) in known.items() if patient is not None}
 
     async def views_shown(self, views: Sequence[ViewShown]) -> None:
         """Chain who saw what; `signaling.core.ports.ViewLog`. [VW1] (G5, C21)"""
@@ -258,6 +296,16 @@ class SqlConsultStore:
         )
         async with self._database.read() as session:
             return [ConsultId(consult) for consult in await session.scalars(query)]
+
+
+def _shown_in(rows: Sequence[tuple[str, int, str]]) -> dict[ConsultId, tuple[int, PatientId | None]]:
+    """By consult: its revision, and who is open there if anybody is there."""
+    found: dict[ConsultId, tuple[int, PatientId | None]] = {}
+    for consult, revision, snapshot in rows:
+        state = json.loads(snapshot)
+        is_seen = state.get("context") and state.get("participants")
+        found[ConsultId(consult)] = revision, PatientId(state["context"]["patient"]["id"]) if is_seen else None
+    return found
 
 
 def _seats_in(hand: Hand, consult: ConsultId) -> tuple[int, dict[ParticipantId, str]]:

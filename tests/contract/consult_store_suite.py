@@ -19,6 +19,7 @@ from signaling.core.ids import ConsultId, PatientId
 from signaling.core.messages import (
     AnyCommand,
     AnyEvent,
+    CloseContext,
     EndConsult,
     FreezePage,
     Join,
@@ -195,6 +196,13 @@ class ConsultStoreSuite:
             await store.commit(state, after, events, ACTOR.participant)
             state = after
         assert dict(await store.shown_elsewhere()) == {CONSULT: PATIENTS[0].id}
+        assert dict(await store.shown_elsewhere()) == {CONSULT: PATIENTS[0].id}, "also when nothing has changed"
+        shown = {CONSULT: PATIENTS[0].id}
+        for command, then in ((CloseContext(), {}), (OpenContext(patient=PATIENTS[0].id), shown), (Leave(), {})):
+            after, events = step(state, command)
+            await store.commit(state, after, events, ACTOR.participant)
+            state = after
+            assert dict(await store.shown_elsewhere()) == then
         assert await store.surnames(PATIENTS[0].id) == frozenset("患")
         assert await store.surnames(PatientId("nobody")) == frozenset()
 

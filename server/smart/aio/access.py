@@ -96,45 +96,31 @@ class Recorder:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: list[tuple[Sequence[audit.Entry], asyncio.Future[None]]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._waiting = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def record(self, entries: Sequence[audit.Entry]) -> None:
-        """Return when the entries are committed.
+        """Return when the entries are committed; they are also where nobody waits for that any more.
 
         Raises:
             FhirRefusal: ``busy``: the database does not keep up.
             SQLAlchemyError: they could not be written; nothing may be shown.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise FhirRefusal(FhirCode.BUSY, "too many readers at once")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entries, done))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._flush(), name="fhir-audit")
-        await done
-
-    async def _flush(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                async with self._database.write() as session:
-                    await audit.append(session, [entry for entries, _ in batch for entry in entries])
-            except BaseException as problem:
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(problem if isinstance(problem, Exception) else RuntimeError("stopping"))
-                if not isinstance(problem, Exception):
-                    raise
-                continue
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
+        self._waiting += 1
+        self._idle.clear()
+        try:
+            await self._database.at_once.write(lambda hand: audit.append_at_once(hand, entries))
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._idle.set()
 
     async def close(self) -> None:
-        """Write what waits; idempotent."""
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Wait for those who wait; idempotent."""
+        await self._idle.wait()
 
 
 def read_entry(
