@@ -64,7 +64,7 @@ browser: .venv/dev tests/.debian $(WEB)/dist/index.html ## what people see, in r
 	@$(BIN)/pytest -q -m "not long" tests/browser
 
 long: .venv/dev tests/.debian $(WEB)/dist/index.html ## tests too long for every change: browsers, generators on other machines
-	@$(BIN)/pytest -q -m long tests/browser tests/integration/load
+	@$(BIN)/pytest -q -m long tests/browser tests/integration
 
 bench: .venv/dev tests/.debian tests/.debian-bench $(WEB)/dist/index.html ## figures, one JSON object a line
 	@$(BIN)/python -m load_tests.bench

@@ -61,7 +61,8 @@ async def _node(folder: Path, port: int, url: str) -> AsyncIterator[Cast]:
         yield cast
 
 
-async def _listens(port: int) -> None:
+async def listens(port: int) -> None:
+    """Wait until a process answers there."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -79,7 +80,7 @@ def test_a_process_that_is_killed(first: tuple[int, int], tmp_path: Path, redis_
 
 
 async def _killed(child: int, port: int, folder: Path, url: str) -> None:
-    await _listens(port)
+    await listens(port)
     async with _node(folder, quiet_port(), url) as cast:
         doctor = await cast.here("d1", Role.DOCTOR)
         left = (await cast.until(lambda state: state.lead and len(state.participants) == 3)).media_epoch
