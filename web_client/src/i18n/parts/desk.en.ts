@@ -4,6 +4,7 @@ export default {
   loading: "Opening the consult…",
   views: {
     label: "Consult views",
+    jump: "Go to",
     video: "Participants",
     record: "Record",
     ecg: "ECG",

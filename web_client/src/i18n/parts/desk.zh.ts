@@ -6,6 +6,7 @@ const zh: SameKeys<typeof en> = {
   loading: "正在打开会诊……",
   views: {
     label: "会诊视图",
+    jump: "跳至",
     video: "参会人员",
     record: "病历",
     ecg: "心电图",
