@@ -42,8 +42,8 @@ class Planned:
         return f"{self.of}-session-{self.number}"
 
 
-FILES_EACH = 4
-"""Two Transports, a WebSocket and an HTTP connection."""
+FILES_EACH = 5
+"""Two Transports, a WebSocket and two HTTP connections."""
 FILES_BESIDE = 256
 
 

@@ -26,11 +26,11 @@ th{font-weight:600;color:var(--soft);vertical-align:bottom;white-space:nowrap}
 td:first-child,th:first-child,td.w,th.w{text-align:left}td:first-child{min-width:11rem}
 tr.group td{padding-top:1rem;color:var(--soft);font-weight:600;border-bottom:2px solid var(--rule)}
 small{color:var(--soft)}.bad{color:var(--bad);font-weight:600}.ok{color:var(--good);font-weight:600}
-.verdict{font-size:1.15rem}
+td.ok,td.bad{white-space:nowrap}.verdict{font-size:1.15rem}
 .box{border-left:4px solid var(--bad);background:var(--warn);padding:.6rem 1rem;margin:1rem 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.8rem;margin:1.2rem 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:.8rem;margin:1.2rem 0}
 .tiles div{border:1px solid var(--rule);border-radius:.4rem;padding:.6rem .8rem}
-.tiles b{display:block;font-size:1.35rem;font-weight:600;font-variant-numeric:tabular-nums}
+.tiles b{display:block;font-size:1.25rem;white-space:nowrap;font-weight:600;font-variant-numeric:tabular-nums}
 .scroll{overflow-x:auto}.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,36rem),1fr));gap:1.2rem}
 .plots figure{margin:0;border:1px solid var(--rule);border-radius:.4rem;padding:.6rem;overflow-x:auto}
 .plots svg{display:block;width:100%;min-width:32rem;height:auto}

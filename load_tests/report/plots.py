@@ -22,6 +22,8 @@ WIDER: Final = 1.2
 KNEE_SAMPLES: Final = 3
 """A knee is no single sample, and none of a load that hardly changes."""
 VIOLIN_BINS: Final = 48
+COLUMNS: Final = 240
+"""Parts of a run along the time axis: of a long one several seconds are drawn as one, their histograms added."""
 
 
 def all_plots(record: Record, earlier: Sequence[dict[str, Any]]) -> dict[str, Plot]:
@@ -143,7 +145,8 @@ def join(record: Record) -> Plot:
     ):  # fmt: skip
         histogram = seen.get(name, Histogram())
         if histogram.count:
-            plot.line(_cdf(histogram), colour, title)
+            # Who came before everybody else has nobody to hear yet: what lies beyond the axis is not drawn at its end.
+            plot.line([point for point in _cdf(histogram) if point[0] <= plot.x.high], colour, title)
     plot.level(95, "95 %")
     plot.bars("Stages, each by itself: p50 (thick) and p95 (thin)", _stages(seen), "ms")
     if whole.missing:
@@ -171,39 +174,58 @@ def _cdf(histogram: Histogram) -> list[Point]:
     return points
 
 
+Column = tuple[float, float, Histogram]
+
+
+def _columns(record: Record, figure: str) -> list[Column]:
+    """From when to when, seconds of the run, and all values of that time; `COLUMNS` at most, none that is empty."""
+    width = max(1, math.ceil(record.length_s / COLUMNS))
+    parts: dict[int, list[Histogram]] = {}
+    for at, one in sorted(record.seconds.items()):
+        if figure in one:
+            parts.setdefault(at // width, []).append(one[figure])
+    columns = [(float(part * width), float((part + 1) * width), merged(found)) for part, found in parts.items()]
+    return [one for one in columns if one[2].count]
+
+
+def _percentiles(plot: Plot, columns: Sequence[Column]) -> None:
+    """p50 and p99 along the time, as lines."""
+    width = f"{columns[0][1] - columns[0][0]:.0f} s" if columns else ""
+    for percent, colour in ((50, "c2"), (99, "c3")):
+        points = [((low + high) / 2, one.percentile(percent)) for low, high, one in columns]
+        plot.line([(at, value) for at, value in points if value is not None], colour, f"p{percent} of {width}")
+
+
 def heat(record: Record) -> Plot:
     """(4) Forward latency over time."""
-    per_second = {at: one["forward_ms"] for at, one in sorted(record.seconds.items()) if "forward_ms" in one}
-    per_second = {at: one for at, one in per_second.items() if one.count}
-    high = max([1.0, *(one.highest for one in per_second.values())])
+    columns = _columns(record, "forward_ms")
+    high = max([1.0, *(one.highest for _, _, one in columns)])
     plot = Plot(
-        "Forward latency: each second's packets", Axis(TIME, 0, record.length_s),
+        "Forward latency over time", Axis(TIME, 0, record.length_s),
         Axis("ms, logarithmic", 0.05, max(1.0, high), log=True),
     )  # fmt: skip
     edges = [0.05 * (max(1.0, high) / 0.05) ** (row / HEAT_ROWS) for row in range(HEAT_ROWS + 1)]
-    for at, histogram in per_second.items():
+    for begin, end, histogram in columns:
         rows = [0] * HEAT_ROWS
         for value, times in histogram.steps():
             row = next((index for index in range(HEAT_ROWS) if value <= edges[index + 1]), HEAT_ROWS - 1)
             rows[row] += times
         for row, times in enumerate(rows):
             if times:
-                plot.cell(at, at + 1, edges[row], edges[row + 1], 0.8 * math.sqrt(times / histogram.count))
-    for percent, colour in ((50, "c2"), (99, "c3")):
-        found = [(at + 0.5, one.percentile(percent)) for at, one in per_second.items()]
-        plot.line([(at, value) for at, value in found if value is not None], colour, f"p{percent} of the second")
-    plot.note = "the darker, the more of the second's packets" if per_second else "no packet crossed a perfect line"
+                plot.cell(begin, end, edges[row], edges[row + 1], 0.8 * math.sqrt(times / histogram.count))
+    _percentiles(plot, columns)
+    plot.note = "the darker, the more of that time's packets" if columns else "no packet crossed a perfect line"
     _mark_faults(plot, record)
     return plot
 
 
 def ecg(record: Record) -> Plot:
     """(5) Age of waveforms as a violin and second by second, and a raster of the gaps of each viewer."""
-    per_second = {at: one["ecg_age_ms"] for at, one in sorted(record.seconds.items()) if "ecg_age_ms" in one}
-    ages = merged(list(per_second.values()))
+    columns = _columns(record, "ecg_age_ms")
+    ages = merged([one for _, _, one in columns])
     high = max([200.0, ages.percentile(99.9) or 0.0])
     plot = Plot(
-        "Age of the ECG when a viewer has it: all (left), second by second (right)",
+        "Age of the ECG when a viewer has it: all (left), over time (right)",
         Axis(TIME, -record.length_s / 4, record.length_s, marked_from=0), Axis("ms", 0, high),
     )  # fmt: skip
     bins = [0] * VIOLIN_BINS
@@ -215,9 +237,8 @@ def ecg(record: Record) -> Plot:
             centre = -record.length_s / 8
             edges = index * high / VIOLIN_BINS, (index + 1) * high / VIOLIN_BINS
             plot.cell(centre - half, centre + half, *edges, 0.6)
-    for percent, colour in ((50, "c2"), (99, "c3")):
-        found = [(at + 0.5, one.percentile(percent)) for at, one in per_second.items()]
-        plot.line([(at, value) for at, value in found if value is not None], colour, f"p{percent} of the second")
+    _percentiles(plot, columns)
+    for percent in (50, 99):
         if (age := ages.percentile(percent)) is not None:
             plot.level(age, f"p{percent} of all {number(age)} ms")
     gaps: dict[int, list[float]] = {}

@@ -272,7 +272,7 @@ svg{background:var(--paper);font:11.5px system-ui,sans-serif;font-variant-numeri
 .halo{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}
 .g{stroke:var(--rule);fill:none}.l{fill:none;stroke-width:1.6}.m{fill:none;stroke-width:1.5}.a{fill-opacity:.22}
 .l.c2{stroke-dasharray:8 3}.l.c3{stroke-dasharray:2 2.5}.l.c5{stroke-dasharray:9 3 2 3}.l.dash{stroke-dasharray:4 3}
-.d.c4{stroke:var(--c4);stroke-width:1.4}
+.d{fill-opacity:.75}.d.c4{stroke:var(--c4);stroke-width:1.4}
 """
     + "".join(_coloured(f"c{one}", f"--c{one}") for one in range(1, 6))
     + "\n"

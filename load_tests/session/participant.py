@@ -340,9 +340,20 @@ class Participant:
                 self._first("join_first_sound_ms")
             if any(track.kind == "video" and track.here for track in tracks):
                 self._first("join_first_picture_ms")
-            if media.viewer is not None and media.viewer.last_s:
-                self._first("join_first_wave_ms")
+        if media is not None and media.viewer is not None and media.viewer.last_s:
+            self._first("join_first_wave_ms")
         self._arrived.set()
+
+    def _due(self) -> list[str]:
+        """First of what is there to be had now, for whoever looks and listens as this session does."""
+        behaviour, view = self.plan.behaviour, self.view
+        kinds = {one["kind"] for one in view.producers.values() if one["participant"] != view.you}
+        there = (
+            ("join_first_sound_ms", behaviour.hears and "audio" in kinds),
+            ("join_first_picture_ms", behaviour.sees and "video" in kinds),
+            ("join_first_wave_ms", behaviour.watches_ecg and bool(view.waves)),
+        )
+        return [figure for figure, due in there if due and behaviour.media]
 
     def _first(self, figure: str) -> None:
         if figure not in self._timed:
@@ -592,8 +603,9 @@ class Participant:
 
     async def _end(self) -> None:
         """Count what is missing, and release the media."""
-        if "join_ms" not in self._timed:
-            self._ledger.miss("join_ms")
+        for figure in ("join_ms", *self._due()):
+            if figure not in self._timed:
+                self._ledger.miss(figure)
         for outage in (self.picture, self.wave):
             if outage.gone and self.view.producers:
                 self._ledger.miss(outage.figure)
