@@ -84,7 +84,7 @@ class Demo:
 
 @contextlib.contextmanager
 def demo(
-    data_dir: Path, *extra: str, ready_within_s: float = 180.0, module: str = "server", film_of: Demo | None = None
+    data_dir: Path, *extra: str, ready_within_s: float = 300.0, module: str = "server", film_of: Demo | None = None
 ) -> Iterator[Demo]:
     """Start a demo on a free port and stop it at the end.
 

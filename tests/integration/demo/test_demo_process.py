@@ -222,7 +222,7 @@ def test_a_port_in_use_is_told_and_another_is_taken(data_dir: Path) -> None:
             if line.startswith("Stop "):
                 break
         os.killpg(process.pid, signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=90)
 
     assert "Traceback" not in rest
     assert f"Port {port} is in use by another program" in "".join(lines)
@@ -259,7 +259,7 @@ def test_ctrl_c_while_it_is_still_preparing_is_a_clean_end(tmp_path: Path) -> No
         if "25 %" in line:
             break
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=90)
     assert process.returncode == 0
     assert "Traceback" not in rest
     assert not list((tmp_path / "data" / "media").glob("*.webm")), "half a film must not look whole"

@@ -40,7 +40,7 @@ async def test_a_viewer_decodes_picture_and_sound_of_the_loop(loop: MediaLoop) -
         await viewer.setRemoteDescription(room.localDescription)
         await viewer.setLocalDescription(await viewer.createAnswer())
         await room.setRemoteDescription(viewer.localDescription)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await asyncio.gather(*pumps)
     finally:
         for pump in pumps:

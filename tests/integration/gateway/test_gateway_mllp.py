@@ -31,7 +31,7 @@ from server.gateway.hl7v2.outgoing import Destination, control_id
 from server.tls import make_authority
 from tests.hl7v2_kit import MRN, NOW, PROFILE, PV1, SEEDS, Shelf, message
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 LISTEN = MllpListen(name="his", host="127.0.0.1", port=0)
 
 

@@ -41,7 +41,7 @@ from signaling.core.ids import ConsultId, ParticipantId, PatientId
 from signaling.core.messages import ContextOpened
 from signaling.core.model import Consult, ConsultStatus, Context
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 MRN = "urn:north:mrn"
 POLICY = """
 version = 1

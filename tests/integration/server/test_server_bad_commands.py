@@ -36,7 +36,7 @@ class Doctor(Socket):
         return self
 
     async def code(self, **command: Any) -> str:
-        ack = await self.sio.call("command", command, timeout=20)
+        ack = await self.sio.call("command", command, timeout=60)
         return "ok" if ack["ok"] else str(ack["refusal"]["code"])
 
     async def snapshot(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ async def test_media_commands_out_of_order_are_refused_and_leave_nothing(
 async def test_nothing_follows_a_leave(here_and_there: tuple[Doctor, Doctor], origin: Origin) -> None:  # noqa: F811
     """[CO7] Commands already on their way behind ``leave`` come from a session that is over."""
     here, _ = here_and_there
-    leaving = asyncio.create_task(here.sio.call("command", {"type": "leave"}, timeout=20))
+    leaving = asyncio.create_task(here.sio.call("command", {"type": "leave"}, timeout=60))
     await asyncio.sleep(0)  # the first call has been put on the wire
     late = [asyncio.create_task(here.code(type="open_context", patient="pt2")) for _ in range(5)]
     assert (await leaving)["ok"]

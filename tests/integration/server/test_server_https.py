@@ -92,9 +92,9 @@ async def test_the_socket_knows_its_own_https_origin(front: Front) -> None:
             auth={"token": token, "protocol": 1},
             headers={"Origin": front.origin},
             transports=["websocket"],
-            wait_timeout=10,
+            wait_timeout=60,
         )
-        joined = await sio.call("command", {"type": "join"}, timeout=20)
+        joined = await sio.call("command", {"type": "join"}, timeout=60)
         assert joined["ok"], joined
         await sio.disconnect()
 

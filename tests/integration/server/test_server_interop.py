@@ -29,11 +29,11 @@ class SignalledMedia:
         _, issued = await browser.post("/api/consults/c1/token")
         await browser.http.close()
         auth = {"token": issued["token"], "protocol": 1}
-        await self._socket.connect(address, auth=auth, transports=["websocket"], wait_timeout=10)
+        await self._socket.connect(address, auth=auth, transports=["websocket"], wait_timeout=60)
         self.capabilities = (await self.ask(type="join"))["router_rtp_capabilities"]
 
     async def ask(self, **command: Any) -> dict[str, Any]:
-        ack = await self._socket.call("command", command, timeout=20)
+        ack = await self._socket.call("command", command, timeout=60)
         assert ack["ok"], ack
         return dict(ack["result"] or {})
 

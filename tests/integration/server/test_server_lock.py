@@ -249,14 +249,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 16 MiB."""
     place = tmp_path / "small"
     place.mkdir()
+    # At the end, also when this process is killed: the guard sees the end of its orders.
+    guard = subprocess.Popen(
+        ["sh", "-c", 'cat; umount -l "$0"', place], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
     try:
         subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", place], check=True, capture_output=True
         )
+        yield place
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs to mount a file system, so root")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    finally:
+        guard.communicate(timeout=60)
+        assert not place.is_mount()
 
 
 async def test_a_full_disk_is_said_and_empties_itself_when_the_hub_is_back(hub: Hub, small_disk: Path) -> None:

@@ -38,7 +38,7 @@ async def running() -> AsyncIterator[WorkerMediaPlane]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def plane(running: WorkerMediaPlane) -> AsyncIterator[WorkerMediaPlane]:
     for index in range(2):
-        await running.pool.wait_up(30, index)
+        await running.pool.wait_up(90, index)
         running.pool.loads[index].reset()
     yield running
     for consult in list(running._places.consults):
@@ -89,7 +89,7 @@ async def test_a_death_while_placing_leaves_the_count_right(
         await opening
     assert refused.value.code is ErrorCode.MEDIA_UNAVAILABLE
     assert counted(plane) == [0, 0]
-    await plane.pool.wait_up(30, 0)
+    await plane.pool.wait_up(90, 0)
     plane.pool.draining.add(1)
     await plane.open(ConsultId("after"))
     plane.pool.draining.clear()
@@ -164,7 +164,7 @@ async def test_a_home_that_dies_while_the_consult_grows_leaves_no_stray_router(
     await until(lambda: plane.home(consult) is not None, "placed again")
     assert sum(counted(plane)) == 1
     await plane.close(consult)
-    await plane.pool.wait_up(30, home)
+    await plane.pool.wait_up(90, home)
     assert counted(plane) == [0, 0]
     assert (await plane.stats())["routers_now"] == 0
 

@@ -40,7 +40,7 @@ class Socket:
 
     async def connect(self, origin: str, token: str) -> None:
         auth = {"token": token, "protocol": 1}
-        await self.sio.connect(origin, auth=auth, transports=["websocket"], wait_timeout=10)
+        await self.sio.connect(origin, auth=auth, transports=["websocket"], wait_timeout=60)
 
     async def refusal(self, origin: str, token: str) -> str:
         with pytest.raises(socketio.exceptions.ConnectionError):
@@ -48,7 +48,7 @@ class Socket:
         return str(self.refused[-1]["data"]["code"] if "data" in self.refused[-1] else self.refused[-1]["code"])
 
     async def ok(self, **command: Any) -> dict[str, Any]:
-        ack = await self.sio.call("command", command, timeout=20)
+        ack = await self.sio.call("command", command, timeout=60)
         assert ack["ok"], ack
         return dict(ack["result"])
 

@@ -35,7 +35,7 @@ async def raw_get(port: int, path: str) -> tuple[int, bytes]:
     """A GET whose path no client library has tidied up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return int(answer.split(b" ", 2)[1]), answer
 

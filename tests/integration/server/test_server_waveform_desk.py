@@ -110,7 +110,7 @@ async def sealed(desk: WaveformDesk) -> list[str | None]:
 
 
 async def all_sealed(desk: WaveformDesk) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not all(await sealed(desk)):
             await asyncio.sleep(0.05)
 

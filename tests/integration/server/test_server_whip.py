@@ -267,8 +267,8 @@ async def test_a_page_that_takes_over_ends_what_the_encoder_sends(room: Room, pu
         issued = await answer.json()
     page = socketio.AsyncClient(serializer="msgpack", reconnection=False)
     auth = {"token": issued["token"], "protocol": 1}
-    await page.connect(room.origin, auth=auth, transports=["websocket"], wait_timeout=10)
-    joined = (await page.call("command", {"type": "join"}, timeout=20))["result"]
+    await page.connect(room.origin, auth=auth, transports=["websocket"], wait_timeout=60)
+    joined = (await page.call("command", {"type": "join"}, timeout=60))["result"]
     assert joined["snapshot"]["producers"] == {}
     assert list(joined["snapshot"]["participants"]) == [issued["participant"]]
     assert (await media.stats())["transports_now"] == 0

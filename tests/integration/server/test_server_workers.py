@@ -122,7 +122,7 @@ async def running() -> AsyncIterator[tuple[WorkerMediaPlane, Listener]]:
 async def plane(running: tuple[WorkerMediaPlane, Listener]) -> AsyncIterator[WorkerMediaPlane]:
     plane, listener = running
     for index in range(2):
-        await plane.pool.wait_up(30, index)
+        await plane.pool.wait_up(90, index)
         calm(plane, index)
     listener.__init__()  # type: ignore[misc]
     yield plane
@@ -251,7 +251,7 @@ async def test_the_death_of_a_further_worker_concerns_only_those_who_were_there(
     assert {who for who, _ in listener.gone} == {CARL}
     assert listener.resets == []
 
-    await plane.pool.wait_up(30, 1 - home)
+    await plane.pool.wait_up(90, 1 - home)
     again = await carl.view(picture)
     camera.send_rtp(frame(31, True))
     await until(lambda: again.got.rtp, "Carl sees again")
@@ -298,7 +298,7 @@ async def test_a_consult_that_saw_two_workers_die_stays_where_it_is(
         os.kill(pid, signal.SIGKILL)
         await until(lambda deaths=deaths: len(listener.resets) == deaths, "told")  # type: ignore[misc]
         await until(lambda: plane.home(consult) is not None, "placed again")
-        await plane.pool.wait_up(30, home)
+        await plane.pool.wait_up(90, home)
     assert homes[1] != homes[0]
     assert home_of(plane, consult) == homes[1]
 
