@@ -57,6 +57,7 @@ from load_tests.run.limits import raise_descriptors
 RELAYS: Final = ("consilium", "janus_best", "janus_default")
 ROOMS: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 TRIES: Final = 2
+NICE: Final = -20
 SETTLE_S, WINDOW_S = 8.0, 5.0
 BOUND_MS, LOSS, FULL, GENERATOR_SHARE = 50.0, 0.001, 0.9, 0.9
 WHOLE_KBPS: Final = CAMERAS_EACH * LARGEST.bitrate_bps / 1000
@@ -269,14 +270,14 @@ def report_best(found: dict[str, Found]) -> None:
     emit("consult_rooms_on_a_core", found["consilium"].best, "rooms", params, others)
 
 
-def run(rooms: Sequence[int] = ROOMS, keep: str = "") -> None:
+def run(rooms: Sequence[int] = ROOMS, keep: str = "", nice: int = NICE) -> None:
     """The comparison, in namespaces of its own; left out with a note where they cannot be had."""
     reason = namespaces.why_not()
     if reason is not None:
         note(f"consult_peers: left out, no network namespaces here: {reason}")
         return
     raise_descriptors()  # Janus has several for each PeerConnection
-    arguments = ["--inside", "--rooms", ",".join(map(str, rooms)), "--keep", keep]
+    arguments = ["--inside", "--rooms", ",".join(map(str, rooms)), "--keep", keep, f"--nice={nice}"]
     code = namespaces.run_inside("load_tests.peers.consults", arguments)
     if code:
         raise SystemExit(code)
@@ -287,12 +288,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Our media worker beside Janus VideoRoom with a consult's cameras.")
     parser.add_argument("--rooms", default=",".join(map(str, ROOMS)), help="how many rooms, as 1,2,4")
     parser.add_argument("--keep", default="", metavar="FILE", help="points are kept there, not measured again")
-    parser.add_argument("--nice", type=int, default=-20, help="priority of generator and relays")
+    parser.add_argument("--nice", type=int, default=NICE, help="priority of generator and relays")
     parser.add_argument("--inside", action="store_true", help="in the generator's namespace already")
     chosen = parser.parse_args()
     rooms = [int(word) for word in chosen.rooms.split(",")]
     if not chosen.inside:
-        run(rooms, chosen.keep)
+        run(rooms, chosen.keep, chosen.nice)
         return 0
     with own_core(chosen.nice) as relay_core:
         asyncio.run(compare(relay_core, rooms, Kept(Path(chosen.keep) if chosen.keep else None)))
