@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from load_tests.plan.scenario import Bound
+from load_tests.plan.scenario import Bound, Scenario
 from load_tests.report.histogram import Histogram
 from load_tests.report.record import Record
 from load_tests.report.recovery import Recovery, recoveries
@@ -41,10 +41,9 @@ def summarise(record: Record, *, same_host: bool) -> Summary:
     )
     started = datetime.datetime.fromtimestamp(record.started_s, datetime.UTC)
     commit, dirty = source()
-    text = scenario.model_dump_json()
     return Summary(
         id=f"{started:%Y%m%dT%H%M%SZ}-{scenario.name}-{commit[:8] or 'nogit'}",
-        scenario=scenario.name, scenario_hash=hashlib.sha256(text.encode()).hexdigest()[:16], seed=scenario.seed,
+        scenario=scenario.name, scenario_hash=hash_of(scenario), seed=scenario.seed,
         started=started.isoformat(timespec="seconds"), planned_s=scenario.duration_s,
         lasted_s=round(record.length_s, 2), measured_s=round(measured_s(record), 2), interrupted=record.interrupted,
         broken=record.broken, valid=not because, invalid_because=tuple(because), commit=commit, dirty=dirty,
@@ -55,11 +54,16 @@ def summarise(record: Record, *, same_host: bool) -> Summary:
         faults=tuple((round(at_s, 2), kind) for at_s, kind in record.faults),
         bounds=tuple(
             judge(bound, totals, derived, measured=measured_s(record) > 0)
-            for bound in (*scenario.bound, *implied(record))
+            for bound in (*scenario.bound, *implied(record), *record.bounds)
         ),
         recoveries=recovered(record), notes=tuple(notes(record, same_host)),
         witnesses=tuple(one.state() for one in record.witnesses), beside=beside(record.witnesses, totals.distributions),
     )  # fmt: skip
+
+
+def hash_of(scenario: Scenario) -> str:
+    """By which runs of the same scenario, with the same numbers, are known."""
+    return hashlib.sha256(scenario.model_dump_json().encode()).hexdigest()[:16]
 
 
 def notes(record: Record, same_host: bool) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from load_tests.plan.scenario import Scenario
+from load_tests.plan.scenario import Bound, Scenario
 from load_tests.plan.timetable import Planned
 from load_tests.report.histogram import Histogram
 from load_tests.report.ledger import Ledger
@@ -108,6 +108,8 @@ class Record:
     """What the server's data folder held afterwards; None: it was not ours to look into."""
     ghosts: int | None = None
     """Participants that consults still had when everybody had left; None: nobody looked."""
+    bounds: tuple[Bound, ...] = ()
+    """Further ones, besides the scenario's: those of an earlier run."""
     command: tuple[str, ...] = ()
     """What was asked for on the command line."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import datetime
 import gzip
-import hashlib
 import re
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from typing import Final
 from load_tests.plan.reading import Exit, RunError, read_scenario
 from load_tests.plan.scenario import Scenario
 from load_tests.report import capacity as report
-from load_tests.report.digest import mean, source
+from load_tests.report.digest import hash_of, mean, source
 from load_tests.report.summary import Summary, check_bounds
 from load_tests.run.guard import ends_with_us
 from load_tests.run.pinning import apart, cores_of
@@ -213,7 +212,7 @@ def _found(
         RunError: what is in the folder is of another source or scenario: runs of different things make no search.
     """
     commit, dirty = source()
-    kept = hashlib.sha256(chosen.model_dump_json().encode()).hexdigest()[:16]
+    kept = hash_of(chosen)
     state = folder / STATE
     if not state.is_file():
         return report.Found(

@@ -18,6 +18,7 @@ from load_tests.modelling.command import model
 from load_tests.plan.reading import Exit, RunError, names, read_scenario
 from load_tests.plan.scenario import Scenario
 from load_tests.report import files, page, rows, witness_table
+from load_tests.report.baseline import read_baseline
 from load_tests.report.digest import summarise
 from load_tests.report.record import Record
 from load_tests.report.summary import Summary, check_bounds
@@ -52,6 +53,7 @@ def run(
     generator_cores: str = "",
     profile: bool = False,
     witnesses: int = 0,
+    baseline: Path | None = None,
     results: Path = RESULTS,
     set: list[str] | None = None,
     quiet: bool = False,
@@ -70,6 +72,7 @@ def run(
         generator_cores: cores for generators and coordinator; any unless given.
         profile: look with py-spy where the server's processes spend their time; profile.md in the report's folder.
         witnesses: real Chromiums that take part and are reported apart, 8 at most.
+        baseline: folder of an earlier run of this scenario here; a headline figure a tenth worse is a broken bound.
         results: folder that gets a folder for this run.
         set: FIELD=VALUE, a field of the scenario that is different this time, e.g. consults.count=4; repeatable.
         quiet: no progress.
@@ -85,6 +88,7 @@ def run(
             find_program()
         if not 0 <= witnesses <= MOST_WITNESSES:
             raise RunError(Exit.ARGUMENTS, f"--witnesses {witnesses}: there are {MOST_WITNESSES} at most.")
+        bounds = read_baseline(baseline, chosen) if baseline is not None else ()
         choice = Choice(against, world, metrics, workers, theirs, profile)
         remote = [one.strip() for one in agents.split(",") if one.strip()]
         count = processes or len(mine) or max(1, len(usable_cores()) - 1)
@@ -93,6 +97,7 @@ def run(
         record.notes += filter(None, [apart(theirs, mine)])
     except RunError as problem:
         return refuse(problem)
+    record.bounds = bounds
     record.command = tuple(sys.argv[1:])
     summary = summarise(record, same_host=all(_is_here(f"http://{one}") for one in remote) and _is_here(against))
     return finish(record, summary, results)

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from load_tests.plan.reading import Exit, parse_scenario
+from load_tests.plan.reading import Exit, RunError, parse_scenario
 from load_tests.plan.timetable import timetable
 from load_tests.report import files, page, plots, rows
+from load_tests.report.baseline import read_baseline
 from load_tests.report.digest import summarise
 from load_tests.report.figures import COUNTS
 from load_tests.report.histogram import Histogram
@@ -162,6 +163,29 @@ def test_where_nothing_can_be_written_the_summary_is_said(tmp_path: Path, monkey
     assert Summary.model_validate_json(said.partition("\n")[2]).scenario == "small"
     room = 1_000
     assert Path(files.rescue(record(), summary())[len("It is in ") : -1], "summary.json").exists()
+
+
+def test_a_tenth_worse_than_an_earlier_run_is_a_broken_bound(tmp_path: Path) -> None:
+    full = record()
+    for _ in range(99):
+        full.totals.add("event_ms", 100)
+    before = summarise(full, same_host=True).model_copy(update={"valid": True})
+    (tmp_path / "summary.json").write_text(before.model_dump_json())
+    full.bounds = read_baseline(tmp_path, full.scenario)
+    assert "event_ms" in {one.figure for one in full.bounds}
+    assert all(one.held for one in summarise(full, same_host=True).bounds[len(full.scenario.bound) :])
+    for _ in range(99):
+        full.totals.add("event_ms", 115)
+    worse = [one.figure for one in summarise(full, same_host=True).bounds[len(full.scenario.bound) :] if not one.held]
+    assert worse == ["event_ms"]
+    other = full.scenario.model_copy(update={"duration_s": 21})
+    with pytest.raises(RunError, match="is of another scenario"):
+        read_baseline(tmp_path, other)
+    with pytest.raises(RunError, match="is no folder of a run"):
+        read_baseline(tmp_path / "none", other)
+    (tmp_path / "summary.json").write_text(before.model_copy(update={"valid": False}).model_dump_json())
+    with pytest.raises(RunError, match="may be believed"):
+        read_baseline(tmp_path, full.scenario)
 
 
 def test_a_row_is_of_a_run_that_may_be_believed_and_stands_there_once(tmp_path: Path) -> None:
