@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import BrowserContext, Page, Playwright, Request, expect
 
 CHROMIUM = "/usr/bin/chromium"
-WAIT_MS = 60_000
+WAIT_MS = 120_000
 """For what takes a moment on an idle machine; on a busy one a page may stand still for many seconds."""
 expect.set_options(timeout=WAIT_MS)  # Playwright's own is 5 s
 QUIET = (

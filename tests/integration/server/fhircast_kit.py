@@ -39,7 +39,7 @@ from signaling.core.model import Consult, Role
 from signaling.core.ports import EventBus
 from tests.signaling_kit import MemoryMedia
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 ORIGIN = "https://pacs.example.org"
 ALL = "fhircast/*.*"
 EVENTS = "Patient-open,Patient-close,Encounter-open,Encounter-close,ImagingStudy-open,ImagingStudy-close," + (

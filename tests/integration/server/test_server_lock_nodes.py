@@ -149,10 +149,10 @@ async def _asks(second: Hub, inside: Answerer) -> None:
     inside.gate = asyncio.Event()
     inside.began.clear()
     slow = asyncio.create_task(doctor.get(path))
-    await asyncio.wait_for(inside.began.wait(), 20)
+    await asyncio.wait_for(inside.began.wait(), 60)
     await second.open_patient(ended=True)
     assert (await slow)[1]["error"]["code"] == "consult_ended"
-    await asyncio.wait_for(inside.cancelled.wait(), 20)
+    await asyncio.wait_for(inside.cancelled.wait(), 60)
     await doctor.http.close()
 
 

@@ -84,7 +84,7 @@ port = {port}
         assert sentence("connected") in capsys.readouterr().out
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x0b" + MESSAGE.encode() + b"\x1c\r")
-        answer = await asyncio.wait_for(reader.readuntil(b"\x1c\r"), 20)
+        answer = await asyncio.wait_for(reader.readuntil(b"\x1c\r"), 60)
         assert b"MSA|AA|M1" in answer or b"MSA|CA|M1" in answer, answer
         await until(hub.crossed)
         with pytest.raises(StartError, match="already running") as told, folder.only_one():
@@ -92,7 +92,7 @@ port = {port}
         assert told.value.exit_code is Exit.PORT_IN_USE
         writer.close()
         process.send_signal(signal.SIGTERM)
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        output, _ = await asyncio.wait_for(process.communicate(), 60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

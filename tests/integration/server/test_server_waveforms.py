@@ -396,7 +396,7 @@ async def test_a_websocket_gets_what_a_data_channel_would(server: Server) -> Non
         said: list[dict[str, Any]] = []
 
         async def listen(until_frames: int, until_said: int) -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(got) < until_frames or len(said) < until_said:
                     data = await ws.receive_bytes()
                     if data[0] == 1 and data[1:3] == b"EC":
@@ -414,7 +414,7 @@ async def test_a_websocket_gets_what_a_data_channel_would(server: Server) -> Non
         await ask(t="have", stream=73, seq=3)
         await listen(6, 2)
         assert (said[1]["t"], said[1]["c"]) == ("pong", 5)
-        assert abs(said[1]["s"] - server.app[SERVICES].now_ms() * 1000) < 5_000_000
+        assert abs(said[1]["s"] - server.app[SERVICES].now_ms() * 1000) < 60_000_000
         assert [frame.seq for frame in got] == [4, 5, 6, 7, 8, 9]
         device.send(3, keep=False)
         device.send(5)
