@@ -28,8 +28,14 @@ typedef struct {
     int32_t key_seen;         /* what came since can be decoded, as far as nothing is missing, */
     int32_t to_sample;
     int64_t key_number;       /* from this packet on */
-    int64_t ends[64];         /* last packets of pictures that wait for others, ascending */
+    int64_t ends[64];         /* last packets of pictures that wait for others, ascending, */
+    double end_s[64];         /* and when they came, or were missed */
     int32_t end_count;
+    int32_t waits;            /* repairs that pictures waited for, */
+    double waited_s;          /* when the last one did, */
+    double wait_s;            /* how long they do, */
+    double wait_off_s;        /* and how far that is off */
+    double shown_s;           /* when a screen showed the newest picture */
     int32_t missing_count;
     gen_missing missing[512];
 } gen_track;
@@ -78,7 +84,7 @@ typedef struct {
     gen_histogram histograms[4];
 } gen_figures;
 
-#define GEN_VERSION 4         /* load_tests/session/engine.py names the one it fits */
+#define GEN_VERSION 5         /* load_tests/session/engine.py names the one it fits */
 
 #define GEN_RTP_IN 0
 #define GEN_RTP_IN_BYTES 1

@@ -59,6 +59,9 @@
 #define PLI_AGAIN_S 1.0
 #define KEY_WAIT_S 0.2
 #define MOST_ENDS 64
+#define WAITS 3
+#define WAITS_S 60.0
+#define MOST_HELD_S 0.5
 #define FORGOTTEN 64
 #define PROBATOR 1234
 #define ARRIVALS 1024

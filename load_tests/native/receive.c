@@ -50,26 +50,53 @@ static void hole(gen_state *state, gen_peer *peer, gen_track *track, int ahead, 
     }
 }
 
-/* It is no longer missed; what is behind it moves up, so that numbers stay ascending. */
-static void found(gen_track *track, int64_t number)
+/* It is no longer missed; what is behind it moves up, so that numbers stay ascending. When it was missed; 0: never. */
+static double found(gen_track *track, int64_t number)
 {
     for (int i = 0; i < track->missing_count; i++)
         if (track->missing[i].number == number) {
+            double missed_s = track->missing[i].missed_s;
             memmove(track->missing + i, track->missing + i + 1,
                     sizeof track->missing[0] * (size_t)(--track->missing_count - i));
-            return;
+            return missed_s;
         }
+    return 0;
 }
 
-static void picture(gen_state *state, gen_peer *peer, gen_track *track, double now_s)
+/* For how long a browser holds pictures back: from the third repair within a minute on, as long as repairs take
+ * (libwebrtc's jitter estimator adds the round trip). */
+static double held_s(const gen_track *track, double now_s)
+{
+    double held = track->wait_s + 2 * track->wait_off_s;
+    if (track->waits < WAITS || now_s - track->waited_s > WAITS_S)
+        return 0;
+    return held < MOST_HELD_S ? held : MOST_HELD_S;
+}
+
+static void waited(gen_track *track, double wait_s, double now_s)
+{
+    if (now_s - track->waited_s > WAITS_S)
+        track->waits = 0;
+    if (!track->waits++) {
+        track->wait_s = wait_s;
+        track->wait_off_s = wait_s / 2;
+    } else {
+        track->wait_off_s += (fabs(wait_s - track->wait_s) - track->wait_off_s) / 4;
+        track->wait_s += (wait_s - track->wait_s) / 8;
+    }
+    track->waited_s = now_s;
+}
+
+/* A picture is whole; a screen shows it as soon as it does. */
+static void picture(gen_state *state, gen_peer *peer, gen_track *track, double at_s, double now_s)
 {
     count(state, GEN_FRAMES_IN, 1);
     if (track->picture_s <= 0) {
         track->picture_s = now_s;
         hand_over(state, peer, GEN_CHANGED, NULL, 0, 0);
     }
-    if (track->last_frame_s > 0) {
-        double gap_s = now_s - track->last_frame_s, usual_s = track->frame_gap_s;
+    if (track->shown_s > 0) {
+        double gap_s = (at_s > track->shown_s ? at_s : track->shown_s) - track->shown_s, usual_s = track->frame_gap_s;
         double limit_s = 3 * usual_s > usual_s + FREEZE_LEAST_S ? 3 * usual_s : usual_s + FREEZE_LEAST_S;
         if (gap_s > limit_s) { /* WebRTC's definition of a freeze (webrtc-stats, freezeCount) */
             count(state, GEN_FREEZES, 1);
@@ -78,6 +105,7 @@ static void picture(gen_state *state, gen_peer *peer, gen_track *track, double n
             track->frame_gap_s += (gap_s - usual_s) / 30;
         }
     }
+    track->shown_s = at_s > track->shown_s ? at_s : track->shown_s;
     track->last_frame_s = now_s;
 }
 
@@ -85,31 +113,44 @@ static void picture(gen_state *state, gen_peer *peer, gen_track *track, double n
 static void show(gen_state *state, gen_peer *peer, gen_track *track, double now_s)
 {
     int64_t first = INT64_MAX;
+    double hold_s;
     int shown = 0;
     if (!track->key_seen)
         return;
     for (int i = 0; i < track->missing_count && first == INT64_MAX; i++)
         if (track->missing[i].number >= track->key_number)
             first = track->missing[i].number;
-    while (shown < track->end_count && track->ends[shown] < first) {
-        if (track->ends[shown++] >= track->key_number)
-            picture(state, peer, track, now_s);
+    if (!track->end_count || track->ends[0] >= first)
+        return;
+    if (track->end_s[0] < now_s)
+        waited(track, now_s - track->end_s[0], now_s);
+    hold_s = held_s(track, now_s);
+    for (; shown < track->end_count && track->ends[shown] < first; shown++) {
+        double due_s = track->end_s[shown] + hold_s;
+        if (track->ends[shown] >= track->key_number)
+            picture(state, peer, track, due_s > now_s ? due_s : now_s, now_s);
     }
-    if (shown) {
-        track->end_count -= shown;
-        memmove(track->ends, track->ends + shown, sizeof track->ends[0] * (size_t)track->end_count);
-    }
+    track->end_count -= shown;
+    memmove(track->ends, track->ends + shown, sizeof track->ends[0] * (size_t)track->end_count);
+    memmove(track->end_s, track->end_s + shown, sizeof track->end_s[0] * (size_t)track->end_count);
 }
 
 /* The last packet of a picture came. */
-static void picture_ended(gen_state *state, gen_peer *peer, gen_track *track, int64_t number, double now_s)
+static void picture_ended(gen_state *state, gen_peer *peer, gen_track *track, int64_t number, double came_s,
+                          double now_s)
 {
     int at;
-    if (track->end_count == MOST_ENDS)
-        memmove(track->ends, track->ends + 1, sizeof track->ends[0] * (size_t)--track->end_count);
-    for (at = track->end_count++; at && track->ends[at - 1] > number; at--)
+    if (track->end_count == MOST_ENDS) {
+        track->end_count--;
+        memmove(track->ends, track->ends + 1, sizeof track->ends[0] * (size_t)track->end_count);
+        memmove(track->end_s, track->end_s + 1, sizeof track->end_s[0] * (size_t)track->end_count);
+    }
+    for (at = track->end_count++; at && track->ends[at - 1] > number; at--) {
         track->ends[at] = track->ends[at - 1];
+        track->end_s[at] = track->end_s[at - 1];
+    }
     track->ends[at] = number;
+    track->end_s[at] = came_s;
     show(state, peer, track, now_s);
 }
 
@@ -184,7 +225,7 @@ static void take_track(gen_state *state, gen_peer *peer, gen_track *track, const
 {
     uint16_t seq = (uint16_t)get16(data + 2);
     int64_t number;
-    double transit;
+    double transit, came_s = now_s;
     track->packets++;
     count(state, GEN_RTP_IN, 1);
     count(state, GEN_RTP_IN_BYTES, bytes);
@@ -200,7 +241,8 @@ static void take_track(gen_state *state, gen_peer *peer, gen_track *track, const
                 hole(state, peer, track, ahead, now_s);
             track->highest += ahead;
         } else if (track->missing_count) {
-            found(track, track->highest - (uint16_t)((uint16_t)track->highest - seq));
+            double missed_s = found(track, track->highest - (uint16_t)((uint16_t)track->highest - seq));
+            came_s = missed_s > 0 ? missed_s : now_s;
         }
     }
     number = track->highest - (uint16_t)((uint16_t)track->highest - seq);
@@ -217,7 +259,7 @@ static void take_track(gen_state *state, gen_peer *peer, gen_track *track, const
         sample(state, peer, track, number, data, bytes, stamp_ns);
     }
     if (track->video && data[1] & 0x80)
-        picture_ended(state, peer, track, number, now_s);
+        picture_ended(state, peer, track, number, came_s, now_s);
     else if (track->end_count)
         show(state, peer, track, now_s);
 }
@@ -226,7 +268,8 @@ static void take_repair(gen_state *state, gen_peer *peer, gen_track *track, cons
                         double now_s)
 {
     int64_t number;
-    int at, missing = track->missing_count;
+    double missed_s;
+    int at;
     count(state, GEN_RTX_IN, 1);
     bytes = opened(state, peer, data, bytes);
     if (!bytes || track->highest < 0)
@@ -235,12 +278,12 @@ static void take_repair(gen_state *state, gen_peer *peer, gen_track *track, cons
     if (at + 2 > bytes)
         return;
     number = track->highest - (uint16_t)((uint16_t)track->highest - get16(state->scratch + at));
-    found(track, number);
-    if (missing == track->missing_count)
+    missed_s = found(track, number);
+    if (missed_s <= 0)
         return; /* padding that probes, or too late */
     look_for_key(track, number, state->scratch + at + 2, bytes - at - 2);
     if (state->scratch[1] & 0x80)
-        picture_ended(state, peer, track, number, now_s);
+        picture_ended(state, peer, track, number, missed_s, now_s);
     else
         show(state, peer, track, now_s);
 }

@@ -22,7 +22,7 @@ from load_tests.report.ledger import Ledger
 from load_tests.session.path import Path
 
 VARIABLE: Final = "CONSILIUM_GENERATOR"
-VERSION: Final = 4
+VERSION: Final = 5
 """``GEN_VERSION`` of the C side."""
 ROOM_BYTES: Final = 65_536
 AT_ONCE: Final = 256

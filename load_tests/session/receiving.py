@@ -3,7 +3,8 @@
 Nothing is decoded. Sequence numbers, markers and header extensions are in the clear, so most packets are never
 decrypted: one in `SAMPLE_EVERY` for the time of sending it ends with, repairs, whose original number is inside, and all
 while a picture cannot be decoded, since a key frame may be among them. A picture is there when nothing from the key
-frame to its last packet is missing; what is given up ends that until the next key frame.
+frame to its last packet is missing; what is given up ends that until the next key frame. When a screen shows it is
+later by as much as a browser holds pictures back once repairs are frequent; only then one that comes late is a freeze.
 
 Feedback is a browser's: receiver reports once a second, transport-wide feedback ten times a second, NACK for what is
 missing, a key frame request when that does not help.
@@ -45,6 +46,8 @@ PLI_AGAIN_S: Final = 1.0
 KEY_WAIT_S: Final = 0.2
 """A stream that began without a key frame: as libwebrtc waits for one before it asks."""
 MOST_ENDS: Final = 64
+WAITS, WAITS_S, MOST_HELD_S = 3, 60.0, 0.5
+"""From so many repairs within so long on pictures are held back, at most so long."""
 _HEAD = struct.Struct("!xBHII")
 
 Kind = Literal["audio", "video"]
@@ -71,8 +74,16 @@ class Track:
     key_seen: bool = False
     """What came since can be decoded, as far as nothing is missing, from `key_number` on."""
     key_number: float = -math.inf
-    ends: list[int] = field(default_factory=list)
-    """Last packets of pictures that wait for others, ascending."""
+    ends: list[tuple[int, float]] = field(default_factory=list)
+    """Last packets of pictures that wait for others, ascending, and when they came, or were missed."""
+    waits: int = 0
+    waited_s: float = 0.0
+    wait_s: float = 0.0
+    """How long repairs take,"""
+    wait_off_s: float = 0.0
+    """and how far that is off."""
+    shown_s: float = 0.0
+    """When a screen showed the newest picture."""
     last_frame_s: float = 0.0
     frame_gap_s: float = 1 / 30
     """Usual time between pictures."""
@@ -87,6 +98,24 @@ class Track:
     report_s: float = 0.0
     to_sample: int = 1
     pli_s: float = 0.0
+
+    def held_s(self, now_s: float) -> float:
+        """For how long a browser holds pictures back (libwebrtc's jitter estimator adds the round trip)."""
+        if self.waits < WAITS or now_s - self.waited_s > WAITS_S:
+            return 0.0
+        return min(self.wait_s + 2 * self.wait_off_s, MOST_HELD_S)
+
+    def waited(self, wait_s: float, now_s: float) -> None:
+        """A repair made pictures wait."""
+        if now_s - self.waited_s > WAITS_S:
+            self.waits = 0
+        if not self.waits:
+            self.wait_s, self.wait_off_s = wait_s, wait_s / 2
+        else:
+            self.wait_off_s += (abs(wait_s - self.wait_s) - self.wait_off_s) / 4
+            self.wait_s += (wait_s - self.wait_s) / 8
+        self.waits += 1
+        self.waited_s = now_s
 
     @property
     def here(self) -> bool:
@@ -174,7 +203,7 @@ class Receiver:
         self, track: Track, view: memoryview, start: int, end: int, second: int, seq: int, timestamp: int,
         stamp_ns: int, now_s: float,
     ) -> None:  # fmt: skip
-        ledger = self._ledger
+        ledger, came_s = self._ledger, now_s
         track.packets += 1
         ledger.counts["rtp_in"] += 1
         ledger.counts["rtp_in_bytes"] += end - start
@@ -190,7 +219,7 @@ class Receiver:
                     self._hole(track, ahead, now_s)
                 track.highest += ahead
             else:
-                track.missing.pop(track.highest - (-ahead & 0xFFFF), None)
+                came_s, _ = track.missing.pop(track.highest - (-ahead & 0xFFFF), (now_s, now_s))
         number = track.highest - ((track.highest - seq) & 0xFFFF)
         transit = stamp_ns / 1e9 * track.clock_hz - timestamp
         if track.packets > 1:
@@ -204,7 +233,7 @@ class Receiver:
             track.to_sample = SAMPLE_EVERY
             self._sample(track, number, bytes(view[start:end]), stamp_ns)
         if track.kind == "video" and second & 0x80:
-            self._picture_ended(track, number, now_s)
+            self._picture_ended(track, number, came_s, now_s)
         elif track.ends:
             self._show(track, now_s)
 
@@ -220,10 +249,10 @@ class Receiver:
             track.to_sample = 1
             self._nack(track, numbers)
 
-    def _picture_ended(self, track: Track, number: int, now_s: float) -> None:
+    def _picture_ended(self, track: Track, number: int, came_s: float, now_s: float) -> None:
         """The last packet of a picture came."""
         del track.ends[: len(track.ends) + 1 - MOST_ENDS]
-        bisect.insort(track.ends, number)
+        bisect.insort(track.ends, (number, came_s), key=lambda end: end[0])
         self._show(track, now_s)
 
     def _show(self, track: Track, now_s: float) -> None:
@@ -231,10 +260,15 @@ class Receiver:
         if not track.key_seen:
             return
         first = next((number for number in track.missing if number >= track.key_number), math.inf)
-        shown = bisect.bisect_left(track.ends, first)
-        for number in track.ends[:shown]:
+        shown = bisect.bisect_left(track.ends, first, key=lambda end: end[0])
+        if not shown:
+            return
+        if track.ends[0][1] < now_s:
+            track.waited(now_s - track.ends[0][1], now_s)
+        hold_s = track.held_s(now_s)
+        for number, came_s in track.ends[:shown]:
             if number >= track.key_number:
-                self._picture(track, now_s)
+                self._picture(track, max(now_s, came_s + hold_s), now_s)
         del track.ends[:shown]
 
     def _break_off(self, track: Track, first: float, now_s: float) -> None:
@@ -249,20 +283,22 @@ class Receiver:
             self._ledger.count("pli_out")
             self._peer.send_rtcp(rtcp.build_pli(OWN_SSRC, track.ssrc))
 
-    def _picture(self, track: Track, now_s: float) -> None:
+    def _picture(self, track: Track, at_s: float, now_s: float) -> None:
+        """One is whole, and shown at that moment."""
+        at_s = max(at_s, track.shown_s)
         self._ledger.counts["frames_in"] += 1
         if not track.picture_s:
             track.picture_s = now_s
             self._changed()
-        if track.last_frame_s:
-            gap_s = now_s - track.last_frame_s
+        if track.shown_s:
+            gap_s = at_s - track.shown_s
             # WebRTC's definition of a freeze (webrtc-stats, freezeCount).
             if gap_s > max(3 * track.frame_gap_s, track.frame_gap_s + FREEZE_LEAST_S):
                 self._ledger.count("freezes")
                 self._ledger.add("freeze_ms", gap_s * 1000)
             else:
                 track.frame_gap_s += (gap_s - track.frame_gap_s) / 30
-        track.last_frame_s = now_s
+        track.shown_s, track.last_frame_s = at_s, now_s
 
     def _look_for_key(self, track: Track, number: int, packet: bytes, at: int) -> None:
         if track.vp8 and number >= track.key_number and vp8_starts_key_frame(packet, at, len(packet)):
@@ -298,11 +334,12 @@ class Receiver:
             return
         at = _payload_at(packet)
         number = track.highest - ((track.highest - int.from_bytes(packet[at : at + 2], "big")) & 0xFFFF)
-        if track.missing.pop(number, None) is None:
+        missed = track.missing.pop(number, None)
+        if missed is None:
             return  # padding that probes, or too late
         self._look_for_key(track, number, packet, at + 2)
         if packet[1] & 0x80:
-            self._picture_ended(track, number, now_s)
+            self._picture_ended(track, number, missed[0], now_s)
         else:
             self._show(track, now_s)
 

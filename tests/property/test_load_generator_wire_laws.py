@@ -208,6 +208,32 @@ def test_a_picture_with_a_hole_is_not_there_until_it_is_repaired(made: Bench) ->
     assert viewer.shown == 6
 
 
+def test_where_repairs_are_frequent_pictures_are_held_back_and_do_not_freeze(made: Bench) -> None:
+    """As a browser's jitter buffer does it: the first few are seen, then the picture is later and goes on."""
+    viewer = Viewer(made)
+    viewer.show(key=True)
+    freezes = []
+    for number in range(12):
+        part = number % 3  # the first, one within, the marker; repaired, or late on its own stream
+        viewer.show(without=(part,))
+        lost = viewer.seq - 3 + part
+        for _ in range(6):  # 0.2 s until the repair comes
+            viewer.show()
+        viewer.give(part, lost, ssrc=RTX if number % 2 else VIDEO)
+        viewer.look()
+        for _ in range(20):
+            viewer.show()
+        made.counted()
+        freezes.append(made.ledger.counts["freezes"])
+        assert viewer.shown == 1 + 27 * (number + 1)
+    assert freezes[2] == 3
+    assert freezes[-1] - freezes[3] == 0
+    viewer.look(61)  # calm again
+    viewer.show(key=True)
+    held = viewer.track.shown_s - viewer.now_s
+    assert held == 0
+
+
 def test_what_never_comes_ends_the_picture_until_the_next_key_frame(made: Bench) -> None:
     viewer = Viewer(made)
     viewer.show(key=True)
