@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lock_kit import Hub, Inbound, ecg, fill_hub, new_gateway_folder, result, running, start_hub, until
+from lock_kit import Hub, Inbound, ecg, new_gateway_folder, result, running, start_hub, until
 
 from server.__main__ import lock_forget_key, lock_rotate_key, lock_seal
 from server.exits import Exit, StartError
@@ -41,8 +41,8 @@ ABOUT = (("instance", INSTANCE), ("patient_name", NAME), ("birth_date", "1960-05
 
 
 @pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = await start_hub(tmp_path, await asyncio.to_thread(fill_hub, tmp_path / "filled"))
+async def hub(tmp_path: Path, filled: Path) -> AsyncIterator[Hub]:
+    hub = await start_hub(tmp_path, filled)
     yield hub
     await hub.stop()
 
