@@ -11,6 +11,7 @@ from typing import Final
 
 from load_tests.report.page import headline, percentile, shown
 from load_tests.report.summary import Summary
+from load_tests.run.pinning import PINNED, SHARED
 
 COLUMNS: Final = ("run", "commit", "machine", "sessions", "packets/s", "join p95 ms", "forward p99 ms",
                   "ECG age p99 ms", "event p99 ms", "server cores", "verdict")  # fmt: skip
@@ -39,11 +40,19 @@ def row(summary: Summary) -> str:
     )  # fmt: skip
     cells = (
         f"{summary.scenario} {summary.started[:19].replace('T', ' ')}", f"{summary.commit[:8]}{dirty}",
-        f"{summary.machine.cpu}, {summary.machine.cores} cores{', shared' if summary.same_host else ''}",
+        f"{summary.machine.cpu}, {summary.machine.cores} cores{_beside(summary)}",
         str(summary.sessions), shown(summary.derived.get("packets_in_per_s")), *map(shown, figures),
         shown(summary.derived.get("server_cores")), headline(summary),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def _beside(summary: Summary) -> str:
+    """Where the generators were: on another machine, on cores of their own, or on the server's."""
+    if not summary.same_host:
+        return ""
+    pinned = [note for note in summary.notes if note.startswith(PINNED)]
+    return ", apart" if pinned and not any(SHARED in note for note in pinned) else ", shared"
 
 
 def add_rows(file: Path, summaries: list[Summary]) -> list[str]:

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from typing import Final
 
 from load_tests.plan.reading import Exit, RunError
+
+PINNED: Final = "The server's processes ran on"
+SHARED: Final = "they shared cores"
 
 
 def cores_of(text: str) -> frozenset[int]:
@@ -50,5 +54,5 @@ def apart(server: frozenset[int], generators: frozenset[int]) -> str:
     def said(cores: frozenset[int]) -> str:
         return f"core {', '.join(map(str, sorted(cores)))}" if cores else "any core"
 
-    shared = "" if server and generators and not server & generators else "; they shared cores"
-    return f"The server's processes ran on {said(server)}, generators and coordinator on {said(generators)}{shared}."
+    shared = "" if server and generators and not server & generators else f"; {SHARED}"
+    return f"{PINNED} {said(server)}, generators and coordinator on {said(generators)}{shared}."

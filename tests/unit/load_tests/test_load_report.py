@@ -32,6 +32,7 @@ from load_tests.report.svg import Axis, Plot, ticks
 from load_tests.report.validity import busiest
 from load_tests.run import patience
 from load_tests.run.command import main, put_row
+from load_tests.run.pinning import apart
 
 
 def record() -> Record:
@@ -198,6 +199,12 @@ def test_a_row_is_of_a_run_that_may_be_believed_and_stands_there_once(tmp_path: 
     lines = table.read_text().splitlines()
     assert [line.split(" | ")[0][-8:] for line in lines[4:6]] == ["14:00:00", "15:00:00"]
     assert "abcdef01+" in lines[5]
+    for note, said in (
+        (apart(frozenset({0}), frozenset({1})), ", apart |"), (apart(frozenset({0}), frozenset({0})), ", shared |"),
+        ("", ", shared |"),
+    ):  # fmt: skip
+        assert said in rows.row(summary(commit="a", notes=(note,)))
+    assert ", apart" not in rows.row(summary(commit="a", same_host=False))
     assert lines[6:] == ["", "## Capacity", "", "| a | b |"]
     for wrong, said in (
         ({"valid": False, "invalid_because": ("Late.",)}, "INVALID: Late."), ({"broken": "It died."}, "It died."),
