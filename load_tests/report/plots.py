@@ -149,8 +149,9 @@ def join(record: Record) -> Plot:
             plot.line([point for point in _cdf(histogram) if point[0] <= plot.x.high], colour, title)
     plot.level(95, "95 %")
     plot.bars("Stages, each by itself: p50 (thick) and p95 (thin)", _stages(seen), "ms")
+    plot.note = "a line that ends early goes on beyond the axis: who came first had nobody to hear yet"
     if whole.missing:
-        plot.note = f"{whole.missing} sessions never had everything: their line ends below 100 %"
+        plot.note = f"{whole.missing} sessions never had everything: that line ends below 100 %"
     return plot
 
 
@@ -190,7 +191,9 @@ def _columns(record: Record, figure: str) -> list[Column]:
 
 def _percentiles(plot: Plot, columns: Sequence[Column]) -> None:
     """p50 and p99 along the time, as lines."""
-    width = f"{columns[0][1] - columns[0][0]:.0f} s" if columns else ""
+    if not columns:
+        return
+    width = f"{columns[0][1] - columns[0][0]:.0f} s"
     for percent, colour in ((50, "c2"), (99, "c3")):
         points = [((low + high) / 2, one.percentile(percent)) for low, high, one in columns]
         plot.line([(at, value) for at, value in points if value is not None], colour, f"p{percent} of {width}")

@@ -30,7 +30,7 @@ def html(summary: Summary) -> str:
         f'<p class="bad">{escape(one.name)}: {escape(one.problem)}</p>' for one in summary.witnesses if one.problem
     )
     apart = "<p><small>p50 / p99, or a count. In no other figure of this report.</small></p>"
-    table = f"<table><tr><th>figure{names}</tr>{''.join(rows)}</table>"
+    table = f'<div class="scroll"><table><tr><th>figure{names}</tr>{"".join(rows)}</table></div>'
     return f"<h2>Witnesses: real Chromiums</h2>{problems}{apart}{table}{_beside(summary)}"
 
 
@@ -41,7 +41,8 @@ def _beside(summary: Summary) -> str:
         for one, cells in ((one, _cells(one)) for one in summary.beside)
     ]
     head = "".join(f"<th>{name}" for name in BESIDE_HEAD)
-    return f"<h2>Witnesses beside sessions</h2><table><tr>{head}</tr>{''.join(rows)}</table>" if rows else ""
+    table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return f"<h2>Witnesses beside sessions</h2>{table}" if rows else ""
 
 
 def markdown(summary: Summary) -> list[str]:
