@@ -63,6 +63,10 @@ def expect_identity_on_a_phone(page: Page) -> None:
             const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
             return part.contains(top);
         }"""), "nothing lies over it"
+    page.get_by_test_id("view-record").click()
+    record = page.get_by_test_id("record-tab-summary")
+    wait_until(page, lambda: lowest(record) <= PHONE["height"] / 2, "one tap, and the summary is there")
+    wait_until(page, lambda: lowest(banner) <= PHONE["height"] / 5, "who it is about has not moved")
     page.set_viewport_size(DESKTOP)
 
 
