@@ -113,8 +113,11 @@ async def test_a_process_that_is_still_there_was_not_killed(tmp_path: Path, monk
     gone.wait()
     owned.worker = gone.pid
     assert "is gone" in await broken(owned, "kill_worker")
-    with pytest.raises(NotDone, match="still there or has no successor"):
-        faults._replaced("server", os.getpid(), gone.pid)
+    mine, another = os.getpid(), os.getppid()
+    for before, after in ((mine, gone.pid), (mine, mine), (mine, another), (gone.pid, None), (None, mine)):
+        with pytest.raises(NotDone, match="still there or has no successor"):
+            faults._replaced("server", before, after)
+    assert faults._replaced("server", gone.pid, mine).endswith(f"{mine} is in its place")
 
 
 def test_a_drive_that_cannot_be_filled_was_not_full_and_says_so(tmp_path: Path) -> None:
