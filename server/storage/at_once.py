@@ -63,12 +63,21 @@ class Hand(Protocol):
         """Rows, each a tuple; none of a statement that gives none."""
         ...
 
-    def at_end(self, work: Callable[["Hand"], None]) -> None:
-        """Have this done when all who share the transaction have done their own: a row that everybody locks is last."""
+    def many(self, what: Prepared, values: Sequence[dict[str, Any]]) -> None:
+        """The same statement with each of these, in one visit; it gives no rows."""
+        ...
+
+    def at_end(self, work: "Work", items: Sequence[Any]) -> None:
+        """Have this done when all who share the transaction have done their own: a row that everybody locks is last.
+
+        It is done once, with the items of all of them in the order in which they came, so that what all of them wait
+        for costs them together what it costs one.
+        """
         ...
 
 
 Job = Callable[[Hand], T]
+Work = Callable[[Hand, Sequence[Any]], None]
 
 
 class SqlHand:
@@ -82,9 +91,13 @@ class SqlHand:
         done = self._session.execute(what.statement, values)
         return done.all() if what.is_select else []
 
-    def at_end(self, work: Callable[[Hand], None]) -> None:
+    def many(self, what: Prepared, values: Sequence[dict[str, Any]]) -> None:
+        """See `Hand`."""
+        self._session.execute(what.statement, values)
+
+    def at_end(self, work: Work, items: Sequence[Any]) -> None:
         """At once: nobody shares this transaction."""
-        work(self)
+        work(self, items)
 
 
 class _SqliteHand:
@@ -96,8 +109,12 @@ class _SqliteHand:
     def rows(self, what: Prepared, **values: Any) -> Sequence[Any]:
         return what.on(self._connection, values)
 
-    def at_end(self, work: Callable[[Hand], None]) -> None:
-        work(self)
+    def many(self, what: Prepared, values: Sequence[dict[str, Any]]) -> None:
+        for one in values:
+            what.on(self._connection, one)
+
+    def at_end(self, work: Work, items: Sequence[Any]) -> None:
+        work(self, items)
 
 
 class _SharedHand:
@@ -105,17 +122,20 @@ class _SharedHand:
 
     def __init__(self, hand: Hand) -> None:
         self._hand = hand
-        self._last: list[Callable[[Hand], None]] = []
+        self._last: dict[Work, list[Any]] = {}
 
     def rows(self, what: Prepared, **values: Any) -> Sequence[Any]:
         return self._hand.rows(what, **values)
 
-    def at_end(self, work: Callable[[Hand], None]) -> None:
-        self._last.append(work)
+    def many(self, what: Prepared, values: Sequence[dict[str, Any]]) -> None:
+        self._hand.many(what, values)
+
+    def at_end(self, work: Work, items: Sequence[Any]) -> None:
+        self._last.setdefault(work, []).extend(items)
 
     def finish(self) -> None:
-        for work in self._last:
-            work(self._hand)
+        for work, items in self._last.items():
+            work(self._hand, items)
 
 
 class _GivenUp(Exception):

@@ -59,14 +59,14 @@ async def append(session: AsyncSession, entries: Sequence[Entry]) -> None:
 def append_at_once(hand: Hand, entries: Sequence[Entry]) -> None:
     """The same within `Database.at_once`; the head is locked when all who share the transaction have done their own."""
     if entries:
-        hand.at_end(lambda hand: _append_now(hand, entries))
+        hand.at_end(_append_now, entries)
 
 
 def _append_now(hand: Hand, entries: Sequence[Entry]) -> None:
+    """Three visits, however many they are: the head is locked for no longer than that and the commit."""
     [(seq, last)] = hand.rows(_HEAD)
     rows = _links(seq, bytes(last), entries)
-    for row in rows:
-        hand.rows(_LINK, **row)
+    hand.many(_LINK, rows)
     hand.rows(_MOVE, to_seq=rows[-1]["seq"], to_hash=rows[-1]["hash"])
 
 

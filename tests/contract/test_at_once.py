@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from sqlalchemy import bindparam, insert, select
@@ -131,10 +131,15 @@ async def test_a_revoked_write_is_not_done_and_takes_no_other_with_it(database: 
 async def test_the_row_that_everybody_locks_is_locked_last(database: Database) -> None:
     """As sessions do it: two nodes whose writes come in different order must not wait for each other in a circle."""
     order: list[str] = []
+    shared: list[list[str]] = []
+
+    def last(_hand: Hand, names: Sequence[str]) -> None:
+        order.extend(f"{name} at the end" for name in names)
+        shared.append(list(names))
 
     def job(hand: Hand, name: str) -> None:
         order.append(name)
-        hand.at_end(lambda hand: order.append(f"{name} at the end"))
+        hand.at_end(last, [name])
 
     async with database._turn:
         both = [asyncio.create_task(database.at_once.write(lambda hand, n=n: job(hand, n))) for n in ("a", "b")]
@@ -142,6 +147,7 @@ async def test_the_row_that_everybody_locks_is_locked_last(database: Database) -
     await asyncio.gather(*both)
     if database.is_sqlite:
         assert order == ["a", "b", "a at the end", "b at the end"]
+        assert shared == [["a", "b"]], "once for both of them"
     assert all(order.index(name) < order.index(f"{name} at the end") for name in ("a", "b"))
 
 
