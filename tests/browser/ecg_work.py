@@ -27,11 +27,11 @@ def _import(page: Page) -> None:
     form.get_by_role("textbox").fill(TITLE)
     page.get_by_test_id("ecg-import-confirm").set_checked(True, force=True)
     page.get_by_test_id("ecg-import-send").click()
-    expect(page.get_by_test_id("ecg-import-differs")).to_contain_text("642341", timeout=30_000)
+    expect(page.get_by_test_id("ecg-import-differs")).to_contain_text("642341")
     page.get_by_test_id("ecg-import-confirm").set_checked(True, force=True)
     page.get_by_test_id("ecg-import-send").click()
     done = page.get_by_test_id("ecg-imported")
-    expect(done).to_contain_text(TITLE, timeout=30_000)
+    expect(done).to_contain_text(TITLE)
     done.get_by_role("button").first.click()
 
 

@@ -34,7 +34,7 @@ from load_tests.browsers.steps import (
     with_monitored_patient,
 )
 from load_tests.rig.demo_process import Demo
-from tests.browser.drift import Overheard, expect_same_commands, host_cookie, simulated_guest
+from tests.browser.drift import Overheard, expect_same_commands, expect_traced, host_cookie, simulated_guest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -63,12 +63,10 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     expect_redundant_sound(bo.page)
     expect_live_ecg(bo.page)
     # A simulated guest of the load tests says to the server what this real one said.
-    wait_until(
-        bo.page, lambda: any(one["type"] == "report_ecg_state" for one in overheard.commands), "a trace's report"
-    )
+    expect_traced(bo.page, overheard)
     cookie = host_cookie(anna.context.cookies())
-    simulated = simulated_guest(hub.url, consult, shown_patient(anna.page), cookie)
-    expect_same_commands(bo.page, overheard, simulated)
+    patient = shown_patient(anna.page)
+    expect_same_commands(bo, overheard, lambda: simulated_guest(hub.url, consult, patient, cookie))
 
     # A station's three screens.
     walls = {role: open_visitor(f"wall-{role}", camera=False) for role in ("record", "video", "ecg")}
@@ -96,7 +94,9 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     expect_moving_video(bo.page)
     expect_live_ecg(bo.page)
     expect_page(bo.page, "labs")
-    assert anna.page.locator("[data-testid^=tile-]", has_text="Dr Bo").count() == 1
+    tiles = anna.page.locator("[data-testid^=tile-]", has_text="Dr Bo")
+    expect(tiles.first).to_be_visible()
+    assert tiles.count() == 1
 
     # The media worker is killed: picture and trace come back by themselves, no page is reloaded.
     pages = (anna.page, bo.page, walls["video"].page)
@@ -131,11 +131,11 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     open_patient(anna, other)
     for page in (anna.page, bo.page, walls["video"].page, walls["ecg"].page):
         expect_patient(page, other)
-    expect(walls["record"].page.get_by_test_id("not-in-sync")).to_be_visible(timeout=10_000)
+    expect(walls["record"].page.get_by_test_id("not-in-sync")).to_be_visible()
     expect(walls["record"].page.get_by_test_id("record-page")).to_have_count(0)
     expect(walls["record"].page.locator(f'[data-testid=patient-banner][data-patient="{patient}"]')).to_have_count(0)
     for page in (anna.page, walls["video"].page):
-        expect(page.get_by_test_id("not-in-sync")).to_contain_text("screen 1", timeout=10_000)
+        expect(page.get_by_test_id("not-in-sync")).to_contain_text("screen 1")
 
     # The ECG belongs to the first patient: it must not run under the second one's name.
     drawn = samples_drawn(walls["ecg"].page)

@@ -19,12 +19,19 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 AXE = Path(__file__).resolve().parents[2] / "web_client" / "node_modules" / "axe-core" / "axe.min.js"
 ECG_PDF = {"name": "ecg.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4 an ECG"}
+STILL = """() => Promise.all(
+  document.getAnimations()
+    .filter(one => one.playState === 'running' && one.effect?.getComputedTiming().endTime !== Infinity)
+    .map(one => one.finished.catch(() => undefined)),
+).then(() => undefined)"""
+"""What fades in is not judged halfway."""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 def violations(page: Page) -> list[str]:
     """What axe finds against WCAG 2.2 A and AA, one line per finding."""
     page.evaluate(AXE.read_text())
+    page.evaluate(STILL)
     result: Any = page.evaluate(
         "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}})",
         RULES,
