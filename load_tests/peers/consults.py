@@ -58,7 +58,7 @@ RELAYS: Final = ("consilium", "janus_best", "janus_default")
 ROOMS: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 TRIES: Final = 2
 NICE: Final = -20
-SETTLE_S, WINDOW_S = 8.0, 5.0
+SETTLE_S, WINDOW_S = 10.0, 5.0
 BOUND_MS, LOSS, FULL, GENERATOR_SHARE = 50.0, 0.001, 0.9, 0.9
 WHOLE_KBPS: Final = CAMERAS_EACH * LARGEST.bitrate_bps / 1000
 """Of all three cameras' largest pictures."""
