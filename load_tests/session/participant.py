@@ -42,6 +42,8 @@ UNDONE: Final = (Refused, TimeoutError)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 MEDIA_KEPT_S: Final = 15.0
 REBUILD_PAUSE_S: Final = 0.2
+REBUILD_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.7, 1.0)
+"""After each attempt in a row that failed, as the web client waits."""
 PATH_LOOK_S: Final = 1.0
 OUTAGE_S: Final = 0.5
 """A picture or waveform that was there and does not come for so long is gone."""
@@ -128,6 +130,8 @@ class Participant:
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._rebuild = asyncio.Event()
+        self._failures = 0
+        """Attempts to build the media that failed in a row."""
         self._page = asyncio.Event()
         """Another page may be shown."""
         self._context = asyncio.Event()
@@ -305,7 +309,10 @@ class Participant:
             if signalling.lost.is_set() or isinstance(problem, TargetNotAllowed):
                 raise
             self._rebuild.set()
-            await asyncio.sleep(REBUILD_PAUSE_S * (1 + self._chance.random()))
+            await asyncio.sleep(REBUILD_PAUSES_S[min(self._failures, len(REBUILD_PAUSES_S) - 1)])
+            self._failures += 1
+        else:
+            self._failures = 0
 
     async def _keep_bound(self, media: Media) -> None:
         """A device: bind it to the open patient, and send once it is bound."""

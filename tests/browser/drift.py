@@ -157,8 +157,8 @@ def expect_same_commands(person: Visitor, overheard: Overheard, simulate: Callab
         if not was_disturbed(overheard.commands) and not was_disturbed(simulated):
             break
         if was_disturbed(overheard.commands):
-            overheard.commands.clear()
             page.reload()
+            overheard.commands.clear()  # what the page before said until it went
             join_from_prejoin(person)
             expect_traced(page, overheard)
     assert not found, found
