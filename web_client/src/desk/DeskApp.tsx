@@ -5,7 +5,7 @@ import { useHttp } from "../common/http";
 import { useConsult, useSession } from "../common/queries";
 import { markJoinClick } from "../media/marks";
 import { loadLibrary } from "../media/session";
-import { type JoinTracks, PreJoin } from "../prejoin/PreJoin";
+import { type JoinInputs, PreJoin } from "../prejoin/PreJoin";
 import { type ConsultClient, openClient } from "./consultClient";
 import styles from "./Desk.module.css";
 
@@ -68,11 +68,14 @@ function JoinedDesk({ consultId }: { consultId: string }) {
   }, []);
 
   const join = useCallback(
-    ({ camera, microphone }: JoinTracks): void => {
+    (inputs: JoinInputs): void => {
       markJoinClick();
       const opened = openClient(http, consultId, WISHES);
-      if (camera !== null) void opened.media?.local.adopt("camera", camera);
-      if (microphone !== null) void opened.media?.local.adopt("microphone", microphone);
+      for (const kind of ["camera", "microphone"] as const) {
+        const { track, isOpening } = inputs[kind];
+        if (track !== null) void opened.media?.local.adopt(kind, track);
+        else if (isOpening) void opened.media?.local.set(kind, true);
+      }
       current.current = opened;
       setClient(opened);
     },

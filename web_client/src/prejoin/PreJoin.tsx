@@ -13,11 +13,18 @@ import type { ConsultCard } from "../common/api";
 import type { DeviceList, DeviceProblem } from "../media/devices";
 import { playTestTone, watchLevel } from "../media/level";
 import styles from "./PreJoin.module.css";
-import { type Input, useInputs } from "./useInputs";
+import { type Input, isWanted, useInputs } from "./useInputs";
 
-export interface JoinTracks {
-  readonly camera: MediaStreamTrack | null;
-  readonly microphone: MediaStreamTrack | null;
+/** What a device has come to when its person joins. */
+export interface JoinInput {
+  readonly track: MediaStreamTrack | null;
+  /** It was asked for and has not answered: it goes on in the consult. */
+  readonly isOpening: boolean;
+}
+
+export interface JoinInputs {
+  readonly camera: JoinInput;
+  readonly microphone: JoinInput;
 }
 
 export function PreJoin({
@@ -25,7 +32,7 @@ export function PreJoin({
   onJoin,
 }: {
   consult: ConsultCard | undefined;
-  onJoin: (tracks: JoinTracks) => void;
+  onJoin: (inputs: JoinInputs) => void;
 }) {
   const { t } = useTranslation();
   const inputs = useInputs();
@@ -104,20 +111,20 @@ function Preview({ camera, microphone, onToggle }: ToggleProps) {
       )}
       <div className={styles.switches}>
         <Switch
-          isOn={microphone.track !== null}
-          label={t(microphone.track === null ? "prejoin.microphoneOn" : "prejoin.microphoneOff")}
+          isOn={isWanted(microphone)}
+          label={t(isWanted(microphone) ? "prejoin.microphoneOff" : "prejoin.microphoneOn")}
           testId="prejoin-microphone"
           onClick={() => onToggle("microphone")}
         >
-          {microphone.track === null ? <MicOff /> : <Mic />}
+          {isWanted(microphone) ? <Mic /> : <MicOff />}
         </Switch>
         <Switch
-          isOn={track !== null}
-          label={t(track === null ? "prejoin.cameraOn" : "prejoin.cameraOff")}
+          isOn={isWanted(camera)}
+          label={t(isWanted(camera) ? "prejoin.cameraOff" : "prejoin.cameraOn")}
           testId="prejoin-camera"
           onClick={() => onToggle("camera")}
         >
-          {track === null ? <VideoOff /> : <Video />}
+          {isWanted(camera) ? <Video /> : <VideoOff />}
         </Switch>
       </div>
     </div>

@@ -11,7 +11,7 @@ import {
   rememberedDevice,
   watchDevices,
 } from "../media/devices";
-import type { JoinTracks } from "./PreJoin";
+import type { JoinInput, JoinInputs } from "./PreJoin";
 
 export interface Input {
   readonly track: MediaStreamTrack | null;
@@ -28,8 +28,8 @@ export interface Inputs {
   readonly toggle: (kind: "camera" | "microphone") => void;
   readonly pick: (kind: "camera" | "microphone", deviceId: string) => void;
   readonly pickSpeaker: (deviceId: string) => void;
-  /** Hand the tracks over to the consult. */
-  readonly take: () => JoinTracks;
+  /** Hand the tracks over to the consult; what is still opening is given up here and opened there. */
+  readonly take: () => JoinInputs;
 }
 
 const NO_DEVICES: DeviceList = { camera: [], microphone: [], speaker: [] };
@@ -52,7 +52,7 @@ export function useInputs(): Inputs {
     microphone: microphone.input,
     speaker: speaker ?? devices.speaker[0]?.deviceId ?? null,
     devices,
-    toggle: (kind) => (of[kind].input.track === null ? of[kind].open() : of[kind].close()),
+    toggle: (kind) => (isWanted(of[kind].input) ? of[kind].close() : of[kind].open()),
     pick: (kind, deviceId) => {
       rememberDevice(kind, deviceId);
       of[kind].open(deviceId);
@@ -63,9 +63,18 @@ export function useInputs(): Inputs {
     },
     take: () => {
       isTaken.current = true;
-      return { camera: camera.input.track, microphone: microphone.input.track };
+      return { camera: joining(camera.input), microphone: joining(microphone.input) };
     },
   };
+}
+
+/** It is on, or will be as soon as it answers. */
+export function isWanted({ track, busy }: Input): boolean {
+  return track !== null || busy;
+}
+
+function joining({ track, busy }: Input): JoinInput {
+  return { track, isOpening: track === null && busy };
 }
 
 interface OneInput {
