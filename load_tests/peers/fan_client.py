@@ -74,9 +74,11 @@ class FanClient(asyncio.Protocol):
         """Send a command; its result.
 
         Raises:
-            FanLost: refused, or the connection broke.
+            FanLost: refused, or the connection broke, now or before.
             TimeoutError: no answer.
         """
+        if self.lost:
+            raise FanLost(self.lost)
         number = self._next_id
         self._next_id += 1
         answer = self._answers[number] = asyncio.get_running_loop().create_future()

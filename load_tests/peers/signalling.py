@@ -164,6 +164,7 @@ class Audience:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.rooms = self.size = 0
         self.clients: list[FanClient] = []
         self.turners: list[Turner] = []
         self.heard: dict[str, list[float]] = {}
@@ -175,6 +176,7 @@ class Audience:
         Raises:
             FanLost, OSError, TimeoutError: somebody does not come in.
         """
+        self.rooms, self.size = rooms, size
         gate = asyncio.Semaphore(AT_ONCE)
         for room in range(rooms):
             tokens = await asyncio.to_thread(self.server.tokens, size, room)
@@ -194,6 +196,17 @@ class Audience:
             if seen is not None:
                 seen[0] += 1
                 seen[1] = now_s
+
+    async def mend(self) -> None:
+        """Where somebody was lost all come again: what a server carries is not measured with fewer members.
+
+        Raises:
+            FanLost, OSError, TimeoutError: somebody does not come in.
+        """
+        if any(client.lost for client in self.clients):
+            self.close()
+            self.turners.clear()
+            await self.fill(self.rooms, self.size)
 
     async def step(self, rate: float, size: int) -> Step:
         """Say so many things a second, evenly over time and rooms."""
@@ -335,6 +348,7 @@ async def measure_rooms(size: int, place: Path) -> None:
                 if rate is None:
                     trying.remove(search)
                     continue
+                await search.audience.mend()
                 step = await search.audience.step(rate, size)
                 search.take(step)
                 note(

@@ -13,12 +13,13 @@ from load_tests.report.ledger import Ledger
 from load_tests.session.office import Office
 from load_tests.session.participant import EXPECTED
 from load_tests.session.path import Path
-from load_tests.session.signalling import Signalling
+from load_tests.session.signalling import Refused, Signalling
 from load_tests.session.world import World
 
 AT_ONCE: Final = 8
 MOST_CONSULTS: Final = 64
-EACH_S: Final = 20.0
+EACH_S: Final = 40.0
+FULL_PAUSE_S: Final = 1.0
 
 
 class NotLooked(Exception):
@@ -38,7 +39,7 @@ async def ghosts(origin: str, world: World, consults: int) -> int:
             async with room:
                 try:
                     async with asyncio.timeout(EACH_S):
-                        return await _others(http, origin, world, number, ledger)
+                        return await _when_let_in(http, origin, world, number, ledger)
                 except EXPECTED as problem:
                     said = str(problem) or type(problem).__name__
                     raise NotLooked(f"{world.consults[number].id}: {said}") from None
@@ -49,6 +50,17 @@ async def ghosts(origin: str, world: World, consults: int) -> int:
     if problem is not None:
         raise problem
     return sum(each for each in found if isinstance(each, int))
+
+
+async def _when_let_in(http: aiohttp.ClientSession, origin: str, world: World, number: int, ledger: Ledger) -> int:
+    """A server that was full until just now lets nobody begin an empty consult for some seconds."""
+    while True:
+        try:
+            return await _others(http, origin, world, number, ledger)
+        except Refused as problem:
+            if problem.code != "too_busy":
+                raise
+        await asyncio.sleep(FULL_PAUSE_S)
 
 
 async def _others(http: aiohttp.ClientSession, origin: str, world: World, number: int, ledger: Ledger) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from load_tests.peers.fan_client import FanClient
+from load_tests.peers.fan_client import FanClient, FanLost
 from load_tests.peers.signalling import FIRST_DELIVERIES, Audience, Search, Server, Step
 from load_tests.peers.socketio_process import admitted, seal
 
@@ -74,6 +74,9 @@ async def test_what_it_cannot_take_ends_it_with_a_reason(stream: bytes) -> None:
     client.connection_made(Line())
     client.data_received(stream)
     assert client.lost
+    async with asyncio.timeout(20):
+        with pytest.raises(FanLost):
+            await client.ask({"type": "join"})
 
 
 def test_a_token_of_another_key_or_room_is_not_admitted() -> None:
