@@ -42,6 +42,7 @@ from signaling.core.model import JsonObject
 log = structlog.get_logger(__name__)
 
 WORKER_RETURN_S = 5.0
+SETTLE_PAUSE_S = 0.1
 """How long a command waits for a worker that is being replaced before it is refused."""
 SUSPICIOUS_DEATHS = 2
 SUSPICIOUS_WITHIN_S = 60.0
@@ -199,6 +200,8 @@ class Places:
                         await self._place(consult)
             except MediaError as error:  # the replacement died too, or is slow to come: its successor will do
                 log.warning("consult not placed again", consult=consult, code=error.code.value)
+                # Nothing above waits while a worker is thought to be there: that it has died is heard meanwhile.
+                await asyncio.sleep(SETTLE_PAUSE_S)
 
     async def seat(self, consult: ConsultId, placement: Placement, mine: Belongings) -> int:
         """The worker for a participant's Transports; the same for both.
