@@ -42,8 +42,9 @@ from signaling.core.model import JsonObject
 log = structlog.get_logger(__name__)
 
 WORKER_RETURN_S = 5.0
-SETTLE_PAUSE_S = 0.1
 """How long a command waits for a worker that is being replaced before it is refused."""
+SETTLE_PAUSE_S = 0.1
+"""Between attempts to place a consult again."""
 SUSPICIOUS_DEATHS = 2
 SUSPICIOUS_WITHIN_S = 60.0
 

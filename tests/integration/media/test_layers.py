@@ -10,7 +10,10 @@ from typing import Any
 from media.aio.loop import MediaLoop
 from media.core import ortc, rtcp
 from media.core.control import ConsumerLayers
+from media.core.history import HISTORY_PACKETS
 from media.core.loudest import PLACES
+from media.core.rewriter import ViewerNumbers
+from media.core.router import REMAINING_PACKETS, REMEMBERED_MS, Source
 from tests.integration.media.inside import Direct
 from tests.integration.media.peer import (
     AUDIO_PT,
@@ -368,6 +371,13 @@ async def test_only_the_loudest_voices_of_many_are_forwarded(direct: Direct) -> 
     await finish(publisher, viewer)
 
 
+def kept_before(numbers: ViewerNumbers) -> int:
+    """How many packets a viewer still keeps at most of the lane it left."""
+    assert numbers.before is not None
+    source: Source = numbers.before.source
+    return source.history.size
+
+
 async def leaving_and_closing() -> None:
     direct = Direct()
     direct.relay.open_router("r")
@@ -383,6 +393,10 @@ async def leaving_and_closing() -> None:
         await flow(direct, camera, (0, 1, 2), lambda: newest(viewer) == 0, "the smallest")
         assert producer.layers[2].lanes == []
         assert left() is None
+        before = producer.consumers["view"].numbers
+        assert kept_before(before) == HISTORY_PACKETS, "it may still ask for what was lost on the way"
+        direct.skipped_us += REMEMBERED_MS * 1000
+        await flow(direct, camera, (0, 1, 2), lambda: kept_before(before) == REMAINING_PACKETS, "letting go of it")
 
         streams = [weakref.ref(layer.media) for layer in producer.layers if layer.media is not None]
         assert len(streams) == 3
