@@ -1,4 +1,4 @@
-"""The servers of `page_turn`, and ours of `peers.signalling`, each alone in a process: ours, whole, and a bare room.
+"""The servers of `page_turn`, and ours of `peers.fan_servers`, each alone in a process: ours, whole, and a bare room.
 
     python -m load_tests.bench.page_process ours <data folder> <port> <people> [<consults>]
     python -m load_tests.bench.page_process bare <port>

@@ -9,7 +9,8 @@ import msgpack
 import pytest
 
 from load_tests.peers.fan_client import FanClient, FanLost
-from load_tests.peers.signalling import FIRST_DELIVERIES, Audience, Search, Server, Step
+from load_tests.peers.fan_servers import Server
+from load_tests.peers.signalling import FIRST_DELIVERIES, Audience, Search, Step
 from load_tests.peers.socketio_process import admitted, seal
 
 KEY = bytes(32)
