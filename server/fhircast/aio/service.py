@@ -716,7 +716,8 @@ class FhircastService:
 
     async def _look_at_rights(self) -> None:
         """A token that was revoked ends what it was used for, and so does a membership taken back. (H5, H9)"""
-        before = {one.id for name in self.hub.topics for one in self.hub.of(name)}
+        # One that is being written down has no token here yet: nobody can have it instead.
+        before = {one.id for name in self.hub.topics for one in self.hub.of(name) if one.id in self._tokens}
         mine = await self.kept.still_mine()
         for name in self.hub.topics:
             for one in self.hub.of(name):

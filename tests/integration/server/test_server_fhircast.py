@@ -22,6 +22,7 @@ from fhircast_kit import (
     OTHER,
     PATIENT,
     REPORT,
+    WAIT_S,
     Cast,
     Listener,
     entry,
@@ -333,7 +334,7 @@ async def test_who_does_not_follow_is_named(tmp_path: Path) -> None:
 
 async def test_silence_ends_a_subscription(tmp_path: Path) -> None:
     """[PR3] [PR4] (H18) Denied, closed, and named until somebody looked or the same program follows again."""
-    async with running_cast(tmp_path, quick(answer_ms=200)) as cast:
+    async with running_cast(tmp_path, quick(answer_ms=PATIENT_MS)) as cast:
         doctor, program = await cast.here("d1", Role.DOCTOR), await cast.program()
         witness = await (await cast.program(client="witness")).follow(cast.topic, "Encounter-open")
         for patient, looks in (("pt1", True), ("pt2", False)):
@@ -478,6 +479,40 @@ async def test_rights_and_leases_end(cast: Cast) -> None:
     assert told["hub.mode"] == "denied"
     assert isinstance(await listener.next(), int)
     assert {row["why"] for row in await cast.logged("fhircast_ended", 2)} >= {"not allowed any more"}
+
+
+async def test_one_that_subscribes_while_rights_are_looked_at_stays(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(H2) What is not yet on record when the store is read is not another process's by the time it was read."""
+    kept = cast.hub.kept
+    put, still_mine = kept.put, kept.still_mine
+    making, looked, subscribed = (asyncio.Event() for _ in range(3))
+
+    async def slow_put(*arguments: Any) -> None:
+        making.set()
+        await looked.wait()
+        await put(*arguments)
+
+    async def slow_look() -> set[str]:
+        mine = await still_mine()
+        looked.set()
+        await subscribed.wait()
+        return mine
+
+    await cast.here("d1", Role.DOCTOR)
+    program = await cast.program()
+    monkeypatch.setattr(kept, "put", slow_put)
+    following = asyncio.create_task(program.follow(cast.topic, "Patient-open"))
+    async with asyncio.timeout(WAIT_S):
+        await making.wait()
+        monkeypatch.setattr(kept, "still_mine", slow_look)
+        look = asyncio.create_task(cast.hub._look_at_rights())
+        listener = await following
+        subscribed.set()
+        await look
+    assert (await program.open_patient(cast.topic))[0] == 202
+    await listener.event("Patient-open")
 
 
 async def test_two_nodes_tell_the_same(cast: Cast) -> None:
