@@ -47,7 +47,7 @@ from server.lock.aio.gateways import lock_key
 from server.lock.aio.leaving import EndBindings
 from server.lock.aio.parts import LockParts, build_lock, vault_of
 from server.media_plane import WorkerMediaPlane
-from server.metrics import TOKENS
+from server.metrics import ARRIVALS, ARRIVALS_BOUND, ARRIVALS_RATE, ARRIVALS_WAITING, TOKENS
 from server.nettest import NetTests
 from server.record.aio.reindex import reindex
 from server.record.aio.writes import apply_bundle
@@ -71,6 +71,7 @@ from signaling.aio.memory import MemoryBus
 from signaling.aio.redis_bus import RedisBus
 from signaling.aio.service import ConsultService, ServiceSettings
 from signaling.core.admission import Admission
+from signaling.core.arrivals import Arrivals
 from signaling.core.errors import ErrorCode, Refusal
 from signaling.core.ids import ConsultId
 from signaling.core.ports import EventBus
@@ -118,7 +119,8 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     limits = ServiceSettings(sole_node=not settings.redis_url)
     service = ConsultService(services.store, bus, media, services.now_ms, limits)
     service.use_view_log(SqlConsultStore(services.database))
-    gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins)
+    gateway = SignalingGateway(service, admit_with(services.tokens), settings.origins, arrivals=services.arrivals)
+    show_arrivals(services.arrivals)
     app = build_web(services, web_root())
     gateway.attach(app)
     app[GATEWAY], app[MEDIA] = gateway, media
@@ -135,7 +137,7 @@ def build_app(settings: Settings, demo: DemoInfo | None = None) -> web.Applicati
     service.use_archive(snapshots)
     hub_clock = start_clock(media.pool.clock_anchor_ns)
     hearts = app[HEARTS] = Hearts(desk, lambda consult, rate: service.heart_rate(ConsultId(consult), rate), hub_clock)
-    feed = WaveformFeed(desk, services.store, services.tokens, hub_clock)
+    feed = WaveformFeed(desk, services.store, services.tokens, hub_clock, services.arrivals)
     feed.attach(app)
     anchors = AnchorFile(settings.data_dir / ANCHORS)
     housekeeper = Housekeeper(services.database, anchors, services.now_ms)
@@ -232,6 +234,14 @@ def admit_with(tokens: ConsultTokens) -> VerifyToken:
         return admission
 
     return verify
+
+
+def show_arrivals(arrivals: Arrivals) -> None:
+    """The gauges of who is on the way in, read when they are asked for."""
+    ARRIVALS.set_function(lambda: arrivals.under_way)
+    ARRIVALS_BOUND.set_function(lambda: arrivals.bound)
+    ARRIVALS_WAITING.set_function(lambda: arrivals.waiting)
+    ARRIVALS_RATE.set_function(lambda: arrivals.rate_hz)
 
 
 def check_media_ports(settings: Settings) -> None:

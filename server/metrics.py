@@ -14,6 +14,13 @@ from media.core.lag import BOUNDS_S, LagHistogram
 HTTP_REFUSALS = Counter("consilium_http_refusals_total", "Refused HTTP requests by code.", ["code"])
 LOGINS = Counter("consilium_logins_total", "Sign-in attempts by result.", ["result"])
 TOKENS = Counter("consilium_consult_tokens_total", "Consult tokens by what became of them.", ["result"])
+ARRIVALS_TURNED_AWAY = Counter(
+    "consilium_arrivals_turned_away_total", "Requests to enter a consult that were told to come again later."
+)
+ARRIVALS = Gauge("consilium_arrivals_under_way", "Who is on the way into a consult now.")
+ARRIVALS_BOUND = Gauge("consilium_arrivals_bound", "How many may be; follows how late the event loop is.")
+ARRIVALS_WAITING = Gauge("consilium_arrivals_waiting", "Who were told to come again and have not come yet.")
+ARRIVALS_RATE = Gauge("consilium_arrivals_per_second", "How many could be let in when too many came, as learnt.")
 RECORD_READS = Counter("consilium_record_reads_total", "Reads of the record by FHIR type.", ["type"])
 AUDIT_ROWS = Gauge("consilium_audit_rows", "Rows in the audit chain.")
 ASYNCIO_TASKS = Gauge("consilium_asyncio_tasks", "Tasks of this process's event loop.")

@@ -5,6 +5,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import Field
 
+from server.api.arriving import arriving, expected
 from server.api.errors import ApiCode, ApiError
 from server.api.request import Body, Empty, member, permitted, permitted_person, read_body, services, throttle
 from server.identity.aio.members import consults_of
@@ -48,15 +49,17 @@ async def one_consult(request: web.Request) -> web.Response:
 
 @routes.post("/api/consults/{consult}/token")
 async def token(request: web.Request) -> web.Response:
-    """A token for exactly one socket connect."""
-    await read_body(request, Empty)
-    principal = await permitted(request, Action.ENTER_CONSULT)
-    found = await member(request, principal)
-    await throttle(request, TOKEN, principal.credential)
-    consult = await services(request).store.load(found.consult)
-    if consult is None or consult.status is ConsultStatus.ENDED:
-        raise ApiError(ApiCode.CONSULT_ENDED)
-    issued = await services(request).tokens.issue(principal, found)
+    """A token for exactly one socket connect; ``too_busy`` before anything else when too many come at once. [SE16]"""
+    with arriving(request) as arrival:
+        await read_body(request, Empty)
+        principal = await permitted(request, Action.ENTER_CONSULT)
+        found = await member(request, principal)
+        await throttle(request, TOKEN, principal.credential)
+        consult = await services(request).store.load(found.consult)
+        if consult is None or consult.status is ConsultStatus.ENDED:
+            raise ApiError(ApiCode.CONSULT_ENDED)
+        issued = await services(request).tokens.issue(principal, found)
+        expected(request, arrival, issued)
     TOKENS.labels("issued").inc()
     return web.json_response(
         {"token": issued.token, "expires_at_ms": issued.expires_at_ms, "participant": issued.participant}

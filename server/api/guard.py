@@ -52,6 +52,7 @@ HEADERS = {
     "screen-wake-lock=(self), autoplay=(self), geolocation=()",
 }
 STORE_RETRY_S = 2
+HANG_UP_S = 5
 _HTTP_ERRORS = {
     404: ApiCode.NOT_FOUND,
     405: ApiCode.METHOD_NOT_ALLOWED,
@@ -132,7 +133,10 @@ def _answer(refusal: ApiError, request: web.Request) -> web.Response:
     HTTP_REFUSALS.labels(refusal.code.value).inc()
     log.debug("request refused", code_=refusal.code.value, detail=refusal.detail, route=_route(request))
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
-    return web.json_response(refusal.body, status=refusal.status, headers=headers)
+    answer = web.json_response(refusal.body, status=refusal.status, headers=headers)
+    if refusal.code is ApiCode.TOO_BUSY and (refusal.retry_after_s or 0) >= HANG_UP_S:
+        answer.force_close()  # thousands who wait for their turn must not hold a descriptor each meanwhile [SE16]
+    return answer
 
 
 def _route(request: web.Request) -> str:

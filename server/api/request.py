@@ -155,6 +155,18 @@ async def member(request: web.Request, principal: Principal) -> Membership:
     return found
 
 
+def secret_of(request: web.Request) -> str:
+    """What the caller is known by, unchecked; empty when there is nothing.
+
+    Raises:
+        ApiError: ``malformed``.
+    """
+    slot = wall_slot(request)
+    if slot is not None:
+        return _cookie(request, wall_cookie(slot)) or ""
+    return bearer(request) or _cookie(request, SESSION_COOKIE) or ""
+
+
 def _cookie(request: web.Request, name: str) -> str | None:
     value = request.cookies.get(name)
     return value if value and len(value) <= MAX_SECRET_CHARS else None

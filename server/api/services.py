@@ -14,6 +14,7 @@ from server.identity.aio.walls import Walls
 from server.live import LiveSessions
 from server.settings import Settings
 from server.storage.database import Database
+from signaling.core.arrivals import Arrivals
 from signaling.core.ports import ConsultStore
 
 
@@ -51,6 +52,7 @@ class Services:
     live: LiveSessions
     attempts: Attempts
     demo: DemoInfo | None = None
+    arrivals: Arrivals = field(default_factory=Arrivals)
     state: "ServerState" = field(default_factory=lambda: ServerState())
 
 

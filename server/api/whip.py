@@ -15,6 +15,7 @@ from aiohttp import web
 
 from media.core.sdp import SdpError
 from media.core.whip import Offer, build_answer, build_fragment, parse_fragment, parse_offer
+from server.api.arriving import arrived, arriving, expected
 from server.api.errors import ApiCode, ApiError
 from server.api.guard import bearer
 from server.api.request import MAX_SECRET_CHARS, services, throttle
@@ -159,6 +160,7 @@ async def _admitted(request: web.Request, key: str) -> Admission:
         TOKENS.labels("refused").inc()
         raise ApiError(ApiCode.NOT_SIGNED_IN, str(problem)) from None
     TOKENS.labels("accepted").inc()
+    arrived(request, admission.consult, admission.participant)
     if admission.consult != request.match_info["consult"]:
         raise ApiError(ApiCode.NOT_FOUND)
     return admission
@@ -167,20 +169,23 @@ async def _admitted(request: web.Request, key: str) -> Admission:
 async def _token_of_device(request: web.Request, secret: str) -> str:
     """What ``POST .../token`` would give this device, under the same rules."""
     parts = services(request)
-    device = await parts.devices.find(secret) if len(secret) <= MAX_SECRET_CHARS else None
-    if device is None:
-        raise ApiError(ApiCode.NOT_SIGNED_IN)
-    if not allowed(device.access, Action.ENTER_CONSULT):
-        raise ApiError(ApiCode.NOT_ALLOWED)
-    async with parts.database.read() as session:
-        found = await membership(session, device, request.match_info["consult"])
-    if found is None:
-        raise ApiError(ApiCode.NOT_FOUND)
-    await throttle(request, TOKEN, device.credential)
-    consult = await parts.store.load(found.consult)
-    if consult is None or consult.status is ConsultStatus.ENDED:
-        raise ApiError(ApiCode.CONSULT_ENDED)
-    return (await parts.tokens.issue(device, found)).token
+    with arriving(request) as arrival:
+        device = await parts.devices.find(secret) if len(secret) <= MAX_SECRET_CHARS else None
+        if device is None:
+            raise ApiError(ApiCode.NOT_SIGNED_IN)
+        if not allowed(device.access, Action.ENTER_CONSULT):
+            raise ApiError(ApiCode.NOT_ALLOWED)
+        async with parts.database.read() as session:
+            found = await membership(session, device, request.match_info["consult"])
+        if found is None:
+            raise ApiError(ApiCode.NOT_FOUND)
+        await throttle(request, TOKEN, device.credential)
+        consult = await parts.store.load(found.consult)
+        if consult is None or consult.status is ConsultStatus.ENDED:
+            raise ApiError(ApiCode.CONSULT_ENDED)
+        issued = await parts.tokens.issue(device, found)
+        expected(request, arrival, issued)
+    return issued.token
 
 
 def _check_etag(request: web.Request, session: WhipSession, *, restart: bool) -> None:

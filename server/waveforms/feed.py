@@ -32,6 +32,7 @@ from server.waveforms.core.stream import StreamInfo
 from server.waveforms.desk import LiveStream, Watching, WaveformDesk
 from server.waveforms.ring import RingUnavailable
 from signaling.core.admission import Admission
+from signaling.core.arrivals import Arrivals
 from signaling.core.model import Consult, Role, VitalsStream
 from signaling.core.ports import ConsultStore
 
@@ -143,14 +144,21 @@ class WaveformFeed:
 
     Args:
         now_us: server time, the clock that frames carry.
+        arrivals: the door where its tokens were given out. [SE16]
     """
 
     def __init__(
-        self, desk: WaveformDesk, store: ConsultStore, tokens: ConsultTokens, now_us: Callable[[], int]
+        self,
+        desk: WaveformDesk,
+        store: ConsultStore,
+        tokens: ConsultTokens,
+        now_us: Callable[[], int],
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._desk = desk
         self._store = store
         self._tokens = tokens
+        self._arrivals = arrivals or Arrivals()
         self._now_us = now_us
         self._contexts: dict[str, _Context] = {}
         self._sockets: dict[web.WebSocketResponse, Admission | None] = {}
@@ -225,6 +233,8 @@ class WaveformFeed:
                 await ws.close(code=CLOSE_HELLO, message=b"hello")
                 return None
             admission = await self._tokens.accept(token)
+            now_s = asyncio.get_running_loop().time()
+            self._arrivals.taken((admission.consult, admission.participant), now_s)
             consult = await self._store.load(admission.consult)
         except TimeoutError:
             await ws.close(code=CLOSE_HELLO, message=b"hello")

@@ -36,8 +36,9 @@ from signaling.aio.service import ConsultService
 from signaling.aio.session import Session, SessionLimits
 from signaling.core import frames
 from signaling.core.admission import Admission
+from signaling.core.arrivals import Arrivals
 from signaling.core.errors import ErrorCode, Refusal
-from signaling.core.messages import PROTOCOL_VERSION, RefusalBody
+from signaling.core.messages import PROTOCOL_VERSION, AnyCommand, Join, RefusalBody
 from signaling.core.model import Value
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,13 @@ class GatewaySettings:
     handshake_s: float = 5.0
     """A socket that has shown no valid token by then is closed."""
     verify_timeout_s: float = 5.0
-    strangers: int = 256
-    """Sockets without a token at one time. A reconnecting hospital needs tens for a moment; each costs a descriptor."""
-    strangers_per_address: int = 64
-    """Of these, from one address: a hospital may sit behind one, but one must not keep all others out."""
+    strangers: int = 1024
+    """Sockets without a token at one time; each costs a descriptor."""
+    strangers_per_address: int = 512
+    """Of these, from one address: twice as many as may be on the way in, since a hospital, or a proxy, may sit behind
+    one; but one must not keep all others out."""
+    lag_look_s: float = 0.05
+    """How often it is looked how late the event loop is, which decides how many may come at once. [SE16]"""
     sockets_per_participant: int = 4
     """A page that reconnects has two for a moment; whoever collects more loses the oldest."""
     goodbye_s: float = 2.0
@@ -92,6 +96,8 @@ class _Connection:
     eio_sid: str
     request: web.Request
     deadline: asyncio.TimerHandle
+    stranger: bool = True
+    """Has shown no token yet."""
     sid: str = ""
     websocket: "_GuardedWebSocket | None" = None
     greeted: bool = False
@@ -122,6 +128,7 @@ class SignalingGateway:
         verify_token: admits or raises ``Refusal``; a token is good for one connect.
         origins: public origins of pages that may connect, or a function that knows them.
             Programs send no Origin and are let through: they still need a token.
+        arrivals: the door where tokens are given out; one of its own unless given.
     """
 
     def __init__(
@@ -130,7 +137,10 @@ class SignalingGateway:
         verify_token: VerifyToken,
         origins: Collection[str] | Callable[[str], bool],
         settings: GatewaySettings = GatewaySettings(),
+        arrivals: Arrivals | None = None,
     ) -> None:
+        self.arrivals = arrivals or Arrivals()
+        """Who is on the way in; told how late the event loop is. [SE16]"""
         self.counters: Counter[str] = Counter()
         """``malformed_frames``, ``refused_connects``, ``too_busy``, ``goodbye_<reason>``; only ever grow."""
         self._service = service
@@ -138,6 +148,9 @@ class SignalingGateway:
         self._origins = origins if callable(origins) else frozenset(origins).__contains__
         self._settings = settings
         self._connections: dict[str, _Connection] = {}
+        self._strangers: Counter[str | None] = Counter()
+        """By address, of those who are here."""
+        self._looking: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._sio = self._build_server()
@@ -172,12 +185,12 @@ class SignalingGateway:
     @property
     def sessions(self) -> int:
         """Sockets that have been admitted."""
-        return sum(connection.session is not None for connection in self._connections.values())
+        return len(self._connections) - self.strangers
 
     @property
     def strangers(self) -> int:
         """Sockets that have not, or not yet."""
-        return len(self._connections) - self.sessions
+        return self._strangers.total()
 
     @property
     def admissions(self) -> list[Admission]:
@@ -198,8 +211,8 @@ class SignalingGateway:
 
     async def _handle(self, request: web.Request) -> Any:
         """A request for a socket, turned away before it costs one when too many strangers are here. [SE13]"""
-        here = [c.request.remote for c in self._connections.values() if c.session is None]
-        if len(here) >= self._settings.strangers or here.count(request.remote) >= self._settings.strangers_per_address:
+        most, most_here = self._settings.strangers, self._settings.strangers_per_address
+        if self.strangers >= most or self._strangers[request.remote] >= most_here:
             self.counters["too_many_strangers"] += 1
             return web.Response(status=503, headers={"Retry-After": "5"})
         return await self._sio.handle_request(request)
@@ -207,6 +220,17 @@ class SignalingGateway:
     async def start(self) -> None:
         """Start the service behind it."""
         await self._service.start()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._settings.lag_look_s
+        self._looking = loop.call_at(due_s, self._look, due_s)
+
+    def _look(self, due_s: float) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self.arrivals.lagged(now_s - due_s, now_s)
+        self._look_later()
 
     async def drain(self, stops_at_ms: int) -> None:
         """Let no consult begin, tell everyone until when those that run may go on, and return when none does. [SE14]"""
@@ -223,6 +247,8 @@ class SignalingGateway:
         if self._stopping:
             return
         self._stopping = True
+        if self._looking is not None:
+            self._looking.cancel()
         for connection in list(self._connections.values()):
             if connection.session is not None:
                 connection.session.goodbye("server_stopping")
@@ -233,6 +259,7 @@ class SignalingGateway:
             await asyncio.wait(closing, timeout=2 * self._settings.goodbye_s)
         while self._connections:
             _, connection = self._connections.popitem()
+            self._no_stranger(connection)
             self._cut(connection)
             await self._drop(connection)
         tasks = list(self._tasks)
@@ -262,6 +289,7 @@ class SignalingGateway:
         )
         environ[_CONNECTION] = connection
         self._connections[eio_sid] = connection
+        self._strangers[connection.request.remote] += 1
         return await self._engine_opened(eio_sid, environ)
 
     async def _greet(self, sid: str, environ: dict[str, Any], auth: object) -> None:
@@ -279,6 +307,8 @@ class SignalingGateway:
             raise SocketRefused(refusal.code.value, body.model_dump()) from None
         connection.deadline.cancel()
         connection.sid = sid
+        self.arrivals.came((admission.consult, admission.participant), asyncio.get_running_loop().time())
+        self._no_stranger(connection)
         connection.session = self._new_session(connection, admission)
         self._bound_sockets(admission)
 
@@ -294,6 +324,15 @@ class SignalingGateway:
         ]
         for session in same[: -self._settings.sockets_per_participant]:
             session.goodbye("replaced")
+
+    def _no_stranger(self, connection: _Connection) -> None:
+        """It has shown a token, or is gone; idempotent."""
+        if connection.stranger:
+            connection.stranger = False
+            address = connection.request.remote
+            self._strangers[address] -= 1
+            if not self._strangers[address]:
+                del self._strangers[address]
 
     async def _admit(self, auth: object) -> Admission:
         try:
@@ -322,11 +361,26 @@ class SignalingGateway:
             admission,
             lambda frame: self._send_now(connection, frame),
             lambda frame: self._send(connection, frame),
-            self._service.execute,
+            self._execute,
             finished,
             asyncio.get_running_loop().time,
             self._settings.session,
         )
+
+    async def _execute(self, session: Session, command: AnyCommand) -> Value:
+        """Carry out a command; a join is the last step of an arrival, whatever comes of it. [SE16]"""
+        if not isinstance(command, Join):
+            return await self._service.execute(session, command)
+        now_s = asyncio.get_running_loop().time
+        arrival = self.arrivals.enter((session.admission.consult, session.admission.participant), now_s())
+        try:
+            joined = await self._service.execute(session, command)
+            if arrival is not None:
+                self.arrivals.arrived(arrival, now_s())
+            return joined
+        finally:
+            if arrival is not None:
+                self.arrivals.give_up(arrival)
 
     # ------------------------------------------------------------ traffic
 
@@ -455,6 +509,8 @@ class SignalingGateway:
     async def _closed(self, eio_sid: str, reason: str) -> None:
         """The engine has lost the socket, for whatever reason."""
         connection = self._connections.pop(eio_sid, None)
+        if connection is not None:
+            self._no_stranger(connection)
         await self._engine_closed(eio_sid, reason)
         if connection is not None:
             connection.deadline.cancel()
