@@ -85,6 +85,12 @@ def notes(record: Record, same_host: bool) -> list[str]:
         found.append(f"The machine's host took {stolen:.1%} of its cores for others while it was measured.")
     if missing := len(record.faults) - len(record.proofs):
         found.append(f"{missing} fault was still under way when the run ended.")
+    if record.ghosts is not None and record.ghosts.missed:
+        seen = record.ghosts
+        found.append(
+            f"Ghosts were looked for in {seen.looked_at} of {seen.consults} consults; "
+            f"the others could not be looked at: {seen.missed}."
+        )
     if record.kept is not None:
         found += [f"Kept data could not be checked: {record.kept.problem}."] if record.kept.problem else []
         found += record.kept.examples
@@ -161,8 +167,17 @@ def derive(record: Record) -> dict[str, float | None]:
         **{name: rounded(value) for name, value in record.stores.items() if name in DERIVED},
         **_lock(record, samples),
         **kept_figures(record),
-        "ghosts": None if record.ghosts is None else float(record.ghosts),
+        **haunting(record),
     }  # fmt: skip
+
+
+def haunting(record: Record) -> dict[str, float | None]:
+    """Ghosts, and in how many consults they were looked for; of some only, none found is not none."""
+    seen = record.ghosts
+    if seen is None:
+        return {"ghosts": None}
+    is_known = seen.found > 0 or seen.looked_at == seen.consults
+    return {"ghosts": float(seen.found) if is_known else None, "ghost_consults": float(seen.looked_at)}
 
 
 def _lock(record: Record, samples: Sequence[dict[str, float]]) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from load_tests.report.witness import Seen
 
 if TYPE_CHECKING:
     from load_tests.run.crew import Hand
+    from load_tests.run.inspect import Ghosts
     from load_tests.run.kept import Kept
 
 STEP_S: Final = 0.5
@@ -106,7 +107,7 @@ class Record:
     """The end of what a server of our own said."""
     kept: Kept | None = None
     """What the server's data folder held afterwards; None: it was not ours to look into."""
-    ghosts: int | None = None
+    ghosts: Ghosts | None = None
     """Participants that consults still had when everybody had left; None: nobody looked."""
     bounds: tuple[Bound, ...] = ()
     """Further ones, besides the scenario's: those of an earlier run."""

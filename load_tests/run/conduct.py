@@ -26,7 +26,7 @@ from load_tests.run import progress
 from load_tests.run.crew import Hand, crew, order_of, share_out
 from load_tests.run.faults import Breaker, NotDone
 from load_tests.run.hospitals import Hospitals, hospitals
-from load_tests.run.inspect import NotLooked, ghosts
+from load_tests.run.inspect import ghosts, inspector_of
 from load_tests.run.kept import Kept, check_kept
 from load_tests.run.link import LinkLost
 from load_tests.run.machine import MachineLook
@@ -179,8 +179,6 @@ class Conductor:
     async def _look(self, what: str, work: Awaitable[None]) -> None:
         try:
             await work
-        except NotLooked as problem:
-            self.record.notes.append(f"{what} could not be looked at: {problem}.")
         except Exception as problem:
             traceback.print_exc()
             self.record.notes.append(f"{what} could not be looked at: {type(problem).__name__}: {problem}.")
@@ -193,8 +191,9 @@ class Conductor:
         self.record.lock_mismatch = await self._hospitals.audit(self.record.totals)
 
     async def _count_ghosts(self) -> None:
-        server = self._server
-        self.record.ghosts = await ghosts(server.origin, server.world, self.record.scenario.consults.count)
+        server, scenario = self._server, self.record.scenario
+        inspector = inspector_of(needs_of(scenario))
+        self.record.ghosts = await ghosts(server.origin, server.world, scenario.consults.count, inspector, self._stop)
 
     async def _check_kept(self, server: OwnServer) -> None:
         names, totals = [one.id for one in server.world.consults], self.record.totals

@@ -73,14 +73,14 @@ class World(BaseModel):
 
 
 def needs_of(scenario: Scenario) -> WorldNeeds:
-    """What a scenario's sessions ask of a world."""
+    """What a scenario's sessions ask of a world; and of doctors one more in each consult, who looks for ghosts."""
     most: dict[str, int] = {}
     rooms = 0
     for one in timetable(scenario):
         rooms = max(rooms, ((one.behaviour.screen or 0) + SCREENS_EACH - 1) // SCREENS_EACH)
         most[_account(one)] = max(most.get(_account(one), 0), one.index + 1)
     each = ConsultNeeds(
-        doctors=max(1, most.get("doctors", 0)), partner_doctors=most.get("partner_doctors", 0),
+        doctors=max(1, most.get("doctors", 0)) + 1, partner_doctors=most.get("partner_doctors", 0),
         rooms=most.get("rooms", 0), devices=most.get("devices", 0), walls=rooms,
     )  # fmt: skip
     return WorldNeeds(

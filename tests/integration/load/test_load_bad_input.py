@@ -34,8 +34,8 @@ SCENARIO = parse_scenario(
 )
 WORLD = World(
     password="secret", consults=(
-        ConsultSecrets(id="c", patient="p", identifiers=("a", "b"), doctors=("d",), partner_doctors=(), rooms=(),
-                       devices=(), screens=(), cookies={"d": "x"}),
+        ConsultSecrets(id="c", patient="p", identifiers=("a", "b"), doctors=("d", "e"), partner_doctors=(), rooms=(),
+                       devices=(), screens=(), cookies={"d": "x", "e": "x"}),
     ),
 )  # fmt: skip
 

@@ -95,7 +95,7 @@ async def test_a_run_measures_what_its_sessions_saw_and_ctrl_c_keeps_it(tmp_path
     assert counts["pages_read"] > 0
     assert counts.get("event_holes", 0) == 0  # [CO3]: nothing was missed, so nothing was asked for again
     assert not [kind for kind in summary.errors if kind.startswith("bug")]
-    assert summary.derived["ghosts"] == 0  # [CO7]
+    assert (summary.derived["ghosts"], summary.derived["ghost_consults"]) == (0, 1)  # [CO7]
     assert summary.derived["server_cores"]
     full = json.loads((folder / "histograms.json").read_text())
     assert Histogram.decode(full["join_ms"]).count == 4

@@ -110,7 +110,7 @@ def test_a_world_that_is_too_small_is_named() -> None:
         screens=(),
     )  # fmt: skip
     assert lacking(World(password="x", consults=()), needs) == "it has 0 consults, the scenario needs 1"
-    assert lacking(World(password="x", consults=(one,)), needs) == "a consult has 1 doctors, the scenario needs 2"
+    assert lacking(World(password="x", consults=(one,)), needs) == "a consult has 1 doctors, the scenario needs 3"
 
 
 def test_a_line_loses_by_its_seed_and_keeps_order_and_rate() -> None:
