@@ -7,19 +7,13 @@ session's outbox in one order.
 
 What is relied on without being documented, each held by a test against a real
 server in ``tests/integration/signaling``: ``eio.handlers`` (to wrap the three engine
-events), ``eio.sockets[...]`` with its ``queue``, ``last_ping``, ``closed`` and
-``check_ping_timeout`` (to write past the engine's queue and yet after what is in it) and
-``eio._async["websocket"]`` (to see text frames before the engine parses them, and to write).
-
-The engine would put each frame into a queue and wake a task for it, which makes
-another task with a timer to wait for the next one. With hundreds of sockets in a
-consult that is most of what an event costs. So frames go to the WebSocket itself;
-the engine's queue has the handshake, pings and the disconnect.
+events), ``eio.sockets[...]`` with its ``closed`` and ``last_ping`` (while that is None
+the engine makes no pings) and ``eio._async["websocket"]`` (``line.py``: what reads,
+writes and pings in the engine's stead).
 """
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field
@@ -27,11 +21,12 @@ from typing import Any
 
 import socketio
 from aiohttp import web
-from engineio.async_drivers.aiohttp import WebSocket
 from pydantic import Field, ValidationError
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 from socketio.packet import Packet
 
+from signaling.aio.line import Line
+from signaling.aio.pings import Pings
 from signaling.aio.service import ConsultService
 from signaling.aio.session import Session, SessionLimits
 from signaling.core import frames
@@ -48,10 +43,8 @@ VerifyToken = Callable[[str], Awaitable[Admission]]
 _CONNECTION = "consilium.connection"
 """Key of our connection in python-engineio's environ."""
 
-_PONG, _CLOSE = "3", "1"
-
 _AT_ONCE_BYTES = 16 * 1024
-"""Longer frames are compressed in a thread, so they wait; a frame of this size fits any transport's empty buffer."""
+"""A frame of this size fits any transport's empty buffer; longer ones wait their turn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +92,7 @@ class _Connection:
     stranger: bool = True
     """Has shown no token yet."""
     sid: str = ""
-    websocket: "_GuardedWebSocket | None" = None
+    websocket: Line | None = None
     greeted: bool = False
     """A connect was sent; there is only one."""
     malformed: int = 0
@@ -151,6 +144,9 @@ class SignalingGateway:
         self._strangers: Counter[str | None] = Counter()
         """By address, of those who are here."""
         self._looking: asyncio.TimerHandle | None = None
+        self._open: dict[tuple[str, str], list[Session]] = {}
+        """Sessions by consult and participant, the oldest first."""
+        self._pings = Pings(settings.ping_interval_s, settings.ping_timeout_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._sio = self._build_server()
@@ -176,6 +172,7 @@ class SignalingGateway:
             max_http_buffer_size=frames.MAX_FRAME_BYTES,
             ping_interval=self._settings.ping_interval_s,
             ping_timeout=self._settings.ping_timeout_s,
+            monitor_clients=False,
             logger=quiet,
             engineio_logger=quiet,
         )
@@ -277,8 +274,8 @@ class SignalingGateway:
         """The Origin header against our own list; never the Host or X-Forwarded-* that anyone can send. [SE7]"""
         return origin is not None and self._origins(origin)
 
-    def _websocket(self, handler: Any, server: Any) -> "_GuardedWebSocket":
-        return _GuardedWebSocket(handler, server, self._text_frame)
+    def _websocket(self, handler: Any, server: Any) -> Line:
+        return Line(handler, server, self._pings, lambda environ: environ[_CONNECTION], self._text_frame)
 
     async def _opened(self, eio_sid: str, environ: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()
@@ -289,6 +286,7 @@ class SignalingGateway:
         )
         environ[_CONNECTION] = connection
         self._connections[eio_sid] = connection
+        self._sio.eio.sockets[eio_sid].last_ping = None
         self._strangers[connection.request.remote] += 1
         return await self._engine_opened(eio_sid, environ)
 
@@ -310,20 +308,17 @@ class SignalingGateway:
         self.arrivals.came((admission.consult, admission.participant), asyncio.get_running_loop().time())
         self._no_stranger(connection)
         connection.session = self._new_session(connection, admission)
-        self._bound_sockets(admission)
+        self._bound_sockets(connection, connection.session)
 
-    def _bound_sockets(self, admission: Admission) -> None:
+    def _bound_sockets(self, connection: _Connection, session: Session) -> None:
         """[SE13]"""
-        same = [
-            c.session
-            for c in self._connections.values()
-            if c.session is not None
-            and c.session.goodbye_reason is None
-            and (c.session.admission.consult, c.session.admission.participant)
-            == (admission.consult, admission.participant)
-        ]
-        for session in same[: -self._settings.sockets_per_participant]:
-            session.goodbye("replaced")
+        if self._connections.get(connection.eio_sid) is not connection:
+            return  # lost while its token was looked at
+        same = self._open.setdefault(_seat(session.admission), [])
+        same.append(session)
+        staying = [one for one in same if one.goodbye_reason is None]
+        for older in staying[: -self._settings.sockets_per_participant]:
+            older.goodbye("replaced")
 
     def _no_stranger(self, connection: _Connection) -> None:
         """It has shown a token, or is gone; idempotent."""
@@ -440,9 +435,7 @@ class SignalingGateway:
             or transport is None
             or len(frame) > _AT_ONCE_BYTES
             or socket.closed
-            or not socket.queue.empty()
             or transport.get_write_buffer_size()
-            or (socket.last_ping and time.time() - socket.last_ping > self._settings.ping_timeout_s)
         ):
             return False
         if not websocket.write_now(frame):
@@ -456,18 +449,12 @@ class SignalingGateway:
         frames pile up.
         """
         socket = self._sio.eio.sockets.get(connection.eio_sid)
-        if socket is None or socket.closed or connection.websocket is None or not await socket.check_ping_timeout():
+        if socket is None or socket.closed or connection.websocket is None:
             return
-        await socket.queue.join()
         try:
             await connection.websocket.write(frame)
         except (ConnectionError, RuntimeError):  # as aiohttp says that it is closed, or closing
             self._cut(connection)
-
-    async def _written(self, eio_sid: str) -> None:
-        socket = self._sio.eio.sockets.get(eio_sid)
-        if socket is not None:
-            await socket.queue.join()
 
     # ------------------------------------------------------------ close
 
@@ -484,7 +471,6 @@ class SignalingGateway:
         try:
             async with asyncio.timeout(self._settings.goodbye_s):
                 await self._sio.disconnect(connection.sid)
-                await self._written(connection.eio_sid)
         except TimeoutError:
             self.counters["cut"] += 1
         self._hang_up(connection)
@@ -520,6 +506,11 @@ class SignalingGateway:
         session = connection.session
         if session is None:
             return
+        same = self._open.get(_seat(session.admission), [])
+        if session in same:
+            same.remove(session)
+        if not same:
+            self._open.pop(_seat(session.admission), None)
         await session.stop()
         if session.goodbye_reason == "removed":
             # Again, for the case that a `join` was under way when the right ended.
@@ -539,50 +530,5 @@ class SignalingGateway:
             log.error("connection task failed", exc_info=error)
 
 
-class _GuardedWebSocket(WebSocket):  # type: ignore[misc] # python-engineio has no types
-    """The engine's WebSocket, less the text frames that a client has no reason to send. [WF4]"""
-
-    def __init__(self, handler: Any, server: Any, on_text: Callable[[dict[str, Any], str], bool]) -> None:
-        super().__init__(handler, server)
-        self._on_text = on_text
-
-    async def __call__(self, environ: dict[str, Any]) -> Any:
-        environ[_CONNECTION].websocket = self
-        return await super().__call__(environ)
-
-    async def write(self, frame: bytes) -> None:
-        """Put a binary frame on the wire; returns when there is room for another.
-
-        Raises:
-            ConnectionError, RuntimeError: it is closed, or closing.
-        """
-        await self._sock.send_bytes(frame)
-
-    def write_now(self, frame: bytes) -> bool:
-        """The same where nothing is to be waited for; whether the frame is on the wire.
-
-        The coroutine that sends has nothing to await then, so it ends in its first step, without a task. Where it does
-        wait after all, it is not known how much was written, and nothing may follow.
-        """
-        sending = self._sock.send_bytes(frame)
-        try:
-            sending.send(None)
-        except StopIteration:
-            return True
-        except (ConnectionError, RuntimeError):
-            return False
-        sending.close()
-        return False
-
-    async def wait(self) -> bytes | str:
-        """The next frame for the engine: binary, pong or close.
-
-        Raises:
-            OSError: the connection is to be given up; the engine closes it quietly.
-        """
-        while True:
-            data = await super().wait()
-            if data and (isinstance(data, bytes) or data in (_PONG, _CLOSE)):
-                return data  # type: ignore[no-any-return] # bytes or str by the condition
-            if not self._on_text(self.environ, str(data)):
-                raise OSError("too many malformed frames")
+def _seat(admission: Admission) -> tuple[str, str]:
+    return admission.consult, admission.participant
