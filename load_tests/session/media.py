@@ -49,12 +49,14 @@ class Media:
         self, plan: Planned, signalling: Signalling, view: ConsultView, path: Path, poller: Poller, ledger: Ledger,
         *, bind: str, allowed: Collection[str], changed: Callable[[], None],
         gap: waves.OnGap, engine: Engine | None = None, source: waves.Source | None = None,
+        viewer: waves.Viewer | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.behaviour, self.signalling, self.view = plan, plan.behaviour, signalling, view
         self.epoch = view.media_epoch
         self.sender: Sender | SwiftSender | None = None
         self.receiver: Receiver | SwiftReceiver | None = None
-        self.viewer: waves.Viewer | None = None
+        self.viewer = viewer
+        """What is watched, as `source`."""
         self.source = source
         """The device's stream; one that began on another path goes on here."""
         self.expected: set[str] = set()
@@ -68,6 +70,10 @@ class Media:
         """What each stream of the receiving Transport carries."""
         self._streams: set[int] = set()
         """Waveforms that were announced in this consult."""
+        self._flowing: set[int] = set()
+        """Of these, those whose channel is open."""
+        self._listens = False
+        """Both ways of ``ctl`` are open."""
         self._consuming = asyncio.Lock()
         self._wave: str | None = None
 
@@ -86,7 +92,8 @@ class Media:
         if "recv" in self._peers:
             self._begin_receiving(self._peers["recv"])
         if wants.watches_ecg:  # before anything can come
-            self.viewer = waves.Viewer(self._ledger, self._ask_relay, self._changed, self._gap)
+            self.viewer = self.viewer or waves.Viewer(self._ledger)
+            self.viewer.attach(self._ask_relay, self._changed, self._gap)
         await _all(self._settle_sending(), self.follow())
 
     async def follow(self) -> bool:
@@ -108,8 +115,7 @@ class Media:
                     work.append(self._unless_gone(producer["id"], self._consume(producer["id"])))
             for wave in list(self.view.waves.values()):
                 if self.behaviour.watches_ecg and wave["id"] not in self.expected:
-                    self._streams.add(wave["waveform"]["stream_id"])
-                    work.append(self._unless_gone(wave["id"], self._consume_data(wave["id"], "ecg")))
+                    work.append(self._unless_gone(wave["id"], self._watch(wave["id"], wave["waveform"]["stream_id"])))
             for one in self.view.vitals.keys() - self.expected if self.behaviour.watches_ecg else ():
                 work.append(self._unless_gone(one, self._consume_data(one, "vitals")))
             return all(await _all(*work))  # at once, as the web client asks
@@ -213,7 +219,7 @@ class Media:
         if self.receiver is not None and self._peers:
             self.receiver.close()
         if self.viewer is not None:
-            self.viewer.close()
+            self.viewer.detach()
         for peer in self._peers.values():
             self._poller.forget(peer)
             await peer.close()
@@ -305,6 +311,9 @@ class Media:
             self._poller.every(waves.PING_S, self.viewer.ping, peer)
         if "recv" in self._peers:
             await self._consume_data("ctl", "ctl")
+            self._listens = True
+            if self.viewer is not None:
+                self.viewer.opened(self._flowing)
 
     def _ask_relay(self, message: bytes) -> bool:
         peer = self._peers.get("send")
@@ -329,6 +338,14 @@ class Media:
                 }
             )  # fmt: skip
         await self.signalling.ask({"type": "resume_consumer", "consumer": track.consumer})
+
+    async def _watch(self, producer: str, stream_id: int) -> None:
+        """Take a waveform, and what was missed of it where it was watched by another path before."""
+        self._streams.add(stream_id)
+        await self._consume_data(producer, "ecg")
+        self._flowing.add(stream_id)
+        if self._listens and self.viewer is not None:
+            self.viewer.opened([stream_id])
 
     async def _consume_data(self, producer: str, label: str) -> None:
         self.expected.update({producer} - _LISTENING)

@@ -141,6 +141,8 @@ class Participant:
         self._timed: set[str] = set()
         self._wave_source: waves.Source | None = None
         """A device's stream between two paths."""
+        self._viewer: waves.Viewer | None = None
+        """What is watched, between two paths."""
         self._waves = 0
 
     async def run(self) -> None:
@@ -299,7 +301,7 @@ class Participant:
             self.plan, signalling, self.view, self.path, setting.poller, self._ledger,
             bind=setting.bind, allowed=setting.allowed, changed=self._something_came,
             gap=lambda frames: self._event("ecg gap", frames), source=self._wave_source,
-            engine=setting.engine,
+            engine=setting.engine, viewer=self._viewer,
         )  # fmt: skip
         self.media = media
         try:
@@ -336,7 +338,7 @@ class Participant:
     async def _drop_media(self) -> None:
         if self.media is not None:
             media, self.media = self.media, None
-            self._wave_source = media.source
+            self._wave_source, self._viewer = media.source, media.viewer
             await media.close()
 
     def _something_came(self) -> None:
@@ -620,6 +622,8 @@ class Participant:
             await self._drop_media()
             if self._wave_source is not None:
                 self._wave_source.close()
+            if self._viewer is not None:
+                self._viewer.close()
             self.path.close()
         finally:
             await self._http.close()

@@ -16,7 +16,7 @@ import struct
 import time
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgpack
@@ -35,14 +35,21 @@ KEPT: Final = 300
 RESENDS: Final = 12
 """Frames sent again with each live one."""
 _MARKS_AT, _CRC_AT, _HEADER_BYTES = 4, 48, 52
-NACK_AFTER_S, NACK_TRIES, GIVEN_UP_S = 0.15, 6, 10.0
+NACK_TRIES, NACK_SOONEST_S, NACK_LATEST_S, GIVEN_UP_S = 5, 0.1, 1.0, 3.0
+"""As the web client asks: at once, then every one and a half round trips in these limits."""
 MOST_HOLE: Final = 600
+"""Frames that are asked for at once; what is older than these is lost."""
+USELESS_S: Final = 60.0
+"""What has not come so long after it was missed nobody could place any more: it is missing."""
+MOST_PAST: Final = 64
 PING_S, FAST_PINGS, SLOW_PING_S = 0.2, 10, 5.0
 DELAYED_S, STALE_S, LOST_S = 1.0, 3.0, 5.0
 _SEEN: Final = 1024
 _RUN: Final = secrets.randbelow(0xFFFF)
 
 
+Ask = Callable[[bytes], object]
+"""Sends a message of ``ctl`` to the relay."""
 OnGap = Callable[[int], None]
 """Told how many frames of a stream will never come."""
 
@@ -163,25 +170,47 @@ class _Line:
 
     def __init__(self, frame: WaveformFrame) -> None:
         self.numbering = frame.numbering
-        self.highest = frame.seq
-        self.seen: OrderedDict[int, int] = OrderedDict({frame.seq: frame.crc})
+        self.highest = frame.seq - 1
+        self.seen: OrderedDict[int, int] = OrderedDict()
         self.missing: dict[int, list[float]] = {}
         """Number -> when it was missed, when to ask, how often it was asked for."""
+        self.given_up: dict[int, float] = {}
+        """Number -> when it was missed: not asked for any more, and taken if it comes all the same."""
         self.newest_ns = frame.t0_ns
         self.came_s = time.monotonic()
         """When its newest frame came."""
 
 
 class Viewer:
-    """All streams that a session watches."""
+    """All streams that a session watches, for as long as it is there, whatever happens to its path meanwhile."""
 
-    def __init__(self, ledger: Ledger, ask: Callable[[bytes], object], changed: Callable[[], None], gap: OnGap) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self.last_s = 0.0
         """When the newest frame came."""
-        self._ledger, self._ask, self._changed, self._gap = ledger, ask, changed, gap
+        self._ledger = ledger
+        self._ask: Ask = lambda _message: None
+        self._changed: Callable[[], None] = lambda: None
+        self._gap: OnGap = lambda _frames: None
         self._lines: dict[int, _Line] = {}
+        self._past: set[tuple[int, int]] = set()
+        """``(stream, numbering)`` of countings that are over: what still comes of them is late. [WF19]"""
         self._pings = 0
-        self._ping_s = 0.0
+        self._ping_s = self._round_trip_s = 0.0
+
+    def attach(self, ask: Ask, changed: Callable[[], None], gap: OnGap) -> None:
+        """From now on it is told by this path."""
+        self._ask, self._changed, self._gap = ask, changed, gap
+
+    def detach(self) -> None:
+        """The path is gone."""
+        self._ask = lambda _message: None
+
+    def opened(self, streams: Iterable[int]) -> None:
+        """The ways of these streams are open, perhaps again: measure the clock anew, and fetch what was missed."""
+        self._pings, self._ping_s = 0, 0.0
+        for stream_id in streams:
+            if (line := self._lines.get(stream_id)) is not None:
+                self._ask(msgpack.packb({"t": "have", "stream": stream_id, "seq": line.highest}))
 
     def ping(self) -> None:
         """Five times a second: ask what time it is, ten times and then every 5 s, as the web client does."""
@@ -209,18 +238,17 @@ class Viewer:
         except MalformedFrame:
             self._ledger.count("ecg_refused")
             return
-        resent = bool(message[3] & Flag.RESEND)
+        if (frame.stream_id, frame.numbering) in self._past:
+            return
         line = self._lines.get(frame.stream_id)
         if line is None or line.numbering != frame.numbering:
             if line is not None:
-                self._give_up(line, list(line.missing))
-            line = self._lines[frame.stream_id] = _Line(frame)
-            self._ledger.count("ecg_in")
-        else:
-            if before is not None:
-                self._place(line, before, now_s)
-            self._place(line, frame, now_s)
-        if not resent:
+                self._forget(frame.stream_id, line)
+            line = self._lines[frame.stream_id] = _Line(before or frame)
+        for one in (before, frame):
+            if one is not None:
+                self._place(line, one, now_s)
+        if not message[3] & Flag.RESEND:
             self._ledger.add("ecg_age_ms", ((arrived_ns or time.time_ns()) - frame.t0_ns) / 1e6)
         first, self.last_s = not self.last_s, now_s
         if first:
@@ -229,31 +257,43 @@ class Viewer:
     def control(self, message: bytes) -> None:
         """One message of ``ctl``."""
         told = msgpack.unpackb(message)
-        if told.get("t") == "gone" and (line := self._lines.get(told.get("stream"))) is not None:
+        if told.get("t") == "pong":
+            self._round_trip_s = max(0.0, time.monotonic() - told["c"] / 1e6)
+        elif told.get("t") == "gone" and (line := self._lines.get(told.get("stream"))) is not None:
             gone = [seq for seq in line.missing if told["first"] <= seq <= told["last"]]
             self._ledger.count("ecg_gone", len(gone))
             self._give_up(line, gone)
 
     def chase(self) -> None:
-        """Ten times a second: ask for what is missing."""
+        """Ten times a second: ask for what is missing, as the web client does (``waveform/tracker.ts``)."""
         now_s = time.monotonic()
+        every_s = min(NACK_LATEST_S, max(NACK_SOONEST_S, 1.5 * self._round_trip_s))
         for stream_id, line in self._lines.items():
+            if line.given_up:
+                self._lose(line, [seq for seq, missed_s in line.given_up.items() if now_s - missed_s > USELESS_S])
             if not line.missing:
                 continue
-            self._give_up(
-                line, [seq for seq, (missed_s, _, _) in line.missing.items() if now_s - missed_s > GIVEN_UP_S]
-            )
-            due = [seq for seq, (_, at_s, tries) in line.missing.items() if at_s <= now_s and tries < NACK_TRIES]
-            for seq in due:
+            due = [seq for seq, (_, at_s, _) in line.missing.items() if at_s <= now_s]
+            over = {seq for seq in due if line.missing[seq][2] >= NACK_TRIES}
+            over |= {seq for seq in due if now_s - line.missing[seq][0] > GIVEN_UP_S}
+            asking = [seq for seq in due if seq not in over]
+            self._give_up(line, over)
+            for seq in asking:
                 asked = line.missing[seq]
-                asked[1], asked[2] = now_s + NACK_AFTER_S * 2 ** asked[2], asked[2] + 1
-            for first, last in runs(due):
+                asked[1], asked[2] = now_s + every_s, asked[2] + 1
+            for first, last in runs(asking):
                 self._ask(msgpack.packb({"t": "nack", "stream": stream_id, "first": first, "last": last}))
 
     def close(self) -> None:
         """Count what is still missing."""
         for line in self._lines.values():
-            self._give_up(line, list(line.missing))
+            self._lose(line, [*line.missing, *line.given_up])
+
+    def _forget(self, stream_id: int, line: _Line) -> None:
+        """The device counts anew: nothing of the counting before is to be had any more."""
+        self._lose(line, [*line.missing, *line.given_up])
+        if len(self._past) < MOST_PAST:
+            self._past.add((stream_id, line.numbering))
 
     def _place(self, line: _Line, frame: WaveformFrame, now_s: float) -> None:
         seq = frame.seq
@@ -262,25 +302,38 @@ class Viewer:
                 self._ledger.count("ecg_twice")
             return
         if seq > line.highest:
-            for missed in range(max(line.highest + 1, seq - MOST_HOLE), seq):
-                line.missing[missed] = [now_s, now_s + NACK_AFTER_S, 0]
+            asked_from = max(line.highest + 1, seq - MOST_HOLE)
+            self._tell_lost(asked_from - line.highest - 1)
+            for missed in range(asked_from, seq):
+                line.missing[missed] = [now_s, now_s, 0]
             line.highest, line.newest_ns, line.came_s = seq, frame.t0_ns, now_s
-        elif seq in line.missing:
+        elif seq in line.missing or seq in line.given_up:
+            asked = line.missing.pop(seq, None)
+            missed_s = asked[0] if asked is not None else line.given_up.pop(seq)
             self._ledger.count("ecg_repaired")
-            self._ledger.add("ecg_repair_ms", (now_s - line.missing.pop(seq)[0]) * 1000)
+            self._ledger.add("ecg_repair_ms", (now_s - missed_s) * 1000)
         else:
-            return  # before this viewer came, or given up
+            return  # before this viewer came, or lost
         self._ledger.count("ecg_in")
         line.seen[seq] = frame.crc
         if len(line.seen) > _SEEN:
             line.seen.popitem(last=False)
 
-    def _give_up(self, line: _Line, numbers: Sequence[int]) -> None:
+    def _give_up(self, line: _Line, numbers: Collection[int]) -> None:
+        """Ask no more; a device whose path was gone may still bring it."""
         for seq in numbers:
-            del line.missing[seq]
-        if numbers:
-            self._ledger.count("ecg_missing", len(numbers))
-            self._gap(len(numbers))
+            line.given_up[seq] = line.missing.pop(seq)[0]
+
+    def _lose(self, line: _Line, numbers: Sequence[int]) -> None:
+        for seq in numbers:
+            line.missing.pop(seq, None)
+            line.given_up.pop(seq, None)
+        self._tell_lost(len(numbers))
+
+    def _tell_lost(self, frames: int) -> None:
+        if frames:
+            self._ledger.count("ecg_missing", frames)
+            self._gap(frames)
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ import pytest
 from load_tests.report.ledger import Ledger
 from load_tests.session import waves
 from load_tests.session.consult import ConsultView
-from media.core.waveform import Flag, split_message
+from media.core.waveform import Flag, split_message, with_flags
 
 
 class Pair:
@@ -25,7 +25,8 @@ class Pair:
         self.source = waves.Source(0, 7, 3, self.ledger, seed)
         self.source.attach(self._send)
         self.source.close()  # frames are made by hand, not by the clock
-        self.viewer = waves.Viewer(self.ledger, self.asked.append, lambda: None, self.gaps.append)
+        self.viewer = waves.Viewer(self.ledger)
+        self.viewer.attach(self.asked.append, lambda: None, self.gaps.append)
 
     def _send(self, message: bytes) -> bool:
         self.sent.append(message)
@@ -84,6 +85,75 @@ async def test_whatever_is_lost_is_had_after_all_or_counted(seed: int) -> None:
     assert counts["ecg_missing"] == sum(pair.gaps) == counts["ecg_gone"]
     assert counts["ecg_in"] == before["ecg_in"] + open_gaps - counts["ecg_missing"]
     assert counts["ecg_twice"] == counts["ecg_refused"] == 0
+
+
+class Relay:
+    """Keeps what a device sent, as the relay does, and answers who asks."""
+
+    def __init__(self, pair: Pair, until: int) -> None:
+        self.kept = {seq: frame for seq, frame in pair.source._kept.items() if seq < until}
+        pair.viewer.attach(lambda message: self._asked(pair, message), lambda: None, pair.gaps.append)
+
+    def _asked(self, pair: Pair, message: bytes) -> None:
+        told = msgpack.unpackb(message)
+        pair.asked.append(message)
+        if told["t"] == "have":
+            for seq, frame in self.kept.items():
+                if seq > told["seq"]:
+                    pair.viewer.message(with_flags(frame, add=Flag.RESEND))
+
+
+async def test_a_new_path_goes_on_where_the_old_one_ended_and_asks_for_what_lies_between() -> None:
+    pair = Pair()
+    messages = pair.play(60)
+    for message in messages[:20]:
+        pair.viewer.message(message)
+    pair.viewer.detach()
+    pair.viewer.chase()
+    Relay(pair, 50)
+    pair.viewer.opened([7, 8])
+    assert [msgpack.unpackb(one) for one in pair.asked] == [{"t": "have", "stream": 7, "seq": 19}]
+    for message in messages[50:]:
+        pair.viewer.message(message)
+    pair.viewer.close()
+    assert pair.ledger.counts["ecg_in"] == 60
+    assert pair.ledger.counts["ecg_missing"] == 0 == len(pair.gaps)
+
+
+async def test_what_a_new_path_never_brings_is_missing_however_long_the_hole() -> None:
+    pair = Pair()
+    messages = pair.play(1000)
+    for message in (*messages[:10], *messages[-10:]):
+        pair.viewer.message(message)
+    in_hand = pair.ledger.counts["ecg_in"]
+    assert pair.ledger.counts["ecg_missing"] == 1000 - in_hand - waves.MOST_HOLE  # too old to be asked for
+    (line,) = pair.viewer._lines.values()
+    for asked in line.missing.values():
+        asked[0] -= waves.GIVEN_UP_S + 1
+        asked[1] = 0.0
+    pair.viewer.chase()
+    assert (len(line.missing), len(line.given_up)) == (0, waves.MOST_HOLE)
+    pair.viewer.message(messages[500])  # a device whose path was gone brings it later than anybody asked
+    repaired = pair.ledger.counts["ecg_repaired"]
+    assert 1 <= repaired <= 2  # with the frame before it
+    for seq in line.given_up:
+        line.given_up[seq] -= waves.USELESS_S
+    pair.viewer.chase()
+    counts = pair.ledger.counts
+    assert counts["ecg_missing"] == sum(pair.gaps) == 1000 - counts["ecg_in"]
+    pair.viewer.message(messages[600])  # nobody could place it any more
+    pair.viewer.close()
+    assert counts["ecg_in"] + counts["ecg_missing"] == 1000
+
+
+async def test_what_comes_late_of_a_counting_that_is_over_is_not_taken_for_news() -> None:
+    pair, again = Pair("a"), Pair("b")
+    old, new = pair.play(5), again.play(5)
+    for message in (*old[:4], *new, old[4]):  # [WF19]
+        pair.viewer.message(message)
+    pair.viewer.close()
+    assert pair.ledger.counts["ecg_in"] == 4 + 5
+    assert pair.ledger.counts["ecg_missing"] == 0
 
 
 async def test_other_bytes_under_a_number_that_is_had_are_counted() -> None:
