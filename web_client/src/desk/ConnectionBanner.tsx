@@ -1,10 +1,11 @@
 /** What the person is told about the connection (WEB_AND_OPS 1.3), as strips under the patient banner. */
-import { RefreshCw, TriangleAlert, WifiOff } from "lucide-react";
+import { Hourglass, RefreshCw, TriangleAlert, WifiOff } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import type { MediaState } from "../media/session";
 import { useNow } from "../media/useNow";
 import type { ConnectionStatus } from "../net/consultSocket";
 import styles from "./Banners.module.css";
+import { turnInS } from "./BusyNote";
 
 export interface ConnectionBannerProps {
   status: ConnectionStatus;
@@ -33,6 +34,15 @@ export function ConnectionBanner({ status, path, stopsAtMs }: ConnectionBannerPr
       >
         <TriangleAlert className={styles.icon} aria-hidden="true" />
         <span>{t("desk.connection.unstable")}</span>
+      </div>
+    );
+  }
+  const seconds = turnInS(status, nowMs);
+  if (seconds !== null) {
+    return (
+      <div className={styles.strip} data-tone="warn" data-testid="connection-banner" data-phase="busy" role="status">
+        <Hourglass className={styles.icon} aria-hidden="true" />
+        <span>{t("desk.connection.busy", { seconds })}</span>
       </div>
     );
   }

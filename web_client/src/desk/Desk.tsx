@@ -19,6 +19,7 @@ import { RefusalError, UnansweredError } from "../net/refusal";
 import type { AnyCommand, RefusalBody } from "../protocol";
 import { PatientBanner } from "../record/PatientBanner";
 import { IdentityBar } from "../share";
+import { BusyNote } from "./BusyNote";
 import { DeskRecord } from "./Clinical";
 import { ConnectionBanner } from "./ConnectionBanner";
 import { confirmContext } from "./confirmContext";
@@ -122,7 +123,7 @@ function OpenDesk({ client, media, onLeave, onReport, reportCopied }: OpenDeskPr
   if (consult === null) {
     return (
       <main className={styles.opening} role="status">
-        {t("desk.loading")}
+        <BusyNote status={status} otherwise={t("desk.loading")} />
       </main>
     );
   }

@@ -13,8 +13,10 @@ import { clickToFirstFrameMs } from "../media/marks";
 import type { Wishes } from "../media/plan";
 import type { MediaSession } from "../media/session";
 import type { ConsultSocket } from "../net/consultSocket";
-import { RefusalError } from "../net/refusal";
+import { BusyError, RefusalError } from "../net/refusal";
 import { type ConsultStore, openConsult } from "../store/consultStore";
+
+const WAITS: ReadonlySet<string> = new Set(["too_busy", "too_many_attempts"]);
 
 export interface ConsultClient {
   readonly store: ConsultStore;
@@ -35,12 +37,18 @@ declare global {
   }
 }
 
-/** A consult token, asked for before every connection; refusals that time cannot heal end the attempts. */
+/**
+ * A consult token, asked for before a connection.
+ *
+ * @throws RefusalError when time cannot heal it; BusyError when the server says when to ask again. [SE16]
+ */
 export async function fetchToken(http: Http, consultId: string): Promise<string> {
   try {
     return await http.post(`/api/consults/${encodeURIComponent(consultId)}/token`, {}, (body) => str(obj(body).token));
   } catch (error) {
     const isFinal = error instanceof ApiError && [401, 403, 404, 410].includes(error.status);
+    const waits = error instanceof ApiError && WAITS.has(error.code) ? error.retryAfterS : null;
+    if (waits !== null) throw new BusyError(waits * 1_000);
     if (isFinal) throw new RefusalError({ code: error.code, en: error.en, zh: error.zh });
     throw error;
   }

@@ -8,6 +8,7 @@ const status = (change: Partial<ConnectionStatus>): ConnectionStatus => ({
   troubleSinceMs: null,
   goodbye: null,
   refusal: null,
+  waitUntilMs: null,
   ...change,
 });
 const refusal = (code: string) => ({ code, en: "", zh: "" });

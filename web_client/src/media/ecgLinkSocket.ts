@@ -6,6 +6,8 @@
  * opened it knows when it is no longer wanted (`ecgLinkPath.ts`).
  */
 import { encode } from "@msgpack/msgpack";
+import { turnMs } from "../net/machine";
+import { BusyError } from "../net/refusal";
 
 export interface SocketEvents {
   onOpen(): void;
@@ -68,8 +70,8 @@ export class WaveformSocket {
     let token: string;
     try {
       token = await this.options.getToken();
-    } catch {
-      this.later();
+    } catch (error) {
+      this.later(error instanceof BusyError ? turnMs(error.retryAfterMs, Math.random()) : null);
       return;
     }
     if (this.isClosed) return;
@@ -117,9 +119,10 @@ export class WaveformSocket {
     this.events.onClose();
   }
 
-  private later(): void {
+  /** Try again, at the time the server said if it said one. [SE16] */
+  private later(turnInMs: number | null = null): void {
     if (this.isClosed) return;
-    const delayMs = RETRY_MS[Math.min(this.attempts, RETRY_MS.length - 1)] ?? 5_000;
+    const delayMs = turnInMs ?? RETRY_MS[Math.min(this.attempts, RETRY_MS.length - 1)] ?? 5_000;
     this.attempts += 1;
     this.timer = setTimeout(() => void this.attempt(), delayMs);
   }

@@ -1,18 +1,20 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Ack, AnyCommand, AnyEvent, Consult, GoodbyeReason } from "../protocol";
 import { type ConnectionStatus, ConsultSocket } from "./consultSocket";
-import { RefusalError, UnansweredError } from "./refusal";
+import { BusyError, NotOpenedError, RefusalError, UnansweredError } from "./refusal";
 import type { OpenWire, Wire, WireListener } from "./wire";
 
 /** A server of one consult whose every event turns the page. */
 class FakeServer {
   revision = 5;
   reachable = true;
+  opens = true;
   refuse: RefusalError | null = null;
   commands: AnyCommand[] = [];
   tokens: string[] = [];
   listeners: WireListener[] = [];
   open: OpenWire = async (auth, listener) => {
+    if (!this.opens) throw new NotOpenedError();
     if (!this.reachable) throw new Error("unreachable");
     if (this.refuse !== null) throw this.refuse;
     this.tokens.push(auth.token);
@@ -78,9 +80,14 @@ function setup() {
   const revisions: number[] = [];
   const joins: boolean[] = [];
   const statuses: ConnectionStatus[] = [];
+  const office = { busyMs: 0, asked: 0 };
   let tokens = 0;
   const socket = new ConsultSocket({
-    getToken: async () => `t${++tokens}`,
+    getToken: async () => {
+      office.asked += 1;
+      if (office.busyMs > 0) throw new BusyError(office.busyMs);
+      return `t${++tokens}`;
+    },
     onJoined: (joined, resumed) => {
       revisions.push(joined.snapshot.revision);
       joins.push(resumed);
@@ -91,7 +98,7 @@ function setup() {
     now: () => Date.now(),
     random: () => 0.5,
   });
-  return { server, socket, revisions, joins, statuses };
+  return { server, socket, revisions, joins, statuses, office };
 }
 
 /** Let `ms` pass with a beat every 2 s while `server` is given. */
@@ -215,6 +222,43 @@ describe("ConsultSocket", () => {
     await pass(1);
     expect(socket.status.phase).toBe("connected");
     expect(joins).toEqual([false, false]);
+  });
+
+  it("[SE16] comes again when it was told to, shows nothing as live meanwhile, and goes on by itself", async () => {
+    const { server, socket, office } = await connected();
+    office.busyMs = 40_000;
+    server.listener.closed();
+    await pass(6_000);
+    expect(socket.status).toMatchObject({ phase: "reconnecting", fresh: false });
+    expect(socket.status.waitUntilMs).toBeGreaterThan(Date.now() + 30_000);
+    await pass(34_000);
+    expect(office.asked).toBe(2);
+    await pass(1_000);
+    expect(office.asked).toBe(3);
+    await pass(35_000);
+    expect(socket.status.phase).toBe("rejoining");
+    office.busyMs = 0;
+    await pass(10_000);
+    expect(socket.status).toMatchObject({ phase: "connected", waitUntilMs: null });
+    expect(office.asked).toBe(4);
+  });
+
+  it("[SE16] uses a token again of which no socket came up, while it is good", async () => {
+    const { server, socket, office } = await connected();
+    server.opens = false;
+    server.listener.closed();
+    await pass(20_000);
+    expect(office.asked).toBe(2);
+    server.opens = true;
+    await pass(4_000);
+    expect(socket.status.phase).toBe("connected");
+    expect(server.tokens).toEqual(["t1", "t2"]);
+    server.opens = false;
+    server.listener.closed();
+    await pass(44_000);
+    expect(office.asked).toBe(3);
+    await pass(6_000);
+    expect(office.asked).toBe(4);
   });
 
   it("does not fight the page that replaced it", async () => {

@@ -1,8 +1,8 @@
 /**
  * One participant's connection to one consult, kept up as long as that makes sense.
  *
- * Every attempt takes a new token, opens a new socket and sends `join`; the
- * answer is a snapshot. Events are passed on in revision order without holes:
+ * Every attempt takes a token, opens a new socket and sends `join`; the answer
+ * is a snapshot. A token of which no socket ever came up is used again. Events are passed on in revision order without holes:
  * when one is missing (an event jumps, or a beat names a later revision) the
  * missing ones are fetched with `sync` first. When to try again and what to
  * tell the person is decided in `machine.ts`; folding events is `store/apply.ts`.
@@ -18,8 +18,18 @@ import {
   type RefusalBody,
   type ResultFor,
 } from "../protocol";
-import { delayMs, FRESH_FOR_MS, INITIAL, type Input, isActive, type Machine, type Phase, step } from "./machine";
-import { RefusalError, UnansweredError } from "./refusal";
+import {
+  delayMs,
+  FRESH_FOR_MS,
+  INITIAL,
+  type Input,
+  isActive,
+  type Machine,
+  type Phase,
+  step,
+  turnMs,
+} from "./machine";
+import { BusyError, NotOpenedError, RefusalError, UnansweredError } from "./refusal";
 import { type OpenWire, socketIo, type Wire } from "./wire";
 
 export interface ConnectionStatus {
@@ -32,12 +42,15 @@ export interface ConnectionStatus {
   goodbye: GoodbyeReason | null;
   /** Why the server would not let us in. */
   refusal: RefusalBody | null;
+  /** `performance.now()` at which it is our turn to ask again; the server is busy. [SE16] */
+  waitUntilMs: number | null;
 }
 
 export interface ConsultSocketOptions {
   /**
-   * Fetch a new consult token (POST /api/consults/{id}/token); called before every attempt.
-   * Throw `RefusalError` when asking again is pointless; any other error is retried.
+   * Fetch a new consult token (POST /api/consults/{id}/token).
+   * Throw `RefusalError` when asking again is pointless, `BusyError` when the server says when to; any other error is
+   * retried.
    */
   getToken: () => Promise<string>;
   /**
@@ -59,6 +72,8 @@ export interface ConsultSocketOptions {
 
 const COMMAND_TIMEOUT_MS = 10_000;
 const TOKEN_TIMEOUT_MS = 5_000;
+/** A token lives 60 s by the server's clock. */
+const TOKEN_KEPT_MS = 45_000;
 const TICK_MS = 250;
 const MAX_WAITING_EVENTS = 1_000;
 
@@ -68,6 +83,7 @@ export const INITIAL_STATUS: ConnectionStatus = {
   troubleSinceMs: null,
   goodbye: null,
   refusal: null,
+  waitUntilMs: null,
 };
 
 export class ConsultSocket {
@@ -86,6 +102,8 @@ export class ConsultSocket {
   #syncing = false;
   #waiting: AnyEvent[] = [];
   #joinedBefore = false;
+  /** Not used yet, as far as can be known. */
+  #token: { readonly value: string; readonly atMs: number } | null = null;
   #ticker: ReturnType<typeof setInterval> | null = null;
   #retryTimer: ReturnType<typeof setTimeout> | null = null;
 
@@ -127,6 +145,7 @@ export class ConsultSocket {
     this.#input({ type: "leave" });
     this.#abandon();
     this.#joinedBefore = false;
+    this.#token = null;
     if (this.#ticker !== null) clearInterval(this.#ticker);
     this.#ticker = null;
     globalThis.document?.removeEventListener("visibilitychange", this.#tick);
@@ -165,9 +184,9 @@ export class ConsultSocket {
   }
 
   #publish(): void {
-    const { phase, troubleSinceMs, goodbye, refusal } = this.#machine;
+    const { phase, troubleSinceMs, goodbye, refusal, waitUntilMs } = this.#machine;
     const fresh = this.#silentMs() < FRESH_FOR_MS && isActive(this.#machine);
-    const next: ConnectionStatus = { phase, fresh, troubleSinceMs, goodbye, refusal };
+    const next: ConnectionStatus = { phase, fresh, troubleSinceMs, goodbye, refusal, waitUntilMs };
     const keys = Object.keys(next) as (keyof ConnectionStatus)[];
     if (keys.every((key) => next[key] === this.#status[key])) return;
     this.#status = next;
@@ -222,9 +241,9 @@ export class ConsultSocket {
     this.#abandon();
     const generation = this.#generation;
     try {
-      const token = await within(TOKEN_TIMEOUT_MS, this.#options.getToken());
+      const token = await this.#takeToken();
       if (generation !== this.#generation) return;
-      const wire = await this.#open({ token, protocol: PROTOCOL_VERSION }, this.#listener(generation));
+      const wire = await this.#openWith(token, generation);
       if (generation !== this.#generation) {
         wire.close();
         return;
@@ -237,8 +256,31 @@ export class ConsultSocket {
     }
   }
 
+  async #takeToken(): Promise<{ readonly value: string; readonly atMs: number }> {
+    const kept = this.#token;
+    this.#token = null;
+    if (kept !== null && this.#now() - kept.atMs < TOKEN_KEPT_MS) return kept;
+    const atMs = this.#now();
+    return { value: await within(TOKEN_TIMEOUT_MS, this.#options.getToken()), atMs };
+  }
+
+  async #openWith(token: { readonly value: string; readonly atMs: number }, generation: number): Promise<Wire> {
+    try {
+      return await this.#open({ token: token.value, protocol: PROTOCOL_VERSION }, this.#listener(generation));
+    } catch (error) {
+      if (error instanceof NotOpenedError && generation === this.#generation) this.#token = token;
+      throw error;
+    }
+  }
+
   #failed(error: unknown): void {
     this.#abandon();
+    if (error instanceof BusyError) {
+      const waitMs = turnMs(error.retryAfterMs, this.#random());
+      this.#input({ type: "busy", untilMs: this.#now() + waitMs });
+      if (isActive(this.#machine)) this.#attemptAfter(waitMs);
+      return;
+    }
     if (error instanceof RefusalError) this.#input({ type: "refused", refusal: error.body() });
     else this.#input({ type: "attempt_failed" });
     if (isActive(this.#machine)) this.#attemptAfter(delayMs(this.#machine.attempt, this.#random()));

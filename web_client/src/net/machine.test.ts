@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { GoodbyeReason } from "../protocol";
-import { delayMs, INITIAL, type Input, type Machine, type Phase, step } from "./machine";
+import { delayMs, INITIAL, type Input, type Machine, type Phase, step, turnMs } from "./machine";
 
 const joined: Machine = [{ type: "start" }, { type: "joined" }].reduce(
   (machine, input) => step(machine, input as Input, 0),
@@ -50,6 +50,15 @@ const stories: Record<string, Story> = {
     [1, refused("token_invalid"), "reconnecting"],
     [2, refused("consult_full"), "stopped"],
   ],
+  "[SE16] a server that says when it is our turn is waited for, however long, and the minute counts from there": [
+    [0, { type: "lost" }, "reconnecting"],
+    [1, { type: "busy", untilMs: 50_000 }, "reconnecting"],
+    [20, { type: "tick" }, "rejoining"],
+    [50, { type: "busy", untilMs: 110_000 }, "rejoining"],
+    [110, { type: "attempt_failed" }, "rejoining"],
+    [169.9, { type: "tick" }, "rejoining"],
+    [170, { type: "tick" }, "stopped"],
+  ],
   "a worker that restarts is waited for": [
     [0, { type: "lost" }, "reconnecting"],
     [1, refused("media_unavailable"), "reconnecting"],
@@ -92,6 +101,14 @@ describe("step", () => {
   it("forgets old trouble when it has joined", () => {
     const troubled = step(step(joined, { type: "lost" }, 0), refused("too_busy"), 1);
     expect(step(troubled, { type: "joined" }, 2)).toEqual({ ...INITIAL, phase: "connected" });
+  });
+});
+
+describe("turnMs", () => {
+  it("[SE16] is never sooner than the server said, and spread over a second", () => {
+    expect([turnMs(7_000, 0), turnMs(7_000, 0.5), turnMs(7_000, 0.999)]).toEqual([7_000, 7_500, 7_999]);
+    expect(turnMs(-5, 0)).toBe(1_000);
+    expect(turnMs(1e12, 0)).toBe(120_000);
   });
 });
 

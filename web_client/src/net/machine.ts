@@ -3,12 +3,14 @@
  *
  * Trouble begins when the socket is lost or silent. Below 15 s the page tries
  * to resume (its media may still flow); from 15 s it rejoins from scratch; at
- * 60 s it stops and offers a button (ARCHITECTURE section 8).
+ * 60 s it stops and offers a button (ARCHITECTURE section 8). While the server
+ * says when it is our turn, it is there: the 60 s count from that moment.
  */
 import type { GoodbyeReason, RefusalBody } from "../protocol";
 
 export const REJOIN_AFTER_MS = 15_000;
 export const STOP_AFTER_MS = 60_000;
+const MOST_TURN_MS = 120_000;
 /** A clinical view without a beat for this long must blank itself (W19). */
 export const FRESH_FOR_MS = 5_000;
 
@@ -32,6 +34,8 @@ export interface Machine {
   goodbye: GoodbyeReason | null;
   /** Why the server would not let us in. */
   refusal: RefusalBody | null;
+  /** When it is our turn to ask again, of a server that is busy. [SE16] */
+  waitUntilMs: number | null;
 }
 
 export type Input =
@@ -40,12 +44,20 @@ export type Input =
   | { type: "lost" }
   | { type: "attempt_failed" }
   | { type: "refused"; refusal: RefusalBody }
+  | { type: "busy"; untilMs: number }
   | { type: "goodbye"; reason: GoodbyeReason }
   | { type: "tick" }
   | { type: "retry" }
   | { type: "leave" };
 
-export const INITIAL: Machine = { phase: "idle", troubleSinceMs: null, attempt: 0, goodbye: null, refusal: null };
+export const INITIAL: Machine = {
+  phase: "idle",
+  troubleSinceMs: null,
+  attempt: 0,
+  goodbye: null,
+  refusal: null,
+  waitUntilMs: null,
+};
 
 /** Reasons after which coming back by itself would be wrong: it would fight, or be refused for ever. */
 const FINAL_GOODBYES: ReadonlySet<GoodbyeReason> = new Set(["replaced", "ended", "removed", "malformed"]);
@@ -75,6 +87,10 @@ export function step(machine: Machine, input: Input, nowMs: number): Machine {
       return isActive(machine) ? aged({ ...machine, attempt: machine.attempt + 1 }, nowMs) : machine;
     case "refused":
       return refused(machine, input.refusal, nowMs);
+    case "busy":
+      return isActive(machine)
+        ? aged({ ...machine, attempt: 0, refusal: null, waitUntilMs: input.untilMs }, nowMs)
+        : machine;
     case "goodbye":
       return goodbye(machine, input.reason, nowMs);
     case "tick":
@@ -97,9 +113,14 @@ export function delayMs(attempt: number, random: number): number {
   return Math.round(full / 2 + (full / 2) * random);
 }
 
+/** How long to wait when told to come again: never sooner, and not with all who were told the same second. */
+export function turnMs(retryAfterMs: number, random: number): number {
+  return Math.round(Math.min(Math.max(retryAfterMs, 1_000), MOST_TURN_MS) + 1_000 * random);
+}
+
 function lost(machine: Machine, nowMs: number): Machine {
   if (machine.phase !== "connected") return machine;
-  return { ...machine, phase: "reconnecting", troubleSinceMs: nowMs, attempt: 0 };
+  return { ...machine, phase: "reconnecting", troubleSinceMs: nowMs, attempt: 0, waitUntilMs: null };
 }
 
 function refused(machine: Machine, refusal: RefusalBody, nowMs: number): Machine {
@@ -117,7 +138,8 @@ function goodbye(machine: Machine, reason: GoodbyeReason, nowMs: number): Machin
 function aged(machine: Machine, nowMs: number): Machine {
   if (machine.troubleSinceMs === null || !isActive(machine)) return machine;
   const troubleMs = nowMs - machine.troubleSinceMs;
-  if (troubleMs >= STOP_AFTER_MS) return { ...machine, phase: "stopped" };
+  const aloneMs = nowMs - Math.max(machine.troubleSinceMs, machine.waitUntilMs ?? machine.troubleSinceMs);
+  if (aloneMs >= STOP_AFTER_MS) return { ...machine, phase: "stopped" };
   if (troubleMs >= REJOIN_AFTER_MS && machine.phase === "reconnecting") return { ...machine, phase: "rejoining" };
   return machine;
 }

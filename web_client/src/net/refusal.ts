@@ -1,4 +1,4 @@
-/** A command that was declined, and one that was never answered. */
+/** What was declined, never answered, put off, or could not even be asked. */
 import type { ErrorCode, RefusalBody } from "../protocol";
 
 /** The server said no; `en` and `zh` are sentences for the person. */
@@ -21,6 +21,22 @@ export class RefusalError extends Error {
 
   body(): RefusalBody {
     return { code: this.code, en: this.en, zh: this.zh };
+  }
+}
+
+/** Very many are connecting: the server says when it is our turn to ask again. [SE16] */
+export class BusyError extends Error {
+  constructor(readonly retryAfterMs: number) {
+    super(`busy: asked to come again in ${retryAfterMs} ms`);
+    this.name = "BusyError";
+  }
+}
+
+/** No socket came up at all, so nothing was sent: the token has not been used. */
+export class NotOpenedError extends Error {
+  constructor() {
+    super("the socket did not open");
+    this.name = "NotOpenedError";
   }
 }
 

@@ -2,7 +2,7 @@
 import { io, type Socket } from "socket.io-client";
 import type { Ack, AnyCommand } from "../protocol";
 import * as parser from "./parser";
-import { RefusalError, refusalFrom, UnansweredError } from "./refusal";
+import { NotOpenedError, RefusalError, refusalFrom, UnansweredError } from "./refusal";
 
 export interface Wire {
   /** @throws UnansweredError when no acknowledgement came. */
@@ -22,7 +22,7 @@ export interface WireAuth {
   protocol: number;
 }
 
-/** @throws RefusalError when the server declines; Error when it cannot be reached. */
+/** @throws RefusalError when the server declines; NotOpenedError when it was told nothing; Error otherwise. */
 export type OpenWire = (auth: WireAuth, listener: WireListener) => Promise<Wire>;
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -40,11 +40,16 @@ export function socketIo(origin = ""): OpenWire {
         forceNew: true,
         timeout: CONNECT_TIMEOUT_MS,
       });
+      // From then on the token may be on its way; a browser does not say why a WebSocket was refused.
+      let isOpen = false;
+      socket.io.once("open", () => {
+        isOpen = true;
+      });
       const giveUp = (error: Error): void => {
         clearTimeout(timer);
         socket.removeAllListeners();
         socket.disconnect();
-        reject(error);
+        reject(isOpen ? error : new NotOpenedError());
       };
       // The engine's own timeout ends when the WebSocket is open; the namespace may still never be answered.
       const timer = setTimeout(() => giveUp(new Error("connect timed out")), CONNECT_TIMEOUT_MS);

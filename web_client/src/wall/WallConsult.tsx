@@ -12,11 +12,13 @@ import { useStore } from "zustand";
 import { BindingFrame } from "../binding/BindingFrame";
 import type { ScreenRole } from "../common/api";
 import { useHttp } from "../common/http";
+import { BusyNote } from "../desk/BusyNote";
 import { confirmContext } from "../desk/confirmContext";
 import { type ConsultClient, openClient } from "../desk/consultClient";
 import { openingOf, useContextGate } from "../desk/contextGate";
 import { SyncBanner } from "../desk/SyncBanner";
 import type { Wishes } from "../media/plan";
+import type { ConnectionStatus } from "../net/consultSocket";
 import type { Consult } from "../protocol";
 import { PatientBanner } from "../record/PatientBanner";
 import { IdentityBar } from "../share";
@@ -64,12 +66,12 @@ function OpenWall({ client, screen }: { client: ConsultClient; screen: WallScree
   );
   const state: State = stateOf(consult, isCurrent, isShown);
 
-  if (state === "not-in-sync") return <NotInSync screen={screen} />;
+  if (state === "not-in-sync") return <NotInSync screen={screen} status={status} />;
   return (
     <div className={styles.wall} data-testid="wall-root" data-role={screen.role} data-state={state}>
       {state === "connecting" || consult === null ? (
         <p className={styles.notice} role="status">
-          {t("wall.consult.connecting")}
+          <BusyNote status={status} otherwise={t("wall.consult.connecting")} />
         </p>
       ) : (
         <>
@@ -125,7 +127,7 @@ function RoleView({ client, consult, me, role }: RoleViewProps) {
   );
 }
 
-function NotInSync({ screen }: { screen: WallScreen }) {
+function NotInSync({ screen, status }: { screen: WallScreen; status: ConnectionStatus }) {
   const { t } = useTranslation();
   return (
     <div className={styles.wall} data-testid="wall-root" data-role={screen.role} data-state="not-in-sync">
@@ -133,6 +135,9 @@ function NotInSync({ screen }: { screen: WallScreen }) {
         <Unplug className={styles.brokenIcon} aria-hidden="true" />
         <h1 className={styles.brokenTitle}>{t("wall.consult.notInSync", { number: screen.number })}</h1>
         <p className={styles.brokenHint}>{t("wall.consult.notInSyncHint")}</p>
+        <p className={styles.brokenHint}>
+          <BusyNote status={status} otherwise="" />
+        </p>
       </main>
       <Foot screen={screen} title="" />
     </div>

@@ -154,6 +154,7 @@ export default {
     draining: "The server restarts. Your consult continues by itself in a moment.",
     stopping:
       "The server restarts in {{left}} at the latest. Your consult goes on until then, and by itself afterwards.",
+    busy: "The server is busy. It tries again by itself in {{seconds}} s; you need not do anything.",
     minutes: "{{count}} min",
     seconds: "{{count}} s",
     refused: "This was not possible",

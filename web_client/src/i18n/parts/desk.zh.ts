@@ -154,6 +154,7 @@ const zh: SameKeys<typeof en> = {
     copied: "报告已复制",
     draining: "服务器正在重启，会诊稍后自动恢复。",
     stopping: "服务器最迟将在 {{left}}后重启。会诊可继续进行，重启后自动恢复。",
+    busy: "服务器繁忙，{{seconds}} 秒后自动重试，无需操作。",
     minutes: "{{count}} 分钟",
     seconds: "{{count}} 秒",
     refused: "操作未能完成",
