@@ -7,7 +7,7 @@ be repeated and a session be talked about by its number.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from load_tests.plan.behaviour import Behaviour
@@ -44,12 +44,24 @@ class Planned:
 
 FILES_EACH = 5
 """Two Transports, a WebSocket and two HTTP connections."""
+FILES_SOCKET_ONLY = 3
+"""Without media: a WebSocket, the one before it while that closes, and an HTTP connection."""
 FILES_BESIDE = 256
 
 
-def files_for(sessions: int) -> int:
+def files_for(sessions: int, each: int = FILES_EACH) -> int:
     """Open files that a process with so many sessions needs."""
-    return FILES_EACH * sessions + FILES_BESIDE
+    return each * sessions + FILES_BESIDE
+
+
+def files_each(planned: Iterable[Planned]) -> int:
+    """What the one of them who needs most needs."""
+    return max((FILES_EACH if needs_many(one.behaviour) else FILES_SOCKET_ONLY for one in planned), default=FILES_EACH)
+
+
+def needs_many(behaviour: Behaviour) -> bool:
+    """Whether it has media, or more than one request under way."""
+    return bool(behaviour.media or behaviour.page_every_s or behaviour.lock_read_every_s or behaviour.who == "hospital")
 
 
 def timetable(scenario: Scenario) -> list[Planned]:

@@ -90,6 +90,7 @@ COUNTS: Final[dict[str, Figure]] = {
     "event_holes": Figure("signalling", "revisions that jumped: something was missed and asked for again"),
     "signals_in": Figure("signalling", "signals that were heard"),
     "pages_read": Figure("record", "pages of the record that were read"),
+    "turned_away": Figure("signalling", "times that a busy server told somebody to come again later"),
     "sockets_lost": Figure("signalling", "sockets that broke"),
     "media_rebuilt": Figure("recovery", "times that a session made its Transports anew"),
     "lock_taken": Figure("lock", "messages that a gateway said AA to: the hospital believes them delivered"),

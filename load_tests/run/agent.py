@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from load_tests.plan.reading import Exit
 from load_tests.plan.scenario import Scenario
-from load_tests.plan.timetable import Planned, files_for, timetable
+from load_tests.plan.timetable import Planned, files_each, files_for, timetable
 from load_tests.report.histogram import Histogram, over_time
 from load_tests.report.ledger import Ledger
 from load_tests.rig.poller import Poller

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from load_tests.plan.reading import Exit, RunError
 from load_tests.plan.scenario import Fault, Scenario
-from load_tests.plan.timetable import timetable
+from load_tests.plan.timetable import files_each, timetable
 from load_tests.report.histogram import Histogram
 from load_tests.report.record import Record
 from load_tests.run import progress
@@ -127,7 +127,7 @@ class Conductor:
         world = with_witnesses(needs, len(record.witnesses))
         server, record.hands = await _together(
             stack.enter_async_context(subject(choice, world, scenario)),
-            stack.enter_async_context(crew(processes, agents, len(record.planned))),
+            stack.enter_async_context(crew(processes, agents, len(record.planned), files_each(record.planned))),
         )
         self._server, record.own_server = server, server.own
         beside = server.data_dir if isinstance(server, OwnServer) else Path()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from load_tests.plan.reading import Exit, RunError
-from load_tests.plan.timetable import files_for
+from load_tests.plan.timetable import FILES_EACH, files_for
 from load_tests.report.ledger import Ledger
 from load_tests.run.guard import ends_with_us
 from load_tests.run.link import KEY_VARIABLE, Link, LinkLost, greet, new_key, read_key
@@ -112,11 +112,14 @@ def _signal_name(number: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def crew(processes: int, agents: Sequence[str], sessions: int = 0) -> AsyncIterator[list[Hand]]:
+async def crew(
+    processes: int, agents: Sequence[str], sessions: int = 0, each: int = FILES_EACH
+) -> AsyncIterator[list[Hand]]:
     """Generators, connected, their clocks measured: ``processes`` of our own, or those at ``agents``.
 
     Args:
         sessions: that they will share.
+        each: open files of one of them.
 
     Raises:
         RunError: one cannot be reached or started, has another key, or may not have as many open files as it needs.
@@ -140,17 +143,17 @@ async def crew(processes: int, agents: Sequence[str], sessions: int = 0) -> Asyn
             if mine is not None:
                 hand.process, hand.said = mine.process, mine.said
             hands.append(hand)
-        check_files(hands, sessions)
+        check_files(hands, sessions, each)
         yield hands
 
 
-def check_files(hands: Sequence[Hand], sessions: int) -> None:
+def check_files(hands: Sequence[Hand], sessions: int, each: int = FILES_EACH) -> None:
     """Each may have the open files that its share of the sessions needs.
 
     Raises:
         RunError: one may not.
     """
-    needed = files_for(-(-sessions // max(1, len(hands))))
+    needed = files_for(-(-sessions // max(1, len(hands))), each)
     for hand in hands:
         if 0 < hand.files < needed:
             raise RunError(

@@ -25,9 +25,11 @@ PAGE = 20
 class HttpRefused(Exception):
     """The server answered with an error; ``code`` is its own, stable."""
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, retry_after_s: int = 0) -> None:
         super().__init__(f"{status} {code}")
         self.status, self.code = status, code
+        self.retry_after_s = retry_after_s
+        """When to ask again; 0: it was not said."""
 
 
 class Office:
@@ -134,7 +136,8 @@ class Office:
             content = await answer.json(content_type=None) if answer.content_length != 0 else None
             if answer.status >= 400:
                 error = content.get("error", {}) if isinstance(content, dict) else {}
-                raise HttpRefused(answer.status, str(error.get("code", "http")))
+                wait = answer.headers.get("Retry-After", "")
+                raise HttpRefused(answer.status, str(error.get("code", "http")), int(wait) if wait.isdecimal() else 0)
             if keep_cookie and SESSION_COOKIE in answer.cookies:
                 self._headers["Cookie"] = f"{SESSION_COOKIE}={answer.cookies[SESSION_COOKIE].value}"
             return content

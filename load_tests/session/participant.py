@@ -1,8 +1,8 @@
 """One simulated participant from its first request to its leaving: joins, follows, works, comes back.
 
-The states are a browser's. When the socket is lost it fetches a new token and joins again, after a pause that grows;
-its media goes on by itself if that took less than 15 s and the worker is still the same, else it is built anew. What
-it waits for and never gets is counted as missing when it leaves.
+The states are a browser's. When the socket is lost it fetches a token and joins again, after a pause that grows, or
+when a busy server said that it is its turn; its media goes on by itself if that took less than 15 s and the worker is
+still the same, else it is built anew. What it waits for and never gets is counted as missing when it leaves.
 
 A long file on purpose: each of these states can be cut off by a lost socket or by the end of the run, and whoever reads
 one has to see what the others leave behind.
@@ -39,7 +39,12 @@ EXPECTED: Final = (Refused, Lost, HttpRefused, PeerFailed, TimeoutError, OSError
 """What happens to any client of a server under load or that restarts; anything else is our bug."""
 UNDONE: Final = (Refused, TimeoutError)
 """A command was declined or not answered in time; the socket stands, and whoever works there goes on."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 4.0
+WAITS: Final = frozenset({"too_busy", "too_many_attempts"})
+"""Refusals of a token that say when to ask again. [SE16]"""
+LONGEST_TURN_S: Final = 120
+TOKEN_KEPT_S: Final = 45.0
+"""So long a token of which no socket came up is used again."""
 MEDIA_KEPT_S: Final = 15.0
 REBUILD_PAUSE_S: Final = 0.2
 REBUILD_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.7, 1.0)
@@ -98,6 +103,13 @@ class Setting:
 
 
 @dataclass(slots=True)
+def turn_of(problem: Exception) -> int:
+    """Seconds that a busy server asked to wait for; 0: it did not."""
+    if isinstance(problem, HttpRefused) and problem.code in WAITS:
+        return min(problem.retry_after_s, LONGEST_TURN_S)
+    return 0
+
+
 class Outage:
     """Something that was there and may be gone."""
 
@@ -131,6 +143,8 @@ class Participant:
         self._changed = asyncio.Event()
         self._rebuild = asyncio.Event()
         self._failures = 0
+        self._token: tuple[str, float] | None = None
+        """Not used yet, as far as can be known, and when it was asked for."""
         """Attempts to build the media that failed in a row."""
         self._page = asyncio.Event()
         """Another page may be shown."""
@@ -160,10 +174,17 @@ class Participant:
                     return
                 except EXPECTED as problem:
                     self._note(problem)
+                    turn_s = turn_of(problem)
+                    if turn_s:
+                        self._ledger.count("turned_away")
+                        self.joined = False
+                        await asyncio.sleep(turn_s + self._chance.random())
+                        pause_s = FIRST_PAUSE_S
+                        continue
                 if self.joined:
                     pause_s = FIRST_PAUSE_S
                 self.joined = False
-                await asyncio.sleep(pause_s * (0.75 + self._chance.random() / 2))
+                await asyncio.sleep(pause_s / 2 * (1 + self._chance.random()))
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         finally:
             await asyncio.shield(self._end())
@@ -175,11 +196,15 @@ class Participant:
         if not self._office.signed_in:
             await self.path.uncut()
             await self._office.sign_in(plan.behaviour, plan.index, setting.world.password)
-        token = await self._office.token()
+        token, self._token = self._token, None
+        await self.path.uncut()
+        if token is None or time.monotonic() - token[1] > TOKEN_KEPT_S:
+            asked_s = time.monotonic()
+            token = await self._office.token(), asked_s
         signalling = self._signalling = Signalling(self._http, setting.origin_of(plan), self.path, self._ledger)
         try:
             began = time.monotonic()
-            await signalling.open(token, self._on_event, self._on_signal)
+            await signalling.open(token[0], self._on_event, self._on_signal)
             self._ledger.add("join_socket_ms", (time.monotonic() - began) * 1000)
             began = time.monotonic()
             joined = await signalling.ask({"type": "join"}, self._enter)
@@ -204,6 +229,8 @@ class Participant:
             if self.joined:
                 self._lost_s = time.monotonic()
             await signalling.close()
+            if not signalling.came_up:
+                self._token = token
         if signalling.goodbye in ("removed", "ended", "replaced", "malformed"):
             raise Stopped(f"goodbye {signalling.goodbye}")
         self._ledger.count("sockets_lost")

@@ -52,6 +52,8 @@ class Signalling:
         self.lost = asyncio.Event()
         self.goodbye = ""
         """Why the server ended it."""
+        self.came_up = False
+        """The WebSocket opened: from then on the token may be used up."""
         self._http, self._origin, self._path, self._ledger = http, origin, path, ledger
         self._on_event: OnEvent = lambda _event: None
         self._on_signal: OnEvent = lambda _signal: None
@@ -77,6 +79,7 @@ class Signalling:
                 f"{self._origin}/socket.io/?EIO=4&transport=websocket",
                 headers={"Origin": self._origin}, max_msg_size=1 << 22, compress=0, autoclose=True,
             )  # fmt: skip
+            self.came_up = True
             self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
             hello = {"token": token, "protocol": PROTOCOL_VERSION}
             self._send(msgpack.packb({"type": _CONNECT, "nsp": "/", "data": hello}))
