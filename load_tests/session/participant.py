@@ -102,7 +102,6 @@ class Setting:
         return self.origins[(plan.consult if self.spread == "consult" else plan.number) % len(self.origins)]
 
 
-@dataclass(slots=True)
 def turn_of(problem: Exception) -> int:
     """Seconds that a busy server asked to wait for; 0: it did not."""
     if isinstance(problem, HttpRefused) and problem.code in WAITS:
@@ -110,6 +109,7 @@ def turn_of(problem: Exception) -> int:
     return 0
 
 
+@dataclass(slots=True)
 class Outage:
     """Something that was there and may be gone."""
 
@@ -142,9 +142,9 @@ class Participant:
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._rebuild = asyncio.Event()
-        self._failures = 0
         self._token: tuple[str, float] | None = None
         """Not used yet, as far as can be known, and when it was asked for."""
+        self._failures = 0
         """Attempts to build the media that failed in a row."""
         self._page = asyncio.Event()
         """Another page may be shown."""
@@ -173,7 +173,6 @@ class Participant:
                     self._ledger.error(f"gave up: {reason}")
                     return
                 except EXPECTED as problem:
-                    self._note(problem)
                     turn_s = turn_of(problem)
                     if turn_s:
                         self._ledger.count("turned_away")
@@ -181,6 +180,7 @@ class Participant:
                         await asyncio.sleep(turn_s + self._chance.random())
                         pause_s = FIRST_PAUSE_S
                         continue
+                    self._note(problem)
                 if self.joined:
                     pause_s = FIRST_PAUSE_S
                 self.joined = False
@@ -228,9 +228,9 @@ class Participant:
         finally:
             if self.joined:
                 self._lost_s = time.monotonic()
-            await signalling.close()
             if not signalling.came_up:
                 self._token = token
+            await signalling.close()
         if signalling.goodbye in ("removed", "ended", "replaced", "malformed"):
             raise Stopped(f"goodbye {signalling.goodbye}")
         self._ledger.count("sockets_lost")
