@@ -77,7 +77,7 @@ class Generator:
         scenario = Scenario.model_validate(order["scenario"])
         mine = set(order["numbers"])
         plans = [one for one in timetable(scenario) if one.number in mine]
-        raise_descriptors(files_for(len(plans)))
+        raise_descriptors(files_for(len(plans), files_each(plans)))
         start_s = order["start_at"]
         limit_s = scenario.duration_s + max(0.0, start_s - time.time()) + GRACE_S
         asyncio.get_running_loop().set_exception_handler(self._stumbled)
