@@ -35,6 +35,9 @@ MEDIA = (
 )
 DESKTOP = {"width": 1920, "height": 1080}
 PHONE = {"width": 390, "height": 844}
+SMALL_DESK = {"width": 1280, "height": 800}
+FEW_FRAMES = ("--use-fake-device-for-media-stream=fps=5",)
+"""A camera in layers encodes each frame three times: where several browsers share a machine, few frames are enough."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -22,10 +23,15 @@ MEDIA_ADDRESS = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free TCP port below those the system gives to outgoing connections, which could take it before a server does.
+
+    Processes that ask at the same time get different ones, as nearly as chance can say.
+    """
+    while True:
+        wanted = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", wanted))
+            return wanted
 
 
 def started_at(pid: int) -> int:

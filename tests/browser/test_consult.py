@@ -6,11 +6,12 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
-from load_tests.browsers.chromium import Visitor, wait_until
+from load_tests.browsers.chromium import FEW_FRAMES, SMALL_DESK, Visitor, wait_until
 from load_tests.browsers.steps import (
     expect_live_ecg,
     expect_moving_video,
@@ -41,7 +42,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
     """The whole path: picture, sound, ECG, record; a crash, a worker's death, a wall cut off. [W14, W19, W24]"""
-    anna = open_visitor("anna")
+    # Five browsers paint and encode on one machine.
+    little: dict[str, Any] = {"flags": FEW_FRAMES, "viewport": SMALL_DESK}
+    anna = open_visitor("anna", **little)
     sign_in(anna, first_doctor(hub))
     consult = open_running_consult(anna)
     with_monitored_patient(anna)
@@ -54,7 +57,7 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     )
 
     # Doctor B by a one-time link.
-    bo = open_visitor("bo")
+    bo = open_visitor("bo", **little)
     overheard = Overheard(bo.page)
     join_by_link(bo, invite(anna, "Dr Bo"))
     expect_moving_video(bo.page)
@@ -69,7 +72,9 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     expect_same_commands(bo, overheard, lambda: simulated_guest(hub.url, consult, patient, cookie))
 
     # A station's three screens.
-    walls = {role: open_visitor(f"wall-{role}", camera=False) for role in ("record", "video", "ecg")}
+    walls = {
+        role: open_visitor(f"wall-{role}", camera=False, viewport=SMALL_DESK) for role in ("record", "video", "ecg")
+    }
     for number, (role, wall) in enumerate(walls.items(), start=1):
         open_wall(wall, number, role)
     patient = shown_patient(anna.page)
@@ -88,7 +93,7 @@ def test_two_doctors_and_three_walls(hub: Demo, open_visitor: Callable[..., Visi
     # Doctor B's browser dies and comes back in the same profile, as the same participant.
     bo_url = bo.page.url
     bo.kill()
-    bo = open_visitor("bo")
+    bo = open_visitor("bo", **little)
     bo.page.goto(bo_url)
     join_from_prejoin(bo)
     expect_moving_video(bo.page)

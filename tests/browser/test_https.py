@@ -32,7 +32,7 @@ from server.demo.seed import PASSWORD, PEOPLE, seed
 from server.settings import load_settings
 from server.tls import AuthorityFiles
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -76,7 +76,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         )
     running, trust = Front(f"https://127.0.0.1:{port}", files), ssl.create_default_context(cafile=files.ca_cert)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             assert process.poll() is None, log.read_text()
             with (

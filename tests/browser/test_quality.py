@@ -43,7 +43,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 SLOW_MS = 60_000
 """For what takes seconds on an idle machine."""
 HUB_ADDRESS = "10.88.0.1"
-SMALL_DESK = {"width": 1280, "height": 800}
 CLONE_NEWNET = 0x40000000
 
 
@@ -59,8 +58,7 @@ def widths(page: Page) -> list[int]:
 
 def test_a_picture_is_as_large_as_its_tile(hub: Demo, open_visitor: Callable[..., Visitor]) -> None:
     """A camera comes in layers: a small tile gets a small picture, an enlarged one a larger one, and back again."""
-    # Three layers of every frame are encoded: few frames are enough.
-    anna = open_visitor("anna", flags=("--use-fake-device-for-media-stream=fps=5",), viewport=SMALL_DESK)
+    anna = open_visitor("anna", flags=chromium.FEW_FRAMES, viewport=chromium.SMALL_DESK)
     sign_in(anna, first_doctor(hub))
     open_running_consult(anna)
     bo = open_visitor("bo", camera=False, viewport=chromium.PHONE)
@@ -70,7 +68,7 @@ def test_a_picture_is_as_large_as_its_tile(hub: Demo, open_visitor: Callable[...
     # The room sends one size (1280); Anna's camera is in layers. How soon the largest fits is the estimate's business.
     wait_until(bo.page, lambda: widths(bo.page) == [1280, 320], "a small picture of Anna", SLOW_MS)
 
-    bo.page.set_viewport_size(SMALL_DESK)
+    bo.page.set_viewport_size(chromium.SMALL_DESK)
     bo.page.get_by_role("button", name="Enlarge 陈若水").click()
     wait_until(bo.page, lambda: widths(bo.page)[-1] > 320, "a larger picture of Anna", SLOW_MS)
     expect(bo.page.get_by_test_id("quality")).to_have_count(2)

