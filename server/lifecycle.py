@@ -9,7 +9,6 @@ The next one: no ceremony. SIGHUP: media workers are replaced, each when its las
 import asyncio
 import contextlib
 import errno
-import gc
 import signal
 import socket
 import ssl
@@ -25,8 +24,9 @@ from media.core.precedence import Policy
 from server.api.services import SERVICES, DemoInfo
 from server.app import GATEWAY, MEDIA, build_app
 from server.exits import Exit, StartError
+from server.garbage import GarbageKeeper
 from server.media_plane import WorkerMediaPlane
-from server.metrics import ASYNCIO_TASKS, MEDIA_FIRST
+from server.metrics import ASYNCIO_TASKS, MEDIA_FIRST, OUTBOX_FULLEST, SOCKETS, WRITES_WAITING
 from server.settings import Settings
 from server.tls import AuthorityFiles, CertificateWatch, server_context
 from server.trust import build_trust_app
@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 BACKLOG = 512
 REQUESTS_S = 10.0
 """What requests under way get once sockets have heard goodbye."""
+TASKS_EVERY_S = 10.0
+"""Between counts of tasks: each walks all of them."""
 
 
 def free_port(host: str = "127.0.0.1", wanted: int = 0) -> int:
@@ -97,7 +99,7 @@ async def serving(settings: Settings, demo: DemoInfo | None = None) -> AsyncIter
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.SockSite(runner, sock, ssl_context=tls).start()
-        await _start_metrics(settings, stack)
+        await _start_metrics(settings, stack, app)
         await _start_trust_page(settings, stack)
         state = app[SERVICES].state
         state.ready = True
@@ -113,18 +115,15 @@ async def run(settings: Settings, demo: DemoInfo | None = None) -> None:
     """Serve until SIGINT or SIGTERM, and then until the running consults have ended or their time is over."""
     with stop_signals() as stop:
         async with serving(settings, demo) as app, _renewing_workers(app):
-            settle_memory()
+            garbage = GarbageKeeper(lambda: not app[GATEWAY].sessions)
+            garbage.start()
             if settings.media_first:
                 let_media_go_first(app[MEDIA])
-            await stop.wait()
-            await _drain(app, settings.drain_s, stop)
-
-
-def settle_memory() -> None:
-    """What there is when the server is ready stays: classes, schemas, routes. Python's collector walked it again and
-    again, 0.2 to 0.3 s in which nobody is answered; now it looks at what consults make."""
-    gc.collect()
-    gc.freeze()
+            try:
+                await stop.wait()
+                await _drain(app, settings.drain_s, stop)
+            finally:
+                garbage.stop()
 
 
 def let_media_go_first(media: WorkerMediaPlane) -> None:
@@ -244,12 +243,12 @@ def stop_signals() -> Iterator[StopSignals]:
             loop.remove_signal_handler(number)
 
 
-async def _start_metrics(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+async def _start_metrics(settings: Settings, stack: contextlib.AsyncExitStack, served: web.Application) -> None:
     """``/metrics`` on an address of its own, so that a firewall can tell it from the rest."""
     if settings.metrics_port is None:
         return
     app = web.Application()
-    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/metrics", Scraped(served).answer)
     await _start_plain(app, settings.metrics_host, settings.metrics_port, stack)
 
 
@@ -271,6 +270,20 @@ async def _start_plain(app: web.Application, host: str, port: int, stack: contex
     await web.SockSite(runner, sock).start()
 
 
-async def _metrics(_request: web.Request) -> web.Response:
-    ASYNCIO_TASKS.set(len(asyncio.all_tasks()))
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+class Scraped:
+    """``/metrics``: what is looked up only when somebody asks."""
+
+    def __init__(self, served: web.Application) -> None:
+        self._gateway, self._writes = served[GATEWAY], served[SERVICES].database.at_once
+        self._counted_s = -TASKS_EVERY_S
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        """All metrics of this process."""
+        SOCKETS.set(self._gateway.sessions)
+        OUTBOX_FULLEST.set(self._gateway.fullest_outbox)
+        WRITES_WAITING.set(self._writes.waiting)
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._counted_s >= TASKS_EVERY_S:
+            self._counted_s = now_s
+            ASYNCIO_TASKS.set(len(asyncio.all_tasks()))
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

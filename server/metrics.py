@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import REGISTRY, Counter, Gauge
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
@@ -23,7 +23,16 @@ ARRIVALS_WAITING = Gauge("consilium_arrivals_waiting", "Who were told to come ag
 ARRIVALS_RATE = Gauge("consilium_arrivals_per_second", "How many could be let in when too many came, as learnt.")
 RECORD_READS = Counter("consilium_record_reads_total", "Reads of the record by FHIR type.", ["type"])
 AUDIT_ROWS = Gauge("consilium_audit_rows", "Rows in the audit chain.")
-ASYNCIO_TASKS = Gauge("consilium_asyncio_tasks", "Tasks of this process's event loop.")
+ASYNCIO_TASKS = Gauge("consilium_asyncio_tasks", "Tasks of this process's event loop, counted every ten seconds.")
+SOCKETS = Gauge("consilium_sockets", "Sockets that have shown a token.")
+OUTBOX_FULLEST = Gauge("consilium_outbox_fullest", "Frames that wait for the socket that has most of them waiting.")
+WRITES_WAITING = Gauge("consilium_database_writes_waiting", "Writes that wait for their turn at the database.")
+GC_PAUSES = Histogram(
+    "consilium_gc_pause_seconds",
+    "Times that Python's collector held this process up, by what was looked at.",
+    ["of"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
+)
 CERT_EXPIRY = Gauge("consilium_cert_expiry_seconds", "Seconds until the server's certificate expires.")
 
 WAVEFORM_ARCHIVE = Counter(

@@ -214,6 +214,11 @@ class AtOnce:
         self._waiting: list[_Waiting] = []
         self._working: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Writes whose transaction has not begun."""
+        return len(self._waiting)
+
     async def read(self, job: Job[T]) -> T:
         """One consistent reading of a few rows; nothing is committed."""
         if self._reads is not None:

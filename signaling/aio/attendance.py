@@ -133,6 +133,7 @@ class Attendance:
         audience.peers[who] = peer
         audience.admitted[who] = peer.admission
         audience.elsewhere.discard(who)
+        audience.lost.discard(who)
         audience.stop_grace(who)
         return [] if older is None or older.hears else [older]
 
@@ -166,7 +167,10 @@ class Attendance:
     # ------------------------------------------------------------ going
 
     async def detach(self, peer: Peer) -> None:
-        """A session's socket is gone. The participant may come back within the grace time. [SE3] [SE4]"""
+        """A session's socket is gone. The participant may come back within the grace time. [SE3] [SE4]
+
+        Whoever is lost while another's loss is being stored shares the next commit: after a cut the whole consult does.
+        """
         audience = self._node.audiences.get(peer.admission.consult)
         who = peer.admission.participant
         if audience is None or audience.peers.get(who) is not peer:
@@ -174,7 +178,20 @@ class Attendance:
         del audience.peers[who]
         self._node.viewing.end(audience.state.id, who)
         self._start_grace(audience, who)
-        await self._changes.insist(audience, lambda state: self._absent(audience, who, state, occurrences.socket_lost))
+        audience.lost.add(who)
+        stored: set[ParticipantId] = set()
+
+        def decide(state: Consult) -> list[AnyEvent]:
+            stored.clear()
+            stored.update(audience.lost)
+            events: list[AnyEvent] = []
+            for one in sorted(stored):
+                lost = self._absent(audience, one, state, occurrences.socket_lost)
+                state = reduce(apply, lost, state)
+                events += lost
+            return events
+
+        await self._changes.insist(audience, decide, lambda: audience.lost.difference_update(stored))
 
     def dismiss(self, over: Callable[[Admission], bool]) -> None:
         """Whoever came in by a right that is over leaves now, media and all, with or without a socket. [SE12]"""

@@ -55,6 +55,8 @@ class Audience:
         self.admitted: dict[ParticipantId, Admission] = {}
         """By what right each participant who is here, or was a moment ago, came in. [SE12]"""
         self.graces: dict[ParticipantId, asyncio.TimerHandle] = {}
+        self.lost: set[ParticipantId] = set()
+        """Whose socket is lost, and whose loss is not stored yet; none of them is among the peers. [SE3]"""
         self.elsewhere: set[ParticipantId] = set()
         """Whom another process has, or may have, since it was last told of them here. [SE8]"""
         self.silent_transports: dict[ParticipantId, set[TransportId]] = {}
@@ -79,9 +81,10 @@ class Audience:
             if event.revision <= self.state.revision:
                 continue
             self.state = apply(self.state, event)
-            frame = encode_event("event", event.model_dump(mode="json"))
-            for peer in list(self.peers.values()):
-                peer.deliver(frame)
+            if self.peers:
+                frame = encode_event("event", event.model_dump(mode="json"))
+                for peer in list(self.peers.values()):
+                    peer.deliver(frame)
             told.append(event)
         return told
 
@@ -108,6 +111,7 @@ class Audience:
         """Drop everything kept about one participant."""
         self.stop_grace(participant)
         self.peers.pop(participant, None)
+        self.lost.discard(participant)
         self.admitted.pop(participant, None)
         self.silent_transports.pop(participant, None)
         self.views.pop(participant, None)

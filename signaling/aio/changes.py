@@ -95,14 +95,14 @@ class Changes:
             self._hint(after)
         return after
 
-    async def insist(self, audience: Audience, decide: Decide) -> None:
+    async def insist(self, audience: Audience, decide: Decide, committed: Callable[[], None] = lambda: None) -> None:
         """Change what has happened in any case: when the store fails, again until it does not.
 
         Without its audience there is nobody it would be told to; who opens the consult next takes stock then.
         """
         while True:
             try:
-                await self.change(audience, None, decide)
+                await self.change(audience, None, decide, committed)
                 return
             except Exception as error:  # whatever the store's trouble is, the truth must still get there
                 log.warning("change put off", extra={"consult": audience.state.id, "error": type(error).__name__})

@@ -185,6 +185,11 @@ class SignalingGateway:
         return len(self._connections) - self.strangers
 
     @property
+    def fullest_outbox(self) -> int:
+        """Frames that wait for the socket that has most of them waiting; looks at every session."""
+        return max((one.pending for same in self._open.values() for one in same), default=0)
+
+    @property
     def strangers(self) -> int:
         """Sockets that have not, or not yet."""
         return self._strangers.total()

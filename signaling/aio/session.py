@@ -91,10 +91,15 @@ class Session:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.cancel()
-        ends = (self._outbox.stop(), *([worker] if worker is not None else ()))
-        for outcome in await asyncio.gather(*ends, return_exceptions=True):
+            (outcome,) = await asyncio.gather(worker, return_exceptions=True)
             if isinstance(outcome, Exception):
                 log.error("session task failed", exc_info=outcome)
+        try:
+            await self._outbox.stop()
+        except (
+            Exception
+        ):  # the socket is gone; what its sender met says why, and must not keep the loss from being told
+            log.exception("session task failed")
 
     async def answered(self) -> None:
         """Wait until no command is being carried out; after `goodbye` there is one at most."""
@@ -104,6 +109,11 @@ class Session:
     async def flushed(self, timeout_s: float) -> None:
         """Wait until the goodbye is on the wire, at most ``timeout_s``."""
         await self._outbox.flushed(timeout_s)
+
+    @property
+    def pending(self) -> int:
+        """Frames that wait for the socket."""
+        return len(self._outbox)
 
     def receive(self, ack_id: int, payload: dict[str, Any]) -> bool:
         """Take a command without waiting.

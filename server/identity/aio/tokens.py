@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import bindparam, insert, select
@@ -131,10 +132,22 @@ class ConsultTokens:
         nevertheless run out of time is not revoked, and its consult goes on.
         """
         kind, _, credential = admission.grant.partition(":")
-        principal = await self._principal(kind, credential, lapsed=True)
+        member: Membership | None = None
+
+        def membership(hand: Hand, who: Principal) -> None:
+            nonlocal member
+            member = membership_in(hand, who, admission.consult)
+
+        if kind in ("person", "guest"):
+            principal: Principal | None = await self._sessions.by_credential(
+                credential, touch=True, lapsed=True, beside=membership
+            )
+        else:
+            principal = await self._principal(kind, credential, lapsed=True)
+            if principal is not None:
+                await self._database.at_once.read(partial(membership, who=principal))
         if principal is None:
             return False
-        member = await self._database.at_once.read(lambda hand: membership_in(hand, principal, admission.consult))
         screen = principal.role if isinstance(principal, ScreenPrincipal) else None
         return (
             member is not None

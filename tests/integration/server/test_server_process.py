@@ -367,7 +367,9 @@ async def test_the_whole_server_starts_is_ready_and_stops(filled: tuple[Settings
             assert ready.status == 200
         metrics = f"http://127.0.0.1:{settings.metrics_port}/metrics"
         async with http.get(metrics) as answer:
-            assert "consilium_event_loop_lag_seconds" in await answer.text()
+            shown = await answer.text()
+            for name in ("event_loop_lag_seconds", "gc_pause_seconds", "outbox_fullest", "database_writes_waiting"):
+                assert f"consilium_{name}" in shown
         async with http.get("/socket.io/?EIO=4&transport=polling", headers={"Origin": "http://evil"}) as answer:
             assert answer.status == 403
         assert app is not None
