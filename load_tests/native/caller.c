@@ -56,6 +56,12 @@ int gen_bell(const gen_state *state)
     return state->bell;
 }
 
+/* By so much this machine's clock is before that of the run; before it plays. */
+void gen_ahead(gen_state *state, int64_t ahead_ns)
+{
+    state->ahead_ns = ahead_ns;
+}
+
 void gen_stop(gen_state *state)
 {
     atomic_store(&state->stopping, 1);

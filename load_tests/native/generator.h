@@ -125,6 +125,7 @@ typedef struct gen_line gen_line;
 gen_state *gen_new(gen_srtp protect, gen_srtp unprotect, gen_srtp protect_rtcp, gen_srtp unprotect_rtcp);
 void gen_free(gen_state *state);
 int gen_bell(const gen_state *state);
+void gen_ahead(gen_state *state, int64_t ahead_ns);
 void gen_run(gen_state *state);
 void gen_stop(gen_state *state);
 void gen_turn(gen_state *state, double now_s, int64_t wall_ns);

@@ -210,6 +210,7 @@ struct gen_state {
     unsigned char handed[HANDED_BYTES];
     int handed_from, handed_to;
     int64_t wall_ns;          /* not 0: it stands there */
+    int64_t ahead_ns;         /* this machine's clock before the run's */
     unsigned char filler[2048];
     _Alignas(8) unsigned char scratch[SLOT_BYTES + 512];
     unsigned char reads[READS][READ_BYTES];
@@ -252,7 +253,7 @@ static inline int64_t wall_ns(const gen_state *state)
     if (state->wall_ns)
         return state->wall_ns;
     clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - state->ahead_ns;
 }
 
 static inline void count(gen_state *state, int what, int64_t times)

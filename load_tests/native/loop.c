@@ -68,7 +68,7 @@ static void receive(gen_state *state, gen_peer *peer, double now_s)
                 if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SO_TIMESTAMPNS) {
                     struct timespec stamp;
                     memcpy(&stamp, CMSG_DATA(at), sizeof stamp);
-                    stamp_ns = (int64_t)stamp.tv_sec * 1000000000 + stamp.tv_nsec;
+                    stamp_ns = (int64_t)stamp.tv_sec * 1000000000 + stamp.tv_nsec - state->ahead_ns;
                 }
             }
             if (segment > 0)

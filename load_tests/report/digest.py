@@ -19,7 +19,7 @@ from load_tests.report.record import Record
 from load_tests.report.recovery import Recovery, recoveries
 from load_tests.report.slope import Slope, later_half, slope_of
 from load_tests.report.summary import DERIVED, KEPT, NOTHING_LOST, Machine, Summary, describe, judge
-from load_tests.report.validity import GeneratorState, busiest, exhausted, reasons
+from load_tests.report.validity import GeneratorState, between_ms, busiest, exhausted, reasons
 from load_tests.report.witness import beside, of_witnesses
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def notes(record: Record, same_host: bool) -> list[str]:
         found += [f"Kept data could not be checked: {record.kept.problem}."] if record.kept.problem else []
         found += record.kept.examples
     found += of_witnesses(record.witnesses)
-    worst = max((hand.clock_error_s for hand in record.hands), default=0.0)
     if not same_host:
-        found.append(f"Clocks of the machines are known to {worst * 1000:.1f} ms; one-way times are no better.")
+        unsure_ms = between_ms([_generator(hand) for hand in record.hands])
+        found.append(f"Differences of clocks are taken out; times between two machines are good to {unsure_ms:.1f} ms.")
     return found
 
 
@@ -246,7 +246,8 @@ def _generator(hand: Hand) -> GeneratorState:
         late_p99_ms=late("generator_late_ms"), play_late_p99_ms=late("generator_play_late_ms"),
         rss_mb=round(hand.rss_mb, 1), sent=counts["rtp_out"], own_loss=counts["send_failed"] + counts["own_drops"],
         exhausted=exhausted(hand.counts.errors), silent_s=round(hand.silent_s, 1),
-        clock_error_ms=round(hand.clock_error_s * 1000, 3), clock_drift_ms=round(hand.clock_drift_s * 1000, 3),
+        clock_ahead_ms=round(hand.clock_off_s * 1000, 3), clock_error_ms=round(hand.clock_error_s * 1000, 3),
+        clock_drift_ms=round(hand.clock_drift_s * 1000, 3),
         lost=hand.lost,
     )  # fmt: skip
 

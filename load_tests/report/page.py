@@ -219,12 +219,13 @@ def _generators(summary: Summary) -> str:
     rows = [
         row((
             one.name, str(one.sessions), one.plays or "-", f"{one.cpu_share:.0%}", shown(one.late_p99_ms),
-            shown(one.play_late_p99_ms), str(one.own_loss), f"{one.rss_mb:g}", shown(one.clock_error_ms),
+            shown(one.play_late_p99_ms), str(one.own_loss), f"{one.rss_mb:g}",
+            f"{one.clock_ahead_ms:g} ± {one.clock_error_ms + one.clock_drift_ms:g}",
         ))
         for one in summary.generators
     ]  # fmt: skip
     columns = ("generator", "sessions", "plays in", "CPU", "late p99, ms", "media late p99, ms", "own loss", "MB",
-               "clock known to, ms")  # fmt: skip
+               "clock ahead, ms")  # fmt: skip
     return table("Generators", columns, rows)
 
 

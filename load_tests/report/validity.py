@@ -49,7 +49,10 @@ class GeneratorState(BaseModel):
     """Errors by which the system said that it has no more to give (`EXHAUSTED`)."""
     silent_s: float = 0.0
     """Longest time without a report."""
+    clock_ahead_ms: float = 0.0
+    """Its clock before the coordinator's, as measured before the run; taken off all its times."""
     clock_error_ms: float
+    """By so much that may be wrong."""
     clock_drift_ms: float = 0.0
     """By how much its clock went another way than the coordinator's during the run."""
     lost: str = ""
@@ -98,11 +101,17 @@ def _of_one(one: GeneratorState) -> list[str]:
         )
     if one.silent_s > SILENT_S:
         found.append(f"{name} said nothing for {one.silent_s:.0f} s.")
-    if max(one.clock_error_ms, one.clock_drift_ms) > CLOCK_MS:
-        how = "moved by" if one.clock_drift_ms > one.clock_error_ms else "is only known to"
-        moved_ms = max(one.clock_error_ms, one.clock_drift_ms)
-        found.append(f"The clock of generator {one.name} {how} {moved_ms:.0f} ms: one-way times are no better.")
+    if (unsure_ms := one.clock_error_ms + one.clock_drift_ms) > CLOCK_MS:
+        found.append(
+            f"The clock of generator {one.name} is only known to {unsure_ms:.0f} ms ({one.clock_error_ms:.0f} ms as it "
+            f"was measured, {one.clock_drift_ms:.0f} ms that it moved): one-way times are no better."
+        )
     return found
+
+
+def between_ms(generators: Sequence[GeneratorState]) -> float:
+    """By how much a one-way time between two of them may be wrong."""
+    return sum(sorted((one.clock_error_ms + one.clock_drift_ms for one in generators), reverse=True)[:2])
 
 
 def exhausted(errors: Mapping[str, int]) -> int:

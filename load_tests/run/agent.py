@@ -37,6 +37,7 @@ from load_tests.run.link import HELLO_S, KEY_VARIABLE, Link, LinkLost, greet, re
 from load_tests.session.engine import Engine, EngineUnavailable, load
 from load_tests.session.hospital import HospitalSystem
 from load_tests.session.participant import EXPECTED, Participant, Setting
+from load_tests.session.wall import ahead_ns, set_ahead, wall_s
 from load_tests.session.world import World
 
 REPORT_S: Final = 1.0
@@ -78,8 +79,9 @@ class Generator:
         mine = set(order["numbers"])
         plans = [one for one in timetable(scenario) if one.number in mine]
         raise_descriptors(files_for(len(plans), files_each(plans)))
+        set_ahead(order["ahead_s"])
         start_s = order["start_at"]
-        limit_s = scenario.duration_s + max(0.0, start_s - time.time()) + GRACE_S
+        limit_s = scenario.duration_s + max(0.0, start_s - wall_s()) + GRACE_S
         asyncio.get_running_loop().set_exception_handler(self._stumbled)
         poller = Poller()
         self._engine = begin_engine()
@@ -184,7 +186,7 @@ class Generator:
     async def _play(self, plans: list[Planned], setting: Setting, start_s: float, length_s: float) -> None:
         """Let each session come and go at its time."""
         loop = asyncio.get_running_loop()
-        began_s = loop.time() + start_s - time.time()
+        began_s = loop.time() + start_s - wall_s()
         self._end_s = min(self._end_s, began_s + length_s)
         for plan in plans:
             await asyncio.sleep(max(0.0, began_s + plan.at_s - loop.time()))
@@ -251,7 +253,7 @@ class Generator:
                 if wants.watches_ecg and (session.wave.had_s or session.view.waves):
                     waves_wanted += 1
                     waves += now_s - session.wave.had_s < FRESH_S
-            self._curve.append([time.time(), len(self._sessions), joined, pictures, wanted, waves, waves_wanted])
+            self._curve.append([wall_s(), len(self._sessions), joined, pictures, wanted, waves, waves_wanted])
 
     async def _report(self) -> None:
         while True:
@@ -271,7 +273,7 @@ class Generator:
         cpu_s, self._cpu_s = self._cpu_s, time.process_time()
         curve, self._curve = self._curve, []
         return {
-            "at": time.time(), "ledger": self._ledger.take(), "curve": curve, "cpu_s": self._cpu_s - cpu_s,
+            "at": wall_s(), "ledger": self._ledger.take(), "curve": curve, "cpu_s": self._cpu_s - cpu_s,
             "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "sessions": len(self._sessions),
             "plays": "Python" if self._engine is None else "C",
         }  # fmt: skip
@@ -297,7 +299,7 @@ def begin_engine() -> Engine | None:
     found = load()
     if found is None:
         return None
-    engine = Engine(*found)
+    engine = Engine(*found, ahead_ns=ahead_ns())
     engine.start()
     return engine
 

@@ -142,6 +142,7 @@ async def crew(
             hand = await _reach(stack, name, host, port, key)
             if mine is not None:
                 hand.process, hand.said = mine.process, mine.said
+                hand.clock_off_s = hand.clock_error_s = 0.0  # one machine has one clock
             hands.append(hand)
         check_files(hands, sessions, each)
         yield hands
@@ -248,5 +249,5 @@ def share_out(numbers: Sequence[int], hands: Sequence[Hand]) -> None:
 
 
 def order_of(hand: Hand, shared: dict[str, Any], start_s: float) -> dict[str, Any]:
-    """What a generator is told at the beginning; the start by its own clock."""
-    return {"do": "play", **shared, "numbers": hand.numbers, "start_at": start_s + hand.clock_off_s}
+    """What a generator is told at the beginning: times by our clock, and by how much its own is before that."""
+    return {"do": "play", **shared, "numbers": hand.numbers, "start_at": start_s, "ahead_s": hand.clock_off_s}

@@ -23,7 +23,7 @@ LEAST_S: Final = 0.2
 
 def take_report(record: Record, hand: Hand, report: dict[str, Any]) -> None:
     """Add one report of one generator."""
-    at_s = report["at"] - hand.clock_off_s - record.started_s
+    at_s = report["at"] - record.started_s
     if hand.reported_s is not None:
         passed_s = at_s - hand.reported_s
         hand.silent_s = max(hand.silent_s, passed_s)
@@ -42,7 +42,7 @@ def take_report(record: Record, hand: Hand, report: dict[str, Any]) -> None:
         counts[name] = counts.get(name, 0) + times
     record.totals.absorb(ledger if record.measured(at_s) else only_joins(ledger))
     for look in report["curve"]:
-        record.curve.add(hand.name, look[0] - hand.clock_off_s - record.started_s, look[1:])
+        record.curve.add(hand.name, look[0] - record.started_s, look[1:])
 
 
 def _own(record: Record, hand: Hand, ledger: dict[str, Any], at_s: float) -> None:

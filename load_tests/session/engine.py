@@ -46,7 +46,9 @@ NEEDED: Final = (
     "gen_camera", "gen_rates", "gen_microphone", "gen_speak", "gen_hear",
     "GEN_DATAGRAM", "GEN_CHANGED", "GEN_AUDIO", "GEN_VP8", "GEN_VIDEO", *_COUNTS, *_ERRORS, *_HISTOGRAMS,
 )  # fmt: skip
-"""All that ``generator.h`` offers: a build that lacks any of it is of another day, whatever its version says."""
+"""All that ``generator.h`` offers but `AHEAD`: a build that lacks any is of another day, whatever its version says."""
+AHEAD: Final = "gen_ahead"
+"""Asked for only where this machine's clock is not the run's: on one machine a build without it plays the same."""
 
 OnDatagram = Callable[[bytes, int], None]
 """``(datagram, stamp_ns)``: what is no media, with the kernel's time of arrival or, behind a line, the line's."""
@@ -89,12 +91,16 @@ def _check(lib: Any) -> None:
 class Engine:
     """The C side of one process; belongs to the running event loop until `close`."""
 
-    def __init__(self, ffi: Any, lib: Any) -> None:
+    def __init__(self, ffi: Any, lib: Any, ahead_ns: int = 0) -> None:
         self.ffi, self.lib = ffi, lib
+        if ahead_ns and not hasattr(lib, AHEAD):
+            raise EngineUnavailable(f"built without {AHEAD}, and clocks differ: install again")
         names = ("srtp_protect", "srtp_unprotect", "srtp_protect_rtcp", "srtp_unprotect_rtcp")
         self.state: Any = lib.gen_new(*(ffi.cast("gen_srtp", _address(name)) for name in names))
         if self.state == ffi.NULL:
             raise EngineUnavailable("out of memory or descriptors")
+        if ahead_ns:
+            lib.gen_ahead(self.state, ahead_ns)
         self._figures = ffi.new("gen_figures *")
         self._room = ffi.new("unsigned char[]", ROOM_BYTES)
         self._peer, self._kind, self._stamp = ffi.new("int *"), ffi.new("int *"), ffi.new("int64_t *")

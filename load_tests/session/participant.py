@@ -33,6 +33,7 @@ from load_tests.session.office import HttpRefused, Office
 from load_tests.session.path import Path
 from load_tests.session.signalling import Lost, Refused, Signalling
 from load_tests.session.transport import TargetNotAllowed
+from load_tests.session.wall import wall_ns, wall_s
 from load_tests.session.world import World
 
 EXPECTED: Final = (Refused, Lost, HttpRefused, PeerFailed, TimeoutError, OSError, aiohttp.ClientError)
@@ -469,7 +470,7 @@ class Participant:
         if event["by"] == self.view.you or not item.startswith("load-"):
             return
         asked_s = int(item[5:]) / 1e6
-        now_s = time.time()
+        now_s = wall_s()
         self._ledger.add("event_ms", (now_s - asked_s) * 1000)
         heard = self._ledger.last_heard.setdefault(f"{self.plan.consult}:{item[5:]}", [asked_s, now_s, 0])
         heard[1], heard[2] = max(heard[1], now_s), heard[2] + 1
@@ -540,7 +541,7 @@ class Participant:
         while True:
             if self.view.lead == self.view.you and self.view.patient and self._signalling is not None:
                 number += 1
-                view = {"page": PAGES[number % len(PAGES)], "item": f"load-{time.time_ns() // 1000}"}
+                view = {"page": PAGES[number % len(PAGES)], "item": f"load-{wall_ns() // 1000}"}
                 turn = {"type": "turn_page", "context_version": self.view.context_version, "view": view}
                 if await self._try(turn):
                     self._ledger.acknowledged("page_turned", self.plan.consult, view["item"])
@@ -596,7 +597,7 @@ class Participant:
         while True:
             view = self.view.view
             if self.view.lead == self.view.you and self.view.patient and view:
-                name = f"load-{time.time_ns() // 1000}"
+                name = f"load-{wall_ns() // 1000}"
                 version = {"context_version": self.view.context_version}
                 shape = {"content": "0" * 16, "width": 1280, "height": 720, "language": "en"}
                 drawn = {"freeze": name, "strokes": [[100, 100, 500, 300]], "text": name}
@@ -664,7 +665,7 @@ class Participant:
         self._event(kind, 0)
 
     def _event(self, what: str, value: float) -> None:
-        self._ledger.event(time.time(), self.plan.number, self.plan.kind, what, value)
+        self._ledger.event(wall_s(), self.plan.number, self.plan.kind, what, value)
 
 
 __all__ = ["Participant", "Setting"]

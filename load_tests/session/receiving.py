@@ -27,6 +27,7 @@ from load_tests.report.ledger import Ledger
 from load_tests.rig.feedback_runs import RunRecorder
 from load_tests.rig.peer import LoadPeer
 from load_tests.session.trailer import read_trailer
+from load_tests.session.wall import wall_ns
 from media.core import ortc, rtcp, rtp
 from media.core.codecs import vp8_starts_key_frame
 
@@ -182,7 +183,7 @@ class Receiver:
 
     def _sink(self, view: memoryview, length: int, segment: int, stamp_ns: int) -> None:
         if not stamp_ns:
-            stamp_ns = time.time_ns()
+            stamp_ns = wall_ns()
         now_s = time.monotonic()
         for start in range(0, length, segment):
             end = min(start + segment, length)

@@ -35,6 +35,7 @@ from load_tests.rig.traffic import ntp_now
 from load_tests.session.picture import still_frames
 from load_tests.session.rate import Heard, SendRate
 from load_tests.session.trailer import TRAILER, build_trailer
+from load_tests.session.wall import wall_ns
 from media.core import ortc, rtcp, rtp, twcc
 from media.core.codecs import Codec
 
@@ -257,7 +258,7 @@ class Camera:
         budget_bytes = sum(self.rate.bitrates) / 8 * PACER_FACTOR * PACER_S
         while self._queue and budget_bytes > 0:
             index, payload, timestamp, last = self._queue.popleft()
-            trailer = build_trailer(self._consult, time.time_ns() if self._timed else 0)
+            trailer = build_trailer(self._consult, wall_ns() if self._timed else 0)
             self.streams[index].send(VIDEO_PT, timestamp, payload + trailer, marker=last, keep=True)
             budget_bytes -= len(payload)
         self._pacing = self._loop.call_later(PACER_S, self._pace) if self._queue else None
@@ -299,7 +300,7 @@ class Microphone:
         self._timer = self._loop.call_at(self._due_s, self._packet)
         talking = (now_s + self._phase_s) % 4 < 2
         self.stream._extensions = self._levels[0 if talking else 1]
-        trailer = build_trailer(self._consult, time.time_ns() if self._timed else 0)
+        trailer = build_trailer(self._consult, wall_ns() if self._timed else 0)
         self.stream.send(AUDIO_PT, self.timestamp, self._filler + trailer, marker=False, keep=False)
 
 

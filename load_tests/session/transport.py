@@ -25,6 +25,7 @@ from load_tests.report.ledger import Ledger
 from load_tests.rig.peer import ANCILLARY_BYTES, SO_TIMESTAMPNS, UDP_GRO, LoadPeer, PeerFailed, Remote
 from load_tests.rig.poller import Poller
 from load_tests.session.path import Path
+from load_tests.session.wall import ahead_ns
 from media.core.sctp import Association, Message, State
 
 CHECK_S: Final = 0.05
@@ -244,7 +245,7 @@ class SessionPeer(LoadPeer):
                 segment = struct.unpack_from("=i", value)[0]
             elif kind == SO_TIMESTAMPNS:
                 seconds, nanoseconds = struct.unpack_from("=qq", value)
-                stamp_ns = seconds * 1_000_000_000 + nanoseconds
+                stamp_ns = seconds * 1_000_000_000 + nanoseconds - ahead_ns()
         if self._path.perfect:
             self._take(_VIEW, length, segment, stamp_ns)
             return

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgpack
 
 from load_tests.report.ledger import Ledger
+from load_tests.session.wall import wall_ns
 from media.sources.model import Vital
 from media.sources.simulator.monitor import Settings, Simulator
 
@@ -57,7 +57,7 @@ class VitalSource:
     def attach(self, send: Callable[[bytes], bool]) -> None:
         """From now on they go out by this path, the newest first."""
         self._send = send
-        now_us = time.time_ns() // 1000
+        now_us = wall_ns() // 1000
         for code, (at_us, message) in self._newest.items():
             if now_us - at_us < KEEP_US or code == "NIBP":
                 self._out(message)
@@ -73,7 +73,7 @@ class VitalSource:
     def _tick(self) -> None:
         self._due_s = max(self._due_s + TICK_S, self._loop.time())
         self._timer = self._loop.call_at(self._due_s, self._tick)
-        at_us = time.time_ns() // 1000
+        at_us = wall_ns() // 1000
         for vital in measured()[self._second]:
             message = self._message(vital, at_us)
             self._newest[vital.code] = (at_us, message)

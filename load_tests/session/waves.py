@@ -24,6 +24,7 @@ import msgpack
 from load_tests.report.ledger import Ledger
 from load_tests.rig.ecg_records import LEADS, encode_all, record_500
 from load_tests.session.vitals import VitalSource
+from load_tests.session.wall import wall_ns
 from media.core.waveform import Flag, MalformedFrame, WaveformFrame, build_message, split_message, with_flags
 
 FRAME_S: Final = 0.1
@@ -92,7 +93,7 @@ class Source:
         self._kept: OrderedDict[int, bytes] = OrderedDict()
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time() + chance.random() * FRAME_S
-        self._began_us = time.time_ns() // 1000 + round((self._began_s - self._loop.time()) * 1e6)
+        self._began_us = wall_ns() // 1000 + round((self._began_s - self._loop.time()) * 1e6)
         self._timer = self._loop.call_at(self._began_s + FRAME_S, self._frame)
 
     @property
@@ -222,10 +223,10 @@ class Viewer:
 
     def states(self) -> dict[int, str]:
         """How each trace is, as the web client judges it (``waveform/state.ts``)."""
-        now_s, wall_ns = time.monotonic(), time.time_ns()
+        now_s, now_ns = time.monotonic(), wall_ns()
         found = {}
         for stream_id, line in self._lines.items():
-            age_s = (wall_ns - line.newest_ns) / 1e9
+            age_s = (now_ns - line.newest_ns) / 1e9
             lost, stale = now_s - line.came_s >= LOST_S, age_s > STALE_S
             found[stream_id] = "LOST" if lost else "STALE" if stale else "DELAYED" if age_s > DELAYED_S else "LIVE"
         return found
@@ -249,7 +250,7 @@ class Viewer:
             if one is not None:
                 self._place(line, one, now_s)
         if not message[3] & Flag.RESEND:
-            self._ledger.add("ecg_age_ms", ((arrived_ns or time.time_ns()) - frame.t0_ns) / 1e6)
+            self._ledger.add("ecg_age_ms", ((arrived_ns or wall_ns()) - frame.t0_ns) / 1e6)
         first, self.last_s = not self.last_s, now_s
         if first:
             self._changed()
