@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -106,9 +107,10 @@ clean: ## remove what was built or installed here; the data folder stays
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# what is imported compiles itself then; the rest is more than half of the work of installing
 .venv/dev: requirements/dev.lock pyproject.toml setup.py $(NATIVE) | .venv/bin/python
 	$(say) "Python packages for tests (hash-checked)"
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install -q --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch .venv/runtime $@
 
