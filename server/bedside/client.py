@@ -57,6 +57,7 @@ OPEN_S = 15.0
 """Longest wait for a data channel to open."""
 CLOSE_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+LONGEST_TURN_S = 120
 EVENT_LIMIT = 1000
 TRANSPORTS = 16
 """Named as gone, not looked at yet; there are two at a time."""
@@ -81,9 +82,11 @@ class Assignment(BaseModel):
 class Refused(Exception):
     """The hub declined; ``code`` is stable."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, retry_after_s: int = 0) -> None:
         super().__init__(code)
         self.code = code
+        self.retry_after_s = retry_after_s
+        """When a busy hub wants to be asked again; 0: it did not say. [SE16]"""
 
 
 class Lost(Exception):
@@ -262,7 +265,9 @@ async def buy_token(assignment: Assignment) -> str:
     async with aiohttp.ClientSession() as http, http.post(url, json={}, headers=headers) as answer:
         body = await answer.json(content_type=None)
         if answer.status >= 400:
-            raise Refused(str(body.get("error", {}).get("code", answer.status)) if isinstance(body, dict) else "http")
+            code = str(body.get("error", {}).get("code", answer.status)) if isinstance(body, dict) else "http"
+            wait = answer.headers.get("Retry-After", "")
+            raise Refused(code, min(int(wait), LONGEST_TURN_S) if wait.isdecimal() else 0)
         return str(body["token"])
 
 
@@ -518,9 +523,11 @@ async def perform(
     pause = _Pause()
     while True:
         pause.begin()
+        turn_s = 0
         try:
             await _one_session(assignment, performance)
         except Refused as refusal:
+            turn_s = refusal.retry_after_s
             if refusal.code == ErrorCode.CONSULT_ENDED:
                 return
             if refused(refusal.code):
@@ -528,7 +535,7 @@ async def perform(
             log.warning("the hub refused us", refusal=refusal.code)
         except EXPECTED as error:
             log.warning("lost the consult, coming again", reason=str(error) or type(error).__name__)
-        await asyncio.sleep(pause.next_s())
+        await asyncio.sleep(turn_s + pause.next_s())
 
 
 async def _one_session(assignment: Assignment, performance: Performance) -> None:

@@ -112,6 +112,8 @@ class _Slot:
     most_under_way: int = 0
     pressed: bool = False
     """Somebody was turned away."""
+    shrunk: bool = False
+    """There was too much to do, and of what else than arrivals is not known."""
 
 
 _SLOT_S = 1.0
@@ -202,8 +204,9 @@ class Arrivals:
         number = line.given if place is None else place.number
         wait_s = max(limits.soonest_s, math.ceil((number - line.done) / self._pace(line)))
         if wait_s > limits.latest_s:
-            # Nobody knows so far ahead. They ask again at moments of their own, and then it is nearer.
-            wait_s = limits.latest_s - int(limits.latest_s / 4 * (number * _GOLDEN % 1))
+            # Nobody knows so far ahead. They ask again at moments of their own: some soon, so that a server that is
+            # quicker than it was thought to be has somebody at the door.
+            wait_s = limits.latest_s - int(limits.latest_s * 3 / 4 * (number * _GOLDEN % 1))
         if place is not None:
             place.due_s = now_s + wait_s
         elif len(self._places) < limits.places:
@@ -295,6 +298,7 @@ class Arrivals:
     def _shrink(self, now_s: float) -> None:
         if now_s - self._shrunk_s >= self.limits.shrink_every_s:
             self._shrunk_s = now_s
+            self._slot.shrunk = True
             self._bound = max(float(self.limits.fewest), self._bound * self.limits.shrink)
 
     def _judge(self, now_s: float) -> None:
@@ -305,6 +309,8 @@ class Arrivals:
             return
         if slot.most_under_way <= self._bound * _IDLE_SHARE:
             rate_hz = max(self.rate_hz, seen_hz) * self.limits.raise_by
+        elif slot.shrunk:
+            rate_hz = max(self.rate_hz, seen_hz)
         else:
             rate_hz = self.rate_hz + _WEIGHT * (seen_hz - self.rate_hz)
         self.rate_hz = min(self.limits.fastest_hz, max(self.limits.slowest_hz, rate_hz))

@@ -83,9 +83,20 @@ def test_who_is_turned_away_at_one_moment_does_not_come_back_at_one_moment() -> 
     )
     pace_hz = arrivals.rate_hz * arrivals.limits.haste
     assert set(waits) == set(range(1, 61))
-    assert all(count <= pace_hz + 1 for wait_s, count in waits.items() if wait_s < 45)
-    far = [count for wait_s, count in waits.items() if wait_s > 45]
+    assert all(count <= pace_hz + 1 for wait_s, count in waits.items() if wait_s < 16)
+    far = [count for wait_s, count in waits.items() if wait_s > 16]
     assert max(far) < 2 * min(far)
+
+
+def test_what_keeps_the_server_from_letting_in_for_a_while_is_not_its_pace() -> None:
+    """Thousands whose sockets were lost are put down as away first: whoever asks then is not sent off for a minute."""
+    arrivals = Arrivals()
+    held = [arrivals.knock(number, 0) for number in range(40)]
+    assert all(isinstance(one, Arrival) for one in held)
+    for step in range(40):
+        arrivals.knock(100 + step, 1 + step / 2)
+        arrivals.lagged(0.4, 1 + step / 2)
+    assert arrivals.rate_hz == arrivals.limits.rate_hz
 
 
 def test_who_asks_all_the_time_gains_nothing_and_takes_nothing() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from aiortc import RTCConfiguration, RTCPeerConnection
 from pydantic import ValidationError
 
-from server.bedside.client import LONGEST_PAUSE_S, Assignment, Signalling, _Handler, _Pause
+from server.bedside.client import LONGEST_PAUSE_S, Assignment, Signalling, _Handler, _Pause, perform
 from server.bedside.station import _is_carried as is_carried
 from signaling.core.ids import ConsultId, ParticipantId
 from signaling.core.model import Binding, Consult, Context
@@ -29,6 +31,26 @@ async def test_a_channel_sends_as_it_was_announced(ordered: bool, retransmits: i
         assert "createDataChannel" not in vars(handler._pc), "the library's own method is back"
     finally:
         await handler.close()
+
+
+async def test_a_busy_hub_is_asked_again_when_it_said() -> None:
+    """[SE16]"""
+    asked_s: list[float] = []
+
+    async def token(_request: web.Request) -> web.Response:
+        asked_s.append(asyncio.get_running_loop().time())
+        code, status = ("too_busy", 503) if len(asked_s) == 1 else ("consult_ended", 410)
+        return web.json_response({"error": {"code": code}}, status=status, headers={"Retry-After": "1"})
+
+    async def nothing(*_: object) -> None:
+        raise AssertionError("nobody is in")
+
+    app = web.Application()
+    app.router.add_post("/api/consults/c/token", token)
+    async with TestServer(app, host="127.0.0.1") as hub, asyncio.timeout(60):
+        await perform(Assignment(origin=f"http://127.0.0.1:{hub.port}", consult="c", secret="x"), nothing)
+    assert len(asked_s) == 2
+    assert asked_s[1] - asked_s[0] >= 1
 
 
 async def test_attempts_that_do_not_hold_come_less_and_less_often() -> None:
