@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -216,6 +217,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """Entry point; what is wrong with the arguments has one exit code, whoever found it."""
     try:
         result = app(tokens, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError:
         return Exit.ARGUMENTS  # it has been printed
+    except BrokenPipeError:  # who read it has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter writes out what is left
+        return 0
     return int(result or 0)

@@ -207,9 +207,11 @@ class Signalling:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(0.5)
-            if time.monotonic() - self._last_beat_s > SILENCE_S:
+            left_s = self._last_beat_s + SILENCE_S - time.monotonic()
+            if left_s <= 0:
                 self._fail("no beat")
+                return
+            await asyncio.sleep(left_s)
 
     def _fail(self, reason: str) -> None:
         if not self.lost.is_set():
