@@ -213,22 +213,41 @@ class Attendance:
     def _start_grace(self, audience: Audience, who: ParticipantId) -> None:
         audience.stop_grace(who)
         loop = asyncio.get_running_loop()
-        audience.graces[who] = loop.call_later(
-            self._node.settings.grace_s, lambda: self._node.spawn(self._grace_over(audience, who))
-        )
+        audience.graces[who] = loop.call_later(self._node.settings.grace_s, self._grace_over, audience, who)
 
-    async def _grace_over(self, audience: Audience, who: ParticipantId) -> None:
-        if await self._is_mine(audience, who):
-            # Also of whom the state knows no loss: it could not be stored, or nobody learnt that a join was.
-            await self._changes.insist(audience, lambda state: self._absent(audience, who, state, occurrences.removed))
-        elif who not in audience.peers:
-            audience.forget(who)
-        audience.stop_grace(who)
+    def _grace_over(self, audience: Audience, who: ParticipantId) -> None:
+        audience.overdue.add(who)
+        if not audience.removing:
+            audience.removing = True
+            self._node.spawn(self._remove_overdue(audience))
+
+    async def _remove_overdue(self, audience: Audience) -> None:
+        """Those whose grace time ends while others are being removed share the next commit, as their losses did."""
+        try:
+            while whose := frozenset(audience.overdue):
+                mine = await self._mine_of(audience, whose)
+                if mine:
+                    await self._changes.insist(audience, partial(self._overdue, audience, mine))
+                for who in whose & audience.overdue:
+                    if who not in mine and who not in audience.peers:
+                        audience.forget(who)
+                    audience.stop_grace(who)
+        finally:
+            audience.removing = False
         self._node.desert_if_empty(audience)
         self._node.look_quiet()
 
-    async def _is_mine(self, audience: Audience, who: ParticipantId) -> bool:
-        """Whether no other process has the participant: that one has a grace time of its own for it. [SE4] [SE8]
+    def _overdue(self, audience: Audience, mine: frozenset[ParticipantId], state: Consult) -> list[AnyEvent]:
+        """Also of whom the state knows no loss: it could not be stored, or nobody learnt that a join was."""
+        events: list[AnyEvent] = []
+        for who in sorted(mine & audience.overdue):
+            gone = self._absent(audience, who, state, occurrences.removed)
+            state = reduce(apply, gone, state)
+            events += gone
+        return events
+
+    async def _mine_of(self, audience: Audience, whose: frozenset[ParticipantId]) -> frozenset[ParticipantId]:
+        """Of these, whom no other process has: that one has a grace time of its own for them. [SE4] [SE8]
 
         By the newest state: what was stored here without an answer looks like another's until the seats are read.
         """
@@ -237,17 +256,16 @@ class Attendance:
             try:
                 await self._changes.catch_up(audience)
                 if node.settings.sole_node:
-                    return True
+                    return whose
                 async with node.store_time():
                     _, seats = await node.store.seats(audience.state.id)
-                is_mine = seats.get(who, node.name) == node.name
-                if is_mine:
-                    audience.elsewhere.discard(who)
-                return is_mine
+                mine = frozenset(who for who in whose if seats.get(who, node.name) == node.name)
+                audience.elsewhere -= mine
+                return mine
             except Exception as error:  # as in `Changes.insist`
                 log.warning("grace put off", extra={"consult": audience.state.id, "error": type(error).__name__})
             await asyncio.sleep(node.settings.retry_s)
-        return True
+        return whose
 
     def _absent(
         self,

@@ -57,6 +57,10 @@ class Audience:
         self.graces: dict[ParticipantId, asyncio.TimerHandle] = {}
         self.lost: set[ParticipantId] = set()
         """Whose socket is lost, and whose loss is not stored yet; none of them is among the peers. [SE3]"""
+        self.overdue: set[ParticipantId] = set()
+        """Whose grace time is over, and whose removal is not stored yet. [SE4]"""
+        self.removing = False
+        """Somebody sees to those."""
         self.elsewhere: set[ParticipantId] = set()
         """Whom another process has, or may have, since it was last told of them here. [SE8]"""
         self.silent_transports: dict[ParticipantId, set[TransportId]] = {}
@@ -103,6 +107,7 @@ class Audience:
 
     def stop_grace(self, participant: ParticipantId) -> None:
         """The participant is back, or gone for good."""
+        self.overdue.discard(participant)
         timer = self.graces.pop(participant, None)
         if timer is not None:
             timer.cancel()

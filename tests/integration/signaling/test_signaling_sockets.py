@@ -108,21 +108,22 @@ async def test_a_connection_that_ends_leaves_nothing_behind(make_hub: MakeHub, m
     assert not hub.gateway._sio.environ
 
 
+class Slow(MemoryStore):
+    """Commits when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may, self.commits = asyncio.Event(), 0
+        self.may.set()
+
+    async def commit(self, *arguments: Any) -> None:
+        await self.may.wait()
+        self.commits += 1
+        await super().commit(*arguments)
+
+
 async def test_who_is_lost_in_the_same_moment_shares_a_commit(make_service: MakeService) -> None:
     """[SE3] After a cut; whoever is back before its loss was stored stays, and is lost again when it is lost again."""
-
-    class Slow(MemoryStore):
-        """Commits when it may."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.may, self.commits = asyncio.Event(), 0
-            self.may.set()
-
-        async def commit(self, *arguments: Any) -> None:
-            await self.may.wait()
-            self.commits += 1
-            await super().commit(*arguments)
 
     store = Slow()
     service = await make_service(store, sole_node=True, beat_s=600)
@@ -144,6 +145,30 @@ async def test_who_is_lost_in_the_same_moment_shares_a_commit(make_service: Make
     assert connections() == {Connection.CONNECTED: 2, Connection.RECONNECTING: 19}
     await service.detach(again)
     assert connections() == {Connection.CONNECTED: 1, Connection.RECONNECTING: 20}
+    state = await store.load(consult().id)
+    assert state is not None
+    assert state.participants == watcher.present().participants
+
+
+async def test_whose_grace_time_ends_in_the_same_moment_share_a_commit(make_service: MakeService) -> None:
+    """[SE4] Thousands at once would keep everybody's beats waiting; who comes back meanwhile stays."""
+    store = Slow()
+    service = await make_service(store, sole_node=True, beat_s=600, grace_s=0.5)
+    watcher = await join(service, "watcher")
+    lost = [await join(service, f"p{number}") for number in range(20)]
+    await asyncio.gather(*(service.detach(peer) for peer in lost))
+    store.may.clear()
+    before = store.commits
+    audience = service._here.audiences[consult().id]
+    await until(lambda: len(audience.overdue) == 20)
+    back = asyncio.create_task(join(service, "p19"))
+    store.may.set()
+    await back
+    await until(lambda: not audience.removing)
+    assert set(watcher.present().participants) == {"watcher", "p19"}
+    assert store.commits - before <= 4, (
+        "the first, all others, and who came back, as one that was away or as a newcomer"
+    )
     state = await store.load(consult().id)
     assert state is not None
     assert state.participants == watcher.present().participants
