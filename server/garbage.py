@@ -7,9 +7,9 @@ is `SETTLED` objects or a minute old, and then frozen: set aside, never walked a
 as what was made since the one before, however many sockets there are.
 
 What was set aside while it was alive and became garbage since (a socket that was open for an hour leaves some of it)
-is found by looking at everything, a stop of a second for some ten million objects. That is done when as much has been
-set aside as there is, or somewhat less when nobody is here to notice: so garbage is never more than what is alive,
-and `DEEP_LEAST`.
+is found by looking at everything. With a hundred sessions that takes a tenth of a second, with ten thousand many
+seconds, in which nobody hears a beat (W19). So it is done when as much has been set aside as there was, while all of it
+is little; when nobody has been here for a while; and else only when garbage may be several times what is alive.
 """
 
 import asyncio
@@ -29,6 +29,12 @@ COUNT_S: Final = 5.0
 DEEP_LEAST: Final = 400_000
 """Objects, some 50 MB."""
 QUIET_LEAST: Final = 100_000
+QUIET_S: Final = 30.0
+"""Nobody here for so long: after a cut all are gone at once, and about to come back."""
+SHORT: Final = 1_000_000
+"""Objects that are looked at in some tenths of a second."""
+DEEP_MOST: Final = 8_000_000
+"""Objects, a GB or less: more garbage than this, and four times what is alive, is worse than a long stop."""
 
 What = Literal["young", "settled", "all"]
 
@@ -45,7 +51,9 @@ class GarbagePolicy:
         self._alive = 0
         """Objects, when all was looked at."""
         self._set_aside = 0
-        """Since then."""
+        """Since then, at most."""
+        self._peopled_s = now_s
+        """When somebody was here last."""
 
     def counts(self, now_s: float) -> bool:
         """Whether it is time to count what has passed a look."""
@@ -54,18 +62,30 @@ class GarbagePolicy:
         self._counted_s = now_s
         return True
 
-    def due(self, passed: int | None, *, quiet: bool, now_s: float) -> What:
+    def due(self, passed: int | None, frozen: Callable[[], int], *, quiet: bool, now_s: float) -> What:
         """What is to be looked at now.
 
         Args:
             passed: objects that have passed a look and are not set aside; None: they were not counted.
+            frozen: objects that are set aside now; asked when it matters, since it takes some milliseconds.
             quiet: nobody is here.
         """
-        if self._set_aside > (QUIET_LEAST if quiet else max(DEEP_LEAST, self._alive)):
-            return "all"
+        if not quiet:
+            self._peopled_s = now_s
+        if self._is_too_much(now_s):
+            self._set_aside = max(0, frozen() - self._alive)  # most of what dies needs no collector, and is gone
+            if self._is_too_much(now_s):
+                return "all"
         if now_s - self._settled_s >= SETTLED_S or (passed is not None and passed >= SETTLED):
             return "settled"
         return "young"
+
+    def _is_too_much(self, now_s: float) -> bool:
+        if now_s - self._peopled_s >= QUIET_S:
+            return self._set_aside > QUIET_LEAST
+        if self._alive + self._set_aside <= SHORT:
+            return self._set_aside > max(DEEP_LEAST, self._alive)
+        return self._set_aside > max(DEEP_MOST, 4 * self._alive)
 
     def settled(self, objects: int, now_s: float) -> None:
         """So many were set aside."""
@@ -107,7 +127,7 @@ class GarbageKeeper:
         """Look at what is due; returns what it was."""
         now_s = time.monotonic()
         passed = len(gc.get_objects(generation=2)) if self._policy.counts(now_s) else None
-        what = self._policy.due(passed, quiet=self._quiet(), now_s=now_s)
+        what = self._policy.due(passed, gc.get_freeze_count, quiet=self._quiet(), now_s=now_s)
         began_s = time.perf_counter()
         if what == "all":
             self._look_at_all(now_s)

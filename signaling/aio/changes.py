@@ -48,6 +48,10 @@ log = logging.getLogger(__name__)
 Decide = Callable[[Consult], list[AnyEvent]]
 """What happens to a state; asked again when another node was faster."""
 
+INSISTED_AT_ONCE = 8
+"""What has happened in any case waits its turn before it takes a consult's lock: the losses and ends of thousands at
+once would fill the store's queue, and the beats of those who are in, and whoever comes back, would wait behind them."""
+
 _OTHER_CONTEXT = (ContextOpened, ContextClosed, ContextResumed, AnchorOpened, AnchorClosed, ConsultEnded)
 """After these nobody shows what was shown before: every page says anew what it shows."""
 
@@ -60,6 +64,7 @@ class Changes:
         self._hints: dict[ConsultId, int] = {}
         """What the other nodes are still to be told."""
         self._hinting = False
+        self._insisted = asyncio.Semaphore(INSISTED_AT_ONCE)
         node.bus.listen(self._hinted)
 
     # ------------------------------------------------------------ change
@@ -102,7 +107,8 @@ class Changes:
         """
         while True:
             try:
-                await self.change(audience, None, decide, committed)
+                async with self._insisted:
+                    await self.change(audience, None, decide, committed)
                 return
             except Exception as error:  # whatever the store's trouble is, the truth must still get there
                 log.warning("change put off", extra={"consult": audience.state.id, "error": type(error).__name__})
