@@ -349,12 +349,16 @@ class Media:
 
     async def _consume_data(self, producer: str, label: str) -> None:
         self.expected.update({producer} - _LISTENING)
-        made = await self.signalling.ask(
-            {"type": "consume_data", "transport": self._transports["recv"], "data_producer": producer}
-        )
-        self._labels[made["sctp_stream_parameters"]["streamId"]] = label
-        await self._peers["recv"].open_data()
-        await self.signalling.ask({"type": "resume_data_consumer", "data_consumer": made["data_consumer"]})
+        try:
+            made = await self.signalling.ask(
+                {"type": "consume_data", "transport": self._transports["recv"], "data_producer": producer}
+            )
+            self._labels[made["sctp_stream_parameters"]["streamId"]] = label
+            await self._peers["recv"].open_data()
+            await self.signalling.ask({"type": "resume_data_consumer", "data_consumer": made["data_consumer"]})
+        except Refused:
+            self.expected.discard(producer)  # to be asked for again
+            raise
 
     def _data(self, peer: SessionPeer, stream: int, message: bytes) -> None:
         label = self._labels.get(stream)

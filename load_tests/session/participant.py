@@ -304,6 +304,8 @@ class Participant:
                     await asyncio.sleep(REBUILD_PAUSE_S)
                 if isinstance(problem, TimeoutError):
                     continue
+                if problem.code in WAITS:
+                    asyncio.get_running_loop().call_later(REBUILD_PAUSE_S, self._changed.set)
             if self._rebuild.is_set() or media.epoch != self.view.media_epoch:
                 self._rebuild.set()
                 continue
