@@ -34,6 +34,7 @@ ECG_STREAM, CTL_STREAM, VITALS_STREAM = 0, 1, 2
 SILENT_PATH_S: Final = 7.0
 """A browser says `disconnected` after some 5 s without consent and is given 2 s to heal."""
 LOST_PATH_S: Final = 20.0
+REST_S: Final = 0.5
 _LISTENING: Final = frozenset({"ctl", "ecg"})
 
 _VIDEO_FEEDBACK = [
@@ -75,6 +76,10 @@ class Media:
         self._listens = False
         """Both ways of ``ctl`` are open."""
         self._consuming = asyncio.Lock()
+        self._rests: dict[str, float] = {}
+        """Until when what could not be had is not asked for again: events of a rebuild come by the dozen."""
+        self._counted: set[str] = set()
+        """Tracks that are expected, each once, however often it is half taken."""
         self._wave: str | None = None
 
     async def build(self, capabilities: Mapping[str, Any]) -> None:
@@ -121,13 +126,18 @@ class Media:
             return all(await _all(*work))  # at once, as the web client asks
 
     async def _unless_gone(self, producer: str, taking: Coroutine[Any, Any, None]) -> bool:
-        """Take it; False when it is gone."""
+        """Take it; False when it is gone, or the server has no time for it, or had none a moment ago."""
+        now_s = time.monotonic()
+        if now_s < self._rests.get(producer, 0.0):
+            taking.close()
+            return False
         try:
             await taking
         except Refused as refusal:
-            if refusal.code != "not_found":
+            if refusal.code not in ("not_found", "too_busy"):
                 raise
-            if producer in self.expected and self.receiver is not None:
+            self._rests[producer] = now_s + REST_S
+            if self.receiver is not None:  # half taken is not taken
                 self.expected.discard(producer)
                 self.receiver.forget(producer)
             return False
@@ -327,7 +337,9 @@ class Media:
         }  # fmt: skip
         made = await self.signalling.ask(asked)
         self.expected.add(producer)
-        self._ledger.count("tracks_expected")
+        if producer not in self._counted:
+            self._counted.add(producer)
+            self._ledger.count("tracks_expected")
         track = self.receiver.add(made)
         if track.kind == "video":
             width, height = self.behaviour.view
@@ -349,16 +361,12 @@ class Media:
 
     async def _consume_data(self, producer: str, label: str) -> None:
         self.expected.update({producer} - _LISTENING)
-        try:
-            made = await self.signalling.ask(
-                {"type": "consume_data", "transport": self._transports["recv"], "data_producer": producer}
-            )
-            self._labels[made["sctp_stream_parameters"]["streamId"]] = label
-            await self._peers["recv"].open_data()
-            await self.signalling.ask({"type": "resume_data_consumer", "data_consumer": made["data_consumer"]})
-        except Refused:
-            self.expected.discard(producer)  # to be asked for again
-            raise
+        made = await self.signalling.ask(
+            {"type": "consume_data", "transport": self._transports["recv"], "data_producer": producer}
+        )
+        self._labels[made["sctp_stream_parameters"]["streamId"]] = label
+        await self._peers["recv"].open_data()
+        await self.signalling.ask({"type": "resume_data_consumer", "data_consumer": made["data_consumer"]})
 
     def _data(self, peer: SessionPeer, stream: int, message: bytes) -> None:
         label = self._labels.get(stream)
